@@ -17,7 +17,7 @@ from tests.tools import library_tables
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-OF_THE_SERVICE = ("service.md", "hooks.md", "production.md")
+OF_THE_SERVICE = ("hooks.md", "production.md", *(page.name for page in DOCS.glob("service*.md")))
 OF_UPLOADS = (
     "commands.md", "settings.md", "many-files.md", "streams.md", "resuming.md", "proof.md", "copying.md", "remote.md",
     "cluster.md",

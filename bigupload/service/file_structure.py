@@ -4,7 +4,7 @@ picture could be decoded in a sane amount of memory.
 Pure: each check is a generator that yields where it wants to read and how many bytes, gets them (fewer at the end of
 the file), and raises Refused if the file is not sound. It reads up to MOST_READS times PIECE bytes beyond the file's
 head, and of a JPEG up to MOST_BLOCKS times BLOCK bytes more. What it has not decided by then is taken for sound, but
-for a JPEG. The checks are no decoders: docs/service.md lists what they do not see.
+for a JPEG. The checks are no decoders: docs/service-policy.md lists what they do not see.
 """
 
 from __future__ import annotations

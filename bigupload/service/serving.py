@@ -1,7 +1,7 @@
 """`bigupload serve`: one process that answers requests, or a supervisor and several that share one port.
 
 A process finishes its requests in flight before it stops. The supervisor starts processes, replaces those that end, and
-stops them without broken requests. docs/service.md says why it is not gunicorn.
+stops them without broken requests. docs/service-operations.md says why it is not gunicorn.
 """
 
 from __future__ import annotations

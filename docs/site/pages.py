@@ -272,7 +272,8 @@ def _cell(text: str) -> str:
 def _api() -> Iterator[str]:
     api = document()
     yield "# The media service's API\n"
-    yield "A running service shows the same at `/openapi.json`. [A media service](../service.md) tells its use.\n"
+    yield "A running service shows the same at `/openapi.json`."
+    yield "[The API of the media service](../service-api.md) explains its use.\n"
     for path, operations in api["paths"].items():
         for method, operation in operations.items():
             yield f"## {method.upper()} {path}\n"

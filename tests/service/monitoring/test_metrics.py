@@ -148,7 +148,7 @@ def declared() -> dict[str, set[str]]:
 
 
 def test_every_metric_is_documented_and_on_the_dashboard() -> None:
-    table = (ROOT / "docs" / "service.md").read_text()
+    table = (ROOT / "docs" / "service-operations.md").read_text()
     on_dashboard = {re.sub("_(?:bucket|count)$", "", asked_for(query)[0]) for query in queries()}
     for name, labels in declared().items():
         (row,) = [line for line in table.splitlines() if line.startswith("|") and f"`{name}`" in line]
