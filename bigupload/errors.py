@@ -165,8 +165,8 @@ class DirectoryGone(SourceError):
 class StreamInterrupted(SourceError):
     """A stream ended too early, or what went by is needed once more. The same command with the same bytes resumes.
 
-    It may end before a part is sent: then nothing is to be resumed, and the same command begins. A stream without a
-    byte is `lasting`: the command ends with 1, as it does not know whether there is anything to send.
+    It may end before a part is sent: then the same command begins anew. A stream without a byte is `lasting`: the
+    command ends with 1, as nobody knows whether there is anything to send.
     """
 
     resumable = True

@@ -68,3 +68,16 @@ def test_each_error_and_event_is_on_their_page() -> None:
 def test_each_field_of_what_a_program_sets_is_on_a_page(kind: type) -> None:
     pages = _text(("library.md", "many-files.md"))
     assert [each.name for each in dataclasses.fields(kind) if not re.search(rf"\b{each.name}\b", pages)] == []
+
+
+def test_no_cell_of_a_table_is_a_paragraph() -> None:
+    """A reader finds a section by its title, and reads no column of a hundred words."""
+    cells = [
+        (f"{page.relative_to(ROOT)}:{number}", len(cell.split()))
+        for page in (ROOT / "README.md", *DOCS.rglob("*.md"))
+        for number, line in enumerate(page.read_text().splitlines(), 1)
+        if line.startswith("|")
+        for cell in line.replace("\\|", "").split("|")
+    ]
+    assert len(cells) > 1000
+    assert [(place, words) for place, words in cells if words > 60] == []
