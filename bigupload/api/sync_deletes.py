@@ -26,8 +26,6 @@ _SINGLE_AT_ONCE = 16
 _NOT_IN_BATCHES = frozenset({FaultKind.UNSUPPORTED, FaultKind.FINAL})
 """The store has no such request; or one of the keys is none that XML can hold."""
 _DENIED = "AccessDenied"
-_PASSING = frozenset({FaultKind.SERVER, FaultKind.BUSY, FaultKind.CONFLICT, FaultKind.UNSUPPORTED})
-"""Worth a request for the object alone: UNSUPPORTED is a condition that a store does not know in a batch."""
 _AWAY = (None, "NoSuchKey")
 _AWAY_OR_REPLACED = frozenset({FaultKind.GONE, FaultKind.EXISTS})
 
@@ -144,7 +142,7 @@ class SyncDeletes:
                 self._tell(self._step(each, done=True))
             elif code == "PreconditionFailed":
                 self._tell(self._step(each, error=self._replaced(each)))
-            elif (kind := classify(403 if code == _DENIED else 400, code)) in _PASSING:
+            elif (kind := classify(403 if code == _DENIED else 400, code)).is_retried or kind is FaultKind.UNSUPPORTED:
                 again.append(each)
             else:
                 fault = Fault(kind, f"the store does not delete {self._url(each.key)} ({code})", code=code)

@@ -15,12 +15,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from bigupload.core.averages import median
-from bigupload.core.retry_policy import FaultKind
 from bigupload.records import dataclass
 
-REFUSALS = frozenset({FaultKind.GONE, FaultKind.INVALID_PART, FaultKind.CONFLICT, FaultKind.CORRUPTED, FaultKind.FINAL})
-"""How a store may refuse two PUTs of one part because they are two. A broken connection, a busy store or an expired URL
-means nothing of that kind."""
 _KNOWN = 4
 """Parts that must have arrived before the usual time of a part is known."""
 _REMEMBERED = 32

@@ -8,44 +8,128 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from bigupload import errors
 from bigupload.records import dataclass
 from bigupload.units import format_seconds
 
 
-class FaultKind(enum.Enum):
-    """What a failed request means for the next attempt."""
+class _Row(NamedTuple):
+    meaning: str
+    public: type[errors.BigUploadError]
+    """The error if the request is not retried."""
+    of_source: type[errors.SourceError] = errors.SourceUnreadable
+    """The same for a request to where the source is."""
+    is_retried: bool = False
+    """The same request may succeed later."""
+    may_have_acted: bool = False
+    """The store may have done what was requested all the same."""
+    no_response: bool = False
+    asks_to_slow_down: bool = False
+    """The limit of what is in flight falls."""
+    refuses_hedges: bool = False
+    """A store may respond like this to two PUTs of one part because they are two."""
 
-    UNREACHABLE = enum.auto()
-    """Nothing connects: refused, no route, no such name."""
-    BROKEN = enum.auto()
-    """The connection broke, or the response was lost. The store may have acted."""
-    STALLED = enum.auto()
-    """No progress, or no response, for too long."""
-    BUSY = enum.auto()
-    """The store asks to slow down: 429, 503, SlowDown and the like."""
-    SERVER = enum.auto()
-    """Any other passing error: 408, every other 5xx but 501, RequestTimeout, OperationAborted."""
-    CORRUPTED = enum.auto()
-    """Checksum mismatch: the store received other bytes than the request announced."""
-    REFUSED = enum.auto()
-    """The signature, the credentials or the URL were refused, or have expired."""
-    SKEWED = enum.auto()
-    """The store and this machine disagree about the time."""
-    GONE = enum.auto()
-    """The store does not know the upload id or the object."""
-    EXISTS = enum.auto()
-    """Precondition failed (412): there is an object under the key."""
-    CONFLICT = enum.auto()
-    """Another write to the key won (409 ConditionalRequestConflict). At complete, S3 wants every part again."""
-    INVALID_PART = enum.auto()
-    """Complete names a part that the store does not have, or has with another ETag."""
-    UNSUPPORTED = enum.auto()
-    """The store does not support the request: 405, 501, and some 400s."""
-    FINAL = enum.auto()
-    """Anything else: the same request would fail again."""
+
+class FaultKind(_Row, enum.Enum):
+    """What a failed request means for the next attempt: a row holds all that depends on it.
+
+    Code asks for a column, and names a kind only where it handles that one alone.
+    """
+
+    UNREACHABLE = _Row(
+        "Nothing connects: refused, no route, no such name.",
+        errors.StoreUnreachable,
+        errors.SourceUnreachable,
+        is_retried=True,
+        no_response=True,
+    )
+    BROKEN = _Row(
+        "The connection broke, or the response was lost.",
+        errors.StoreUnreachable,
+        errors.SourceUnreachable,
+        is_retried=True,
+        may_have_acted=True,
+        no_response=True,
+    )
+    STALLED = _Row(
+        "No progress, or no response, for too long.",
+        errors.StoreUnreachable,
+        errors.SourceUnreachable,
+        is_retried=True,
+        may_have_acted=True,
+        no_response=True,
+    )
+    BUSY = _Row(
+        "The store asks to slow down: 429, 503, SlowDown and the like.",
+        errors.StoreUnavailable,
+        errors.SourceUnreachable,
+        is_retried=True,
+        may_have_acted=True,
+        asks_to_slow_down=True,
+    )
+    SERVER = _Row(
+        "Any other passing error: 408, every other 5xx but 501, RequestTimeout, OperationAborted.",
+        errors.StoreUnavailable,
+        errors.SourceUnreachable,
+        is_retried=True,
+        may_have_acted=True,
+    )
+    CORRUPTED = _Row(
+        "Checksum mismatch: the store received other bytes than the request announced.",
+        errors.PartCorrupted,
+        refuses_hedges=True,
+    )
+    REFUSED = _Row(
+        "The signature, the credentials or the URL were refused, or have expired.",
+        errors.AccessDenied,
+    )
+    SKEWED = _Row(
+        "The store and this machine disagree about the time.",
+        errors.ClockSkewed,
+    )
+    GONE = _Row(
+        "The store does not know the upload id or the object.",
+        errors.UploadGone,
+        errors.SourceNotFound,
+        refuses_hedges=True,
+    )
+    EXISTS = _Row(
+        "Precondition failed (412): there is an object under the key.",
+        errors.TargetExists,
+    )
+    CONFLICT = _Row(
+        "Another write to the key won (409 ConditionalRequestConflict). At complete, S3 wants every part again.",
+        errors.StoreUnavailable,
+        is_retried=True,
+        refuses_hedges=True,
+    )
+    INVALID_PART = _Row(
+        "Complete names a part that the store does not have, or has with another ETag.",
+        errors.StoreRefused,
+        refuses_hedges=True,
+    )
+    UNSUPPORTED = _Row(
+        "The store does not support the request: 405, 501, and some 400s.",
+        errors.StoreRefused,
+        errors.SourceUnsupported,
+    )
+    FINAL = _Row(
+        "Anything else: the same request would fail again.",
+        errors.StoreRefused,
+        refuses_hedges=True,
+    )
+
+    @property
+    def breaks_connection(self) -> bool:
+        """Whether the next attempt needs another connection."""
+        return self.no_response and self.may_have_acted
+
+    @property
+    def leaves_unknown(self) -> bool:
+        """Whether this attempt, or one before it, may have done what was requested."""
+        return self.no_response or self.may_have_acted
 
 
 class Fault(Exception):
@@ -86,6 +170,11 @@ class Fault(Exception):
         return self._error is not None and self.kind is FaultKind.FINAL
 
     @property
+    def may_be_unsupported(self) -> bool:
+        """Whether the store may not know a header or a parameter of the request, as one for a checksum."""
+        return self.kind is FaultKind.UNSUPPORTED or (self.kind is FaultKind.FINAL and self.status == 400)
+
+    @property
     def is_absent(self) -> bool:
         """Whether there is no such upload or object. A response to HEAD has no body, and so no code that says it."""
         return self.kind is FaultKind.GONE or self.status == 404
@@ -97,7 +186,7 @@ class Fault(Exception):
             what: What messages call the source; None: the fault's text says it.
         """
         error = self._error if self._error is not None and issubclass(self._error, errors.SourceError) else None
-        error = error or _OF_SOURCE.get(self.kind, errors.SourceUnreadable)
+        error = error or self.kind.of_source
         text = str(self) if what is None else f"{what}: {self}"
         made = Fault(self.kind, text, status=self.status, code=self.code, retry_after=self.retry_after, error=error)
         made.hint, made.is_lasting = self.hint, self.is_lasting
@@ -108,7 +197,7 @@ class Fault(Exception):
         if self.code in EXPIRED:
             return errors.CredentialsError(f"{self}: {_EXPIRED}")
         bad = errors.CredentialsError if self.code in _BAD_CREDENTIALS else None
-        error = self._error or bad or _PUBLIC[self.kind]
+        error = self._error or bad or self.kind.public
         made = error(f"{self}: {self.hint}" if self.hint and self.kind is FaultKind.REFUSED else str(self))
         if isinstance(made, errors.WrongRegion):
             made.region = self.region
@@ -120,46 +209,6 @@ EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired"})
 _BAD_CREDENTIALS = frozenset({"InvalidAccessKeyId", "InvalidToken", "InvalidTokenId"})
 _EXPIRED = "the credentials have expired. Renew them, then resume; `credentials` renews them while an upload runs"
 
-_PUBLIC: dict[FaultKind, type[errors.BigUploadError]] = {
-    FaultKind.UNREACHABLE: errors.StoreUnreachable,
-    FaultKind.BROKEN: errors.StoreUnreachable,
-    FaultKind.STALLED: errors.StoreUnreachable,
-    FaultKind.BUSY: errors.StoreUnavailable,
-    FaultKind.SERVER: errors.StoreUnavailable,
-    FaultKind.CORRUPTED: errors.PartCorrupted,
-    FaultKind.REFUSED: errors.AccessDenied,
-    FaultKind.SKEWED: errors.ClockSkewed,
-    FaultKind.GONE: errors.UploadGone,
-    FaultKind.EXISTS: errors.TargetExists,
-    FaultKind.CONFLICT: errors.StoreUnavailable,
-    FaultKind.INVALID_PART: errors.StoreRefused,
-    FaultKind.UNSUPPORTED: errors.StoreRefused,
-    FaultKind.FINAL: errors.StoreRefused,
-}
-
-_OF_SOURCE: dict[FaultKind, type[errors.SourceError]] = {
-    FaultKind.UNREACHABLE: errors.SourceUnreachable,
-    FaultKind.BROKEN: errors.SourceUnreachable,
-    FaultKind.STALLED: errors.SourceUnreachable,
-    FaultKind.BUSY: errors.SourceUnreachable,
-    FaultKind.SERVER: errors.SourceUnreachable,
-    FaultKind.GONE: errors.SourceNotFound,
-    FaultKind.UNSUPPORTED: errors.SourceUnsupported,
-}
-"""Of what is uploaded; any other kind is a SourceUnreadable."""
-
-_COUNTED = frozenset(
-    {
-        FaultKind.BROKEN,
-        FaultKind.STALLED,
-        FaultKind.BUSY,
-        FaultKind.SERVER,
-        FaultKind.UNREACHABLE,
-        FaultKind.CONFLICT,
-    }
-)
-PASSING = frozenset({FaultKind.BUSY, FaultKind.SERVER})
-"""The server responded, and the same request may succeed later."""
 ATTEMPTS_BEFORE_RESPONSE = 4
 """Attempts while the store has not responded once in this run: a mistyped endpoint is reported within seconds."""
 
@@ -236,7 +285,7 @@ class Attempts:
         """
         if fault.kind is FaultKind.UNREACHABLE and silence:
             return self._outage(fault, silence)
-        if fault.kind in _COUNTED:
+        if fault.kind.is_retried:
             return self._counted(fault, self._policy.attempts if silence is not None else ATTEMPTS_BEFORE_RESPONSE)
         if fault.kind is FaultKind.REFUSED and not self._resigned and not fault.is_lasting:
             self._resigned = True

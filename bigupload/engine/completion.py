@@ -5,14 +5,12 @@ from __future__ import annotations
 from bigupload import errors, events
 from bigupload.core.integrity import ObjectFacts, Verified, prove_object, refused_checksum
 from bigupload.core.manifest import Completed, CompletingRecord, SourceRecord
-from bigupload.core.retry_policy import PASSING, Attempts, Fault, FaultKind
+from bigupload.core.retry_policy import Attempts, Fault, FaultKind
 from bigupload.core.upload_state import StageResult, UploadState
 from bigupload.engine.context import CANCEL_GRACE, UploadContext
 from bigupload.engine.reconcile import Reconciler
 from bigupload.support.shielding import run_shielded
 
-_OUTCOME_UNKNOWN = PASSING | {FaultKind.BROKEN, FaultKind.STALLED, FaultKind.UNREACHABLE}
-"""After these, complete may have made the object."""
 _LOOK_FOR = 300.0
 """Seconds to look for an object that complete may have made. S3 may work on a complete for minutes."""
 _LOOK_EVERY = 5.0
@@ -154,7 +152,7 @@ class Completion:
                     "the store contradicts itself: it lists the upload, and does not know it at complete"
                 ) from fault
             return StageResult.RESPONSE_LOST
-        if fault.kind in _OUTCOME_UNKNOWN:
+        if fault.kind.leaves_unknown:
             await context.retrier.pause(self._attempts, fault, since)
             return StageResult.RESPONSE_LOST
         if fault.kind is FaultKind.CORRUPTED:

@@ -15,7 +15,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bigupload.core.flight import SMALL, Filling
-from bigupload.core.hedging import REFUSALS, Budget, Pace, PutProgress
+from bigupload.core.hedging import Budget, Pace, PutProgress
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
@@ -265,7 +265,7 @@ class PartsInFlight:
                 await self._send(put, fresh=fresh)
             except Fault as e:
                 fault = e
-            if put.hedges and fault is not None and fault.kind in REFUSALS:
+            if put.hedges and fault is not None and fault.kind.refuses_hedges:
                 self._context.stop_hedging(_refused(put.part, fault))
                 # Nobody knows which of the two PUTs the store has kept, if any, so that the other response proves
                 # nothing. Sent alone, the part shows whether the upload still exists.
@@ -337,7 +337,7 @@ class PartsInFlight:
             try:
                 await self._send(second, fresh=True)
             except Fault as fault:
-                if fault.kind in REFUSALS:
+                if fault.kind.refuses_hedges:
                     self._context.stop_hedging(_refused(second.part, fault))
             if second.response is None and not first.ended.is_set():
                 first.hedge = None

@@ -148,8 +148,7 @@ class MultipartUpload:
         try:
             await self._create_once(declare=not recorded or context.manifest.header.checksum.type is not None)
         except Fault as fault:
-            refused = fault.kind is FaultKind.UNSUPPORTED or (fault.kind is FaultKind.FINAL and fault.status == 400)
-            if recorded or not (refused and self._algorithm.is_s3_checksum):
+            if recorded or not (fault.may_be_unsupported and self._algorithm.is_s3_checksum):
                 raise fault.public() from fault
             await self._create_once(declare=False)
             context.warn(

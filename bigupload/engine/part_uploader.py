@@ -41,7 +41,6 @@ _FRESH_FOR = 60.0
 """Seconds that a URL must still be valid when its PUT begins."""
 _SIGN_BATCH = 100
 _GONE = frozenset({FaultKind.GONE})
-_BAD_CONNECTION = frozenset({FaultKind.BROKEN, FaultKind.STALLED})
 """After these, the retry uses a new connection. If the network path is dead, so are the idle connections in the pool,
 and each of them would cost one more attempt."""
 
@@ -309,10 +308,10 @@ class PartUploader:
                     raise UnknownUpload from fault
                 if fault.kind is FaultKind.REFUSED and request is not None:
                     self._context.store.refused(request[0], fault)
-                if fault.kind is FaultKind.BUSY:
+                if fault.kind.asks_to_slow_down:
                     self._context.shared.refused(self._context.effects.clock())
                 retry = await self._context.retrier.pause(attempts, fault, since, part.number)
-                ahead, fresh = not retry.resign, fault.kind in _BAD_CONNECTION
+                ahead, fresh = not retry.resign, fault.kind.breaks_connection
                 request = request if ahead else None
                 hashed = await self._hash_again(part, hashed) if retry.rehash else hashed
             else:

@@ -15,7 +15,7 @@ from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import ChecksumMismatch, ObjectFacts, PartProof, Verified, prove_part
 from bigupload.core.part_plan import MIB, Part
-from bigupload.core.retry_policy import PASSING, Attempts, Fault, FaultKind, Retry
+from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry
 from bigupload.engine.context import SharedResources, UploadSettings, check_source
 from bigupload.engine.in_flight import PutInFlight, send
 from bigupload.engine.part_hashing import PartHasher, hash_part
@@ -30,8 +30,6 @@ _HASHED_HERE = 256 * 1024
 """Bytes in memory that are hashed in the event loop: a CRC of them takes less time than a thread needs to begin."""
 _MOST_LOOKS = 2
 """How often a file whose metadata keeps changing is hashed again."""
-_BAD_CONNECTION = frozenset({FaultKind.BROKEN, FaultKind.STALLED})
-_MAY_HAVE_ACTED = PASSING | _BAD_CONNECTION
 """After these, the store may have the object."""
 _PROVES = {
     PartProof.CHECKSUM: Verified.FULL_OBJECT,
@@ -225,8 +223,7 @@ class SinglePuts:
 
     def less(self, manner: Manner, fault: Fault) -> Manner | None:
         """Return how to send a file after a refusal that may be of what the store does not know; None: as before."""
-        refused = fault.kind is FaultKind.UNSUPPORTED or (fault.kind is FaultKind.FINAL and fault.status == 400)
-        return manner.less() if refused and not self._confirmed else None
+        return manner.less() if fault.may_be_unsupported and not self._confirmed else None
 
     def confirm(self, manner: Manner, refusal: Fault | None, retrier: Retrier) -> None:
         """Note that the store has taken a file: the first one says how all others are sent.
@@ -323,7 +320,7 @@ class _OnePut:
                     )
                 stored = await self._prove(hashed, response)
             except Fault as fault:
-                self._may_be_stored |= fault.kind in _MAY_HAVE_ACTED
+                self._may_be_stored |= fault.kind.may_have_acted
                 if fault.kind is FaultKind.EXISTS:
                     return puts.judge(await self._judge_existing(fault, hashed), self._store, self._key, retrier)
                 if (less := puts.less(self._manner, fault)) is not None:
@@ -331,7 +328,7 @@ class _OnePut:
                     hashed = await self._hash(md5=puts._with_md5 or not less.checksum)
                     continue
                 retry = await self._pause(attempts, fault, since, request)
-                fresh = fault.kind in _BAD_CONNECTION
+                fresh = fault.kind.breaks_connection
                 hashed = await self._hash_again(hashed) if retry.rehash else hashed
             else:
                 retrier.note_response()
@@ -374,7 +371,7 @@ class _OnePut:
     async def _pause(self, attempts: Attempts, fault: Fault, since: float, request: SignedRequest | None) -> Retry:
         if request is not None and (fault.kind is FaultKind.REFUSED or fault.is_decided):
             self._store.refused(request, fault)
-        if fault.kind is FaultKind.BUSY:
+        if fault.kind.asks_to_slow_down:
             self._puts._shared.refused(self._retrier.effects.clock())
         return await self._retrier.pause(attempts, fault, since)
 

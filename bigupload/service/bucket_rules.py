@@ -40,8 +40,6 @@ _EXPOSED = (
 _MAX_AGE = 3600
 """How long a browser may cache the permissions, in seconds."""
 
-_NO_ANSWER = frozenset({FaultKind.UNREACHABLE, FaultKind.BROKEN, FaultKind.STALLED})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
@@ -94,7 +92,7 @@ async def set_up(
         try:
             await step()
         except (Fault, errors.StoreRefused) as e:
-            if isinstance(e, Fault) and e.kind in _NO_ANSWER:
+            if isinstance(e, Fault) and e.kind.no_response:
                 raise e.public() from e
             warnings.append(f"{otherwise}: {e}")
         else:

@@ -78,7 +78,7 @@ class StoreHealth:
             found = Fault(FaultKind.STALLED, f"the store did not respond within {self._within:g} s")
         except (Fault, errors.BigUploadError) as e:
             # A store that asks to slow down is there, and another replica would meet the same.
-            found = None if isinstance(e, Fault) and e.kind is FaultKind.BUSY else e
+            found = None if isinstance(e, Fault) and e.kind.asks_to_slow_down else e
         if (found is None) != (self._problem is None):
             self._on_change(None if found is None else str(found))
         self._problem, self._known_at = found, self._clock()

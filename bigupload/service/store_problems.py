@@ -17,17 +17,7 @@ _PROBLEMS = {
     FaultKind.GONE: Problem.UPLOAD_GONE,
     FaultKind.CORRUPTED: Problem.CHECKSUM_MISMATCH,
     FaultKind.INVALID_PART: Problem.PART_NOT_STORED,
-} | dict.fromkeys(
-    (
-        FaultKind.UNREACHABLE,
-        FaultKind.BROKEN,
-        FaultKind.STALLED,
-        FaultKind.BUSY,
-        FaultKind.SERVER,
-        FaultKind.CONFLICT,
-    ),
-    Problem.STORE_UNAVAILABLE,
-)
+}
 
 
 @contextlib.contextmanager
@@ -47,9 +37,9 @@ def refusal_of(error: Fault | errors.BigUploadError) -> Refused:
         return Refused(Problem.STORE_REFUSED)
     if error.code == CREDENTIALS_EXPIRING:
         return Refused(Problem.CREDENTIALS_EXPIRING, retry_after=_RETRY_SOON)
-    problem = _PROBLEMS.get(error.kind, Problem.STORE_REFUSED)
-    wait = max(error.retry_after or 0.0, _RETRY_SOON) if problem is Problem.STORE_UNAVAILABLE else None
-    return Refused(problem, retry_after=wait)
+    if error.kind.is_retried:
+        return Refused(Problem.STORE_UNAVAILABLE, retry_after=max(error.retry_after or 0.0, _RETRY_SOON))
+    return Refused(_PROBLEMS.get(error.kind, Problem.STORE_REFUSED))
 
 
 async def quietly(call: Callable[..., Awaitable[object]], *arguments: object, **named: object) -> None:

@@ -49,9 +49,6 @@ _MAX_ABORTS = 100_000
 _NOTES_KEPT = timedelta(seconds=LONGEST_UPLOAD)
 """As long as a handle is valid, by which a client asks for the reason."""
 
-_AGAIN_SOON = frozenset({FaultKind.BUSY, FaultKind.SERVER, FaultKind.BROKEN, FaultKind.STALLED})
-"""After these faults, a batch is left to the next sweep instead of being repeated as a thousand calls."""
-
 
 class Reason(enum.StrEnum):
     """Why an object or upload is deleted. An object stays while the policy keeps it, if it is within
@@ -375,7 +372,7 @@ class Sweep:
         except Fault as fault:
             if fault.kind is FaultKind.UNREACHABLE:
                 raise
-            if fault.kind in _AGAIN_SOON:
+            if fault.kind.is_retried:  # by the next sweep, instead of as a thousand calls
                 return dict.fromkeys(items, False)
             self._batches = fault.kind is not FaultKind.UNSUPPORTED
             return await self._delete_singly(items)  # one key that XML cannot contain makes the batch fail

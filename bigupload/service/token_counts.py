@@ -22,8 +22,6 @@ from bigupload.service.upload_tokens import UploadToken
 
 _ATTEMPTS = 3
 """For one place, if the store asks to repeat a conditional PUT (409)."""
-_LOST = frozenset({FaultKind.BROKEN, FaultKind.STALLED, FaultKind.SERVER})
-"""After these faults, the note may have been written."""
 _WHAT_IS_MADE = {"filename", "content_type", "size", "checksum_algorithm", "part_size", "token"}
 """The fields of a create that make the upload; the others only save a call."""
 _PROBE = f"{TOKENS_PREFIX}{0:040}/00001"
@@ -80,7 +78,7 @@ class TokenCounts:
             try:
                 return await self._objects.put_new_note(place, {"by": nonce})
             except Fault as fault:
-                if fault.kind in _LOST and ((await self._objects.note(place)) or {}).get("by") == nonce:
+                if fault.kind.may_have_acted and ((await self._objects.note(place)) or {}).get("by") == nonce:
                     return True
                 if fault.kind is not FaultKind.CONFLICT:
                     raise

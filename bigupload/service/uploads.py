@@ -48,10 +48,6 @@ if TYPE_CHECKING:
 
 _RETRY_OPEN = 60.0
 """Seconds, for Retry-After."""
-_MAYBE_COMPLETED = frozenset(
-    {FaultKind.GONE, FaultKind.BROKEN, FaultKind.STALLED, FaultKind.SERVER, FaultKind.BUSY, FaultKind.UNREACHABLE}
-)
-"""After these faults, this or an earlier complete may have made the object."""
 
 
 class MediaUploads:
@@ -267,7 +263,7 @@ class MediaUploads:
                 handle.upload_id, parts, size=handle.size, algorithm=handle.algorithm, checksum=checksum
             )
         except (Fault, errors.BigUploadError) as e:
-            if isinstance(e, Fault) and e.kind in _MAYBE_COMPLETED:
+            if isinstance(e, Fault) and (e.kind is FaultKind.GONE or e.kind.leaves_unknown):
                 completed = await self._outcomes.completed(handle)
                 if completed is None and e.kind is FaultKind.GONE:
                     # Some stores respond NoSuchUpload if only a part is missing.
@@ -373,8 +369,7 @@ async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) 
     try:
         return (await store.create(plan, algorithm, declare=True, token=token)).upload_id
     except Fault as fault:
-        unsupported = fault.kind is FaultKind.UNSUPPORTED or (fault.kind is FaultKind.FINAL and fault.status == 400)
-        if unsupported and algorithm.is_s3_checksum:
+        if fault.may_be_unsupported and algorithm.is_s3_checksum:
             raise Refused(Problem.UNSUPPORTED_CHECKSUM, field="checksumAlgorithm") from fault
         raise
 

@@ -10,7 +10,7 @@ import anyio
 from bigupload import errors
 from bigupload.core.manifest import Fingerprint, SourceKind
 from bigupload.core.part_plan import Part
-from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.core.retry_policy import Fault
 from bigupload.sources.objects import Unwatched
 from bigupload.sources.part_pool import HeldPart, HeldParts, PartPool
 
@@ -94,7 +94,7 @@ class RemoteSource(Unwatched):
                     await self._origin.read(part.offset + before, part.offset + part.size, fetched.take)
             except Fault as fault:
                 fault.progressed = fetched.done > before
-                if fault.kind is FaultKind.BUSY:
+                if fault.kind.asks_to_slow_down:
                     self._allow(self._limit / 2)
                 raise
             self._allow(self._limit + 1 / self._limit)

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from bigupload import errors
-from bigupload.core.retry_policy import PASSING, Fault, FaultKind, classify
+from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http.client import HttpClient, OpenResponse, log_request
 from bigupload.http.http_errors import fault_of_socket, retry_after
 from bigupload.http.origins import origin_of
@@ -34,19 +34,13 @@ _THAT_DOES = "set BIGUPLOAD_API_KEY to one that does and make the same call agai
 _BAD_KEY = "set BIGUPLOAD_API_KEY to a valid one and make the same call again"
 
 _FAULTS = {
-    "rate_limited": FaultKind.BUSY,
-    "too_many_uploads": FaultKind.BUSY,
-    "store_unavailable": FaultKind.BUSY,
-    "credentials_expiring": FaultKind.BUSY,
-    "check_failed": FaultKind.BUSY,
-    "internal": FaultKind.SERVER,
     "upload_gone": FaultKind.GONE,
     EXPIRED: FaultKind.GONE,
     "part_not_stored": FaultKind.INVALID_PART,
     "checksum_mismatch": FaultKind.CORRUPTED,
     "unsupported_checksum": FaultKind.UNSUPPORTED,
 }
-"""By the service's code: the faults that the engine handles."""
+"""By the service's code: the faults that the engine handles, where the status does not say it."""
 _REFUSED = frozenset(
     {
         "not_media", "unsupported_media", "file_too_large", "size_mismatch", "unsupported_part_size", "wrong_part",
@@ -184,7 +178,7 @@ class ServiceHttp:
                 message = f"{field}: {message}"
             raise self.refusal(told["code"], message, what, status=status, wait=wait)
         kind = classify(status, None)
-        if kind in PASSING and status not in (404, 409):  # a mistyped URL gets these two as well
+        if kind.is_retried and status not in (404, 409):  # a mistyped URL gets these two as well
             raise Fault(kind, f"the media service failed {what}: {status}", status=status, retry_after=wait)
         raise self._stray(f"it answered {status}", status)
 
@@ -210,8 +204,8 @@ class ServiceHttp:
         if code in _REFUSED:
             return errors.MediaRefused(said)
         kind = _FAULTS.get(code)
-        if kind is None and status is not None and code != "store_refused" and classify(status, code) in PASSING:
-            kind = classify(status, code)  # a later version of the service has this code
+        if kind is None and status is not None and code != "store_refused" and classify(status, code).is_retried:
+            kind = classify(status, code)
         if kind is None:
             # The service's operator can fix this, so keep the upload resumable.
             error = errors.StoreUnavailable if code == "store_refused" else errors.StoreRefused
