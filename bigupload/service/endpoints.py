@@ -43,8 +43,8 @@ class Endpoint:
     """The longest body, in bytes."""
     returns: type[BaseModel] | None = None
     """The model of the response; None: 204, or for posts the response of the posts API."""
-    problems: tuple[Problem, ...] = ()
-    """The errors besides those of every endpoint."""
+    groups: tuple[str, ...] = ("store",)
+    """Those of `Problem` to which it belongs, besides `every`, `body` and `keys`."""
     tokens: bool = False
     """Whether an upload token is accepted in place of an API key."""
     waits_for_store: bool = True
@@ -52,19 +52,11 @@ class Endpoint:
     example: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def common_problems(self) -> tuple[Problem, ...]:
-        """The errors of any request of this shape."""
-        key = (
-            Problem.MISSING_KEY,
-            Problem.INVALID_KEY,
-            Problem.INVALID_TOKEN,
-            Problem.TOKEN_EXPIRED,
-            Problem.NOT_ALLOWED,
-        )
-        no_token = () if self.tokens else (Problem.TOKEN_NOT_ALLOWED,)
-        always = (*key, *no_token, Problem.RATE_LIMITED, Problem.INTERNAL)
-        with_body = (Problem.INVALID_JSON, Problem.BODY_TOO_LARGE, Problem.UNSUPPORTED_CONTENT_TYPE)
-        return (*always, Problem.INVALID_FIELD, *(with_body if self.takes is not None else ()))
+    def problems(self) -> tuple[Problem, ...]:
+        """The errors that it may give."""
+        body = () if self.takes is None else ("body",)
+        keys = () if self.tokens else ("keys",)
+        return tuple(p for p in Problem if not p.at.isdisjoint((self.name, "every", *body, *keys, *self.groups)))
 
 
 _SINGLE = "uploads"
@@ -83,21 +75,6 @@ TAGS = {
 }
 """The groups of endpoints in the OpenAPI document, each with its description."""
 
-_STORE = (Problem.STORE_REFUSED, Problem.STORE_UNAVAILABLE, Problem.CREDENTIALS_EXPIRING)
-_HANDLE = (Problem.INVALID_UPLOAD, Problem.NOT_YOUR_UPLOAD, Problem.UPLOAD_EXPIRED)
-_LIMITS = (Problem.TOKEN_SIZE_EXCEEDED, Problem.TOKEN_TYPE_REFUSED)
-_COUNTED = (Problem.TOKEN_USED_UP, Problem.UPLOADS_NOT_COUNTED)
-_ASKED = (Problem.UPLOAD_REFUSED, Problem.CHECK_FAILED)
-_CONTENT = (
-    Problem.UNSUPPORTED_MEDIA,
-    Problem.NOT_MEDIA,
-    Problem.FILE_TOO_LARGE,
-    Problem.SIZE_MISMATCH,
-    Problem.UNSUPPORTED_HEADERS,
-    Problem.FILE_REFUSED,
-    Problem.CHECK_FAILED,
-)
-
 ENDPOINTS = (
     Endpoint(
         name="presign",
@@ -109,15 +86,6 @@ ENDPOINTS = (
         tokens=True,
         takes=c.PresignRequest,
         returns=c.PresignResponse,
-        problems=(
-            Problem.UNSUPPORTED_MEDIA,
-            Problem.FILE_TOO_LARGE,
-            Problem.QUOTA_EXCEEDED,
-            *_ASKED,
-            *_LIMITS,
-            *_COUNTED,
-            *_STORE,
-        ),
         example={"filename": "photo.jpg", "contentType": "image/jpeg"},
     ),
     Endpoint(
@@ -130,21 +98,6 @@ ENDPOINTS = (
         tokens=True,
         takes=c.CreateRequest,
         returns=c.CreateResponse,
-        problems=(
-            Problem.UNSUPPORTED_MEDIA,
-            Problem.NOT_MEDIA,
-            Problem.FILE_TOO_LARGE,
-            Problem.UNSUPPORTED_PART_SIZE,
-            Problem.UNSUPPORTED_CHECKSUM,
-            Problem.WRONG_PART,
-            Problem.MISSING_CHECKSUM,
-            Problem.TOO_MANY_UPLOADS,
-            Problem.QUOTA_EXCEEDED,
-            *_ASKED,
-            *_LIMITS,
-            *_COUNTED,
-            *_STORE,
-        ),
         example={
             "filename": "movie.mp4",
             "contentType": "video/mp4",
@@ -159,10 +112,10 @@ ENDPOINTS = (
         method="POST",
         path="/v1/media/multipart/parts",
         summary="Sign parts of a multipart upload",
+        groups=("handle", "store"),
         tokens=True,
         takes=c.SignRequest,
         returns=c.SignResponse,
-        problems=(Problem.WRONG_PART, Problem.MISSING_CHECKSUM, *_LIMITS, *_HANDLE, *_STORE),
         example={
             "upload": _EXAMPLE_HANDLE,
             "parts": [{"partNumber": 2, "size": 3_222_784, "checksum": "mDmyBmPrBjU="}],
@@ -175,9 +128,9 @@ ENDPOINTS = (
         method="GET",
         path="/v1/media/multipart/parts",
         summary="List the parts that the store has",
+        groups=("handle", "store"),
         tokens=True,
         returns=c.PartsResponse,
-        problems=(Problem.UPLOAD_GONE, *_HANDLE, *_STORE),
     ),
     Endpoint(
         name="status",
@@ -186,9 +139,9 @@ ENDPOINTS = (
         method="GET",
         path="/v1/media/multipart",
         summary="Get the state of an upload: open, completed or gone",
+        groups=("handle", "store"),
         tokens=True,
         returns=c.StatusResponse,
-        problems=(Problem.CHECK_FAILED, *_HANDLE, *_STORE),
     ),
     Endpoint(
         name="complete",
@@ -197,22 +150,11 @@ ENDPOINTS = (
         method="POST",
         path="/v1/media/multipart/complete",
         summary="Complete the upload: make the object of its parts",
+        groups=("handle", "judged", "store"),
         tokens=True,
         takes=c.CompleteRequest,
         max_bytes=4096 * _KIB,  # ten thousand parts
         returns=c.CompleteResponse,
-        problems=(
-            Problem.WRONG_PART,
-            Problem.MISSING_CHECKSUM,
-            Problem.PART_NOT_STORED,
-            Problem.CHECKSUM_MISMATCH,
-            Problem.UPLOAD_GONE,
-            Problem.QUOTA_EXCEEDED,
-            *_CONTENT,
-            *_LIMITS,
-            *_HANDLE,
-            *_STORE,
-        ),
         example={
             "upload": _EXAMPLE_HANDLE,
             "parts": [{"partNumber": 1, "etag": '"9e107d9d372bb6826bd81d3542a419d6"', "checksum": "mDmyBmPrBjU="}],
@@ -225,8 +167,8 @@ ENDPOINTS = (
         method="DELETE",
         path="/v1/media/multipart",
         summary="Abort a multipart upload",
+        groups=("handle", "store"),
         tokens=True,
-        problems=(*_HANDLE, *_STORE),
     ),
     Endpoint(
         name="files",
@@ -237,7 +179,6 @@ ENDPOINTS = (
         summary="List one's own files",
         parameters=c.ListRequest,
         returns=c.ListResponse,
-        problems=_STORE,
     ),
     Endpoint(
         name="delete",
@@ -247,7 +188,6 @@ ENDPOINTS = (
         path="/v1/media/{key}",
         summary="Delete one of one's own files; one that is gone is no error",
         parameters=c.DeleteRequest,
-        problems=(Problem.NO_SUCH_MEDIA, *_STORE),
     ),
     Endpoint(
         name="check",
@@ -256,6 +196,7 @@ ENDPOINTS = (
         method="POST",
         path="/v1/media/check",
         summary="Check whether a URL can be used directly",
+        groups=(),
         tokens=True,
         takes=c.CheckRequest,
         returns=c.CheckResponse,
@@ -271,7 +212,6 @@ ENDPOINTS = (
         summary="Make an upload token for an end user",
         takes=c.TokenRequest,
         returns=c.TokenResponse,
-        problems=(Problem.UNSUPPORTED_MEDIA, Problem.UPLOADS_NOT_COUNTED, *_STORE),
         example={"maxSize": 100_000_000, "contentTypes": ["image/*", "video/mp4"], "uploads": 1, "expiresIn": 3600},
     ),
     Endpoint(
@@ -281,6 +221,7 @@ ENDPOINTS = (
         method="GET",
         path="/v1/me",
         summary="Say for whom requests with this API key or upload token act",
+        groups=(),
         tokens=True,
         parameters=c.MeRequest,
         returns=c.MeResponse,
@@ -293,16 +234,9 @@ ENDPOINTS = (
         method="POST",
         path="/v1/posts",
         summary="Check a post's media, forward the post to the posts API and return its response",
+        groups=("judged", "store"),
         takes=c.PostRequest,
         max_bytes=1024 * _KIB,
-        problems=(
-            Problem.MEDIA_NOT_FOUND,
-            Problem.MEDIA_UNUSABLE,
-            Problem.POSTS_NOT_CONFIGURED,
-            Problem.POSTS_UNREACHABLE,
-            *_CONTENT,
-            *_STORE,
-        ),
         waits_for_store=False,  # once the post is forwarded, only the posts API's response says what became of it
         example=_EXAMPLE_POST,
     ),

@@ -24,14 +24,7 @@ LONGEST_CACHING = timedelta(days=1)
 _IMF_FIXDATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT")
 """RFC 9110, 5.6.7."""
 
-FINAL_PROBLEMS = (
-    Problem.NOT_MEDIA,
-    Problem.FILE_TOO_LARGE,
-    Problem.SIZE_MISMATCH,
-    Problem.UNSUPPORTED_MEDIA,
-    Problem.UNSUPPORTED_HEADERS,
-    Problem.FILE_REFUSED,
-)
+FINAL_PROBLEMS = tuple(problem for problem in Problem if "judged" in problem.at)
 """The problems for which an object is deleted."""
 
 

@@ -97,7 +97,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                 "schema": {"type": "string", "minLength": 1, "maxLength": c.MAX_HANDLE_LENGTH},
             }
         ]
-    operation["responses"] = _success(endpoint) | _refusals((*endpoint.common_problems, *endpoint.problems))
+    operation["responses"] = _success(endpoint) | _refusals(endpoint.problems)
     return operation
 
 

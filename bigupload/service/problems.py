@@ -12,67 +12,122 @@ from typing import Any
 
 
 class Problem(enum.Enum):
-    """Each value is (HTTP status, meaning). The name in lower case is the code."""
+    """Each row has the HTTP status, the meaning, and the endpoints that give it. Its name in lower case is the code.
 
-    MALFORMED_REQUEST = 400, "The request is not valid HTTP, or its first line or its headers are too long."
-    INVALID_JSON = 400, "The body is not JSON, or not a JSON object."
-    INVALID_FIELD = 422, "A field is missing, of the wrong type or out of range; `field` names it."
-    BODY_TOO_LARGE = 413, "The request's body is too long."
-    UNSUPPORTED_CONTENT_TYPE = 415, "The request's body must be application/json."
-    NOT_FOUND = 404, "There is no such path."
-    METHOD_NOT_ALLOWED = 405, "This path does not support the method; `Allow` names the methods that it supports."
+    Endpoints are named as in `endpoints`, or by group: `every` one; those with a request `body`; those that take `keys`
+    alone, and no tokens; those that take an upload's `handle`; those that ask the `store`; and those by which a stored
+    file is `judged`, and deleted if it has the problem. Clients know a code by its status where no table of theirs has
+    it: 401 asks for another key, 422 refuses the file, and 429, 500 and 503 pass.
+    """
 
-    MISSING_KEY = 401, "No `Authorization: Bearer sk_…` header."
-    INVALID_KEY = 401, "The API key is unknown or was revoked."
-    INVALID_TOKEN = 401, "The upload token is forged, malformed, not valid yet, or its API key was revoked."
-    TOKEN_EXPIRED = 401, "The upload token has expired: continue with a new one of the same owner."
-    TOKEN_NOT_ALLOWED = 403, "An upload token is not accepted here: use an API key."
-    TOKEN_SIZE_EXCEEDED = 403, "The file is larger than the upload token allows."
-    TOKEN_TYPE_REFUSED = 403, "The upload token does not allow this type of file."
-    TOKEN_USED_UP = 403, "As many uploads were begun with this upload token as it allows."
-    UPLOADS_NOT_COUNTED = 501, "The store has no conditional writes, so a token's uploads cannot be counted."
-    NOT_ALLOWED = 403, "The application around the service does not allow this request."
-    RATE_LIMITED = 429, "Too many requests with this key; `Retry-After` says when to try again."
-    TOO_MANY_UPLOADS = 429, "The owner of this key has too many open uploads: complete or abort one."
+    MALFORMED_REQUEST = 400, "The request is not valid HTTP, or its first line or its headers are too long.", ""
+    INVALID_JSON = 400, "The body is not JSON, or not a JSON object.", "body"
+    INVALID_FIELD = 422, "A field is missing, of the wrong type or out of range; `field` names it.", "every"
+    BODY_TOO_LARGE = 413, "The request's body is too long.", "body"
+    UNSUPPORTED_CONTENT_TYPE = 415, "The request's body must be application/json.", "body"
+    NOT_FOUND = 404, "There is no such path.", ""
+    METHOD_NOT_ALLOWED = 405, "This path does not support the method; `Allow` names the methods that it supports.", ""
 
-    QUOTA_EXCEEDED = 403, "The files of this key's owner would have more bytes than the quota: delete some."
+    MISSING_KEY = 401, "No `Authorization: Bearer sk_…` header.", "every"
+    INVALID_KEY = 401, "The API key is unknown or was revoked.", "every"
+    INVALID_TOKEN = 401, "The upload token is forged, malformed, not valid yet, or its API key was revoked.", "every"
+    TOKEN_EXPIRED = 401, "The upload token has expired: continue with a new one of the same owner.", "every"
+    TOKEN_NOT_ALLOWED = 403, "An upload token is not accepted here: use an API key.", "keys"
+    TOKEN_SIZE_EXCEEDED = 403, "The file is larger than the upload token allows.", "presign create sign complete"
+    TOKEN_TYPE_REFUSED = 403, "The upload token does not allow this type of file.", "presign create sign complete"
+    TOKEN_USED_UP = 403, "As many uploads were begun with this upload token as it allows.", "presign create"
+    UPLOADS_NOT_COUNTED = (
+        501,
+        "The store has no conditional writes, so a token's uploads cannot be counted.",
+        "presign create mint",
+    )
+    NOT_ALLOWED = 403, "The application around the service does not allow this request.", "every"
+    RATE_LIMITED = 429, "Too many requests with this key; `Retry-After` says when to try again.", "every"
+    TOO_MANY_UPLOADS = 429, "The owner of this key has too many open uploads: complete or abort one.", "create"
 
-    UPLOAD_REFUSED = 403, "The service's operator does not allow this upload. The message says why."
-    UNSUPPORTED_MEDIA = 422, "The extension or the content type is not on the list, or the two disagree."
-    NOT_MEDIA = 422, "The bytes do not match the content type, or are cut off. If an object was made, it is deleted."
-    FILE_TOO_LARGE = 422, "The file, or its number of pixels, is over the limit. If an object was made, it is deleted."
-    SIZE_MISMATCH = 422, "The object's size is not the declared size. The object is deleted."
-    UNSUPPORTED_HEADERS = 422, "The file was sent with a header that changes how it is served. The object is deleted."
-    FILE_REFUSED = 422, "A check of the operator, like a virus scan, refused the file. The object is deleted."
-    UNSUPPORTED_PART_SIZE = 422, "The store's limits do not allow this part size for this file."
-    UNSUPPORTED_CHECKSUM = 422, "The store does not support this checksum algorithm: use md5."
-    WRONG_PART = 422, "A part's number or size differs from the plan, or a part is missing or named twice."
-    MISSING_CHECKSUM = 422, "The upload's checksum algorithm needs a checksum for every part."
+    QUOTA_EXCEEDED = (
+        403,
+        "The files of this key's owner would have more bytes than the quota: delete some.",
+        "presign create complete",
+    )
 
-    INVALID_UPLOAD = 400, "This service did not issue the upload handle: it is forged, cut short or altered."
-    NOT_YOUR_UPLOAD = 403, "The upload handle belongs to another owner."
-    UPLOAD_EXPIRED = 410, "The upload handle has expired, and so has the upload: start a new one."
-    UPLOAD_GONE = 404, "The store has no such upload: it was aborted, or its object was deleted."
-    PART_NOT_STORED = 409, "The store does not have a part as complete names it: list the parts and send it again."
-    CHECKSUM_MISMATCH = 409, "The checksum of the parts is not the one that complete names: hash the file again."
+    UPLOAD_REFUSED = 403, "The service's operator does not allow this upload. The message says why.", "presign create"
+    UNSUPPORTED_MEDIA = (
+        422,
+        "The extension or the content type is not on the list, or the two disagree.",
+        "presign create mint judged",
+    )
+    NOT_MEDIA = (
+        422,
+        "The bytes do not match the content type, or are cut off. If an object was made, it is deleted.",
+        "create judged",
+    )
+    FILE_TOO_LARGE = (
+        422,
+        "The file, or its number of pixels, is over the limit. If an object was made, it is deleted.",
+        "presign create judged",
+    )
+    SIZE_MISMATCH = 422, "The object's size is not the declared size. The object is deleted.", "judged"
+    UNSUPPORTED_HEADERS = (
+        422,
+        "The file was sent with a header that changes how it is served. The object is deleted.",
+        "judged",
+    )
+    FILE_REFUSED = 422, "A check of the operator, like a virus scan, refused the file. The object is deleted.", "judged"
+    UNSUPPORTED_PART_SIZE = 422, "The store's limits do not allow this part size for this file.", "create"
+    UNSUPPORTED_CHECKSUM = 422, "The store does not support this checksum algorithm: use md5.", "create"
+    WRONG_PART = (
+        422,
+        "A part's number or size differs from the plan, or a part is missing or named twice.",
+        "create sign complete",
+    )
+    MISSING_CHECKSUM = 422, "The upload's checksum algorithm needs a checksum for every part.", "create sign complete"
 
-    NO_SUCH_MEDIA = 404, "The key is not one of your files."
+    INVALID_UPLOAD = 400, "This service did not issue the upload handle: it is forged, cut short or altered.", "handle"
+    NOT_YOUR_UPLOAD = 403, "The upload handle belongs to another owner.", "handle"
+    UPLOAD_EXPIRED = 410, "The upload handle has expired, and so has the upload: start a new one.", "handle"
+    UPLOAD_GONE = 404, "The store has no such upload: it was aborted, or its object was deleted.", "list complete"
+    PART_NOT_STORED = (
+        409,
+        "The store does not have a part as complete names it: list the parts and send it again.",
+        "complete",
+    )
+    CHECKSUM_MISMATCH = (
+        409,
+        "The checksum of the parts is not the one that complete names: hash the file again.",
+        "complete",
+    )
 
-    MEDIA_NOT_FOUND = 422, "A media item is not your upload, was never sent, or was deleted (by default after 7 days)."
-    MEDIA_UNUSABLE = 422, "A media item's URL cannot be used. The message says which rule it breaks."
-    POSTS_NOT_CONFIGURED = 501, "This service was started without a posts API."
-    POSTS_UNREACHABLE = 502, "The posts API did not respond."
+    NO_SUCH_MEDIA = 404, "The key is not one of your files.", "delete"
 
-    STORE_REFUSED = 502, "The store refused the service's request: tell the service's operator."
-    STORE_UNAVAILABLE = 503, "The store does not respond or asks to slow down; `Retry-After` says when to try again."
-    CHECK_FAILED = 503, "A check of the operator did not work. Nothing is lost; `Retry-After` says when to try again."
-    CREDENTIALS_EXPIRING = 503, "The service's credentials expire before a new URL would: try again soon."
-    TOO_MANY_CONNECTIONS = 503, "The service has too many connections: try again soon."
-    INTERNAL = 500, "A bug in the service."
+    MEDIA_NOT_FOUND = (
+        422,
+        "A media item is not your upload, was never sent, or was deleted (by default after 7 days).",
+        "post",
+    )
+    MEDIA_UNUSABLE = 422, "A media item's URL cannot be used. The message says which rule it breaks.", "post"
+    POSTS_NOT_CONFIGURED = 501, "This service was started without a posts API.", "post"
+    POSTS_UNREACHABLE = 502, "The posts API did not respond.", "post"
 
-    def __init__(self, status: int, meaning: str) -> None:
+    STORE_REFUSED = 502, "The store refused the service's request: tell the service's operator.", "store"
+    STORE_UNAVAILABLE = (
+        503,
+        "The store does not respond or asks to slow down; `Retry-After` says when to try again.",
+        "store",
+    )
+    CHECK_FAILED = (
+        503,
+        "A check of the operator did not work. Nothing is lost; `Retry-After` says when to try again.",
+        "presign create status complete post",
+    )
+    CREDENTIALS_EXPIRING = 503, "The service's credentials expire before a new URL would: try again soon.", "store"
+    TOO_MANY_CONNECTIONS = 503, "The service has too many connections: try again soon.", ""
+    INTERNAL = 500, "A bug in the service.", "every"
+
+    def __init__(self, status: int, meaning: str, at: str) -> None:
         self.status = status
         self.meaning = meaning
+        self.at = frozenset(at.split())
 
     @property
     def code(self) -> str:

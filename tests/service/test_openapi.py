@@ -107,10 +107,14 @@ def test_every_field_is_documented_in_the_published_spelling() -> None:
 
 def test_every_code_is_declared_where_it_can_come_from() -> None:
     """All that the modules name; `what_is_wrong` holds the log of each service that tests run against the same."""
-    declared = {problem for endpoint in ENDPOINTS for problem in (*endpoint.common_problems, *endpoint.problems)}
+    declared = {problem for endpoint in ENDPOINTS for problem in endpoint.problems}
     below_endpoints = {Problem.MALFORMED_REQUEST, Problem.TOO_MANY_CONNECTIONS}
     of_no_endpoint = {Problem.NOT_FOUND, Problem.METHOD_NOT_ALLOWED} | below_endpoints
     assert declared == set(Problem) - of_no_endpoint
+    groups = {"every", "body", "keys"}.union(*(endpoint.groups for endpoint in ENDPOINTS))
+    assert groups.union(endpoint.name for endpoint in ENDPOINTS) >= {
+        place for problem in Problem for place in problem.at
+    }
     for module in (handles, media, client_parts, posts, uploads, endpoints):
         named = set(re.findall(r"Problem\.([A-Z_]+)", inspect.getsource(module)))
         assert {Problem[name] for name in named} <= declared
@@ -118,7 +122,7 @@ def test_every_code_is_declared_where_it_can_come_from() -> None:
 
 def test_no_response_lists_a_code_twice_or_under_another_status() -> None:
     for endpoint in ENDPOINTS:
-        problems = [*endpoint.common_problems, *endpoint.problems]
+        problems = endpoint.problems
         assert len(problems) == len(set(problems)), endpoint.name
     for *_, operation in OPERATIONS:
         for status, response in operation["responses"].items():

@@ -9,10 +9,7 @@ from typing import Any
 
 from bigupload.service.endpoints import ENDPOINTS
 
-_DECLARED = {
-    (endpoint.method, endpoint.path): {p.code for p in (*endpoint.common_problems, *endpoint.problems)}
-    for endpoint in ENDPOINTS
-}
+_DECLARED = {(endpoint.method, endpoint.path): {p.code for p in endpoint.problems} for endpoint in ENDPOINTS}
 _SECRET = re.compile(r"sk_|X-Amz-|Signature|Bearer|WzEs\w{20}|\.eJ[\w-]{20}")
 """Keys, signed URLs, handles (plain and compressed)."""
 

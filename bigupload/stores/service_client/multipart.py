@@ -251,7 +251,7 @@ class ServiceStore:
                 return None
             raise
         if error is not None:
-            raise self._http.refusal(*error, what)
+            raise self._http.refusal(*error, what, status=422)  # as complete answered
         return None if made is None else self._facts(made)
 
     async def complete(

@@ -41,13 +41,6 @@ _FAULTS = {
     "unsupported_checksum": FaultKind.UNSUPPORTED,
 }
 """By the service's code: the faults that the engine handles, where the status does not say it."""
-_REFUSED = frozenset(
-    {
-        "not_media", "unsupported_media", "file_too_large", "size_mismatch", "unsupported_part_size", "wrong_part",
-        "invalid_field", "file_refused", "upload_refused",
-    }
-)  # fmt: skip
-"""The codes by which the service refuses this file for good."""
 _PUBLIC: dict[str, tuple[type[errors.StoreError], str]] = {
     "missing_key": (errors.CredentialsError, f"the service needs an API key: {_BAD_KEY}"),
     "invalid_key": (errors.CredentialsError, f"the service does not accept this API key (revoked?): {_BAD_KEY}"),
@@ -201,9 +194,9 @@ class ServiceHttp:
         if code in _PUBLIC:
             error, text = _PUBLIC[code]
             return error(text)
-        if code in _REFUSED:
-            return errors.MediaRefused(said)
         kind = _FAULTS.get(code)
+        if kind is None and (status == 422 or code == "upload_refused"):
+            return errors.MediaRefused(said)
         if kind is None and status is not None and code != "store_refused" and classify(status, code).is_retried:
             kind = classify(status, code)
         if kind is None:

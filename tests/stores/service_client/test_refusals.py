@@ -27,11 +27,7 @@ ERRORS: dict[Problem, type[errors.BigUploadError]] = {
     Problem.INVALID_TOKEN: errors.CredentialsError, Problem.TOKEN_EXPIRED: errors.CredentialsError,
     Problem.TOKEN_USED_UP: errors.AccessDenied, Problem.TOKEN_SIZE_EXCEEDED: errors.AccessDenied,
     Problem.TOKEN_TYPE_REFUSED: errors.AccessDenied,
-    Problem.NOT_YOUR_UPLOAD: errors.AccessDenied, Problem.NOT_MEDIA: errors.MediaRefused,
-    Problem.UNSUPPORTED_MEDIA: errors.MediaRefused, Problem.FILE_TOO_LARGE: errors.MediaRefused,
-    Problem.SIZE_MISMATCH: errors.MediaRefused, Problem.UNSUPPORTED_PART_SIZE: errors.MediaRefused,
-    Problem.WRONG_PART: errors.MediaRefused, Problem.INVALID_FIELD: errors.MediaRefused,
-    Problem.UPLOAD_REFUSED: errors.MediaRefused, Problem.FILE_REFUSED: errors.MediaRefused,
+    Problem.NOT_YOUR_UPLOAD: errors.AccessDenied, Problem.UPLOAD_REFUSED: errors.MediaRefused,
     Problem.STORE_REFUSED: errors.StoreUnavailable,
 }  # fmt: skip
 ELSEWHERE = {Problem.POSTS_NOT_CONFIGURED, Problem.POSTS_UNREACHABLE, Problem.MEDIA_NOT_FOUND, Problem.MEDIA_UNUSABLE}
@@ -47,7 +43,8 @@ async def test_every_problem(fake: Fake, store: ServiceStore, problem: Problem) 
         assert (refused.kind, refused.retry_after) == (KINDS[problem], 7)
         assert "the words of the service" in str(refused)
     else:
-        assert type(refused) is ERRORS.get(problem, errors.StoreRefused)
+        by_status = errors.MediaRefused if problem.status == 422 else errors.StoreRefused
+        assert type(refused) is ERRORS.get(problem, by_status)
     assert len(fake.asked) == 1  # whoever called decides about another try
 
 
@@ -124,7 +121,7 @@ async def test_no_refusal_looks_like_a_store_that_knows_no_checksums(fake: Fake,
 async def test_what_a_later_service_refuses(fake: Fake, store: ServiceStore) -> None:
     fake.refuses("not_invented_yet", 422)
     fake.refuses("not_invented_yet", 503)
-    assert isinstance(await refusal_of(create(store)), errors.StoreRefused)
+    assert isinstance(await refusal_of(create(store)), errors.MediaRefused)
     later = await refusal_of(create(store))
     assert isinstance(later, Fault)
     assert later.kind is FaultKind.BUSY

@@ -7,16 +7,16 @@ const PATH = "v1/media/multipart";
 const ANSWER_WITHIN = 60_000; // milliseconds
 const COMPLETE_WITHIN = 300_000; // a store may need minutes to join thousands of parts
 
+// Of the codes that are not what their status says: 401 asks for another key, 422 refuses the file.
 const KINDS = {
-  unsupported_media: "refused",
   token_size_exceeded: "refused",
   token_type_refused: "refused",
-  not_media: "refused",
-  file_too_large: "refused",
-  size_mismatch: "refused",
-  unsupported_headers: "refused",
   upload_refused: "refused",
-  file_refused: "refused",
+  invalid_field: "final", // the other fields and parts are the client's own: the file may be fine
+  unsupported_part_size: "final",
+  unsupported_checksum: "final",
+  wrong_part: "final",
+  missing_checksum: "final",
   token_used_up: "key",
   upload_gone: "gone",
   upload_expired: "gone",
@@ -44,6 +44,7 @@ function toProblem(status, headers, body) {
   let kind = KINDS[code];
   if (kind === undefined) {
     if (status === 401) kind = "key";
+    else if (status === 422 && code) kind = "refused";
     else kind = classify(status, code) === "busy" ? "busy" : "final";
   }
   const known = { code, retryAfter: retryAfter(headers.get("Retry-After")) };
