@@ -68,12 +68,12 @@ def test(webhook_urls: tuple[str, ...], webhook_secret_file: Path | None) -> Non
 
 
 async def _send_test(url: str, secrets: tuple[str, ...]) -> tuple[Sent, float]:
-    from bigupload.service.webhooks.events import TEST, event
+    from bigupload.service.webhooks.events import event
     from bigupload.service.webhooks.sending import connections, send
     from bigupload.service.webhooks.signing import Signer
 
     now = time.time()
-    what = event(TEST, f"{now!r} {url}", {"message": "bigupload webhooks test"}, now)
+    what = event("webhook.test", f"{now!r} {url}", {"message": "bigupload webhooks test"}, now)
     began = time.monotonic()
     async with connections() as http:
         sent = await send(http, url, what, signer=Signer(secrets), now=now)

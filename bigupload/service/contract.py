@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -454,9 +454,6 @@ class WebhookTest(_EventBody):
 
 
 BODIES: dict[str, type[BaseModel]] = {
-    "media.completed": MediaCompletedEvent,
-    "media.refused": MediaRefusedEvent,
-    "media.expired": MediaExpiredEvent,
-    "webhook.test": WebhookTest,
+    get_args(body.model_fields["type"].annotation)[0]: body for body in _EventBody.__subclasses__()
 }
 """The body of each type of event."""

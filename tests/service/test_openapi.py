@@ -11,12 +11,13 @@ from typing import Any
 import httpx
 import jsonschema
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import BaseModel
 
 from bigupload.service import client_parts, endpoints, handles, media, posts, uploads
+from bigupload.service.contract import BODIES
 from bigupload.service.endpoints import ENDPOINTS
 from bigupload.service.openapi import document
 from bigupload.service.problems import Problem
-from bigupload.service.webhooks.events import COMPLETED, EXPIRED, REFUSED, TEST
 from bigupload.service.webhooks.signing import Signer, new_secret
 from tests.tools.errors_page import page
 from tests.tools.service import Service
@@ -43,9 +44,16 @@ def test_every_endpoint_is_in_it() -> None:
     assert listed == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
 
 
-def test_every_webhook_is_in_it() -> None:
+def test_every_webhook_is_in_it_and_in_the_docs() -> None:
     """`tests/service/webhooks` compares each event that is sent with its schema."""
-    assert set(DOCUMENT["webhooks"]) == {COMPLETED, REFUSED, EXPIRED, TEST}
+    hooks = Path(__file__).parents[2].joinpath("docs", "hooks.md").read_text()
+    rows = re.findall(r"^\| `((?:media|webhook)\.\w+)` \|.*\| ([^|]+) \|$", hooks, re.M)
+    assert [kind for kind, _ in rows] == list(DOCUMENT["webhooks"])
+    for kind, documented in rows:
+        data = BODIES[kind].model_fields["data"].annotation
+        assert issubclass(data, BaseModel)
+        named = [field.alias for field in data.model_fields.values()]
+        assert re.findall(r"`(\w+)`", documented.partition(" with ")[0]) == named, kind
     for kind, item in DOCUMENT["webhooks"].items():
         reference = item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         body = DOCUMENT["components"]["schemas"][reference.rpartition("/")[2]]

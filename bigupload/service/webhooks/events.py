@@ -1,4 +1,6 @@
-"""What is told: events, their ids and their bodies, as https://www.standardwebhooks.com lays them out. Pure.
+"""Events, their ids and their bodies, as https://www.standardwebhooks.com lays them out. Pure.
+
+`contract` declares the types of events.
 
 An event's id follows from what happened to which version of which object. So whoever notes the same event again, as
 another replica after a kill, gives it the same id, and a receiver can tell a duplicate.
@@ -14,10 +16,6 @@ from typing import Any
 
 from bigupload.records import dataclass
 
-COMPLETED = "media.completed"
-REFUSED = "media.refused"
-EXPIRED = "media.expired"
-TEST = "webhook.test"
 EVENT_PREFIX = "evt_"
 """How ids begin."""
 
@@ -37,7 +35,7 @@ def event(kind: str, version: str, data: Mapping[str, Any], now: float) -> Event
     """Make an event.
 
     Args:
-        kind: Its type, like COMPLETED.
+        kind: Its type, one of those in `contract.BODIES`.
         version: What it is about; two events of one type and one version are the same event.
         data: The field `data` of the body.
         now: When it happened, in seconds since 1970.

@@ -19,7 +19,7 @@ from bigupload.service.object_keys import public_urls
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Refused
 from bigupload.service.store_problems import quietly
-from bigupload.service.webhooks.events import COMPLETED, EXPIRED, REFUSED, Event, event
+from bigupload.service.webhooks.events import Event, event
 from bigupload.service.webhooks.notes import LEASE, Note, Notes
 from bigupload.stores.s3.bucket import S3Bucket
 
@@ -79,13 +79,13 @@ class Telling:
             "metadata": dict(file.metadata),
             "way": way,
         }
-        await self._leave(event(COMPLETED, version, data, self._clock()))
+        await self._leave(event("media.completed", version, data, self._clock()))
 
     async def refused(self, version: str, key: str, size: int, refused: Refused) -> None:
         """Note that a file was refused. Its object is about to be deleted."""
         error = {"code": refused.problem.code, "message": str(refused)}
         data = {"key": key, "owner": self._owner_of(key), "size": size, "error": error}
-        await self._leave(event(REFUSED, version, data, self._clock()))
+        await self._leave(event("media.refused", version, data, self._clock()))
 
     async def _leave(self, what: Event) -> None:
         now = self._clock()
@@ -98,7 +98,7 @@ class Telling:
         """Note that an object is about to be deleted because of its age. It is told once the object is gone."""
         now = self._clock()
         data = {"key": key, "owner": self._owner_of(key), "size": size}
-        what = dataclasses.asdict(event(EXPIRED, version, data, now))
+        what = dataclasses.asdict(event("media.expired", version, data, now))
         intent = {"of": "expiry", "key": key, "etag": etag, "event": what}
         await self.notes.add(Note(name=f"old-{version}", since=now, next=now + _LOOK_AFTER, intent=intent))
 

@@ -17,13 +17,13 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from bigupload.errors import ServiceError, UsageError
 from bigupload.service.webhooks import signing
 from bigupload.service.webhooks.delivering import RETRIED_FOR, next_attempt, next_look
-from bigupload.service.webhooks.events import COMPLETED, REFUSED, event
+from bigupload.service.webhooks.events import event
 from bigupload.service.webhooks.sending import Sent, check_webhook_url, connections, host_of, receiver_of, send
 from bigupload.service.webhooks.signing import Signer, check_secret, load_webhook_secrets, new_secret
 from tests.tools.http_stub import HttpStub, Response
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()  # not random: xdist compares the names of tests
-EVENT = event(COMPLETED, "1", {"key": "media/ada/1.jpg", "metadata": {"name": "Zoë"}}, 1_790_000_000.0)
+EVENT = event("media.completed", "1", {"key": "media/ada/1.jpg", "metadata": {"name": "Zoë"}}, 1_790_000_000.0)
 
 
 async def answered(url: str, *, now: float | None = None, within: float = 15.0) -> Sent:
@@ -93,8 +93,8 @@ async def test_a_receiver_that_is_silent_or_away(silent: str, session_stub: Http
 
 
 def test_the_same_event_has_the_same_id() -> None:
-    assert event(COMPLETED, "1", {}, 5.0).id == EVENT.id
-    assert len({EVENT.id, event(COMPLETED, "2", {}, 5.0).id, event(REFUSED, "1", {}, 5.0).id}) == 3
+    assert event("media.completed", "1", {}, 5.0).id == EVENT.id
+    assert len({EVENT.id, event("media.completed", "2", {}, 5.0).id, event("media.refused", "1", {}, 5.0).id}) == 3
 
 
 def test_an_event_is_tried_for_24_hours() -> None:
