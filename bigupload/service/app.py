@@ -191,17 +191,12 @@ class _Service:
         token = caller.token
         if token is None:
             return c.MeResponse(owner=caller.owner)
-        return c.MeResponse(
-            owner=caller.owner,
-            expires_at=datetime.fromtimestamp(token.expires, UTC),
-            max_size=token.max_size,
-            content_types=None if token.content_types is None else list(token.content_types),
-            uploads=token.uploads,
-        )
+        limits = token.model_dump(include=set(c.MeResponse.model_fields) - {"owner"})
+        return c.MeResponse(owner=caller.owner, expires_at=datetime.fromtimestamp(token.expires, UTC), **limits)
 
     async def _mint(self, caller: Caller, request: c.TokenRequest, _: bytes) -> c.TokenResponse:
         for number, pattern in enumerate(request.content_types or ()):
-            if not self._dependencies.policy.types.allows(pattern.lower()):
+            if not self._dependencies.policy.types.allows(pattern):
                 message = f"this service accepts no file of the content type {pattern}"
                 raise Refused(Problem.UNSUPPORTED_MEDIA, message, field=f"contentTypes[{number}]")
         if request.uploads is not None:

@@ -12,6 +12,7 @@ import enum
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,6 +23,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
+from bigupload.service.media import MediaType
+from bigupload.service.problems import Problem, Refused
 
 URL_LIFETIME = 3600
 """Seconds: 1 hour."""
@@ -202,20 +205,29 @@ class CompleteResponse(_Model):
 
 MetadataName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
 MetadataValue = Annotated[str, Field(pattern=r"^[!-~]([ -~]*[!-~])?$", max_length=256)]
-TypePattern = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/(\*|[A-Za-z0-9!#$&^_.+-]+)$")]
+TypePattern = Annotated[
+    str,
+    Field(max_length=100, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/(\*|[A-Za-z0-9!#$&^_.+-]+)$"),
+    AfterValidator(str.lower),
+]
 
 
-class TokenLimits(_Model):
-    """What an upload token allows. What is not named is as for an API key."""
-
-    model_config = ConfigDict(extra="forbid")
+class _ShownLimits(_Model):
+    """The limits that whoever holds the token may know."""
 
     max_size: Annotated[int, Field(ge=1, le=_MAX_SIZE, examples=[100_000_000])] | None = None
     """Bytes of the largest file. Every upload must then name its size."""
     content_types: Annotated[list[TypePattern], Field(min_length=1, max_length=32)] | None = None
-    """The accepted content types, also as `image/*`."""
+    """The accepted content types, in lower case, also as `image/*`."""
     uploads: Annotated[int, Field(ge=1, le=MAX_COUNTED_UPLOADS, examples=[1])] | None = None
     """How many uploads may be begun with it, in all replicas."""
+
+
+class TokenLimits(_ShownLimits):
+    """What an upload token allows. What is not named is as for an API key."""
+
+    model_config = ConfigDict(extra="forbid")
+
     metadata: Annotated[dict[MetadataName, MetadataValue], Field(max_length=16)] | None = None
     """Metadata of the objects (`x-amz-meta-…`), in ASCII. Whoever can read an object can read it."""
 
@@ -228,6 +240,25 @@ class TokenLimits(_Model):
         if length > MAX_METADATA:
             raise ValueError(f"the names and values have {length:,} bytes, and the store takes {MAX_METADATA:,}")
         return value
+
+    def check(self, kind: MediaType, size: int | None) -> None:
+        """Raise Refused unless the token allows an upload of this type and size."""
+        if self.max_size is not None:
+            if size is None:
+                message = "this upload token limits the size: name it, in bytes"
+                raise Refused(Problem.INVALID_FIELD, message, field="size")
+            if size > self.max_size:
+                message = f"the file has {size:,} bytes, and this upload token allows {self.max_size:,}"
+                raise Refused(Problem.TOKEN_SIZE_EXCEEDED, message, field="size")
+        if self.content_types is not None and not any(_allows(each, kind) for each in self.content_types):
+            message = f"this upload token does not allow {kind.name}, but {', '.join(self.content_types)}"
+            raise Refused(Problem.TOKEN_TYPE_REFUSED, message, field="contentType")
+
+
+def _allows(pattern: str, kind: MediaType) -> bool:
+    """Return whether a content type, or `image/*`, allows a type of files."""
+    family = pattern.removesuffix("*") if pattern.endswith("/*") else None
+    return any(each.startswith(family) if family else each == pattern for each in kind.content_types)
 
 
 class TokenRequest(TokenLimits):
@@ -249,19 +280,13 @@ class MeRequest(_Model):
     """Ask whose the API key or upload token is. There are no parameters."""
 
 
-class MeResponse(_Model):
-    """The API key or upload token is valid."""
+class MeResponse(_ShownLimits):
+    """The API key or upload token is valid. A limit that is null is as for an API key."""
 
     owner: str
     """Whose uploads requests with it make and continue."""
     expires_at: datetime.datetime | None = None
     """When the upload token ends; null for an API key."""
-    max_size: int | None = None
-    """Bytes of the largest file that the upload token allows; null: it does not limit them."""
-    content_types: list[str] | None = None
-    """The content types that the upload token allows, also as `image/*`; null: it does not limit them."""
-    uploads: int | None = None
-    """How many uploads may be begun with the upload token in all; null: it does not limit them."""
 
 
 class UploadStatus(enum.StrEnum):

@@ -12,8 +12,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import jwt
@@ -21,10 +20,8 @@ import pydantic
 from pydantic import Field
 
 from bigupload.errors import UsageError
-from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.keys import check_owner, token_signing_key
-from bigupload.service.media import MediaType
 from bigupload.service.problems import Problem, Refused
 
 if TYPE_CHECKING:
@@ -40,54 +37,18 @@ _OWNER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _IGNORED = frozenset({"iss"})
 
 
-class _Claims(c.TokenLimits):
-    """A token's claims. Unknown ones are refused: a limit that is misspelled would be none."""
+class UploadToken(c.TokenLimits):
+    """A token that was verified: its claims. Unknown ones are refused: a limit that is misspelled would be none."""
 
     aud: str
-    sub: str
-    iat: Annotated[float, Field(ge=0, le=2**53)]
-    exp: Annotated[float, Field(ge=0, le=2**53)]
-    nbf: Annotated[float, Field(ge=0, le=2**53)] | None = None
-    jti: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-    key: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadToken:
-    """A token that was verified. Sizes are in bytes."""
-
-    owner: str
-    id: str
-    expires: float
+    owner: Annotated[str, Field(alias="sub")]
+    issued: Annotated[float, Field(alias="iat", ge=0, le=2**53)]
+    expires: Annotated[float, Field(alias="exp", ge=0, le=2**53)]
     """Seconds since 1970."""
-    key_id: str | None
+    not_before: Annotated[float | None, Field(alias="nbf", ge=0, le=2**53)] = None
+    id: Annotated[str, Field(alias="jti", pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    key_id: Annotated[str | None, Field(alias="key", pattern=r"^[A-Za-z0-9_-]{1,64}$")] = None
     """The id of the API key for which the service made it: it ends with that key. None: a backend made it."""
-    max_size: int | None = None
-    content_types: tuple[str, ...] | None = None
-    """Accepted content types, in lower case, also as `image/*`; None: those of the service."""
-    uploads: int | None = None
-    """How many uploads it may begin."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """For the objects."""
-
-    def check(self, kind: MediaType, size: int | None) -> None:
-        """Raise Refused unless the token allows an upload of this type and size."""
-        if self.max_size is not None:
-            if size is None:
-                message = "this upload token limits the size: name it, in bytes"
-                raise Refused(Problem.INVALID_FIELD, message, field="size")
-            if size > self.max_size:
-                message = f"the file has {size:,} bytes, and this upload token allows {self.max_size:,}"
-                raise Refused(Problem.TOKEN_SIZE_EXCEEDED, message, field="size")
-        if self.content_types is not None and not any(matches(kind, each) for each in self.content_types):
-            message = f"this upload token does not allow {kind.name}, but {', '.join(self.content_types)}"
-            raise Refused(Problem.TOKEN_TYPE_REFUSED, message, field="contentType")
-
-
-def matches(kind: MediaType, pattern: str) -> bool:
-    """Return whether `pattern`, a content type or `image/*`, allows a type of files."""
-    family = pattern.removesuffix("*") if pattern.endswith("/*") else None
-    return any(each.startswith(family) if family else each == pattern for each in kind.content_types)
 
 
 class UploadTokens:
@@ -130,24 +91,15 @@ class UploadTokens:
         if len(text) > c.MAX_TOKEN_LENGTH:
             raise Refused(Problem.INVALID_TOKEN, "the upload token is too long")
         try:
-            claims = _Claims.model_validate(self._signed_claims(text), by_alias=True, by_name=False)
+            token = UploadToken.model_validate(self._signed_claims(text), by_alias=True, by_name=False)
         except pydantic.ValidationError as e:
             at = e.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
             name = str(at[0]) if at and re.fullmatch(r"\w{1,30}", str(at[0]), re.ASCII) else "unknown"
             raise Refused(
                 Problem.INVALID_TOKEN, f"the upload token's claim {name} is missing, wrong or unknown"
             ) from None
-        self._check_times(claims)
-        return UploadToken(
-            owner=claims.sub,
-            id=claims.jti,
-            expires=claims.exp,
-            key_id=claims.key,
-            max_size=claims.max_size,
-            content_types=None if claims.content_types is None else tuple(x.lower() for x in claims.content_types),
-            uploads=claims.uploads,
-            metadata=claims.metadata or {},
-        )
+        self._check_times(token)
+        return token
 
     def _signed_claims(self, text: str) -> dict[str, Any]:
         """The claims, if one of the secrets signed them. What is read before that only chooses the key."""
@@ -174,13 +126,13 @@ class UploadTokens:
             pass
         raise Refused(Problem.INVALID_TOKEN)
 
-    def _check_times(self, claims: _Claims) -> None:
+    def _check_times(self, token: UploadToken) -> None:
         now = self._clock()
-        if claims.exp <= now:
+        if token.expires <= now:
             raise Refused(Problem.TOKEN_EXPIRED)
-        if max(claims.iat, claims.nbf or 0.0) > now + _CLOCK_SKEW:
+        if max(token.issued, token.not_before or 0.0) > now + _CLOCK_SKEW:
             raise Refused(Problem.INVALID_TOKEN, "the upload token is not valid yet: set the clock of what made it")
-        if claims.exp - claims.iat > c.LONGEST_TOKEN:
+        if token.expires - token.issued > c.LONGEST_TOKEN:
             hours = c.LONGEST_TOKEN // 3600
             raise Refused(Problem.INVALID_TOKEN, f"the upload token is valid for more than {hours} hours")
 

@@ -112,7 +112,7 @@ class MediaUploads:
         if request.size is not None and request.size > MAX_SINGLE_PUT:
             message = "one PUT takes at most 5 GiB: create a multipart upload"
             raise Refused(Problem.FILE_TOO_LARGE, message, field="size")
-        metadata = token.metadata if token is not None else {}
+        metadata = (token.metadata if token is not None else None) or {}
         if token is not None:
             token.check(kind, request.size)
         await self._hooks.before_create(_new_upload("put", owner, request, token))
@@ -360,7 +360,7 @@ def _new_upload(
         content_type=request.content_type,
         size=request.size,
         way=way,
-        metadata=token.metadata if token is not None else {},
+        metadata=(token.metadata if token is not None else None) or {},
         token=token.id if token is not None else None,
     )
 
