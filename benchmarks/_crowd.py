@@ -26,10 +26,10 @@ from unittest import mock
 from distributed import Client, Scheduler, Security, Worker
 
 from bigupload.cluster import worker_side
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import Digests, Hashed
 from bigupload.core.part_plan import Part
 from bigupload.http.put_transport import HttpTransport
-from bigupload.ports import Gauge, Hashed, PutResponse, SignedRequest, Source
+from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
 
 HASHING = 3e9
 """Bytes a second that a worker pretends to hash."""
@@ -83,7 +83,7 @@ def response_to(request: SignedRequest) -> PutResponse:
 def pretend(seconds: float) -> None:
     """Let the workers of this process pretend. `seconds`: how long a PUT takes, on average."""
 
-    def hashed(_: Source, part: Part, __: Algorithm, *, md5: bool, check: Callable[[], object]) -> Hashed:
+    def hashed(_: Source, part: Part, __: Digests, *, check: Callable[[], object]) -> Hashed:
         time.sleep(part.size / HASHING)
         return Hashed(SOME_CHECKSUM, None)
 

@@ -14,8 +14,9 @@ from unittest import mock
 from bigupload import S3Options, Uploader, events
 from bigupload.cluster.members import RemoteGauge
 from bigupload.cluster.transport import ClusterTransport
+from bigupload.core.checksums import Hashed
 from bigupload.core.part_plan import MIB, Part
-from bigupload.ports import Gauge, Hashed, OnNews, PutResponse, SignedRequest, Source
+from bigupload.ports import Gauge, OnNews, PutResponse, SignedRequest, Source
 from bigupload.units import parse_size
 
 from ._crowd import SOME_CHECKSUM, SPREAD, cpu_of, crowd, response_to

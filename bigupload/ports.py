@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from bigupload.core.checksums import Algorithm, ChecksumType
+from bigupload.core.checksums import Algorithm, ChecksumType, Digests, Hashed
 from bigupload.core.copies import CopySource
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import Fingerprint, Header, Manifest, PartRecord, Record, SourceKind, Target
@@ -547,17 +547,8 @@ class Journal(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Hashed:
-    """A part's `checksum` of the upload's algorithm, as S3 writes it, and its `md5` if that was asked for."""
-
-    checksum: str
-    md5: bytes | None
-
-
-HashElsewhere: TypeAlias = Callable[[Source, Part, Algorithm, bool], Awaitable[Hashed]]
-"""Hashes a part of a source on another machine; the last argument: whether to compute the MD5 too. It raises what
-`PartHasher.hash` raises."""
+HashElsewhere: TypeAlias = Callable[[Source, Part, Digests], Awaitable[Hashed]]
+"""Hashes a part of a source on another machine. It raises what `PartHasher.hash` raises."""
 
 
 OnNews: TypeAlias = Callable[[Sequence[tuple[PutResponse, float]], float], None]
@@ -568,7 +559,7 @@ the seconds that the next part has taken so far."""
 class GroupTransport(Protocol):
     """Hashes and sends several parts of a source at a time. Any range of that source can be read at any time."""
 
-    async def hash_group(self, source: Source, parts: Sequence[Part], algorithm: Algorithm, md5: bool) -> list[Hashed]:
+    async def hash_group(self, source: Source, parts: Sequence[Part], wanted: Digests) -> list[Hashed]:
         """Hash parts. Raises what `PartHasher.hash` raises."""
         ...
 

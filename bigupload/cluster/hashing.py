@@ -14,10 +14,9 @@ from bigupload import errors
 from bigupload.cluster.members import Member, SharedFile, note_hashed
 from bigupload.cluster.membership import Membership
 from bigupload.cluster.messages import FileDiffers, HashTask, pack_hash_task, unpack_failure
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import Digests, Hashed
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault
-from bigupload.ports import Hashed
 from bigupload.records import dataclass
 from bigupload.units import printable
 
@@ -62,7 +61,7 @@ class RemoteHasher:
     def __init__(self, cluster: Membership, file: SharedFile) -> None:
         self._cluster = cluster
         self._file = file
-        self._blocks: dict[tuple[int, Algorithm, bool], _Block] = {}
+        self._blocks: dict[tuple[int, Digests], _Block] = {}
         """Of parts that were not asked for yet."""
         self.tasks: set[asyncio.Task[dict[int, Hashed]]] = set()
         """Those that run."""
@@ -72,42 +71,42 @@ class RemoteHasher:
         self._told: deque[Any] = deque()
         """Tasks whose results came, to be released."""
 
-    async def hash(self, part: Part, algorithm: Algorithm, md5: bool) -> Hashed:
+    async def hash(self, part: Part, wanted: Digests) -> Hashed:
         """Hash a part. See `ports.HashElsewhere`."""
-        key = (part.number, algorithm, md5)
+        key = (part.number, wanted)
         block = self._blocks.pop(key, None)  # used once: a second call asks whether the file has changed
         if block is None or block.task.cancelled():
-            block = self._begin(part, algorithm, md5)
+            block = self._begin(part, wanted)
         return (await block.results())[part.number]
 
-    async def hash_group(self, parts: Sequence[Part], algorithm: Algorithm, md5: bool) -> list[Hashed]:
+    async def hash_group(self, parts: Sequence[Part], wanted: Digests) -> list[Hashed]:
         """Hash parts, in one task. See `ports.GroupTransport`."""
         missing: list[Part] = []
         begun: list[_Block] = []
         for part in parts:
-            block = self._blocks.pop((part.number, algorithm, md5), None)
+            block = self._blocks.pop((part.number, wanted), None)
             if block is None or block.task.cancelled():
                 missing.append(part)
             elif block not in begun:
                 begun.append(block)
         found: dict[int, Hashed] = {}
         if missing:
-            found |= await self._block(missing, algorithm, md5).results()
+            found |= await self._block(missing, wanted).results()
         for block in begun:
             found |= await block.results()
         return [found[part.number] for part in parts]
 
-    def _begin(self, part: Part, algorithm: Algorithm, md5: bool) -> _Block:
+    def _begin(self, part: Part, wanted: Digests) -> _Block:
         self._parts = min(_MOST_PARTS, 2 * self._parts) if part.number == self._next else 1
         parts = following(part, self._parts, self._file.id.size)
         self._next = parts[-1].number + 1
-        block = self._block(parts, algorithm, md5)
+        block = self._block(parts, wanted)
         for each in parts[1:]:
-            self._blocks[each.number, algorithm, md5] = block
+            self._blocks[each.number, wanted] = block
         return block
 
-    def _block(self, parts: list[Part], algorithm: Algorithm, md5: bool) -> _Block:
-        block = _Block(asyncio.create_task(self._run(parts, algorithm, md5)))
+    def _block(self, parts: list[Part], wanted: Digests) -> _Block:
+        block = _Block(asyncio.create_task(self._run(parts, wanted)))
         self.tasks.add(block.task)
         block.task.add_done_callback(self._ended)
         return block
@@ -117,12 +116,12 @@ class RemoteHasher:
         if not task.cancelled():
             task.exception()  # perhaps nobody waits for it
 
-    async def _run(self, parts: list[Part], algorithm: Algorithm, md5: bool) -> dict[int, Hashed]:
+    async def _run(self, parts: list[Part], wanted: Digests) -> dict[int, Hashed]:
         failed: dict[str, str] = {}
         while len(failed) < _ATTEMPTS:
             member = await self._cluster.member_for(self._file, not_=failed)
             try:
-                address, answer = await self._task(member, parts, algorithm, md5)
+                address, answer = await self._task(member, parts, wanted)
             except _TaskLost as e:
                 failed[member.address] = str(e)
                 self._cluster.avoid(member)
@@ -142,14 +141,14 @@ class RemoteHasher:
             f"{next(iter(failed.values()))}"
         )
 
-    async def _task(self, member: Member, parts: list[Part], algorithm: Algorithm, md5: bool) -> Any:
+    async def _task(self, member: Member, parts: list[Part], wanted: Digests) -> Any:
         cluster, number = self._cluster, self._cluster.messages.next_number()
         member.hashing += len(parts)
         member.given += len(parts)
         result = cluster.messages.hash_result(number)
         task = None
         try:
-            task = self._submit(member, HashTask(cluster.topic, number, self._file.id, parts, algorithm, md5))
+            task = self._submit(member, HashTask(cluster.topic, number, self._file.id, parts, wanted))
             self._release_told()
             while not (await asyncio.wait({result}, timeout=_SUSPICIOUS_AFTER))[0]:
                 if task.status in _ENDED_SILENTLY:  # KilledWorker, a scheduler that is gone, somebody cancelled it

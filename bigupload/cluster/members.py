@@ -9,10 +9,10 @@ from dataclasses import field
 from typing import Any, Protocol
 
 from bigupload.cluster.messages import FileId
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import Digests, Hashed
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.ports import Hashed, OnNews, PutResponse
+from bigupload.ports import OnNews, PutResponse
 from bigupload.records import dataclass
 from bigupload.support.rate_limiter import RateLimiter
 
@@ -30,11 +30,11 @@ class FileHasher(Protocol):
     tasks: set[asyncio.Task[dict[int, Hashed]]]
     """Those that are under way."""
 
-    async def hash(self, part: Part, algorithm: Algorithm, md5: bool) -> Hashed:
+    async def hash(self, part: Part, wanted: Digests) -> Hashed:
         """Hash a part. See `ports.HashElsewhere`."""
         ...
 
-    async def hash_group(self, parts: Sequence[Part], algorithm: Algorithm, md5: bool) -> list[Hashed]:
+    async def hash_group(self, parts: Sequence[Part], wanted: Digests) -> list[Hashed]:
         """Hash parts. See `ports.GroupTransport`."""
         ...
 

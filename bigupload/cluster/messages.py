@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bigupload import errors
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import Algorithm, Digests
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
@@ -130,22 +131,20 @@ class HashTask:
     """Of this coordinator's tasks and PUTs."""
     file: FileId
     parts: list[Part]
-    algorithm: Algorithm
-    md5: bool
+    wanted: Digests
 
 
 def pack_hash_task(task: HashTask) -> str:
     """A hash task as one text: Dask looks into each value of an argument, which takes longer than packing it."""
     parts = [[part.number, part.offset, part.size] for part in task.parts]
-    return json.dumps([task.coordinator, task.number, task.file.pack(), parts, task.algorithm.value, task.md5])
+    return json.dumps([task.coordinator, task.number, task.file.pack(), parts, dataclasses.astuple(task.wanted)])
 
 
 def unpack_hash_task(packed: str) -> HashTask:
     """What `pack_hash_task` packed."""
-    coordinator, number, file, parts, algorithm, md5 = json.loads(packed)
-    return HashTask(
-        coordinator, number, FileId.unpack(file), [Part(*part) for part in parts], Algorithm(algorithm), md5
-    )
+    coordinator, number, file, parts, (algorithm, *also) = json.loads(packed)
+    wanted = Digests(Algorithm(algorithm), *also)
+    return HashTask(coordinator, number, FileId.unpack(file), [Part(*part) for part in parts], wanted)
 
 
 def pack_failure(error: Exception) -> list[Any]:

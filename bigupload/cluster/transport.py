@@ -16,7 +16,7 @@ from bigupload.cluster.hashing import RemoteHasher
 from bigupload.cluster.members import FileHasher, RemoteGauge, note_sent
 from bigupload.cluster.membership import Membership
 from bigupload.cluster.messages import FileDiffers, PutTask
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import Digests, Hashed
 from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import S3_LIMITS, Part
 from bigupload.core.retry_policy import Fault, FaultKind
@@ -25,7 +25,6 @@ from bigupload.http.trust import CaBundle
 from bigupload.ports import (
     Gauge,
     GroupTransport,
-    Hashed,
     HashElsewhere,
     OnNews,
     PutResponse,
@@ -84,11 +83,11 @@ class ClusterTransport:
         """What hashes a source's parts, if workers do."""
         return self.hash if is_spread(source) else None
 
-    async def hash(self, source: Source, part: Part, algorithm: Algorithm, md5: bool) -> Hashed:
+    async def hash(self, source: Source, part: Part, wanted: Digests) -> Hashed:
         """Hash a part on a worker. See `ports.HashElsewhere`."""
         if not is_spread(source):
-            return await run_in_thread(partial(hash_part, source, part, algorithm, md5=md5, check=_nothing))
-        return await (await self._hasher(source)).hash(part, algorithm, md5)
+            return await run_in_thread(partial(hash_part, source, part, wanted, check=_nothing))
+        return await (await self._hasher(source)).hash(part, wanted)
 
     async def _hasher(self, source: Source) -> FileHasher:
         file = await self._cluster.share(source, self._ca)
@@ -125,9 +124,9 @@ class ClusterTransport:
         """What hashes and sends several parts of a source at a time, if workers do."""
         return self if is_spread(source) else None
 
-    async def hash_group(self, source: Source, parts: Sequence[Part], algorithm: Algorithm, md5: bool) -> list[Hashed]:
+    async def hash_group(self, source: Source, parts: Sequence[Part], wanted: Digests) -> list[Hashed]:
         """Hash parts on one worker. See `ports.GroupTransport`."""
-        return await (await self._hasher(source)).hash_group(parts, algorithm, md5)
+        return await (await self._hasher(source)).hash_group(parts, wanted)
 
     async def put_group(
         self,

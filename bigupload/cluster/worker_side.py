@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import threading
 import time
@@ -149,9 +150,9 @@ def hash_parts(packed: str) -> None:
     try:
         check()
         with FILES.using(task.file) as source:
-            found = [hash_part(source, part, task.algorithm, md5=task.md5, check=check) for part in task.parts]
+            found = [hash_part(source, part, task.wanted, check=check) for part in task.parts]
             source.check()
-        answer = ["hashed", [[hashed.checksum, hashed.md5] for hashed in found]]
+        answer = ["hashed", [dataclasses.astuple(hashed) for hashed in found]]
     except Exception as e:
         answer = pack_failure(e)
     finally:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 
 _REVERSED_POLYNOMIAL = 0x9A6C9329AC4BC9B5
 """https://github.com/awslabs/aws-checksums: the polynomial 0xAD93D23594C93659, its bits in reverse order."""
@@ -180,6 +181,52 @@ def new_hasher(algorithm: Algorithm) -> Hasher:
     if algorithm is Algorithm.NONE:
         return _Nothing()
     return hashlib.new(algorithm.value, usedforsecurity=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """The digests of a part. Everything that hashes, here or on another machine, returns this."""
+
+    checksum: str
+    """Of the upload's algorithm, as S3 writes it; empty if that is `none`."""
+    md5: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Which digests of a part to compute in one pass. It goes to what hashes, here or on another machine."""
+
+    algorithm: Algorithm
+    md5: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to compute."""
+        return self.algorithm is Algorithm.NONE and not self.md5
+
+    def hashing(self) -> Hashing:
+        """Return what computes them."""
+        return Hashing(self)
+
+
+class Hashing:
+    """Digests of a part whose bytes come one after another."""
+
+    def __init__(self, wanted: Digests) -> None:
+        self._own = new_hasher(wanted.algorithm)
+        self._md5 = (
+            self._own if wanted.algorithm is Algorithm.MD5 else new_hasher(Algorithm.MD5) if wanted.md5 else None
+        )
+
+    def update(self, data: Data) -> None:
+        """Add bytes."""
+        self._own.update(data)
+        if self._md5 is not None and self._md5 is not self._own:
+            self._md5.update(data)
+
+    def result(self) -> Hashed:
+        """Return the digests of all bytes."""
+        return Hashed(encode(self._own.digest()), None if self._md5 is None else self._md5.digest())
 
 
 def digest_of(algorithm: Algorithm, data: Data) -> bytes:

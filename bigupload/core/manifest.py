@@ -18,7 +18,7 @@ from dataclasses import field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from bigupload.core import checksums
-from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType
+from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, Hashed
 from bigupload.core.copies import CopyBase
 from bigupload.core.integrity import ExpectedObject, ObjectFacts, PartProof, Verified, prove_object
 from bigupload.core.part_plan import S3_LIMITS, Part, Plan, Step
@@ -176,6 +176,11 @@ class PartRecord:
     etag: str
     checksum: str
     proof: PartProof
+
+    @classmethod
+    def of(cls, part: Part, hashed: Hashed, etag: str, proof: PartProof) -> PartRecord:
+        """The record of a part that was hashed here."""
+        return cls(number=part.number, size=part.size, etag=etag, checksum=hashed.checksum, proof=proof)
 
 
 @dataclass(frozen=True, slots=True)

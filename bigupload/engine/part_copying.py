@@ -10,6 +10,7 @@ Copies take no slot of the parts in flight, because no bytes leave this machine.
 from __future__ import annotations
 
 from bigupload import errors
+from bigupload.core.checksums import Hashed
 from bigupload.core.copies import CopySource
 from bigupload.core.integrity import ChecksumMismatch, PartProof, prove_part
 from bigupload.core.manifest import PartRecord
@@ -17,7 +18,7 @@ from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.context import UploadContext
 from bigupload.engine.part_hashing import PartHasher
-from bigupload.ports import Hashed, PutResponse
+from bigupload.ports import PutResponse
 
 _REFUSALS = frozenset({FaultKind.GONE, FaultKind.EXISTS, FaultKind.UNSUPPORTED, FaultKind.FINAL})
 
@@ -56,7 +57,7 @@ class PartCopier:
         proof = None if response is None else await self._prove(part, hashed, response)
         if response is None or proof is None:
             return None
-        return self._record(part, response, hashed.checksum, proof)
+        return self._record(part, response, hashed, proof)
 
     async def copy_unread(self, part: Part) -> PartRecord | None:
         """Let the store copy a part of the source. `matches_source` proves all parts together.
@@ -80,7 +81,7 @@ class PartCopier:
         if checksum is None:
             self._stop("the store does not say the checksums of copied parts, so that nothing proves them")
             return None
-        return self._record(part, response, checksum, PartProof.CHECKSUM)
+        return self._record(part, response, Hashed(checksum), PartProof.CHECKSUM)
 
     async def _copied(self, part: Part, source: CopySource) -> PutResponse | None:
         context = self._context
@@ -107,9 +108,9 @@ class PartCopier:
                 self._stop(str(e))
         return None
 
-    def _record(self, part: Part, response: PutResponse, checksum: str, proof: PartProof) -> PartRecord:
+    def _record(self, part: Part, response: PutResponse, hashed: Hashed, proof: PartProof) -> PartRecord:
         self._context.counts.bytes_copied += part.size
-        return PartRecord(number=part.number, size=part.size, etag=response.etag, checksum=checksum, proof=proof)
+        return PartRecord.of(part, hashed, response.etag, proof)
 
     async def _prove(self, part: Part, hashed: Hashed, response: PutResponse) -> PartProof | None:
         algorithm = self._context.manifest.header.checksum.algorithm

@@ -15,13 +15,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from bigupload.core.checksums import Hashed
 from bigupload.core.hedging import PutProgress
 from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault
 from bigupload.engine.context import UploadContext
 from bigupload.engine.in_flight import PartsInFlight, PutInFlight
-from bigupload.ports import GroupTransport, Hashed, PutResponse, SignedRequest, Transport
+from bigupload.ports import GroupTransport, PutResponse, SignedRequest, Transport
 from bigupload.records import dataclass
 
 GROUP_SECONDS = 6.0

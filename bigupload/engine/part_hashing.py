@@ -12,18 +12,17 @@ from typing import Any, TypeAlias
 import anyio
 import anyio.from_thread
 
-from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import Algorithm, Digests, Hashed
 from bigupload.core.part_plan import MIB, Part
 from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceUnreadable
-from bigupload.ports import Hashed, HashElsewhere, Source
+from bigupload.ports import HashElsewhere, Source
 from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.support.pages import page_buffer
 
 _BUFFER = MIB
 _buffers = threading.local()
-HashGroup: TypeAlias = Callable[[Source, Sequence[Part], Algorithm, bool], Awaitable[list[Hashed]]]
+HashGroup: TypeAlias = Callable[[Source, Sequence[Part], Digests], Awaitable[list[Hashed]]]
 """The same for several parts."""
 
 
@@ -95,18 +94,19 @@ class PartHasher:
             SourceUnreadable: An I/O error.
             SourceChanged: The file ends within the part.
         """
-        if self.algorithm is Algorithm.NONE and not md5:
-            return Hashed("", None)
+        wanted = Digests(self.algorithm, md5)
+        if wanted.is_empty:
+            return Hashed("")
         ahead = self._ahead.pop(part.number, None)  # used once: a second call asks whether the file has changed
         if ahead is not None and not md5:
             return ahead
         if self._elsewhere is not None:
-            return await self._elsewhere(self._source, part, self.algorithm, md5)
+            return await self._elsewhere(self._source, part, wanted)
         async with self._threads:
             self._reading.threads += 1
             try:
                 # A read that hangs in a network file system must not hold up a cancel: the thread is left behind.
-                return await run_in_thread(partial(self._hash, part, md5), self._unbounded, abandon_on_cancel=True)
+                return await run_in_thread(partial(self._hash, part, wanted), self._unbounded, abandon_on_cancel=True)
             finally:
                 self._reading.threads -= 1
 
@@ -116,7 +116,7 @@ class PartHasher:
         found = {number: self._ahead.pop(number) for number in ahead}
         missing = [each for each in parts if each.number not in found]
         if missing:
-            hashed = await groups(self._source, missing, self.algorithm, md5)
+            hashed = await groups(self._source, missing, Digests(self.algorithm, md5))
             found |= {part.number: each for part, each in zip(missing, hashed, strict=True)}
         return [found[each.number] for each in parts]
 
@@ -126,48 +126,38 @@ class PartHasher:
             self._ahead[part.number] = await self.hash(part)
         return self._ahead[part.number]
 
-    def _hash(self, part: Part, md5: bool) -> Hashed:
+    def _hash(self, part: Part, wanted: Digests) -> Hashed:
         def check() -> None:
             self._reading.progressed()
             anyio.from_thread.check_cancelled()
 
         # Checked often: hashing gigabytes would delay Ctrl-C.
-        return hash_part(self._source, part, self.algorithm, md5=md5, check=check)
+        return hash_part(self._source, part, wanted, check=check)
 
 
-def hash_part(source: Source, part: Part, algorithm: Algorithm, *, md5: bool, check: Callable[[], object]) -> Hashed:
+def hash_part(source: Source, part: Part, wanted: Digests, *, check: Callable[[], object]) -> Hashed:
     """Hash a part. Blocking.
 
     Args:
         source: What the part is of.
         part: What to hash.
-        algorithm: Of the checksum.
-        md5: Whether to compute the MD5 too.
+        wanted: Which digests to compute.
         check: Called after each MiB. What it raises ends the hashing.
 
     Raises:
         SourceUnreadable: An I/O error.
         SourceChanged: The file ends within the part.
     """
-    own = checksums.new_hasher(algorithm)
-    is_md5 = algorithm is Algorithm.MD5
-    also = checksums.new_hasher(Algorithm.MD5) if md5 and not is_md5 else None
+    hashing = wanted.hashing()
     for chunk in _chunks(source, part):
-        _update(own, chunk, source)
-        if also is not None:
-            also.update(chunk)
+        try:
+            hashing.update(chunk)
+        except (OSError, ImportError) as e:  # the first one imports awscrt
+            if not is_out_of_descriptors(e):
+                raise
+            raise SourceUnreadable(f"can't hash {source.path}: {OUT_OF_DESCRIPTORS}") from e
         check()
-    digest = own.digest()
-    return Hashed(checksums.encode(digest), digest if is_md5 else also.digest() if also is not None else None)
-
-
-def _update(hasher: checksums.Hasher, chunk: memoryview, source: Source) -> None:
-    try:
-        hasher.update(chunk)
-    except (OSError, ImportError) as e:  # the first one imports awscrt
-        if not is_out_of_descriptors(e):
-            raise
-        raise SourceUnreadable(f"can't hash {source.path}: {OUT_OF_DESCRIPTORS}") from e
+    return hashing.result()
 
 
 def _chunks(source: Source, part: Part) -> Iterator[memoryview]:

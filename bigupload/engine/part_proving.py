@@ -6,19 +6,20 @@ A Content-MD5 proves a part only where the store checks it, which one wrong Cont
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import anyio
 
 from bigupload import errors
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import Algorithm, Hashed
 from bigupload.core.integrity import ChecksumMismatch, prove_part
 from bigupload.core.manifest import Fingerprint, PartRecord, SourceKind
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.context import UploadContext
 from bigupload.engine.part_hashing import PartHasher
-from bigupload.ports import Hashed, PutResponse, SignedRequest, Source, UnsignedPart
+from bigupload.ports import PutResponse, SignedRequest, Source, UnsignedPart
 
 
 class SendAgainWithMd5(Exception):
@@ -61,7 +62,7 @@ class PartProver:
             return record
         if hashed.md5 is None:  # the response has no checksum: is its ETag the MD5?
             self._use_md5()
-            hashed = Hashed(hashed.checksum, (await self._hasher.hash(part, md5=True)).md5)
+            hashed = replace(hashed, md5=(await self._hasher.hash(part, md5=True)).md5)
             if (record := self.prove_by(part, hashed, request, response)) is not None:
                 return record
         if await self._probe.md5_is_enforced(part):
@@ -87,7 +88,7 @@ class PartProver:
             raise Fault(FaultKind.CORRUPTED, f"part {part.number}: {e}") from e
         if proof is None:
             return None
-        return PartRecord(number=part.number, size=part.size, etag=response.etag, checksum=hashed.checksum, proof=proof)
+        return PartRecord.of(part, hashed, response.etag, proof)
 
     def _use_md5(self) -> None:
         if not self.with_md5:

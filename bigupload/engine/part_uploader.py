@@ -12,6 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bigupload import errors, events
+from bigupload.core.checksums import Hashed
 from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.rate_meter import RateMeter
@@ -25,7 +26,7 @@ from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.part_proving import Md5Probe, PartProver, SendAgainWithMd5
 from bigupload.engine.stream_parts import StreamParts
 from bigupload.engine.task_groups import most_serious
-from bigupload.ports import GroupTransport, Hashed, SignedRequest, UnsignedPart
+from bigupload.ports import GroupTransport, SignedRequest, UnsignedPart
 from bigupload.support.batching import Batcher
 from bigupload.units import format_size
 

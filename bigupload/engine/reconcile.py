@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 from bigupload import errors, events
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import PartProof
 from bigupload.core.manifest import PartDropped, PartRecord, SourceKind, SourceRecord
 from bigupload.core.part_plan import Part
@@ -249,10 +248,7 @@ class Reconciler:
                 proof = PartProof.ETAG
             else:
                 continue
-            own = "" if checksum.algorithm is Algorithm.NONE else hashed.checksum
-            await self._context.journal.append(
-                PartRecord(number=part.number, size=part.size, etag=row.etag, checksum=own, proof=proof)
-            )
+            await self._context.journal.append(PartRecord.of(part, hashed, row.etag, proof))
             self._state.record(part.number)
             return True
         return False

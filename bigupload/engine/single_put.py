@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from bigupload import errors, events
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import Algorithm, Digests, Hashed
 from bigupload.core.integrity import ChecksumMismatch, ObjectFacts, PartProof, Verified, prove_part
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry
@@ -20,7 +20,7 @@ from bigupload.engine.context import SharedResources, UploadSettings, check_sour
 from bigupload.engine.in_flight import PutInFlight, send
 from bigupload.engine.part_hashing import PartHasher, hash_part
 from bigupload.engine.retrying import Retrier
-from bigupload.ports import Hashed, ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
+from bigupload.ports import ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
 from bigupload.records import dataclass
 
 MOST_BYTES = 8 * MIB
@@ -189,8 +189,9 @@ class SinglePuts:
     async def hash(self, source: Source, part: Part, *, md5: bool) -> Hashed:
         """Hash a file, in a thread unless that takes longer."""
         here = part.size <= _HASHED_HERE and source.view(0, part.size) is not None
-        if here and (md5 or self._algorithm is not Algorithm.NONE):
-            return hash_part(source, part, self._algorithm, md5=md5, check=lambda: None)
+        wanted = Digests(self._algorithm, md5)
+        if here and not wanted.is_empty:
+            return hash_part(source, part, wanted, check=lambda: None)
         return await PartHasher(source, self._algorithm, self._hashing).hash(part, md5=md5)
 
     async def put(

@@ -9,13 +9,14 @@ from typing import Any
 import anyio
 import pytest
 
+from bigupload.core.checksums import Hashed
 from bigupload.core.flight import MOST, START, START_LEAST, Flight
 from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.core.upload_state import UploadState
 from bigupload.engine.context import SharedResources
 from bigupload.engine.part_uploader import PartUploader
 from bigupload.engine.retrying import Effects
-from bigupload.ports import Hashed, SignedRequest, UnsignedPart
+from bigupload.ports import SignedRequest, UnsignedPart
 from tests.tools.gauges import FakeGauge
 
 from .fakes import fake_context

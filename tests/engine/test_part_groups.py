@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from bigupload import errors, events
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import Algorithm, Digests, Hashed
 from bigupload.core.flight import Flight
 from bigupload.core.integrity import PartProof
 from bigupload.core.manifest import PartRecord
@@ -22,7 +22,7 @@ from bigupload.engine.context import SharedResources
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.part_uploader import PartUploader, UnknownUpload
 from bigupload.engine.retrying import Effects
-from bigupload.ports import Hashed, OnNews, PutResponse, SignedRequest, Source, UnsignedPart
+from bigupload.ports import OnNews, PutResponse, SignedRequest, Source, UnsignedPart
 from tests.tools.gauges import FakeGauge
 
 from .fakes import fake_context
@@ -76,10 +76,10 @@ class Cluster:
         self.append(records)
         self.appended.append([record.number for record in records])
 
-    async def _hash(self, source: Source, part: Part, algorithm: Algorithm, md5: bool) -> Hashed:
+    async def _hash(self, source: Source, part: Part, wanted: Digests) -> Hashed:
         return Hashed(CHECKSUM, None)
 
-    async def hash_group(self, source: Source, parts: Sequence[Part], algorithm: Algorithm, md5: bool) -> list[Hashed]:
+    async def hash_group(self, source: Source, parts: Sequence[Part], wanted: Digests) -> list[Hashed]:
         self.hashed.append([part.number for part in parts])
         return [Hashed(CHECKSUM, None)] * len(parts)
 

@@ -16,12 +16,11 @@ import anyio.to_thread
 import pytest
 
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import Algorithm, Hashed
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.errors import SourceChanged, SourceUnreadable
-from bigupload.ports import Hashed
 from bigupload.sources.file import FileSource
 
 SIZE = 2 * MIB + 12_345

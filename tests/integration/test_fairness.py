@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 import bigupload
+from bigupload.core.checksums import Hashed
 from bigupload.core.part_plan import Part
 from bigupload.engine.part_hashing import PartHasher
-from bigupload.ports import Hashed
 from bigupload.support.fair_slots import FairSlots
 from tests.tools.waiting import until
 

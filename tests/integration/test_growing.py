@@ -14,9 +14,9 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 from bigupload.api import sources
+from bigupload.core.checksums import Hashed
 from bigupload.core.part_plan import Part
 from bigupload.engine.part_hashing import PartHasher
-from bigupload.ports import Hashed
 from bigupload.sources.growing import GrowingFile
 from tests.tools.waiting import until
 

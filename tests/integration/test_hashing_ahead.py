@@ -14,6 +14,7 @@ import pytest
 
 import bigupload
 from bigupload import S3Options, errors
+from bigupload.core.checksums import Digests, Hashed
 from bigupload.core.flight import START
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
@@ -21,7 +22,6 @@ from bigupload.engine.multipart_upload import MultipartUpload
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.http.connection import MOST_IDLE
 from bigupload.http.put_transport import HttpTransport
-from bigupload.ports import Hashed
 from bigupload.stores.s3.multipart import S3Store
 
 from .support import BUCKET, PART, World
@@ -43,8 +43,8 @@ async def hashing(monkeypatch: pytest.MonkeyPatch) -> Hashing:
     loop = asyncio.get_running_loop()
     real = PartHasher._hash
 
-    def note(self: PartHasher, part: Part, md5: bool) -> Hashed:
-        found = real(self, part, md5)
+    def note(self: PartHasher, part: Part, wanted: Digests) -> Hashed:
+        found = real(self, part, wanted)
         seen.numbers.append(part.number)
         if len(seen.numbers) == PARTS:
             loop.call_soon_threadsafe(seen.all.set)
@@ -199,10 +199,10 @@ async def test_what_can_t_be_read_is_told_in_its_turn_and_resumable(
     real = PartHasher._hash
     broken = True
 
-    def hash_part(self: PartHasher, part: Part, md5: bool) -> Hashed:
+    def hash_part(self: PartHasher, part: Part, wanted: Digests) -> Hashed:
         if part.number == 2 and broken:
             raise errors.SourceUnreadable("can't read that")
-        return real(self, part, md5)
+        return real(self, part, wanted)
 
     monkeypatch.setattr(PartHasher, "_hash", hash_part)
     path = world.file(PARTS * PART)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.core.checksums import Algorithm
+from bigupload.core.checksums import Algorithm, Digests
 from bigupload.core.part_plan import MIB, Part
 from bigupload.engine.part_hashing import hash_part
 from bigupload.http.send_resources import SendResources, thread_buffer
@@ -53,6 +53,6 @@ def test_parts_are_hashed_in_buffers_at_a_page(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(bytes(3 * MIB))
     with contextlib.closing(_Watched(file)) as source:
-        hash_part(source, Part(1, 0, 3 * MIB), Algorithm.CRC64NVME, md5=False, check=lambda: None)
+        hash_part(source, Part(1, 0, 3 * MIB), Digests(Algorithm.CRC64NVME), check=lambda: None)
 
     assert source.at_page == [True] * 3
