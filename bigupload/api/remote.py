@@ -58,8 +58,11 @@ class RemoteOpener:
             StoreError: Its store can't be reached.
         """
         url = parse_remote(given)
-        if url.scheme == "s3":
-            return await self._open_object(url, s3, name, expected)
+        return await _OPENERS[url.scheme](self, url, s3, name, expected, allow_empty)
+
+    async def _open_web(
+        self, url: RemoteUrl, s3: S3Options, name: str | None, expected: int | None, allow_empty: bool
+    ) -> OpenedSource:
         from bigupload.http.web_file import WebFile
         from bigupload.sources.remote import RemoteSource
 
@@ -100,7 +103,9 @@ class RemoteOpener:
         )
         return OpenedSource(source=stream, name=name, content_type=content_type, warning=warning)
 
-    async def _open_object(self, url: RemoteUrl, s3: S3Options, name: str | None, expected: int | None) -> OpenedSource:
+    async def _open_object(
+        self, url: RemoteUrl, s3: S3Options, name: str | None, expected: int | None, _: bool
+    ) -> OpenedSource:
         from bigupload.sources.remote import RemoteSource
 
         file = await self._reach(url, s3)
@@ -138,6 +143,10 @@ class RemoteOpener:
         file = await connect_to_read(url.url, s3, self.buckets, stall_after=self.retrier.policy.stall_after)
         self.opened.push_async_callback(file.aclose)
         return file
+
+
+_OPENERS = {"https": RemoteOpener._open_web, "http": RemoteOpener._open_web, "s3": RemoteOpener._open_object}
+"""By the schemes of `core/remote_url`: each makes a `RemoteSource` of an `Origin`, or a stream."""
 
 
 def _check_size(url: RemoteUrl, size: int | None, expected: int | None) -> None:

@@ -22,7 +22,7 @@ from bigupload.api.places import UNKNOWN
 from bigupload.api.remote import RemoteOpener
 from bigupload.api.source_types import OpenedSource
 from bigupload.core.manifest import SourceKind
-from bigupload.core.remote_url import foreign_scheme, is_remote, shown_url
+from bigupload.core.remote_url import SCHEMES, foreign_scheme, is_remote, shown_url
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.sources.file import open_file, open_in_thread
@@ -140,9 +140,14 @@ def refuse_foreign(source: str | os.PathLike[str]) -> None:
     scheme = foreign_scheme(source) if isinstance(source, str) else None
     if scheme is not None and not os.path.lexists(source):
         raise errors.UsageError(
-            f"a URL of the scheme {scheme}:// can't be read: a source is a path, or begins with https://, http:// or "
-            "s3://; what another program reads can be piped (bigupload upload -)"
+            f"a URL of the scheme {scheme}:// can't be read: a source is a path, or begins with {_schemes()}; what "
+            "another program reads can be piped (bigupload upload -)"
         )
+
+
+def _schemes() -> str:
+    *others, last = (f"{scheme}://" for scheme in SCHEMES)
+    return f"{', '.join(others)} or {last}"
 
 
 async def _open_stream(

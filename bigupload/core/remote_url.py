@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from dataclasses import field
 from pathlib import Path
-from typing import Literal, TypeGuard
+from typing import TypeGuard
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from bigupload.errors import SourceUnsupported, UsageError
 from bigupload.records import dataclass
 
-_REMOTE = re.compile(r"(https?|s3)://", re.IGNORECASE)
+SCHEMES = {"https": 443, "http": 80, "s3": None}
+"""What a source's URL may begin with, and the usual ports. `api/remote` has what opens each."""
+_REMOTE = re.compile(f"({'|'.join(SCHEMES)})://", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
-_PORTS = {"http": 80, "https": 443}
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _RANGE = re.compile(r"bytes (?:(\d{1,20})-(\d{1,20})|\*)/(\d{1,20})")
 _UNUSABLE = "a URL that can't be used"
@@ -29,7 +30,8 @@ _STRONG = re.compile(r'"[\x21\x23-\x7e]*"')
 class RemoteUrl:
     """A URL that can be read."""
 
-    scheme: Literal["http", "https", "s3"]
+    scheme: str
+    """One of `SCHEMES`."""
     url: str = field(repr=False)
     """What to request, without a fragment. A bearer secret, if it is presigned."""
     shown: str
@@ -42,7 +44,7 @@ class RemoteUrl:
 
 
 def is_remote(source: object) -> TypeGuard[str]:
-    """Whether a source is a text that begins with http://, https:// or s3://."""
+    """Whether a source is a text that begins with one of `SCHEMES`."""
     return isinstance(source, str) and _REMOTE.match(source) is not None
 
 
@@ -85,8 +87,8 @@ def parse_remote(url: str) -> RemoteUrl:
         )
     if not parts.hostname or _NO_HOST.search(parts.hostname) or port == 0:
         raise UsageError("the URL names no host: write it like https://host/path/film.mov")
-    scheme: Literal["http", "https"] = "https" if parts.scheme == "https" else "http"
-    place = f"{scheme}://{_host(parts)}{f':{port}' if port not in (None, _PORTS[scheme]) else ''}"
+    scheme = parts.scheme
+    place = f"{scheme}://{_host(parts)}{f':{port}' if port not in (None, SCHEMES[scheme]) else ''}"
     path = _quoted(parts.path) or "/"
     query = f"?{_quoted(parts.query)}" if parts.query else ""
     return RemoteUrl(scheme, f"{place}{path}{query}", f"{place}{path}")
@@ -116,7 +118,7 @@ def redirected(url: str, location: str | None, shown: str) -> str:
     try:
         joined = urljoin(url, location)
         scheme = urlsplit(joined).scheme
-        if scheme not in _PORTS:
+        if scheme not in ("https", "http"):
             raise SourceUnsupported(f"{shown} redirects to a URL of another scheme ({scheme}:): it is not followed")
         target = parse_remote(joined)
     except (UsageError, ValueError):
