@@ -1,4 +1,4 @@
-"""How far a job of many files is, as rows of the progress display and as one line."""
+"""The words of progress, for rows, bars and lines alike: what an event means, how far a job of many files is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from bigupload import events
 from bigupload.units import counted, format_rate, format_seconds, format_size, one_line
 
+WAITING = "waiting for the store"
+PROVED = "proved"
 MOST_CURRENT = 4
 """Large files that are shown while they are under way."""
 
@@ -90,13 +92,34 @@ def hanging(event: events.Progress | events.JobProgress | events.ReadingBack) ->
     return f"no byte of the file could be read since {time_in(-event.source_hangs_for)}"
 
 
+def note(event: events.Event) -> str | None:
+    """What an event means for an upload, in a word or two: "" ends the note before it, None leaves that as it is."""
+    match event:
+        case events.OutageStarted():
+            return f"no connection since {time_in(0)}"
+        case events.OutageEnded():
+            return ""
+        case events.Hashing():
+            return "hashing"
+        case events.Completing():
+            return "completing"
+        case events.UploadCompleted(verified=verified):
+            return f"{PROVED}: {verified}"
+        case events.UploadSkipped(verified=verified):
+            return f"skipped, {PROVED}: {verified}"
+        case events.UploadStopped():
+            return "stopped"
+        case _:
+            return None
+
+
 def pace(event: events.Progress | events.JobProgress | events.ReadingBack) -> list[str]:
     """The rate and the time left: "12.3 MB/s", "waiting for the store", "5 min left"."""
     if hangs := hanging(event):
         return [hangs]
     texts = [format_rate(event.rate)] if event.rate else []
     if not isinstance(event, events.ReadingBack) and event.is_waiting:
-        texts.append("waiting for the store")
+        texts.append(WAITING)
     if event.seconds_left is not None:
         texts.append(f"{format_seconds(event.seconds_left)} left")
     return texts

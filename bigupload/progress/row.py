@@ -7,7 +7,6 @@ from rich.text import Text
 
 from bigupload import events
 from bigupload.progress import job_progress
-from bigupload.progress.job_progress import time_in
 from bigupload.records import dataclass
 from bigupload.units import counted, format_clock, format_rate, format_size
 
@@ -120,11 +119,11 @@ def _fields(state: RowState, size: int) -> list[tuple[str, str]]:
     if state.outage:
         return [*first, (state.outage, "red")]
     if state.note:
-        return [*first, (state.note, "green" if state.note.startswith("proved") else "")]
+        return [*first, (state.note, "green" if state.note.startswith(job_progress.PROVED) else "")]
     if state.hangs:
         return [first[0], (state.hangs, "red"), (sizes, "")]  # 80 columns have no room for the sizes
     left = "-:--" if state.seconds_left is None else format_clock(state.seconds_left)
-    pace = "waiting for the store" if state.is_waiting else f"{format_rate(state.rate):>10}"
+    pace = job_progress.WAITING if state.is_waiting else f"{format_rate(state.rate):>10}"
     retries = "1 retry" if state.retries == 1 else f"{state.retries} retries"
     return [
         *first,
@@ -165,6 +164,10 @@ def _take_pace(row: RowState, event: events.Progress | events.JobProgress | even
 
 def update(row: RowState, event: events.Event) -> None:
     """What an event changes of a row."""
+    if isinstance(event, events.OutageStarted | events.OutageEnded):
+        row.outage = job_progress.note(event) or ""
+    elif (note := job_progress.note(event)) is not None:
+        row.note = note
     match event:
         case events.UploadStarted(size=size, resumed_bytes=resumed, parts=parts, resumed_parts=resumed_parts):
             row.size, row.acknowledged, row.in_flight, row.note = size, resumed, 0, ""
@@ -180,21 +183,11 @@ def update(row: RowState, event: events.Event) -> None:
         case events.ReadingBack(size=size, bytes_compared=done):
             row.size, row.acknowledged, row.note = size, done, ""
             _take_pace(row, event)
-        case events.Hashing():
-            row.note = "hashing"
         case events.Restarted():
             row.acknowledged = row.in_flight = 0
         case events.Completing():
-            row.acknowledged, row.in_flight, row.note = row.size or 0, 0, "completing"
-        case events.OutageStarted():
-            row.outage = f"no connection since {time_in(0)}"
-        case events.OutageEnded():
-            row.outage = ""
+            row.acknowledged, row.in_flight = row.size or 0, 0
         case events.UploadStopped():
-            row.in_flight, row.note, row.outage = 0, "stopped", ""
-        case events.UploadSkipped(verified=verified):
-            row.note = f"skipped, proved: {verified}"
-        case events.UploadCompleted(verified=verified):
-            row.note = f"proved: {verified}"
+            row.in_flight, row.outage = 0, ""
         case _:
             pass

@@ -64,25 +64,14 @@ class TqdmProgress(ProgressOfCalls[Any]):
                 whole = event.bytes_found if event.is_listed else None
                 _move(bar, whole, job_progress.done_of(event) + event.bytes_in_flight)
                 _say(bar, ", ".join(job_progress.counts(event)))
-            case events.OutageStarted():
-                _say(bar, f"no connection since {job_progress.time_in(0)}")
-            case events.OutageEnded():
-                _say(bar, "")
-            case events.Hashing():
-                _say(bar, "hashing")
             case events.Completing():
                 _move(bar, bar.total, bar.total or bar.n)
-                _say(bar, "completing")
-            case events.UploadCompleted(verified=verified):
-                _say(bar, f"proved: {verified}")
-            case events.UploadSkipped(verified=verified):
-                _say(bar, f"skipped, proved: {verified}")
-            case events.UploadStopped():
-                _say(bar, "stopped")
             case events.Warned(message=message) if not bar.disable:  # one that is disabled has no file
                 bar.write(f"{_name(event.upload)}: warning: {printable(message)}", file=bar.fp)
             case _:
                 pass
+        if (note := job_progress.note(event)) is not None:
+            _say(bar, note)
 
     def _end(self, upload: events.UploadIdentity, bar: Any) -> None:
         bar.close()
