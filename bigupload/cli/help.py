@@ -39,7 +39,8 @@ _GROUPS = {
     "Output": "progress* as_json* json_summary verbose* quiet* log_file log_level config",
 }
 """Of the commands that upload: the names of the options, in the order in which they are shown. If a command has many,
-`--help` shows those with a star."""
+`--help` shows those with a star. An option that is not here ends the group of the one that its command declares before
+it."""
 _GROUPS_OF_THE_SERVICE = {
     "Service": (
         "bucket* local* host* port* workers public_url* client_endpoint_url stop_delay trusted_proxies "
@@ -133,8 +134,16 @@ def groups(
         return
     usual = usual and len(options) > MANY
     left = {option.name or "": option for option in options}
-    for title, names in (_GROUPS_OF_THE_SERVICE if path[0] in _SERVICE else _GROUPS).items():
-        found = [(left.pop(name.strip("*"), None), name.endswith("*")) for name in names.split()]
+    table = _GROUPS_OF_THE_SERVICE if path[0] in _SERVICE else _GROUPS
+    named = {title: names.split() for title, names in table.items()}
+    titles = {name.strip("*"): title for title, names in named.items() for name in names}
+    title = next(iter(named))
+    for name, option in left.items():
+        title = titles.get(name, title)
+        if name not in titles and not option.is_eager:
+            named[title].append(name)
+    for title, names in named.items():
+        found = [(left.pop(name.strip("*"), None), name.endswith("*")) for name in names]
         if shown := [option for option, is_usual in found if option is not None and (is_usual or not usual)]:
             yield title, shown
     if left:

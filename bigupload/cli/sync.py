@@ -33,11 +33,6 @@ from bigupload.cli.selection_options import CommandWithRules, is_prefix, limit_o
 if TYPE_CHECKING:
     from bigupload.api.sync_types import SyncOutcome
 
-_PARAMETERS = (
-    "to", "part_size", "checksum", "delete", "size_only", "dry_run", "allow_empty", "verify_source", "require_proof",
-    "on_change", "selection", "resume",
-)  # fmt: skip
-
 
 @click.command(
     cls=CommandWithRules,
@@ -102,12 +97,13 @@ def _has_entries(directory: str) -> bool:
 
 
 async def _sync(directory: str, arguments: dict[str, Any], kept: KeptParts) -> int:
+    from bigupload.api.arguments import SyncOptions
     from bigupload.api.uploader import Uploader
     from bigupload.cli.job_report import SyncReport
     from bigupload.cli.reporting import mode_of, reporting
     from bigupload.engine.upload_run import UploadResult
 
-    options = {name: arguments.pop(name) for name in _PARAMETERS}
+    options: dict[str, Any] = {name: arguments.pop(name) for name in SyncOptions.__annotations__ if name in arguments}
     options["s3"] = s3_options(arguments, local=arguments.pop("local"))
     mode, checksums = arguments["progress"], arguments["write_checksums"]
     only_sums = arguments["json_summary"] and not arguments["as_json"]

@@ -31,11 +31,6 @@ if TYPE_CHECKING:
     from bigupload.cli.reporting import Reporter
     from bigupload.engine.upload_run import UploadResult
 
-_PARAMETERS = (
-    "part_size", "checksum", "verify_source", "require_proof", "all_names", "poll", "until_idle", "idle",
-    "selection", "to",
-)  # fmt: skip
-
 
 @click.command(
     cls=CommandWithRules,
@@ -89,11 +84,12 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
 
 
 async def _watch(directory: Path, arguments: dict[str, Any]) -> int:
+    from bigupload.api.arguments import WatchOptions
     from bigupload.api.uploader import Uploader
     from bigupload.batch.job import UploadFailed
     from bigupload.cli.reporting import reporting, worst
 
-    options = {name: arguments.pop(name) for name in _PARAMETERS}
+    options: dict[str, Any] = {name: arguments.pop(name) for name in WatchOptions.__annotations__ if name in arguments}
     options["s3"] = s3_options(arguments, local=arguments.pop("local"), if_none_match=arguments.pop("if_none_match"))
     seen = _Seen()
     async with Uploader(**pace(arguments)) as uploader:

@@ -73,3 +73,11 @@ def test_titles_are_bold_on_a_terminal_alone(bigupload: Command, monkeypatch: py
     assert "\x1b[1mTarget" in command.get_help(click.Context(command, info_name="bigupload upload"))
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b" not in command.get_help(click.Context(command, info_name="bigupload upload"))
+
+
+def test_an_option_without_a_place_stands_with_the_one_that_is_declared_before_it() -> None:
+    known, other = ["--size-only", "--endpoint-url", "--verbose"], [f"--other-{n}" for n in range(FEW)]
+    every = [click.Option([name]) for name in (known[0], "--new", *known[1:], *other)]
+    found = {title: [option.opts[0] for option in group] for title, group in groups(("sync",), every)}
+    assert found["Resume and safety"] == ["--size-only", "--new"]
+    assert found["Output"] == ["--verbose", *other]
