@@ -42,7 +42,6 @@ if TYPE_CHECKING:  # what only some calls need is imported by them
 _NO_MANIFEST = " (`bigupload status` shows the manifests of this machine)"
 _WRITERS = 8
 """Manifests that are written at a time: each is one fsync."""
-_GONE = frozenset({FaultKind.GONE})
 _CLEANED_AT: dict[Path, float] = {}
 """When this process last looked whether a directory is to be cleaned, in seconds of the monotonic clock."""
 
@@ -246,7 +245,7 @@ async def _is_open(store: Store, known: Manifest, retrier: Retrier) -> bool:
     """An adopted upload has no token. Its object is known by its content, and another upload's may have the same."""
     algorithm = known.header.checksum.algorithm
     try:
-        await retrier.request(lambda: store.list_parts(known.upload_id, algorithm), expected=_GONE)
+        await retrier.request(lambda: store.list_parts(known.upload_id, algorithm), expected={FaultKind.GONE})
     except Fault:
         return False
     return True

@@ -174,7 +174,6 @@ class MultipartUpload:
             self._context.warn("these credentials may not read the object: only complete will show whether it exists")
 
     async def _create_once(self, *, declare: bool) -> None:
-        expected = frozenset({FaultKind.UNSUPPORTED, FaultKind.FINAL})
         reads = self._arriving is None and not self._context.copies_unread
         ahead = declare and self._algorithm.is_s3_checksum and reads
         first = await self._first_parts() if ahead else []
@@ -184,7 +183,7 @@ class MultipartUpload:
                 meanwhile.start_soon(self._prepare, ahead)
                 await self._context.retrier.request(
                     lambda: run_shielded(self._create_and_record(first, token, declare=declare), grace=CANCEL_GRACE),
-                    expected=expected,
+                    expected={FaultKind.UNSUPPORTED, FaultKind.FINAL},
                 )
                 meanwhile.cancel_scope.cancel()
         except BaseExceptionGroup as group:

@@ -41,7 +41,6 @@ are sent. An upload that has no part ready may prepare one all the same."""
 _FRESH_FOR = 60.0
 """Seconds that a URL must still be valid when its PUT begins."""
 _SIGN_BATCH = 100
-_GONE = frozenset({FaultKind.GONE})
 """After these, the retry uses a new connection. If the network path is dead, so are the idle connections in the pool,
 and each of them would cost one more attempt."""
 
@@ -347,7 +346,7 @@ class PartUploader:
     async def _sign_batch(self, parts: Sequence[UnsignedPart]) -> list[Signed]:
         now = self._context.effects.clock()
         requests = await self._context.retrier.request(
-            lambda: self._context.store.sign(self._upload_id, parts), expected=_GONE, contacts_store=False
+            lambda: self._context.store.sign(self._upload_id, parts), expected={FaultKind.GONE}, contacts_store=False
         )
         return [(request, now + request.expires_in) for request in requests]
 

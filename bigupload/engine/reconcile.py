@@ -22,7 +22,6 @@ from bigupload.engine.task_groups import for_each
 from bigupload.ports import ListedPart
 from bigupload.units import counted
 
-_GONE = frozenset({FaultKind.GONE})
 _ANOTHER: dict[SourceKind | None, str] = {
     SourceKind.REMOTE: "the remote file is another version now: its parts are fetched again and compared"
 }
@@ -115,7 +114,7 @@ class Reconciler:
         algorithm = context.manifest.header.checksum.algorithm
         try:
             rows = await context.retrier.request(
-                lambda: context.store.list_parts(context.manifest.upload_id, algorithm), expected=_GONE
+                lambda: context.store.list_parts(context.manifest.upload_id, algorithm), expected={FaultKind.GONE}
             )
         except Fault:
             return None

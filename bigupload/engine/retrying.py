@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import field
 from typing import TypeVar
 
@@ -171,7 +171,7 @@ class Retrier:
         self,
         call: Callable[[], Awaitable[R]],
         *,
-        expected: frozenset[FaultKind] = frozenset(),
+        expected: Collection[FaultKind] = (),
         contacts_store: bool = True,
     ) -> R:
         """Call `call` until it succeeds.

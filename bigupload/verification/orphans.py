@@ -36,7 +36,6 @@ unless the caller's prefix begins with this one."""
 
 _CONCURRENCY = 8
 """Uploads that are examined at a time."""
-_GONE = frozenset({FaultKind.GONE})
 _OF_ONE_UPLOAD = (errors.AccessDenied, errors.StoreRefused, errors.StoreUnavailable)
 """Errors that one upload can meet and the next one not."""
 
@@ -296,7 +295,7 @@ class OrphanSearch:
         """Return None if the upload is owned, alive, or has ended meanwhile."""
         try:
             rows = await self._retrier.request(
-                lambda: store.list_parts(candidate.upload_id, Algorithm.NONE), expected=_GONE
+                lambda: store.list_parts(candidate.upload_id, Algorithm.NONE), expected={FaultKind.GONE}
             )
         except Fault:
             return None
