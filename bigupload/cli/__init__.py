@@ -32,7 +32,7 @@ _COMMANDS = {
     "status": ("status", "List the uploads that this machine knows."),
     "abort": ("status", "Abort uploads and free their parts in the store."),
     "gc": ("gc", "Abort the orphaned uploads of a bucket and free their parts."),
-    "check-url": ("check_url", "Tell whether a URL can be used as a media item."),
+    "check-url": ("check_url", "Check whether a URL can be used as a media item."),
     "verify": ("verify", "Prove that an object equals a file, by checksums or by a download."),
     "serve": ("serve", "Run the media service: clients upload with an API key."),
     "keys": ("keys", "Create, list and revoke the media service's API keys."),

@@ -96,9 +96,7 @@ def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> N
 @_LOCAL
 @click.option("--dry-run", is_flag=True, help="Delete nothing. Show what would be deleted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per deletion, then one with the totals.")
-@click.option(
-    "--tell-webhooks", is_flag=True, help="Note what is deleted for the webhooks of a service, which tells them."
-)
+@click.option("--tell-webhooks", is_flag=True, help="Note each deletion for a service, which notifies its webhooks.")
 @click.option("--public-url", metavar="URL", help="With --tell-webhooks: the URL at which everyone reads the objects.")
 @before_finish_option
 @hook_timeout_option
@@ -118,10 +116,10 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
     need_service()
     from bigupload.service.hooks.questions import HookSettings
 
-    asked, told = take_hooks(arguments), (tell_webhooks, arguments.pop("public_url"))
+    asked, noted = take_hooks(arguments), (tell_webhooks, arguments.pop("public_url"))
     options = s3_options(arguments, local=arguments.pop("local"))
 
-    def tell(removal: Removal) -> None:
+    def report_removal(removal: Removal) -> None:
         if as_json:
             click.echo(json.dumps({**dataclasses.asdict(removal), "dry_run": dry_run}))
         else:
@@ -130,7 +128,7 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
     async def sweep_all() -> int:
         connection = await reach_bucket(name, options)
         try:
-            report = await _sweep(connection, HookSettings(**asked), told, tell, dry_run=dry_run)
+            report = await _sweep(connection, HookSettings(**asked), noted, report_removal, dry_run=dry_run)
         finally:
             await connection.aclose()
         if as_json:
@@ -150,12 +148,12 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
 async def _sweep(
     bucket: S3Bucket,
     asked: HookSettings,
-    told: tuple[bool, str | None],
+    noted: tuple[bool, str | None],
     on_removal: Callable[[Removal], None],
     *,
     dry_run: bool,
 ) -> SweepReport:
-    """Sweep once. `told`: whether webhooks are told, and the bucket's public URL for them."""
+    """Sweep once. `noted`: whether to note events for webhooks, and the bucket's public URL for them."""
     from bigupload.service.access_log import AccessLog
     from bigupload.service.hooks.asking import opened_hooks
     from bigupload.service.stored_policy import read_policy
@@ -163,7 +161,7 @@ async def _sweep(
     from bigupload.service.webhooks.telling import telling_for
 
     policy, now = await read_policy(bucket), functools.partial(datetime.now, UTC)
-    telling = telling_for(bucket, policy, told[1]) if told[0] else None
+    telling = telling_for(bucket, policy, noted[1]) if noted[0] else None
     async with opened_hooks(asked, AccessLog()) as hooks:
         sweeping = Sweep(bucket, now=now, policy=policy, on_removal=on_removal, hooks=hooks, telling=telling)
         return await sweeping.run(dry_run=dry_run)

@@ -60,7 +60,7 @@ def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool,
 
     drop_weaker(click.get_current_context(), arguments, "local", than="url")
 
-    def tell(orphan: Orphan) -> None:
+    def print_orphan(orphan: Orphan) -> None:
         if as_json:
             click.echo(json.dumps({**dataclasses.asdict(orphan), "dry_run": dry_run}))
         else:
@@ -73,7 +73,7 @@ def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool,
             owners,
             older_than=older_than,
             dry_run=dry_run,
-            on_orphan=tell,
+            on_orphan=print_orphan,
             on_failure=lambda key, e: complain(e, key),
         )
         report = await search.run(arguments["url"], s3_options(arguments, local=arguments["local"]))

@@ -1,6 +1,6 @@
-"""What a command with many files tells while it runs, and at its end: of uploads, and of a sync.
+"""The output of a command with many files, during the run and at its end: `upload`, and `sync`.
 
-Of many files that failed, or are left out, the first ones of each reason are told.
+Where many files failed or are left out, the first ones for each reason are printed.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 
 
 _MOST_FAILURES = 20
-"""Failures that are told at the end, if they have few reasons: nobody reads a longer list."""
+"""Failures printed at the end, if they have few reasons: nobody reads a longer list."""
 _MOST_REASONS = 10
 _LEAST_OF_A_REASON = 2
-"""Failures that are told of each reason."""
+"""Failures printed for each reason."""
 _FEW_LEFT_OUT = 5
-"""Names that are told while the command runs, for what is no failure."""
+"""Names of omitted files printed while the command runs."""
 TOTAL = Path("total")
 """Stands for all files, where the reporter wants a file."""
 
 
 @dataclass(slots=True)
-class _Befallen:
+class _Affected:
     """The files that failed for one reason."""
 
     count: int = 0
@@ -59,7 +59,7 @@ class Failures:
     def __init__(self) -> None:
         """Begin with none."""
         self.count = 0
-        self._reasons: dict[str, _Befallen] = {}
+        self._reasons: dict[str, _Affected] = {}
         self._others = 0
         """Those with still other reasons."""
 
@@ -80,13 +80,13 @@ class Failures:
         if reason not in self._reasons and len(self._reasons) == _MOST_REASONS:
             self._others += 1
             return
-        befallen = self._reasons.setdefault(reason, _Befallen())
-        befallen.count += 1
-        if befallen.count <= _MOST_FAILURES:
-            befallen.first.append(one_line(escaped(path)))
+        affected = self._reasons.setdefault(reason, _Affected())
+        affected.count += 1
+        if affected.count <= _MOST_FAILURES:
+            affected.first.append(one_line(escaped(path)))
 
     def table(self) -> list[str]:
-        """The lines of the table: each reason, and below it whom it befell."""
+        """Return the lines of the table: each reason, and below it the first affected files."""
         if not self.count:
             return []
         most = (
@@ -95,11 +95,11 @@ class Failures:
             else max(_LEAST_OF_A_REASON, _MOST_FAILURES // len(self._reasons))
         )
         lines = [f"failed: {self.count:,}"]
-        for reason, befallen in self._reasons.items():
+        for reason, affected in self._reasons.items():
             lines.append(f"  {reason}")
-            lines += [f"    {path}" for path in befallen.first[:most]]
-            if befallen.count > most:
-                lines.append(f"    … and {befallen.count - most:,} more")
+            lines += [f"    {path}" for path in affected.first[:most]]
+            if affected.count > most:
+                lines.append(f"    … and {affected.count - most:,} more")
         if self._others:
             lines.append(f"  … and {self._others:,} more for other reasons")
         if self.count > most:
@@ -119,13 +119,13 @@ def _reason(path: str, error: errors.BigUploadError) -> str:
 
 
 class LeftOut:
-    """Tells the first files that are left out for good reason, and counts the others."""
+    """Print the first files that are left out for good reason, and count the others."""
 
     def __init__(self, *, quiet: bool) -> None:
         """Begin with none.
 
         Args:
-            quiet: Whether to tell nothing.
+            quiet: Whether to print nothing.
         """
         self._quiet = quiet
         self._count = 0
@@ -137,7 +137,7 @@ class LeftOut:
             complain(errors.SourceError(f"left out: {reason}"), escaped(path))
 
     def finish(self) -> None:
-        """Tell how many the others are."""
+        """Print the number of the other files."""
         if not self._quiet and self._count > _FEW_LEFT_OUT:
             complain(
                 errors.SourceError(f"left out in the same way: {counted(self._count - _FEW_LEFT_OUT, 'more name')}")
@@ -175,10 +175,10 @@ class JobReport:
         """Whether of all JSON objects only the last one is printed."""
         self._failures = Failures()
         self._latest: Callable[[], None] | None = None
-        """Tells of the latest failure."""
+        """Prints the latest failure."""
         self.files = 0
         self.skipped = 0
-        """Of the files: those that were in the store already."""
+        """Files that were in the store already; `files` counts them, too."""
         self.size = 0
         """Bytes of the files that were uploaded."""
         self.sent = 0
@@ -198,7 +198,7 @@ class JobReport:
 
     def on_event(self, event: events.Event) -> None:
         """What happens to a file, or to all of them."""
-        if self._mode == "none":  # nobody is told, and there is an event of each file
+        if self._mode == "none":  # nothing is printed, and each file has an event
             return
         source = event.upload.source
         self._reporter.on_event(Path(source) if source else TOTAL, event)
@@ -229,12 +229,12 @@ class JobReport:
             self._print(failed_json(path, key, error))
 
     def _is_told(self, result: UploadResult | None) -> bool:
-        """Whether a line is printed for a result. On a terminal, a million lines would tell nothing."""
+        """Whether to print a line for a result. On a terminal, nobody reads a million lines."""
         return not self.only_sums and (self._as_json or not sys.stdout.isatty())
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """While the job runs. If it ends early, what became of it until then is told."""
+        """Surround the run of the job. If it ends early, print the results so far."""
         try:
             yield
         except BaseException as e:
@@ -247,14 +247,14 @@ class JobReport:
             raise
 
     def finish(self) -> int:
-        """Tell what became of all. Returns the exit status."""
+        """Print the results. Return the exit status."""
         self._reporter.end(TOTAL)
         status = worst([*self.codes])
         self._tell(status)
         return status
 
     def _tell(self, status: int | None, error: errors.BigUploadError | None = None) -> None:
-        """Tell which files failed, and the sums. After a signal, `running` tells what is in the store."""
+        """Print the failures and the sums. After a signal, `running` prints the number of stored files."""
         seconds = self._clock() - self._began
         is_said = error is None and self.failed == 1 and not self.files  # a table and sums would say that again
         if is_said and self._mode == "bar" and self._latest is not None:
@@ -319,7 +319,7 @@ def failed_fields(path: str, key: str, error: errors.BigUploadError) -> dict[str
 
 
 class SyncReport(JobReport):
-    """Counts what becomes of the files and objects. What was there already is told only with `--json`."""
+    """Count the results for files and objects. Unchanged objects are printed only with `--json`."""
 
     def __init__(self, reporter: Reporter, *, as_json: bool, mode: str, dry_run: bool) -> None:
         """Begin to measure the time.
@@ -372,7 +372,7 @@ class SyncReport(JobReport):
         return (self._as_json or result is None or not result.skipped) and super()._is_told(result)
 
     def end(self, result: SyncResult) -> int:
-        """Tell the sum. Returns the exit status."""
+        """Print the sum. Return the exit status."""
         self._left_out.finish()
         self._not_deleted = result.not_deleted
         if result.not_deleted is not None:

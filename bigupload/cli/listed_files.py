@@ -33,7 +33,7 @@ _LONGEST_JOB = 200
 
 @dataclass(slots=True)
 class ListedFiles:
-    """The files that a call selects: hands them on, and tells what it leaves out."""
+    """Pass on the files that a call selects, and report those that it leaves out."""
 
     names: Sequence[str]
     chosen: Chosen
@@ -55,7 +55,7 @@ class ListedFiles:
         await _in_thread(self._listing.check)
 
     def found(self, *, readable: bool = False) -> CountedFiles:
-        """The files in the order of their keys, and failures. What is left out for good reason is told, and no more.
+        """Yield the files in the order of their keys, and failures. Omitted files are only reported.
 
         Args:
             readable: Whether those that this user may not read are failures already.
@@ -91,7 +91,7 @@ class ListedFiles:
 
     @property
     def top(self) -> str:
-        """The directory that the paths of the files are told below: the only one, if there are no other sources."""
+        """The base directory of displayed paths: the source, if a directory is the only source."""
         directories = self.directories
         return directories[0] if len(self.names) == len(directories) == 1 else "."
 

@@ -93,7 +93,7 @@ def gone_sources(jobs: Iterable[KnownJob]) -> dict[str, str]:
 
 
 def _sources_of(job: KnownJob) -> list[str]:
-    """The files and directories that a job uploads; none if its name does not tell them all."""
+    """The files and directories that a job uploads; empty if its name does not contain them all."""
     command, _, directory = job.name.partition(" ")
     is_directory = command in ("watch", "sync")
     if not is_directory and (_CUT.search(job.name) or not _NAMES_PATHS.match(job.name)):
@@ -103,7 +103,7 @@ def _sources_of(job: KnownJob) -> list[str]:
 
 
 def command_of(job: KnownJob) -> str | None:
-    """Return the command that continues a job; None if it can't be told, as that of a program of one's own."""
+    """Return the command that continues a job; None if unknown, as for a job of a Python program."""
     before = ""
     command, _, directory = job.name.partition(" ")
     if command in ("watch", "sync"):

@@ -110,17 +110,17 @@ def _is_sent_again(event: events.Retrying) -> bool:
 class Narrator:
     """Events of all files as text, without repetitions.
 
-    Each part in flight has retries of its own, and each file in flight notices the same outage. Of many retries one in
-    a while is told, and each that sends a whole part again: that costs the most, and is rare. Of an outage its begin is
-    told, one line in a while, and its end.
+    Each part in flight has retries of its own, and each file in flight notices the same outage. One retry in a while is
+    reported, and each that sends a whole part again: that costs the most, and is rare. An outage is reported when it
+    begins, now and then while it lasts, and when it ends.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, verbose: int = 0, job: bool = False) -> None:
-        """Start with nothing told.
+        """Start with nothing reported.
 
         Args:
             clock: a monotonic clock in seconds. Tests pass their own.
-            verbose: how often -v was given: what the log shows on standard error is not told again.
+            verbose: how often -v was given: lines that the log prints to standard error are not repeated.
             job: whether the files are many, so that the same warning of each would hide all else.
         """
         self._clock = clock
@@ -131,7 +131,7 @@ class Narrator:
         self._outage_quiet_until: float | None = None
 
     def text(self, event: events.Event) -> str | None:
-        """What to tell of an event now, if anything."""
+        """Return the line to print for an event; None: none."""
         if self._verbose > 1 or (self._verbose and not isinstance(event, events.Retrying)):
             return None
         now = self._clock()
@@ -154,7 +154,7 @@ class Narrator:
         return None if message is None else self._seldom(event, for_command_line(message))
 
     def _seldom(self, event: events.Event, text: str) -> str | None:
-        """The text, if it was not told of several files already."""
+        """Return the text unless it was printed for several files already."""
         if self._most_alike is None or not isinstance(event, events.Warned):
             return text
         alike = text
@@ -164,4 +164,4 @@ class Narrator:
         self._alike[alike] += 1
         if self._alike[alike] < self._most_alike:
             return text
-        return f"{text} (the same of other files is not told)" if self._alike[alike] == self._most_alike else None
+        return f"{text} (not repeated for other files)" if self._alike[alike] == self._most_alike else None

@@ -239,7 +239,7 @@ outcome_options = joined(
 
 
 def on_change_option(default: str) -> Callable[[F], F]:
-    """What becomes of a file that changes, which the commands answer in different ways unless told."""
+    """What to do with a file that changes: the commands have different defaults."""
     return click.option(
         "--on-change",
         type=click.Choice(["raise", "restart"]),

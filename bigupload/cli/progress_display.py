@@ -99,7 +99,7 @@ class Bars(Printing):
 
     def on_event(self, path: Path, event: events.Event) -> None:
         if isinstance(event, events.UploadStopped):
-            return  # the command tells its error itself
+            return  # the command prints its error itself
         self._narrate(path, event)
         update(self._rows.begin(path, path), event)
 
@@ -130,7 +130,7 @@ class Bars(Printing):
 
 
 class JobBars(Bars):
-    """Of a job: the largest files that are under way, and below them all files together."""
+    """The rows of a job: the largest files under way, and below them all files together."""
 
     def __init__(self, narrator: Narrator) -> None:
         self._total: RowState | None = None
@@ -143,7 +143,7 @@ class JobBars(Bars):
         self._live.refresh()
 
     def end(self, path: Path) -> None:
-        """The row goes: the end of the command tells the sums, and what failed."""
+        """Remove the row: at its end, the command prints the sums and the failures."""
         self._rows.end(path)
         if path == self._total_path:
             self._total = None
@@ -160,7 +160,7 @@ class JobBars(Bars):
             self._narrate(path, event)
 
     def _narrate(self, path: Path, event: events.Event) -> None:
-        if not isinstance(event, events.UploadSkipped):  # the end of the command tells how many were there already
+        if not isinstance(event, events.UploadSkipped):  # the command prints their number at its end
             super()._narrate(path, event)
 
     def _draw(self) -> RenderableType:

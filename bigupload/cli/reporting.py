@@ -51,7 +51,7 @@ class Reporter(Protocol):
 
 
 class _Silent(Printing):
-    """No progress. A warning is none, nor is that what was sent before is lost: these are told, unless -q is given."""
+    """Show no progress. Warnings, and the loss of bytes sent earlier, are still printed, unless -q is given."""
 
     def __init__(self, narrator: Narrator) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _Plain(Printing):
         self._next: dict[Path, float] = {}
         self._next_note: dict[Path, float] = {}
         self._followed: set[Path] = set()
-        """Files of which a line was written: their end is told, too."""
+        """Files with a printed line: their end gets one, too."""
 
     def begin(self, path: Path, note: str) -> None:
         now = self._clock()
@@ -205,8 +205,8 @@ def reporting(mode: str, *, endless: bool = False, job: bool = False) -> Iterato
             yield bars
         return
     narrator = Narrator(verbose=_verbose(), job=job)
-    told = _Silent if mode == "none" else _PlainJob if job else _Plain
-    reporter = _Json() if mode == "json" else told(narrator)
+    printer = _Silent if mode == "none" else _PlainJob if job else _Plain
+    reporter = _Json() if mode == "json" else printer(narrator)
     yield reporter
     reporter.close()
 

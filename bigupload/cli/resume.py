@@ -120,14 +120,14 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: Ke
                 return uploader.resume(name, source=source, s3=key, require_proof=proof, on_event=on_event, **more)
 
             codes: list[int] = []
-            for name, row, told in [(source, source, str(source))] if adopt is not None else _uploads_of(manifests):
+            for name, row, shown in [(source, source, str(source))] if adopt is not None else _uploads_of(manifests):
                 reporter.begin(row, CONNECTING)
                 try:
                     if adopt is None:
                         refuse_job(name)
                     result = await one(name, row)
                 except errors.BigUploadError as e:
-                    complain(not_a_manifest(e, name) if adopt is None else e, told, is_path=True)
+                    complain(not_a_manifest(e, name) if adopt is None else e, shown, is_path=True)
                     codes.append(e.exit_code)
                 else:
                     kept.on_outcome(result)
@@ -145,4 +145,4 @@ def _uploads_of(names: list[Path]) -> list[tuple[Path, Path, str]]:
     if names:
         return [(name, source_named(name) or name, str(name)) for name in names]
     found = unfinished()
-    return [(each.manifest, Path(each.source or ""), f"bigupload resume {told}") for told, each in found.items()]
+    return [(each.manifest, Path(each.source or ""), f"bigupload resume {shown}") for shown, each in found.items()]

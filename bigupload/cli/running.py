@@ -47,7 +47,7 @@ def run(command: Callable[[], Awaitable[int]], *, stopped: str = "the same comma
 
 
 def _end_without_memory(failed: threading.ExceptHookArgs) -> None:
-    """End the process for a thread that got no memory: it can't tell who waits for it, for ever."""
+    """End the process for a thread that got no memory: whoever waits for that thread would wait for ever."""
     if not issubclass(failed.exc_type, MemoryError):
         threading.__excepthook__(failed)
         return
@@ -86,7 +86,7 @@ async def _supervise(command: Callable[[], Awaitable[int]], stopped: str, kept: 
         except NotImplementedError:  # Windows
             signal.signal(number, lambda n, _: loop.call_soon_threadsafe(stop, n))
         else:
-            # In place of asyncio's handler, which does nothing: the loop is told by way of a descriptor.
+            # In place of asyncio's handler, which does nothing: a descriptor wakes the loop.
             signal.signal(number, _Stuck(received, stopped, came))
     try:
         return await task

@@ -185,7 +185,7 @@ def _is_no_file(name: str) -> bool:
 
 
 def is_better_a_job(names: Sequence[str], arguments: dict[str, Any]) -> bool:
-    """Whether so many plain files are named, as by a shell's `*.jpg`, that one job is faster than as many uploads."""
+    """Whether enough plain files are named, as by a shell's `*.jpg`, for one job to be faster than separate uploads."""
     is_plain = not any(map(_is_no_file, names)) and not any(arguments[name] for name in _FOR_ONE_FILE)
     return is_plain and len(set(names)) > _FEW
 

@@ -80,7 +80,7 @@ _AS_GIVEN = ("host", "port", "workers", "stop_delay", "trusted_proxies", "store_
     "trusted_proxies",
     multiple=True,
     metavar="CIDR",
-    help="A load balancer, as in 10.0.0.0/8: its X-Forwarded-For or Forwarded tells the client's address. Repeatable.",
+    help="A load balancer, as in 10.0.0.0/8: its X-Forwarded-For or Forwarded has the client's address. Repeatable.",
 )
 @click.option(
     "--store-timeout",
@@ -234,7 +234,7 @@ def _check_url(option: str, url: str | None) -> None:
 
 
 async def _set_up(s3: S3Options, policy: Mapping[str, Any]) -> None:
-    """Make the bucket, its policy and its rules, and tell what the store did not take."""
+    """Make the bucket, its policy and its rules, and report what the store did not accept."""
     from bigupload.service.bucket_rules import set_up
     from bigupload.stores.s3.bucket import S3Bucket
 

@@ -115,7 +115,7 @@ def hook_options(function: F) -> F:
         "webhook_urls",
         multiple=True,
         metavar="URL",
-        help="Told what became of files: completed, refused, expired. Repeatable.",
+        help="Gets an event for each file that is completed, refused or expired. Repeatable.",
     )
     for option in (webhook_secret_option, urls, hook_timeout_option, before_finish_option, before_create):
         function = option(function)

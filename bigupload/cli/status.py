@@ -213,7 +213,7 @@ def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> No
 
 
 def _check_syncs(within: float) -> int:
-    """Name the syncs of this machine that have not been complete for so many seconds. Returns the exit status."""
+    """Name the syncs of this machine without a complete run in the last `within` seconds. Return the exit status."""
     from bigupload.manifests.job_record import known_jobs
     from bigupload.manifests.state_directory import state_dir
 
@@ -238,7 +238,7 @@ def _job_where(job: KnownJob) -> str:
 
 
 def _clean(older_than: float | None, keep: int | None) -> None:
-    """Delete what has ended. If one of the limits is given, the other one is none."""
+    """Delete the records of ended uploads. If only one limit is given, the other one does not apply."""
     from bigupload.manifests.clean_up import clean
     from bigupload.manifests.state_directory import state_dir
 
@@ -254,7 +254,7 @@ def _clean(older_than: float | None, keep: int | None) -> None:
         records = "record" if cleaned.kept_jobs == 1 else f"{cleaned.kept_jobs} records"
         need = "needs it" if cleaned.kept_jobs == 1 else "needs them"
         click.echo(
-            f"kept the {records} of syncs and watches: the next run {need} to tell what is in the store. "
+            f"kept the {records} of syncs and watches: the next run {need} to know what is in the store. "
             "bigupload abort ID forgets one",
             err=True,
         )

@@ -32,7 +32,7 @@ class StatusRow:
 
 
 def terminal_width() -> int | None:
-    """The columns of the terminal; None: standard output is none."""
+    """The columns of the terminal; None: standard output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
@@ -60,7 +60,7 @@ def lines_of(rows: Sequence[StatusRow], width: int | None) -> list[str]:
 
 
 def _what(row: StatusRow, room: int | None) -> str:
-    """Source and target, each with its beginning and its end, in so many columns."""
+    """Shorten source and target to the given number of columns: each keeps its beginning and end."""
     arrow = _ARROW if row.target else ""
     whole = f"{row.source}{arrow}{row.target}{row.note}"
     if room is None or len(whole) * 2 <= room:

@@ -132,9 +132,9 @@ def replaced_here() -> list[KnownUpload]:
 
 
 def unfinished() -> dict[str, KnownUpload]:
-    """The uploads that can be resumed by their manifests alone, by their ids as a command takes them.
+    """Return the uploads that their manifests alone can resume, by the ids that commands take.
 
-    Says how the other unfinished ones, and jobs of many files, are continued, or that there is none.
+    Prints how to continue the other uploads and the jobs of many files, or that nothing is unfinished.
     """
     from bigupload.manifests.job_record import known_jobs
     from bigupload.manifests.state_directory import state_dir

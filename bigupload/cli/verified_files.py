@@ -36,7 +36,7 @@ _WAYS = {
 
 
 async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments: dict[str, Any]) -> int:
-    """Verify the files of a directory, and tell what is found of each.
+    """Verify the files of a directory, and print each result.
 
     Args:
         path: The directory, or a pattern.
@@ -71,13 +71,13 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
 
 
 class _Sums:
-    """Tells what is found of each file, and of all."""
+    """Print the result of each file, and the sums."""
 
     def __init__(self, url: str, *, as_json: bool, is_quiet: bool) -> None:
         self._url = url
         self._failures = Failures()
         self._first: Callable[[], None] | None = None
-        """Tells of the first failure."""
+        """Prints the first failure."""
         self._as_json = as_json
         self._is_quiet = is_quiet
         self._proofs: Counter[str] = Counter()
@@ -85,15 +85,15 @@ class _Sums:
         self._size = 0
 
     def add(self, found: Verification | VerificationFailed) -> None:
-        """Count one file, and tell of it if it failed or all are told."""
+        """Count one file, and print its result if it failed or every result is printed."""
         if isinstance(found, VerificationFailed):
             self._codes.append(found.error.exit_code)
             bucket = parse_s3_url(self._url, "x")[0]
             self._failures.add(found.source, found.error, url=f"s3://{bucket}/{found.key}" if found.key else "")
-            tell = functools.partial(complain, found.error, escaped(found.source), is_path=True)
-            self._first = self._first or tell
+            report = functools.partial(complain, found.error, escaped(found.source), is_path=True)
+            self._first = self._first or report
             if self._is_quiet:  # nobody asked for a table
-                tell()
+                report()
             line = failed_line(found)
         else:
             self._proofs[found.verified] += 1
@@ -103,12 +103,12 @@ class _Sums:
             click.echo(line)
 
     def finish(self) -> int:
-        """Tell the sums. Returns the exit status."""
+        """Print the sums. Return the exit status."""
         count, status = self._proofs.total(), worst(self._codes)
         failed = f", {len(self._codes):,} failed" if self._codes else ""
-        told = f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._url)}{failed}"
+        summary = f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._url)}{failed}"
         self._tell_failures()
-        with standard_output.writing(told):
+        with standard_output.writing(summary):
             if self._as_json:
                 sums = {"files": count, "size": self._size, "failed": len(self._codes), "exit_status": status}
                 click.echo(json.dumps({**sums, "verified": self._proofs}))
@@ -116,7 +116,7 @@ class _Sums:
             for proof, proved in sorted(self._proofs.items()):
                 click.echo(f"{proof}: {counted(proved, 'file')}")
         if not self._is_quiet:
-            click.echo(f"bigupload: {told}{self._how()}", err=True)
+            click.echo(f"bigupload: {summary}{self._how()}", err=True)
         return status
 
     def _tell_failures(self) -> None:

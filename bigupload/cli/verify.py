@@ -103,7 +103,7 @@ def _object_of(file: Path, url: str) -> str:
 
     if not url.lower().startswith("s3://") or not is_prefix(url):
         return url
-    parse_s3_url(url, file.name)  # an error tells what a name can't be
+    parse_s3_url(url, file.name)  # the error names the invalid file name
     return f"{url.removesuffix('/')}/{file.name}"
 
 

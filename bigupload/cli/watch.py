@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     "--poll",
     type=DURATION,
     metavar="TIME",
-    help="List the directory so often, because its file system does not tell of changes, as network ones don't.",
+    help="List the directory at this interval: for file systems that report no changes, such as network ones.",
 )
 @click.option(
     "--until-idle",

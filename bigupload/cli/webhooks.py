@@ -24,7 +24,7 @@ _LONGEST = 7 * 24 * 3600.0
 
 @click.group()
 def webhooks() -> None:
-    """The webhooks of the media service: signed requests that tell your programs what became of files."""
+    """The webhooks of the media service: signed requests that notify your programs of each file's outcome."""
 
 
 @webhooks.command()
@@ -41,7 +41,7 @@ def secret(webhook_secret_file: Path | None) -> None:
 @click.option("--webhook-url", "webhook_urls", multiple=True, required=True, metavar="URL", help="A receiver.")
 @webhook_secret_option
 def test(webhook_urls: tuple[str, ...], webhook_secret_file: Path | None) -> None:
-    """Send each receiver a signed event of the type webhook.test, and tell its answer.
+    """Send each receiver a signed event of the type webhook.test, and print its answer.
 
     Exit status 1 if one of them did not answer with 2xx.
     """
@@ -87,7 +87,7 @@ async def _send_test(url: str, secrets: tuple[str, ...]) -> tuple[Sent, float]:
     "--since",
     type=DURATION,
     metavar="TIME",
-    help="Send again all events of the last so many hours or days, as in 6h; to the hour, 7d at most.",
+    help="Send again all events of the given last hours or days, as in 6h; to the hour, 7d at most.",
 )
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Send again the event with this webhook-id. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")

@@ -138,7 +138,7 @@ def test_nothing_goes_beside_a_manifest_that_can_not_be_read(
         newer = stopped.read_bytes().replace(b'"version":1', b'"version":99')
         bad.write_bytes({"no manifest": b"junk\n", "empty": b"", "newer": newer}[kind])
     ended = gc(bigupload, s3)
-    assert_refused(ended, 1, "nothing is aborted while a manifest can't be read", str(bad))
+    assert_refused(ended, 1, "nothing is aborted: a manifest that can't be read may own the upload", str(bad))
     assert orphan in s3.uploads
     ended = gc(bigupload, s3, "--dry-run")
     assert (ended.code, len(ended.out.splitlines())) == (0, 1)

@@ -320,7 +320,7 @@ def test_the_same_warning_of_many_files_is_told_of_a_few() -> None:
 
     seldom = told(Narrator(lambda: 0.0, job=True))
     assert seldom[1] == "warning: s3://b/1 was uploaded before"
-    assert seldom[2] == "warning: s3://b/2 was uploaded before (the same of other files is not told)"
+    assert seldom[2] == "warning: s3://b/2 was uploaded before (not repeated for other files)"
     assert seldom[3:] == [None, None, "warning: another one"]
     assert None not in told(Narrator(lambda: 0.0))
 

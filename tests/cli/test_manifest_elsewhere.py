@@ -147,13 +147,13 @@ def test_notes_that_name_nothing(bigupload: Command, s3: StrictS3, state: Path, 
 def test_nothing_is_aborted_while_it_can_not_be_read(bigupload: Command, s3: StrictS3, apart: Path) -> None:
     apart.write_bytes(b"junk\n")
     ended = bigupload("gc", "s3://bucket/", "--older-than", "0s", "--endpoint-url", s3.url)
-    assert_refused(ended, 1, "nothing is aborted while a manifest can't be read", str(apart))
+    assert_refused(ended, 1, "nothing is aborted: a manifest that can't be read may own the upload", str(apart))
     assert "unreadable" in bigupload("status").out
     apart.unlink()
     apart.parent.rmdir()
     apart.parent.symlink_to(apart.parent)  # ELOOP, as root can read all else
     ended = bigupload("gc", "s3://bucket/", "--older-than", "0s", "--endpoint-url", s3.url)
-    assert_refused(ended, 1, "nothing is aborted while a manifest can't be read", str(apart))
+    assert_refused(ended, 1, "nothing is aborted: a manifest that can't be read may own the upload", str(apart))
     assert len(s3.uploads) == 1
 
 
