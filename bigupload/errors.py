@@ -207,7 +207,7 @@ class ManifestLocked(ManifestError):
 class ManifestUnwritable(ManifestError):
     """The manifest cannot be written: disk full, no permission, or a failed fsync. Its earlier records are intact.
 
-    `lasting` tells whether the same call would fail again: then a command ends with 1, otherwise with 75.
+    `lasting`: whether the same call would fail again. Then a command ends with 1, otherwise with 75.
     """
 
     resumable = True

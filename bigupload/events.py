@@ -17,7 +17,7 @@ from bigupload.records import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadIdentity:
-    """Which upload an event is of, so that one `on_event` can tell many apart. It can be the key of a dictionary."""
+    """The upload of an event, so that one `on_event` can serve many. It can be the key of a dictionary."""
 
     source: str
     """What is uploaded: a file's absolute path, or the name of another source."""
@@ -32,7 +32,7 @@ class UploadIdentity:
 
 
 _NO_UPLOAD = UploadIdentity(source="", target="", id="", manifest=None)
-"""Of an event that has not been given to a caller yet."""
+"""The identity in an event that no caller has got yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

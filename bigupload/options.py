@@ -46,7 +46,7 @@ class Credentials:
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
-    """Of temporary credentials."""
+    """The session token of temporary credentials."""
     expires_at: datetime | None = None
     """When they expire, with time zone. None: never, or nobody knows when."""
 
@@ -106,7 +106,7 @@ class S3Options:
     secret_key: str | None = field(default=None, repr=False)
     """Never written to a manifest."""
     session_token: str | None = field(default=None, repr=False)
-    """Of temporary credentials. Never written to a manifest."""
+    """The session token of temporary credentials. Never written to a manifest."""
     session: Session | None = field(default=None, repr=False)
     """A `boto3.Session`, whose credentials (assumed roles and custom providers included), region and endpoint are used.
     Never written to a manifest: pass it again to resume. No other thread may use it while an upload begins."""

@@ -118,7 +118,7 @@ class MultipartStore(Protocol):
         ...
 
     async def part_address(self) -> str | None:
-        """Get the scheme, host and port that parts will go to, as a URL; None if only the response to create tells.
+        """Get the scheme, host and port that parts will go to, as a URL; None if only the response to create has it.
 
         It is a hint: whoever asks goes on without it after an error.
         """
@@ -244,7 +244,7 @@ class ObjectStore(Protocol):
     replaces: bool
     """Whether an object that is there may be replaced."""
     token: str
-    """Goes into the metadata of each object, so that an object can be told from another's."""
+    """Goes into the metadata of each object, to recognise the objects of this upload."""
 
     def target(self, key: str) -> Target:
         """Get what a manifest calls a key."""
@@ -280,7 +280,7 @@ class Source(Protocol):
 
     @property
     def kind(self) -> SourceKind:
-        """What it is. Only a FILE and a REMOTE have a fingerprint that tells their content."""
+        """The kind of source. Only the fingerprint of a FILE or a REMOTE identifies the content."""
         ...
 
     @property
@@ -517,7 +517,7 @@ class Journal(Protocol):
 
     @property
     def manifest(self) -> Manifest:
-        """The manifest on disk. Raises LookupError if there is none."""
+        """The path of the manifest on disk. Raises LookupError without a manifest."""
         ...
 
     def begin(self, header: Header) -> None:

@@ -50,8 +50,8 @@ def _made(cls: Any, frozen: bool, eq: bool, options: dict[str, Any]) -> Any:
     for name, method in methods.items():
         if name not in own:
             setattr(made, name, method)
-    told = made.__dataclass_params__
-    told.init, told.repr, told.eq, told.frozen = True, True, eq, frozen
+    params = made.__dataclass_params__
+    params.init, params.repr, params.eq, params.frozen = True, True, eq, frozen
     return made
 
 

@@ -88,7 +88,7 @@ def _metadata(value: Mapping[str, str]) -> Mapping[str, str]:
     if any(_HEADER_NAME.fullmatch(name) is None for name in value):
         raise ValueError("has names that HTTP headers can't have: use ASCII letters, digits and dashes")
     if len(names) < len(value):
-        raise ValueError("has two names that differ only in case, which S3 does not tell apart: leave one out")
+        raise ValueError("has two names that differ only in case, which S3 treats as one: leave one out")
     if TOKEN in names:
         raise ValueError(f"may have any name but {TOKEN}, which bigupload sets: choose another")
     if not all(text.isascii() for text in value.values()):
@@ -336,7 +336,7 @@ def check_lock(options: Any, *, now: dt.datetime, checksums: bool) -> None:
 
 
 def refused_character(key: str) -> str | None:
-    """Return the first character of a key that XML 1.0 can't hold, as Python writes it; None: there is none.
+    """Return the first character of a key that XML 1.0 can't hold, as Python writes it; None: no such character.
 
     S3 names keys in XML, also in its response to a create, where it can't be asked to encode them. XML holds tabs,
     newlines and carriage returns as character references. https://www.w3.org/TR/xml/#charsets

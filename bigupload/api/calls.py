@@ -28,7 +28,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
     """The event loop of the caller.
 
     Raises:
-        UsageError: There is none: the caller runs under trio, or is no task at all.
+        UsageError: No asyncio task: the caller runs under trio, or outside a task.
     """
     try:
         return asyncio.get_running_loop()
@@ -103,7 +103,7 @@ class OpenCall:
         self.handler(event)
 
     def emit_as_own(self, event: events.Event) -> None:
-        """Emit an event of a call that has no manifest, or none yet. If the call fails, that is told of its upload."""
+        """Emit an event of a call without a manifest, or before it has one. A failure is reported for its upload."""
         self.upload = event.upload
         self.emit(event)
 
@@ -200,7 +200,7 @@ class OpenCall:
 
     def _tell_stop(self, e: BaseException) -> None:
         if self.upload is None or self._end_is_told:
-            return  # nothing was told, so nobody waits for its end; or it was told
+            return  # no event was sent, so nobody waits for its end; or the end was sent
         reason, resumable = type(e).__name__, True
         if isinstance(e, errors.BigUploadError):
             reason, resumable = str(e), e.resumable

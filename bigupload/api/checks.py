@@ -214,7 +214,9 @@ def settings_of(options: UploadOptions | UploadManyOptions | SyncOptions) -> Upl
     """
     given = cast("Mapping[str, Any]", options)
     if given.get("skip_existing", False) and given.get("service") is not None:
-        raise errors.UsageError("a media service makes a new object for each upload: there is none to skip for")
+        raise errors.UsageError(
+            "`skip_existing` needs an earlier object, and a media service makes a new one for each upload"
+        )
     return upload_settings(
         checksum=options.get("checksum", "auto"),
         part_size=options.get("part_size"),

@@ -78,7 +78,7 @@ def check_delta(options: UploadOptions, settings: UploadSettings) -> None:
         return
     s3 = options.get("s3")
     if options.get("service") is not None:
-        raise errors.UsageError("a media service makes a new object for each upload: there is none for `delta`")
+        raise errors.UsageError("`delta` needs an earlier object, and a media service makes a new one for each upload")
     if settings.part_size is not None:
         raise errors.UsageError("`part_size` can't be used with `delta`, which takes that of the last upload")
     if settings.algorithm is Algorithm.NONE:
@@ -96,7 +96,7 @@ def check_delta_source(source: Source) -> None:
 async def find_base(
     context: UploadContext, known: Manifest | None, state: UploaderState, *, resume: bool
 ) -> CopyBase | None:
-    """Find the object to copy from. If there is none, warn of it, and say why.
+    """Find the object to copy from. If there is none, warn with the reason.
 
     Args:
         context: The upload's context.

@@ -1,6 +1,6 @@
 """What happens to uploads, as lines of `logging.getLogger("bigupload")`.
 
-INFO tells an operator what became of each upload, WARNING what a person should know. DEBUG has one line for each
+INFO has the outcome of each upload, for an operator; WARNING is for a person to read. DEBUG has one line for each
 attempt: of a part from the engine, of any other request from the stores. No line holds a credential or a URL's query.
 """
 
@@ -48,14 +48,14 @@ def log_failure(subject: str) -> Iterator[None]:
 def log_orphans(on_orphan: Callable[[Orphan], None] | None, *, dry_run: bool) -> Callable[[Orphan], None]:
     """Return a function that logs an orphaned upload that was aborted, and passes it on."""
 
-    def tell(orphan: Orphan) -> None:
+    def log_orphan(orphan: Orphan) -> None:
         if not dry_run:
             place = printable(f"s3://{orphan.bucket}/{orphan.key}")
             LOG.info("%s: aborted the orphaned upload %s, %d bytes", place, orphan.upload_id, orphan.held)
         if on_orphan is not None:
             on_orphan(orphan)
 
-    return tell
+    return log_orphan
 
 
 def _resumable(e: errors.BigUploadError) -> str:

@@ -1,5 +1,5 @@
 """The files of a job: each in the job's record, as the result of an upload and the other way round; and how far all of
-them have come, as the `JobProgress` events tell it.
+them have come, as the `JobProgress` events report it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class JobTally:
         """Begin with none.
 
         Args:
-            found: What the listing counts in. None: there is none, so that what is taken counts as found.
+            found: The listing's counts. None: no listing, so taken files count as found.
         """
         self.objects_listed = 0
         self.objects_deleted = 0

@@ -50,7 +50,7 @@ from bigupload.support.shielding import run_shielded
 
 Outcome: TypeAlias = UploadResult | UploadFailed
 _TOLD_EVERY = 0.5
-"""Seconds between two events that tell how far the job is."""
+"""Seconds between two `JobProgress` events."""
 _OF_EACH_FILE = UploadOptions.__annotations__.keys() & UploadManyOptions.__annotations__.keys() - {"on_event", "to"}
 
 
@@ -134,14 +134,14 @@ class UploadMany:
     @contextlib.asynccontextmanager
     async def _telling(self) -> AsyncIterator[None]:
         """Emit `JobProgress` at once, now and then, and at the end."""
-        telling = asyncio.create_task(self._tell_now_and_then()) if self._call.is_heard else None
+        reporting = asyncio.create_task(self._tell_now_and_then()) if self._call.is_heard else None
         try:
             yield
         finally:
-            if telling is not None:
-                telling.cancel()
-                await run_shielded(_end(telling))
-        if telling is not None:
+            if reporting is not None:
+                reporting.cancel()
+                await run_shielded(_end(reporting))
+        if reporting is not None:
             self._tell_progress(is_finished=True)
 
     async def _tell_now_and_then(self) -> None:
@@ -232,7 +232,7 @@ class UploadMany:
         return Done(result, recorded_file(item.key, item.path, fingerprint, result))
 
     def _responded_since(self, began: float) -> bool:
-        """Whether the store was there for others: then what befell one file need not befall them all."""
+        """Whether the store answered others meanwhile: then one file's failure need not be every file's."""
         return max(self._last_success, self._contact.responded_at or 0.0) >= began
 
     async def _fingerprint(self, item: ManyItem) -> Fingerprint | None:
@@ -383,7 +383,7 @@ class UploadMany:
         return await self._resources.places.run(item.shown, size, self._settings.priority, upload)
 
     def _manifests_count_since(self, item: ManyItem) -> float | None:
-        """Since when manifests tell what a killed job did not record, in seconds since 1970; None: they do not."""
+        """The time, in seconds since 1970, from which manifests have what a killed job did not record; None: never."""
         return None if self._record is None else self._record.began
 
 

@@ -126,7 +126,7 @@ async def _upload(
         if found_source.warning is not None and skipped_bytes(source) and not call.has_reader:
             warnings.warn(found_source.warning, stacklevel=2)  # the log is silent unless the program has set it up
         if options.get("skip_existing", False) and source.kind is not SourceKind.FILE:
-            raise errors.UsageError(f"`skip_existing` is for files, and {source.path} is none: leave it out")
+            raise errors.UsageError(f"`skip_existing` is for files, and {source.path} is not a file: leave it out")
         delta = options.get("delta", False)
         if delta:
             check_delta_source(source)

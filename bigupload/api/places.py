@@ -28,7 +28,7 @@ time, and one file that is open for a moment."""
 OF_A_PART = 2
 """Descriptors: the connection, and its duplicate that sends the body."""
 _OF_THE_PROGRAM = 4
-"""One of so many descriptors is left to the program around, and to what Python and the event loop need."""
+"""One descriptor in this many is left to the program, to Python and to the event loop."""
 _OF_THE_PROGRAM_AT_LEAST = 32
 R = TypeVar("R")
 
@@ -38,7 +38,7 @@ SMALL = DEFAULT_PART_SIZE
 UNKNOWN = 2**40
 """Bytes that a source is taken to have if it does not say how many."""
 _KEPT_FREE = 4
-"""One of so many places is kept for small and urgent uploads."""
+"""One place in this many is kept for small and urgent uploads."""
 _LOOKING_THREADS = 8
 
 
@@ -91,8 +91,8 @@ class Places:
         self._for_puts = self._all if are_all else FairSlots(total)
         self._are_all = are_all
         self._queues: dict[int, SlotQueue] = {}
-        """Of the uploads by one PUT, by priority. One queue for all: each by itself would be looked at for each place
-        that becomes free."""
+        """The waiting uploads by one PUT, by priority. One queue for all, because each free place would look at each
+        upload by itself."""
         self._look_for = look_for
         self._lookers = DaemonThreadPool(_LOOKING_THREADS, "bigupload-size")
         self._looked = 0

@@ -73,11 +73,11 @@ class RemoteOpener:
         name = name or chosen_name(url, facts.file_name)
         if not name:
             raise errors.UsageError(f"{url.shown} has no name of its own: give it one, as in `name='movie.mov'`")
-        told = None if facts.content_type in _UNTOLD or type_of(name).content_type != DEFAULT else facts.content_type
+        kind = None if facts.content_type in _UNTOLD or type_of(name).content_type != DEFAULT else facts.content_type
         if facts.pin is None or facts.size is None:
-            return await self._open_stream(url, file, facts, name, told, expected, allow_empty=allow_empty)
+            return await self._open_stream(url, file, facts, name, kind, expected, allow_empty=allow_empty)
         source = RemoteSource(url.shown, file, self.pool, size=facts.size, pin=facts.pin, head=facts.head)
-        return OpenedSource(source=source, name=name, content_type=told)
+        return OpenedSource(source=source, name=name, content_type=kind)
 
     async def _open_stream(
         self,
@@ -129,11 +129,11 @@ class RemoteOpener:
         if version.size and self.with_head:
             await self.retrier.request(read_head)
         source = RemoteSource(url.shown, file, self.pool, size=version.size, pin=version.pin, head=bytes(head))
-        told = None if version.content_type in _UNTOLD else version.content_type
+        kind = None if version.content_type in _UNTOLD else version.content_type
         return OpenedSource(
             source=source,
             name=name or url.name,
-            content_type=told,
+            content_type=kind,
             content_encoding=version.content_encoding,
             stored=file.as_copy_source(),
             checksums=version.checksums,

@@ -271,7 +271,7 @@ class Lane:
 
         Args:
             resources: The Uploader's.
-            key: What tells it from other lanes.
+            key: The identity of the lane.
             made: When it was made, by the clock of `resources`.
         """
         self.key = key
@@ -432,7 +432,7 @@ class _SmallUpload:
         if small.path:
             try:
                 source = await self._holder.open(small.path)
-            except errors.SourceError:  # it is told as of any other upload
+            except errors.SourceError:  # the upload in parts reports it
                 return None
         else:
             source = MemorySource(small.name, bytes_of(small.given))
@@ -587,7 +587,7 @@ def result_of_put(
 
 
 def _fits(size: int, settings: UploadSettings) -> bool:
-    """Whether so many bytes are one part. Sizes of parts that no store takes are told as of any other upload."""
+    """Whether `size` bytes are one part. The upload in parts reports invalid part sizes."""
     limits = S3Store.limits
     if settings.part_size is None:
         return size <= min(MOST_BYTES, limits.default_part_size)

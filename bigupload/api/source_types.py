@@ -57,7 +57,7 @@ class OpenedSource:
     stored: CopySource | None = None
     """The object that it is, in the store that the upload's options lead to."""
     checksums: Mapping[Algorithm, str] = field(default_factory=dict)
-    """Of `stored` as a whole, as its store says them."""
+    """The checksums of the whole object `stored`, as its store reports them."""
 
     def typed(self, options: S3Options) -> S3Options:
         """The options with the type of the source."""

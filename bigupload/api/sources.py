@@ -128,7 +128,7 @@ async def _open(
                 f"{opened.path} has {size:,} bytes, and {expected:,} were expected: nothing was sent"
             )
         if marker is not None:
-            raise errors.UsageError(f"`end_marker` is for streams, and {opened.path} is none: leave it out")
+            raise errors.UsageError(f"`end_marker` is for streams, and {opened.path} is not a stream: leave it out")
     except errors.UsageError:
         opened.close()
         raise

@@ -57,7 +57,7 @@ class UploaderState:
         """
         self._directory = directory
         self._cleaned = False
-        # Of its own: the threads of the event loop, and anyio's, may all wait for this very upload.
+        # A separate thread: the threads of the event loop, and anyio's, may all wait for this very upload.
         self._writers = DaemonThreadPool(_WRITERS, "bigupload-manifest")
         self._readers = anyio.CapacityLimiter(1)
 

@@ -86,7 +86,7 @@ class StoreList:
             await self._more()
 
     async def find(self, key: str) -> ListedObject | None:
-        """Look up an object. That there is none is known at the end of the list.
+        """Look up an object. Its absence is certain only at the end of the list.
 
         Raises:
             ListFailed: The list failed.

@@ -170,7 +170,7 @@ class SyncMany(UploadMany):
     async def _found(self) -> AsyncIterator[ManySource | ManyItem]:
         """The files that may have to be sent, and what can't be read.
 
-        What is left out for good reason is told, and no more; so are the files that were in the store at the last sync,
+        Files left out for good reason are only reported; so are those that were in the store at the last sync,
         which are nearly all of them in most syncs: a task for each would take longer than all else.
         """
         listing = FileListing([self._directory], self._selection, now=time.time(), prefix=self._key_prefix)
@@ -218,7 +218,7 @@ class SyncMany(UploadMany):
         return None if result is None else Done(result, recorded_file(item.key, item.path, fingerprint, result))
 
     async def _object_of(self, item: ManyItem) -> ListedObject | None:
-        """The object of a file. Waits for the end of the list to say that there is none."""
+        """Return the object of a file. Waits for the end of the list before it returns None."""
         if "\\" in item.key:  # SeaweedFS takes it for a slash: an object of that key is this file's, and stays
             await self._store_list.read_all()
             self._inventory.meet(self._key_prefix + item.key.replace("\\", "/"))
@@ -318,7 +318,7 @@ class SyncMany(UploadMany):
                 objects,
                 retrier,
                 url=self._url_of,
-                tell=self._tell,
+                report=self._tell,
                 check=self._check_directory,
             )
             follows = self._selection.follow_symlinks

@@ -24,7 +24,7 @@ from bigupload.support.daemon_threads import run_in_daemon_thread
 _SINGLE_AT_ONCE = 16
 """Requests in flight, where each object needs one of its own."""
 _NOT_IN_BATCHES = frozenset({FaultKind.UNSUPPORTED, FaultKind.FINAL})
-"""The store has no such request; or one of the keys is none that XML can hold."""
+"""The store has no such request; or XML can't hold one of the keys."""
 _DENIED = "AccessDenied"
 _AWAY = (None, "NoSuchKey")
 _AWAY_OR_REPLACED = frozenset({FaultKind.GONE, FaultKind.EXISTS})
@@ -85,7 +85,7 @@ class SyncDeletes:
         retrier: Retrier,
         *,
         url: Callable[[str], str],
-        tell: Callable[[SyncStep], None],
+        report: Callable[[SyncStep], None],
         check: Callable[[], Awaitable[None]],
     ) -> None:
         """Delete nothing yet.
@@ -94,17 +94,17 @@ class SyncDeletes:
             objects: The bucket.
             retrier: Repeats failed requests.
             url: Returns the URL of a key.
-            tell: Gets what became of each object.
+            report: Called with the outcome for each object.
             check: Called before objects are deleted. Raises if none may be.
         """
         self._objects = objects
         self._retrier = retrier
         self._url = url
-        self._tell = tell
+        self._report = report
         self._check = check
 
     async def delete(self, inventory: Inventory, leftovers: Leftovers, *, dry_run: bool) -> None:
-        """Delete the objects that no file was met for, or with `dry_run` only tell of them.
+        """Delete the objects that no file was met for, or with `dry_run` only report them.
 
         Raises:
             BigUploadError: What `check` raised; or what would befall every other request, too.
@@ -115,7 +115,7 @@ class SyncDeletes:
             await self._check()
             if dry_run:
                 for each in gone:
-                    self._tell(self._step(each))
+                    self._report(self._step(each))
             elif gone:
                 await self._delete_page(gone)
 
@@ -130,7 +130,7 @@ class SyncDeletes:
             refused = None
         except errors.AccessDenied as e:
             for each in listed:
-                self._tell(self._step(each, error=e))
+                self._report(self._step(each, error=e))
             return
         if refused is None or not refused.keys() <= wanted.keys():  # of which keys it speaks is not known
             await for_each(listed, self._delete_one, at_once=_SINGLE_AT_ONCE)
@@ -139,14 +139,14 @@ class SyncDeletes:
         for each in listed:
             code = refused.get(each.key)
             if code in _AWAY:
-                self._tell(self._step(each, done=True))
+                self._report(self._step(each, done=True))
             elif code == "PreconditionFailed":
                 self._tell(self._step(each, error=self._replaced(each)))
             elif (kind := classify(403 if code == _DENIED else 400, code)).is_retried or kind is FaultKind.UNSUPPORTED:
                 again.append(each)
             else:
                 fault = Fault(kind, f"the store does not delete {self._url(each.key)} ({code})", code=code)
-                self._tell(self._step(each, error=fault.public()))
+                self._report(self._step(each, error=fault.public()))
         await for_each(again, self._delete_one, at_once=_SINGLE_AT_ONCE)
 
     async def _delete_one(self, listed: ListedObject) -> None:
@@ -156,13 +156,13 @@ class SyncDeletes:
             )
         except Fault as fault:
             gone = fault.kind is FaultKind.GONE
-            self._tell(self._step(listed, done=gone, error=None if gone else self._replaced(listed)))
+            self._report(self._step(listed, done=gone, error=None if gone else self._replaced(listed)))
         except (errors.StoreUnreachable, errors.CredentialsError, errors.ClockSkewed, errors.BucketNotFound):
             raise
         except errors.BigUploadError as e:
-            self._tell(self._step(listed, error=e))
+            self._report(self._step(listed, error=e))
         else:
-            self._tell(self._step(listed, done=True))
+            self._report(self._step(listed, done=True))
 
     def _replaced(self, listed: ListedObject) -> errors.BigUploadError:
         return errors.TargetReplaced(

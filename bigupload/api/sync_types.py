@@ -1,4 +1,4 @@
-"""What a sync tells: each thing that it did, and the sum."""
+"""The steps that a sync reports, and their sum."""
 
 from __future__ import annotations
 

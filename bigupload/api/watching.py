@@ -160,15 +160,15 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a manifest here says of a file."""
+    """What a local manifest records about a file."""
 
     fingerprint: Fingerprint
-    """Of the file now."""
+    """The file's fingerprint now."""
     manifest: Manifest | None = None
     path: Path | None = None
-    """The manifest's."""
+    """The manifest's path."""
     result: UploadResult | None = None
-    """If the object is the file as it is now."""
+    """The upload's result, if the object is the file as it is now."""
 
 
 class FileUploads:
@@ -188,9 +188,9 @@ class FileUploads:
 
         Args:
             call: The call that the watch is.
-            resources: The Uploader's.
-            settings: Of each upload.
-            options: The caller's.
+            resources: The Uploader's resources.
+            settings: The settings of each upload.
+            options: The caller's options.
             watched: The directory.
             prefix: What all keys begin with, as a URL.
             outcomes: Gets what became of each file.
@@ -210,11 +210,11 @@ class FileUploads:
         self._recording = Batcher(self._record_all, max_batch=_MOST_RECORDED)  # a record takes one call at a time
 
     def warn(self, message: str) -> None:
-        """Tell the caller of a warning about the whole watch."""
+        """Report a warning about the whole watch."""
         self._call.emit(events.Warned(message=message))
 
     async def failed(self, path: str, error: errors.BigUploadError, retry_in: float | None) -> None:
-        """Tell the caller of a failure."""
+        """Report a failure."""
         self._failed.add(path)
         key = os.path.relpath(path, self._directory).replace(os.sep, "/")
         key = _key_of(self._prefix) + key
@@ -333,6 +333,6 @@ def _checked_poll(poll: float | str) -> float:
 
 
 def _may_hold(manifest: Manifest, size: int) -> bool:
-    """Whether a file of so many bytes has all parts of an upload that began while it grew."""
+    """Whether a file of `size` bytes has all parts of an upload that began while it grew."""
     plan = manifest.first_plan
     return all(plan.part(part.number).offset + part.size <= size for part in manifest.parts.values())
