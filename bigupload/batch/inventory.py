@@ -58,7 +58,7 @@ class Inventory:
             raise _unwritable(e) from e
 
     def meet(self, key: str) -> ListedObject | None:
-        """Look up the object of a file; None if there is none. From then on it is one that has a file."""
+        """Look up the object of a file, and mark it as one that has a file; None if it does not exist."""
         if self._is_empty:  # as when a directory is synced for the first time
             return None
         try:

@@ -200,7 +200,7 @@ class Job(Generic[T, R]):
         if not self._exhausted and self._active < self._at_once():
             self._active += 1
             worker = asyncio.create_task(self._worker())
-            worker.add_done_callback(retrieve)  # of several that fail, only one is told
+            worker.add_done_callback(retrieve)  # of several that fail, only one is reported
             self._workers.add(worker)
 
     async def _worker(self) -> None:

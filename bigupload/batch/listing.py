@@ -96,7 +96,7 @@ class FileListing:
 
     @property
     def may_collide(self) -> bool:
-        """Whether two files may have one key: `check` tells."""
+        """Whether two files may have one key: `check` decides."""
         return len(self._trees) + len(self._files.files) > 1
 
     def check(self) -> None:

@@ -34,9 +34,9 @@ class Selection:
     exclude_from: Sequence[str | os.PathLike[str]] = ()
     """Files like `.gitignore`, whose patterns come before those of `exclude`."""
     min_size: int | str | None = None
-    """Only files of at least so many bytes; or a text, as in "1MB"."""
+    """The size of the smallest selected file: bytes, or a text, as in "1MB"."""
     max_size: int | str | None = None
-    """Only files of at most so many bytes; or a text, as in "5GB"."""
+    """The size of the largest selected file: bytes, or a text, as in "5GB"."""
     newer_than: str | datetime.datetime | None = None
     """Only files that changed since then: "7d" (so long before the listing), "2026-01-31", "2026-01-31T08:00", in local
     time if it names no zone."""

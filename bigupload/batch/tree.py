@@ -77,7 +77,7 @@ class WalkOptions:
     limits: FileLimits = _NO_LIMITS
     follow_symlinks: bool = False
     most_key_bytes: int = MOST_KEY_BYTES
-    """Of a key below the prefix, in UTF-8."""
+    """The longest key below the prefix, in bytes of UTF-8."""
     names_are_keys: bool = True
     """False: the one file's key is named apart from it."""
 

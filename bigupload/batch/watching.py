@@ -41,16 +41,16 @@ TEMPORARY = (".*", "*~", "*.part", "*.partial", "*.tmp", "*.crdownload")
 browsers."""
 _LOG = logging.getLogger("bigupload")
 _LIST_EVERY = 60.0
-"""Seconds between two listings where the system tells of changes, some of which get lost."""
+"""Seconds between two listings where the system reports changes, some of which get lost."""
 _LIST_AFTER = 0.5
 """Seconds between two listings at least, however much changes."""
 _SHARE = 10
-"""A listing is at most one of so many parts of the time: in a large directory it takes seconds."""
+"""Listings take at most one part in this many of the time: in a large directory one takes seconds."""
 _LOOK_EVERY = 5.0
 """Seconds between two looks at whether the directory is still there."""
 _SHORTEST = 0.01
 _POLL = 5.0
-"""Seconds between two listings if the system can't tell of changes."""
+"""Seconds between two listings if the system can't report changes."""
 _BATCH = 500
 _WHEN_BACK = ". Make the same call again when it is back"
 
@@ -99,12 +99,12 @@ class Watched:
     list_files: Callable[[], Iterator[FileEntry | Omitted]]
     """Lists the files that are wanted. Blocking; called in threads."""
     events: Events | None
-    """Tells of changes; None: the directory is listed every `poll` seconds."""
+    """Reports changes; None: the directory is listed every `poll` seconds."""
     poll: float
     idle: float
     """Seconds without a change after which a file has settled."""
     until_idle: float
-    """End when nothing is left to do, and nothing has changed for so many seconds; infinite: never."""
+    """End after this many seconds without a change, with nothing left to do; infinite: never."""
 
 
 class Watching:
@@ -128,7 +128,7 @@ class Watching:
             files: Decides which.
             clock: Seconds from any start.
             wall_clock: Seconds since the epoch, as files have them.
-            pause: Waits for an event, or for so many seconds.
+            pause: Waits for an event, or for the given seconds.
         """
         self._watched = watched
         self._uploads = uploads
@@ -141,7 +141,7 @@ class Watching:
         self._identity: tuple[int, int] | None = None
         self._has_events = watched.events is not None
         self._no_events: str | None = None
-        """Why the system tells of nothing any more, until that is said."""
+        """The reason why the system reports no more changes, until the warning."""
         self._dirty = True
         self._listed_at = self._listing_took = 0.0
         self._never_listed = True
@@ -189,7 +189,7 @@ class Watching:
         quiet_until = self._quiet_since + self._watched.until_idle
         if self._dirty or self._files.is_busy or self._clock() < quiet_until:
             return False
-        self._dirty = self._listed_at < quiet_until  # once more: what was not told of may have come
+        self._dirty = self._listed_at < quiet_until  # once more: an unreported file may have come
         return not self._dirty
 
     @property
@@ -223,7 +223,7 @@ class Watching:
         self._no_events, self._has_events = None, False
         self._poll = min(self._poll, _POLL)
         self._uploads.warn(
-            f"the system tells of no changes in {self._watched.directory} ({reason}): it is listed every "
+            f"the system reports no changes in {self._watched.directory} ({reason}): it is listed every "
             f"{format_seconds(self._poll)}"
         )
 
@@ -288,7 +288,7 @@ class Watching:
         self._listing_took = self._listed_at - began
 
     async def _omitted(self, omitted: Omitted, now_unreadable: set[str]) -> None:
-        """Say once what can't be read, or is none of a watch's."""
+        """Report once each file that can't be read, or that a watch can't upload."""
         now_unreadable.add(omitted.path)
         if omitted.path in self._unreadable:
             return
@@ -388,7 +388,7 @@ class WatchedFiles:
             prefix: What keys get in front, which counts for their length.
 
         Raises:
-            UsageError: Symbolic links can't be followed: nothing tells when what they lead to changes.
+            UsageError: Symbolic links can't be followed: changes of their targets are not reported.
         """
         if selection.follow_symlinks:
             raise UsageError("a watch can't follow symbolic links: leave out `follow_symlinks=True`")

@@ -40,7 +40,7 @@ class LocalWorkers:
 
     @classmethod
     async def start(cls, workers: int) -> LocalWorkers:
-        """Start so many worker processes.
+        """Start the worker processes.
 
         Raises:
             ClusterError: They did not start.

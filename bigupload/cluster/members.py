@@ -17,11 +17,11 @@ from bigupload.records import dataclass
 from bigupload.support.rate_limiter import RateLimiter
 
 _SILENT_AFTER = 5.0
-"""Seconds without news from a worker that has PUTs: it tells something every second."""
+"""Seconds without news from a worker that has PUTs: it reports every second."""
 
 
 def to_nobody(_: str) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 class FileHasher(Protocol):
@@ -40,7 +40,7 @@ class FileHasher(Protocol):
 
 
 class RemoteGauge:
-    """The `ports.Gauge` of a PUT that a worker sends. It knows what the worker told last."""
+    """The `ports.Gauge` of a PUT that a worker sends. It has the worker's latest report."""
 
     def __init__(self) -> None:
         self.bytes_sent = 0
@@ -84,14 +84,14 @@ class RemotePut:
         return self.parts - self.responses
 
     def hear(self, sent: int, paused: bool, elapsed: float, so_far: int, responses: Sequence[Sequence[Any]]) -> None:
-        """Take what a worker tells.
+        """Take a worker's report.
 
         Args:
             sent: The bytes that it has sent of the part that it sends now.
             paused: Whether that waits for the rate limit.
             elapsed: The seconds that it has taken.
             so_far: How many responses there are by now.
-            responses: Those of them that were not told before: seconds, ETag and checksums.
+            responses: Those that are new in this report: seconds, ETag and checksums.
         """
         if self.done.done():
             return
@@ -111,13 +111,13 @@ def settle(put: RemotePut, error: Exception) -> None:
 
 @dataclass(slots=True)
 class Outbox:
-    """What a worker is told with the next message."""
+    """The contents of the next message to a worker."""
 
     puts: list[dict[str, object]] = field(default_factory=list)
     cancels: list[int] = field(default_factory=list)
     stops: list[int] = field(default_factory=list)
     due: bool = False
-    """Whether a message is to be sent even if there is nothing else to tell."""
+    """Whether to send a message even if it is otherwise empty."""
 
     def take(self) -> Outbox | None:
         """Empty it. None if there is nothing to send."""
@@ -134,7 +134,7 @@ class Member:
 
     address: str
     heard: float
-    """When it told something last, by the coordinator's clock."""
+    """The time of its latest report, by the coordinator's clock."""
     puts: dict[int, RemotePut] = field(default_factory=dict)
     hashing: int = 0
     """Parts that it was asked to hash and has not hashed yet."""
@@ -150,7 +150,7 @@ class Member:
     """Until when it gets parts only if nobody else can take them: it does not reach the store."""
 
     def is_silent(self, now: float) -> bool:
-        """Whether it has PUTs and tells nothing: it hangs, or the network does."""
+        """Whether it has PUTs and reports nothing: it hangs, or the network does."""
         return bool(self.puts) and now - self.heard > _SILENT_AFTER
 
     def load(self) -> tuple[int, int]:
@@ -178,7 +178,7 @@ class SharedFile:
     """The certificates to trust. A worker must have the same file."""
     hasher: FileHasher | None = None
     say: Callable[[str], None] = to_nobody
-    """Tells the caller of the upload something."""
+    """Warns the caller of the upload."""
     is_waiting_told: bool = False
     """Whether the caller knows that parts wait for a worker."""
 

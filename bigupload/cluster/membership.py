@@ -38,13 +38,13 @@ _RECONNECTS_WITHIN = 5.0
 _WORKERS_GONE_AFTER = 60.0
 """Seconds for which a part waits for a worker: an adaptive cluster starts them on demand."""
 _SAID_AFTER = 10.0
-"""Seconds of that after which the caller is told: not while a scheduler that is lost may come back."""
+"""Seconds of that until a warning: not while a scheduler that is lost may come back."""
 _KEEP_ALIVE = 10.0
 """Seconds between two messages to a worker that has PUTs: what hears nothing for a minute cancels them."""
 _AWAY = 30.0
 """Seconds for which a worker that does not reach the store gets nothing."""
 _LEAVE = 2.0
-"""Seconds for telling the workers that this coordinator is done."""
+"""Seconds to notify the workers that this coordinator is done."""
 
 
 class Membership:
@@ -64,8 +64,8 @@ class Membership:
 
         Args:
             where: A scheduler's address, a `distributed.Client`, or "local:N" for N worker processes here.
-            spread: Told how many workers take part.
-            shares: Divides the bandwidth limit; None: there is none.
+            spread: Called with the number of workers that take part.
+            shares: Divides the bandwidth limit; None: no limit.
             congestion: What `HttpTransport` takes.
             adapts: Whether the number of parts in flight adapts to what workers report.
             clock: A monotonic clock in seconds.
@@ -102,7 +102,7 @@ class Membership:
     # -- the connection
 
     async def connect(self, say: Callable[[str], None]) -> Any:
-        """The client, connected, with at least one worker. `say` is told if it waits long for one.
+        """The client, connected, with at least one worker. `say` is called if it waits long for one.
 
         Raises:
             ClusterUnreachable: No scheduler responds, or no worker is there.
@@ -145,7 +145,7 @@ class Membership:
     def _begin_anew(self) -> None:
         """After Dask's client has connected again. The scheduler may be another one, and knows of no subscription.
 
-        What workers told meanwhile is lost, so that they are asked anew for all that they had.
+        Reports of workers in between are lost, so that they are asked anew for all that they had.
         """
         _LOG.warning("connected to the Dask scheduler %s again", _compat.scheduler_address(self._client))
         self._subscribe()
@@ -293,7 +293,7 @@ class Membership:
         self._changed = asyncio.Event()
 
     async def aclose(self) -> None:
-        """Tell the workers that nothing more comes, and end what was started here."""
+        """Notify the workers that nothing more comes, and end what was started here."""
         if not self._failure:
             with contextlib.suppress(OSError, TimeoutError, errors.ClusterUnreachable):
                 async with asyncio.timeout(_LEAVE):
@@ -335,7 +335,7 @@ class Membership:
         Args:
             source: The file.
             ca_bundle: The certificates to trust, which workers must have too.
-            say: Told what the caller should know of the file's upload.
+            say: Called with each message about the file's upload.
 
         Raises:
             FileNotShared: A worker sees another file, or none.
@@ -384,7 +384,7 @@ class Membership:
             return bool(found)
 
         def say(what: str) -> None:
-            if not file.is_waiting_told:  # of many parts that wait, one tells
+            if not file.is_waiting_told:  # of many parts that wait, one reports it
                 file.is_waiting_told = True
                 file.say(what)
 

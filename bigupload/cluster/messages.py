@@ -20,7 +20,8 @@ from bigupload.records import dataclass
 WORK, LOOK, LEAVE = "bigupload-work", "bigupload-look", "bigupload-leave"
 """The names of the workers' handlers."""
 _SAMPLE = 64 * 1024
-"""Bytes at the beginning, the middle and the end of a file that tell it from another one of its size and time."""
+"""Bytes at the beginning, the middle and the end of a file that distinguish it from another one of its size and
+time."""
 _MICROSECOND, _SECOND = 1_000, 1_000_000_000
 
 
@@ -38,7 +39,7 @@ class FileId:
         return cls(source.path, source.fingerprint.size, source.fingerprint.mtime_ns)
 
     def difference(self, other: Fingerprint) -> str:
-        """What tells a file from this one; "" if nothing does."""
+        """Describe the difference of a file from this one; "" if there is none."""
         if other.size != self.size:
             return f"it has {other.size:,} bytes there, and {self.size:,} here"
         if not _same_time(other.mtime_ns, self.mtime_ns):
@@ -73,7 +74,7 @@ def sample(source: Source) -> str:
 
 
 class Sealed:
-    """Bytes that no log shows: Dask logs the messages that it handles, if it is told to log everything."""
+    """Bytes that no log shows: Dask logs the messages that it handles, if it is set to log everything."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -128,7 +129,7 @@ class HashTask:
 
     coordinator: str
     number: int
-    """Of this coordinator's tasks and PUTs."""
+    """The number among this coordinator's tasks and PUTs."""
     file: FileId
     parts: list[Part]
     wanted: Digests

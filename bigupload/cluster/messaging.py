@@ -1,7 +1,7 @@
-"""What a coordinator and its workers tell each other: messages to a worker about PUTs, and its events about these and
-about hash tasks.
+"""Between a coordinator and its workers: messages to a worker about PUTs, and its events about these and about hash
+tasks.
 
-What is to be told while a message is under way goes with the next one.
+News that comes while a message is under way goes with the next one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Messenger:
             members: The workers, by address.
             client: The client. It raises ClusterUnreachable if its connection is lost.
             topic: The name of this coordinator.
-            shares: Divides the bandwidth limit; None: there is none.
+            shares: Divides the bandwidth limit; None: no limit.
             congestion: What `HttpTransport` takes.
             adapts: Whether the number of parts in flight adapts to the workers' reports.
             clock: A monotonic clock in seconds.
@@ -97,7 +97,7 @@ class Messenger:
             result.set_exception(error)
 
     def begin_anew(self, reason: str) -> None:
-        """Give up what the workers were asked for: what they tell of it may be lost. It is asked for again."""
+        """Give up all requests to the workers, whose reports may be lost. They are sent again."""
         broken = Fault(FaultKind.BROKEN, reason)
         for member in self._members.values():
             for put in list(member.puts.values()):
@@ -106,7 +106,7 @@ class Messenger:
             result.set_result(("", pack_failure(broken)))
 
     def tell(self, member: Member, *, cancel: int | None = None, stop: int | None = None) -> None:
-        """Tell a worker to cancel a PUT, or to stop a hash task."""
+        """Ask a worker to cancel a PUT, or to stop a hash task."""
         member.outbox.cancels += [] if cancel is None else [cancel]
         member.outbox.stops += [] if stop is None else [stop]
         self.send(member)
@@ -159,7 +159,7 @@ class Messenger:
             self.remind(keep_alive=False)
 
     def remind(self, *, keep_alive: bool) -> None:
-        """Tell the workers that send something what has changed for them."""
+        """Send the workers that are sending what has changed for them."""
         share = None
         if self.shares is not None:
             self.shares.divide(sum(bool(m.puts) for m in self._members.values()))
@@ -167,13 +167,13 @@ class Messenger:
         for member in self._members.values():
             if member.is_silent(self._clock()):
                 for put in member.puts.values():
-                    put.gauge.waits = False  # or what it told last would keep a PUT from stalling
+                    put.gauge.waits = False  # or its last report would keep a PUT from stalling
             if member.puts and (keep_alive or member.told_share != share):
                 member.outbox.due = True
                 self.send(member)
 
     def on_event(self, event: tuple[float, Any]) -> None:
-        """What a worker tells of its PUTs and hash tasks."""
+        """Take a worker's report on its PUTs and hash tasks."""
         address, number, *rest = event[1]
         if (result := self._hashes.get(number)) is not None:
             if not result.done():

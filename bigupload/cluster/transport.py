@@ -62,10 +62,10 @@ class ClusterTransport:
 
         Args:
             source: The file.
-            say: Told what the caller should know at once, now or while the file is sent.
+            say: Called with each message for the caller, now or while the file is sent.
 
         Returns:
-            What the caller should be told, once.
+            The messages for the caller, once.
 
         Raises:
             FileNotShared: A worker sees another file, or none.

@@ -132,7 +132,7 @@ _STOPPED: set[tuple[str, int]] = set()
 
 
 def hash_parts(packed: str) -> None:
-    """Hash parts of a file, as a Dask task. What it found is told as an event: to fetch a task's result costs the
+    """Hash parts of a file, as a Dask task. The checksums come as an event: to fetch a task's result costs the
     coordinator and the scheduler as much again as the task.
 
     Args:
@@ -258,7 +258,7 @@ class CoordinatorLink:
         self._worker.log_event(self._topic, [self._worker.address, *message])
 
     async def _report(self) -> None:
-        """Tell how much was sent, and that this process lives, while it has PUTs."""
+        """Report the bytes sent, and that this process lives, while it has PUTs."""
         spoke = 0.0
         while time.monotonic() - self._heard < _SILENCE:
             await asyncio.sleep(self._interval)

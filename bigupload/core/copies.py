@@ -32,7 +32,7 @@ class CopyOrigin:
     source: CopySource
     algorithm: Algorithm
     checksum: str
-    """Of the whole object, as its store says it: what the copies of its parts must add up to."""
+    """The whole object's checksum, from its store: the checksums of the copied parts must add up to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class CopyBase:
     part_size: int
     """Bytes of every part but the last."""
     checksums: tuple[str, ...]
-    """Of the parts, in order, as S3 writes them. Their algorithm is that of the upload that copies."""
+    """The parts' checksums, in order, as S3 writes them, by the algorithm of the upload that copies."""
 
     def has(self, part: Part, checksum: str) -> bool:
         """Whether the object has these bytes in the range of `part`."""

@@ -72,7 +72,7 @@ WINDOW = 0.4
 REMEMBERED = 4096
 """Samples in which something was stored: seven minutes of them at least."""
 STORED_PARTS = 4
-"""Where goodput is what was stored, a measurement lasts until so many parts were stored."""
+"""Where goodput counts stored bytes, a measurement lasts until this many parts are stored."""
 FILLED = 0.85
 """The share of the limit that is in flight on average while goodput is measured: between two parts a slot may be empty
 for a moment, as never in the simulation. With fewer, it is not the limit that holds sending back."""
@@ -99,12 +99,13 @@ QUEUED_FOR = 0.005
 SOON = 0.04
 """Seconds. With a round trip of at most that, a new connection is up to speed within a window."""
 LONGEST_REST = 16
-"""Two trials that fail, one each way, double the time until the next, up to so many times that of a trial. More parts
-than the bound are in flight for at most one in so many seconds."""
+"""Two failed trials, one each way, double the time until the next, up to this many times that of a trial. More parts
+than the bound are in flight for at most one second in this many."""
 BACK_OFF = 0.8
 """The share of the limit that is left after too many refusals."""
 REFUSED_SHARE = 0.1
-"""Of the latest requests. A store that has a hiccup refuses a few requests, however many parts are in flight."""
+"""The share of refused requests among the latest that is too many. A store that has a hiccup refuses a few requests,
+however many parts are in flight."""
 REFUSALS = 4
 """Fewer are chance."""
 OLDER = 0.9
@@ -121,13 +122,13 @@ LATE = 1.0
 """Seconds between the last byte of a body and its response. If it takes longer, and longer than to write the body, the
 response is late."""
 NEVER = 3
-"""A store that has stored nothing yet has so many times the timeout at most."""
+"""A store that has stored nothing yet has this many times the timeout at most."""
 CONTRAST = 2.0
 """A trial divides the parts by this at least: otherwise chance would decide it."""
 PROPORTIONAL = 0.25
 """Goodput within this share of what it would be in proportion to the parts: each connection carries what it can."""
 REST = 60.0
-"""Seconds until the bound, or the want of one, is tried again. Each time that this changes nothing, it is twice as
+"""Seconds until the bound, or its absence, is tried again. Each time that this changes nothing, it is twice as
 long, up to LONGEST_REST times this."""
 LASTING = 10
 """Windows after which a state is lasting. A start that takes longer has hung. A link that is full for longer will stay
@@ -145,11 +146,11 @@ SMALL_AT_ONCE = 64
 SMALL_A_SECOND = 3000
 """Small files that one process sends a second at most. With fewer in flight than that takes, it waits for responses."""
 SMALL_JUDGED = 16
-"""Responses to small files over connections that were open already. When so many have come, the quickest decides."""
+"""Responses to small files over connections that were open already. After this many, the quickest decides."""
 
 
 class Bottleneck(enum.Enum):
-    """What holds most connections back, as far as the kernel can tell."""
+    """The cause that holds most connections back, as far as the kernel knows."""
 
     UNKNOWN = enum.auto()
     LINK = enum.auto()
@@ -197,7 +198,7 @@ class Sample:
 
 
 class Filling:
-    """Tells the bytes of one body that fill the buffer of a store that reads slowly. They are no goodput."""
+    """Finds the bytes of one body that fill the buffer of a store that reads slowly. They are no goodput."""
 
     __slots__ = ("_from", "_seen", "_since", "bytes")
 
@@ -389,7 +390,7 @@ class _Trials:
         self._up = True
         self._step = 1.0
         self._failures = 0
-        """Of the latest trials, one after another."""
+        """The number of the latest trials in a row that failed."""
         # What the store refuses
         self.started = 0.0
         self.refused = 0.0
@@ -531,13 +532,13 @@ class _BoundTrial:
 
 
 class _Bound:
-    """The bound that makes a kill cost little. `limit`: None if there is none."""
+    """The bound that makes a kill cost little. `limit`: None without a bound."""
 
     def __init__(self) -> None:
         self.limit: int | None = None
         self.trial: _BoundTrial | None = None
         self._goodput: list[float] = []
-        """Of each window since the number of parts changed."""
+        """The goodput of each window since the number of parts changed."""
         self.average = 0.0
         self._rest = REST
         self._again_at = math.inf
@@ -575,9 +576,9 @@ class _Bound:
     def stored(self, now: float, rate: float, part_size: float) -> None:
         """Take the rate of the stored, where that is less than what is accepted. It bounds what is accepted at once.
 
-        Parts that are stored in lumps would decide a trial by chance. So there is none, but now and then a quarter more
-        is accepted, which is ten seconds of the rate, and at least one part more. If each connection to the store
-        carries little, the rate grows with that, and the bound with the rate.
+        Parts that are stored in lumps would decide a trial by chance. So there are no trials, but now and then a
+        quarter more is accepted, which is ten seconds of the rate, and at least one part more. If each connection to
+        the store carries little, the rate grows with that, and the bound with the rate.
         """
         affordable, took = _affordable(rate, part_size), 2 * STORED_PARTS * part_size / max(1.0, rate)
         if now >= self._again_at:
@@ -751,7 +752,7 @@ class Flight:
     # -- the events
 
     def spread(self, machines: int) -> None:
-        """Let so many machines send parts: each has as much room as one alone, from the start on."""
+        """Let `machines` machines send parts: each has as much room as one alone, from the start on."""
         self._machines = machines
         self._trials.most = self._alone * machines
         if self._fixed is None:
@@ -759,7 +760,7 @@ class Flight:
             self._trials.limit = min(self._trials.most, self._trials.limit if self._trials.moved else start)
 
     def expect_parts(self, now: float, part_size: int, rate: float | None = None) -> None:
-        """Prepare for parts of so many bytes. `rate`: the rate limit in bytes a second, if there is one."""
+        """Prepare for parts of `part_size` bytes. `rate`: the rate limit in bytes a second, if there is one."""
         if not self._has_parts:  # what small files have shown says nothing of them
             self._has_parts, self.stored_parts, self._window = True, Stored(), None
         self._part_size = max(1.0, part_size)

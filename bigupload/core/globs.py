@@ -12,7 +12,7 @@ from bigupload.errors import UsageError
 from bigupload.units import one_line
 
 _MOST_ALTERNATIVES = 200
-"""Of one pattern. Braces multiply: "{a,b}{a,b}{a,b}" has eight."""
+"""Alternatives in one pattern at most. Braces multiply: "{a,b}{a,b}{a,b}" has eight."""
 
 
 class GlobStep:

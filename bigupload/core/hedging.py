@@ -22,15 +22,15 @@ _KNOWN = 4
 _REMEMBERED = 32
 """Parts that arrived last, by which the usual time is computed."""
 _FAR = 4.0
-"""A straggler takes so many times the usual time. Parts that share a crowded path differ by a factor of 2 or 3."""
+"""A straggler takes this many times the usual time. Parts that share a crowded path differ by a factor of 2 or 3."""
 _FAR_AT_THE_END = 2.5
 """The same when no other part waits: then a hedge delays no part."""
 _VERY_FAR = 10.0
-"""A part that takes so many times the usual time is hedged after the usual time, and not only after twice that."""
+"""A part that takes this many times the usual time is hedged after the usual time, and not only after twice that."""
 _GRACE = 0.25
 """Seconds. A new connection costs more than a shorter delay."""
 _SHARE = 20
-"""One of so many bytes of the file may be sent a second time, and one part in any case."""
+"""One byte in this many of the file may be sent a second time, and one part in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Pace:
         self._took: deque[float] = deque(maxlen=_REMEMBERED)
 
     def arrived(self, seconds: float) -> None:
-        """Note that a part took so many seconds, response included."""
+        """Note that a part took `seconds`, response included."""
         self._took.append(seconds)
 
     @property
@@ -111,7 +111,7 @@ class Budget:
         return count <= self._left
 
     def take(self, count: int) -> bool:
-        """Reserve `count` bytes. False if there are not so many left."""
+        """Reserve `count` bytes. False if fewer are left."""
         if not self.has(count):
             return False
         self._left -= count

@@ -158,7 +158,7 @@ class Header:
     copies: CopyBase | None = None
     """The object that was there before, for parts that are the same in it."""
     source_checksum: str | None = None
-    """Of an object that the store copies as a whole: its checksum, as its store says it."""
+    """The checksum of an object that the store copies as a whole, from its store."""
     end_marker: str | None = None  # what must follow a stream's bytes, in base64
 
 
@@ -346,7 +346,7 @@ class Manifest:
             self.plan, self.completing = self.first_plan, None
 
     def _may_have(self, number: int, size: int) -> bool:
-        """Whether a part of the plan may have so many bytes: in an open plan it may be the last one."""
+        """Whether a part of the plan may have `size` bytes: in an open plan it may be the last one."""
         planned = self.plan.part(number).size
         return size == planned or (self.plan.size is None and (size > 0 or number == 1) and size < planned)
 

@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 GIB = 1024 * MIB
 DEFAULT_PART_SIZE = 16 * MIB
 _STEPS = 10
-"""Of a stream's plan."""
+"""Part sizes in a stream's plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,5 +207,5 @@ def _check_part_size(part_size: int, limits: Limits, *, alone: bool = False) -> 
 
 
 def _granules(size: int, parts: int, limits: Limits) -> int:
-    """The least multiple of the granule with which so many parts hold `size` bytes."""
+    """The least multiple of the granule with which this many parts hold `size` bytes."""
     return -(-size // (parts * limits.granule)) * limits.granule

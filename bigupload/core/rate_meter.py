@@ -14,10 +14,10 @@ _WINDOW = 10.0
 _CHANGES = 4
 """Changes over which it is measured at least."""
 _LUMPS = 2
-"""Where responses are late, so many lumps must have come: of bodies that share a path and end together, a small one
-ends long before the others."""
+"""Lumps needed where responses are late: of bodies that share a path and end together, a small one ends long before the
+others."""
 _SILENT = 4
-"""Nothing has changed for so many times as long as usual, and for half the window: the rate is 0."""
+"""The rate is 0 after a pause of this many usual intervals, and of half the window."""
 
 
 class _Count:

@@ -49,7 +49,7 @@ def is_remote(source: object) -> TypeGuard[str]:
 
 
 def foreign_scheme(source: str) -> str | None:
-    """The scheme of a URL that can't be read, such as "ftp"; None if the text is none. A file may have such a name."""
+    """The scheme of a URL that can't be read, such as "ftp"; None: the text is no URL. A file may have such a name."""
     match = _SCHEME.match(source)
     return None if match is None or is_remote(source) else match[1].lower()
 

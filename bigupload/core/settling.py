@@ -27,7 +27,7 @@ class Begin:
     key: str
     path: str
     fingerprint: Fingerprint
-    """Of the file when it was looked at."""
+    """The file's fingerprint at the last look."""
     follow: bool
     """Whether the file still grows."""
     first: bool
@@ -94,12 +94,12 @@ class SettlingFiles:
     # -- what is there
 
     def begin_listing(self) -> None:
-        """All files will be told again by `found`."""
+        """Begin a listing: `found` gets each file again."""
         self._listing += 1
         self._done_before, self._done = self._done | self._done_before, {}
 
     def end_listing(self) -> None:
-        """What was not told since `begin_listing` is not there any more."""
+        """Forget the files that `found` did not get since `begin_listing`: they are gone."""
         self._done_before = {}
         for key in [key for key, file in self._files.items() if file.listing != self._listing and not file.is_open]:
             del self._files[key]
@@ -186,7 +186,7 @@ class SettlingFiles:
         return Begin(key, file.path, file.fingerprint, follow, file.first)
 
     def next_time(self, now: float) -> float:
-        """When `begin` may return more although nothing was told meanwhile; infinite if never."""
+        """When `begin` may return more although `found` got nothing meanwhile; infinite if never."""
         while self._ready and not self._is_waiting(self._ready[0][2], self._ready[0][0]):
             heapq.heappop(self._ready)
         if not self._ready:

@@ -98,7 +98,7 @@ class Completion:
         except errors.AccessDenied:
             context.warn("these credentials may not read the object: only the response to complete proves it")
             return facts, verified
-        # An adopted upload has no token, and some stores keep no metadata: then complete's ETag tells the object.
+        # An adopted upload has no token, and some stores keep no metadata: then complete's ETag identifies the object.
         tokens_known = found is not None and None not in (found.token, context.manifest.token)
         if found is None or (found.token != context.manifest.token if tokens_known else found.etag != facts.etag):
             raise errors.TargetReplaced(

@@ -36,7 +36,7 @@ object: the manifest says `completing`, and the next run finds out.
 TICK = 0.1
 """Seconds between two looks at the PUTs in flight."""
 _TICK_OF_MANY = 0.2
-"""The same where several machines send: they tell no more often how far they are."""
+"""The same where several machines send: they report no more often."""
 _COPIES = 16
 """Requests in flight to copy parts. A copy of 16 MiB takes a store some tenths of a second: more would wait there."""
 _OF_UNKNOWN_SIZE = 1 << 30
@@ -65,7 +65,7 @@ class PartInFlight(Gauge, Protocol):
     began: float
     """When it began, by the clock of its upload."""
     priority: int
-    """Of its upload."""
+    """The priority of its upload."""
     accepted: float | None
     """When its last byte was accepted, as far as `look` has seen; None: not yet."""
     wrote_from: float
@@ -248,7 +248,7 @@ class SharedResources:
             self._resize()
 
     def expect_parts(self, part_size: int, now: float) -> None:
-        """Prepare for parts of so many bytes: with a rate limit, begin with as few as it needs."""
+        """Prepare for parts of `part_size` bytes: with a rate limit, begin with as few as it needs."""
         self.flight.expect_parts(now, part_size, self._rate())
         self._resize()
 
@@ -349,7 +349,7 @@ class UploadContext:
         self.emit(events.Warned(message=message))
 
     def stop_hedging(self, reason: str) -> None:
-        """Send no part a second time any more in this upload, and tell the caller why, once."""
+        """Send no part a second time any more in this upload, and warn the caller with the reason, once."""
         if self.hedging.turn_off():
             self.warn(f"no more parts are sent twice in this upload (to never send one twice: `hedge=False`): {reason}")
 

@@ -211,12 +211,12 @@ class PartsInFlight:
         return bool(self._puts) and all(put.accepted is not None or put.is_held for put in self._puts)
 
     def proved(self, proof: PartProof) -> None:
-        """Note how a part was proved. Hedging needs a proof that tells two bodies apart."""
+        """Note how a part was proved. Hedging needs a proof that distinguishes two bodies."""
         self._proofs.add(proof)
 
     @property
     def proofs_are_unambiguous(self) -> bool:
-        """Whether parts were proved, and each in a way that tells two bodies apart."""
+        """Whether parts were proved, and each in a way that distinguishes two bodies."""
         return bool(self._proofs) and self._proofs <= _UNAMBIGUOUS
 
     async def put(self, source: Source, part: Part, request: SignedRequest) -> PutResponse:

@@ -32,9 +32,9 @@ from bigupload.support.shielding import run_shielded
 
 _MOST_RESTARTS = 4
 _HASH_FIRST = 128 * MIB
-"""At most so many bytes are hashed before the create request: a fraction of a second."""
+"""Bytes hashed before the create request at most: a fraction of a second."""
 _HASH_AHEAD = 512 * MIB
-"""At most so many bytes are hashed before the upload exists: they should still be in memory when they are sent."""
+"""Bytes hashed before the upload exists at most: they should still be in memory when they are sent."""
 _HEAD_START = 0.01
 """Seconds that the create request has before anything else. Loading awscrt holds the GIL for 40 ms, and a store with
 few workers would first serve connections that say nothing."""
@@ -326,7 +326,7 @@ def _check_marker(context: UploadContext) -> None:
     recorded, stream = context.manifest.header.end_marker, context.source.stream
     if recorded is not None and stream is not None and stream.end_marker != recorded:
         raise errors.UsageError(
-            f"the upload of {context.source.path} began with an `end_marker`, which tells whether it is complete: give "
+            f"the upload of {context.source.path} began with an `end_marker`, which marks the end of the stream: give "
             "the same again, or start anew with `resume=False`"
         )
 

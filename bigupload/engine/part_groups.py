@@ -67,7 +67,7 @@ class PartRecorder:
     def __init__(
         self, record: Callable[[Sequence[PartRecord]], Awaitable[None]], sleep: Callable[[float], Awaitable[None]]
     ) -> None:
-        """`record`: brings records to disk. `sleep`: waits so many seconds."""
+        """`record`: brings records to disk. `sleep`: waits the given seconds."""
         self._record = record
         self._sleep = sleep
         self._waiting: list[PartRecord] = []
@@ -213,7 +213,7 @@ class GroupUploader:
     def size(self, part: Part, waiting: int) -> int:
         """How many parts the next group may have, of which `part` is the first, and `waiting` others wait.
 
-        It has one until parts were proved by what tells two bodies apart: how a store proves parts shows by then.
+        It has one until a proof distinguished two bodies: by then, it is known how the store proves parts.
         """
         if not self._puts.proofs_are_unambiguous or self._context.base is not None or self._context.copies_unread:
             return 1

@@ -64,7 +64,7 @@ class PartHasher:
 
         Args:
             source: What the parts are of.
-            algorithm: Of their checksums.
+            algorithm: The algorithm of their checksums.
             threads: Entered while a thread hashes. It bounds the threads of all uploads.
             elsewhere: Hashes the parts instead of a thread here.
         """

@@ -40,7 +40,7 @@ class Reconciler:
         self._distrusted: set[int] = set()
         self._dropped_copies = False
         self.unrecorded: dict[int, list[ListedPart]] = {}
-        """Of a stream, whose parts come later: what the store lists and no record has, by part number."""
+        """For a stream, whose parts come later: rows of the store's list without a record, by part number."""
 
     async def drop_hedged(self, fault: Fault) -> None:
         """Drop the parts that were sent twice, after the store refused complete because of a part.

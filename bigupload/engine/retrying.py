@@ -183,7 +183,7 @@ class Retrier:
                 response: otherwise a mistyped endpoint would look like an outage to wait out.
 
         Raises:
-            Fault: Of a kind in `expected`.
+            Fault: The request failed with a kind in `expected`.
             BigUploadError: The attempts are used up, or no retry can help.
         """
         attempts = self.attempts()

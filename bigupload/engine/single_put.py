@@ -74,7 +74,7 @@ class StoredFile:
 
     etag: str
     checksum: str | None
-    """Of the whole object, as S3 writes it; None if the store confirmed none."""
+    """The checksum of the whole object, as S3 writes it; None if the store confirmed none."""
     verified: Verified
     version_id: str | None
     proof: PartProof
@@ -112,14 +112,14 @@ class SinglePuts:
         """Whether the store has accepted a PUT as it is sent now."""
         self._with_md5 = settings.algorithm is Algorithm.MD5
         self._proves_nothing = False
-        """Whether it was told that the store proves nothing of a PUT."""
+        """Whether the warning that the store proves nothing of a PUT was given."""
         shared.expect_files()
 
     async def watch(self, retrier: Retrier, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Cancel PUTs that stall, adapt the number in flight, and report how much was sent, until cancelled.
 
         Args:
-            retrier: Of the policy.
+            retrier: Retries by the policy.
             is_wanted: Asked a few times a second: if not, it ends.
         """
         ticks = 0
@@ -171,7 +171,7 @@ class SinglePuts:
         return await _OnePut(self, store, source, part, key, name, retrier, report).until_proved()
 
     async def stat(self, store: ObjectStore, key: str, retrier: Retrier) -> ObjectFacts | None:
-        """Look at an object; None if there is none, or if these credentials may not read it."""
+        """Look at an object; None if it does not exist, or if these credentials may not read it."""
         try:
             return await retrier.request(lambda: store.stat(key, self._algorithm))
         except errors.AccessDenied:  # these credentials may not read the object: the store checks the condition
@@ -234,7 +234,7 @@ class SinglePuts:
         Args:
             manner: How it was sent.
             refusal: Why it was not sent with more.
-            retrier: Of the file.
+            retrier: The file's retrier.
         """
         if self._confirmed:
             return

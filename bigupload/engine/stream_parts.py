@@ -181,12 +181,12 @@ class StreamParts:
                     f"{part.offset:,} on differs. Nothing was changed: {_AGAIN}, or start anew with `resume=False`",
                     same_size=False,
                 )
-        # It was the stream's end, which goes on now; or nothing tells what was sent.
+        # It was the stream's end, which goes on now; or nothing identifies the bytes sent.
         await self._reconciler.drop([part.number], "the stream goes on there")
         return False
 
     async def _is_same(self, part: Part, record: PartRecord) -> bool | None:
-        """Whether the part is the recorded one; None if only the ETag could tell, which need not be an MD5."""
+        """Whether the part is the recorded one; None if only the ETag could decide, which need not be an MD5."""
         if record.checksum:
             return (await self._hasher.hash(part)).checksum == record.checksum
         known = checksums.md5_of_etag(record.etag)

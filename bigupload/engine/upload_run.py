@@ -114,7 +114,7 @@ class UploadRun:
                 "name another `manifest`, or resume that upload"
             )
         if not resume or manifest.status in ("completed", "aborted"):
-            plan_of(context)  # before it is told what a new upload replaces
+            plan_of(context)  # before the event that names what a new upload replaces
         if manifest.status == "completed":
             if replaces:
                 context.warn(complete_already(manifest, compared=compared))
@@ -239,7 +239,7 @@ class UploadRun:
         recorded, now = context.manifest.plan.size, context.source.fingerprint.size
         if recorded not in (None, now):
             await self._abort_superseded(f"the source has {now:,} bytes, and had {recorded:,} when its upload began")
-        elif self._reopen is None:  # a file object: what was read before can't be told from what is read now
+        elif self._reopen is None:  # a file object: earlier bytes can't be compared with the present ones
             raise changed
         else:
             context.warn(f"{context.source.path} changed: uploading it as it is now; parts that are the same are kept")
@@ -264,7 +264,7 @@ def complete_already(manifest: Manifest, *, compared: bool) -> str:
     """Return a warning that a file is uploaded again.
 
     Args:
-        manifest: Of the earlier upload, which is complete.
+        manifest: The earlier upload's, which is complete.
         compared: Whether the object was already compared with the file, and not proved to equal it.
     """
     if manifest.target.service is not None:  # which chooses another key for each upload

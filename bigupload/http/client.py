@@ -53,7 +53,7 @@ class OpenResponse:
         self.where = where
         """The "host:port" that it comes from."""
         self.length = head.length
-        """Bytes of the body; None: only its end tells."""
+        """Bytes of the body; None: unknown until its end."""
         self.chunked = head.chunked
         self._keep = head.keep
         self._connection = connection
@@ -218,7 +218,7 @@ class HttpClient:
             raise unusable(e) from None
 
     def answering_proxy(self, url: str) -> Proxy | None:
-        """Return the proxy that may have answered a request in place of its origin: over http, nothing tells."""
+        """Return the proxy that may have answered a request in place of its origin: over http, the two look alike."""
         origin, proxy = self.route(url)
         return proxy if origin.scheme == "http" and proxy.url is not None else None
 

@@ -270,7 +270,7 @@ class ConnectionPool:
         raise ConnectionAbortedError(errno.ECONNABORTED, why)
 
     def _give_up(self, connection: Connection) -> None:
-        """Close a connection that was not made. asyncio does not tell when one is lost before TLS has begun."""
+        """Close a connection that was not made. asyncio does not report one that is lost before TLS has begun."""
         connection.abort()
         self._open.discard(connection)
 
@@ -304,7 +304,7 @@ class Addresses:
         """Return the addresses, each time beginning one later: so connections, also few ones, go round them all.
 
         Raises:
-            OSError: There are none.
+            OSError: The name has no address.
             UnicodeError: The name can't be one.
         """
         if (row := _numeric(host, port)) is not None:

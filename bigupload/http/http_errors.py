@@ -32,7 +32,7 @@ _ERRNO = re.compile(r"\[Errno (\d+)\]")
 PROXY_AUTH_REQUIRED = 407
 _TOO_LARGE = 413
 _LONGEST_TEXT = 2000
-"""Bytes of an element of an error, with its end tag. A longer one is none."""
+"""Bytes of an element of an error, with its end tag. A longer one is ignored."""
 _SMALLER_PARTS = (8 * MIB, 5 * MIB)
 """Sizes of parts to try where a larger one was refused. S3 takes no part below 5 MiB, except for the last one."""
 _NO_TLS = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST")
@@ -104,9 +104,9 @@ def _why_unreachable(e: OSError, where: str) -> str:
 
 
 def _of_several(e: OSError) -> OSError | None:
-    """Return the error that tells most, if several addresses fail in different ways. None: it is one error already.
+    """Return the most telling error, if several addresses fail in different ways. None: it is one error already.
 
-    aiohappyeyeballs joins such errors as texts. A refusal tells most, since that address was reached.
+    aiohappyeyeballs joins such errors as texts. A refusal comes first, since that address was reached.
     """
     numbers = [int(number) for number in _ERRNO.findall(str(e))] if str(e).startswith(_SEVERAL) else []
     if not numbers:
@@ -247,7 +247,7 @@ def _wrong_region(region: str | None, status: int, code: str | None) -> Fault:
 
 
 def _redirect(status: int, code: str | None, headers: Mapping[str, str]) -> Fault:
-    """S3 names a region when it redirects. Anything else that redirects stands in front of the store, or is none."""
+    """A redirect by S3 names a region. Any other comes from something in front of the store, or from no store."""
     try:
         to = urlsplit(headers.get("Location", ""))
         origin = origin_of(f"{to.scheme}://{to.netloc}")  # the rest may be secret

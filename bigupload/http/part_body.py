@@ -183,7 +183,7 @@ class PartBody:
             if self._length == 0:
                 return
             read_before_closing(transport)
-            # Of a body that is broken off, nothing more is sent: what the kernel still has would delay other parts.
+            # A body that is broken off is reset: the bytes that the kernel still has would delay other parts.
             socket_tuning.set_discard(self._socket, discard=True)
             self._resources.tune(transport)
             await self._write_body(connection)

@@ -171,7 +171,7 @@ class MemoryBody:
         self._size = len(view)
         self._resources = resources
         self._sent = 0
-        """Of a body that was broken off."""
+        """Bytes sent of a body that was broken off."""
         self._transport: Any = None
         self._socket: Any = None
         self._peer: object = None

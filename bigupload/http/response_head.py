@@ -100,7 +100,7 @@ def parse_head(head: bytes, *, has_body: bool = True) -> ResponseHead:
     if "\n " in rest or "\n\t" in rest:  # a header goes on in the next line, as it could once
         rest = _FOLD.sub(" ", rest)
     lines = _HEADER.findall(rest)
-    if rest and len(lines) != rest.count("\n") + 1:  # one of them is none
+    if rest and len(lines) != rest.count("\n") + 1:  # one of them is not a header
         raise MalformedResponse
     found: dict[str, str] = {}
     for name, value in lines:

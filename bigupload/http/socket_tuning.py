@@ -187,7 +187,7 @@ def readable(sock: Any) -> bool:
 
 
 def unsent(sock: Any) -> int:
-    """Return the bytes that the peer's kernel has not acknowledged; 0 if the system cannot tell.
+    """Return the bytes that the peer's kernel has not acknowledged; 0 if the system does not report it.
 
     SIOCOUTQ stays the same from the first lost byte on, and jumps when that byte was sent again. Bytes behind it that
     have arrived (SACK) count as acknowledged here. Otherwise goodput over a tenth of a second would be random on a path

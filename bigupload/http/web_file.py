@@ -81,7 +81,7 @@ class WebFile:
         """Ask for the first bytes, and for what the server says of the file. If it has no pin, `fill` reads it.
 
         Args:
-            without_length: Whether to accept a response whose end nobody can tell from a broken connection.
+            without_length: Whether to accept a response whose end looks like a broken connection.
 
         Raises:
             Fault: A retry may help.

@@ -37,7 +37,7 @@ KEEP_JOBS_BYTES = 1 << 30
 """Bytes of the records of jobs that are kept, the most recent ones: four million files of finished jobs. They spare a
 sync of these files from hashing them."""
 KEEP_REPEATED = 365 * DAY
-"""Seconds for which the record of a sync or watch is kept at least, also by a person's clean-up. It tells the next run
+"""Seconds for which the record of a sync or watch is kept at least, also by `status --clean`. It shows the next run
 which files are in the store: without it, a sync asks about each of them."""
 KEEP_NOTES = 180 * DAY
 """Seconds for which it is remembered that this user began a manifest outside the state directory, if it is finished or

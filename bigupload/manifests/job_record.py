@@ -377,7 +377,7 @@ class JobRecord:
         self._close(self._reading)
         self._close(self._writing)
         self._reading = self._writing = None
-        if empty:  # nothing would tell a person more than that there is no such job
+        if empty:  # an empty one would look like a job
             with contextlib.suppress(OSError):
                 delete_record(self.path)
         self._lock.release()

@@ -30,7 +30,7 @@ from bigupload.support.files import (
 from bigupload.support.shielding import finish, run_shielded
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Of a manifest. Ten thousand parts, each recorded a dozen times, are a third of it."""
+"""The largest manifest. Ten thousand parts, each recorded a dozen times, are a third of it."""
 _MAX_RECORDS_PER_SYNC = 1000
 ANOTHER_NAME = ": name another `manifest`, or move this file away"
 """What to do about a file that lies where an upload wants to write its manifest."""
@@ -107,7 +107,7 @@ class FileJournal:
         Args:
             path: The manifest's file, which need not exist.
             notes: A directory with a note for each manifest that this user began elsewhere than beside it, so that
-                `written_here` can tell it from one that came from elsewhere, and `gc` and `status` find it.
+                `written_here` can distinguish it from one that came from elsewhere, and `gc` and `status` find it.
             advice: What to do about a file that is no manifest, as the end of a message.
             executor: Threads that write; None: those of the event loop, which the program around may keep busy.
         """
@@ -246,7 +246,7 @@ class FileJournal:
         A manifest that was set aside gets another name before that.
 
         Raises:
-            ManifestUnwritable: The file can't be written; then there is none.
+            ManifestUnwritable: The file can't be written; then no file is left.
         """
         line = encode(header)
         fresh = self.path.with_name(f"{self.path.name}.new")

@@ -1,7 +1,8 @@
 """The lock that keeps a manifest to one process. The lock file exists only while the lock is held.
 
 Its first line is the holder's process. Where the file system has no `flock`, filelock writes the host and the process's
-start time below it. The next one who wants the lock needs them: they tell that a killed process holds it no more.
+start time below it. The next process that wants the lock needs them: they show that a killed process no longer holds
+it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class ManifestLock:
             manifest: Path of the manifest, which need not exist.
             held: What it means that another holds it, for the message.
             wait: Seconds for which `acquire` waits for another holder.
-            sleep: Waits for so many seconds.
+            sleep: Waits the given seconds.
         """
         self._held = held
         self._pauses = round(wait / _PAUSE)

@@ -50,7 +50,7 @@ def note_of(notes: Path, first_line: bytes) -> Path:
 
 
 def own_id(first_line: bytes) -> str:
-    """Return the id of a manifest whose name is none: it is outside the state directory, or was set aside."""
+    """Return the id of a manifest whose name is not its id: it is outside the state directory, or was set aside."""
     return _hash(first_line)[:_ID_LENGTH]
 
 

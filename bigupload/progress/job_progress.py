@@ -17,7 +17,7 @@ MOST_CURRENT = 4
 
 
 def time_in(seconds: float) -> str:
-    """The local time in so many seconds: "14:03:12"."""
+    """The local time `seconds` from now: "14:03:12"."""
     return time.strftime("%H:%M:%S", time.localtime(time.time() + seconds))
 
 
@@ -58,7 +58,7 @@ def counts(event: events.JobProgress) -> list[str]:
 
 
 def told_apart(paths: Iterable[Path]) -> dict[Path, str]:
-    """The names of files. Those that share one have as many of their directories before it as tell them apart."""
+    """The names of files. Those that share one have as many of their directories before it as make them different."""
     names: dict[Path, str] = {}
     alike, length = list(paths), 1
     while alike:

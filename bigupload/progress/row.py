@@ -70,7 +70,7 @@ def render(state: RowState, width: int, *, names: int, ascii_only: bool = False,
 
 
 def bar_columns(state: RowState, width: int, *, names: int) -> int:
-    """The columns that the bar of a row would have; as many as there may be where there is none."""
+    """The columns that the bar of a row would have; without a bar, the most that it may have."""
     return _LONGEST_BAR if state.size is None else _layout(state, state.size, width, names)[0]
 
 
@@ -87,7 +87,7 @@ def _layout(state: RowState, size: int, width: int, names: int) -> tuple[int, li
 
 
 def _name(name: str, width: int) -> str:
-    """The name in exactly `width` columns. Of a directory before it, the beginning stays: it tells names apart."""
+    """The name in exactly `width` columns. A directory before it keeps its beginning, which distinguishes names."""
     head, slash, rest = name.partition("/")
     room = width - cell_len(rest) - 2
     if slash and cell_len(name) > width and room > 0:
@@ -96,7 +96,7 @@ def _name(name: str, width: int) -> str:
 
 
 def cut_middle(text: str, width: int) -> str:
-    """A text in at most `width` columns. Both its ends stay, because either may tell a name from others."""
+    """A text in at most `width` columns. Both its ends stay, because either may distinguish names."""
     if cell_len(text) <= width:
         return text
     tail = ""

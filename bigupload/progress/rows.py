@@ -96,7 +96,7 @@ class Rows(Generic[K]):
         return row
 
     def end(self, key: K) -> RowState | None:
-        """Remove the row of an upload, and return it; None if there is none."""
+        """Remove the row of an upload, and return it; None without a row."""
         self._paths.pop(key, None)
         return self._rows.pop(key, None)
 

@@ -47,7 +47,7 @@ class GrowingFile(FileSource):
             idle: Seconds without a change after which the file has ended.
             allow_empty: Whether it may end without bytes.
             clock: Seconds from any start.
-            sleep: Waits for so many seconds.
+            sleep: Waits the given seconds.
 
         Raises:
             SourceError: As `FileSource`.

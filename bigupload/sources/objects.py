@@ -1,6 +1,6 @@
 """Python objects as sources: bytes in memory, and file objects that can seek.
 
-They have no fingerprint: no metadata tells whether their bytes have changed.
+They have no fingerprint: no metadata shows whether their bytes have changed.
 """
 
 from __future__ import annotations

@@ -61,10 +61,10 @@ class HeldPart(Protocol):
         ...
 
     async def filled(self, offset: int, size: int) -> None:
-        """So many bytes are in what `space` returned last.
+        """Mark `size` bytes of the last `space()` buffer as filled.
 
         Raises:
-            StreamInterrupted: They can't be stored.
+            StreamInterrupted: The bytes can't be stored.
         """
         ...
 
@@ -189,7 +189,7 @@ class PartPool:
         """
         self._memory = MEMORY if memory is None else memory
         self._directory = directory
-        # Of its own: the threads of anyio's may all be in a web framework's handlers, which wait for these uploads.
+        # A separate thread: those of anyio may all be in a web framework's handlers, which wait for these uploads.
         self._writers = anyio.CapacityLimiter(_WRITERS)
         self._used = 0
         self._free: list[mmap.mmap] = []
@@ -201,7 +201,7 @@ class PartPool:
         return self._memory - self._memory // _OTHERS
 
     def fits_in_memory(self, size: int) -> bool:
-        """Whether a part of so many bytes is held in memory, if there is room."""
+        """Whether a part of `size` bytes is held in memory, if there is room."""
         return size <= self._memory // _SHARE
 
     async def hold(self, size: int, held: Sized) -> HeldPart:
@@ -209,7 +209,7 @@ class PartPool:
 
         Args:
             size: The part's size in bytes.
-            held: The parts that the stream holds. If there is none, it does not wait: those that have the memory may
+            held: The parts that the stream holds. If it holds none, it does not wait: those that have the memory may
                 belong to streams that stand still.
         """
         while True:

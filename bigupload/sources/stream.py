@@ -69,7 +69,7 @@ class StreamSource(Unwatched):
         """Wait for the first bytes.
 
         Raises:
-            StreamInterrupted: There are none.
+            StreamInterrupted: The stream ends too early.
             SourceUnreadable: The stream failed.
         """
         head = bytearray(_HEAD)

@@ -1,4 +1,4 @@
-"""This process's limit on open files and connections, and how a failure because of it is told."""
+"""This process's limit on open files and connections, and the message for a failure because of it."""
 
 from __future__ import annotations
 

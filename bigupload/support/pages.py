@@ -57,7 +57,7 @@ def read_cached(fd: int, buffer: memoryview, offset: int) -> int:
         return 0
     try:
         return os.preadv(fd, [buffer], offset, _NOWAIT)
-    except OSError:  # EAGAIN: not cached; EOPNOTSUPP: the file system can't tell; others are for the read that waits
+    except OSError:  # EAGAIN: not cached; EOPNOTSUPP: the file system does not know; others are for the read that waits
         return 0
 
 

@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 @dataclass(frozen=True)
 class Certificates:
-    """Paths of PEM files. `ca` is what a client is told to trust, `cert` and `key` are the server's."""
+    """Paths of PEM files. `ca` is the authority that a client trusts, `cert` and `key` are the server's."""
 
     ca: Path
     cert: Path

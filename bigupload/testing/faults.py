@@ -1,4 +1,4 @@
-"""What StrictS3 can be told to do wrong, one request at a time: the responses that `StrictS3.script` takes."""
+"""The faults of StrictS3, one request at a time: the responses that `StrictS3.script` takes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class LostResponse(StoreFault):
 
 @dataclass(frozen=True)
 class CutResponse(StoreFault):
-    """Do what was asked, send so many bytes of the object, then close the connection."""
+    """Do the request, send this many bytes of the object, then close the connection."""
 
     after_bytes: int = 0
 

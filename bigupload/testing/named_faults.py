@@ -146,7 +146,7 @@ class Faults:
             part: Only requests of this part of a multipart upload count. The first part is 1.
             key: Only requests of this object count.
             op: S3's name of another operation than the fault's own, as "CompleteMultipartUpload".
-            times: So many requests meet it, one after another.
+            times: The number of requests that meet it, one after another.
             always: All requests meet it, until the fake's `clear()`.
             details: Fields of the fault in `bigupload.testing.faults`, as `after_bytes=1000` of "reset", `at=7` of
                 "flip bit", or `headers={"Retry-After": "3"}` of "slow down".

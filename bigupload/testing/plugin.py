@@ -60,8 +60,8 @@ def bigupload_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
 def bigupload_strict_s3(bigupload_state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StrictS3]:
     """A strict fake of AWS S3 with an empty bucket named `bucket`, for one test.
 
-    The environment names it as the endpoint and has its credentials, so that bigupload and boto3 use it without being
-    told.
+    The environment names it as the endpoint and has its credentials, so that bigupload and boto3 use it without
+    further arguments.
     """
     from bigupload.testing.strict_s3 import StrictS3
 
@@ -118,7 +118,7 @@ def bigupload_bucket(
     """A new bucket in the local store, for one test.
 
     The environment names the store as the endpoint and has its credentials, so that bigupload and boto3 use it without
-    being told.
+    further arguments.
     """
     from bigupload.testing.local_bucket import LocalBucket
 

@@ -177,9 +177,9 @@ class _Proof:
             even = _even(size, first[0]) if first[0] else []
             if len(even) == parts:
                 yield even, False
-            told = await self._all_parts(parts, first[0])
-            if sum(told) == size:
-                yield told, True
+            sizes = await self._all_parts(parts, first[0])
+            if sum(sizes) == size:
+                yield sizes, True
             return
         for part_size in plausible_part_sizes(size, parts):
             yield _even(size, part_size), False

@@ -1,4 +1,4 @@
-"""The SHA-256 of a file whose object is complete, proved to be that of the object where its checksum can tell.
+"""The SHA-256 of a file whose object is complete, proved to be that of the object where its checksum allows.
 
 A store's checksums are of parts, or CRCs; what other tools read is the SHA-256 of the whole file. So the file is read
 once more. If the object has a checksum of its whole content, the same read computes that, too, and both are compared.

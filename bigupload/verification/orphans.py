@@ -114,7 +114,7 @@ class Owners:
                     self.unreadable.append(e)
 
     def _status_of(self, path: Path) -> os.stat_result | None:
-        """Return None if nobody can tell now: a note may name a directory that can't be searched."""
+        """Return None if it is unknown now: a note may name a directory that can't be searched."""
         try:
             return path.lstat()
         except FileNotFoundError:
@@ -127,8 +127,8 @@ class Owners:
         """Raises ManifestCorrupt if a manifest can't be read."""
         if self.unreadable:
             raise errors.ManifestCorrupt(
-                "nothing is aborted while a manifest can't be read, as it may own the upload (if it is none, move it "
-                f"away): {self.unreadable[0]}"
+                "nothing is aborted: a manifest that can't be read may own the upload. If it is another file, move it "
+                f"away: {self.unreadable[0]}"
             )
 
     def own(self, bucket: str, key: str, upload_id: str) -> bool:

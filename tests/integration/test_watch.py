@@ -277,7 +277,7 @@ async def test_the_kernel_refuses_to_tell(world: World, directory: Path, monkeyp
     write(directory / "a", 10)
     (outcome,) = (await until_idle(world, directory)).values()
     assert isinstance(outcome, UploadResult)
-    assert "tells of no changes" in world.warnings()
+    assert "reports no changes" in world.warnings()
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ _HARMLESS_OF_S3 = frozenset({
     "io_chunksize", "preferred_transfer_client", "target_bandwidth", "addressing_style", "signature_version",
     "payload_signing_enabled",
 })  # fmt: skip
-"""Of the nested settings `s3`: other tools have these, and `S3Options.addressing` counts."""
+"""The ignored ones of the nested settings `s3`: they are for other tools, or `S3Options.addressing` counts."""
 _OTHER_VARIABLES = (
     "DEFAULT_REGION", "PROFILE", "DEFAULT_PROFILE", "CONFIG_FILE", "SHARED_CREDENTIALS_FILE", "PAGER",
     "DEFAULT_OUTPUT", "ACCOUNT_ID", "ENDPOINT_URL_S3", "EXECUTION_ENV", "VAULT", "EC2_METADATA_DISABLED",
@@ -74,7 +74,7 @@ _REGION = re.compile(r"(?![0-9]+$)(?!-)[a-zA-Z0-9-]{1,63}(?<!-)")
 _AWS_REGION = re.compile(r"(?:af|ap|ca|eu|il|me|mx|sa|us)-(?:central|north|south|east|west|northeast|southeast)-[1-9]")
 """A region of AWS's main partition."""
 _SPECIAL_NAME = re.compile(r"^arn:|--|-s3alias$")
-"""Of an access point, or a directory bucket."""
+"""The name of an access point, or of a directory bucket."""
 _IP_ADDRESS = re.compile(r"[0-9.]+|\[.*\]")
 _ANY = "key"
 DEFAULT_REGION = "us-east-1"
@@ -205,7 +205,7 @@ class _Finder:
     # -- the credentials
 
     def credentials(self) -> Any:
-        """Return what keys come from. Raises CredentialsError if there are none."""
+        """Return the source of keys. Raises CredentialsError without one."""
         options = self._options
         if options.no_sign_request or options.credentials is not None:
             return None
@@ -221,7 +221,7 @@ class _Finder:
         return found
 
     def plain_keys(self) -> PlainKeys | None:
-        """The keys that boto3's chain of providers finds first. None: there are none here, or not all of them."""
+        """The keys that boto3's chain of providers finds first. None: it finds none, or not all of them."""
         options, settings = self._options, self._settings
         if options.access_key is not None and options.secret_key is not None:
             return PlainKeys(options.access_key, options.secret_key, options.session_token, "explicit")

@@ -57,7 +57,7 @@ def read_settings(options: S3Options) -> Settings | None:
     """Read the settings of the chosen profile. Blocking.
 
     Returns:
-        None if only an AWS library can tell what the files mean.
+        None if only an AWS library can interpret the files.
 
     Raises:
         UsageError: There is no such profile.
@@ -171,7 +171,7 @@ def _identity(path: str) -> tuple[str, int, int, int]:
 
 @functools.lru_cache(maxsize=8)  # a job asks for each of its files
 def _sections(file: tuple[str, int, int, int]) -> Sections | None:
-    """The sections of a file; None if only an AWS library can tell what is wrong with it."""
+    """The sections of a file; None if only an AWS library can name the error in it."""
     path = file[0]
     if not os.path.isfile(path):  # noqa: PTH113 - see `_path_of`
         return {}

@@ -112,7 +112,7 @@ class S3Bucket:
         self._used: SigningKeys | None = None
         """What signed last."""
         self._session: tuple[PlainKeys, float] | None = None
-        """Of a directory bucket: the keys of the session, and when it ends, in seconds since the epoch."""
+        """For a directory bucket: the keys of the session, and its end in seconds since the epoch."""
         self._beginning = anyio.Lock()
         self._places = asyncio.Semaphore(_AT_ONCE)
 
@@ -170,7 +170,7 @@ class S3Bucket:
             operation: Its name in `operations.OPERATIONS`.
             within: The timeout in seconds, for the response's beginning and each piece of it; None: the bucket's
                 `answer_within`.
-            first: Of GetObject: read only this many bytes.
+            first: For GetObject: read only this many bytes.
             headers: More headers: an object's properties.
             **arguments: The operation's parameters, by S3's names.
 

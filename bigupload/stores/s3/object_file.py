@@ -32,7 +32,7 @@ class ObjectVersion:
     content_type: str | None
     content_encoding: str | None
     checksums: Mapping[Algorithm, str]
-    """Of the whole object, as its store says them, by those algorithms whose parts' checksums can be combined."""
+    """The whole object's checksums, from its store, by the algorithms whose parts' checksums can be combined."""
 
     @property
     def pin(self) -> str:

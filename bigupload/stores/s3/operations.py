@@ -321,7 +321,7 @@ def fields_of(
 
 
 def is_no_document(body: bytes) -> bool:
-    """Whether a body is none of S3's documents, and is not to be parsed.
+    """Whether a body is not one of S3's documents, and must not be parsed.
 
     S3 declares no document type, and without one there are no entities. In a document of 3 MB, one entity that is named
     ninety times fills 270 MB (expat 2.5), and older versions of expat do not even stop a "billion laughs" document.
@@ -349,7 +349,7 @@ def load_parser(name: str) -> None:
 
 
 def _root(body: bytes) -> Element | None:
-    """The root of a document; None if the body is none."""
+    """The root of a document; None if the body is not a document."""
     if is_no_document(body):
         return None
     from xml.etree import ElementTree
@@ -479,7 +479,7 @@ def rows(answer: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
     """Return the rows of a list.
 
     Raises:
-        Fault: BROKEN if one of them is none.
+        Fault: BROKEN if a row is malformed.
     """
     found: Sequence[Any] = answer.get(name, ())
     if not all(isinstance(row, Mapping) for row in found) or isinstance(found, str):

@@ -78,7 +78,7 @@ class ServiceStore:
 
         Args:
             url: The service's base URL.
-            api_key: The API key; None: there is none.
+            api_key: The API key; None: no key.
             filename: The file's name, without a directory.
             content_type: The file's content type.
             head: The file's first HEAD_BYTES.

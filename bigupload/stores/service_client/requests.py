@@ -105,7 +105,7 @@ class ServiceHttp:
         await self._client.aclose()
 
     def key(self) -> str:
-        """Return the API key. Raises CredentialsError if there is none or it is malformed."""
+        """Return the API key. Raises CredentialsError if it is missing or malformed."""
         if not self._api_key:
             raise errors.CredentialsError("the media service needs an API key: set BIGUPLOAD_API_KEY (sk_…)")
         if not _KEY.fullmatch(self._api_key):  # it could end the header's line
@@ -162,14 +162,14 @@ class ServiceHttp:
             self._known = True
             return answer
         wait = retry_after(response.headers.get("Retry-After"))
-        told = answer.get("error") if answer is not None else None
-        if isinstance(told, dict) and isinstance(told.get("code"), str) and isinstance(told.get("message"), str):
+        error = answer.get("error") if answer is not None else None
+        if isinstance(error, dict) and isinstance(error.get("code"), str) and isinstance(error.get("message"), str):
             self._known = True
-            field = told.get("field")
-            message = told["message"]
-            if told["code"] == "invalid_field" and isinstance(field, str):
+            field = error.get("field")
+            message = error["message"]
+            if error["code"] == "invalid_field" and isinstance(field, str):
                 message = f"{field}: {message}"
-            raise self.refusal(told["code"], message, what, status=status, wait=wait)
+            raise self.refusal(error["code"], message, what, status=status, wait=wait)
         kind = classify(status, None)
         if kind.is_retried and status not in (404, 409):  # a mistyped URL gets these two as well
             raise Fault(kind, f"the media service failed {what}: {status}", status=status, retry_after=wait)

@@ -1,4 +1,4 @@
-"""Stands between a client and a server, counts what passes, and breaks what it is told to: single exchanges, or all.
+"""Stands between a client and a server, counts what passes, and breaks single exchanges, or all.
 
 ::
 
@@ -276,7 +276,7 @@ class FaultProxy(Traffic):
         return fault
 
     def hide(self, parts: set[int]) -> None:
-        """The client was told that these are not there."""
+        """The objects that the client was answered are missing."""
         for each in self.exchanges:
             each.broken |= each.part in parts
 

@@ -34,7 +34,7 @@ def error(code: str, message: str | None) -> bytes:
 
 
 def truncated(page: bytes, rows: int, *, honest: bool) -> tuple[bytes, set[int]]:
-    """A page of ListParts that ends after so many rows, and the numbers of the parts that it hides."""
+    """Return a page of ListParts that ends after `rows` rows, and the numbers of the parts that it hides."""
     parts = _PART.findall(page)
     if len(parts) <= rows:
         return page, set()

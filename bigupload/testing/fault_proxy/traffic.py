@@ -30,7 +30,7 @@ class ProxiedExchange:
     taken: int = 0
     """Bytes of the body that the store's socket has taken."""
     status: int | None = None
-    """Of the response that was sent to the client, whole or not."""
+    """The status of the response that was sent to the client, whole or not."""
     acted: bool = False
     """Whether the store responded to it with success."""
     broken: bool = False
@@ -104,14 +104,14 @@ class Traffic:
             return sum(each.op == op and status in (None, each.status) for each in self.exchanges)
 
     def on_taken(self, total_bytes: int, callback: Callable[[], object]) -> None:
-        """Call once, in a thread, when the store has taken so many bytes of PUTs' bodies. No byte of that connection
+        """Call once, in a thread, when the store has taken this many bytes of PUTs' bodies. No byte of that connection
         passes meanwhile."""
         self._add(_Hook(total_bytes, callback, "bytes_taken"))
 
     def on_acknowledged(
         self, total_bytes: int, callback: Callable[[], object], *, before_response: bool = False
     ) -> None:
-        """Call once, in a thread, when so many bytes of PUTs' bodies got a success: after the client was
+        """Call once, in a thread, when this many bytes of PUTs' bodies got a success: after the client was
         sent that response, or with `before_response` while only the store knows."""
         self._add(_Hook(total_bytes, callback, "bytes_acknowledged", before_response))
 
@@ -127,7 +127,7 @@ class Traffic:
     # --- what the exchanges tell
 
     def took(self, exchange: ProxiedExchange, size: int) -> None:
-        """The store's socket has taken so many more bytes of the body."""
+        """Count `size` more bytes of the body that the store's socket has taken."""
         with self.changed:
             self._take(exchange, size)
             self.changed.notify_all()

@@ -1,4 +1,4 @@
-"""What `FaultProxy` can be told to do to one exchange, beside what StrictS3 can do (`bigupload.testing.faults`)."""
+"""The faults of `FaultProxy` for one exchange, beside what StrictS3 can do (`bigupload.testing.faults`)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Alter(StoreFault):
 
 @dataclass(frozen=True)
 class Trickle(StoreFault):
-    """The first bytes of the body pass in so many small pieces, one a turn of the loop, and the rest as usual."""
+    """The first bytes of the body pass in this many small pieces, one a turn of the loop, and the rest as usual."""
 
     pieces: int = 20
     size: int = 100
@@ -69,7 +69,7 @@ class Trickle(StoreFault):
 
 @dataclass(frozen=True)
 class HalfResponse(StoreFault):
-    """Do what was asked, then reset the connection behind so many bytes of the response."""
+    """Do the request, then reset the connection after this many bytes of the response."""
 
     size: int = 40
 
@@ -91,7 +91,7 @@ class Junk(StoreFault):
 
 @dataclass(frozen=True)
 class TruncatedList(StoreFault):
-    """ListParts tells of so many parts only. `honest`: it also says that there are more, and where they begin."""
+    """ListParts lists this many parts only. `honest`: it also says that there are more, and where they begin."""
 
     rows: int = 1
     honest: bool = False
@@ -104,7 +104,7 @@ class NetworkOutage(StoreFault):
 
 @dataclass(frozen=True)
 class BreakTls(StoreFault):
-    """For `on_connect`: read so many bytes of the client's first flight, then reset, or close as if all were said."""
+    """For `on_connect`: read this many bytes of the client's first flight, then reset, or close as if at the end."""
 
     after_bytes: int = 32
     reset: bool = True
@@ -117,4 +117,4 @@ class Standing(enum.Enum):
     OPAQUE_ETAGS = "no ETag of a part is its MD5"
     REFUSES_CHECKSUMS = "a create that declares a checksum is refused"
     LIES_ABOUT_PARTS = "another checksum than the part's is echoed"
-    LIES_ABOUT_WHOLE = "another checksum than the object's is told"
+    LIES_ABOUT_WHOLE = "another checksum than the object's is reported"

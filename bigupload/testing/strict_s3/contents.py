@@ -45,14 +45,14 @@ class Knobs:
     verify_md5: bool = True
     etags: Literal["md5", "opaque"] = "md5"
     lie_checksum: bool = False  # UploadPart echoes another checksum than the part's
-    lie_complete: bool = False  # complete (and HEAD after it) tells another checksum than the object's
+    lie_complete: bool = False  # complete (and HEAD after it) reports another checksum than the object's
     complete_repeatable: bool = False  # the same complete again gets the same response; else NoSuchUpload
-    conditional_conflicts: int = 0  # so many uploads' conditional completes end in 409, each for good
+    conditional_conflicts: int = 0  # this many uploads' conditional completes end in 409, each for good
     abort_leaves_in_flight: bool = True  # parts in flight survive an abort, and the upload with them, until the next
     abrupt_errors: bool = True  # an error found before the body was read closes the connection at once
     part_numbers: bool = True  # False: partNumber might as well not exist in GetObject and HeadObject
     ranges: bool = True  # False: Range might as well not exist
-    most_of_range: int | None = None  # a GET with a range gets so many bytes at most
+    most_of_range: int | None = None  # a GET with a range gets this many bytes at most
     get_etags: bool = True  # False: GetObject's responses have no ETag
     list_etags: bool = True  # False: lists of objects have no ETags
     # A second PUT of a part while the first arrives, where parts are taken as streams: "kills" the upload at once;
