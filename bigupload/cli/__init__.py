@@ -95,6 +95,26 @@ def _cli(ctx: click.Context, /, **common: Any) -> None:
     remember(ctx, **common)
 
 
+def color_option() -> click.Option:
+    """Return `--color`, which every command takes, also before its name."""
+    return click.Option(
+        ["--color"],
+        type=click.Choice(["auto", "always", "never"]),
+        is_eager=True,
+        expose_value=False,
+        callback=_set_color,
+        help="Use colours: on a terminal unless NO_COLOR is set, always, or never. [default: auto]",
+    )
+
+
+def _set_color(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:  # otherwise the context has what was given before the command's name
+        ctx.color = {"always": True, "never": False}.get(value)
+
+
+_cli.params.append(color_option())
+
+
 OUT_OF_MEMORY = (
     "the system gives this process no more memory: allow more (ulimit -v, or the container's limit), or upload less at "
     "once (--concurrency, --part-size), and run the same command again"

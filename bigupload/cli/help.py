@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-FEW = 13
+FEW = 14
 """A command with no more options shows them in one list."""
-MANY = 24
+MANY = 25
 """A command with more options has `--help-all`."""
 _GROUPS = {
     "Target": "to* service* local* bucket* upload_id adopt*",
@@ -36,7 +36,7 @@ _GROUPS = {
         "endpoint_url* region* profile* addressing ca_bundle no_verify_ssl no_sign_request "
         "expected_bucket_owner request_payer accelerate dual_stack fips"
     ),
-    "Output": "progress* as_json* json_summary verbose* quiet* log_file log_level config",
+    "Output": "progress* as_json* json_summary verbose* quiet* log_file log_level color config",
 }
 """Of the commands that upload: the names of the options, in the order in which they are shown. If a command has many,
 `--help` shows those with a star. An option that is not here ends the group of the one that its command declares before
@@ -163,7 +163,7 @@ def add_help(command: click.Command, path: tuple[str, ...]) -> None:
         every, shown = options_of(command, ctx), 0
         for title, group in groups(path, every, usual=_ALL not in ctx.meta):
             shown += len(group)
-            with _section(formatter, title):
+            with _section(formatter, title, ctx.color):
                 formatter.write_dl([row for each in group if (row := each.get_help_record(ctx)) is not None])
         if shown < len(every):
             formatter.write_paragraph()
@@ -172,7 +172,7 @@ def add_help(command: click.Command, path: tuple[str, ...]) -> None:
     def format_help_text(ctx: click.Context, formatter: click.HelpFormatter) -> None:
         click.Command.format_help_text(command, ctx, formatter)
         if examples := EXAMPLES.get(name):
-            with _section(formatter, "Examples"):
+            with _section(formatter, "Examples", ctx.color):
                 for line, meaning in examples:
                     formatter.write(f"{'':>{formatter.current_indent}}# {meaning}\n")
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
@@ -202,6 +202,7 @@ def _show_all(ctx: click.Context, _: click.Parameter, value: Any) -> None:
         ctx.exit()
 
 
-def _section(formatter: click.HelpFormatter, title: str) -> Any:
+def _section(formatter: click.HelpFormatter, title: str, color: bool | None) -> Any:
     """A section whose title is bold on a terminal: `click.echo` takes that out for files and pipes."""
-    return formatter.section(title if os.environ.get("NO_COLOR") else click.style(title, bold=True))
+    is_plain = bool(os.environ.get("NO_COLOR")) if color is None else not color
+    return formatter.section(title if is_plain else click.style(title, bold=True))

@@ -31,7 +31,7 @@ _FILES = (
     ("~/.local/state/bigupload/", "The manifests of uploads."),
     ("~/.local/share/bigupload/local-store/", "The local store."),
 )
-_COMMON = frozenset({"verbose", "quiet", "log_file", "log_level", "config"})
+_COMMON = frozenset({"verbose", "quiet", "log_file", "log_level", "color", "config"})
 
 
 def man_page() -> str:

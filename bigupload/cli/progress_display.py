@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+import click
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -63,7 +64,8 @@ class Bars(Printing):
         """
         super().__init__()
         self._endless = endless
-        self._console = VisibleCursor(file=sys.stderr)
+        color = getattr(click.get_current_context(silent=True), "color", None)
+        self._console = VisibleCursor(file=sys.stderr, no_color=None if color is None else not color)
         self._results: list[str] = []
         self._narrator = narrator
         self._rows: Rows[Path] = Rows(self._console)

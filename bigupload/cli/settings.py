@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 
-from bigupload.cli import config_file
+from bigupload.cli import color_option, config_file
 from bigupload.cli.help import add_help
 from bigupload.errors import UsageError
 
@@ -47,6 +47,7 @@ def common_options() -> list[click.Option]:
             ["--log-file"], type=click.Path(path_type=Path), metavar="FILE", help="Append a full log to FILE."
         ),
         click.Option(["--log-level"], type=click.Choice(LOG_LEVELS), help="What FILE gets. [default: debug]"),
+        color_option(),
         click.Option(
             ["--config"],
             type=path,
