@@ -344,7 +344,7 @@ def check_follow(options: Any, *, is_path: bool) -> None:
         raise errors.UsageError("`follow` is for files: name one by its path")
     refused = {
         "service": "a media service wants to know how long a file is",
-        "expected_size": "nobody knows how long the file will be",
+        "expected_size": "the size of a growing file is unknown",
         "end_marker": "it ends when nothing is written to it for `idle`",
         "skip_existing": "the file has to be whole to be compared",
         "delta": "the file has to be whole to be compared",
@@ -353,7 +353,7 @@ def check_follow(options: Any, *, is_path: bool) -> None:
         if options.get(name):
             raise errors.UsageError(f"`{name}` can't be used with `follow`: {reason}")
     if options.get("checksum") == "none":
-        raise errors.UsageError("`checksum='none'` can't be used with `follow`: only checksums show what was rewritten")
+        raise errors.UsageError("`checksum='none'` can't be used with `follow`: only checksums show rewritten parts")
     if options.get("on_change") == "restart":
         raise errors.UsageError(
             "`on_change='restart'` can't be used with `follow`, which expects changes: leave it out"

@@ -82,7 +82,7 @@ def check_delta(options: UploadOptions, settings: UploadSettings) -> None:
     if settings.part_size is not None:
         raise errors.UsageError("`part_size` can't be used with `delta`, which takes that of the last upload")
     if settings.algorithm is Algorithm.NONE:
-        raise errors.UsageError("`checksum='none'` can't be used with `delta`: only checksums show what differs")
+        raise errors.UsageError("`checksum='none'` can't be used with `delta`: only checksums show the changed parts")
     if s3 is not None and s3.if_none_match:
         raise errors.UsageError("`if_none_match` refuses to replace an object, and `delta` replaces one: leave one out")
 

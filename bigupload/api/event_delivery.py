@@ -51,7 +51,7 @@ class EventQueue:
             self.take()
             if not self._dropped:
                 self._dropped = True
-                LOG.warning("%d events wait for a reader who does not take them: the oldest are dropped", self._most)
+                LOG.warning("%d events wait because their reader is too slow: the oldest are dropped", self._most)
         self._changed.set()
 
     def take(self) -> events.Event | None:

@@ -207,8 +207,8 @@ def require_trust(
     )
     if not trust:
         raise errors.UsageError(
-            f"you did not begin {journal.path} on this machine. It would {what}, with your credentials. If you want "
-            "that: `trust=True`"
+            f"you did not begin {journal.path} on this machine. It would {what}, with your credentials. To do "
+            "so: `trust=True`"
         )
     began_elsewhere = f"you did not begin {journal.path} on this machine, and trust it to {what}, with your credentials"
     call.emit_of(known.source.path, known.target, journal)(Warned(message=began_elsewhere))

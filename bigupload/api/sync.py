@@ -310,7 +310,7 @@ class SyncMany(UploadMany):
             is_all = not (chosen.include or chosen.exclude or chosen.exclude_from or chosen.min_size or chosen.max_size)
             what = "" if is_all else " that the selection selects"
             raise errors.UsageError(
-                f"nothing to sync: {self._directory} has no file{what}. If that is no surprise: `allow_empty=True`"
+                f"nothing to sync: {self._directory} has no file{what}. If that is right: `allow_empty=True`"
             )
         not_deleted = self._why_not_delete() if self._deletes else None
         if self._deletes and not_deleted is None:

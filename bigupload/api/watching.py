@@ -60,7 +60,7 @@ def watch(
     check_target(options.get("to"), None, options.get("s3"))
     prefix = prefix_of(options.get("to") or f"s3://{LOCAL_BUCKET}/")
     if options.get("checksum") == "none":
-        raise errors.UsageError("`checksum='none'` can't be used here: only checksums show what was rewritten")
+        raise errors.UsageError("`checksum='none'` can't be used here: only checksums show rewritten parts")
     settings = upload_settings(
         checksum=options.get("checksum", "auto"),
         part_size=options.get("part_size"),

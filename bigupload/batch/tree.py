@@ -148,7 +148,7 @@ def look_at(path: str, key: str, options: WalkOptions) -> Found | None:
     except OSError as e:
         return Omitted(path, f"can't look at it: {reason_of(e)}", is_failure=True)
     if stat.S_ISLNK(status.st_mode):
-        return Omitted(path, "a symbolic link: `follow_symlinks=True` uploads what it leads to", is_failure=False)
+        return Omitted(path, "a symbolic link: `follow_symlinks=True` uploads its target", is_failure=False)
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
         return Omitted(path, kind, is_failure=stat.S_ISDIR(status.st_mode))

@@ -94,10 +94,10 @@ def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> N
 @bucket.command()
 @_BUCKET
 @_LOCAL
-@click.option("--dry-run", is_flag=True, help="Delete nothing. Show what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing. Show the objects to delete.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per deletion, then one with the totals.")
 @click.option("--tell-webhooks", is_flag=True, help="Note each deletion for a service, which notifies its webhooks.")
-@click.option("--public-url", metavar="URL", help="With --tell-webhooks: the URL at which everyone reads the objects.")
+@click.option("--public-url", metavar="URL", help="With --tell-webhooks: the public URL of the bucket's objects.")
 @before_finish_option
 @hook_timeout_option
 @webhook_secret_option

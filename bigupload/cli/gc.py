@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="A manifest that was moved, or a directory of manifests, whose uploads are not orphaned. Repeatable.",
 )
-@click.option("--dry-run", is_flag=True, help="Abort nothing. Show what would be aborted.")
+@click.option("--dry-run", is_flag=True, help="Abort nothing. Show the orphaned uploads.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per upload.")
 @connection_options
 @store_options

@@ -83,7 +83,7 @@ def limit_options(function: F) -> F:
         click.option(
             "--newer-than", metavar="TIME", help="Only files that changed since: 7d, 12h, 2026-01-31, 2026-01-31T08:00."
         ),
-        click.option("--follow-symlinks", is_flag=True, help="Take what symbolic links in a directory lead to."),
+        click.option("--follow-symlinks", is_flag=True, help="Upload the targets of symbolic links in a directory."),
     )):  # fmt: skip
         function = option(function)
     return function
@@ -105,7 +105,7 @@ def selection_options(function: F) -> F:
     return function
 
 
-dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would be uploaded, and transfer nothing.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print the files to upload, and transfer nothing.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +258,9 @@ def check_many(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any]) 
     if chosen.files_from is not None and any(not names_many(name) for name in names):
         raise click.UsageError("beside --files-from, name at most the directory that its paths are in")
     if chosen.dry_run and arguments["skip_existing"]:
-        raise click.UsageError("--dry-run asks no store, so it can't say what --skip-existing skips: leave one out")
+        raise click.UsageError(
+            "--dry-run asks no store, so it does not know which files --skip-existing skips: leave one out"
+        )
     if chosen.dry_run and arguments["write_checksums"] is not None:
         raise click.UsageError("--dry-run sends nothing, so there is nothing to write: leave out --write-checksums")
     to = arguments["to"]
@@ -279,7 +281,7 @@ def _not_listed(name: str, names: Sequence[str], chosen: Chosen, arguments: dict
         return f"{name} names no object to read; {TARGET_LAST}{quoting_hint()}"
     what = "standard input" if name == "-" else "a URL"
     if chosen.dry_run or chosen.selects or chosen.files_from is not None or chosen.selection.follow_symlinks:
-        return f"{what} can't be listed: leave out --dry-run, and what selects or lists files"
+        return f"{what} can't be listed: leave out --dry-run, and the options that select or list files"
     return f"{what} can't be beside a directory or a pattern: upload it by itself"
 
 

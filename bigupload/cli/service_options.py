@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 before_finish_option = click.option(
     "--before-finish",
     metavar="COMMAND|URL",
-    help="Asked before a file in the store counts, as a virus scanner. What it refuses is deleted.",
+    help="Checks each file in the store before it counts, as a virus scanner. Refused files are deleted.",
 )
 hook_timeout_option = click.option(
     "--hook-timeout",

@@ -40,7 +40,7 @@ def stream_options(function: F) -> F:
         click.option(
             "--end-marker",
             metavar="TEXT",
-            help="What standard input must end with; it is not uploaded. If it is missing, nothing is completed.",
+            help="The text at the end of standard input; it is not uploaded. Without it, nothing is completed.",
         ),
         click.option("--allow-empty", is_flag=True, help="Make an empty object of an empty standard input or URL."),
         click.option(

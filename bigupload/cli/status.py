@@ -75,7 +75,7 @@ def _held(upload: KnownUpload) -> int:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per upload.")
-@click.option("--clean", is_flag=True, help="First delete the manifests and records of what has ended.")
+@click.option("--clean", is_flag=True, help="First delete the manifests and records of ended uploads.")
 @click.option(
     "--older-than", type=DURATION, metavar="TIME", help="With --clean: only if they ended so long ago, as 7d."
 )
@@ -86,8 +86,8 @@ def _held(upload: KnownUpload) -> int:
     metavar="TIME",
     help="List nothing. End with status 1 if a sync has not ended with everything in the bucket for so long, as 60h.",
 )
-@click.option("--unfinished", "only_unfinished", is_flag=True, help="Only what is not complete.")
-@click.option("--since", type=DURATION, metavar="TIME", help="Only what was written within TIME, as 7d.")
+@click.option("--unfinished", "only_unfinished", is_flag=True, help="Only incomplete uploads.")
+@click.option("--since", type=DURATION, metavar="TIME", help="Only uploads with a record in the last TIME, as 7d.")
 def status(
     as_json: bool,
     clean: bool,

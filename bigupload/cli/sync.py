@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.command(
     cls=CommandWithRules,
     context_settings={"allow_extra_args": True},  # `take_target` says what is wrong with them
-    epilog="After any stop, the same command resumes: what is in the store is not sent again.",
+    epilog="After any stop, the same command resumes: stored files are not sent again.",
 )
 @directory_and_target("Sync")
 @click.option("--service", metavar="URL", hidden=True)
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     help="At the end, delete the objects below FOLDER/ that have no file. Nothing is deleted if anything failed.",
 )
 @click.option("--size-only", is_flag=True, help="Take an object of the same size for the same file, without any proof.")
-@click.option("--dry-run", is_flag=True, help="Print what would be uploaded and deleted, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the files to upload and delete, and change nothing.")
 @click.option(
     "--allow-empty", is_flag=True, help="Let DIR have no file. With --delete, all its objects are deleted then."
 )

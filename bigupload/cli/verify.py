@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     help="Fail if the proof is weaker than this.",
 )
 @click.option(
-    "--part-size", type=SIZE, metavar="SIZE", help="The size of the object's parts, if the store does not say."
+    "--part-size", type=SIZE, metavar="SIZE", help="The size of the object's parts, if the store does not report it."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, of many files one for each and the sums.")
 @click.option(

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.command(
     cls=CommandWithRules,
     context_settings={"allow_extra_args": True},  # `take_target` says what is wrong with them
-    epilog="After any stop, the same command resumes: what is uploaded is not sent again.",
+    epilog="After any stop, the same command resumes: uploaded files are not sent again.",
 )
 @directory_and_target("Upload")
 @click.option(
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 )
 @part_options([name for name in CHECKSUMS if name != "none"])
 @object_options
-@click.option("--if-none-match", is_flag=True, help="Let a file fail whose object exists and is another file.")
+@click.option("--if-none-match", is_flag=True, help="Fail a file if another file's object has its key.")
 @click.option("--verify-source", is_flag=True, help="Hash a file again before completing.")
 @pace_options
 @connection_options
@@ -101,7 +101,7 @@ async def _watch(directory: Path, arguments: dict[str, Any]) -> int:
             idle = format_seconds(options["idle"])
             watching = uploader.watch(directory, on_event=on_event, **options)
             if directory.is_dir():  # else an error says so
-                reporter.begin(directory.absolute(), f"watching: what has not changed for {idle} is uploaded")
+                reporter.begin(directory.absolute(), f"watching: files are uploaded once unchanged for {idle}")
             async with contextlib.aclosing(watching) as outcomes:
                 async for outcome in outcomes:
                     path = Path(outcome.source) if isinstance(outcome, UploadFailed) else outcome.path

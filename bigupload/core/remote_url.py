@@ -114,7 +114,7 @@ def redirected(url: str, location: str | None, shown: str) -> str:
         SourceUnsupported: Nothing is sent there: it is another scheme, or not encrypted, or holds credentials.
     """
     if not location:
-        raise SourceUnsupported(f"{shown} redirects, and does not say where to")
+        raise SourceUnsupported(f"{shown} redirects without a valid Location")
     try:
         joined = urljoin(url, location)
         scheme = urlsplit(joined).scheme
@@ -126,7 +126,7 @@ def redirected(url: str, location: str | None, shown: str) -> str:
     if target.scheme == "http" and urlsplit(url).scheme == "https":
         raise SourceUnsupported(
             f"{shown} redirects to http://{urlsplit(target.url).netloc}, which is not encrypted: it is not followed. "
-            "If that is what you want, give the http:// URL itself"
+            "To read it without encryption, give the http:// URL itself"
         )
     return target.url
 

@@ -168,7 +168,7 @@ class Completion:
             ) from fault
         if fault.kind in (FaultKind.INVALID_PART, FaultKind.FINAL) and not self._state.plan.has_equal_parts:
             raise errors.StoreRefused(
-                f"{fault}. The parts of a stream grow if nobody says how long it is, and this store may want parts of "
+                f"{fault}. The parts of a stream of unknown size grow, and this store may want parts of "
                 "equal size: upload again with `expected_size` and `resume=False`"
             ) from fault
         self._rounds += 1

@@ -79,7 +79,7 @@ class PartCopier:
             return None
         checksum = response.checksums.get(origin.algorithm.header)
         if checksum is None:
-            self._stop("the store does not say the checksums of copied parts, so that nothing proves them")
+            self._stop("the store reports no checksums of copied parts, so nothing proves them")
             return None
         return self._record(part, response, Hashed(checksum), PartProof.CHECKSUM)
 
@@ -130,7 +130,7 @@ class PartCopier:
             self._stop(f"the store's copy of part {part.number} is not the file's")
             return None
         if proof is None:
-            self._stop("the store does not say the checksums of copied parts, so that nothing proves them")
+            self._stop("the store reports no checksums of copied parts, so nothing proves them")
         return proof
 
     def _stop(self, reason: str) -> None:
@@ -159,11 +159,11 @@ def matches_source(context: UploadContext, plan: Plan) -> bool:
     if not context.source_refuted:
         context.source_refuted, context.copying = True, False
         context.warn(
-            f"the copied parts add up to {found}, and {context.source.path} has {expected}, as its store says: it is "
+            f"the copied parts add up to {found}, and {context.source.path} has {expected} by its store: it is "
             "read through this machine, and compared"
         )
         return False
     raise errors.ObjectMismatch(
-        f"the bytes of {context.source.path} have the {header.checksum.algorithm} {found}, and its store says "
-        f"{expected}: it is damaged there. Nothing was completed"
+        f"the bytes of {context.source.path} have the {header.checksum.algorithm} {found}, and its store "
+        f"reports {expected}: it is damaged there. Nothing was completed"
     )

@@ -153,7 +153,7 @@ class StreamParts:
             )
         return errors.StreamInterrupted(
             f"{self._context.source.path} ended after {size:,} bytes, but an earlier run read more than "
-            f"{reached.offset:,}: did what writes it fail? Nothing was completed; {_AGAIN}"
+            f"{reached.offset:,}: did its writer fail? Nothing was completed; {_AGAIN}"
         )
 
     async def _is_there(self, part: Part) -> bool:
@@ -177,7 +177,7 @@ class StreamParts:
             if same is not None:
                 self.is_another = True
                 raise errors.SourceChanged(
-                    f"{self._context.source.path} is not what an earlier run uploaded: the part from byte "
+                    f"{self._context.source.path} differs from an earlier run's stream: the part from byte "
                     f"{part.offset:,} on differs. Nothing was changed: {_AGAIN}, or start anew with `resume=False`",
                     same_size=False,
                 )

@@ -274,8 +274,8 @@ def fault_of_stranger(status: int, headers: Mapping[str, str], body: bytes, what
     words = first_words(headers, body) or "no content"
     return Fault(
         FaultKind.BROKEN,
-        f"the response to {what} is not S3's, or was cut off: {status} ({words}). Something in between responds for "
-        "the store, a proxy or a login page: check the endpoint and the network",
+        f"the response to {what} is not S3's, or was cut off: {status} ({words}). A proxy or a login page "
+        "responds in its place: check the endpoint and the network",
     )  # without a status: the store has not responded
 
 

@@ -105,8 +105,8 @@ class WebFile:
                 raise Fault(FaultKind.FINAL, f"{self._url.shown}: the server responded {response.status}")
             if response.length is None and not response.chunked and not without_length:
                 raise errors.SourceUnsupported(
-                    f"{self._url.shown}: the response says neither how long it is nor where it ends, so that a broken "
-                    "connection would look like its end: give its size as `expected_size`"
+                    f"{self._url.shown}: the response has no length and no end mark, so a broken connection would "
+                    "look like its end: give its size as `expected_size`"
                 )
             self._stream, self._streaming = response, opened.pop_all()
             return _facts(response, size=response.length, pin=None, head=b"")
@@ -197,9 +197,7 @@ class WebFile:
         except Fault as fault:
             raise fault.of_source() from None
         except errors.StoreRefused:
-            raise errors.SourceUnsupported(
-                f"{self._url.shown}, or what it redirects to, names a host that can't exist"
-            ) from None
+            raise errors.SourceUnsupported(f"{self._url.shown}, or its redirect, has an invalid host name") from None
         raise errors.SourceUnsupported(f"{self._url.shown} redirects more than {_MOST_REDIRECTS} times")
 
     def _check_usable(self, response: OpenResponse, url: str, known: str | None) -> None:

@@ -171,7 +171,9 @@ def read_types(text: str, *, where: str) -> MediaTypes:
             raise UsageError(f"line {number} of {where} does not begin with a content type: write video/x-matroska mkv")
         wrong = next((word for word in extensions if not _EXTENSION.fullmatch(word)), None)
         if wrong is not None:
-            raise UsageError(f"line {number} of {where}: {wrong!r} is no extension (use up to 16 letters and digits)")
+            raise UsageError(
+                f"line {number} of {where}: {wrong!r} is not an extension (use up to 16 letters and digits)"
+            )
         _add(rows, content, extensions, f"line {number} of {where}")
     if not rows:
         raise UsageError(f"{where} lists no types: write one on each line, as in video/x-matroska mkv")

@@ -131,7 +131,7 @@ def _steps(
     bucket: S3Bucket, origins: Sequence[str], policy: Policy, *, public_read: bool
 ) -> list[tuple[str, str, Callable[[], Awaitable[None]]]]:
     """The steps of a set-up: what holds afterwards, what holds if it fails, and the call."""
-    access = "anyone may read" if public_read else "nobody may read without a signature"
+    access = "anyone may read" if public_read else "anonymous reads are refused"
     return [
         (
             _ends(policy),
@@ -145,7 +145,7 @@ def _steps(
         ),
         (
             f"{access} {policy.keys.prefix}*",
-            "the rule on who may read the media is not set"
+            "the rule for public reads of the media is not set"
             + (" (does the bucket or its account block public access?)" if public_read else ""),
             functools.partial(_set_reading, bucket, policy.keys.prefix, allowed=public_read),
         ),

@@ -379,7 +379,7 @@ def _judge(response: _Response, progress: _FollowedUrl) -> tuple[MediaType, int 
     if response.encoding not in ("", "identity"):
         raise _RuleBroken(Rule.NOT_MEDIA, "the host sends the file compressed (Content-Encoding): serve it as it is")
     if found is None:
-        raise _RuleBroken(Rule.NOT_MEDIA, f"the first bytes are of none of {media.NAMES}")
+        raise _RuleBroken(Rule.NOT_MEDIA, f"the first bytes match none of {media.NAMES}")
     if found is not declared:
         raise _RuleBroken(
             Rule.WRONG_CONTENT_TYPE,

@@ -186,7 +186,7 @@ ENDPOINTS = (
         tag=_FILES,
         method="DELETE",
         path="/v1/media/{key}",
-        summary="Delete one of one's own files; one that is gone is no error",
+        summary="Delete one of one's own files; deleting a missing file succeeds",
         parameters=c.DeleteRequest,
     ),
     Endpoint(

@@ -184,7 +184,7 @@ def check_head(head: bytes, declared: MediaType) -> None:
     if found is None:
         raise Refused(
             Problem.NOT_MEDIA,
-            f"the file is not {declared.name}: its first bytes are of none of {NAMES}",
+            f"the file is not {declared.name}: its first bytes match none of {NAMES}",
         )
     if found.name != declared.name and not {found.name, declared.name} <= _FILM_NAMES:
         raise Refused(Problem.NOT_MEDIA, f"the file is not {declared.name}: its first bytes are of {found.name}")

@@ -95,7 +95,7 @@ class Policy:
             case {"version": 1, "maxSize": int(size), "keep": None | int() as keep, "keyTemplate": str(keys), **rest}:
                 types = types_from_json(rest.get("types"), where=where)
                 return cls(max_file_size=size, types=types, keep=keep, keys=KeyTemplate(keys))
-        raise UsageError(f"{where} is no policy that this version of bigupload can read")
+        raise UsageError(f"{where} is not a policy that this version of bigupload can read")
 
     @property
     def fingerprint(self) -> str:

@@ -101,7 +101,7 @@ class FileSource:
             raise errors.SourceUnreadable(f"can't read {self.path} at its end: {e.strerror}") from e
         if more and os.fstat(self._fd).st_size == size:
             raise errors.SourceUnsupported(
-                f"{self.path} has more bytes than its size says ({size:,}), as files in /proc do: "
+                f"{self.path} has more bytes than its size of {size:,}, as files in /proc do: "
                 "copy it into a regular file and upload that"
             )
 

@@ -134,8 +134,8 @@ class GrowingFile(FileSource):
             raise self._another_size(plan.size)
         if plan.size is None and size > plan.capacity:
             raise errors.SourceUnsupported(
-                f"{self.path} is longer than {plan.capacity:,} bytes, which is all that {plan.count:,} parts hold if "
-                "nobody knows how long it is: upload it when nothing writes to it, with `resume=False`"
+                f"{self.path} is longer than {plan.capacity:,} bytes, the most that {plan.count:,} parts hold while "
+                "the size is unknown: upload it when nothing writes to it, with `resume=False`"
             )
 
     def _another_size(self, began: int) -> errors.SourceChanged:

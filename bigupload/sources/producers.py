@@ -305,5 +305,5 @@ class MarkedProducer:
                 f"writes one, printf does not. {UNFINISHED}"
             )
         raise errors.StreamInterrupted(
-            f"{self._name} does not end with the bytes of `end_marker`: did what writes it fail? {UNFINISHED}"
+            f"{self._name} does not end with the bytes of `end_marker`: did its writer fail? {UNFINISHED}"
         )

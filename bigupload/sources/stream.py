@@ -77,7 +77,7 @@ class StreamSource(Unwatched):
         self._head = bytes(head[:count])
         if not count and not (self._allow_empty or self.expected == 0):
             raise errors.StreamInterrupted(
-                f"{self.path} is empty: did what writes it fail? `allow_empty=True` uploads an empty object",
+                f"{self.path} is empty: did its writer fail? `allow_empty=True` uploads an empty object",
                 lasting=True,
             )
 
@@ -123,8 +123,8 @@ class StreamSource(Unwatched):
             if plan.size is not None:
                 raise self._unexpected(plan.size, longer=True)
             raise errors.SourceUnsupported(
-                f"{self.path} is longer than {plan.capacity:,} bytes, which is all that {plan.count:,} parts hold if "
-                "nobody says how long it is: upload it again with `expected_size` and `resume=False`"
+                f"{self.path} is longer than {plan.capacity:,} bytes, the most that {plan.count:,} parts hold while "
+                "the size is unknown: upload it again with `expected_size` and `resume=False`"
             )
         self._ended = True
 

@@ -137,7 +137,7 @@ async def connect(
 ) -> S3Store:
     """Return the store for a key, with a connection from `pool`. In the local store, create the bucket on request."""
     if options.local and not is_valid_name(bucket):
-        raise errors.UsageError(f"{bucket!r} is no valid name of a bucket: it has {NAME_RULES}")
+        raise errors.UsageError(f"{bucket!r} is not a valid bucket name: it has {NAME_RULES}")
     reached = await reach(options)
     refuse_unsuited(bucket, reached)
     if not options.local:
@@ -262,9 +262,9 @@ async def reconnect(
         endpoint = await _configured_endpoint(options)
         if endpoint is not None:
             raise errors.ManifestMismatch(
-                "this manifest of an earlier version does not say whether its upload is at AWS or at the endpoint_url "
-                "of the AWS configuration. If at AWS, set AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true and repeat the "
-                f"command. If at the endpoint, take the upload over: `adopt('{target}')`"
+                "this manifest of an earlier version does not record whether its upload is at AWS or at the "
+                "endpoint_url of the AWS configuration. If at AWS, set AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true and "
+                f"repeat the command. If at the endpoint, take the upload over: `adopt('{target}')`"
             )
     return S3Store(target.bucket, target.key, options, pool=pool)
 

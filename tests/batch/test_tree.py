@@ -120,7 +120,7 @@ def test_links_are_left_out_or_followed(tmp_path: Path) -> None:
     keys, omitted = found(root)
     assert keys == ["a", "d/x"]
     assert set(omitted) == {"broken", "to-dir", "to-file"}
-    assert set(omitted.values()) == {"a symbolic link: `follow_symlinks=True` uploads what it leads to"}
+    assert set(omitted.values()) == {"a symbolic link: `follow_symlinks=True` uploads its target"}
     keys, omitted = found(root, WalkOptions(follow_symlinks=True))
     assert keys == ["a", "d/x", "to-dir/y", "to-file"]
     assert omitted == {"broken": "a symbolic link to a file that does not exist!"}

@@ -80,7 +80,7 @@ def test_a_name_that_no_bucket_can_have(bigupload: Command, s3: StrictS3, file: 
     ended = bigupload("upload", file, *to(s3, "s3://Big_Upload/"))
     assert_refused(ended, 1, f"there is no bucket 'Big_Upload' at this store: its name is invalid (S3: {rules})")
     ended = bigupload("upload", file, "s3://Big_Upload/", "--local", "--progress=none")
-    assert_refused(ended, 2, f"'Big_Upload' is no valid name of a bucket: it has {rules}")
+    assert_refused(ended, 2, f"'Big_Upload' is not a valid bucket name: it has {rules}")
 
 
 def test_no_credentials(bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

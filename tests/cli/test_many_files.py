@@ -211,7 +211,7 @@ def test_sizes_times_and_links(bigupload: Command, tree: Path) -> None:
     assert dry(bigupload, "tree", "--newer-than", "7d", "--include", "/a*") == []
     assert "link" in dry(bigupload, "tree", "--follow-symlinks")
     ended = bigupload("upload", "tree", "s3://bucket/", "--dry-run")
-    assert "bigupload: tree/link: left out: a symbolic link: --follow-symlinks uploads what it leads to\n" in ended.err
+    assert "bigupload: tree/link: left out: a symbolic link: --follow-symlinks uploads its target\n" in ended.err
     assert ended.code == 0
 
 

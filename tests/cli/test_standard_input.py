@@ -118,7 +118,9 @@ def test_a_wrong_expected_size_of_an_earlier_run(bigupload: Command, s3: StrictS
     pipe = ["upload", "-", *to(s3), "--part-size=5MiB", "--progress=none"]
     anew = "start anew with --no-resume, and the true --expected-size or none"
     with standard_input(data):
-        assert_refused(bigupload(*pipe, "--expected-size=7MB"), 75, "7,000,000 were expected: did what writes it", anew)
+        assert_refused(
+            bigupload(*pipe, "--expected-size=7MB"), 75, "7,000,000 were expected: did its writer fail", anew
+        )
     wrong = "If --expected-size was wrong, the command fails again: add --no-resume, and give the true size or none"
     *_, command, hint = bigupload("status").err.splitlines()
     assert ("--expected-size 7000000" in command, hint) == (True, wrong)
@@ -151,7 +153,7 @@ def test_resume_of_all_says_of_each_that_fails_which_command_resumes_it(
 
 def test_an_empty_pipe(bigupload: Command, s3: StrictS3) -> None:
     with standard_input(b""):
-        assert_refused(bigupload("upload", "-", *to(s3)), 1, "key is empty: did what writes it fail?", "--allow-empty")
+        assert_refused(bigupload("upload", "-", *to(s3)), 1, "key is empty: did its writer fail?", "--allow-empty")
     with standard_input(b""):
         assert bigupload("upload", "-", *to(s3), "--allow-empty", "--progress=none").code == 0
     assert s3.objects["bucket"]["key"].size == 0

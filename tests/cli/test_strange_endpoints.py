@@ -171,7 +171,7 @@ def test_a_login_page_in_place_of_the_store(
     assert ended.code == 75, ended.err
     if which != "upload if none":  # whose HEAD has no body
         assert "is not S3's, or was cut off: 200 (text/html: \"Sign in - Hotel Wi-Fi" in ended.complaint
-        assert "Something in between responds for the store, a proxy or a login page" in ended.complaint
+        assert "A proxy or a login page responds in its place" in ended.complaint
     assert "secret" not in ended.err
     assert "500" not in ended.err
 

@@ -87,7 +87,7 @@ def test_the_lines_of_a_sync(bigupload: Command, s3: StrictS3, tree: Path) -> No
         "upload        11 B  s3://bucket/p/sub/b c.txt",
         "upload         9 B  s3://bucket/p/sub/x.log",
     ]
-    assert "bigupload: tree/link: left out: a symbolic link: --follow-symlinks uploads what it leads to" in ended.err
+    assert "bigupload: tree/link: left out: a symbolic link: --follow-symlinks uploads its target" in ended.err
     assert ended.err.splitlines()[-1] == "bigupload: would upload 3 files, 25 B; nothing was changed"
     ended = bigupload("sync", *at(s3))
     assert ended.err.startswith("bigupload: comparing the directory with the bucket\n")

@@ -132,7 +132,7 @@ async def test_what_nothing_would_prove_is_read(world: World, before: Any, asked
     [
         ("right", Status(501, "NotImplemented"), "501 NotImplemented"),
         ("right", Status(403, "AccessDenied"), "403 AccessDenied"),
-        ("missing", Ok(), "does not say the checksums of copied parts"),
+        ("missing", Ok(), "reports no checksums of copied parts"),
     ],
     ids=["not implemented", "refused", "no checksums"],
 )

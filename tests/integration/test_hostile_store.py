@@ -75,7 +75,7 @@ async def test_documents_that_are_none_of_s3_s_are_not_parsed(call: str, body: b
     assert found.kind is FaultKind.BROKEN  # a portal, say: it may pass, and nobody knows what the store did
     assert found.status is None, "the store has not responded"
     assert "is not S3's, or was cut off: 200 (application/xml" in str(found)
-    assert "Something in between responds" in str(found)
+    assert "A proxy or a login page responds in its place" in str(found)
 
 
 @pytest.mark.parametrize("status", [400, 403, 500, 503])

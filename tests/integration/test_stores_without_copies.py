@@ -23,7 +23,7 @@ from .test_delta import SIZE, changed
         ({}, Status(400, "BadDigest"), "400 BadDigest"),
         ({}, Status(500, "InternalError"), "500 InternalError"),
         ({"copied_checksums": "wrong"}, Ok(), "copy of part "),
-        ({"copied_checksums": "missing", "etags": "opaque"}, Ok(), "does not say the checksums of copied parts"),
+        ({"copied_checksums": "missing", "etags": "opaque"}, Ok(), "reports no checksums of copied parts"),
     ],
     ids=["not implemented", "refused", "invalid", "digest", "fails", "wrong checksum", "no checksum"],
 )
@@ -57,7 +57,7 @@ async def test_a_store_that_takes_a_copy_for_a_part_without_bytes(world: World) 
     assert (result.bytes_copied, result.verified) == (0, Verified.FULL_OBJECT)
     assert world.holds(path)
     assert world.s3.uploads == {}
-    assert "does not say that it did" in world.warnings()
+    assert "does not confirm it" in world.warnings()
     (restarted,) = world.told(events.Restarted)
     assert "does not know of copies" in restarted.reason
 

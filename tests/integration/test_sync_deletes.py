@@ -134,7 +134,7 @@ async def test_an_empty_directory_deletes_nothing_unless_told(world: World, tree
     await synced(world, tree)
     for path in tree.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(errors.UsageError, match=r"has no file\. If that is no surprise: `allow_empty=True`"):
+    with pytest.raises(errors.UsageError, match=r"has no file\. If that is right: `allow_empty=True`"):
         await synced(world, tree, delete=True)
     with pytest.raises(errors.UsageError, match="has no file that the selection selects"):
         await synced(world, tree, selection=Selection(include=["x"]))

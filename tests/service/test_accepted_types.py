@@ -41,7 +41,7 @@ def test_types_of_a_file() -> None:
         ("", "lists no types"),
         ("# nothing\n\n", "lists no types"),
         ("mkv video/x-matroska", "line 1 of types does not begin with a content type"),
-        ("image/jpeg\nvideo/x-matroska .m-kv", "line 2 of types: 'm-kv' is no extension"),
+        ("image/jpeg\nvideo/x-matroska .m-kv", "line 2 of types: 'm-kv' is not an extension"),
         ("video/x-matroska", "no extension for video/x-matroska"),
         ("a/b one\nc/d two\ne/f one two", "line 3 of types joins a/b and c/d"),
         ("image/png jpg", "one type of JPEG and PNG"),

@@ -44,7 +44,7 @@ def test_setup_says_what_was_done(
     assert command("setup", f"s3://{name}/", "--local", "--no-public-read") == 0
     again = capsys.readouterr().out
     assert again.startswith(f"the bucket {name} exists\n")
-    assert "nobody may read without a signature media/*" in again
+    assert "anonymous reads are refused media/*" in again
     assert ask(weed.endpoint_url, "GET", f"/{name}/media/nothing")[0] == 403
 
 

@@ -233,7 +233,7 @@ def test_check_head_says_what_it_is_instead() -> None:
     with pytest.raises(Refused, match="not MP4: its first bytes are of PNG") as refused:
         media.check_head(sample("png"), MP4)
     assert refused.value.problem is Problem.NOT_MEDIA
-    with pytest.raises(Refused, match="not GIF: its first bytes are of none of JPEG, PNG") as refused:
+    with pytest.raises(Refused, match="not GIF: its first bytes match none of JPEG, PNG") as refused:
         media.check_head(b"MZ", GIF)
     assert refused.value.problem is Problem.NOT_MEDIA
 

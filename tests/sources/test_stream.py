@@ -99,7 +99,7 @@ async def test_a_stream_that_no_plan_holds() -> None:
 
 @pytest.mark.parametrize("source", [[], [b""], [b"", b""], io.BufferedReader(Raw([]))])
 async def test_an_empty_stream(source: Any) -> None:
-    with pytest.raises(errors.StreamInterrupted, match="is empty: did what writes it fail"):
+    with pytest.raises(errors.StreamInterrupted, match="is empty: did its writer fail"):
         await stream_of(source).begin()
 
 

@@ -24,4 +24,4 @@ def check_shared_url(url: str) -> None:
     except ValueError:  # brackets, a port over 65535
         sound = False
     if not sound:
-        raise errors.UsageError("`shared` is no URL of Valkey or Redis: write it like redis://host:6379/0")
+        raise errors.UsageError("`shared` is not a URL of Valkey or Redis: write it like redis://host:6379/0")

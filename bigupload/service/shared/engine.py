@@ -77,7 +77,7 @@ class SharedEngine:
             )
             self.pool.connection_class(**self.pool.connection_kwargs)  # a setting that it does not know
         except (ValueError, TypeError) as e:
-            raise errors.UsageError("`shared` has a query that is no setting of a connection") from e
+            raise errors.UsageError("`shared` has an unknown setting in its query") from e
         self.client = redis.asyncio.Redis(connection_pool=self.pool)
 
     @property

@@ -443,7 +443,9 @@ def _response_of_copy(answer: Mapping[str, Any]) -> PutResponse:
     etag = answer.get("ETag")
     if not isinstance(etag, str) or not etag:
         raise Fault(
-            FaultKind.UNSUPPORTED, "the store was asked to copy a part, and does not say that it did", status=200
+            FaultKind.UNSUPPORTED,
+            "the store was asked to copy a part, and its response does not confirm it",
+            status=200,
         )
     found = {a.header: answer.get(f"Checksum{a.s3_name}") for a in Algorithm if a.is_s3_checksum}
     return PutResponse(etag, {header: value for header, value in found.items() if value})
