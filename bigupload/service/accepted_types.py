@@ -181,7 +181,7 @@ def read_types(text: str, *, where: str) -> MediaTypes:
 
 
 def types_from_json(value: Any, *, where: str) -> MediaTypes:
-    """Return what `MediaTypes.to_json` told. Raises UsageError."""
+    """Return the types that `MediaTypes.to_json` wrote. Raises UsageError."""
     for known in (PUBLISHED_TYPES, ANY_TYPES):
         if value == known.name:
             return known

@@ -1,8 +1,9 @@
 """Prepare a bucket for the service: objects expire after 7 days, browsers may PUT, anyone may read media by their key.
 
 The operator's own rules stay: the existing rules are read first, and only the rules of an earlier set-up are replaced.
-If the store rejects a rule, the user is told, and the set-up continues. A store may accept rules and never apply them,
-as SeaweedFS does, whose rules need separate workers. That cannot be detected here, so the sweep deletes what expired.
+If the store rejects a rule, the user is warned, and the set-up continues. A store may accept rules and never apply
+them, as SeaweedFS does, whose rules need separate workers. That cannot be detected here, so the sweep deletes what
+expired.
 """
 
 from __future__ import annotations

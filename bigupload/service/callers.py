@@ -30,7 +30,7 @@ class Caller:
 
     owner: str
     key_id: str | None
-    """Of the API key, also of one for which an upload token was made; None: there is none."""
+    """The id of the API key, also where an upload token was made for it; None: no key."""
     token: UploadToken | None = None
 
     @property
@@ -54,7 +54,7 @@ async def authenticate(
     Args:
         request: The request.
         authorize: The application's, if it knows its users by other means: asked first.
-        keys: The API keys; None: there are none.
+        keys: The API keys; None: no keys.
         tokens: Verifies upload tokens.
 
     Raises:
@@ -80,7 +80,7 @@ async def authenticate(
 
 
 def _checked_owner(name: object) -> str:
-    """Return what `authorize` returned, if it can be an owner. Who asked can't mend it: the log tells the operator."""
+    """Return what `authorize` returned, if it can be an owner. The caller can't mend it, so it is logged."""
     try:
         if not isinstance(name, str):
             raise UsageError(f"not an owner's name: a {type(name).__name__}")

@@ -82,7 +82,7 @@ class PresignResponse(_Model):
 
     @model_serializer(mode="wrap")
     def _without_headers(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out `headers` where there are none: the published response has no such field."""
+        """Leave out empty `headers`: the published response has no such field."""
         return {name: value for name, value in serialize(self).items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""Let pages of other origins call the API: which origins, and the headers that tell a browser so.
+"""Let pages of other origins call the API: which origins, and the headers that permit it to a browser.
 
 A browser asks before it sends a request with `Authorization` (a preflight), and shows a response to the page only if
 its headers name the page's origin. No cookie is ever read or allowed (`Access-Control-Allow-Credentials` is never

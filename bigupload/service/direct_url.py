@@ -145,12 +145,12 @@ class _RuleBroken(Exception):
 
 
 def _not_public() -> _RuleBroken:
-    """One message for all cases: it must not tell what is at an address, or whether anything responded."""
+    """Return one message for all cases: it must not reveal what is at an address, or whether anything responded."""
     return _RuleBroken(Rule.NOT_PUBLIC, "the URL's host is not on the public internet")
 
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""From host and port to addresses. Raises OSError where there are none."""
+"""From host and port to addresses. Raises OSError without an address."""
 
 
 class _Resolver(AbstractResolver):

@@ -36,7 +36,7 @@ class Endpoint:
     path: str
     summary: str
     takes: type[BaseModel] | None = None
-    """The model of the body; None: there is none."""
+    """The model of the body; None: no body."""
     parameters: type[BaseModel] | None = None
     """Without a body: the model of the path's and the query's parameters; None: the query names the upload."""
     max_bytes: int = 64 * _KIB

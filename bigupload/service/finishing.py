@@ -1,8 +1,8 @@
-"""Decide whether an object in the store counts: it is judged, the operator's hook is asked, and webhooks are told.
+"""Decide whether an object in the store counts: it is judged, the operator's hook is asked, and webhooks get an event.
 
 Knows neither HTTP nor how an object came into the store. A file that passed the hook gets a note, so that a repeated
-complete or another post does not have it scanned and told again. The notes of refusals make a repeated complete end the
-same.
+complete or another post does not have it scanned and reported again. The notes of refusals make a repeated complete end
+the same.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Finishing:
             objects: The bucket.
             policy: What is accepted.
             clock: The time, in seconds since 1970.
-            hooks: The operator's; None: there are none.
-            telling: Notes what webhooks are told; None: there are none.
-            tells_within: Seconds. An object that is older was there before the webhooks, and is not told. None: any.
+            hooks: The operator's hooks; None: no hooks.
+            telling: Notes the events for webhooks; None: no webhooks.
+            tells_within: Seconds. An older object was there before the webhooks, and has no event. None: any age.
         """
         self._objects = objects
         self._policy = policy
@@ -88,7 +88,7 @@ class Finishing:
         return kind
 
     async def accept_by_copy(self, key: str, head: ObjectHead) -> None:
-        """Tell that the upload at a key that can be replaced counts: its copy was accepted. Raises Fault."""
+        """Note that the upload at a key that can be replaced counts: its copy was accepted. Raises Fault."""
         if self._telling is not None and await self._objects.note(PASSED_PREFIX + _version(key, head)) is None:
             await self._tell(key, head, await self._file(key, head, None))
             await self._objects.put_note(PASSED_PREFIX + _version(key, head), {})

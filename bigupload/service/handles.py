@@ -36,7 +36,7 @@ class Handle:
     content_type: str
     algorithm: Algorithm
     token: str
-    """Also in the object's metadata: it tells that the object was made by this upload."""
+    """Also in the object's metadata: it shows that this upload made the object."""
     expires: int
     """Seconds since 1970."""
 

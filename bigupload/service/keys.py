@@ -119,7 +119,7 @@ class KeyFile:
         raise UsageError(f"{self.path} has no such key: bigupload keys list shows the ids")
 
     def ensure(self) -> None:
-        """Make an empty file where there is none. Raises `ServiceError`."""
+        """Make an empty file if it is missing. Raises `ServiceError`."""
         if not os.path.lexists(self.path):  # else nothing is written beside it, which may be a read-only place
             with locked(self.path):
                 if not os.path.lexists(self.path):
@@ -147,7 +147,7 @@ class KeyFile:
         # random bits; nor can one table serve against many keys, since no two are alike.
         digest = _digest(presented)
         found: ApiKey | None = None
-        for entry in self._current():  # to the end: the time must not tell how far down a key is
+        for entry in self._current():  # to the end: the time must not reveal how far down a key is
             if hmac.compare_digest(entry.digest, digest):
                 found = entry.key
         return found if found is not None and found.revoked_at is None else None
@@ -219,7 +219,7 @@ def load_secret(path: Path, *, create: bool) -> list[str]:
     """The secrets that sign upload handles, one a line: all are good for verifying, the last one signs.
 
     To change it without ending the uploads under way, append a new one, and take the old out 7 days later. `create`
-    makes the file where there is none. Raises `ServiceError`: missing, empty, a secret under 32 characters, or a file
+    makes the file if it is missing. Raises `ServiceError`: missing, empty, a secret under 32 characters, or a file
     that others can read.
     """
     if create and not os.path.lexists(path):

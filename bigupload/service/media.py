@@ -16,7 +16,7 @@ from bigupload.service.problems import Problem, Refused
 MAX_FILE_SIZE = 5_000_000_000
 """Bytes: 5 GB."""
 HEAD_BYTES = 4096
-"""Bytes at a file's beginning, which tell its type."""
+"""Bytes at a file's beginning, which show its type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ def extension_of(filename: str) -> str:
 
 
 def content_type_of(content_type: str) -> str:
-    """A Content-Type in lower case, without its parameters (`; charset=binary`); empty where it is none."""
+    """A Content-Type in lower case, without its parameters (`; charset=binary`); empty if it is malformed."""
     match = _CONTENT_TYPE.fullmatch(content_type)
     return match[1].lower() if match else ""
 

@@ -124,7 +124,7 @@ def webm_end(head: bytes) -> int | None:
 
 
 def _ebml_element(head: bytes, at: int) -> tuple[bytes, int, int] | None:
-    """Its id, where its data begin, where they end. None where it is none, or of unknown size."""
+    """Return the id of the element, and where its data begin and end. None: no element, or one of unknown size."""
     if at >= len(head) or head[at] < 0x10:
         return None
     size_at = at + 9 - head[at].bit_length()

@@ -85,7 +85,7 @@ class _EngineMetrics:
 
 
 class _UploadMetrics:
-    """What became of uploads, as far as this service was told: a PUT goes to the store alone."""
+    """The outcomes of uploads, as far as this service knows: a PUT goes to the store alone."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._begun = Counter(
@@ -214,7 +214,7 @@ class Metrics:
             self._webhooks.labels(result).inc()
 
     def webhooks_waiting(self, number: int) -> None:
-        """So many notes of events wait in the bucket."""
+        """Set the number of notes of events that wait in the bucket."""
         with contextlib.suppress(OSError):
             self._waiting.set(number)
 
@@ -280,5 +280,5 @@ class OpenUploads(Collector):
             self._asked = self._clock()
             self._asking = asyncio.create_task(self._ask())
         if self._count is not None:
-            told = f"Multipart uploads that are open in the bucket, up to {_MOST_COUNTED:,}; a minute old at most."
-            yield GaugeMetricFamily("bigupload_uploads_open", told, value=self._count)
+            text = f"Multipart uploads that are open in the bucket, up to {_MOST_COUNTED:,}; a minute old at most."
+            yield GaugeMetricFamily("bigupload_uploads_open", text, value=self._count)

@@ -3,7 +3,7 @@
 There are two kinds of keys. For a *writable* key, the service signs a PUT: whoever has the URL can replace the object
 for an hour. For a *final* key, the service never signs a PUT, so the object stays as it was checked. A final key
 belongs to a multipart upload, whose part URLs do not work after complete, or to the copy whose URL a post is forwarded
-with. The length of a key's random name tells which of the two it is.
+with. The length of a key's random name distinguishes the two.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOKENS_PREFIX = f"{REFUSED_PREFIX}tokens/"
 PASSED_PREFIX = f"{REFUSED_PREFIX}passed/"
 """The prefix of the notes of files that the operator's hook accepted."""
 EVENTS_PREFIX = f"{REFUSED_PREFIX}events/"
-"""The prefix of the notes of events that webhooks are told."""
+"""The prefix of the notes of events for webhooks."""
 _OTHER_NOTE = re.compile(
     rf"{TOKENS_PREFIX}[0-9a-f]{{40}}/(?:[0-9]{{5}}|by-[0-9a-f]{{32}})|{PASSED_PREFIX}[0-9a-f]{{40}}"
     rf"|{EVENTS_PREFIX}(?:waiting|done)/[0-9A-Za-z_-]+"
@@ -70,7 +70,7 @@ class KeyTemplate:
         _check(text)
         self.text = text
         self.prefix = text.partition("{owner}")[0]
-        """Of all keys. Nothing else is publicly readable."""
+        """The prefix of all keys. Nothing else is publicly readable."""
         pieces = _PLACE.split(text)  # literal, name, literal, name, …
         self._key = re.compile("".join(_PLACES[p] if i % 2 else re.escape(p) for i, p in enumerate(pieces)))
 
@@ -148,7 +148,7 @@ def note_key(key: str) -> str:
 
 
 def _check(text: str) -> None:
-    """Raise UsageError for a template whose keys could not be told from others, or be no S3 keys."""
+    """Raise UsageError for a template whose keys could look like others', or be invalid in S3."""
     unknown = [name for name in _PLACE.findall(text) if name not in _PLACES]
     if unknown:
         known = ", ".join(f"{{{name}}}" for name in _PLACES)

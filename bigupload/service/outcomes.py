@@ -65,7 +65,7 @@ class UploadOutcomes:
             return True
 
     async def completed(self, handle: Handle) -> c.CompleteResponse | None:
-        """The response for an object that an earlier complete made; None if there is none."""
+        """The response for an object that an earlier complete made; None without one."""
         with store_faults_as_refusals():
             facts = await self.store_of(handle).stat(handle.upload_id, handle.algorithm)
         return None if facts is None or facts.token != handle.token else await self.judged(handle, facts)

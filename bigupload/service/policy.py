@@ -90,7 +90,7 @@ class Policy:
 
     @classmethod
     def from_json(cls, value: Any, *, where: str) -> Policy:
-        """Return what `to_json` told. Raises UsageError, which names `where`."""
+        """Return the policy that `to_json` wrote. Raises UsageError, which names `where`."""
         match value:
             case {"version": 1, "maxSize": int(size), "keep": None | int() as keep, "keyTemplate": str(keys), **rest}:
                 types = types_from_json(rest.get("types"), where=where)

@@ -27,7 +27,7 @@ from bigupload.service.store_health import StoreHealth
 _RESPONSE_WITHIN = 60.0
 """Seconds."""
 _CHECKS_AT_ONCE = 8
-"""Of one post's media: a slow host must not make a post wait for all items in turn."""
+"""Media items of one post that are checked at once: a slow host must not make a post wait for all items in turn."""
 _MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 _HANDED_BACK = ("Content-Type", "Content-Encoding", "Retry-After")
 
@@ -153,7 +153,7 @@ def _with_copies(body: bytes, copies: Mapping[str, str]) -> bytes:
 def _check_unambiguous(body: bytes) -> None:
     """Raise Refused for a post that the posts API could read otherwise than it is read here: what is checked is posted.
 
-    JSON leaves open which of two fields of one name counts, and parsers differ; some don't tell capitals (Go's).
+    JSON leaves open which of two fields of one name counts, and parsers differ; some ignore case (Go's).
     """
     try:
         post = json.loads(body, object_pairs_hook=_Pairs, parse_int=str, parse_constant=_no_constant)

@@ -1,7 +1,7 @@
 """Start and stop the service's child processes. Knows nothing of their work.
 
-A child ignores stop signals: a Ctrl-C reaches the whole process group, and the parent decides. A pipe tells the child
-when its parent stops it or has ended, so that even a killed parent leaves no children behind.
+A child ignores stop signals: a Ctrl-C reaches the whole process group, and the parent decides. A pipe notifies the
+child when its parent stops it or has ended, so that even a killed parent leaves no children behind.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class ChildProcess:
         self._process.join()
 
     def ask_to_stop(self) -> None:
-        """Tell it to stop, without waiting."""
+        """Ask it to stop, without waiting."""
         self.pipe.close()
 
     def stop(self, within: float) -> None:
-        """Tell it to stop, wait for up to `within` seconds, then kill it. Idempotent."""
+        """Ask it to stop, wait for up to `within` seconds, then kill it. Idempotent."""
         self.pipe.close()
         self._process.join(max(0.0, within))
         self.kill()

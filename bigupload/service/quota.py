@@ -29,14 +29,14 @@ _FRESH_BEFORE_REFUSAL = 5.0
 _SHORT = 1.0
 """Seconds: a list that takes no longer may be read again at once, where the owner has just deleted something."""
 _LEAST_REST = 19
-"""A list counts for so many times as long as it took to read: an owner of many files must not keep the store busy."""
+"""A list counts for this many times as long as it took to read: an owner of many files must not keep the store busy."""
 ASSUMED = 4_000_000
 """Bytes for which a PUT of unknown size counts until it is there: the published API is for files above 4 MB."""
 _MOST_OWNERS = 10_000
 """The owners that are remembered. Of more, those that uploaded least recently are counted anew."""
 
 _MOST_PROMISES = 50_000
-"""Of one owner. Each request adds them all up, and they are kept in memory."""
+"""Promises of one owner. Each request adds them all up, and they are kept in memory."""
 
 Sizes = Callable[[str], AsyncIterator[tuple[str, int]]]
 """Yields the key and the size in bytes of all of an owner's objects."""
@@ -59,7 +59,7 @@ def list_is_good_for(took: float, *, refusing: bool = False, changed: bool = Fal
 
 
 def promised_bytes(size: int | None, limit: int) -> int:
-    """Return the bytes for which a promise counts. So many that a client can't fill the memory with promises of a byte.
+    """Return the bytes for which a promise counts. Small ones count more: many could fill the memory.
 
     Args:
         size: Bytes of the file; None: unknown.

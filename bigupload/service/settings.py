@@ -56,7 +56,7 @@ class ServiceConfig(HookSettings):
     """The secrets that sign upload handles and tokens, of 32 characters or more: the last one signs, all are
     accepted."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks of the load balancers whose X-Forwarded-For or Forwarded tells the client's address."""
+    """Addresses or networks of the load balancers whose X-Forwarded-For or Forwarded has the client's address."""
     store_timeout: float = STORE_TIMEOUT
     """Seconds that a call to the store may take. A complete or a copy may take longer while the store responds."""
     requests_a_second: float = 100.0

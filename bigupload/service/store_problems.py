@@ -1,4 +1,4 @@
-"""Translate a store's errors into the service's. The client is told what to do; the store's message is logged."""
+"""Translate a store's errors into the service's. The client gets advice; the store's message is logged."""
 
 from __future__ import annotations
 

@@ -174,9 +174,9 @@ class Sweep:
             policy: What stays, and how long.
             page_size: Objects to list at once, at most 1,000.
             on_removal: Called for each removal.
-            memory: The results of earlier sweeps. None: there are none, and this sweep's stay in memory.
-            hooks: The operator's checks, which an object must pass that did not pass them yet. None: there are none.
-            telling: Notes what webhooks are told. None: there are none.
+            memory: The results of earlier sweeps. None: no results, and this sweep's stay in memory.
+            hooks: The operator's checks, which an object must pass that did not pass them yet. None: no checks.
+            telling: Notes the events for webhooks. None: no webhooks.
         """
         self._bucket = bucket
         self._objects = MediaBucket(bucket)

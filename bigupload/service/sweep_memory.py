@@ -173,7 +173,7 @@ class SweepLock:
     """
 
     def __init__(self, path: Path | None) -> None:
-        """`path`: the file of the sweeps' memory; None: there is none, so that nothing is shared."""
+        """`path`: the file of the sweeps' memory; None: no file, and nothing is shared."""
         self._path = None if path is None else path.with_suffix(".lock")
         self._lock = None if self._path is None else file_lock(self._path)
 

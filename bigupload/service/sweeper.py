@@ -118,10 +118,10 @@ async def _policy_after(before: Policy | None, bucket: S3Bucket) -> Policy:
 
 async def _until_alone(lock: SweepLock, look_every: float, log: AccessLog) -> None:
     """Wait until no other process of this machine sweeps the bucket. Then this one does, for as long as it lives."""
-    told = False
+    is_logged = False
     while not lock.take():
-        if not told:
-            told = True
+        if not is_logged:
+            is_logged = True
             log.write_event("sweep", waits_for="another process of this machine, which sweeps this bucket")
         await asyncio.sleep(look_every)
 

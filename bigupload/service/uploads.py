@@ -75,16 +75,16 @@ class MediaUploads:
             public_url: Where everyone finds the bucket's objects; None: at the bucket's own URL.
             policy: What is accepted, and how long it is kept.
             max_open_uploads: The limit of open multipart uploads of one owner.
-            quota: The limit of bytes of one owner's objects; None: there is none.
+            quota: The limit of bytes of one owner's objects; None: no limit.
             engine: Through it, replicas count these together; None: each by itself.
-            hooks: The operator's checks; None: there are none.
-            telling: Notes what webhooks are told; None: there are none.
+            hooks: The operator's checks; None: no checks.
+            telling: Notes the events for webhooks; None: no webhooks.
             clock: The time, in seconds since 1970.
         """
         self._bucket = bucket
         self._objects = MediaBucket(bucket)
         self.counts = TokenCounts(self._objects)
-        """Of the uploads that were begun with upload tokens."""
+        """Counts the uploads that were begun with upload tokens."""
         self._handles = handles
         self.public_url = public_urls(bucket.url, public_url)
         """Returns the URL at which everyone finds the object of a key."""

@@ -77,8 +77,8 @@ class GrowingFile(FileSource):
         while not self.fingerprint.size and not self._allow_empty:
             if self._is_quiet():
                 raise errors.StreamInterrupted(
-                    f"{self.path} is empty, and nothing was written to it for {format_seconds(self._idle)}: did what "
-                    "writes it fail? `allow_empty=True` uploads an empty object",
+                    f"{self.path} is empty, and nothing was written to it for {format_seconds(self._idle)}: did its "
+                    "writer fail? `allow_empty=True` uploads an empty object",
                     lasting=True,
                 )
             await self._sleep(_LOOK_EVERY)

@@ -138,8 +138,8 @@ class StreamSource(Unwatched):
             )
         anew = "" if is_remote(self.path) else f". If that size is wrong, {_ANEW}"
         return errors.StreamInterrupted(
-            f"{self.path} ended after {self.position:,} bytes, and {expected:,} were expected{recorded}: did what "
-            f"writes it fail? {UNFINISHED}{anew}"
+            f"{self.path} ended after {self.position:,} bytes, and {expected:,} were expected{recorded}: did its "
+            f"writer fail? {UNFINISHED}{anew}"
         )
 
     async def _read(self, held: HeldPart) -> int:

@@ -43,7 +43,7 @@ def put_sync(name: str, body: Annotated[bytes, fastapi.Body(media_type="applicat
 
 @app.exception_handler(bigupload.BigUploadError)
 async def report(request: fastapi.Request, error: bigupload.BigUploadError) -> fastapi.responses.JSONResponse:
-    """Tell the client why its upload failed, and whether the same request may succeed later."""
+    """Report why the upload failed, and whether the same request may succeed later."""
     return fastapi.responses.JSONResponse({"detail": str(error)}, status_code=503 if error.resumable else 502)
 
 

@@ -4,7 +4,7 @@ The argument is the socket of clamd, the daemon of ClamAV, or its HOST:PORT. The
 pieces, by the command INSTREAM of https://manpages.debian.org/bookworm/clamav-daemon/clamd.8.en.html. clamd refuses a
 stream that is longer than its StreamMaxLength: set that to the largest file that the service accepts (4 GB at most).
 
-Exit status: 0 clean, 1 infected (the line on standard output is told to whoever uploads), 2 the scan did not work.
+Exit status: 0 clean, 1 infected (the line on standard output is shown to the uploader), 2 the scan did not work.
 """
 
 from __future__ import annotations

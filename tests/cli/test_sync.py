@@ -186,6 +186,6 @@ def test_wrong_calls(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     tree.mkdir()
     assert bigupload("sync", *at(s3)).err.startswith("bigupload: nothing to sync")
     assert_refused(
-        bigupload("sync", "tree", *quiet(s3, "--delete")), 2, "tree has no file. If that is no surprise: --allow-empty"
+        bigupload("sync", "tree", *quiet(s3, "--delete")), 2, "tree has no file. If that is right: --allow-empty"
     )
     assert bigupload("sync", *at(s3, "--delete", "--allow-empty")).code == 0

@@ -137,9 +137,9 @@ class Hooks:
             try:
                 reason = await ask(question)
             except HookFailed as e:
-                told = one_line(_without_urls(str(e)))
-                self._tell(name, "failed", about, began, error=told)
-                raise Refused(Problem.CHECK_FAILED, retry_after=_RETRY_AFTER) from HookFailed(told)  # causes are logged
+                why = one_line(_without_urls(str(e)))
+                self._tell(name, "failed", about, began, error=why)
+                raise Refused(Problem.CHECK_FAILED, retry_after=_RETRY_AFTER) from HookFailed(why)  # causes are logged
         if reason is None:
             self._count(name, "accepted")
             return

@@ -121,7 +121,7 @@ class SharedEngine:
             raise EngineAwayError from e
 
     def _lost(self, error: Exception) -> None:
-        if self._probing is None:  # of several calls that fail together, the first one tells
+        if self._probing is None:  # of several calls that fail together, the first one reports
             self._probing = asyncio.create_task(self._until_back())
             self._on_change(self._told(error))
 

@@ -1,7 +1,7 @@
 """Deliver the events that lie noted in the bucket: those of this process at once, those that others left when found.
 
 Every process of every replica looks at the notes again and again, and takes over what a killed one had taken. The work
-of a look is bounded: so many pages of the list, and so many requests at a time. What is not yet due is not read again.
+of a look is bounded: some pages of the list, and some requests at a time. What is not yet due is not read again.
 An event that nobody took is sent again after longer and longer pauses, for a day.
 """
 
@@ -48,7 +48,7 @@ _MOST_KNOWN = 50_000
 """Notes of which this process remembers when they are due. Others are read at each look."""
 
 SettleUpload = Callable[[Mapping[str, Any]], Awaitable[bool]]
-"""Looks what became of an upload that was about to be completed, and tells it. Returns whether that is decided."""
+"""Notes the outcome of an upload that was about to be completed. Returns whether that is decided."""
 
 
 class Deliverer:

@@ -3,7 +3,7 @@
 `contract` declares the types of events.
 
 An event's id follows from what happened to which version of which object. So whoever notes the same event again, as
-another replica after a kill, gives it the same id, and a receiver can tell a duplicate.
+another replica after a kill, gives it the same id, and a receiver can recognise a duplicate.
 """
 
 from __future__ import annotations

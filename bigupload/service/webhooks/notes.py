@@ -1,4 +1,4 @@
-"""The notes of events in the bucket: what is to be told, who is about to do that, and what was told.
+"""The notes of events in the bucket: events to send, the process that is about to send each, and those sent.
 
 A note lies in the store before the service answers, so that an event outlives its replica. Whoever acts on a note takes
 it first, by a conditional PUT that writes until when it is taken. A store without conditional PUTs lets two replicas
@@ -66,7 +66,7 @@ class Note:
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     """By receiver: a digest of its URL."""
     etag: str = ""
-    """Of the note as it was read or written last; empty: it was not."""
+    """The note's ETag at the last read or write; empty: neither."""
 
     @property
     def due(self) -> float:

@@ -28,7 +28,7 @@ class Sent:
     result: Literal["delivered", "stopped", "failed"]
     """`stopped`: the receiver wants no more events (410)."""
     said: str
-    """The status, or why there is none. No secret is in it."""
+    """The status, or the reason without one. No secret is in it."""
     retry_after: float | None = None
     """Seconds that the receiver asks to wait."""
     answered: bool = True
@@ -47,7 +47,7 @@ def check_webhook_url(url: str) -> None:
 
 
 def receiver_of(url: str) -> str:
-    """Return a name for a receiver that does not tell its URL."""
+    """Return a name for a receiver that hides its URL."""
     return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 

@@ -19,7 +19,7 @@ from bigupload.service.secret_files import locked, read_regular, write_private
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what each begins with
 _FEWEST_BYTES, _MOST_BYTES = 24, 64
-"""Of a secret: what Standard Webhooks asks for."""
+"""Bytes of a secret, as Standard Webhooks asks for."""
 VARIABLE = "BIGUPLOAD_WEBHOOK_SECRET_FILE"
 
 

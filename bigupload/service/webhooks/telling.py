@@ -1,4 +1,4 @@
-"""Note what is to be told of media: an object counts, was refused, has expired; a complete is under way.
+"""Note the events of media: an object counts, was refused, has expired; a complete is under way.
 
 Knows media and notes. Whether and when a note's event is delivered is not decided here.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _LOOK_AFTER = 15.0
 """Seconds until somebody looks whether an object that has expired was deleted."""
 _DROPPED_AFTER = 24 * 3600.0
-"""Seconds after which an object that should have gone, and did not, is told by another sweep."""
+"""Seconds after which another sweep may report an object that should have gone, and did not."""
 
 
 class Telling:
@@ -63,8 +63,8 @@ class Telling:
         """Note that a file counts.
 
         Args:
-            version: Of the object.
-            file: The file. Its presigned URL is not told.
+            version: The object's version.
+            file: The file. The event leaves out its presigned URL.
             way: `put` or `multipart`.
         """
         data = {
@@ -95,7 +95,7 @@ class Telling:
             self.deliver_soon(note)
 
     async def expiring(self, version: str, key: str, etag: str, size: int) -> None:
-        """Note that an object is about to be deleted because of its age. It is told once the object is gone."""
+        """Note that an object is about to be deleted because of its age. The event is sent once the object is gone."""
         now = self._clock()
         data = {"key": key, "owner": self._owner_of(key), "size": size}
         what = dataclasses.asdict(event("media.expired", version, data, now))
@@ -103,7 +103,7 @@ class Telling:
         await self.notes.add(Note(name=f"old-{version}", since=now, next=now + _LOOK_AFTER, intent=intent))
 
     async def settle_expiry(self, intent: Mapping[str, Any], since: float) -> bool:
-        """Tell that an object has expired if it is gone. Returns whether the intent is settled."""
+        """Note that an object has expired if it is gone. Returns whether the intent is settled."""
         found = await self._bucket.head(intent["key"], "to look for the object")
         if found is not None and found.get("ETag", "") == intent["etag"]:
             return self._clock() - since >= _DROPPED_AFTER
