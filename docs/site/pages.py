@@ -196,7 +196,7 @@ def _is_of(value: object, module: Any) -> bool:
 
 def _commands() -> Iterator[str]:
     yield "# Every option\n"
-    yield "[Commands](../commands.md) tells what each command is for. Every command takes these:\n"
+    yield "[Commands](../commands.md) explains each command. Every command takes these:\n"
     yield from _options(options_of(_cli, context := click.Context(_cli)), context)
     common = [each.name for each in _cli.params]
     for words, command in config_file.leaves(_cli):
