@@ -122,7 +122,7 @@ class SourceNotFound(SourceError):
 
     @property
     def exit_code(self) -> int:
-        """That of a call that would fail again: only another call, which names the file's new place, resumes."""
+        """The exit code of a call that would fail again: only a call that names the file's new place resumes."""
         return EXIT_FAILED
 
 
@@ -144,7 +144,7 @@ class SourceUnsupported(SourceError):
 
 
 UPLOAD_AS_IT_IS = "`on_change='restart'` uploads it again as it is"
-"""What to do about a source that has another size now: without that, the next run refuses it, too."""
+"""Advice for a source that has another size now: without it, the next run refuses the source, too."""
 
 
 class SourceChanged(SourceError):

@@ -238,7 +238,7 @@ class JobProgress(_UploadEvent):
     files_failed: int
     bytes_uploaded: int
     bytes_in_flight: int
-    """What was sent of files and parts that are not acknowledged yet."""
+    """The unacknowledged bytes of files and parts."""
     bytes_skipped: int
     """Bytes that were in the store already: those of skipped files, and of earlier parts of unfinished uploads."""
     bytes_failed: int

@@ -327,7 +327,7 @@ def _check(name: str, value: Any, hint: Any) -> None:
 
 
 def _path(ca_bundle: Any) -> Path:
-    """Raises UsageError for what is no path."""
+    """Raises UsageError unless it is a path."""
     try:
         return Path(ca_bundle)
     except TypeError:

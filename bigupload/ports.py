@@ -1,4 +1,4 @@
-"""What the engine needs from the world, as Protocols. Each docstring is the contract that the adapter keeps.
+"""The engine's needs from the world, as Protocols. Each docstring is the contract that the adapter keeps.
 
 The same holds for all: a request that fails raises `Fault`, and the engine decides whether to retry; adapters never
 retry. If no retry can help, a public error of `errors` is raised instead. Foreign exceptions are translated.
@@ -32,7 +32,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class UnsignedPart:
-    """What a part's URL is signed for: its number, its `size` in bytes, and the headers that prove its content."""
+    """The contents of a part's signature: its number, its `size` in bytes, and the headers that prove its content."""
 
     number: int
     size: int
@@ -48,7 +48,7 @@ class SignedRequest:
     expires_in: float
     """Seconds that the URL is valid, from when it was signed."""
     subject: str = ""
-    """What messages call that which is sent; empty: the part, by its number."""
+    """The name of the body in messages; empty: the part, by its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ class MultipartStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UnsignedPut:
-    """What the URL of a whole object's PUT is signed for."""
+    """The contents of the signature of a whole object's PUT."""
 
     key: str
     name: str

@@ -1,4 +1,4 @@
-"""What S3 takes for an object, its key, each request and its address, declared once. Pure.
+"""The parameters of S3 for an object, its key, each request and its address, declared once. Pure.
 
 Each row belongs to the field of `S3Options` that has its name. From the rows come the headers that are sent and signed,
 the command line's options, what is refused, and what a manifest keeps of an upload.
@@ -24,7 +24,7 @@ from bigupload.units import counted
 MOST_KEY_BYTES = 1024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 RENAME = "rename it, or name its object, as s3://bucket/key"
-"""What to do about a file whose name can't be a key."""
+"""Advice for a file whose name can't be a key."""
 _KEY_NOT_UTF8 = "its name is not UTF-8, as a key must be"
 _REFUSED_IN_KEYS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 Acl: TypeAlias = Literal[
@@ -235,7 +235,7 @@ REQUEST: Mapping[str, Parameter] = {
         help="Have the store encrypt the object with the key in this file (SSE-C). Needed again to resume or verify.",
     ),
 }
-"""What is sent with every request that takes it: `stores/s3/operations` says which do."""
+"""The parameters of every request that takes them: `stores/s3/operations` says which do."""
 
 ADDRESS: Mapping[str, Parameter] = {
     "accelerate": Parameter(

@@ -104,7 +104,7 @@ class StateOptions(TypedDict, total=False):
 
 
 class UploaderOptions(RetryOptions, StateOptions, total=False):
-    """What all uploads of one `Uploader` share.
+    """Options that all uploads of one `Uploader` share.
 
     Attributes:
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.

@@ -57,7 +57,7 @@ class OpenCall:
         self.handler = EventHandler(on_event, self._handler_failed)
         self.ended = asyncio.Event()
         self.upload: events.UploadIdentity | None = None
-        """What the call is of, from its first event on."""
+        """The call's upload, from its first event on."""
         self._calls = calls
         self._journal: FileJournal | None = None
         self._scope = anyio.CancelScope()

@@ -1,4 +1,4 @@
-"""What the arguments of the library's functions may be: checked before anything is sent.
+"""Check the arguments of the library's functions before anything is sent.
 
 The annotations of `arguments` say what each option takes. Python does not check them, and an option of a wrong type
 would fail late, or mean something else: `resume="no"` is true. So `check_types` does.
@@ -39,7 +39,7 @@ from bigupload.units import parse_duration, parse_size
 _NAMES = {str: "a text", bool: "True or False", os.PathLike: "a path", collections.abc.Sequence: "a list of paths"}
 _Rule: typing.TypeAlias = "list[tuple[Any, _Rule | None]]"
 _CHECKED_ELSEWHERE = (int, float, typing.Literal)
-"""What numbers and choices may be is said by functions of `arguments`, in words of their own."""
+"""The functions of `arguments` describe the valid numbers and choices."""
 S = TypeVar("S")
 _LONGEST_MARKER = 4096
 _ON_CHANGE = typing.get_args(OnChange)
@@ -94,14 +94,14 @@ def checked_max_uploads(most: int | None) -> int | None:
 
 
 def checked_priority(priority: int) -> int:
-    """Raises UsageError for what is no whole number."""
+    """Raises UsageError unless the value is a whole number."""
     if not _is_whole(priority):
         raise errors.UsageError(f"priority is a whole number, not {priority!r}")
     return priority
 
 
 def checked_rate(rate: float | str | RateSchedule | None) -> float | RateSchedule | None:
-    """The limit in bytes per second, or a schedule. Raises UsageError for what is no positive, finite number."""
+    """The limit in bytes per second, or a schedule. Raises UsageError unless it is a positive, finite number."""
     if isinstance(rate, str):
         return parse_rate_limit(rate)
     if rate is not None and not isinstance(rate, RateSchedule) and not (_is_finite(rate) and rate > 0):
@@ -110,7 +110,7 @@ def checked_rate(rate: float | str | RateSchedule | None) -> float | RateSchedul
 
 
 def checked_part_size(part_size: int | str | None) -> int | None:
-    """The size in bytes. Raises UsageError for what is no positive whole number."""
+    """The size in bytes. Raises UsageError unless it is a positive whole number."""
     size = parse_size(part_size) if isinstance(part_size, str) else part_size
     if size is not None and not (_is_whole(size) and size > 0):
         raise errors.UsageError(f"part_size is a positive whole number of bytes, or like '16MiB', not {part_size!r}")
@@ -118,7 +118,7 @@ def checked_part_size(part_size: int | str | None) -> int | None:
 
 
 def checked_expected_size(expected_size: int | str | None) -> int | None:
-    """The size in bytes. Raises UsageError for what is no whole number from 0 on."""
+    """The size in bytes. Raises UsageError unless it is a whole number from 0 on."""
     size = parse_size(expected_size) if isinstance(expected_size, str) else expected_size
     if size is not None and not (_is_whole(size) and size >= 0):
         raise errors.UsageError(f"expected_size is a whole number of bytes, or like '5GB', not {expected_size!r}")
@@ -134,7 +134,7 @@ def checked_marker(marker: str | bytes | None) -> bytes | None:
 
 
 def checked_age(age: float | str) -> float:
-    """Seconds. Raises UsageError for what is no finite number from 0 on."""
+    """Seconds. Raises UsageError unless it is a finite number from 0 on."""
     if isinstance(age, str):
         return parse_duration(age)
     if not (_is_finite(age) and age >= 0):
@@ -161,7 +161,7 @@ def checked_path(path: StrPath, name: str) -> Path:
 
 
 def checked_temp_dir(path: StrPath | None) -> Path | None:
-    """Raises UsageError for what is no directory: a long stream needs it only after hours."""
+    """Raises UsageError unless it is a directory: a long stream needs it only after hours."""
     directory = None if path is None else checked_path(path, "temp_dir")
     if directory is not None and not directory.is_dir():
         raise errors.UsageError(f"`temp_dir` must be a directory that exists, not {directory}")
@@ -320,7 +320,7 @@ def _described(choices: list[Any]) -> str:
 
 
 def checked_idle(idle: float | str, name: str = "idle") -> float:
-    """Seconds. Raises UsageError for what is no finite number from 1 on."""
+    """Seconds. Raises UsageError unless it is a finite number from 1 on."""
     seconds = parse_duration(idle) if isinstance(idle, str) else idle
     if not math.isfinite(seconds):
         raise errors.UsageError(f"{name} is a number of seconds, or like '10s', not {idle!r}")

@@ -1,4 +1,4 @@
-"""What the store copies by itself, so that its bytes are not sent.
+"""Copies by the store itself, so that their bytes are not sent.
 
 It is the whole of an s3:// source, or with `delta=True` those parts that are the same in the object of the last upload.
 """

@@ -1,4 +1,4 @@
-"""What happens to uploads, as lines of `logging.getLogger("bigupload")`.
+"""The events of uploads, as lines of `logging.getLogger("bigupload")`.
 
 INFO has the outcome of each upload, for an operator; WARNING is for a person to read. DEBUG has one line for each
 attempt: of a part from the engine, of any other request from the stores. No line holds a credential or a URL's query.

@@ -185,5 +185,5 @@ class JobTally:
 
 
 def _size(item: ManyItem) -> int:
-    """As it was listed; 0 if it was not."""
+    """The size in the listing; 0 without one."""
     return item.fingerprint.size if item.fingerprint is not None else 0

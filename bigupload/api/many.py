@@ -56,7 +56,7 @@ _OF_EACH_FILE = UploadOptions.__annotations__.keys() & UploadManyOptions.__annot
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one file, and what is recorded of that."""
+    """The outcome for one file, and its record."""
 
     outcome: Outcome
     recorded: RecordedFile | None = None
@@ -236,7 +236,7 @@ class UploadMany:
         return max(self._last_success, self._contact.responded_at or 0.0) >= began
 
     async def _fingerprint(self, item: ManyItem) -> Fingerprint | None:
-        """What is recorded of a file beside its key; None if nothing is."""
+        """Return the fingerprint for a file's record; None without a record or a path."""
         if self._record is None or not item.path:
             return None
         if item.fingerprint is not None:

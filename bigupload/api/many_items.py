@@ -1,4 +1,4 @@
-"""What the caller of `upload_many` gives: sources and their keys, one after another."""
+"""The arguments of `upload_many`: sources and their keys, one after another."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ class ManyItem:
 
     @property
     def shown(self) -> str:
-        """What messages call it: its path, or its key."""
+        """Its name in messages: its path, or its key."""
         return os.fspath(cast("StrPath", self.source)) if self.path else self.key
 
 
 def prefix_of(to: str) -> str:
-    """What all keys begin with, as a URL that ends in a slash."""
+    """The prefix of all keys, as a URL that ends in a slash."""
     bucket, _ = parse_s3_url(to, "key")
     if to.endswith("/"):
         return to

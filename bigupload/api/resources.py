@@ -1,4 +1,5 @@
-"""What the uploads of one `Uploader` share, and how it is wired: store, transport and journal for each upload."""
+"""Resources that the uploads of one `Uploader` share, and their wiring: store, transport and journal for each
+upload."""
 
 from __future__ import annotations
 

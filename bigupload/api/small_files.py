@@ -259,12 +259,12 @@ class _Small:
 
     @property
     def source(self) -> str:
-        """What it is called."""
+        """Its name."""
         return self.path or self.name
 
 
 class Lane:
-    """What the uploads share that go to one bucket in the same way."""
+    """Shared by the uploads that go to one bucket in the same way."""
 
     def __init__(self, resources: UsedResources, key: tuple[Any, ...], made: float) -> None:
         """Connect to nothing yet.

@@ -53,7 +53,7 @@ class OpenedSource:
     """None: what the name stands for."""
     content_encoding: str | None = None
     warning: str | None = None
-    """What the user should know of it."""
+    """A warning for the user about the source."""
     stored: CopySource | None = None
     """The object that it is, in the store that the upload's options lead to."""
     checksums: Mapping[Algorithm, str] = field(default_factory=dict)

@@ -105,7 +105,7 @@ async def _open_remote(source: str, options: UploadOptions, expected: int | None
 async def _open(
     source: UploadSource, options: UploadOptions, parts: PartPool, expected: int | None, marker: bytes | None
 ) -> Source:
-    """Open what is no URL."""
+    """Open a source that is not a URL."""
     if is_path(source) and options.get("follow", False):
         idle, allow_empty = checked_idle(options.get("idle", "10s")), options.get("allow_empty", False)
         return await open_growing(checked_path(source, "source"), idle=idle, allow_empty=allow_empty)
@@ -235,14 +235,14 @@ def size_of(source: UploadSource) -> int:
 
 
 def shown(source: UploadSource, options: UploadOptions) -> str:
-    """What a log line calls a source, which may not be opened yet."""
+    """Return a source's name for a log line. It may not be open yet."""
     if isinstance(source, str) and (is_remote(source) or foreign_scheme(source) is not None):
         return shown_url(source)
     return str(source) if is_path(source) else name_in_target(source, options) or type(source).__name__
 
 
 def subject_of(source: str, options: UploadOptions) -> str:
-    """What a log line calls an upload: its source, as `shown` returns it, and its target."""
+    """Return an upload's name for a log line: its source, as `shown` returns it, and its target."""
     return f"{source} → {options.get('to') or options.get('service') or 'the local store'}"
 
 

@@ -173,7 +173,7 @@ class UploaderState:
         )
 
     async def list_uploads(self) -> list[KnownUpload]:
-        """What the manifests in the directory describe. Raises ManifestError if it can't be listed."""
+        """List the uploads of the manifests in the directory. Raises ManifestError if it can't be listed."""
         from bigupload.manifests.listing import known_uploads
 
         directory = self.directory

@@ -37,7 +37,7 @@ class Leftovers:
     directory: str
     """Where the files are."""
     prefix: str
-    """What all keys begin with; empty, or with a slash at its end."""
+    """The prefix of all keys; empty, or with a slash at its end."""
     scope: Scope
     """What is synced. Other objects stay."""
     follow_symlinks: bool = False

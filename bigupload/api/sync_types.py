@@ -32,7 +32,7 @@ class SyncStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncResult:
-    """What became of a sync. With `dry_run`: what would become of it."""
+    """The outcome of a sync; with `dry_run`, the expected one."""
 
     uploaded: int
     """Files that were sent."""
@@ -50,4 +50,4 @@ class SyncResult:
 
 
 SyncOutcome: TypeAlias = UploadResult | UploadFailed | SyncStep | Omitted
-"""What `on_outcome` is called with."""
+"""The argument of `on_outcome`."""

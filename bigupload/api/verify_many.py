@@ -35,7 +35,7 @@ _ENDS_ALL = (
     errors.ClockSkewed,
     errors.StoreUnreachable,
 )
-"""What would befall every other object, too."""
+"""Errors that every other object would meet, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ class FileList:
 
     paths: Sequence[str]
     name: str
-    """What the list is called in messages."""
+    """The list's name in messages."""
 
     @classmethod
     def parse(cls, content: bytes, name: str, *, null: bool = False) -> FileList:
@@ -49,7 +49,7 @@ class FileList:
 
 
 class FileListing:
-    """What a job uploads. It can be listed any number of times."""
+    """The files of a job. They can be listed any number of times."""
 
     def __init__(
         self,

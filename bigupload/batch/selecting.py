@@ -1,4 +1,4 @@
-"""What of the sources is selected, as a caller says it."""
+"""The caller's selection of the sources' files."""
 
 from __future__ import annotations
 

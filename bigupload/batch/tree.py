@@ -51,7 +51,7 @@ class FileEntry:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What changes when the file is written or replaced."""
+        """Return the values that change when the file is written or replaced."""
         return Fingerprint(self.size, self.mtime_ns, self.ctime_ns, self.inode)
 
 

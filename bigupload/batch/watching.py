@@ -63,7 +63,7 @@ class NotSettledError(Exception):
 
 
 class Uploads(Protocol):
-    """What the caller does for the watch."""
+    """The caller's work for the watch."""
 
     async def upload(self, begin: Begin) -> Fingerprint:
         """Upload a file.
@@ -92,7 +92,7 @@ class Uploads(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What is watched, and how."""
+    """The watched directory, and its options."""
 
     directory: str
     """Its absolute path."""
@@ -207,7 +207,7 @@ class Watching:
             yield
 
     def _changed(self, paths: set[str]) -> None:
-        """What is followed changes all the time, and is looked at by its upload."""
+        """Wake the watch, unless all changed files are followed: their uploads look at those."""
         if not paths or any(not self._files.is_open(self._key(path)) for path in paths):
             self._dirty = True
             self._wake.set()

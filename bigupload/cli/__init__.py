@@ -219,7 +219,7 @@ def _lacks_memory(error: BaseException) -> bool:
 
 
 def _usage(error: click.UsageError) -> str:
-    """What is wrong with a call, where that stands if it is not on the command line, and which help to read."""
+    """Return the error of a call, its place if that is not the command line, and the help to read."""
     message = error.format_message().rstrip(".")
     if error.ctx is None:
         return f"{message} (see bigupload --help)"

@@ -1,4 +1,4 @@
-"""What shells complete beside commands, options and files: ids of uploads, AWS profiles, buckets and their folders.
+"""Completions beside commands, options and files: ids of uploads, AWS profiles, buckets and their folders.
 
 It is imported when a shell asks. Whatever fails there completes nothing: a message would be in the middle of the line
 that a person types. Buckets are listed if plain keys are at hand. Roles, SSO and programs that return credentials may
@@ -29,7 +29,7 @@ _MOST_ROWS = 1000
 _PLAIN = re.compile(r"[A-Za-z0-9_.,+/%=:-]*")
 """Names that no shell needs quotes for. Others are left out: the line must not become another command."""
 _BREAK = re.compile(r"[=:]+")
-"""What ends a word of bash's, beside white space: COMP_WORDBREAKS."""
+"""The ends of a word in bash, beside white space: COMP_WORDBREAKS."""
 _CONNECTION = (
     "endpoint_url", "region", "profile", "addressing", "ca_bundle", "no_verify_ssl", "no_sign_request",
     "expected_bucket_owner", "request_payer", "accelerate", "dual_stack", "fips",
@@ -134,7 +134,7 @@ def _items(incomplete: str, names: list[str]) -> list[CompletionItem[str]]:
 
 
 def _listed(list_names: Callable[[], Any]) -> list[str]:
-    """What a coroutine returns within LISTED_WITHIN. The thread that runs it is left behind."""
+    """Return a coroutine's result within LISTED_WITHIN. The thread that runs it is left behind."""
     found: list[str] = []
 
     def work() -> None:

@@ -15,7 +15,7 @@ from bigupload.cli import config_file
 from bigupload.units import printable
 
 _OTHERS = ("BIGUPLOAD_API_KEY", "BIGUPLOAD_STATE_DIR", "BIGUPLOAD_LOCAL_STORE_DIR")
-"""Variables that are no option's."""
+"""Variables that belong to no option."""
 _SECRET = frozenset({"shared", "sse_customer_key"})
 """Options whose values may be a secret."""
 

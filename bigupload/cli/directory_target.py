@@ -1,4 +1,4 @@
-"""What commands about one directory share: the directory, and where its files go."""
+"""Shared by commands about one directory: the directory, and the target of its files."""
 
 from __future__ import annotations
 

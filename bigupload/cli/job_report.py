@@ -108,7 +108,7 @@ class Failures:
 
 
 def _reason(path: str, error: errors.BigUploadError) -> str:
-    """What an error says, without the path that stands above it."""
+    """Return an error's text without the path that stands above it."""
     message = printable(for_command_line(str(error)))
     for name in (escaped(path), path, str(Path(path).absolute())):
         at = re.escape(printable(name)) + (" ?" if name.endswith(" ") else "")
@@ -197,7 +197,7 @@ class JobReport:
         self._reporter.begin(TOTAL, note)
 
     def on_event(self, event: events.Event) -> None:
-        """What happens to a file, or to all of them."""
+        """Take an event of a file, or of all of them."""
         if self._mode == "none":  # nothing is printed, and each file has an event
             return
         source = event.upload.source
@@ -290,7 +290,7 @@ class JobReport:
         return f"{uploaded}{skipped}{self._deleted()}{failed}"
 
     def _moved(self) -> str:
-        """What was not sent of what was uploaded."""
+        """Describe the uploaded bytes that were not sent."""
         if self.copied:
             return f" ({format_size(self.copied)} copied by the store)"
         return f" ({format_size(self.sent)} sent now)" if 0 < self.sent < self.size else ""
@@ -313,7 +313,7 @@ def failed_line(failed: UploadFailed | VerificationFailed) -> str:
 
 
 def failed_fields(path: str, key: str, error: errors.BigUploadError) -> dict[str, Any]:
-    """What the JSON object of a failure says."""
+    """Return the JSON object of a failure."""
     fields: dict[str, Any] = {"path": path, "key": key, "error": type(error).__name__}
     return fields | {"message": for_command_line(str(error)), "manifest": error.manifest}
 

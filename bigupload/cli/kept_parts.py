@@ -1,4 +1,4 @@
-"""What is in the store of uploads that a signal stops, for the line that the command ends with."""
+"""Count the stored parts of uploads that a signal stops, for the last line of the command."""
 
 from __future__ import annotations
 

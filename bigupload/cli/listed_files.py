@@ -40,9 +40,9 @@ class ListedFiles:
     to: str
     """The target: a prefix that ends in "/" or is a bucket, or the object of the one file."""
     is_quiet: bool
-    """Whether to leave out what is no failure."""
+    """Whether to print failures only."""
     verb: str = "upload"
-    """What is done with the files."""
+    """The verb for the files in messages."""
     _listing: FileListing = field(init=False)
 
     async def open(self) -> None:
@@ -82,7 +82,7 @@ class ListedFiles:
 
     @property
     def job(self) -> str:
-        """What the job is called, by which the same command continues it."""
+        """The job's name, by which the same command continues it."""
         words = [f"{os.path.abspath(name)}{'/' * name.endswith('/')}" for name in self.names]  # noqa: PTH100 - keeps links
         text = os.fsencode(shlex.join([*words, *self.chosen.words()])).decode(errors="backslashreplace")
         if len(text) <= _LONGEST_JOB:

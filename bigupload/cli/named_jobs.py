@@ -24,7 +24,7 @@ _NAMES_PATHS = re.compile(r"['\"]?(?:/|--)")
 _LIST_FROM_PIPE = re.compile(r"--files-from=(.*)/-")
 """A list that came through a pipe, as a job's name has it: "-" below the directory that its paths are in."""
 SAME_OPTIONS = "with the options that it had (shown are those that are recorded)"
-"""What to say of a job's command: a record has the selection of an `upload`, and of a sync or watch no option."""
+"""Advice about a job's command: a record has the selection of an `upload`, and of a sync or watch no option."""
 _LOCAL = "local"
 """The local store, as a target names it."""
 

@@ -235,7 +235,7 @@ outcome_options = joined(
         help="Fail if the proof is weaker than this.",
     ),
 )
-"""What to print, and which proof is enough."""
+"""Options of the output, and of the proof that is enough."""
 
 
 def on_change_option(default: str) -> Callable[[F], F]:

@@ -1,4 +1,4 @@
-"""What a command shows while it runs: a progress display, plain lines, JSON, or nothing. All on standard error."""
+"""The output of a running command: a progress display, plain lines, JSON, or nothing. All on standard error."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _is_quiet() -> bool:
 
 
 def mode_of(mode: str) -> str:
-    """What `--progress auto` means here."""
+    """Return the meaning of `--progress auto` here."""
     if mode != "auto":
         return mode
     return "bar" if sys.stderr.isatty() and not _cannot_redraw() else "plain"
@@ -212,7 +212,7 @@ def reporting(mode: str, *, endless: bool = False, job: bool = False) -> Iterato
 
 
 async def waits_for(*, local: bool) -> str:
-    """What an upload waits for until its first event: a local store that has to be started takes seconds."""
+    """Show what an upload waits for until its first event: a local store that has to be started takes seconds."""
     if not local:
         return CONNECTING
     from bigupload.stores import local_store

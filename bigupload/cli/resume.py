@@ -138,7 +138,7 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: Ke
 
 
 def _uploads_of(names: list[Path]) -> list[tuple[Path, Path, str]]:
-    """What is resumed, what its row of the display is called, and what an error is of. No names: all that can be."""
+    """Return each manifest to resume, its name in the display, and its name in errors. No names: all that can be."""
     from bigupload.cli.status import source_named
     from bigupload.cli.unfinished import unfinished
 

@@ -44,7 +44,7 @@ class CommandWithRules(click.Command):
 
 
 def quoting_hint() -> str:
-    """What may be wrong with a call of one name too many: the shell has made several of `--exclude *.tmp`."""
+    """Return the likely cause of one name too many: the shell has made several of `--exclude *.tmp`."""
     order = click.get_current_context().meta.get(_ORDER, ())
     given = [spelled(name) for name in ("exclude", "include") if name in order]
     return f"; was a pattern after {given[0]} not quoted?" if given else ""
@@ -110,7 +110,7 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Print the files t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """What the options say."""
+    """The values of the options."""
 
     selection: Selection
     files_from: Path | None
@@ -130,7 +130,7 @@ class Chosen:
         return self.selects or self.dry_run or self.files_from is not None or self.selection.follow_symlinks
 
     def words(self) -> list[str]:
-        """What of it makes another job of the same sources."""
+        """The options that make another job of the same sources."""
         selection = self.selection
         named = {
             "--files-from": self.files_from and os.path.abspath(self.files_from),  # noqa: PTH100 - not read here
@@ -142,12 +142,12 @@ class Chosen:
         return [*words, *(f"{name}={value}" for name, value in named.items() if value is not None)]
 
     def may_be_empty(self) -> bool:
-        """Whether it is no surprise that nothing is selected."""
+        """Whether an empty selection is expected."""
         return self.selection.newer_than is not None
 
     @property
     def list_name(self) -> str:
-        """What messages call the list of `--files-from`."""
+        """The name of the list of `--files-from` in messages."""
         return "standard input" if self.files_from == _LIST_FROM_STANDARD_INPUT else str(self.files_from)
 
     def read_list(self) -> FileList | None:

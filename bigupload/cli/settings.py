@@ -34,11 +34,11 @@ QUIET = "bigupload.quiet"
 
 
 LOG_LEVELS = ("debug", "info", "warning")
-"""What --log-level may be: each attempt of each request, what happens, what went wrong."""
+"""The values of --log-level: each attempt of each request, results, problems."""
 
 
 def common_options() -> list[click.Option]:
-    """What every command takes, also before its name."""
+    """Return the options that every command takes, also before its name."""
     path = click.Path(path_type=Path)
     return [
         click.Option(["-v", "--verbose"], count=True, help="Log what happens; -vv logs each attempt of each request."),

@@ -68,7 +68,7 @@ def check_standard_input(files: Sequence[Path | str], arguments: dict[str, Any])
 
 
 def label_of(path: Path | str, arguments: dict[str, Any]) -> Path:
-    """What messages call a source; of a URL, its name."""
+    """Return a source's name in messages; the file name of a URL."""
     if isinstance(path, str):
         return Path(arguments["name"] or path_of(shown_url(path)))
     if path != STANDARD_INPUT:

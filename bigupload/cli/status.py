@@ -42,7 +42,7 @@ def not_a_manifest(error: errors.BigUploadError, path: Path) -> errors.BigUpload
 
 
 def _fields(upload: KnownUpload) -> dict[str, Any]:
-    """What `--json` prints. Programs read it: names stay."""
+    """The output of `--json`. Programs read it: names stay."""
     if upload.status == "unreadable":
         return {"id": upload.id, "manifest": str(upload.manifest), "status": upload.status, "error": upload.error}
     fields = {name: value for name, value in dataclasses.asdict(upload).items() if name != "error"}
@@ -284,7 +284,7 @@ def source_named(name: Path) -> Path | None:
 
 
 def _aborted(name: Path, before: Manifest | None) -> str:
-    """What to say of an upload that was aborted, by its manifest before."""
+    """Return the line for an aborted upload, by its manifest before."""
     from bigupload.core.remote_url import path_of
 
     if before is None:

@@ -28,7 +28,7 @@ class StatusRow:
     source: str
     target: str = ""
     note: str = ""
-    """What follows the target."""
+    """The text behind the target."""
 
 
 def terminal_width() -> int | None:

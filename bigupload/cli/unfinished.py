@@ -1,4 +1,4 @@
-"""What is unfinished on this machine and how each of it is continued, as `bigupload resume` and `status` say it."""
+"""The unfinished uploads on this machine, and the commands that continue them, for `resume` and `status`."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ async def _upload_listed(names: Sequence[str], chosen: Chosen, arguments: dict[s
 
 
 class _Uploading(NamedTuple):
-    """What several uploads share."""
+    """Shared by several uploads."""
 
     uploader: Uploader
     reporter: Reporter

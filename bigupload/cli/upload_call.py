@@ -1,4 +1,4 @@
-"""What a call of `bigupload upload` says: its target, its sources, and what contradicts what."""
+"""The call of `bigupload upload`: its target, its sources, and contradictions between options."""
 
 from __future__ import annotations
 

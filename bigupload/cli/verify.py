@@ -149,7 +149,7 @@ def _show(path: Path, found: Any, verified: str, arguments: dict[str, Any]) -> N
 
 
 def _sentence(path: Path, found: Any, verified: str) -> str:
-    """What was compared with what, and how that was proved."""
+    """Describe the comparison, and its proof."""
     checksum = (getattr(found, "checksum", None) or "checksum").partition(":")[0].upper()
     proof = {
         "full-object": f"the store's {checksum} of the whole object is the file's",

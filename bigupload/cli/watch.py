@@ -116,7 +116,7 @@ async def _watch(directory: Path, arguments: dict[str, Any]) -> int:
 
 
 class _Seen:
-    """What became of the files until now."""
+    """Return the outcomes so far."""
 
     def __init__(self) -> None:
         self.failed: dict[Path, int] = {}

@@ -26,7 +26,7 @@ OTHERS = {
     "read_back": "bigupload verify --download",
     "sha256": "--write-checksums",
 }
-"""What stands for other arguments and functions."""
+"""The replacements of other arguments and functions."""
 COMMANDS = {
     "abort": "bigupload abort {}",
     "adopt": "bigupload resume --adopt {} --source FILE",

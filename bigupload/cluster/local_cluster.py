@@ -91,7 +91,7 @@ class LocalWorkers:
 
 
 def _without_credentials(environment: Mapping[str, str]) -> dict[str, str]:
-    """What workers may know of this process's environment: their proxy is there, too."""
+    """The variables of this process's environment that workers get: their proxy is there, too."""
     return {name: value for name, value in environment.items() if not name.startswith(("AWS_", "BIGUPLOAD_"))}
 
 

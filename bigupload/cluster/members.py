@@ -167,7 +167,7 @@ class SharedFile:
     bytes_sampled: str
     """`messages.sample` of it here."""
     verdicts: dict[str, str] = field(default_factory=dict)
-    """What is wrong with the file, by worker that was asked; "" where it is the same."""
+    """The file's difference on each asked worker; "" where it is the same."""
     hashed_on: dict[int, str] = field(default_factory=dict)
     """The worker that hashed a part and has it in memory, by part number."""
     sent_by: dict[int, str] = field(default_factory=dict)
@@ -238,7 +238,7 @@ class RateShares:
         self._places = 1
 
     def share(self) -> float | None:
-        """What one place may send, in bytes a second; None: no limit now."""
+        """Return the rate of one place, in bytes a second; None: no limit now."""
         rate = self._rate()
         return None if rate is None else rate / self._places
 

@@ -244,7 +244,7 @@ class Membership:
         _LOG.warning("%s", self._refused[address])
 
     def news(self) -> list[str]:
-        """What happened since the last call that a caller should know."""
+        """Return the warnings since the last call."""
         news, self._news = self._news, []
         return news
 

@@ -1,4 +1,4 @@
-"""What goes between coordinator and workers: lists and dicts of plain values, as msgpack takes them."""
+"""Messages between coordinator and workers: lists and dicts of plain values, as msgpack takes them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class PutTask:
-    """What a worker is asked for: to PUT parts, one after another."""
+    """A worker's task: to PUT parts, one after another."""
 
     file: FileId
     parts: Sequence[Part]
@@ -125,7 +125,7 @@ def unpack_put(packed: dict[str, Any]) -> PutTask:
 
 @dataclass(frozen=True, slots=True)
 class HashTask:
-    """What a hash task is asked for."""
+    """The arguments of a hash task."""
 
     coordinator: str
     number: int
@@ -149,7 +149,7 @@ def unpack_hash_task(packed: str) -> HashTask:
 
 
 def pack_failure(error: Exception) -> list[Any]:
-    """What failed on a worker. Only the texts of bigupload's own errors are known to hold nothing secret."""
+    """A failure on a worker. Only the texts of bigupload's own errors are known to hold nothing secret."""
     if isinstance(error, Fault):
         public = type(error.public()).__name__
         return ["fault", error.kind.name, str(error), error.status, error.code, error.retry_after, public]

@@ -80,7 +80,7 @@ class ClusterTransport:
         return []
 
     def hasher(self, source: Source) -> HashElsewhere | None:
-        """What hashes a source's parts, if workers do."""
+        """Return the hasher of a source's parts, if workers hash them."""
         return self.hash if is_spread(source) else None
 
     async def hash(self, source: Source, part: Part, wanted: Digests) -> Hashed:

@@ -1,4 +1,4 @@
-"""What runs in a Dask worker: hash ranges of files, and PUT them to presigned URLs. It holds no credentials.
+"""Runs in a Dask worker: hashes ranges of files, and PUTs them to presigned URLs. It holds no credentials.
 
 Hashing is a Dask task (`hash_parts`). PUTs come as messages of a coordinator, and end as events to it: they are neither
 tasks nor logged, because their URLs are secrets. A coordinator of which nothing was heard for a while is gone: its PUTs

@@ -25,7 +25,7 @@ _REVERSED_POLYNOMIAL = 0x9A6C9329AC4BC9B5
 """https://github.com/awslabs/aws-checksums: the polynomial 0xAD93D23594C93659, its bits in reverse order."""
 _ALL = 0xFFFFFFFFFFFFFFFF
 Data: TypeAlias = bytes | bytearray | memoryview
-"""What can be hashed. Python 3.11 does not have collections.abc.Buffer."""
+"""A buffer to hash. Python 3.11 does not have collections.abc.Buffer."""
 
 
 class ChecksumType(enum.StrEnum):
@@ -93,7 +93,7 @@ _DIGEST_SIZES = {
 }
 
 UPLOAD_ALGORITHMS = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.SHA256, Algorithm.MD5, Algorithm.NONE)
-"""What an upload can be made with. CRC32 and SHA1 would prove less at the same cost.
+"""The algorithms of an upload. CRC32 and SHA1 would prove less at the same cost.
 
 Four places repeat the names, because a type or a document must spell them; tests compare them with these:
 `api/arguments.ChecksumName`, `service/contract.UploadChecksum`, `schema/manifest.schema.json` and `docs/bigupload.1`.

@@ -155,7 +155,7 @@ _TEXTS = frozenset({
 
 
 class NamedType(NamedTuple):
-    """What a name says of a file: the values of Content-Type and Content-Encoding; None: it has no encoding."""
+    """Return the Content-Type and the Content-Encoding for a file name; None: no encoding."""
 
     content_type: str
     content_encoding: str | None = None

@@ -109,7 +109,7 @@ however many parts are in flight."""
 REFUSALS = 4
 """Fewer are chance."""
 OLDER = 0.9
-"""What a request counts for when it is a window older: the latest four seconds count."""
+"""The weight of a request that is a window older: the latest four seconds count."""
 PROBE_AFTER = 10.0
 """Seconds until one part more than the ceiling is tried. Each time that this fails, it is twice as long."""
 HORIZON = 10.0
@@ -138,7 +138,7 @@ a store that reads slowly."""
 FILLS_WITHIN = 5.0
 """Seconds after which a window that becomes full is no sign of a buffer that was filled first."""
 AVERAGED = 0.3
-"""What the latest window counts for in the goodput from which the bound is computed."""
+"""The weight of the latest window in the goodput from which the bound is computed."""
 SMALL = 256 * 1024
 """Bytes. The response to a larger PUT waits for the link."""
 SMALL_AT_ONCE = 64
@@ -175,7 +175,7 @@ class Bottleneck(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What a look at the parts in flight shows."""
+    """A sample of the parts in flight."""
 
     now: float
     """Seconds."""
@@ -206,10 +206,10 @@ class Filling:
         """Begin a body. `was_full`: the window was full for the bodies before, so that this is no new connection."""
         self._since = now
         self._from: int | None = None if was_full else 0
-        """What was acknowledged when the buffer was empty; None: it is not being filled."""
+        """The acknowledged bytes when the buffer was empty; None: it is not being filled."""
         self._seen = 0
         self.bytes = 0
-        """What the buffer took."""
+        """The bytes in the buffer."""
 
     def look(self, now: float, acknowledged: int, is_full: Callable[[], bool], *, held: bool) -> int:
         """Return how many bytes have turned out to be no goodput since the last look.
@@ -589,7 +589,7 @@ class _Bound:
         self.average = rate
 
     def forget(self) -> None:
-        """Goodput is something else from now on."""
+        """Forget everything: goodput is measured in another way from now on."""
         self._goodput.clear()
         self.limit = self.trial = None
         self.average = self._helped_by = 0.0
@@ -597,7 +597,7 @@ class _Bound:
         self._again_at = math.inf
 
     def forget_window(self) -> None:
-        """What was measured was not goodput."""
+        """Drop the measurements: they were not goodput."""
         self._goodput.clear()
 
     def measured(self, now: float, goodput: float, sample: Sample, *, may_begin: bool) -> None:
@@ -670,7 +670,7 @@ def _affordable(goodput: float, part_size: float) -> int:
 
 
 class Flight:
-    """What may be in flight to one store, for all uploads that share their slots."""
+    """The limit of parts in flight to one store, for all uploads that share their slots."""
 
     def __init__(self, fixed: int | None = None, *, most: int | None = None) -> None:
         """Begin.

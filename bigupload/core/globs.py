@@ -16,7 +16,7 @@ _MOST_ALTERNATIVES = 200
 
 
 class GlobStep:
-    """What one name must match."""
+    """The pattern of one name."""
 
     __slots__ = ("_pattern", "_text", "begins_with_dot")
 

@@ -1,4 +1,4 @@
-"""What a store's response proves about a part or an object. Pure.
+"""The proof in a store's response about a part or an object. Pure.
 
 A response counts for what it contains, never for the name of the store. A missing checksum lowers the level of proof. A
 checksum mismatch is an error, never a lower level.
@@ -17,7 +17,7 @@ from bigupload.units import one_line
 
 
 class PartProof(enum.StrEnum):
-    """What proves that the store received a part as it was sent."""
+    """The proof that the store received a part as it was sent."""
 
     CHECKSUM = "checksum"
     """The response has the checksum that was sent. Of a part that the store copied from the source, it has the copy's
@@ -31,7 +31,7 @@ class PartProof(enum.StrEnum):
 
 
 class Verified(enum.StrEnum):
-    """What proves that the object is the file, the strongest first."""
+    """The proofs that the object is the file, the strongest first."""
 
     FULL_OBJECT = "full-object"
     """The store's checksum of the whole object equals the file's."""
@@ -84,7 +84,7 @@ def prove_part(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectFacts:
-    """What a response to complete or HEAD says about an object. None: it does not say."""
+    """An object's facts from a response to complete or HEAD. None: not in the response."""
 
     etag: str
     size: int | None = None
@@ -101,7 +101,7 @@ class ObjectFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedObject:
-    """What the object must be, computed from the file and from the parts that were proved."""
+    """The expected object, computed from the file and from the parts that were proved."""
 
     size: int
     algorithm: Algorithm
@@ -161,5 +161,5 @@ def refused_checksum(algorithm: Algorithm) -> ObjectMismatch:
 
 
 def _other(algorithm: Algorithm) -> Algorithm:
-    """What to use instead of an algorithm that a store computes wrongly."""
+    """Return the replacement of an algorithm that a store computes wrongly."""
     return Algorithm.MD5 if algorithm is Algorithm.SHA256 else Algorithm.SHA256

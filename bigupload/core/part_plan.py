@@ -23,7 +23,7 @@ _STEPS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a store allows. Sizes are in bytes. Tests shrink them to try every size."""
+    """The limits of a store. Sizes are in bytes. Tests shrink them to try every size."""
 
     min_part_size: int = 5 * MIB
     """The least size of every part but the last."""

@@ -33,7 +33,7 @@ class RemoteUrl:
     scheme: str
     """One of `SCHEMES`."""
     url: str = field(repr=False)
-    """What to request, without a fragment. A bearer secret, if it is presigned."""
+    """The URL to request, without a fragment. A bearer secret, if it is presigned."""
     shown: str
     """Scheme, host and path alone: what it is called, and known by."""
 
@@ -95,7 +95,7 @@ def parse_remote(url: str) -> RemoteUrl:
 
 
 def shown_url(url: str) -> str:
-    """What messages call a URL: it without its query. One that can't be used may hold a password."""
+    """Return a URL's name in messages, without its query. An invalid URL may hold a password."""
     try:
         return parse_remote(url).shown if is_remote(url) else _UNUSABLE
     except UsageError:

@@ -153,7 +153,7 @@ class Fault(Exception):
         self.retry_after = retry_after
         """Seconds to wait, from the response's Retry-After."""
         self.hint = ""
-        """What may explain a refusal, for the error that is raised if a new signature does not help."""
+        """The likely cause of a refusal, for the error that is raised if a new signature does not help."""
         self.is_explained = False
         """Whether its text explains a refusal, so that it needs no hint."""
         self.is_lasting = False

@@ -103,7 +103,7 @@ class FileLimits:
 
 
 class Scope:
-    """What the rules say of one directory.
+    """The decision of the rules about one directory.
 
     `_rest` are the patterns that may still match something here or below, the last rule first, each with the steps
     that may be its next ones. Rules before one that matches the directory itself are not among them: all here is as

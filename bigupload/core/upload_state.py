@@ -37,7 +37,7 @@ class Stage(enum.Enum):
 
 
 class StageResult(enum.Enum):
-    """What the engine reports at the end of a stage."""
+    """The engine's report at the end of a stage."""
 
     CREATED = enum.auto()
     LISTED = enum.auto()

@@ -1,4 +1,4 @@
-"""What the modules of the engine share during one upload: ports, settings and counts."""
+"""Shared by the modules of the engine during one upload: ports, settings and counts."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _TICK_OF_MANY = 0.2
 _COPIES = 16
 """Requests in flight to copy parts. A copy of 16 MiB takes a store some tenths of a second: more would wait there."""
 _OF_UNKNOWN_SIZE = 1 << 30
-"""What `bytes_left` says of a stream of unknown size: it takes turns as a file of this size does."""
+"""The `bytes_left` of a stream of unknown size: it takes turns like a file of this size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSettings:
-    """What the caller chose for one upload."""
+    """The caller's settings for one upload."""
 
     algorithm: Algorithm = Algorithm.CRC64NVME
     part_size: int | None = None
@@ -79,7 +79,7 @@ class PartInFlight(Gauge, Protocol):
         ...
 
     filling: Filling
-    """What of it fills the buffer of a store that reads slowly."""
+    """Its bytes that fill the buffer of a store that reads slowly."""
 
     def look(self, now: float) -> int:
         """Return the bytes sent, and note when all of them were."""
@@ -87,7 +87,7 @@ class PartInFlight(Gauge, Protocol):
 
 
 class SharedResources:
-    """What the uploads of one `Uploader` share: the slots for parts in flight, and the hashing threads."""
+    """Shared by the uploads of one `Uploader`: the slots for parts in flight, and the hashing threads."""
 
     def __init__(
         self,
@@ -355,7 +355,7 @@ class UploadContext:
 
     @property
     def source_identity(self) -> SourceIdentity:
-        """What the manifest records of the source."""
+        """Return the source's record in the manifest."""
         return SourceIdentity.of(self.source.path, self.source.fingerprint, self.source.kind)
 
     @property

@@ -1,4 +1,4 @@
-"""What proves that the store has a part: its checksum, or its MD5 where the store confirms no checksums.
+"""Prove that the store has a part: by its checksum, or its MD5 where the store confirms no checksums.
 
 A Content-MD5 proves a part only where the store checks it, which one wrong Content-MD5 finds out.
 """

@@ -34,7 +34,7 @@ class Effects:
 
 @dataclass(slots=True)
 class RunCounts:
-    """What happened in this run."""
+    """The counts of this run."""
 
     resumed_parts: int = 0
     bytes_sent: int = 0
@@ -56,7 +56,7 @@ class _Outage:
 
 @dataclass(slots=True)
 class Contact:
-    """What is known of the store's responses: while it responds to one request, the others do not meet an outage."""
+    """The time of the store's latest response: while it responds to one request, the others do not meet an outage."""
 
     responded_at: float | None = None
     silent_since: float | None = None
@@ -74,7 +74,7 @@ class Retrier:
     contact: Contact = field(default_factory=Contact)
     """All requests share it; those of several uploads, too, if they are one job."""
     peer: str = "the store"
-    """What the requests go to, for events."""
+    """The receiver of the requests, for events."""
 
     def attempts(self) -> Attempts:
         """Begin to count the attempts of a new request."""

@@ -51,7 +51,7 @@ class NothingProvesPut(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """What is sent that a store may not know."""
+    """Headers that a store may not know."""
 
     checksum: bool
     condition: bool

@@ -24,7 +24,7 @@ _AGAIN = "make the same call with the same bytes again to resume"
 
 
 class StreamParts:
-    """What one run knows of its stream's parts."""
+    """The parts of a stream, as one run knows them."""
 
     def __init__(
         self, context: UploadContext, stream: Stream, state: UploadState, hasher: PartHasher, reconciler: Reconciler
@@ -37,7 +37,7 @@ class StreamParts:
         self._seen: set[int] = set()
         """The parts that came in this run."""
         self._before = dict(context.manifest.parts) if context.journal.exists else {}
-        """What earlier runs recorded."""
+        """The records of earlier runs."""
         self._ended = False
         self._compared = False
         """Whether all parts of a growing file were hashed again since it ended."""

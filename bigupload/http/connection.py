@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
         self._is_direct = False
         """Whether a body is waited for that has no chunks."""
         self._piece = b""
-        """What came then, before `_received`. It is handed on without a copy: three of them double the CPU time."""
+        """The bytes before `_received`. They are passed on without a copy: three of them double the CPU time."""
         self._over = False
         """Whether no more bytes will come."""
         self._broken: Exception | None = None

@@ -29,11 +29,11 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK = re.compile(rb"[0-9A-Fa-f]{1,15}")
 _WITHOUT_BODY = (204, 304)
 _TLS_ALERT = b"\x15\x03"
-"""What a server that expects TLS says to a request without."""
+"""The answer of a server that expects TLS to a request without."""
 
 
 class MalformedResponse(ConnectionError):
-    """What came is no response of HTTP/1.1."""
+    """The response is not HTTP/1.1."""
 
     def __init__(self, received: bytes = b"") -> None:
         """`received`: its first bytes, if they are what is wrong."""

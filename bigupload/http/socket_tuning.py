@@ -56,7 +56,7 @@ _LINUX_NUMBERS = {"TCP_NOTSENT_LOWAT": 25} if sys.platform == "linux" else {}
 _FIN_UNACKNOWLEDGED = frozenset({4, 9, 11})
 """FIN_WAIT1, LAST_ACK and CLOSING, in tcpi_state, the first byte of struct tcp_info."""
 _UNKNOWN = 0xFFFFFFFF
-"""What tcpi_min_rtt is before the first measurement."""
+"""The value of tcpi_min_rtt before the first measurement."""
 _LINGER = "hh" if sys.platform == "win32" else "ii"
 """struct linger: https://learn.microsoft.com/en-us/windows/win32/api/winsock2/ns-winsock2-linger, socket(7)"""
 

@@ -33,7 +33,7 @@ _ALWAYS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebFacts:
-    """What a server says of a file."""
+    """A file's facts from its server."""
 
     size: int | None
     """In bytes; None: it does not say."""
@@ -42,7 +42,7 @@ class WebFacts:
     head: bytes
     """The first bytes, if there is a pin."""
     file_name: str | None
-    """What Content-Disposition suggests."""
+    """The file name in Content-Disposition."""
     content_type: str | None
 
 

@@ -66,7 +66,7 @@ _TAIL = 64 * 1024
 
 @dataclass(slots=True)
 class Cleaned:
-    """What a clean-up deleted: numbers of files, and their bytes."""
+    """The result of a clean-up: numbers of deleted files, and their bytes."""
 
     manifests: int = 0
     others: int = 0

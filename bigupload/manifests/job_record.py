@@ -64,7 +64,7 @@ _NEXT_KEYS = "SELECT key FROM file WHERE key > ? ORDER BY key LIMIT 10000"
 
 
 _EMPTY = "it is empty, as a full disk leaves it"
-"""What is wrong with a file without a byte, as earlier versions left it."""
+"""The error for an empty file, as earlier versions left it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +143,9 @@ class KnownJob:
     """Its name without its ending."""
     status: Literal["unfinished", "finished", "unreadable"]
     name: str = ""
-    """What its caller called it."""
+    """Its name, from its caller."""
     target: str = ""
-    """What its keys begin with, as a URL."""
+    """The prefix of its keys, as a URL."""
     began: str | None = None
     """ISO 8601, UTC; as `finished`."""
     finished: str | None = None

@@ -33,7 +33,7 @@ MAX_BYTES = 64 * 1024 * 1024
 """The largest manifest. Ten thousand parts, each recorded a dozen times, are a third of it."""
 _MAX_RECORDS_PER_SYNC = 1000
 ANOTHER_NAME = ": name another `manifest`, or move this file away"
-"""What to do about a file that lies where an upload wants to write its manifest."""
+"""Advice for a file in the place of an upload's new manifest."""
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -127,7 +127,7 @@ class FileJournal:
 
     @property
     def manifest(self) -> Manifest:
-        """What is recorded. Raises LookupError before the first record."""
+        """The recorded manifest. Raises LookupError before the first record."""
         if self._manifest is None:
             raise LookupError("nothing is recorded yet")
         return self._manifest

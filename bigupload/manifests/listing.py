@@ -1,4 +1,4 @@
-"""What the manifests of a directory say of their uploads, and which one a person means."""
+"""The uploads in a directory's manifests, and the one that a person names."""
 
 from __future__ import annotations
 

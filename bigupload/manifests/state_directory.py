@@ -18,7 +18,7 @@ NOTES = "begun-here"
 JOB_SUFFIX = ".job.sqlite"
 """The end of the name of a job's record."""
 NEW_SUFFIX = ".new"
-"""What follows the name of a job's record while it is created."""
+"""The suffix of a job's record while it is created."""
 READ_BACK_SUFFIX = ".readback.json"
 """The end of the name of a file with the progress of `verify --download`."""
 

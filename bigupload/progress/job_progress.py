@@ -39,7 +39,7 @@ def bytes_text(event: events.JobProgress) -> str:
 
 
 def counts(event: events.JobProgress) -> list[str]:
-    """What became of the files: "182 of 300 files done", "12 already there", "2 failed"."""
+    """Return the files' outcomes: "182 of 300 files done", "12 already there", "2 failed"."""
     if event.objects_listed and not event.files_found:
         return [f"{counted(event.objects_listed, 'object')} listed"]
     if not event.files_found and not event.is_listed:

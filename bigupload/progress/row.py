@@ -17,7 +17,7 @@ _ASCII_SYMBOLS = ("#", "=", "-")
 
 @dataclass(slots=True)
 class RowState:
-    """What a row shows of one file. Sizes in bytes."""
+    """The state of one file's row. Sizes in bytes."""
 
     name: str
     size: int | None = None
@@ -108,7 +108,7 @@ def cut_middle(text: str, width: int) -> str:
 
 
 def _fields(state: RowState, size: int) -> list[tuple[str, str]]:
-    """What stands behind the bar, the most important first."""
+    """Return the fields behind the bar, the most important first."""
     percent = 100 if not size else 100 * state.acknowledged // size
     sizes = f"{format_size(state.acknowledged)}/{format_size(size)}"
     number, _, unit = format_size(state.acknowledged).partition(" ")
@@ -147,7 +147,7 @@ def _bar(state: RowState, size: int, width: int, *, ascii_only: bool) -> Text:
 
 
 def update_total(row: RowState, event: events.JobProgress) -> None:
-    """What the progress of a job changes of the row that stands for all files."""
+    """Update the row of all files by a job's progress."""
     _take_pace(row, event)
     if not job_progress.has_share(event):  # there is no whole to show a share of
         row.note = f"{job_progress.bytes_text(event)}  {format_rate(event.rate)}" if event.bytes_found else ""

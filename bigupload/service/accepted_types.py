@@ -31,7 +31,7 @@ _ACTIVE = frozenset(
         "message/rfc822", "application/x-mimearchive", "application/unknown", "unknown/unknown",
     }
 )  # fmt: skip
-"""What browsers run as part of a site, or guess to be HTML (https://mimesniff.spec.whatwg.org/#sniffing-algorithm)."""
+"""Types that browsers run as part of a site, or guess to be HTML (https://mimesniff.spec.whatwg.org/#sniffing-algorithm)."""
 _SCRIPT = re.compile(r"(?:text|application)/(?:x-)?(?:java|ecma|j|live|vb)script[0-9.]*|multipart/.*|.*\+xml")
 """The JavaScript types that browsers still know, and more by the same scheme (https://mimesniff.spec.whatwg.org/
 #javascript-mime-type); and types with a page in them."""
@@ -142,7 +142,7 @@ ANY_TYPES = _AnyTypes()
 
 @dataclass(slots=True)
 class _Row:
-    """What was read of one type so far."""
+    """The lines of one type so far."""
 
     content_types: dict[str, None]
     extensions: dict[str, None]

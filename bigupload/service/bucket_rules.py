@@ -231,7 +231,7 @@ def _is_one_of(rule: Element, ours: Sequence[Element]) -> bool:
 
 
 def _content(rule: Element, *, without: str | None = None) -> Any:
-    """What two equal rules share, in whichever order their elements are."""
+    """Return a key that equal rules share, in any order of their elements."""
     inner = sorted(_content(child) for child in rule if child.tag != without)
     return rule.tag, "" if inner else (rule.text or "").strip(), inner
 

@@ -1,4 +1,5 @@
-"""Who sent a request: a holder of an API key, of an upload token, or a user of the application around the service."""
+"""The sender of a request: a holder of an API key, of an upload token, or a user of the application around the
+service."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ _OF_THE_HOST = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who sent a request."""
+    """The sender of a request."""
 
     owner: str
     key_id: str | None

@@ -298,7 +298,7 @@ class UploadStatus(enum.StrEnum):
 
 
 class ErrorDetail(_Model):
-    """What went wrong."""
+    """The error."""
 
     code: str
     """For programs. It never changes."""

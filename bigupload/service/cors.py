@@ -19,7 +19,7 @@ _MAX_AGE = 7200
 _ALLOWED_HEADERS = "Authorization, Content-Type"
 """Each in full: browsers do not count `Authorization` as part of `*`."""
 _EXPOSED_HEADERS = "Retry-After, X-Request-Id"
-"""What a page may read besides the headers that every page may read (Content-Type among them)."""
+"""Response headers that a page may read besides the headers that every page may read (Content-Type among them)."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 

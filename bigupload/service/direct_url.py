@@ -107,12 +107,12 @@ class Rule(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlCheck:
-    """What a check found. Nothing in it is secret: the URL is without user name, query and fragment."""
+    """The result of a check. Nothing in it is secret: the URL is without user name, query and fragment."""
 
     url: str
     """Where the redirects ended."""
     media: MediaType | None = None
-    """What it is, where it is usable."""
+    """The medium's type, if it is usable."""
     size: int | None = None
     """Bytes, where it is usable and the host says."""
     rule: Rule | None = None
@@ -357,7 +357,7 @@ def _without_secrets(url: str) -> str:
 
 
 def _judge(response: _Response, progress: _FollowedUrl) -> tuple[MediaType, int | None]:
-    """What the last response means. Raises `_RuleBroken`."""
+    """Judge the last response. Raises `_RuleBroken`."""
     if response.status in (401, 403, 407):
         raise _RuleBroken(
             Rule.NEEDS_AUTHENTICATION, f"the host responds with {response.status}: the file must be public"

@@ -29,7 +29,7 @@ _OURS = "bigupload"
 
 
 class Finishing:
-    """What every object of one bucket must pass."""
+    """The checks of every object of one bucket."""
 
     def __init__(
         self,

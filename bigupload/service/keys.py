@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """What the file says of a key; not the key itself. Dates are ISO 8601, UTC."""
+    """The file's record of a key; not the key itself. Dates are ISO 8601, UTC."""
 
     id: str
     owner: str

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenService:
-    """What the application works with while it runs."""
+    """The parts of a running application."""
 
     uploads: MediaUploads
     keys: KeyFile | None

@@ -1,4 +1,4 @@
-"""What became of a multipart upload: it is open, its object was made and accepted, or nothing is left of it.
+"""The outcome of a multipart upload: open, its object made and accepted, or nothing left.
 
 Knows nothing of HTTP and of requests. It has no state: the handle and the store say everything.
 """

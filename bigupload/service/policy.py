@@ -1,4 +1,5 @@
-"""What a service accepts and how long it keeps it: types, sizes, keys, days. The published API's values by default.
+"""The files that a service accepts, and how long it keeps them: types, sizes, keys, days. The published API's values by
+default.
 
 A bucket has one policy: the service, its replicas and the sweep must not differ, because the sweep deletes what the
 policy does not allow. `bigupload bucket setup` writes it into the bucket (see `stored_policy`). Pure.
@@ -37,7 +38,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the service accepts, and how long it keeps it. Raises UsageError for values that can't be."""
+    """The files that the service accepts, and how long it keeps them. Raises UsageError for values that can't be."""
 
     max_file_size: int = MAX_FILE_SIZE
     """Bytes of the largest file. One above 5 GiB can be sent in parts only."""

@@ -83,7 +83,7 @@ class _Promise:
 
 @dataclass(slots=True)
 class _Account:
-    """What is known of one owner."""
+    """The cached sizes of one owner."""
 
     stored: int = 0
     """Bytes in the store's list."""

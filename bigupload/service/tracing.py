@@ -97,7 +97,7 @@ class Tracing:
 
 
 def _who(logged: LoggedRequest) -> dict[str, AttributeValue]:
-    """What the log has of a request that was answered."""
+    """Return the sender of a request as attributes of a span."""
     known = {"bigupload.owner": logged.owner, "bigupload.key": logged.key_id, "error.type": logged.more.get("code")}
     return {name: value for name, value in known.items() if value is not None}
 

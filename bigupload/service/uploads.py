@@ -214,7 +214,7 @@ class MediaUploads:
         return c.SignResponse(signed=signed, expires_in=URL_LIFETIME)
 
     async def parts(self, owner: str, upload: str) -> c.PartsResponse:
-        """What the store has of an upload."""
+        """Return the parts of an upload that the store has."""
         handle = self._handles.decode(upload, owner=owner)
         with store_faults_as_refusals():
             rows = await self._outcomes.store_of(handle).list_parts(handle.upload_id, handle.algorithm)

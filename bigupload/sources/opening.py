@@ -58,7 +58,7 @@ def check_kind(source: object) -> None:
 
 
 def checked_name(name: object) -> str:
-    """Raises UsageError for what is no name of a file."""
+    """Raises UsageError unless it is a file name."""
     if not isinstance(name, str) or not name or "/" in name or "\0" in name or name in (".", ".."):
         raise errors.UsageError(f"a name is the last segment of a path, not {name!r}")
     return name

@@ -25,7 +25,7 @@ _MOST = MIB
 """Bytes to ask a file object or reader for at a time."""
 
 UNFINISHED = "Nothing was completed: make the same call again, with all of the bytes"
-"""What to do about a stream that ended too early."""
+"""Advice for a stream that ended too early."""
 
 
 class Producer(Protocol):

@@ -16,7 +16,7 @@ from bigupload.sources.producers import UNFINISHED, MarkedProducer, Producer
 _HEAD = 4096
 """Bytes that are read before the upload begins. They show whether there are any; a media service judges them."""
 _ANEW = "start anew with `resume=False`, and the true `expected_size` or none"
-"""What to do about a size that was wrong: a run without the option keeps the one of the earlier run."""
+"""Advice for a wrong size: a run without the option keeps the one of the earlier run."""
 
 
 class StreamSource(Unwatched):

@@ -28,7 +28,7 @@ def second_of_day() -> float:
 
 
 def rate_now(limit: float | RateSchedule | None, time_of_day: Callable[[], float] = second_of_day) -> float | None:
-    """What a limit is now, in bytes per second; None: no limit."""
+    """Return the present limit, in bytes per second; None: no limit."""
     return limit.rate_at(time_of_day()) if isinstance(limit, RateSchedule) else limit
 
 

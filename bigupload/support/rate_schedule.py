@@ -1,4 +1,4 @@
-"""What `--limit-rate` can say: one rate, none, or rates by the time of day. Pure: the time is passed in."""
+"""The values of `--limit-rate`: one rate, none, or rates by the time of day. Pure: the time is passed in."""
 
 from __future__ import annotations
 

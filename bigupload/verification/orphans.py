@@ -42,7 +42,7 @@ _OF_ONE_UPLOAD = (errors.AccessDenied, errors.StoreRefused, errors.StoreUnavaila
 
 @dataclass(frozen=True, slots=True)
 class OwnedUpload:
-    """What a manifest owns: one upload. If it can't say which one, every open upload under its key."""
+    """The upload that a manifest owns; every open upload under its key, if it does not name one."""
 
     upload_id: str
     key: str | None = None
@@ -175,7 +175,7 @@ class Orphan:
 
 @dataclass(slots=True, kw_only=True)
 class OrphanReport:
-    """What became of the open uploads under a prefix. The fields are numbers of uploads unless they say otherwise."""
+    """The outcome for the open uploads under a prefix. The fields are numbers of uploads unless they say otherwise."""
 
     orphans: int = 0
     """Aborted (with `dry_run`: would be)."""

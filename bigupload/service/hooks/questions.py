@@ -1,4 +1,4 @@
-"""What a setting names as a hook (a command, a URL or a function), and what a hook is asked.
+"""Hooks as settings name them (a command, a URL or a function), and the questions to them.
 
 A hook answers with nothing to accept, and with a reason to refuse.
 

@@ -1,4 +1,4 @@
-"""What replicas share through Valkey or Redis, the *engine*, and what each of them does while that is away.
+"""State that replicas share through Valkey or Redis, the *engine*, and its replacement while that is away.
 
 Here is what those need who may never have an engine: nothing here imports the library that connects to it.
 """

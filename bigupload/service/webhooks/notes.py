@@ -37,7 +37,7 @@ _HOUR = "%Y%m%dT%H"
 
 @dataclass(slots=True, kw_only=True)
 class Delivery:
-    """What is known of one receiver of an event."""
+    """The state of one receiver of an event."""
 
     failures: int = 0
     next: float = 0.0

@@ -23,7 +23,7 @@ _LONGEST_WAIT = 24 * 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What became of one attempt."""
+    """The outcome of one attempt."""
 
     result: Literal["delivered", "stopped", "failed"]
     """`stopped`: the receiver wants no more events (410)."""

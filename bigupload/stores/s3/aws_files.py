@@ -1,4 +1,4 @@
-"""What the AWS configuration files say, as far as that needs no AWS library: profile, keys, endpoint, region.
+"""Read the AWS configuration files, as far as that needs no AWS library: profile, keys, endpoint, region.
 
 To import boto3 and make a session takes 70 ms of CPU, a third of a short command. So plain settings are read here, and
 `access` asks boto3 for whatever is not. `tests/stores/s3/test_access.py` compares the two.

@@ -99,7 +99,7 @@ class S3Bucket:
         self.options = options
         self.renewal = Renewal(options.credentials)
         self.headers: Mapping[str, str] = parameters(REQUEST, options)
-        """What every request of a presigned URL must send. It can hold a key. The signature covers it."""
+        """The headers of every presigned request. The signature covers them. One can hold a key."""
         self.knows_checksum_mode = True
         """Whether HEAD may ask for checksums: until the store refuses that."""
         self._given_client = client
@@ -110,7 +110,7 @@ class S3Bucket:
         self._reached: _Reached | None = None
         self._finding = anyio.Lock()
         self._used: SigningKeys | None = None
-        """What signed last."""
+        """The keys of the latest signature."""
         self._session: tuple[PlainKeys, float] | None = None
         """For a directory bucket: the keys of the session, and its end in seconds since the epoch."""
         self._beginning = anyio.Lock()

@@ -36,7 +36,7 @@ class ObjectVersion:
 
     @property
     def pin(self) -> str:
-        """What another version has not."""
+        """The identity of this version."""
         return self.etag if self.version_id is None else f"{self.etag} {self.version_id}"
 
 

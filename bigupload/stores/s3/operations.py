@@ -102,7 +102,7 @@ class Operation:
     of_object: bool = True
     """Whether it needs a key."""
     query: Mapping[str, str] | None = None
-    """What the query always has."""
+    """The constant part of the query."""
     sends: tuple[str, ...] = (_OWNER, _PAYER)
     """The headers of `s3_parameters.REQUEST` that it takes, by how their names begin."""
     body: Callable[[Mapping[str, Any]], bytes | None] | None = None
@@ -216,7 +216,7 @@ OPERATIONS: Mapping[str, Operation] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent for an operation, before it is signed."""
+    """The request of an operation, before it is signed."""
 
     method: str
     key: str
@@ -434,7 +434,7 @@ _OF_HEADERS = {
 
 
 def _of_headers(headers: Mapping[str, str]) -> dict[str, Any]:
-    """What headers say of an object.
+    """Return an object's facts from response headers.
 
     Raises:
         Fault: BROKEN: they are no store's.

@@ -89,7 +89,8 @@ def _origin(method: str, profile: str | None) -> str:
 
 @dataclass(slots=True, weakref_slot=True)
 class _Given:
-    """What one function gave in one event loop. All buckets share it, so it is never called twice at a time."""
+    """The latest result of one function in one event loop. All buckets share it, so it is never called twice at a
+    time."""
 
     asking: anyio.Lock = field(default_factory=anyio.Lock)
     credentials: Credentials | None = None
@@ -118,12 +119,12 @@ class Renewal:
 
     @property
     def current(self) -> Credentials | None:
-        """What was given last."""
+        """Return the latest credentials."""
         return None if self._given is None else self._given.credentials
 
     @property
     def keys(self) -> PlainKeys | None:
-        """What was given last, to sign with."""
+        """Return the latest credentials, to sign with."""
         given = self.current
         return None if given is None else PlainKeys(given.access_key, given.secret_key, given.session_token, METHOD)
 

@@ -32,7 +32,7 @@ class SigningKeys(Protocol):
 
 
 class _Moment(NamedTuple):
-    """What all signatures of one second by the same keys share."""
+    """The shared parts of all signatures of one second by the same keys."""
 
     date: str
     scope: str
@@ -136,7 +136,7 @@ class S3Signer:
         return f"{self._path}/{quote(key, safe='/~')}"
 
     def _at(self, keys: SigningKeys) -> _Moment:
-        """What the signatures of this second share. It is computed once: a job signs thousands of URLs a second."""
+        """Return the shared parts of this second's signatures, computed once: a job signs thousands a second."""
         of = (int(self._clock()), keys.access_key, keys.secret_key, keys.token)
         known = self._moment
         if known is None or known[0] != of:
