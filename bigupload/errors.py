@@ -214,7 +214,7 @@ class ManifestUnwritable(ManifestError):
     transient = True
 
     def __init__(self, message: str, *, manifest: Path | None = None, lasting: bool = False) -> None:
-        """Say what can't be written.
+        """Describe the failed write.
 
         Args:
             message: What happened, and what to do.
@@ -254,7 +254,7 @@ class CredentialsError(StoreError):
 
 
 class ObjectNotShown(CredentialsError):
-    """The store does not show an object, and says no reason: the credentials have expired, or it is encrypted with its
+    """The store does not show an object, and gives no reason: the credentials have expired, or it is encrypted with its
     owner's key (SSE-C). Of many files, only that one fails.
     """
 
@@ -276,7 +276,7 @@ class BucketNotFound(StoreError):
 
 
 class WrongRegion(StoreError):
-    """The bucket is in another region than the request was signed for: in `region`, if the store says which."""
+    """The bucket is in another region than the request was signed for: in `region`, if the store names it."""
 
     region: str | None = None
 

@@ -1,7 +1,7 @@
 """The events of an upload, for its caller: public, frozen, in the order in which they happen. Pure.
 
 `on_event` gets one event at a time, in the event loop: a function, which must return quickly, or an `async def`. Sizes
-are in bytes, times in seconds. Events hold nothing secret. `event.upload` says which upload an event is of.
+are in bytes, times in seconds. Events hold nothing secret. `event.upload` identifies the upload of an event.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ class S3Options:
             others = ("profile", "access_key", "secret_key", "session_token", "no_sign_request", "local", "credentials")
             given = [name for name in others if name != one and getattr(self, name)]
             if getattr(self, one) is not None and given:
-                raise UsageError(f"{one} says which credentials to use: leave {', '.join(given)} out")
+                raise UsageError(f"{one} already names the credentials: leave {', '.join(given)} out")
         self._check_keys()
 
     def _check_keys(self) -> None:
@@ -198,7 +198,7 @@ class S3Options:
             raise UsageError("access_key and secret_key must not be empty")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by name, and say of which part it is that it can't be."""
+        """Pickle by name; the error names the value that can't be pickled."""
         import pickle
 
         for name in ("session", "credentials"):

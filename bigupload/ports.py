@@ -72,7 +72,7 @@ class ListedPart:
     checksum: str | None
     """The checksum of the upload's algorithm; None if the store does not list it."""
     arrived: datetime | None = None
-    """When the part arrived, by the store's clock, with time zone; None if the store does not say."""
+    """When the part arrived, by the store's clock, with time zone; None if the store does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class OpenUpload:
     initiated: str
     """When it was created, in ISO 8601."""
     algorithm: str | None = None
-    """The declared checksum algorithm, by S3's name; None if the store does not say."""
+    """The declared checksum algorithm, by S3's name; None if the store does not report it."""
     checksum_type: str | None = None
 
 

@@ -151,7 +151,7 @@ def test_values_that_make_no_sense(options: dict[str, Any], says: str) -> None:
                {"no_sign_request": True}],
 )  # fmt: skip
 def test_a_session_has_its_own_credentials(beside: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=f"session says which credentials to use: leave {next(iter(beside))} out"):
+    with pytest.raises(UsageError, match=f"session already names the credentials: leave {next(iter(beside))} out"):
         S3Options(session=boto3.Session(), **beside)
 
 

@@ -227,7 +227,7 @@ class OpenCall:
             e.add_note(f"the upload can be resumed: {how}")
 
     def end(self) -> None:
-        """Say that the call has ended. Idempotent."""
+        """Mark the call as ended. Idempotent."""
         self._calls.discard(self)
         self.ended.set()
 

@@ -1,6 +1,6 @@
 """Check the arguments of the library's functions before anything is sent.
 
-The annotations of `arguments` say what each option takes. Python does not check them, and an option of a wrong type
+The annotations of `arguments` have the type of each option. Python does not check them, and an option of a wrong type
 would fail late, or mean something else: `resume="no"` is true. So `check_types` does.
 """
 

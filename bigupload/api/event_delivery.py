@@ -69,7 +69,7 @@ class EventQueue:
         self._snapshots.clear()
 
     def close(self) -> None:
-        """Say that no event comes any more. Idempotent."""
+        """Mark the end of the events. Idempotent."""
         self._closed = True
         self._changed.set()
 

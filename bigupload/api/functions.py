@@ -92,7 +92,7 @@ def upload_sync(source: UploadSource, target: str | None = None, **options: Any)
     Raises:
         UsageError: An event loop is running in this thread: `await bigupload.upload(…)` there.
         BigUploadError: As `upload`.
-        KeyboardInterrupt: Ctrl-C in the main thread. The upload was stopped; a note says what resumes it.
+        KeyboardInterrupt: Ctrl-C in the main thread. The upload was stopped; a note has the command that resumes it.
     """
     if _is_asyncio_running():
         raise errors.UsageError("upload_sync can't run inside an event loop: await bigupload.upload(…) there")
@@ -103,7 +103,7 @@ def upload_sync(source: UploadSource, target: str | None = None, **options: Any)
     except KeyboardInterrupt as interrupt:
         for note in getattr(interrupt.__context__, "__notes__", ()):  # the cancelled upload's: what resumes it
             interrupt.add_note(note)
-        raise interrupt.with_traceback(None) from None  # the event loop's frames say nothing of the program
+        raise interrupt.with_traceback(None) from None  # the event loop's frames are not the program's
 
 
 def _is_asyncio_running() -> bool:

@@ -225,7 +225,7 @@ class UploadMany:
         return Done(await with_sha256(result, self._resources.reading, uploaded), done.recorded)
 
     async def _send(self, item: ManyItem) -> Done | None:
-        """Upload a file that is not known to be in the store. None: nothing is to be said of it."""
+        """Upload a file that is not known to be in the store. None: without a result."""
         result, fingerprint = await self._follow_changes(item)
         if self._record is None or fingerprint is None:
             return Done(result, fingerprint=fingerprint)

@@ -82,7 +82,7 @@ async def items_of(
     each file.
 
     Raises:
-        UsageError: A source says neither where it is nor what its key is.
+        UsageError: A source has neither a path nor a key.
     """
     seen: set[int] = set()
     async for given in _each(sources):
@@ -113,7 +113,7 @@ async def _each(
 
 
 def item_of(given: Any) -> ManyItem:
-    """Return a source with its key. Raises UsageError for what says neither where it is nor what its key is."""
+    """Return a source with its key. Raises UsageError if it has neither a path nor a key."""
     if isinstance(given, FileEntry):
         known = given.fingerprint if given.inode else None
         return ManyItem(given.path, given.key, known, path=_absolute(given.path))

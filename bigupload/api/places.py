@@ -36,7 +36,7 @@ _LOG = logging.getLogger("bigupload")
 SMALL = DEFAULT_PART_SIZE
 """Bytes. Uploads of more than that never take all places."""
 UNKNOWN = 2**40
-"""Bytes that a source is taken to have if it does not say how many."""
+"""The assumed size of a source of unknown size, in bytes."""
 _KEPT_FREE = 4
 """One place in this many is kept for small and urgent uploads."""
 _LOOKING_THREADS = 8

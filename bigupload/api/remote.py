@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # each upload has an opener, and few have something to open
     from bigupload.stores.s3.object_file import ObjectFile
 
 _UNTOLD = frozenset({DEFAULT, "binary/octet-stream", None})
-"""Types that say nothing of a file. S3 gives the second one to objects that were stored without any."""
+"""Types without information about a file. S3 gives the second one to objects that were stored without any."""
 _HEAD = 4096
 """Bytes by which a media service judges a file."""
 

@@ -415,7 +415,7 @@ class _SmallUpload:
     def _is_over(self) -> tuple[bool, str | None]:
         """Whether the upload that has a manifest has ended, and does not matter any more; and a warning about that."""
         small = self._small
-        if self._job_began is not None or small.options.get("skip_existing", False):  # it says what the object is
+        if self._job_began is not None or small.options.get("skip_existing", False):  # its manifest may know the object
             return False, None
         try:
             known = read_manifest(Path(self._manifest)).manifest

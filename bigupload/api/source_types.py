@@ -1,6 +1,6 @@
 """The types of what can be uploaded, for type checkers; and such a source once it is open.
 
-`sources/opening` says what each becomes.
+`sources/opening` opens each.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ManySource: TypeAlias = StrPath | FileEntry | Omitted | tuple[UploadSource, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedSource:
-    """A source that is open, and what its object is called and typed where the caller says nothing."""
+    """An open source, and the name and type of its object where the caller gives none."""
 
     source: Source
     name: str

@@ -1,6 +1,6 @@
 """One call of `sync`: the files of a directory that are not in the store are sent, as `upload_many` does it.
 
-Whether a file is there is decided by proof. The store's list says which objects there are, with their sizes and ETags.
+Whether a file is there is decided by proof. The store's list has the objects, with their sizes and ETags.
 If the metadata of a file and the ETag of its object are as the sync's record has them, an earlier sync has proved it.
 Any other file of the same size is hashed, and compared with the checksums that the store has of the object.
 """
@@ -242,7 +242,7 @@ class SyncMany(UploadMany):
             return Done(self._of_same_size(item, fingerprint, listed))
         assert self._record is not None
         etag, required = listed.etag.strip('"'), self._settings.require_proof
-        if not etag:  # a store that lists none does not say whether its object is the one that was recorded
+        if not etag:  # a store that lists none can't show whether its object is the recorded one
             return None
         if not self._record.is_new:
             found = self._record.find(item.key, item.path, fingerprint)

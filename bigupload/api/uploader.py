@@ -291,7 +291,7 @@ class Uploader:
             return await call.run(partial(self._resources.places.run, str(manifest), size, settings.priority, resume))
 
     async def adopt(self, to: str, *, source: StrPath, **options: Unpack[AdoptOptions]) -> UploadResult:
-        """Take over an open upload that no manifest here describes, by what ListParts and the file say.
+        """Take over an open upload that no manifest here describes, by ListParts and the file.
 
         A part is kept only if the file, hashed again, has the same bytes. Nothing is adopted unasked, because another
         program may still be uploading.

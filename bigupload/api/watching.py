@@ -225,7 +225,7 @@ class FileUploads:
         return any(map(os.path.lexists, self._failed))
 
     async def upload(self, begin: Begin) -> Fingerprint:
-        """Upload a file, unless a manifest here says that the object is the file. See `batch.watching.Uploads`."""
+        """Upload a file, unless a local manifest proves that the object is the file. See `batch.watching.Uploads`."""
         target = self._prefix + begin.key
         try:
             parse_s3_url(target)
@@ -291,7 +291,7 @@ class FileUploads:
                     return _Known(source.fingerprint, manifest, journal.path, result)
 
     async def _suit(self, call: OpenCall, begin: Begin, known: _Known, options: UploadOptions) -> UploadSettings:
-        """Choose the options by what the manifest says. Returns the settings.
+        """Choose the options by the manifest. Returns the settings.
 
         Raises:
             NotSettledError: The file can't be followed, because its upload began when it had settled.

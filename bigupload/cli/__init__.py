@@ -239,7 +239,7 @@ def complain(error: errors.BigUploadError, what: str = "", *, is_path: bool = Fa
         what: what it is about; written before the error's text.
         is_path: leave `what` out if the text names that file already. Other names may be in a text by chance.
     """
-    message = printable(for_command_line(str(error)))  # not cut, as other foreign texts are: its end says what to do
+    message = printable(for_command_line(str(error)))  # not cut, as other foreign texts are: its end has the advice
     name = one_line(what)
     if is_path and any(_names(message, path) for path in (name, printable(str(Path(what).absolute())))):
         name = ""

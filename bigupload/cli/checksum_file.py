@@ -96,7 +96,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _line(sha256: str, name: str) -> str:
-    """As GNU's sha256sum writes it: a backslash in front says that the name has escapes."""
+    """As GNU's sha256sum writes it: a backslash in front marks escapes in the name."""
     escaped = name.translate(_ESCAPED)
     mark = "\\" if escaped != name else ""
     return f"{mark}{sha256}  {escaped}\n"

@@ -1,4 +1,4 @@
-"""`bigupload completion`: shell completions, printed or installed. click makes them; this module says where they go."""
+"""`bigupload completion`: shell completions, printed or installed. click makes them; this module installs them."""
 
 from __future__ import annotations
 

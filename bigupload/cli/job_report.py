@@ -193,7 +193,7 @@ class JobReport:
         return self._failures.count
 
     def begin(self, note: str) -> None:
-        """Say what the first file waits for."""
+        """Show what the first file waits for."""
         self._reporter.begin(TOTAL, note)
 
     def on_event(self, event: events.Event) -> None:

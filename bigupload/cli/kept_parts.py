@@ -26,7 +26,7 @@ class KeptParts:
         self._size = 0
 
     def on_event(self, event: events.Event) -> None:
-        """Count what an event says."""
+        """Count the parts of an event."""
         match event:
             case events.UploadStarted():
                 self._unfinished[event.upload.id] = _Unfinished(event.parts, event.resumed_parts)

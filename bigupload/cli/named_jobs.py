@@ -48,7 +48,7 @@ def job_named(name: Path) -> KnownJob | None:
 
 
 def refuse_job(name: Path) -> None:
-    """Raise UsageError if a job is named where an upload is wanted: says how the job continues."""
+    """Raise UsageError with the job's command, if a job is named where an upload is wanted."""
     job = job_named(name)
     if job is not None:
         command = command_of(job)

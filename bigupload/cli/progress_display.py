@@ -58,7 +58,7 @@ class Bars(Printing):
         """Show nothing yet.
 
         Args:
-            narrator: Says what events mean.
+            narrator: Describes events.
             endless: Whether results are printed as they come.
             refreshes_a_second: How often the rows are drawn; None: as it fits.
         """

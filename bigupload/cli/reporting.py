@@ -72,7 +72,7 @@ class _Json(Printing):
 
 
 def event_line(path: Path, event: events.Event) -> str:
-    """Return an event as JSON. `schema/events.schema.json` says what it holds."""
+    """Return an event as JSON. `schema/events.schema.json` describes it."""
     fields = {"event": type(event).__name__, **dataclasses.asdict(event), "path": str(path)}
     for name in ("message", "reason"):
         if name in fields:

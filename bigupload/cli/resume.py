@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
     """Resume the uploads of manifests, or all unfinished uploads of single files of this machine.
 
-    Without a name, it also says which commands continue the uploads that came from pipes, and the jobs of many files
-    (a directory, sync, watch).
+    Without a name, it also prints the commands that continue the uploads that came from pipes, and the jobs of many
+    files (a directory, sync, watch).
 
     MANIFEST is a path, or an upload's id as `bigupload status` prints it.
     """
@@ -77,9 +77,7 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
         raise click.UsageError("--source is for one manifest: name the one whose file was moved")
     ctx = click.get_current_context()
     if adopt is None and any(strength(ctx, name) == COMMAND_LINE for name in _OF_THE_MANIFEST):
-        raise click.UsageError(
-            "the manifest says which store it is: use the options of the connection with --adopt only"
-        )
+        raise click.UsageError("the manifest names the store: use the options of the connection with --adopt only")
     drop_weaker(ctx, arguments, "local", than="adopt")
     kept = KeptParts()
     raise SystemExit(run(lambda: _resume_all(list(manifests), arguments, kept), kept=kept))
@@ -89,7 +87,7 @@ _OF_THE_MANIFEST = (
     "endpoint_url", "region", "profile", "ca_bundle", "no_verify_ssl", "no_sign_request", "upload_id",
     "expected_bucket_owner", "request_payer", *ADDRESS,
 )  # fmt: skip
-"""Options that mean nothing where a manifest says which store it is."""
+"""Options without effect where a manifest names the store."""
 
 
 async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: KeptParts) -> int:

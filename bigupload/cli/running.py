@@ -33,8 +33,8 @@ def run(command: Callable[[], Awaitable[int]], *, stopped: str = "the same comma
 
     Args:
         command: The command.
-        stopped: What to say after a signal has stopped it.
-        kept: Its text, at the end of the command, is what to say before that.
+        stopped: The message after a signal.
+        kept: Its text, at the end of the command, comes before that message.
 
     Returns:
         The exit status; 130 after Ctrl-C, 75 after another signal, both resumable.
@@ -108,7 +108,7 @@ class _Stuck:
 
         Args:
             received: The signals that the loop has heard of.
-            stopped: What to say.
+            stopped: The message.
             came: When signals came, of all kinds.
         """
         self._received = received

@@ -1,4 +1,4 @@
-"""The options that say which files are uploaded, and what they make of a call."""
+"""The options that select files, and their effect on a call."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Chosen:
         if any(map(names_many, names)):
             return True
         if any(map(_is_no_file, names)) and not self.is_asked:
-            return False  # what a configuration file says of files does not matter
+            return False  # a configuration file's options for many files do not apply
         return self.selects or self.dry_run or self.files_from is not None or self.selection.follow_symlinks
 
     def words(self) -> list[str]:

@@ -245,7 +245,7 @@ async def _set_up(s3: S3Options, policy: Mapping[str, Any]) -> None:
 
 
 def _announce(serving: str, keys: KeyFile | None) -> None:
-    """Say that it serves, with a first key where `keys` has none yet that is good for anything.
+    """Print the address, with a first key if `keys` has no usable one.
 
     Only now: a key made by a start that fails would never be shown.
     """

@@ -27,7 +27,7 @@ def failed_at(error: OSError) -> bool:
 
 
 def unwritten(error: OSError) -> errors.BigUploadError:
-    """Discard the results, and return what to say of them."""
+    """Discard the results, and return the message for that."""
     discard()
     return errors.BigUploadError(f"can't write the results to standard output: {error.strerror}")
 

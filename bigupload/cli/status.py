@@ -198,7 +198,7 @@ def _job_row(job: KnownJob) -> StatusRow:
 
 
 def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> None:
-    """Say what the store keeps, and what can be done about it."""
+    """Print the parts that the store keeps, and the commands for them."""
     counts = [f"{len(unfinished)} unfinished"] * bool(unfinished) + [f"{len(replaced)} replaced"] * bool(replaced)
     if counts:
         held = sum(map(_held, [*unfinished, *replaced]))  # the store may have parts whose responses were not read

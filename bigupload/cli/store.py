@@ -78,7 +78,7 @@ def _ask(question: str) -> None:
 
 
 def _tell_keys() -> None:
-    """Say that API keys stay, also those of `serve --local`: nothing says of which service a key is."""
+    """Print that API keys stay, also those of `serve --local`: a key does not name its service."""
     from bigupload.service.keys import default_key_file
 
     if (path := default_key_file()).exists():

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=CommandWithRules,
-    context_settings={"allow_extra_args": True},  # `take_target` says what is wrong with them
+    context_settings={"allow_extra_args": True},  # `take_target` reports wrong ones
     epilog="After any stop, the same command resumes: stored files are not sent again.",
 )
 @directory_and_target("Sync")

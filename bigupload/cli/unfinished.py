@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 SHORT_ID = 8
 """Characters of an id that are shown, if no two uploads share them."""
 _CONNECTION = ("local", "endpoint_url", "profile", "ca_bundle", "no_verify_ssl", "no_sign_request", *ADDRESS)
-"""Recorded options that say which store it is. None of them is a secret."""
+"""Recorded options that identify the store. None of them is a secret."""
 
 _EXPECTED_SIZE = "--expected-size"
 
 
 def tell_streams(uploads: Sequence[KnownUpload]) -> None:
-    """Say which unfinished uploads came from pipes, and the command that resumes each. What runs is left out."""
+    """Print the unfinished uploads from pipes, and the command that resumes each. Running ones are left out."""
     streams = [each for each in uploads if each.resumable and not each.is_file and not is_locked(each.manifest)]
     if not streams:
         return
@@ -54,7 +54,7 @@ def tell_streams(uploads: Sequence[KnownUpload]) -> None:
 
 
 def tell_jobs(jobs: Sequence[KnownJob]) -> None:
-    """Say which jobs of many files are unfinished, and the command that continues each. What runs is left out."""
+    """Print the unfinished jobs of many files, and the command that continues each. Running ones are left out."""
     left = [job for job in jobs if job.status == "unfinished" and not job.gone and not is_locked(job.record)]
     if not left:
         return
@@ -71,7 +71,7 @@ def tell_jobs(jobs: Sequence[KnownJob]) -> None:
 
 
 def command_of_stream(upload: KnownUpload) -> str:
-    """Return the command that resumes the upload of a stream, with what says which store it is."""
+    """Return the command that resumes the upload of a stream, with the options that identify its store."""
     from bigupload.manifests.journal import read_manifest
 
     source, target = upload.source or "", upload.target or ""

@@ -83,7 +83,7 @@ def verify(path: str, **arguments: Any) -> None:
     file, ctx = local_path(path), click.get_current_context()
     drop_weaker(ctx, arguments, "local", than="url")
     chosen = take_selection(ctx, arguments)
-    if names_many(path) or chosen.is_asked:  # what a configuration file says of files does not matter for one
+    if names_many(path) or chosen.is_asked:  # a configuration file's options for many files do not apply to one
         if arguments["download"]:
             raise click.UsageError("--download is for one file: leave it out, or verify one file at a time")
         check_verify_many([path], chosen, arguments["url"])

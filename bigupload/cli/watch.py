@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=CommandWithRules,
-    context_settings={"allow_extra_args": True},  # `take_target` says what is wrong with them
+    context_settings={"allow_extra_args": True},  # `take_target` reports wrong ones
     epilog="After any stop, the same command resumes: uploaded files are not sent again.",
 )
 @directory_and_target("Upload")
@@ -141,7 +141,7 @@ class _Seen:
 
 
 def _report(outcome: UploadResult | UploadFailed, reporter: Reporter, *, as_json: bool) -> int:
-    """Say what became of a file. Returns the exit status that this means."""
+    """Print the outcome of a file. Return the exit status."""
     from bigupload.batch.job import UploadFailed
     from bigupload.cli.reporting import result_line
 

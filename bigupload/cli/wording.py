@@ -1,4 +1,4 @@
-"""The library's messages, as the command line says them: options and commands, not arguments and functions.
+"""The library's messages in the words of the command line: options and commands, not arguments and functions.
 
 The library names an argument in backticks: `part_size`, or with its value: `resume=False`. A function of the library is
 named with its first argument: `abort('…')`. Nothing else in a message stands in backticks. What a
@@ -20,7 +20,7 @@ OPTIONS = PARAMETERS.keys() | {
     "response_timeout", "resume", "service", "shared", "size_only", "skip_existing", "source", "temp_dir", "to",
     "trust", "until_idle", "upload_id", "verify_source",
 }  # fmt: skip
-"""Arguments of the library that are options, by the same name or as `s3_parameters` says."""
+"""Arguments of the library that are options, by the same name or as in `s3_parameters`."""
 OTHERS = {
     "credentials": "a --profile with a role, SSO or credential_process",
     "read_back": "bigupload verify --download",

@@ -180,7 +180,7 @@ class Sample:
     now: float
     """Seconds."""
     acknowledged: int
-    """Bytes of all parts so far, or accepted ones if the system does not say more."""
+    """Bytes of all parts so far, or accepted ones if the system reports no more."""
     writing: int
     """Parts in flight that are not paused."""
     part_size: float = 1.0

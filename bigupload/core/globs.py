@@ -1,4 +1,4 @@
-"""Patterns for paths, read into steps: one for each name between slashes. Pure. `selection` says what they mean."""
+"""Patterns for paths, read into steps: one for each name between slashes. Pure. `selection` applies them."""
 
 from __future__ import annotations
 

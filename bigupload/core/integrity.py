@@ -55,7 +55,7 @@ class ChecksumMismatch(Exception):
 def prove_part(
     *, algorithm: Algorithm, sent: str, echoed: str | None, etag: str, md5: bytes | None, md5_enforced: bool
 ) -> PartProof | None:
-    """Say what the response to a part's PUT proves.
+    """Return the proof in the response to a part's PUT.
 
     Args:
         algorithm: The upload's checksum algorithm.
@@ -112,7 +112,7 @@ class ExpectedObject:
 
 
 def prove_object(found: ObjectFacts, expected: ExpectedObject) -> Verified | None:
-    """Say at which level a response proves the object.
+    """Return the level at which a response proves the object.
 
     A composite CRC does not contradict a full-object CRC: it is another number. An ETag is opaque by definition, so an
     ETag that differs means nothing.

@@ -1,6 +1,6 @@
 """The manifest: what is known about an upload, folded from a journal of records.
 
-The first record says what is uploaded, where and how. The later ones say what happened since. The last record of a part
+The first record has the source, the target and the options. The later ones record events. The last record of a part
 counts. A `restart` voids every part before it. A manifest never holds credentials, API keys or signed URLs. The same
 source and target have the same manifest, so that the same command resumes.
 
@@ -49,7 +49,7 @@ class SourceKind(enum.StrEnum):
     FILE = "file"
     """A regular file, by its path: its fingerprint shows whether it has changed."""
     OBJECT = "object"
-    """Bytes in memory, or a file object: its name says nothing about its content, so that only checksums can."""
+    """Bytes in memory, or a file object: its name does not identify its content, so only checksums do."""
     STREAM = "stream"
     """Bytes that come once, in order."""
     REMOTE = "remote"

@@ -1,4 +1,4 @@
-"""What a store says about the bytes of an object that any tool uploaded, and which part sizes may have made it. Pure.
+"""A store's claims about the bytes of an object that any tool uploaded, and the part sizes that may have made it. Pure.
 
 Each S3 checksum can be of the whole object or of its parts.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
@@ -26,7 +26,7 @@ class ObjectAttributes:
     """As S3 writes them, by S3's names (CRC64NVME, SHA256, …)."""
     checksum_type: str | None
     modified: str
-    """ISO 8601, by the store's clock; empty if the store does not say."""
+    """ISO 8601, by the store's clock; empty if the store does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ObjectClaim:
     algorithm: Algorithm
     digest: bytes
     parts: int | None
-    """None: the digest is of the whole object. 0: it is of parts, and the store does not say how many."""
+    """None: the digest is of the whole object. 0: it is of parts, and the store does not report their number."""
     is_etag: bool = False
     """An ETag is opaque by definition, so an ETag that differs contradicts nothing."""
 

@@ -132,7 +132,7 @@ def redirected(url: str, location: str | None, shown: str) -> str:
 
 
 def is_strong(etag: str | None) -> TypeGuard[str]:
-    """Whether an ETag says that two responses have the same bytes.
+    """Whether an ETag shows that two responses have the same bytes.
 
     https://www.rfc-editor.org/rfc/rfc9110#name-etag
     """
@@ -141,7 +141,7 @@ def is_strong(etag: str | None) -> TypeGuard[str]:
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """What a Content-Range header says, in bytes. `start` and `end` are None if the range can't be satisfied."""
+    """The values of a Content-Range header, in bytes. `start` and `end` are None if the range can't be satisfied."""
 
     start: int | None
     end: int | None
@@ -150,7 +150,7 @@ class ContentRange:
 
 
 def content_range(header: str | None) -> ContentRange | None:
-    """Read a Content-Range header; None if it says no size, or nothing."""
+    """Read a Content-Range header; None without a size, or without a header."""
     match = _RANGE.fullmatch(header or "")
     if match is None:
         return None

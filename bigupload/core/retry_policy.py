@@ -166,7 +166,7 @@ class Fault(Exception):
 
     @property
     def is_decided(self) -> bool:
-        """Whether the response says which public error it is: nothing that is sent otherwise helps."""
+        """Whether the response names the public error: another form of the request does not help."""
         return self._error is not None and self.kind is FaultKind.FINAL
 
     @property
@@ -183,7 +183,7 @@ class Fault(Exception):
         """The same fault of what is uploaded, not of the store: its error is a SourceError.
 
         Args:
-            what: What messages call the source; None: the fault's text says it.
+            what: The source's name in messages; None: the fault's text has it.
         """
         error = self._error if self._error is not None and issubclass(self._error, errors.SourceError) else None
         error = error or self.kind.of_source
@@ -364,7 +364,7 @@ _WITHOUT_CODE = {404: FaultKind.SERVER, 409: FaultKind.SERVER}
 
 
 def classify(status: int, code: str | None) -> FaultKind:
-    """Say what an error response means for the next request.
+    """Classify an error response by its meaning for the next request.
 
     Every adapter asks here, and `service/browser/problem.js` has the same table; a test compares the two.
 

@@ -10,8 +10,9 @@ The patterns are those of `.gitignore` (https://git-scm.com/docs/gitignore#_patt
 Three differences: a file can be included again below a directory that is excluded; "{jpg,png}" are alternatives; and if
 the first rule includes, what no rule matches is excluded. docs/many-files.md compares that with rclone and the AWS CLI.
 
-Matching goes down with the walk. A `Scope` knows what the rules say of one directory: which of its files are selected,
-and whether anything below a subdirectory can be. So each name is looked at once, and not each path for each rule.
+Matching goes down with the walk. A `Scope` has the decision of the rules for one directory: which of its files are
+selected, and whether anything below a subdirectory can be. So each name is looked at once, and not each path for each
+rule.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class PartCopier:
         self._context = context
         self._hasher = hasher
         self.needs_md5 = False
-        """Whether the store says no checksum of its copies, so that only ETags may prove them."""
+        """Whether the store reports no checksums of its copies, so that only ETags may prove them."""
 
     def can_copy(self, part: Part, hashed: Hashed) -> bool:
         """Whether the object that was there before has this part."""
@@ -142,7 +142,7 @@ class PartCopier:
 
 
 def matches_source(context: UploadContext, plan: Plan) -> bool:
-    """Whether all parts together have the checksum that the source's store says of the source.
+    """Whether all parts together have the source's checksum by its store.
 
     Nothing but this proves parts that were copied unread. If it fails once, the parts have to be compared with the
     source's bytes, read here.

@@ -27,7 +27,7 @@ HashGroup: TypeAlias = Callable[[Source, Sequence[Part], Digests], Awaitable[lis
 
 
 _HANGS_AFTER = 10.0
-"""Seconds without a byte after which a read is said to hang."""
+"""Seconds without a byte after which a read counts as hanging."""
 
 
 class _Reading:

@@ -118,7 +118,7 @@ class Md5Probe:
         """Send one byte with the MD5 of another byte as `part`, which must be sent again afterwards.
 
         Raises:
-            Fault: Any refusal that is not about the digest (busy, expired, malformed) says nothing about MD5.
+            Fault: Any refusal that is not about the digest (busy, expired, malformed) proves nothing about MD5.
         """
         async with self._probing:
             if self._known is None:

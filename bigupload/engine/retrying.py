@@ -1,4 +1,4 @@
-"""Send a request until the store responds, as the retry policy says, and report retries and outages."""
+"""Send a request until the store responds, by the retry policy, and report retries and outages."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class Retrier:
         return max(self.effects.clock() - self.contact.silent_since, _INSTANT)
 
     async def pause(self, attempts: Attempts, fault: Fault, since: float, part: int | None = None) -> Retry:
-        """Wait after a failed attempt, as long as the policy says.
+        """Wait after a failed attempt, by the policy.
 
         Args:
             attempts: The attempts of this request so far.

@@ -377,7 +377,7 @@ class _OnePut:
         return await self._retrier.pause(attempts, fault, since)
 
     async def _prove(self, hashed: Hashed, response: PutResponse) -> StoredFile:
-        """Say how the response proves the object.
+        """Return the proof of the object in the response.
 
         Raises:
             Fault: CORRUPTED: checksum mismatch.

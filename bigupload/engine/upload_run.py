@@ -61,7 +61,7 @@ class UploadResult:
     skipped: bool = False
     """Whether nothing was uploaded because the object was the file already, which `verified` proves."""
     version_id: str | None = None
-    """The version of the object that this upload made; None if the bucket keeps no versions, or does not say."""
+    """The version of the object that this upload made; None if the bucket keeps or reports no versions."""
     bytes_copied: int = 0
     """Bytes that the store copied in this run from an object that it has, instead of their being sent: with `delta`, or
     from an s3:// source."""
@@ -102,7 +102,7 @@ class UploadRun:
 
         Raises:
             ManifestMismatch: The manifest is of another file or target.
-            UsageError: The arguments do not fit; then nothing was said of a new upload.
+            UsageError: The arguments do not fit; then no event of a new upload was sent.
         """
         context = self._context
         if not context.journal.exists:
@@ -177,7 +177,7 @@ class UploadRun:
         algorithm = _declared(chosen)
         rows = await context.retrier.request(lambda: context.store.list_parts(chosen.upload_id, algorithm))
         plan = _plan_of(context.source.fingerprint.size, rows, context)
-        # Not every store says what was declared. A listed checksum shows that one was.
+        # Not every store reports the declared algorithm. A listed checksum shows that one was declared.
         listed = any(row.checksum is not None for row in rows)
         declared = algorithm.type if chosen.algorithm or listed or not rows else None
         checksum = ChecksumRecord(algorithm, declared)
@@ -283,7 +283,7 @@ def complete_already(manifest: Manifest, *, compared: bool) -> str:
 
 
 def result_of(journal: Journal, counts: RunCounts, *, seconds: float, required: Verified) -> UploadResult:
-    """Make the result of an upload whose manifest says that it is complete.
+    """Make the result of an upload that is complete by its manifest.
 
     Raises:
         ProofTooWeak: The object was proved at a lower level than `required`.

@@ -90,7 +90,7 @@ def fault_of_connecting(e: OSError, where: str, *, proxy: bool = False) -> Fault
 
 
 def _why_unreachable(e: OSError, where: str) -> str:
-    """Say why there is no connection, and what to do: the address may be wrong."""
+    """Return the reason for a failed connection, and advice: the address may be wrong."""
     inner = next((each for each in _chain(e) if isinstance(each, OSError) and each.errno), None)
     if isinstance(inner, socket.gaierror):
         return f"{where} has no address: check its name and the network"
@@ -280,7 +280,7 @@ def fault_of_stranger(status: int, headers: Mapping[str, str], body: bytes, what
 
 
 def first_words(headers: Mapping[str, str], body: bytes) -> str:
-    """Say what a body is that is not S3's: its type and first words. What may be a part of a URL is left out."""
+    """Describe a body that is not S3's: its type and first words, without possible parts of a URL."""
     kind = one_line(headers.get("Content-Type", "").partition(";")[0].strip())[:40]
     text = body[:4096].decode("latin-1")
     title = re.search(r"<title[^>]{0,100}>([^<]{1,200})", text, re.I)
@@ -327,7 +327,7 @@ def element(body: bytes, name: str) -> str | None:
 
 
 def skew_message(date: str | None) -> str:
-    """Say by how much this machine's clock is wrong, judged by the Date header of a response."""
+    """Return the error of this machine's clock, by the Date header of a response."""
     offset = _clock_offset(date)
     if offset is None:
         return "this machine's clock is off: set it, then run again"

@@ -109,7 +109,7 @@ class Route(NamedTuple):
         if self.proxy.url is not None and self.origin.scheme == "http":  # the proxy takes its own header out
             target = f"http://{self.origin.header}{target}"
             headers = {**headers, **self.proxy.headers}
-        # Some firewalls refuse requests that do not say who makes them.
+        # Some firewalls refuse requests without a User-Agent.
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self.origin.header}", "User-Agent: bigupload"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         if size is not None:

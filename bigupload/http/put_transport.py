@@ -146,7 +146,7 @@ def _stored(response: ResponseHead, content: bytes, what: str, *, complete: bool
     """Read a successful response.
 
     Raises:
-        Fault: BROKEN if it came before all was sent, or does not say what was stored.
+        Fault: BROKEN if it came before all was sent, or does not identify the stored bytes.
     """
     status, headers = response.status, response.headers
     if not complete:

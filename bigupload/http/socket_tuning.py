@@ -1,4 +1,4 @@
-"""Socket options for bulk sending, and what the kernel says about a connection.
+"""Socket options for bulk sending, and the kernel's figures of a connection.
 
 No option is required: where the kernel does not know one or refuses it, its default stays. The code tests for features
 (`hasattr`), never for operating systems. A `sock` may be None, for a transport without one.
@@ -147,13 +147,13 @@ def address_text(peer: object) -> str | None:
 
 
 def _microseconds(sock: Any, at: int) -> int | None:
-    """A field of struct tcp_info; None if the kernel does not say."""
+    """A field of struct tcp_info; None if the kernel does not report it."""
     info = _tcp_info(sock, at + 4)
     return _field(info, at) if len(info) == at + 4 else None
 
 
 def _tcp_info(sock: Any, size: int) -> bytes:
-    """The first bytes of struct tcp_info: as many as the kernel knows; b"" if it does not say."""
+    """The first bytes of struct tcp_info: as many as the kernel knows; b"" if it reports nothing."""
     with contextlib.suppress(AttributeError, OSError):
         return bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size))
     return b""

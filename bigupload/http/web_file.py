@@ -36,7 +36,7 @@ class WebFacts:
     """A file's facts from its server."""
 
     size: int | None
-    """In bytes; None: it does not say."""
+    """In bytes; None: unknown."""
     pin: str | None
     """The strong ETag, if ranges of this version can be read; None: the file has to be read as one stream."""
     head: bytes

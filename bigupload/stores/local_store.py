@@ -144,7 +144,7 @@ def rotate(log_path: Path) -> int:
 
 
 def telling_line(log_path: Path, start: int) -> str:
-    """Find the line of the log that says why: the last fatal one, else the last error, else the last line."""
+    """Find the line of the log with the reason: the last fatal one, else the last error, else the last line."""
     text = ""
     with contextlib.suppress(OSError):
         text = log_path.read_bytes()[start:].decode("utf-8", "replace").strip()

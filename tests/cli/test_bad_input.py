@@ -291,7 +291,7 @@ def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Pa
     assert_refused(
         bigupload("resume", "--source", file), 2, "--source is for one manifest: name the one whose file was moved"
     )
-    assert_refused(bigupload("resume", "m", "--region", "r"), 2, "the manifest says which store it is")
+    assert_refused(bigupload("resume", "m", "--region", "r"), 2, "the manifest names the store")
     assert_refused(bigupload("abort"), 2, "Missing argument 'MANIFEST...'")
     assert_refused(bigupload("verify", file), 2, "Missing argument", "bigupload verify --help")
     assert_refused(bigupload("verify", file, "s3://"), 2, "not a target: 's3://'")

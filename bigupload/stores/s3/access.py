@@ -400,7 +400,7 @@ def error_of_aws(e: Exception) -> Exception:
     if isinstance(e, OSError):
         what = f" ({one_line(str(e.filename))})" if e.filename else ""
         return errors.UsageError(f"the AWS configuration can't be used: {e.strerror or type(e).__name__}{what}")
-    if type(e) is RuntimeError:  # so botocore says that what it has just fetched has ended
+    if type(e) is RuntimeError:  # botocore's error for fetched credentials that have ended already
         return errors.CredentialsError("the AWS credentials have expired, also those that their source gave just now")
     if isinstance(e, ValueError | LookupError | TypeError | AttributeError | RuntimeError | ArithmeticError):
         # botocore raises these for what another program or service sends in place of credentials.

@@ -49,7 +49,7 @@ def is_refusal(fault: Fault) -> bool:
 
 
 def explain_refusal(fault: Fault, keys: SigningKeys | None, method: str, profile: str | None, *, renewed: bool) -> None:
-    """Say in a refusal which credentials were used, and whether another attempt is of use. The text holds no secret.
+    """Add to a refusal the credentials in use, and whether another attempt is of use. The text holds no secret.
 
     Args:
         fault: The refusal.

@@ -208,7 +208,7 @@ class ServiceHttp:
         )
 
     def _moved(self, location: str, status: int) -> Exception:
-        """Say where the redirect leads, without the query, which may be secret."""
+        """Return the target of the redirect, without the query, which may be secret."""
         try:
             to = urlsplit(urljoin(self.url, location))
             origin = origin_of(f"{to.scheme}://{to.netloc}")

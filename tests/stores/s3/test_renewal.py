@@ -229,7 +229,7 @@ def test_pickling() -> None:
      {"no_sign_request": True}, {"local": True}],
 )  # fmt: skip
 def test_one_source_of_credentials_is_enough(other: dict[str, Any]) -> None:
-    says = f"says which credentials to use: leave .*{next(iter(other))}|leave cred"
+    says = f"already names the credentials: leave .*{next(iter(other))}|leave cred"
     with pytest.raises(errors.UsageError, match=says):
         S3Options(credentials=give, **other)
 

@@ -16,7 +16,7 @@ _DONE = "installed.txt"
 
 
 class Unavailable(Exception):
-    """The store cannot be installed or started on this machine. The text says why."""
+    """The store cannot be installed or started on this machine. The text has the reason."""
 
 
 def cache_directory() -> Path:
