@@ -388,7 +388,7 @@ async def adopt(
     temp_dir: StrPath | None = None,
     dask: object = None,
 ) -> UploadResult:
-    """Take over an open upload that no manifest here describes, by what ListParts and the file say.
+    """Take over an open upload that no manifest here describes, by ListParts and the file.
 
     A part is kept only if the file, hashed again, has the same bytes. Nothing is adopted unasked, because another
     program may still be uploading.
@@ -910,7 +910,7 @@ def upload_sync(
     Raises:
         UsageError: An event loop is running in this thread: `await bigupload.upload(…)` there.
         BigUploadError: As `upload`.
-        KeyboardInterrupt: Ctrl-C in the main thread. The upload was stopped; a note says what resumes it.
+        KeyboardInterrupt: Ctrl-C in the main thread. The upload was stopped; a note has the command that resumes it.
     """
 
 async def verify(
@@ -1452,7 +1452,7 @@ class Uploader:
         upload_id: str | None = None,
         manifest: StrPath | None = None,
     ) -> UploadResult:
-        """Take over an open upload that no manifest here describes, by what ListParts and the file say.
+        """Take over an open upload that no manifest here describes, by ListParts and the file.
 
         A part is kept only if the file, hashed again, has the same bytes. Nothing is adopted unasked, because another
         program may still be uploading.

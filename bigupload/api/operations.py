@@ -82,7 +82,7 @@ async def upload(
         call: The call.
         given: The source.
         settings: How to upload.
-        options: The caller's.
+        options: The caller's options.
         in_place: Waits for a place of the upload, and calls a function there; None: the caller has one already.
         by_put: Whether a small file may be sent by one PUT.
         job_began: When the job of it began, in seconds since 1970.

@@ -118,7 +118,7 @@ class SmallFiles:
             call: The call.
             given: The source.
             settings: How to upload.
-            options: The caller's.
+            options: The caller's options.
             takes_place: Whether the upload waits for a place of its own: the caller has none for it.
             job_began: When the job of it began: what manifests say since then counts.
 
@@ -270,7 +270,7 @@ class Lane:
         """Connect to nothing yet.
 
         Args:
-            resources: The Uploader's.
+            resources: The Uploader's resources.
             key: The identity of the lane.
             made: When it was made, by the clock of `resources`.
         """
