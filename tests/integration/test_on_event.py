@@ -396,5 +396,5 @@ async def test_no_more_events_wait_than_the_most(caplog: pytest.LogCaptureFixtur
     queue.close()
     assert [event async for event in queue] == told[3:]
     (record,) = [r for r in caplog.records if r.levelno == logging.WARNING]
-    assert "3 events wait for a reader who does not take them" in record.getMessage()
+    assert "3 events wait because their reader is too slow" in record.getMessage()
     assert await anext(queue, None) is None
