@@ -141,7 +141,7 @@ class SyncDeletes:
             if code in _AWAY:
                 self._report(self._step(each, done=True))
             elif code == "PreconditionFailed":
-                self._tell(self._step(each, error=self._replaced(each)))
+                self._report(self._step(each, error=self._replaced(each)))
             elif (kind := classify(403 if code == _DENIED else 400, code)).is_retried or kind is FaultKind.UNSUPPORTED:
                 again.append(each)
             else:

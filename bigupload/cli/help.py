@@ -38,7 +38,7 @@ _GROUPS = {
     ),
     "Output": "progress* as_json* json_summary verbose* quiet* log_file log_level color config",
 }
-"""Of the commands that upload: the names of the options, in the order in which they are shown. If a command has many,
+"""Option names of the commands that upload, in the order of display. If a command has many,
 `--help` shows those with a star. An option that is not here ends the group of the one that its command declares before
 it."""
 _GROUPS_OF_THE_SERVICE = {

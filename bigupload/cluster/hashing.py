@@ -62,7 +62,7 @@ class RemoteHasher:
         self._cluster = cluster
         self._file = file
         self._blocks: dict[tuple[int, Digests], _Block] = {}
-        """Of parts that were not asked for yet."""
+        """The blocks of parts that were not asked for yet."""
         self.tasks: set[asyncio.Task[dict[int, Hashed]]] = set()
         """The running tasks."""
         self._next = 1

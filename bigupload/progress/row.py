@@ -163,7 +163,7 @@ def _take_pace(row: RowState, event: events.Progress | events.JobProgress | even
 
 
 def update(row: RowState, event: events.Event) -> None:
-    """What an event changes of a row."""
+    """Update a row by an event."""
     if isinstance(event, events.OutageStarted | events.OutageEnded):
         row.outage = job_progress.note(event) or ""
     elif (note := job_progress.note(event)) is not None:

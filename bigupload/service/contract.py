@@ -224,7 +224,7 @@ class _ShownLimits(_Model):
 
 
 class TokenLimits(_ShownLimits):
-    """What an upload token allows. What is not named is as for an API key."""
+    """The limits of an upload token. Unnamed limits are those of an API key."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -109,7 +109,7 @@ class Problem(enum.Enum):
     POSTS_NOT_CONFIGURED = 501, "This service was started without a posts API.", "post"
     POSTS_UNREACHABLE = 502, "The posts API did not respond.", "post"
 
-    STORE_REFUSED = 502, "The store refused the service's request: tell the service's operator.", "store"
+    STORE_REFUSED = 502, "The store refused the service's request: inform the service's operator.", "store"
     STORE_UNAVAILABLE = (
         503,
         "The store does not respond or asks to slow down; `Retry-After` says when to try again.",

@@ -131,7 +131,7 @@ class UploadTokens:
         if token.expires <= now:
             raise Refused(Problem.TOKEN_EXPIRED)
         if max(token.issued, token.not_before or 0.0) > now + _CLOCK_SKEW:
-            raise Refused(Problem.INVALID_TOKEN, "the upload token is not valid yet: set the clock of what made it")
+            raise Refused(Problem.INVALID_TOKEN, "the upload token is not valid yet: set the clock of its issuer")
         if token.expires - token.issued > c.LONGEST_TOKEN:
             hours = c.LONGEST_TOKEN // 3600
             raise Refused(Problem.INVALID_TOKEN, f"the upload token is valid for more than {hours} hours")

@@ -83,3 +83,20 @@ def test_an_option_without_a_place_stands_with_the_one_that_is_declared_before_i
     found = {title: [option.opts[0] for option in group] for title, group in groups(("sync",), every)}
     assert found["Resume and safety"] == ["--size-only", "--new"]
     assert found["Output"] == ["--verbose", *other]
+
+
+def test_color_counts_more_than_the_terminal_and_no_color(bigupload: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    for words in (["--color", "always", "upload"], ["upload", "--color", "always"]):
+        assert "\x1b[1mTarget" in bigupload(*words, "--help").out, words
+    for words in (["upload"], ["upload", "--color", "auto"], ["--color", "always", "upload", "--color", "never"]):
+        assert "\x1b" not in bigupload(*words, "--help").out, words
+
+
+def test_color_counts_for_the_rows_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    for given, no_color in ((None, True), (True, False), (False, True)):
+        context = click.Context(_cli)
+        context.color = given
+        with context:
+            assert Bars(Narrator())._console.no_color is no_color, given
