@@ -160,7 +160,7 @@ _HOMES = (
     "core.checksums",
     "core.integrity",
     "core.retry_policy",
-    "support.rate_schedule",
+    "units",
     "engine.upload_run",
     "api.functions",
     "api.handle",

@@ -286,7 +286,7 @@ from bigupload.progress import (
 from bigupload.progress import (
     tqdm_progress as tqdm_progress,
 )
-from bigupload.support.rate_schedule import (
+from bigupload.units import (
     RateSchedule as RateSchedule,
 )
 from bigupload.verification.by_checksum import (

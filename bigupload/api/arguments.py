@@ -17,7 +17,7 @@ from bigupload.batch.selecting import Selection
 from bigupload.core.integrity import Verified
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.options import S3Options
-from bigupload.support.rate_schedule import RateSchedule
+from bigupload.units import RateSchedule
 
 if TYPE_CHECKING:
     from bigupload.api.sync_types import SyncOutcome

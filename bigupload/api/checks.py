@@ -33,8 +33,7 @@ from bigupload.core.integrity import Verified
 from bigupload.core.remote_url import foreign_scheme, is_remote
 from bigupload.engine.context import UploadSettings
 from bigupload.options import S3Options
-from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
-from bigupload.units import parse_duration, parse_size
+from bigupload.units import RateSchedule, parse_duration, parse_rate_limit, parse_size
 
 _NAMES = {str: "a text", bool: "True or False", os.PathLike: "a path", collections.abc.Sequence: "a list of paths"}
 _Rule: typing.TypeAlias = "list[tuple[Any, _Rule | None]]"

@@ -15,7 +15,7 @@ from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.sources.part_pool import PartPool
 from bigupload.sources.stream import StreamSource
-from bigupload.stores.s3.bucket_pool import BucketPool
+from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import connect_to_read
 
 if TYPE_CHECKING:  # each upload has an opener, and few have something to open

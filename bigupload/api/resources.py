@@ -31,7 +31,7 @@ from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.sources.part_pool import PartPool
-from bigupload.stores.s3.bucket_pool import BucketPool
+from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import (
     LOCAL_BUCKET,
     Store,
@@ -41,10 +41,10 @@ from bigupload.stores.targets import (
     parse_s3_url,
     with_type_of,
 )
-from bigupload.support.descriptors import descriptor_limit
+from bigupload.support.files import descriptor_limit
 from bigupload.support.rate_limiter import RateLimiter, rate_now
-from bigupload.support.rate_schedule import RateSchedule
 from bigupload.support.shielding import run_shielded
+from bigupload.units import RateSchedule
 
 if TYPE_CHECKING:  # imported where they are used: few uploads run on a cluster
     from bigupload.cluster.membership import Membership

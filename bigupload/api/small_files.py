@@ -43,7 +43,7 @@ from bigupload.ports import Source
 from bigupload.sources.held_file import FileHolder
 from bigupload.sources.objects import MemorySource, bytes_of
 from bigupload.sources.opening import checked_name, is_path
-from bigupload.stores.s3.bucket_pool import MAX_AGE, MOST_IDLE, BucketPool, aws_environment, connection_options
+from bigupload.stores.s3.bucket import MAX_AGE, MOST_IDLE, BucketPool, aws_environment, connection_options
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.targets import LOCAL_BUCKET, connect, key_of_file, parse_s3_url

@@ -48,7 +48,7 @@ from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.s3.pages import ObjectPages
 from bigupload.stores.targets import parse_s3_url
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.descriptors import reason_of
+from bigupload.support.files import reason_of
 from bigupload.units import counted
 
 _NAME = "name"

@@ -17,7 +17,7 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.core.selection import FileLimits, Scope
 from bigupload.records import dataclass
 from bigupload.s3_parameters import MOST_KEY_BYTES, RENAME, why_no_key, why_too_long
-from bigupload.support.descriptors import reason_of
+from bigupload.support.files import reason_of
 
 _NO_LIMITS = FileLimits()
 _KINDS = {

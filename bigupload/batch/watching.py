@@ -33,7 +33,7 @@ from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.descriptors import reason_of
+from bigupload.support.files import reason_of
 from bigupload.units import escaped, format_seconds, printable
 
 TEMPORARY = (".*", "*~", "*.part", "*.partial", "*.tmp", "*.crdownload")

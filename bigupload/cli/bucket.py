@@ -27,7 +27,7 @@ from bigupload.units import format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
-    from bigupload.service.hooks.questions import HookSettings
+    from bigupload.service.hooks import HookSettings
     from bigupload.service.sweep import Removal, SweepReport
     from bigupload.stores.s3.bucket import S3Bucket
 
@@ -114,7 +114,7 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
     name = bucket_name(arguments["url"])
     drop_weaker(click.get_current_context(), arguments, "local", than="url")
     need_service()
-    from bigupload.service.hooks.questions import HookSettings
+    from bigupload.service.hooks import HookSettings
 
     asked, noted = take_hooks(arguments), (tell_webhooks, arguments.pop("public_url"))
     options = s3_options(arguments, local=arguments.pop("local"))
@@ -155,8 +155,8 @@ async def _sweep(
 ) -> SweepReport:
     """Sweep once. `noted`: whether to note events for webhooks, and the bucket's public URL for them."""
     from bigupload.service.access_log import AccessLog
-    from bigupload.service.hooks.asking import opened_hooks
-    from bigupload.service.stored_policy import read_policy
+    from bigupload.service.hooks import opened_hooks
+    from bigupload.service.policy import read_policy
     from bigupload.service.sweep import Sweep
     from bigupload.service.webhooks.telling import telling_for
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from bigupload import errors
-from bigupload.support.user_paths import user_path
+from bigupload.support.files import user_path
 from bigupload.units import printable
 
 _SHELLS = ("bash", "zsh", "fish")

@@ -24,7 +24,7 @@ from typing import Any
 import click
 
 from bigupload.errors import UsageError
-from bigupload.support.user_paths import user_path
+from bigupload.support.files import user_path
 
 TYPED_ALONE = frozenset({"trust"})
 """Options that only the command line may set: they approve one particular manifest."""

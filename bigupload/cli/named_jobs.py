@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bigupload import errors
 from bigupload.core.globs import has_wildcard
-from bigupload.support.hanging_files import hanging
+from bigupload.support.daemon_threads import hanging
 
 if TYPE_CHECKING:
     from bigupload.manifests.job_record import KnownJob

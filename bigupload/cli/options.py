@@ -16,8 +16,7 @@ from bigupload.cli.s3_options import take
 from bigupload.cli.settings import choose, strength
 from bigupload.core.checksums import UPLOAD_ALGORITHMS
 from bigupload.core.remote_url import foreign_scheme, is_remote
-from bigupload.support.rate_schedule import parse_rate_limit
-from bigupload.units import parse_duration, parse_size
+from bigupload.units import parse_duration, parse_rate_limit, parse_size
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -16,8 +16,7 @@ from rich.text import Text
 from bigupload import events
 from bigupload.cli.narration import Narrator, Printing
 from bigupload.progress import job_progress
-from bigupload.progress.row import RowState, update, update_total
-from bigupload.progress.rows import LiveUnread, Rows, VisibleCursor, perhaps_unread
+from bigupload.progress.rows import LiveUnread, Rows, RowState, VisibleCursor, perhaps_unread, update, update_total
 from bigupload.units import one_line, printable
 
 _REFRESHES_A_SECOND = 5

@@ -205,7 +205,7 @@ def _bucket_name(url: str | None) -> str:
 
 def _check_addresses(arguments: Mapping[str, Any]) -> None:
     """Raise UsageError for one that can't be, before the store is reached."""
-    from bigupload.service.client_address import TrustedProxies
+    from bigupload.service.access_log import TrustedProxies
     from bigupload.service.cors import CrossOrigin
     from bigupload.service.shared import check_shared_url
 

@@ -67,7 +67,7 @@ def _what(row: StatusRow, room: int | None) -> str:
         return whole
     from rich.cells import cell_len
 
-    from bigupload.progress.row import cut_middle
+    from bigupload.progress.rows import cut_middle
 
     if cell_len(whole) <= room:
         return whole

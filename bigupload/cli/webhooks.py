@@ -32,7 +32,7 @@ def webhooks() -> None:
 def secret(webhook_secret_file: Path | None) -> None:
     """Print the secret by which receivers verify events. Makes one if there is none."""
     need_service()
-    from bigupload.service.webhooks.signing import default_webhook_secret_file, load_webhook_secrets
+    from bigupload.service.webhooks.sending import default_webhook_secret_file, load_webhook_secrets
 
     click.echo(load_webhook_secrets(webhook_secret_file or default_webhook_secret_file(), create=True)[-1])
 
@@ -48,8 +48,12 @@ def test(webhook_urls: tuple[str, ...], webhook_secret_file: Path | None) -> Non
     from bigupload.cli.running import run
 
     need_service()
-    from bigupload.service.webhooks.sending import check_webhook_url, host_of
-    from bigupload.service.webhooks.signing import default_webhook_secret_file, load_webhook_secrets
+    from bigupload.service.webhooks.sending import (
+        check_webhook_url,
+        default_webhook_secret_file,
+        host_of,
+        load_webhook_secrets,
+    )
 
     for url in webhook_urls:
         check_webhook_url(url)
@@ -69,8 +73,7 @@ def test(webhook_urls: tuple[str, ...], webhook_secret_file: Path | None) -> Non
 
 async def _send_test(url: str, secrets: tuple[str, ...]) -> tuple[Sent, float]:
     from bigupload.service.webhooks.events import event
-    from bigupload.service.webhooks.sending import connections, send
-    from bigupload.service.webhooks.signing import Signer
+    from bigupload.service.webhooks.sending import Signer, connections, send
 
     now = time.time()
     what = event("webhook.test", f"{now!r} {url}", {"message": "bigupload webhooks test"}, now)

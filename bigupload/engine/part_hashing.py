@@ -17,7 +17,7 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceUnreadable
 from bigupload.ports import HashElsewhere, Source
 from bigupload.support.daemon_threads import run_in_thread
-from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
+from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.support.pages import page_buffer
 
 _BUFFER = MIB

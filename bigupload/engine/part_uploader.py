@@ -25,9 +25,9 @@ from bigupload.engine.part_groups import GroupUploader, LeftOver, Signed
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.part_proving import Md5Probe, PartProver, SendAgainWithMd5
 from bigupload.engine.stream_parts import StreamParts
-from bigupload.engine.task_groups import most_serious
 from bigupload.ports import GroupTransport, SignedRequest, UnsignedPart
 from bigupload.support.batching import Batcher
+from bigupload.support.shielding import most_serious
 from bigupload.units import format_size
 
 _LOOKAHEAD = 4

@@ -18,8 +18,8 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import UploadContext
 from bigupload.engine.part_hashing import PartHasher
-from bigupload.engine.task_groups import for_each
 from bigupload.ports import ListedPart
+from bigupload.support.shielding import for_each
 from bigupload.units import counted
 
 _ANOTHER: dict[SourceKind | None, str] = {

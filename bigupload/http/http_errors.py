@@ -19,7 +19,7 @@ from bigupload import errors
 from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http.origins import Proxy, origin_of
-from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
+from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.units import format_size, format_span, one_line
 
 MAX_ERROR_BODY = 64 * 1024

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from bigupload import errors
-from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
+from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 
 CaBundle: TypeAlias = Path | Literal[False] | None
 """Which certificates to trust: those of a file, those of the system (None), or any at all (False)."""

@@ -31,8 +31,14 @@ from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.state_directory import JOB_SUFFIX as JOB_SUFFIX
 from bigupload.manifests.state_directory import NEW_SUFFIX
 from bigupload.records import dataclass
-from bigupload.support.descriptors import is_out_of_descriptors, reason_of
-from bigupload.support.files import create_private, is_lasting, is_private_file, sync_directory
+from bigupload.support.files import (
+    create_private,
+    is_lasting,
+    is_out_of_descriptors,
+    is_private_file,
+    reason_of,
+    sync_directory,
+)
 from bigupload.support.shielding import finish, run_shielded
 
 _MOST_OTHER_JOBS = 8

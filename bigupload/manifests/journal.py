@@ -19,12 +19,13 @@ from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.notes import note_of, update_note, write_note
 from bigupload.manifests.state_directory import next_set_aside
 from bigupload.support.batching import Batcher
-from bigupload.support.descriptors import is_out_of_descriptors, reason_of
 from bigupload.support.files import (
     create_private,
     is_lasting,
+    is_out_of_descriptors,
     is_private_file,
     only_user_can_write,
+    reason_of,
     sync_directory,
 )
 from bigupload.support.shielding import finish, run_shielded

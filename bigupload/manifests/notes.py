@@ -18,8 +18,8 @@ from pathlib import Path
 from bigupload import errors
 from bigupload.manifests.state_directory import NOTES
 from bigupload.records import dataclass
+from bigupload.support.daemon_threads import hanging
 from bigupload.support.files import create_private, is_private_file, sync_directory
-from bigupload.support.hanging_files import hanging
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _ID_LENGTH = 32

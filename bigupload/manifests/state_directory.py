@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from bigupload import errors
-from bigupload.support.user_paths import user_path
+from bigupload.support.files import user_path
 
 SUFFIX = ".manifest.jsonl"
 """The end of a manifest's name. One that was set aside has a number behind it: `….manifest.jsonl.3`."""

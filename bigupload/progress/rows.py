@@ -1,4 +1,7 @@
-"""Rows on a console: one for each upload that is under way, by rich."""
+"""Rows on a console: one for each upload that is under way, by rich.
+
+What an event changes of a row, and how it looks in a terminal's width, are functions without a console.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,198 @@ from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from bigupload import events
 from bigupload.progress import job_progress
-from bigupload.progress.row import RowState, bar_columns, most_name, render
-from bigupload.units import one_line
+from bigupload.records import dataclass
+from bigupload.units import counted, format_clock, format_rate, format_size, one_line
+
+_LEAST_BAR, _LONGEST_BAR = 8, 40
+_SYMBOLS = ("━", "╍", "─")
+_ASCII_SYMBOLS = ("#", "=", "-")
+
+
+@dataclass(slots=True)
+class RowState:
+    """What a row shows of one file. Sizes in bytes."""
+
+    name: str
+    size: int | None = None
+    """None: not known yet, so that only the name and the note are shown."""
+    acknowledged: int = 0
+    in_flight: int = 0
+    parts: str = ""
+    retries: int = 0
+    note: str = ""
+    """Takes the place of the rate and of all that follows it."""
+    outage: str = ""
+    """As `note`, and stronger, while nothing connects to the store."""
+    rate: float = 0.0
+    """Bytes a second."""
+    seconds_left: float | None = None
+    is_waiting: bool = False
+    """Whether everything was sent, and the store's responses are late."""
+    hangs: str = ""
+    """In place of the rate while reading the file hangs."""
+
+
+def most_name(width: int) -> int:
+    """How many columns a name may have in a row of `width` columns."""
+    return max(8, min(24, width // 5))
+
+
+def render(state: RowState, width: int, *, names: int, ascii_only: bool = False, most_bar: int = _LONGEST_BAR) -> Text:
+    """The row, never wider than `width` columns. What matters least is left out first where it does not fit.
+
+    Args:
+        state: what is known of the file.
+        width: columns of the row.
+        names: columns for the name.
+        ascii_only: draw the bar with ASCII characters.
+        most_bar: columns of the bar at most.
+    """
+    row = Text(_name(state.name, names), no_wrap=True, overflow="crop")
+    if state.size is None:
+        row.append(f"  {state.note}", style="dim")
+        row.truncate(width)
+        return row
+    bar, fields = _layout(state, state.size, width, names)
+    row.append(" ")
+    row.append_text(_bar(state, state.size, min(bar, most_bar), ascii_only=ascii_only))
+    for text, style in fields:
+        row.append(" ")
+        row.append(text, style)
+    row.truncate(width)
+    return row
+
+
+def bar_columns(state: RowState, width: int, *, names: int) -> int:
+    """The columns that the bar of a row would have; as many as there may be where there is none."""
+    return _LONGEST_BAR if state.size is None else _layout(state, state.size, width, names)[0]
+
+
+def _layout(state: RowState, size: int, width: int, names: int) -> tuple[int, list[tuple[str, str]]]:
+    """The columns of the bar, and what has room behind it."""
+    fields: list[tuple[str, str]] = []
+    room = width - names - 1 - _LEAST_BAR
+    for text, style in _fields(state, size):
+        if len(text) + 1 > room:
+            break  # only what matters less follows
+        fields.append((text, style))
+        room -= len(text) + 1
+    return min(_LONGEST_BAR, max(0, room + _LEAST_BAR)), fields
+
+
+def _name(name: str, width: int) -> str:
+    """The name in exactly `width` columns. Of a directory before it, the beginning stays: it tells names apart."""
+    head, slash, rest = name.partition("/")
+    room = width - cell_len(rest) - 2
+    if slash and cell_len(name) > width and room > 0:
+        return set_cell_size(f"{set_cell_size(head, room).rstrip()}…/{rest}", width)
+    return set_cell_size(cut_middle(name, width), width)
+
+
+def cut_middle(text: str, width: int) -> str:
+    """A text in at most `width` columns. Both its ends stay, because either may tell a name from others."""
+    if cell_len(text) <= width:
+        return text
+    tail = ""
+    for character in reversed(text):
+        if cell_len(character + tail) > (width - 1) // 2:
+            break
+        tail = character + tail
+    return f"{set_cell_size(text, width - 1 - cell_len(tail)).rstrip()}…{tail.lstrip()}"
+
+
+def _fields(state: RowState, size: int) -> list[tuple[str, str]]:
+    """What stands behind the bar, the most important first."""
+    percent = 100 if not size else 100 * state.acknowledged // size
+    sizes = f"{format_size(state.acknowledged)}/{format_size(size)}"
+    number, _, unit = format_size(state.acknowledged).partition(" ")
+    if format_size(size).endswith(f" {unit}"):
+        sizes = f"{number}/{format_size(size)}"
+    widest = len(format_size(size).partition(" ")[0]) + 2 + len(format_size(size)) + 1
+    first = [(f"{percent:>3} %", "bold"), (f"{sizes:>{widest}}", "")]
+    if state.outage:
+        return [*first, (state.outage, "red")]
+    if state.note:
+        return [*first, (state.note, "green" if state.note.startswith(job_progress.PROVED) else "")]
+    if state.hangs:
+        return [first[0], (state.hangs, "red"), (sizes, "")]  # 80 columns have no room for the sizes
+    left = "-:--" if state.seconds_left is None else format_clock(state.seconds_left)
+    pace = job_progress.WAITING if state.is_waiting else f"{format_rate(state.rate):>10}"
+    retries = "1 retry" if state.retries == 1 else f"{state.retries} retries"
+    return [
+        *first,
+        (pace, "" if state.rate or state.is_waiting else "red"),
+        (f"{left:>7}", "cyan"),
+        *([(f"{state.parts} {'part' if state.parts.endswith('/1') else 'parts'}", "")] if state.parts else []),
+        *([(retries, "yellow")] if state.retries else []),
+    ]
+
+
+def _bar(state: RowState, size: int, width: int, *, ascii_only: bool) -> Text:
+    """Three tones: what the store has acknowledged, what is in flight, what is left."""
+    acknowledged = width if not size else width * state.acknowledged // size
+    in_flight = 0 if not size else width * min(size, state.acknowledged + state.in_flight) // size - acknowledged
+    done, flying, left = _ASCII_SYMBOLS if ascii_only else _SYMBOLS
+    bar = Text()
+    bar.append(done * acknowledged, style="green")
+    bar.append(flying * max(0, in_flight), style="cyan")
+    bar.append(left * (width - acknowledged - max(0, in_flight)), style="bright_black")
+    return bar
+
+
+def update_total(row: RowState, event: events.JobProgress) -> None:
+    """What the progress of a job changes of the row that stands for all files."""
+    _take_pace(row, event)
+    if not job_progress.has_share(event):  # there is no whole to show a share of
+        row.note = f"{job_progress.bytes_text(event)}  {format_rate(event.rate)}" if event.bytes_found else ""
+        return
+    row.size, row.note = event.bytes_found, ""
+    row.acknowledged, row.in_flight = job_progress.done_of(event), event.bytes_in_flight
+
+
+def _take_pace(row: RowState, event: events.Progress | events.JobProgress | events.ReadingBack) -> None:
+    row.rate, row.seconds_left = event.rate, event.seconds_left
+    row.hangs = job_progress.hanging(event)
+    row.is_waiting = not isinstance(event, events.ReadingBack) and event.is_waiting
+
+
+def update(row: RowState, event: events.Event) -> None:
+    """What an event changes of a row."""
+    if isinstance(event, events.OutageStarted | events.OutageEnded):
+        row.outage = job_progress.note(event) or ""
+    elif (note := job_progress.note(event)) is not None:
+        row.note = note
+    match event:
+        case events.UploadStarted(size=size, resumed_bytes=resumed, parts=parts, resumed_parts=resumed_parts):
+            row.size, row.acknowledged, row.in_flight, row.note = size, resumed, 0, ""
+            row.parts = f"{resumed_parts}/{parts}"
+        case events.Progress():
+            row.size, row.note = event.size, ""
+            row.acknowledged, row.in_flight = event.bytes_uploaded, event.bytes_in_flight
+            row.parts, row.retries = f"{event.parts_uploaded}/{event.parts}", event.retries
+            _take_pace(row, event)
+            if event.size is None:  # there is no whole to show a share of
+                rate = format_rate(event.rate)
+                row.note = f"{format_size(event.bytes_uploaded)}  {rate}  {counted(event.parts_uploaded, 'part')}"
+        case events.ReadingBack(size=size, bytes_compared=done):
+            row.size, row.acknowledged, row.note = size, done, ""
+            _take_pace(row, event)
+        case events.Restarted():
+            row.acknowledged = row.in_flight = 0
+        case events.Completing():
+            row.acknowledged, row.in_flight = row.size or 0, 0
+        case events.UploadStopped():
+            row.in_flight, row.outage = 0, ""
+        case _:
+            pass
+
 
 K = TypeVar("K", bound=Hashable)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bigupload.service.app import create_app as create_app
-    from bigupload.service.hooks.questions import FinishedFile as FinishedFile
-    from bigupload.service.hooks.questions import NewUpload as NewUpload
+    from bigupload.service.hooks import FinishedFile as FinishedFile
+    from bigupload.service.hooks import NewUpload as NewUpload
     from bigupload.service.settings import PostsApi as PostsApi
     from bigupload.service.settings import ServiceConfig as ServiceConfig
     from bigupload.service.upload_tokens import mint_token as mint_token
@@ -24,8 +24,8 @@ _PLACES = {
     "mint_token": "upload_tokens",
     "ServiceConfig": "settings",
     "PostsApi": "settings",
-    "FinishedFile": "hooks.questions",
-    "NewUpload": "hooks.questions",
+    "FinishedFile": "hooks",
+    "NewUpload": "hooks",
 }
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 import codecs
 import functools
+import gzip
+import hashlib
+import importlib.resources
 import json
+import mimetypes
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from datetime import UTC, datetime
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import aiohttp
@@ -16,18 +21,16 @@ import pydantic
 from aiohttp import web
 
 from bigupload.service import contract as c
-from bigupload.service.access_log import AccessLog
+from bigupload.service.access_log import AccessLog, TrustedProxies
 from bigupload.service.callers import Caller, authenticate
-from bigupload.service.client_address import TrustedProxies
 from bigupload.service.cors import CrossOrigin
 from bigupload.service.direct_url import DirectUrls
-from bigupload.service.draining import IN_FLIGHT, RequestsInFlight
 from bigupload.service.endpoints import ENDPOINTS, Endpoint
 from bigupload.service.metrics import Metrics
-from bigupload.service.middleware import LOGGED, RequestMiddleware
+from bigupload.service.middleware import IN_FLIGHT, LOGGED, RequestMiddleware, RequestsInFlight
 from bigupload.service.openapi import document
 from bigupload.service.opening import OpenService, opened
-from bigupload.service.page import UploadPageFiles
+from bigupload.service.policy import Policy
 from bigupload.service.posts import PostResponse, Posts
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.settings import ServiceConfig
@@ -341,3 +344,87 @@ def _document_at(prefix: str) -> bytes:
 
 async def _healthz(_: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
+
+
+_ENTRY = b'export * from "./client/index.js";\n'
+"""`/v1/client.js`: the address that pages of other origins import."""
+
+
+class UploadPageFiles:
+    """The upload page's files, with the service's policy, and the client's. They are read once."""
+
+    def __init__(self, store_origin: str, policy: Policy, *, own_users: bool) -> None:
+        """Read them.
+
+        Args:
+            store_origin: Where the page may send parts to, like https://store.example.com.
+            policy: What the service accepts.
+            own_users: Whether an application knows its users by other means than keys and tokens.
+        """
+        folder = importlib.resources.files("bigupload.service").joinpath("browser")
+        self._page = _read(folder.joinpath("page"))
+        self._page["policy.js"] = policy_module(policy, own_users=own_users).encode()
+        self._client = _read(folder.joinpath("client"), ends=".js")
+        self._policy = "; ".join(
+            (
+                "default-src 'none'",
+                "script-src 'self'",
+                "style-src 'self'",
+                "img-src 'self'",
+                f"connect-src 'self' {store_origin}".strip(),
+                "base-uri 'none'",
+                "form-action 'none'",
+                "frame-ancestors 'none'",
+            )
+        )
+
+    async def page(self, request: web.Request) -> web.Response:
+        """Answer with a file of the page."""
+        name = request.match_info.get("name", "index.html")
+        return _answer(request, name, self._page.get(name), {"Content-Security-Policy": self._policy})
+
+    async def client(self, request: web.Request) -> web.Response:
+        """Answer with a module of the client, or with the one that exports them all."""
+        name = request.match_info.get("name")
+        content = _ENTRY if name is None else self._client.get(name)
+        return _answer(request, name or "client.js", content, {})
+
+
+def _read(folder: Traversable, *, ends: str = "") -> dict[str, bytes]:
+    return {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and f.name.endswith(ends)}
+
+
+def _answer(request: web.Request, name: str, content: bytes | None, headers: dict[str, str]) -> web.Response:
+    """Answer with a file. A browser keeps it, and asks each time whether it is still the same."""
+    if content is None:
+        raise Refused(Problem.NOT_FOUND)
+    etag = hashlib.sha256(content).hexdigest()[:32]
+    headers = {**headers, "Cache-Control": "no-cache", "ETag": f'W/"{etag}"', "Vary": "Accept-Encoding"}
+    if any(known.value in (etag, "*") for known in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    charset = "utf-8" if kind.startswith("text/") else None
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        content = _compressed(content)
+        headers["Content-Encoding"] = "gzip"
+    return web.Response(body=content, content_type=kind, charset=charset, headers=headers)
+
+
+@functools.lru_cache(maxsize=256)
+def _compressed(content: bytes) -> bytes:
+    """All files together are 50 kB then, and not 190."""
+    return gzip.compress(content, mtime=0)
+
+
+def policy_module(policy: Policy, *, own_users: bool = False) -> str:
+    """Return the page's module `policy.js`: what the service accepts, and whether only a key or token says for whom."""
+    told = {
+        "maxSize": policy.max_file_size,
+        "keep": policy.keep,
+        **policy.types.for_page(),
+        "ownUsers": own_users,
+    }
+    return f"{_POLICY_COMMENT}\n\nexport const POLICY = {json.dumps(told, indent=2)};\n"
+
+
+_POLICY_COMMENT = "// What the service accepts: bytes, seconds, types. A service serves its own in place of this file."

@@ -20,8 +20,18 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
 from bigupload.service.object_keys import REFUSED_PREFIX
-from bigupload.service.policy import DAY, LONGEST_UPLOAD, PUBLISHED_POLICY, Policy, format_days
-from bigupload.service.stored_policy import POLICY_KEY, policy_in_danger, read_policy, rows_of, write_policy
+from bigupload.service.policy import (
+    DAY,
+    LONGEST_UPLOAD,
+    POLICY_KEY,
+    PUBLISHED_POLICY,
+    Policy,
+    format_days,
+    policy_in_danger,
+    read_policy,
+    rows_of,
+    write_policy,
+)
 from bigupload.stores.s3.operations import XMLNS, document
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from bigupload.service.problems import Problem, Refused
-from bigupload.support.descriptors import descriptor_limit
+from bigupload.support.files import descriptor_limit
 
 HEADERS_WITHIN = 30.0
 """The most seconds from the connect, or from the first byte of a further request, to the end of the headers."""

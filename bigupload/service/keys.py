@@ -28,7 +28,7 @@ from typing import Any
 from bigupload.errors import ServiceError, UsageError
 from bigupload.records import dataclass
 from bigupload.service.secret_files import locked, read_regular, write_private
-from bigupload.support.user_paths import user_path
+from bigupload.support.files import user_path
 
 KEY_PREFIX = "sk_"
 SHORTEST_SECRET = 32

@@ -14,20 +14,18 @@ from bigupload.core.retry_policy import Fault
 from bigupload.records import dataclass
 from bigupload.service.access_log import AccessLog
 from bigupload.service.handles import Handles
-from bigupload.service.hooks.asking import Hooks, opened_hooks
+from bigupload.service.hooks import Hooks, opened_hooks
 from bigupload.service.keys import KeyFile
 from bigupload.service.metrics import Metrics, OpenUploads
-from bigupload.service.policy import Policy
+from bigupload.service.policy import Policy, agreed_policy
 from bigupload.service.request_rate import RequestRateLimit, SharedRequestRate
 from bigupload.service.settings import ServiceConfig
 from bigupload.service.store_health import StoreHealth
-from bigupload.service.stored_policy import agreed_policy
 from bigupload.service.tracing import MonitoredBucket, Tracing
 from bigupload.service.upload_tokens import UploadTokens
 from bigupload.service.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
-from bigupload.service.webhooks.sending import connections
-from bigupload.service.webhooks.signing import Signer
+from bigupload.service.webhooks.sending import Signer, connections
 from bigupload.service.webhooks.telling import Telling, telling_for
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.targets import reach

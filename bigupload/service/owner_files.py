@@ -10,7 +10,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.store_problems import store_faults_as_refusals
+from bigupload.service.store_health import store_faults_as_refusals
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.pages import ObjectPages
 

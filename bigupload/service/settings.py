@@ -13,13 +13,12 @@ from bigupload.errors import UsageError
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.service.access_log import write_line
-from bigupload.service.hooks.questions import HookSettings, check_hook
+from bigupload.service.hooks import HookSettings, check_hook
 from bigupload.service.keys import SHORTEST_SECRET
 from bigupload.service.policy import PUBLISHED_POLICY
 from bigupload.service.shared import check_shared_url
 from bigupload.service.store_health import STORE_TIMEOUT
-from bigupload.service.webhooks.sending import check_webhook_url
-from bigupload.service.webhooks.signing import check_secret
+from bigupload.service.webhooks.sending import check_secret, check_webhook_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

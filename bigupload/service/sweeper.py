@@ -17,12 +17,11 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.manifests.state_directory import state_dir
 from bigupload.service.access_log import AccessLog
-from bigupload.service.hooks.asking import Hooks, opened_hooks
+from bigupload.service.hooks import Hooks, opened_hooks
 from bigupload.service.metrics import Metrics
-from bigupload.service.policy import PUBLISHED_POLICY, Policy
+from bigupload.service.policy import POLICY_KEY, PUBLISHED_POLICY, Policy, read_policy
 from bigupload.service.processes import ChildProcess, begin_child, when_parent_ends
 from bigupload.service.settings import ServeSettings
-from bigupload.service.stored_policy import POLICY_KEY, read_policy
 from bigupload.service.sweep import Sweep
 from bigupload.service.sweep_memory import SweepLock, SweepMemory, rules_of
 from bigupload.service.webhooks.telling import telling_for

@@ -17,7 +17,7 @@ from bigupload.service import contract as c
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import TOKENS_PREFIX
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.store_problems import quietly, store_faults_as_refusals
+from bigupload.service.store_health import quietly, store_faults_as_refusals
 from bigupload.service.upload_tokens import UploadToken
 
 _ATTEMPTS = 3

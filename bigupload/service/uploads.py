@@ -6,6 +6,7 @@ it must remember of an upload is in the handle, or in the store.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import secrets
 import time
@@ -14,29 +15,28 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from bigupload import errors
+from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import PartProof
 from bigupload.core.manifest import PartRecord
-from bigupload.core.part_plan import Plan
+from bigupload.core.part_plan import S3_LIMITS, Plan, plan_parts
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import UnsignedPart
 from bigupload.service import contract as c
 from bigupload.service import media
-from bigupload.service.client_parts import combined, from_base64, in_order, parts_to_sign, plan_of
 from bigupload.service.file_structure import check_start
-from bigupload.service.finishing import Finishing
+from bigupload.service.finishing import Finishing, UploadOutcomes
 from bigupload.service.handles import Handle, Handles, handle_from_json
-from bigupload.service.hooks.asking import Hooks
-from bigupload.service.hooks.questions import NewUpload
+from bigupload.service.hooks import Hooks, NewUpload
 from bigupload.service.judgement import FINAL_PROBLEMS, check_size
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import public_urls
-from bigupload.service.outcomes import UploadOutcomes
 from bigupload.service.owner_files import OwnerFiles
 from bigupload.service.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
-from bigupload.service.posted_media import PostedMedia
+from bigupload.service.posts import PostedMedia
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.quota import OpenKeys, Quota, Sizes
-from bigupload.service.store_problems import quietly, refusal_of, store_faults_as_refusals
+from bigupload.service.quota import quota_of
+from bigupload.service.store_health import quietly, refusal_of, store_faults_as_refusals
 from bigupload.service.token_counts import MadeBefore, TokenCounts
 from bigupload.service.upload_tokens import UploadToken
 from bigupload.service.webhooks.telling import Telling
@@ -45,6 +45,7 @@ from bigupload.stores.s3.multipart import S3Store
 
 if TYPE_CHECKING:
     from bigupload.service.shared.engine import SharedEngine
+
 
 _RETRY_OPEN = 60.0
 """Seconds, for Retry-After."""
@@ -374,13 +375,74 @@ async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) 
         raise
 
 
-def quota_of(
-    sizes: Sizes, open_keys: OpenKeys, *, limit: int | None, clock: Callable[[], float], engine: SharedEngine | None
-) -> Quota:
-    """Make the quota of a service: with `engine` for all replicas together, without one for this process."""
-    if engine is None or limit is None:
-        return Quota(sizes, open_keys, limit=limit, clock=clock)
-    from bigupload.service.shared.quota import SharedQuota  # the client of Redis, for those alone who have one
+def plan_of(request: c.CreateRequest) -> Plan:
+    """The plan for an upload: with the client's part size, or the service's if the client names none."""
+    try:
+        return plan_parts(request.size, request.part_size, limits=S3_LIMITS)
+    except errors.UsageError as e:
+        raise Refused(Problem.UNSUPPORTED_PART_SIZE, str(e), field="partSize") from e
 
-    together = SharedQuota(engine, sizes, open_keys, limit=limit)
-    return Quota(sizes, open_keys, limit=limit, clock=clock, together=together)
+
+def parts_to_sign(plan: Plan, algorithm: Algorithm, parts: Sequence[c.PartToSign], field: str) -> list[UnsignedPart]:
+    """The parts to sign, for the store's port. Raises Refused if one does not match the plan."""
+    return [_part_to_sign(plan, algorithm, part, f"{field}[{i}]") for i, part in enumerate(parts)]
+
+
+def _part_to_sign(plan: Plan, algorithm: Algorithm, part: c.PartToSign, field: str) -> UnsignedPart:
+    if part.part_number > plan.count or plan.part(part.part_number).size != part.size:
+        raise Refused(
+            Problem.WRONG_PART,
+            f"the upload has no part {part.part_number} of {part.size:,} bytes, but {plan.count} of {plan.part_size:,}",
+            field=field,
+        )
+    headers: dict[str, str] = {}
+    if part.checksum is not None and algorithm is not Algorithm.NONE:
+        headers[algorithm.header] = _checked(algorithm, part.checksum, f"{field}.checksum")
+    elif algorithm is not Algorithm.NONE:
+        raise Refused(Problem.MISSING_CHECKSUM, field=f"{field}.checksum")
+    if part.md5 is not None:
+        headers[Algorithm.MD5.header] = _checked(Algorithm.MD5, part.md5, f"{field}.md5")
+    return UnsignedPart(part.part_number, part.size, headers)
+
+
+def _checked(algorithm: Algorithm, checksum: str, field: str) -> str:
+    try:
+        checksums.decode(algorithm, checksum)
+    except ValueError as e:
+        raise Refused(Problem.INVALID_FIELD, str(e), field=field) from e
+    return checksum
+
+
+def from_base64(text: str, field: str) -> bytes:
+    """The bytes of a base64 field. Raises Refused."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as e:
+        raise Refused(Problem.INVALID_FIELD, "the field is not base64", field=field) from e
+
+
+def in_order(handle: Handle, parts: Sequence[c.CompletedPart]) -> list[PartRecord]:
+    """The parts that complete names, in order. Raises Refused unless each part of the plan is named once."""
+    plan = handle.plan
+    if sorted(part.part_number for part in parts) != list(range(1, plan.count + 1)):
+        raise Refused(Problem.WRONG_PART, f"name each of the {plan.count} parts once", field="parts")
+    records = []
+    for i, part in sorted(enumerate(parts), key=lambda row: row[1].part_number):
+        if part.checksum is None and handle.algorithm.is_s3_checksum:
+            raise Refused(Problem.MISSING_CHECKSUM, field=f"parts[{i}].checksum")
+        checksum = "" if part.checksum is None else part.checksum
+        if handle.algorithm.is_s3_checksum:
+            _checked(handle.algorithm, checksum, f"parts[{i}].checksum")
+        size = plan.part(part.part_number).size
+        records.append(
+            PartRecord(number=part.part_number, size=size, etag=part.etag, checksum=checksum, proof=PartProof.NONE)
+        )
+    return records
+
+
+def combined(handle: Handle, parts: Sequence[PartRecord]) -> str | None:
+    """The object's checksum, made of the parts' checksums; None if the upload declared none."""
+    algorithm = handle.algorithm
+    if not algorithm.is_s3_checksum:
+        return None
+    return checksums.combine(algorithm, [(checksums.decode(algorithm, part.checksum), part.size) for part in parts])

@@ -19,7 +19,7 @@ from bigupload.core.manifest import Fingerprint, SourceKind
 from bigupload.core.part_plan import Part
 from bigupload.ports import Source, Stream
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.descriptors import reason_of
+from bigupload.support.files import reason_of
 from bigupload.support.pages import is_on_local_disk
 
 S = TypeVar("S", bound=Source)

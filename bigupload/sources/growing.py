@@ -14,7 +14,7 @@ from bigupload.core.part_plan import Part, Plan
 from bigupload.ports import Stream
 from bigupload.sources.file import FileSource, fingerprint_of, open_in_thread
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.descriptors import reason_of
+from bigupload.support.files import reason_of
 from bigupload.units import format_seconds
 
 _LOOK_EVERY = 0.5

@@ -22,7 +22,7 @@ import anyio
 from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.support.daemon_threads import run_in_thread
-from bigupload.support.descriptors import is_out_of_descriptors, reason_of
+from bigupload.support.files import is_out_of_descriptors, reason_of
 from bigupload.support.pages import page_buffer
 from bigupload.units import format_size
 

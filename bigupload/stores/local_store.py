@@ -40,8 +40,7 @@ from bigupload.errors import LocalStoreError
 from bigupload.http.response_head import end_of_head, parse_head
 from bigupload.records import dataclass
 from bigupload.support.extras import install_command
-from bigupload.support.files import file_lock
-from bigupload.support.user_paths import user_path
+from bigupload.support.files import file_lock, user_path
 
 SAMPLE = "sample.bin"
 """The sample file is here too, so that removing the store removes it."""

@@ -19,7 +19,7 @@ from bigupload.options import S3Options, require_customer_key
 from bigupload.ports import Source
 from bigupload.s3_parameters import MOST_KEY_BYTES, RENAME, refused_character, why_no_key, why_too_long
 from bigupload.stores.s3.access import configured_endpoint, refuse_unsuited, split_bucket, translated
-from bigupload.stores.s3.bucket_pool import BucketPool
+from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.support.daemon_threads import run_in_daemon_thread, run_in_thread
 from bigupload.units import escaped

@@ -8,11 +8,15 @@ when it exits, daemon or not. A call that hangs in a file system would hold the 
 from __future__ import annotations
 
 import asyncio
+import collections
+import concurrent.futures
 import contextlib
 import contextvars
+import os
 import queue
+import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -202,3 +206,49 @@ async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.Capacit
         limiter.release_on_behalf_of(slot)
         raise
     return await future
+
+
+AnyPath = TypeVar("AnyPath", str, os.PathLike[str])
+
+PATIENCE = 2.0
+"""Seconds that a round of looks may take. A disk that has to start may be taken for one that hangs."""
+_ROUNDS = (16, 64, 256)
+"""The most threads of each round: what hangs keeps its thread, and the next round looks at what got none."""
+_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def hanging(paths: Iterable[AnyPath]) -> set[AnyPath]:
+    """Return the paths that can't be looked at, and opened if they are files, within PATIENCE. Blocking.
+
+    That takes PATIENCE at most, unless more paths hang than a round has threads. What none of the rounds could look at
+    is returned as well. The threads that look are left behind: nothing can end them.
+    """
+    wanted = _spread(set(paths))
+    begun: dict[concurrent.futures.Future[None], AnyPath] = {}
+    for most in _ROUNDS:
+        if not wanted:
+            break
+        pool = DaemonThreadPool(min(most, len(wanted)), "bigupload-look")
+        looks = {pool.submit(_look, path): path for path in wanted}
+        concurrent.futures.wait(looks, timeout=PATIENCE)
+        pool.shutdown(wait=False)
+        wanted = [path for each, path in looks.items() if each.cancel()]  # those that no thread has begun
+        begun |= looks
+    return {path for each, path in begun.items() if not each.done()}.union(wanted)
+
+
+def _spread(paths: Iterable[AnyPath]) -> list[AnyPath]:
+    """The first path of each directory, then the second of each: one that hangs takes not all threads at once."""
+    seen: collections.Counter[str] = collections.Counter()
+    places: list[tuple[int, AnyPath]] = []
+    for path in paths:
+        directory = os.path.dirname(os.fspath(path))  # noqa: PTH120 - of any path, without a Path for each
+        places.append((seen[directory], path))
+        seen[directory] += 1
+    return [path for _, path in sorted(places, key=lambda each: each[0])]
+
+
+def _look(path: str | os.PathLike[str]) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        if stat.S_ISREG(os.lstat(path).st_mode):
+            os.close(os.open(path, _FLAGS))  # a network's file system may know the status, and hang here

@@ -1,4 +1,4 @@
-"""Files of this user: changes that survive a power failure, files that nobody else may have written, and locks.
+"""Files of this user: changes that survive a power failure, files that nobody else may have written, locks, and limits.
 
 Inside the user's own directories the checks of owners are not needed. They protect manifests in directories that other
 users can write to, and they protect root.
@@ -12,8 +12,12 @@ import os
 import stat
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import filelock
+from bigupload import errors
+
+if TYPE_CHECKING:
+    import filelock
 
 # filelock warns of its fallback in the middle of an upload. The fallback does what the caller needs.
 warnings.filterwarnings("ignore", message="flock not supported on this filesystem", category=UserWarning)
@@ -142,4 +146,57 @@ def _owner_is_trusted(status: os.stat_result) -> bool:
 
 def file_lock(path: str | os.PathLike[str]) -> filelock.BaseFileLock:
     """A lock of this user's, in the file `path`, which any thread may release."""
+    import filelock  # slow to load, and most importers of this module lock nothing
+
     return filelock.FileLock(path, thread_local=False, mode=0o600)
+
+
+def user_path(kind: Literal["config", "data", "state"], *, instead: str) -> Path:
+    """Return bigupload's directory among the user's.
+
+    Args:
+        kind: What is kept there.
+        instead: The variable or option that names another place, for the message.
+
+    Raises:
+        UsageError: There is neither HOME nor a known user, as in a container that runs as any number.
+    """
+    import platformdirs  # when it is needed: a start is short
+
+    try:
+        path: Path = getattr(platformdirs, f"user_{kind}_path")("bigupload")
+    except RuntimeError:
+        path = Path()
+    if not path.is_absolute():  # before platformdirs 4.11, "~" stayed
+        raise errors.UsageError(f"there is no home directory: set HOME, or {instead}")
+    return path
+
+
+OUT_OF_DESCRIPTORS = (
+    "this process has too many files and connections open: allow more (ulimit -n), or upload fewer files at once"
+)
+
+
+_NUMBERS = (errno.EMFILE, errno.ENFILE)
+
+
+def descriptor_limit() -> int | None:
+    """Return how many descriptors this process may have open; None: as many as it likes."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit for sockets
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def is_out_of_descriptors(e: BaseException) -> bool:
+    """Whether an error comes from this machine's limits on open files: EMFILE or ENFILE."""
+    if isinstance(e, ImportError):  # of a module in C, for which the dynamic linker says it in words
+        return any(os.strerror(number) in str(e) for number in _NUMBERS)
+    return isinstance(e, OSError) and e.errno in _NUMBERS
+
+
+def reason_of(e: OSError) -> str:
+    """The operating system's words for an error; of too many open files, also what helps."""
+    return OUT_OF_DESCRIPTORS if is_out_of_descriptors(e) else str(e.strerror)

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import anyio
 
-from bigupload.support.rate_schedule import RateSchedule
+from bigupload.units import RateSchedule
 
 _BURST = 0.1
 """Seconds of unused sending time that may be saved up: so short that the limit holds within every second."""

@@ -25,15 +25,14 @@ from bigupload.core.part_plan import MIB
 from bigupload.core.rate_meter import RateMeter
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
-from bigupload.engine.task_groups import for_each
-from bigupload.http.range_reader import read_range
+from bigupload.http.client import read_range
 from bigupload.manifests.state_directory import READ_BACK_SUFFIX, state_dir
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import DaemonThreadPool, run_in_thread
-from bigupload.support.shielding import run_shielded
-from bigupload.verification.comparison import Compared, FileAndObject, open_both
+from bigupload.support.shielding import for_each, run_shielded
+from bigupload.verification.by_checksum import Compared, FileAndObject, open_both
 
 READ_BACK = "read-back"
 

@@ -21,7 +21,7 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.engine.upload_run import UploadResult
 from bigupload.sources.file import fingerprint_of
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.descriptors import reason_of
+from bigupload.support.files import reason_of
 from bigupload.support.pages import page_buffer
 from bigupload.units import escaped
 

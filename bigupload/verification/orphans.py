@@ -20,7 +20,6 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.manifest_lines import Replay
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
-from bigupload.engine.task_groups import for_each
 from bigupload.manifests.journal import read_manifest
 from bigupload.manifests.notes import noted_manifests
 from bigupload.manifests.state_directory import SUFFIX
@@ -29,6 +28,7 @@ from bigupload.records import dataclass
 from bigupload.stores.s3.multipart import MAX_LISTED_UPLOADS, S3Store
 from bigupload.stores.s3.pages import UploadPages
 from bigupload.stores.targets import connect, parse_s3_url
+from bigupload.support.shielding import for_each
 
 MEDIA = "media/"
 """The prefix of a media service's keys. Its own sweep knows how long its clients may take, so they are left to it

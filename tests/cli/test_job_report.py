@@ -16,7 +16,7 @@ from bigupload.cli.job_report import Failures, JobReport, LeftOut
 from bigupload.cli.narration import Narrator
 from bigupload.engine.upload_run import UploadResult
 from bigupload.progress import job_progress
-from bigupload.progress.row import RowState, render, update_total
+from bigupload.progress.rows import RowState, render, update_total
 
 
 class Noted:

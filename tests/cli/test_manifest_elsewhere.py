@@ -16,7 +16,7 @@ import pytest
 from bigupload.manifests import journal, notes
 from bigupload.manifests.clean_up import KEEP_NOTES, clean
 from bigupload.manifests.state_directory import NOTES
-from bigupload.support import hanging_files
+from bigupload.support import daemon_threads
 from bigupload.testing.strict_s3 import Ok, Status, StrictS3
 from tests.crash.running import Place
 
@@ -235,7 +235,7 @@ def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
 
     for name in ("stat", "lstat", "open"):
         monkeypatch.setattr(os, name, hanging_at(getattr(os, name)))
-    monkeypatch.setattr(hanging_files, "PATIENCE", 0.05)
+    monkeypatch.setattr(daemon_threads, "PATIENCE", 0.05)
     yield paths
     over.set()
 
@@ -283,21 +283,21 @@ def test_healthy_files_beside_many_that_hang_are_looked_at(
     tmp_path: Path, hung: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What hangs has the threads of the first round."""
-    monkeypatch.setattr(hanging_files, "PATIENCE", 0.5)
+    monkeypatch.setattr(daemon_threads, "PATIENCE", 0.5)
     healthy = [tmp_path / f"healthy{n}" for n in range(20)]
     for path in healthy:
         path.touch()
     dead = [tmp_path / f"dead{n}" for n in range(40)]
     hung.update(map(str, dead))
-    assert hanging_files.hanging([*dead, *healthy]) == {*dead}
+    assert daemon_threads.hanging([*dead, *healthy]) == {*dead}
 
 
 def test_where_a_directory_hangs_others_are_looked_at_first(
     tmp_path: Path, hung: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hanging_files, "PATIENCE", 0.5)
-    monkeypatch.setattr(hanging_files, "_ROUNDS", (16,))
+    monkeypatch.setattr(daemon_threads, "PATIENCE", 0.5)
+    monkeypatch.setattr(daemon_threads, "_ROUNDS", (16,))
     healthy = tmp_path / "healthy"
     dead = [tmp_path / "mount" / f"dead{n}" for n in range(400)]
     hung.update(map(str, dead))
-    assert hanging_files.hanging([*dead, healthy]) == {*dead}
+    assert daemon_threads.hanging([*dead, healthy]) == {*dead}

@@ -18,7 +18,7 @@ from bigupload.cli.progress_display import Bars, JobBars
 from bigupload.core.integrity import Verified
 from bigupload.engine.in_flight import PutInFlight
 from bigupload.progress.job_progress import told_apart
-from bigupload.progress.row import RowState, cut_middle, most_name, render, update
+from bigupload.progress.rows import RowState, cut_middle, most_name, render, update
 
 SIZE = 120_000_000
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from bigupload import errors
-from bigupload.cluster.hashing import following
 from bigupload.cluster.messages import (
     FileDiffers,
     FileId,
@@ -21,6 +20,7 @@ from bigupload.cluster.messages import (
     unpack_failure,
     unpack_put,
 )
+from bigupload.cluster.transport import following
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.part_plan import MIB, Part, plan_parts
 from bigupload.core.retry_policy import Fault, FaultKind

@@ -15,7 +15,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 import bigupload
 from bigupload import Uploader, events
-from bigupload.cluster import hashing, membership, worker_side
+from bigupload.cluster import membership, transport, worker_side
 from bigupload.cluster.messaging import Messenger
 from bigupload.cluster.transport import ClusterTransport
 from bigupload.core.part_plan import Part
@@ -192,7 +192,7 @@ async def test_a_refused_part_is_retried_as_the_policy_says(world: World, here: 
 async def test_a_part_is_hashed_again_if_what_its_task_found_gets_lost(
     world: World, here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hashing, "_SUSPICIOUS_AFTER", 0.1)
+    monkeypatch.setattr(transport, "_SUSPICIOUS_AFTER", 0.1)
     monkeypatch.setattr(membership, "_AWAY", 0.0)
     lost: list[Any] = []
     told = Messenger.on_event

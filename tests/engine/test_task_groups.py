@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bigupload import errors
-from bigupload.engine.task_groups import most_serious
+from bigupload.support.shielding import most_serious
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(3)], ids=lambda e: type(e).__name__)

@@ -6,9 +6,8 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.client import HttpClient
+from bigupload.http.client import HttpClient, read_range
 from bigupload.http.http_errors import MAX_ERROR_BODY
-from bigupload.http.range_reader import read_range
 from bigupload.ports import SignedRequest
 from tests.tools.scripted import Script, asking, refusal
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bigupload.http import trust
-from bigupload.support.descriptors import is_out_of_descriptors
+from bigupload.support.files import is_out_of_descriptors
 from bigupload.testing.strict_s3 import StrictS3
 
 

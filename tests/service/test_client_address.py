@@ -10,7 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from bigupload.errors import UsageError
-from bigupload.service.client_address import TrustedProxies
+from bigupload.service.access_log import TrustedProxies
 from bigupload.stores.local_store import LocalStore
 from tests.tools.cases import each_case
 from tests.tools.service import serving

@@ -19,9 +19,8 @@ from aiohttp import web
 
 from bigupload.service.access_log import AccessLog
 from bigupload.service.connections import ClientConnection, Connections, LoopErrors, most_connections
-from bigupload.service.draining import RequestsInFlight
 from bigupload.service.metrics import Metrics
-from bigupload.service.middleware import RequestMiddleware, connection_factory
+from bigupload.service.middleware import RequestMiddleware, RequestsInFlight, connection_factory
 from bigupload.stores.local_store import LocalStore
 from tests.tools.declared import what_is_wrong
 from tests.tools.service import serving

@@ -13,12 +13,12 @@ import jsonschema
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import BaseModel
 
-from bigupload.service import client_parts, endpoints, handles, media, posts, uploads
+from bigupload.service import endpoints, handles, media, posts, uploads
 from bigupload.service.contract import BODIES
 from bigupload.service.endpoints import ENDPOINTS
 from bigupload.service.openapi import document
 from bigupload.service.problems import Problem
-from bigupload.service.webhooks.signing import Signer, new_secret
+from bigupload.service.webhooks.sending import Signer, new_secret
 from tests.tools.errors_page import page
 from tests.tools.service import Service
 
@@ -123,7 +123,7 @@ def test_every_code_is_declared_where_it_can_come_from() -> None:
     assert groups.union(endpoint.name for endpoint in ENDPOINTS) >= {
         place for problem in Problem for place in problem.at
     }
-    for module in (handles, media, client_parts, posts, uploads, endpoints):
+    for module in (handles, media, posts, uploads, endpoints):
         named = set(re.findall(r"Problem\.([A-Z_]+)", inspect.getsource(module)))
         assert {Problem[name] for name in named} <= declared
 

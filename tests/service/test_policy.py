@@ -16,13 +16,12 @@ from bigupload import errors
 from bigupload.cli import main
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.accepted_types import ANY_TYPES, PUBLISHED_TYPES, read_types
+from bigupload.service.app import policy_module
 from bigupload.service.bucket_rules import set_up
 from bigupload.service.keys import KeyFile
 from bigupload.service.media import MAX_FILE_SIZE, MEDIA_TYPES
 from bigupload.service.object_keys import KeyTemplate
-from bigupload.service.page import policy_module
-from bigupload.service.policy import DAY, PUBLISHED_POLICY, Policy, format_keep
-from bigupload.service.stored_policy import POLICY_KEY, agreed_policy, read_policy
+from bigupload.service.policy import DAY, POLICY_KEY, PUBLISHED_POLICY, Policy, agreed_policy, format_keep, read_policy
 from bigupload.service.sweep import Sweep, SweepReport
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.operations import document, fields_of

@@ -19,7 +19,7 @@ from bigupload.service.handles import Handles
 from bigupload.service.object_keys import note_key
 from bigupload.service.policy import STORED_FOR
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.store_problems import refusal_of
+from bigupload.service.store_health import refusal_of
 from bigupload.service.uploads import MediaUploads
 from tests.service.test_multipart import PART, described, film
 from tests.tools.buckets import Meddled, Next

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bigupload.errors import UsageError
 from bigupload.support.rate_limiter import RateLimiter, second_of_day
-from bigupload.support.rate_schedule import RateSchedule, parse_rate_limit
+from bigupload.units import RateSchedule, parse_rate_limit
 
 BURST = 0.1
 

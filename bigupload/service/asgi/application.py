@@ -16,11 +16,18 @@ from bigupload import errors
 from bigupload.records import dataclass
 from bigupload.service.app import LOG
 from bigupload.service.app import create_app as create_aiohttp_app
-from bigupload.service.asgi.connection import SCOPE, Receive, Scope, Send, exchange
-from bigupload.service.asgi.http_messages import MalformedScope, path_in_app, root_path
+from bigupload.service.asgi.connection import (
+    SCOPE,
+    MalformedScope,
+    Receive,
+    Scope,
+    Send,
+    exchange,
+    path_in_app,
+    root_path,
+)
 from bigupload.service.connections import ClientConnection, Connections
-from bigupload.service.draining import IN_FLIGHT
-from bigupload.service.middleware import connection_factory
+from bigupload.service.middleware import IN_FLIGHT, connection_factory
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.settings import ServiceConfig
 

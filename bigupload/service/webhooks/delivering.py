@@ -21,8 +21,7 @@ from bigupload.service.access_log import AccessLog
 from bigupload.service.problems import Refused
 from bigupload.service.webhooks.events import EVENT_PREFIX
 from bigupload.service.webhooks.notes import WAITING, Delivery, Note
-from bigupload.service.webhooks.sending import Sent, host_of, receiver_of, send
-from bigupload.service.webhooks.signing import Signer
+from bigupload.service.webhooks.sending import Sent, Signer, host_of, receiver_of, send
 from bigupload.service.webhooks.telling import Telling
 
 RETRIED_FOR = 24 * 3600.0

@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bigupload.service.hooks.questions import FinishedFile
+from bigupload.service.hooks import FinishedFile
 from bigupload.service.object_keys import public_urls
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Refused
-from bigupload.service.store_problems import quietly
+from bigupload.service.store_health import quietly
 from bigupload.service.webhooks.events import Event, event
 from bigupload.service.webhooks.notes import LEASE, Note, Notes
 from bigupload.stores.s3.bucket import S3Bucket

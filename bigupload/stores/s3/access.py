@@ -28,7 +28,7 @@ from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.s3_parameters import ADDRESS, parameters
 from bigupload.stores.s3.aws_files import chosen_profile, endpoint_in_files, nested, no_profile, read_settings
-from bigupload.support.descriptors import OUT_OF_DESCRIPTORS
+from bigupload.support.files import OUT_OF_DESCRIPTORS
 from bigupload.units import one_line
 
 R = TypeVar("R")

@@ -25,8 +25,7 @@ from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
 from bigupload.records import dataclass
 from bigupload.s3_parameters import CUSTOMER_KEY, OBJECT, TOKEN, check_lock, metadata_headers, parameters
-from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.bucket_pool import BucketPool
+from bigupload.stores.s3.bucket import BucketPool, S3Bucket
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.s3.operations import copy_source, date_of, rows, told
 from bigupload.stores.s3.pages import MOST_PAGES, OpenPage, UploadPages

@@ -11,11 +11,10 @@ from bigupload import errors
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.copies import CopySource
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.range_reader import read_range
+from bigupload.http.client import read_range
 from bigupload.ports import SignedRequest
 from bigupload.records import dataclass
-from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.bucket_pool import BucketPool
+from bigupload.stores.s3.bucket import BucketPool, S3Bucket
 from bigupload.stores.s3.operations import told
 
 _RENEW_BEFORE = 60.0

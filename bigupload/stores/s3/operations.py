@@ -22,7 +22,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.http_errors import fault_of_response, fault_of_stranger
 from bigupload.records import dataclass
 from bigupload.s3_parameters import CUSTOMER_KEY, METADATA
-from bigupload.support.descriptors import OUT_OF_DESCRIPTORS, is_out_of_descriptors
+from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -22,8 +22,11 @@ from bigupload.http.origins import WebOrigin
 from bigupload.http.trust import CaBundle
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
 from bigupload.records import dataclass
-from bigupload.stores.service_client.messages import (
+from bigupload.stores.service_client.requests import (
+    API,
+    EXPIRED,
     CompletedUpload,
+    ServiceHttp,
     part_to_sign,
     place_of,
     read_complete,
@@ -32,7 +35,6 @@ from bigupload.stores.service_client.messages import (
     read_signed,
     read_status,
 )
-from bigupload.stores.service_client.requests import API, EXPIRED, ServiceHttp
 
 R = TypeVar("R")
 

@@ -18,10 +18,17 @@ from standardwebhooks import Webhook
 
 from bigupload.errors import UsageError
 from bigupload.service.access_log import AccessLog
-from bigupload.service.hooks.asking import ask_command, opened_hooks
-from bigupload.service.hooks.questions import FinishedFile, HookFailed, HookSettings, NewUpload, check_hook
+from bigupload.service.hooks import (
+    FinishedFile,
+    HookFailed,
+    HookSettings,
+    NewUpload,
+    ask_command,
+    check_hook,
+    opened_hooks,
+)
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.webhooks.signing import new_secret
+from bigupload.service.webhooks.sending import new_secret
 from tests.tools.http_stub import HttpStub, Response
 from tests.tools.waiting import until
 

@@ -19,8 +19,16 @@ from bigupload.core.checksums import Algorithm
 from bigupload.service import contract as c
 from bigupload.service.access_log import AccessLog
 from bigupload.service.handles import Handles
-from bigupload.service.hooks.asking import Hooks, ask_command, opened_hooks
-from bigupload.service.hooks.questions import FinishedFile, HookFailed, HookSettings, NewUpload, Question
+from bigupload.service.hooks import (
+    FinishedFile,
+    HookFailed,
+    Hooks,
+    HookSettings,
+    NewUpload,
+    Question,
+    ask_command,
+    opened_hooks,
+)
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.sweep import Sweep
 from bigupload.service.upload_tokens import UploadTokens

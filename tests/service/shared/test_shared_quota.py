@@ -11,9 +11,8 @@ import pytest
 import redis.asyncio
 
 from bigupload.service.problems import Refused
-from bigupload.service.quota import Quota
+from bigupload.service.quota import Quota, quota_of
 from bigupload.service.shared.engine import SharedEngine
-from bigupload.service.uploads import quota_of
 from tests.service.test_quota import Store, allowed
 from tests.tools.valkey import Valkey, valkey_running
 
@@ -83,7 +82,7 @@ async def test_a_promise_ends(valkey: Valkey) -> None:
 
 
 async def test_an_open_upload_counts_for_as_long_as_it_is_open(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigupload.service.shared.quota.URL_LIFETIME", 0)  # as if its first URLs had ended
+    monkeypatch.setattr("bigupload.service.quota.URL_LIFETIME", 0)  # as if its first URLs had ended
     store = Store()
     async with sharing(valkey, store) as (one, other):
         store.open = {"a"}

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from bigupload.service import contract as c
-from bigupload.service.hooks.questions import HookFailed, Question
+from bigupload.service.hooks import HookFailed, Question
 from bigupload.service.policy import STORED_FOR
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.delivering import RETRIED_FOR

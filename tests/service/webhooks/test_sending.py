@@ -15,11 +15,21 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from bigupload.errors import ServiceError, UsageError
-from bigupload.service.webhooks import signing
+from bigupload.service.webhooks import sending
 from bigupload.service.webhooks.delivering import RETRIED_FOR, next_attempt, next_look
 from bigupload.service.webhooks.events import event
-from bigupload.service.webhooks.sending import Sent, check_webhook_url, connections, host_of, receiver_of, send
-from bigupload.service.webhooks.signing import Signer, check_secret, load_webhook_secrets, new_secret
+from bigupload.service.webhooks.sending import (
+    Sent,
+    Signer,
+    check_secret,
+    check_webhook_url,
+    connections,
+    host_of,
+    load_webhook_secrets,
+    new_secret,
+    receiver_of,
+    send,
+)
 from tests.tools.http_stub import HttpStub, Response
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()  # not random: xdist compares the names of tests
@@ -167,7 +177,7 @@ def test_a_file_of_roots_may_be_read_by_its_group(tmp_path: Path, monkeypatch: p
     file.chmod(0o440)
     before = file.stat()
     mounted = os.stat_result((*before[:4], 0, *before[5:]))
-    monkeypatch.setattr(signing, "read_regular", lambda path: (path.read_bytes(), mounted))
+    monkeypatch.setattr(sending, "read_regular", lambda path: (path.read_bytes(), mounted))
     monkeypatch.setattr(os, "geteuid", lambda: 10001)
     assert load_webhook_secrets(file, create=False) == (SECRET,)
 

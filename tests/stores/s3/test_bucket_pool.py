@@ -9,8 +9,7 @@ import boto3
 import pytest
 
 from bigupload.options import S3Options
-from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.bucket_pool import MAX_AGE, MOST_IDLE, BucketPool
+from bigupload.stores.s3.bucket import MAX_AGE, MOST_IDLE, BucketPool, S3Bucket
 from bigupload.stores.s3.multipart import S3Store
 
 OPTIONS = S3Options(endpoint_url="http://127.0.0.1:1", region="r", access_key="AK", secret_key="SK")

@@ -19,8 +19,7 @@ import pytest
 
 from bigupload import Credentials, S3Options, errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
-from bigupload.stores.s3.bucket_pool import BucketPool
+from bigupload.stores.s3.bucket import URL_LIFETIME, BucketPool, S3Bucket
 from bigupload.stores.s3.renewal import Renewal
 
 from .support import PART, asking, signer_of

@@ -1,1 +1,0 @@
-"""The operator's own checks: before an upload begins, and before a file counts."""
