@@ -9,6 +9,7 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,7 +33,7 @@ _COMMANDS = {
     "status": ("status", "List the uploads that this machine knows."),
     "abort": ("status", "Abort uploads and free their parts in the store."),
     "gc": ("gc", "Abort the orphaned uploads of a bucket and free their parts."),
-    "check-url": ("check_url", "Check whether a URL can be used as a media item."),
+    "check-url": ("serve", "Tell whether a URL can be used as a media item."),
     "verify": ("verify", "Prove that an object equals a file, by checksums or by a download."),
     "serve": ("serve", "Run the media service: clients upload with an API key."),
     "keys": ("keys", "Create, list and revoke the media service's API keys."),
@@ -121,6 +122,42 @@ OUT_OF_MEMORY = (
 )
 
 
+def discard_output() -> None:
+    """Send what is still buffered to the null device: it would fail once more when the interpreter ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_of_output(error: OSError) -> bool:
+    """Whether the error is of `click.echo`, by which commands write: no other file has to be named."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is not None and at.tb_frame.f_code is click.echo.__code__
+
+
+def unwritten(error: OSError) -> errors.BigUploadError:
+    """Discard the results, and return what to say of them."""
+    discard_output()
+    return errors.BigUploadError(f"can't write the results to standard output: {error.strerror}")
+
+
+@contextlib.contextmanager
+def writing_results(done: str) -> Iterator[None]:
+    """While a result is written that an exit status of 1 would contradict.
+
+    Args:
+        done: What is done, for the message if it can't be written.
+
+    Raises:
+        BigUploadError: It can't be written.
+    """
+    try:
+        yield
+    except OSError as e:
+        raise errors.BigUploadError(f"{done}, but {unwritten(e)}") from e
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its status. Users see no traceback of an expected error.
 
@@ -195,11 +232,9 @@ def _run(arguments: list[str] | None) -> NoReturn:
         complain(errors.BigUploadError(e.format_message()))
         raise SystemExit(errors.EXIT_FAILED) from None
     except OSError as e:
-        from bigupload.cli import standard_output
-
-        if not standard_output.failed_at(e):
+        if not is_of_output(e):
             raise
-        complain(standard_output.unwritten(e))
+        complain(unwritten(e))
         raise SystemExit(errors.EXIT_FAILED) from None
     except (click.Abort, KeyboardInterrupt):  # before the command began: from then on, `running` handles them
         raise SystemExit(errors.EXIT_INTERRUPTED) from None

@@ -11,8 +11,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.options import DURATION, PATH, completed_by, connection_options, s3_options
-from bigupload.cli.s3_options import store_options
+from bigupload.cli.options import DURATION, PATH, completed_by, connection_options, s3_options, store_options
 from bigupload.cli.settings import drop_weaker
 from bigupload.units import counted, format_age, format_size, one_line
 

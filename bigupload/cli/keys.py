@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bigupload import errors
-from bigupload.cli import CLOSED, standard_output
+from bigupload.cli import CLOSED, discard_output
 from bigupload.cli.options import PATH
 from bigupload.units import one_line
 
@@ -46,7 +46,7 @@ def create(owner: str, path: Path | None, as_json: bool) -> None:
         click.echo(json.dumps({**fields, "key": plain}) if as_json else plain)
     except OSError as e:
         file.revoke(key.id)  # nobody has it
-        standard_output.discard()
+        discard_output()
         raise errors.BigUploadError(f"the key can't be printed ({e.strerror}), and was revoked: create another") from e
     with contextlib.suppress(OSError):
         click.echo(f"bigupload: key {key.id} of {key.owner}: shown only once, so keep it now", err=True)

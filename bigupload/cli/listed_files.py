@@ -20,7 +20,7 @@ from bigupload import errors
 from bigupload.batch.listing import FileListing
 from bigupload.batch.reading_ahead import CountedFiles, FoundFiles, read_ahead
 from bigupload.batch.tree import FileEntry, Found, Omitted
-from bigupload.cli import complain, standard_output
+from bigupload.cli import complain, discard_output
 from bigupload.cli.job_report import LeftOut, failed_fields
 from bigupload.cli.selection_options import Chosen, is_many, names_many
 from bigupload.core.globs import split_glob
@@ -201,5 +201,5 @@ def _written() -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        standard_output.discard()
+        discard_output()
         raise errors.BigUploadError(f"can't write the list: {e.strerror}") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from bigupload import errors, events
-from bigupload.cli import standard_output
+from bigupload.cli import discard_output
 from bigupload.cli.wording import for_command_line
 from bigupload.progress.job_progress import time_in
 from bigupload.units import counted, format_seconds, format_size
@@ -63,7 +63,7 @@ class Printing:
         """Raise BigUploadError if a result could not be written, unless the command fails anyway."""
         if self._broken is None:
             return
-        standard_output.discard()
+        discard_output()
         unwritten = f"can't write the results ({self._broken.strerror})"
         if not self._has_failed:
             raise errors.BigUploadError(f"the uploads are done, but {unwritten}: see bigupload status")

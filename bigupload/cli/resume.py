@@ -21,8 +21,8 @@ from bigupload.cli.options import (
     pace,
     pace_options,
     s3_options,
+    store_options,
 )
-from bigupload.cli.s3_options import store_options
 from bigupload.cli.settings import COMMAND_LINE, drop_weaker, strength
 from bigupload.s3_parameters import ADDRESS
 
@@ -92,9 +92,9 @@ _OF_THE_MANIFEST = (
 
 async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: KeptParts) -> int:
     from bigupload.api.uploader import Uploader
-    from bigupload.cli.named_jobs import refuse_job
     from bigupload.cli.reporting import CONNECTING, reporting, result_line, worst
     from bigupload.cli.status import not_a_manifest
+    from bigupload.cli.unfinished import refuse_job
     from bigupload.options import S3Options
 
     adopt, source = arguments["adopt"], arguments["source"]

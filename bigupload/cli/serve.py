@@ -1,8 +1,9 @@
-"""`bigupload serve`."""
+"""`bigupload serve`, and `check-url`: the service's check of a direct URL, made without a service."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli import complain, standard_output
+from bigupload.cli import complain, discard_output
 from bigupload.cli.options import DURATION, PATH, SIZE, connection_options, need_service, s3_options
 from bigupload.cli.service_options import hook_options, policy_options, take_hooks, take_policy
 from bigupload.cli.settings import choose
+from bigupload.units import format_size
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
     from bigupload.service.keys import KeyFile
     from bigupload.service.settings import PostsApi
+
 
 LOCAL_BUCKET = "bigupload-media"
 _LOOPBACK = ("127.", "localhost", "::1")
@@ -266,7 +269,7 @@ def _print(text: str) -> None:
     try:
         click.echo(text)
     except OSError:
-        standard_output.discard()
+        discard_output()
         raise
 
 
@@ -284,3 +287,31 @@ def _posts_api(url: str | None, authorization: Path | None) -> PostsApi | None:
     if not value or not value.isprintable():
         raise errors.ServiceError(f"{authorization} must hold one line: the Authorization header's value")
     return PostsApi(url=url, authorization=value)
+
+
+@click.command("check-url")
+@click.argument("url")
+@click.option("--json", "as_json", is_flag=True, help="Print the service's response as one JSON object.")
+@click.option(
+    "--allow-private-media-hosts",
+    is_flag=True,
+    help="Also accept hosts of private networks.",
+)
+def check_url(url: str, as_json: bool, allow_private_media_hosts: bool) -> None:
+    """Tell whether URL can be used as a media item: public, with the bytes of a medium and the right Content-Type."""
+    from bigupload.cli.running import run
+    from bigupload.service.direct_url import DirectUrls
+
+    async def checked() -> int:
+        async with DirectUrls(allow_private=allow_private_media_hosts) as urls:
+            check = await urls.check(url)
+        if as_json:
+            click.echo(json.dumps(check.to_json()))
+        if check.rule is not None:
+            raise errors.BigUploadError(f"not usable ({check.rule.code}): {check.message}")
+        if not as_json and check.media is not None:
+            size = "size unknown" if check.size is None else format_size(check.size)
+            click.echo(f"usable: {check.media.content_type}, {size}")
+        return errors.EXIT_OK
+
+    raise SystemExit(run(checked))

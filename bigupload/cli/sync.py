@@ -15,20 +15,27 @@ from bigupload.cli.checksum_file import (
     write_checksums_option,
     writing_checksums,
 )
-from bigupload.cli.directory_target import directory_and_target, take_target
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     CHECKSUMS,
     connection_options,
+    object_options,
     on_change_option,
     outcome_options,
     pace,
     pace_options,
     part_options,
     s3_options,
+    store_options,
 )
-from bigupload.cli.s3_options import object_options, store_options
-from bigupload.cli.selection_options import CommandWithRules, is_prefix, limit_options, take_selection
+from bigupload.cli.selection_options import (
+    CommandWithRules,
+    directory_and_target,
+    is_prefix,
+    limit_options,
+    take_selection,
+    take_target,
+)
 
 if TYPE_CHECKING:
     from bigupload.api.sync_types import SyncOutcome

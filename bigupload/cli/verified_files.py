@@ -14,7 +14,7 @@ import click
 
 from bigupload.api.uploader import Uploader
 from bigupload.api.verify_many import VerificationFailed
-from bigupload.cli import complain, standard_output
+from bigupload.cli import complain, writing_results
 from bigupload.cli.checksum_file import writing_checksums
 from bigupload.cli.job_report import Failures, failed_line
 from bigupload.cli.listed_files import ListedFiles
@@ -108,7 +108,7 @@ class _Sums:
         failed = f", {len(self._codes):,} failed" if self._codes else ""
         summary = f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._url)}{failed}"
         self._tell_failures()
-        with standard_output.writing(summary):
+        with writing_results(told):
             if self._as_json:
                 sums = {"files": count, "size": self._size, "failed": len(self._codes), "exit_status": status}
                 click.echo(json.dumps({**sums, "verified": self._proofs}))

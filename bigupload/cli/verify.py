@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli import standard_output
+from bigupload.cli import writing_results
 from bigupload.cli.options import (
     NAME,
     PATH,
@@ -21,8 +21,8 @@ from bigupload.cli.options import (
     local_path,
     progress_option,
     s3_options,
+    store_options,
 )
-from bigupload.cli.s3_options import store_options
 from bigupload.cli.selection_options import (
     CommandWithRules,
     check_verify_many,
@@ -142,7 +142,7 @@ async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[s
 
 
 def _show(path: Path, found: Any, verified: str, arguments: dict[str, Any]) -> None:
-    with standard_output.writing(f"the object is the file (proved: {verified})"):
+    with writing_results(f"the object is the file (proved: {verified})"):
         click.echo(json.dumps(dataclasses.asdict(found), default=str) if arguments["as_json"] else verified)
     if not arguments["as_json"] and arguments["progress"] not in ("none", "json"):
         click.echo(f"bigupload: {_sentence(path, found, verified)}", err=True)

@@ -10,20 +10,26 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
-from bigupload.cli.directory_target import directory_and_target, take_target
 from bigupload.cli.options import (
     CHECKSUMS,
     DURATION,
     connection_options,
     local_path,
+    object_options,
     outcome_options,
     pace,
     pace_options,
     part_options,
     s3_options,
+    store_options,
 )
-from bigupload.cli.s3_options import object_options, store_options
-from bigupload.cli.selection_options import CommandWithRules, rule_options, take_rules
+from bigupload.cli.selection_options import (
+    CommandWithRules,
+    directory_and_target,
+    rule_options,
+    take_rules,
+    take_target,
+)
 from bigupload.units import counted, escaped, format_seconds, format_size
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.cli import named_jobs
-from bigupload.cli.named_jobs import command_of, shown_name
+from bigupload.cli import unfinished
+from bigupload.cli.unfinished import command_of, shown_name
 from bigupload.manifests.job_record import JobRecord, KnownJob, known_jobs
 from bigupload.stores.targets import LOCAL
 from bigupload.testing.strict_s3 import Status, StrictS3
@@ -200,9 +200,9 @@ def test_the_sources_of_all_jobs_are_looked_at_at_once(tmp_path: Path, monkeypat
         looked.append(set(paths))
         return {"/dead"}
 
-    monkeypatch.setattr(named_jobs, "hanging", hanging)
+    monkeypatch.setattr(unfinished, "hanging", hanging)
     gone = str(tmp_path / "gone")
     names = {"a": "watch /dead", "b": f"sync {gone}", "c": f"{gone} /dead", "d": f"sync {tmp_path}", "e": "a program"}
     jobs = [KnownJob(record=Path(id_), id=id_, status="unfinished", name=name) for id_, name in names.items()]
-    assert named_jobs.gone_sources(jobs) == {"b": gone}
+    assert unfinished.gone_sources(jobs) == {"b": gone}
     assert looked == [{"/dead", gone, str(tmp_path)}]

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from bigupload.cli import _cli
-from bigupload.cli.s3_options import spelled
+from bigupload.cli.options import spelled
 from bigupload.options import S3Options
 from bigupload.s3_parameters import PARAMETERS
 from bigupload.testing.strict_s3 import Status, StrictS3
