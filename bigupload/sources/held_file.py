@@ -15,7 +15,7 @@ import stat
 from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import MIB
 from bigupload.sources.file import FileSource, fingerprint_of, open_in_thread
-from bigupload.sources.objects import Unwatched
+from bigupload.sources.objects import MemorySource
 from bigupload.support.pages import is_on_local_disk, read_cached
 
 MOST_HELD = MIB
@@ -27,7 +27,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) 
 _NO_LINKS = _FLAGS | getattr(os, "O_NOFOLLOW", 0)
 
 
-class HeldFile(Unwatched):
+class HeldFile(MemorySource):
     """A file whose bytes are in memory. Implements `ports.Source`."""
 
     kind = SourceKind.FILE
@@ -46,20 +46,10 @@ class HeldFile(Unwatched):
         self._data = memoryview(data)
         self._holder = holder
 
-    def view(self, offset: int, size: int) -> memoryview:
-        """The bytes of a range, fewer at the end. See `ports.Source.view`."""
-        return self._data[offset : offset + size]
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill `buffer` with the bytes from `offset` on. See `ports.Source.read_into`."""
-        found = self.view(offset, len(buffer))
-        buffer[: len(found)] = found
-        return len(found)
-
     def close(self) -> None:
         """Let the bytes go. May be called again."""
         self._holder.held -= len(self._data)
-        self._data = memoryview(b"")
+        super().close()
 
 
 class FileHolder:
