@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bigupload.testing.fault_proxy import FaultProxy
-from bigupload.testing.fault_proxy.framing import Head
+from bigupload.testing.fault_proxy.rewriting import Head
 from bigupload.testing.fault_proxy.wire_faults import Alter, Call, LostResponse, Refuse, StoreFault
 
 _NAMES = {

@@ -21,8 +21,7 @@ import aiohttp
 
 from bigupload.errors import ServiceError, UsageError
 from bigupload.records import dataclass
-from bigupload.service.keys import is_open_to_others, service_file
-from bigupload.service.secret_files import locked, read_regular, write_private
+from bigupload.service.keys import is_open_to_others, locked, read_regular, service_file, write_private
 from bigupload.service.webhooks.events import Event
 from bigupload.version import __version__
 

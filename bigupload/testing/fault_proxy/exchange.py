@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from . import rewriting
 from . import wire_faults as wire
-from .framing import Head, parse_head
+from .rewriting import Head, parse_head
 from .traffic import ProxiedExchange, in_thread
 
 PIECE = 256 * 1024

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from .exchange import StoreResponse
 from .model import StoredObject, Upload
-from .response import StoreResponse
 from .wire import S3Error
 
 MIB = 1 << 20

@@ -1,14 +1,17 @@
-"""One request at StrictS3: what it asks for, and its body as it arrives (or is kept from arriving)."""
+"""One request at StrictS3: what it asks for, and its body as it arrives (or is kept from arriving); and the success
+that answers it."""
 
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import hashlib
+import re
 import socket
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,11 +19,11 @@ from urllib.parse import unquote
 import aiohttp
 from aiohttp import web
 
-from bigupload.testing.faults import FlipBit, Ok, Reset, Stall, StoreFault
+from bigupload.testing.faults import CutResponse, FlipBit, Ok, Reset, Stall, StoreFault
 
 from .model import RunningChecksum, hasher
 from .sigv4 import STREAMING_UNSIGNED, UNSIGNED_PAYLOAD, ReceivedRequest, VerifiedSignature, parse_query
-from .wire import S3Error
+from .wire import Content, S3Error, document
 
 # Sub-resources whose operations the fake doesn't have; responding to them as the plain operation would hide a mistake.
 _UNSUPPORTED = {
@@ -334,3 +337,52 @@ async def _decode_aws_chunked(source: AsyncIterator[bytes], trailers: dict[str, 
         trailers[name.strip().lower()] = value.strip()
     async for _ in source:
         raise S3Error("IncompleteBody")
+
+
+_QUOTED = re.compile(rb'<ETag>(?:&quot;|")([^<&"]*)(?:&quot;|")</ETag>')
+
+
+@dataclass(frozen=True)
+class StoreResponse:
+    """A success. `stream` instead of `body` where the object's bytes are sent."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    stream: Callable[[], Iterator[bytes]] | None = None
+
+    def with_etag(self, etag: str) -> StoreResponse:
+        headers, body = dict(self.headers), self.body
+        if "ETag" in headers:
+            headers["ETag"] = etag
+        start, end = body.find(b"<ETag>"), body.find(b"</ETag>")
+        if start >= 0:
+            body = body[: start + 6] + etag.replace('"', "&quot;").encode() + body[end:]
+        return replace(self, headers=headers, body=body)
+
+    def without_quotes(self) -> StoreResponse:
+        headers = {name: value.strip('"') if name == "ETag" else value for name, value in self.headers.items()}
+        return replace(self, headers=headers, body=_QUOTED.sub(rb"<ETag>\1</ETag>", self.body))
+
+    async def send(self, exchange: Exchange) -> web.StreamResponse:
+        if self.stream is None:
+            return web.Response(status=self.status, headers=self.headers, body=self.body or None)
+        response = web.StreamResponse(status=self.status, headers=self.headers)
+        await response.prepare(exchange.request)
+        if exchange.request.method != "HEAD":
+            left = exchange.fault.after_bytes if isinstance(exchange.fault, CutResponse) else None
+            for chunk in self.stream():
+                await response.write(chunk if left is None else chunk[:left])
+                if left is not None and (left := max(0, left - len(chunk))) == 0:
+                    exchange.hang_up()
+                    raise Dropped
+        await response.write_eof()
+        return response
+
+
+def timestamp(seconds: float) -> str:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def xml(name: str, content: Content, headers: Mapping[str, str] | None = None) -> StoreResponse:
+    return StoreResponse(200, {"Content-Type": "application/xml", **(headers or {})}, document(name, content))

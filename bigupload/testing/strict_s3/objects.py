@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from . import model
 from .contents import Contents
-from .exchange import Exchange
+from .exchange import Exchange, StoreResponse, timestamp, xml
 from .intake import (
     NOT_IN_HEAD,
     check_customer_key,
@@ -25,7 +25,6 @@ from .intake import (
     refuse_checksums,
 )
 from .model import Checksum, StoredObject, b64, hasher
-from .response import StoreResponse, timestamp, xml
 from .wire import NAMESPACE, Content, S3Error
 
 

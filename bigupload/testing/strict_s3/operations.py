@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from . import multipart, objects
 from .contents import Contents
-from .exchange import Exchange
-from .response import StoreResponse, xml
+from .exchange import Exchange, StoreResponse, xml
 from .wire import Content, S3Error
 
 Operation = Callable[[Contents, Exchange], Awaitable[StoreResponse]]

@@ -42,9 +42,8 @@ from bigupload.testing.faults import (
 
 from . import operations
 from .contents import Contents, Knobs
-from .exchange import GONE, OPERATIONS, Dropped, Exchange, Record
+from .exchange import GONE, OPERATIONS, Dropped, Exchange, Record, StoreResponse
 from .listener import Listener
-from .response import StoreResponse
 from .sigv4 import IssuedCredentials, verify
 from .wire import DECLARATION, S3Error
 

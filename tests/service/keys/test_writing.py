@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bigupload.errors import ServiceError
-from bigupload.service import secret_files
+from bigupload.service import keys
 from bigupload.service.keys import KeyFile
 from tests.service.keys.support import run_code
 
@@ -38,8 +38,8 @@ def test_several_processes_lose_no_key(file: KeyFile, path: Path) -> None:
 
 
 def test_who_does_not_get_the_lock_says_so(file: KeyFile, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secret_files, "_LOCK_SECONDS", 0)
-    with secret_files.locked(path), pytest.raises(ServiceError, match="another process is writing it"):
+    monkeypatch.setattr(keys, "_LOCK_SECONDS", 0)
+    with keys.locked(path), pytest.raises(ServiceError, match="another process is writing it"):
         file.create("me")
     file.create("me")
 
