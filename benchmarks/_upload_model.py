@@ -181,7 +181,7 @@ class Upload:
         )
 
     def _sample(self, now: float) -> None:
-        """As `SharedResources.adapt` does: take a sample, and pause the newest parts that are too many."""
+        """As `SharedSlots.adapt` does: take a sample, and pause the newest parts that are too many."""
         way = self._way
         flying = [each for each in self._flying if not each.refused]
         waiting = [each for each in flying if each.accepted < now]

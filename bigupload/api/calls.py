@@ -163,7 +163,13 @@ class OpenCall:
         try:
             with self._scope:
                 try:
-                    return await self._run(work)
+                    try:
+                        result = await work()
+                    except BaseException as e:
+                        await self._tell_failure(e)
+                        raise
+                    await self._tell_the_rest()
+                    return result
                 except BaseException as e:
                     self._say_what_resumes(e)
                     raise
@@ -175,15 +181,6 @@ class OpenCall:
         assert self._reason is not None
         self._say_what_resumes(self._reason)
         raise self._reason
-
-    async def _run(self, work: Callable[[], Awaitable[R]]) -> R:
-        try:
-            result = await work()
-        except BaseException as e:
-            await self._tell_failure(e)
-            raise
-        await self._tell_the_rest()
-        return result
 
     async def _tell_failure(self, e: BaseException) -> None:
         """Raises what `on_event` raised before. If it raises now, that is logged: it must not take the place of `e`."""

@@ -20,7 +20,7 @@ from bigupload.api.source_types import OpenedSource
 from bigupload.api.state import UploaderState
 from bigupload.core.manifest import SourceKind
 from bigupload.core.retry_policy import RetryPolicy
-from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
+from bigupload.engine.context import SharedSlots, UploadContext, UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.events import UploadIdentity, Warned, identified
 from bigupload.http.client import HttpClients
@@ -74,7 +74,7 @@ class UploaderResources:
         max_uploads = checks.checked_max_uploads(options.get("max_uploads"))
         budget = divide_descriptors(descriptor_limit(), concurrency=concurrency, max_uploads=max_uploads)
         self.places = Places(budget.uploads, are_all=max_uploads is not None)
-        self.shared = SharedResources(
+        self.shared = SharedSlots(
             concurrency, most=budget.parts, hedge=options.get("hedge", True), rate=lambda: rate_now(rate)
         )
         self.reading = anyio.CapacityLimiter(os.cpu_count() or 1)

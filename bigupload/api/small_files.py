@@ -29,7 +29,7 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.manifest import Fingerprint, SourceKind, belongs_to, manifest_id
 from bigupload.core.part_plan import plan_parts
 from bigupload.core.retry_policy import RetryPolicy
-from bigupload.engine.context import SharedResources, UploadSettings
+from bigupload.engine.context import SharedSlots, UploadSettings
 from bigupload.engine.retrying import Contact, Retrier, RunCounts
 from bigupload.engine.single_put import MOST_BYTES, NothingProvesPut, SinglePuts, StoredFile
 from bigupload.engine.upload_run import UploadResult, complete_already
@@ -66,7 +66,7 @@ class UsedResources(Protocol):
     state: UploaderState
     buckets: BucketPool
     places: Places
-    shared: SharedResources
+    shared: SharedSlots
 
     def clock(self) -> float:
         """Seconds from any start."""

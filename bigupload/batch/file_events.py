@@ -76,7 +76,7 @@ async def file_events(
             except Exception as e:  # watchfiles raises RuntimeErrors of its own for what the kernel refuses
                 if _NOT_UTF_8 not in str(e):
                     reason = os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e)
-                    report(lambda reason=reason: failed(reason))  # type: ignore[misc]
+                    tell(lambda reason=reason: failed(reason))  # type: ignore[misc]  # as above
                     return
             stop.wait(_AGAIN_AFTER)
 

@@ -86,8 +86,8 @@ class PartInFlight(Gauge, Protocol):
         ...
 
 
-class SharedResources:
-    """Shared by the uploads of one `Uploader`: the slots for parts in flight, and the hashing threads."""
+class SharedSlots:
+    """What the uploads of one `Uploader` share: the slots for parts in flight, and the hashing threads."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class SharedResources:
         """Threads that ask file systems whether a source has changed."""
         self.gauges: set[Gauge] = set()
         """The gauges of all PUTs in flight."""
-        self.parts: set[PartInFlight] = set()
+        self.first_puts: set[PartInFlight] = set()
         """Those of them that are no second PUTs of a part."""
         self.bytes_sent = 0
         """Bytes that ended PUTs have sent."""
@@ -149,7 +149,7 @@ class SharedResources:
     @property
     def tick(self) -> float:
         """Seconds until `adapt` is to be called again: fewer at the start, when the path shows within moments."""
-        return TICK / 4 if self.parts and self.flight.starts else TICK if self.machines == 1 else _TICK_OF_MANY
+        return TICK / 4 if self.first_puts and self.flight.starts else TICK if self.machines == 1 else _TICK_OF_MANY
 
     def adapt(self, now: float) -> None:
         """Show `Flight` what is in flight. Set the number of slots to its limit, and hold the newest parts above it.
@@ -159,8 +159,8 @@ class SharedResources:
         if 0 <= now - self._adapted_at < self.tick / 2:
             return
         self._adapted_at = now
-        sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges - self.parts)
-        parts = sorted(self.parts, key=lambda part: (-part.priority, part.began))
+        sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges - self.first_puts)
+        parts = sorted(self.first_puts, key=lambda part: (-part.priority, part.began))
         of_parts = [part.look(now) for part in parts]
         sent += sum(of_parts)
         for part, of_part in zip(parts, of_parts, strict=True):
@@ -234,7 +234,7 @@ class SharedResources:
     def _resize(self) -> None:
         # What is held gives its place to uploads of higher priority.
         wanted = self.slots.highest_waiting
-        held = 0 if wanted is None else sum(part.is_held and part.priority < wanted for part in self.parts)
+        held = 0 if wanted is None else sum(part.is_held and part.priority < wanted for part in self.first_puts)
         before, limit = self.slots.total_tokens, self.limit + held
         if limit != before:
             self.slots.total_tokens = limit
@@ -268,7 +268,7 @@ class UploadContext:
     transport: Transport
     journal: Journal
     settings: UploadSettings
-    shared: SharedResources
+    shared: SharedSlots
     base: CopyBase | None = None
     """The object that was there before, from which the store copies parts that are the same; None: all are sent."""
     origin: CopyOrigin | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,7 +20,7 @@ from bigupload.core.hedging import Budget, Pace, PutProgress
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.engine.context import SharedResources, UploadContext
+from bigupload.engine.context import SharedSlots, UploadContext
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
 from bigupload.units import format_seconds
@@ -135,7 +136,7 @@ class PutInFlight:
     def progress(self, now: float) -> PutProgress:
         return PutProgress(self.part.size, self.sent(), self.took(now))
 
-    def cancel_if_stalled(self, now: float, policy: RetryPolicy, shared: SharedResources) -> None:
+    def cancel_if_stalled(self, now: float, policy: RetryPolicy, shared: SharedSlots) -> None:
         """Cancel a PUT without progress, or one whose response is overdue."""
         if self.ended.is_set() or self.scope.cancel_called:
             return
@@ -160,11 +161,11 @@ class PutInFlight:
 
 async def send(
     put: PutInFlight,
+    *,
     transport: Transport,
-    shared: SharedResources,
+    shared: SharedSlots,
     counts: RunCounts,
     clock: Callable[[], float],
-    *,
     fresh: bool,
 ) -> None:
     """Send one PUT, until there is a response, it fails, or its scope is cancelled. `fresh` is `Transport.put`'s."""
@@ -183,7 +184,7 @@ async def send(
     finally:
         if _LOG.isEnabledFor(logging.DEBUG):
             put.log(clock(), outcome)
-        shared.parts.discard(put)
+        shared.first_puts.discard(put)
         counts.bytes_sent += shared.ended(put)
         put.ended.set()
 
@@ -194,6 +195,13 @@ class PartsInFlight:
     def __init__(self, context: UploadContext) -> None:
         self._context = context
         self._puts: set[PutInFlight] = set()
+        self._send = partial(
+            send,
+            transport=context.transport,
+            shared=context.shared,
+            counts=context.counts,
+            clock=context.effects.clock,
+        )
         self.pace = Pace()
         plan = context.manifest.plan
         self._budget = Budget(plan.size or 0, plan.part_size)
@@ -233,7 +241,7 @@ class PartsInFlight:
         put = PutInFlight(source, part, request, now, attempt, priority=priority)
         self._puts.add(put)
         if source is context.source:
-            context.shared.parts.add(put)
+            context.shared.first_puts.add(put)
         try:
             response = await self._first_response(put, fresh=fresh)
         finally:
@@ -248,7 +256,7 @@ class PartsInFlight:
             Why the part failed that was in flight; None if none failed. There may be parts that were not sent.
         """
         self._puts.add(group)
-        self._context.shared.parts.add(group)
+        self._context.shared.first_puts.add(group)
         try:
             await self._send(group, fresh=False)
         except Fault as fault:
@@ -282,10 +290,6 @@ class PartsInFlight:
             if each is not None and each.response is not None:
                 return each.response
         raise fault or put.stalled(self._context.effects.clock())
-
-    async def _send(self, put: PutInFlight, *, fresh: bool) -> None:
-        context = self._context
-        await send(put, context.transport, context.shared, context.counts, context.effects.clock, fresh=fresh)
 
     async def watch(self, report: Callable[[], None]) -> None:
         """Watch the PUTs until cancelled. Call `report` a few times a second."""

@@ -16,7 +16,7 @@ from bigupload.core.checksums import Algorithm, Digests, Hashed
 from bigupload.core.integrity import ChecksumMismatch, ObjectFacts, PartProof, Verified, prove_part
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry
-from bigupload.engine.context import SharedResources, UploadSettings, check_source
+from bigupload.engine.context import SharedSlots, UploadSettings, check_source
 from bigupload.engine.in_flight import PutInFlight, send
 from bigupload.engine.part_hashing import PartHasher, hash_part
 from bigupload.engine.retrying import Retrier
@@ -85,9 +85,7 @@ class StoredFile:
 class SinglePuts:
     """Small files on their way to one bucket: those of one job, or of calls that overlap."""
 
-    def __init__(
-        self, store: ObjectStore, transport: Transport, shared: SharedResources, settings: UploadSettings
-    ) -> None:
+    def __init__(self, store: ObjectStore, transport: Transport, shared: SharedSlots, settings: UploadSettings) -> None:
         """Send nothing yet.
 
         Args:
@@ -211,9 +209,16 @@ class SinglePuts:
         """
         put = PutInFlight(source, part, request, retrier.effects.clock(), priority=self._priority)
         self._puts[put] = report
-        self._shared.parts.add(put)
+        self._shared.first_puts.add(put)
         try:
-            await send(put, self._transport, self._shared, retrier.counts, retrier.effects.clock, fresh=fresh)
+            await send(
+                put,
+                transport=self._transport,
+                shared=self._shared,
+                counts=retrier.counts,
+                clock=retrier.effects.clock,
+                fresh=fresh,
+            )
         finally:
             del self._puts[put]
             if put.sent() >= _SHOWS_A_STORE:

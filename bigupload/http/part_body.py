@@ -36,7 +36,7 @@ from bigupload.http._compat import TlsEncryptor, read_before_closing
 from bigupload.http.connection import Connection
 from bigupload.http.http_errors import out_of_descriptors
 from bigupload.http.response_head import ResponseHead
-from bigupload.http.send_resources import SendResources, ThreadWork, thread_buffer
+from bigupload.http.send_resources import BodyResources, ThreadWork, thread_buffer
 from bigupload.ports import Source
 from bigupload.support.pages import is_cached, read_cached
 from bigupload.support.shielding import retrieve, run_shielded
@@ -123,7 +123,7 @@ class PartBytes:
 class PartBody:
     """A range of a source on its way. It is the `ports.Gauge` of its own sending."""
 
-    def __init__(self, source: Source, part: Part, resources: SendResources) -> None:
+    def __init__(self, source: Source, part: Part, resources: BodyResources) -> None:
         self._length = part.size
         self._bytes = PartBytes(source, part)
         self._resources = resources

@@ -22,7 +22,7 @@ from bigupload.http.connection import Connection
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response, fault_of_socket, fault_of_stranger
 from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, PartBody
 from bigupload.http.response_head import ResponseHead
-from bigupload.http.send_resources import SendResources
+from bigupload.http.send_resources import BodyResources
 from bigupload.http.trust import CaBundle
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
 from bigupload.support.rate_limiter import RateLimiter
@@ -56,7 +56,7 @@ class HttpTransport:
             congestion: As in `socket_tuning.tune_for_path`.
         """
         self._client = client or HttpClient(ca_bundle)
-        self._resources = SendResources(limiter, congestion)
+        self._resources = BodyResources(limiter, congestion)
         self._closed = False
 
     async def __aenter__(self) -> HttpTransport:
@@ -164,7 +164,7 @@ class MemoryBody:
     failure = None
     """Bytes in memory can be read."""
 
-    def __init__(self, view: memoryview, resources: SendResources) -> None:
+    def __init__(self, view: memoryview, resources: BodyResources) -> None:
         self.complete = False
         """Whether the whole body was handed to the kernel or to TLS."""
         self._view = view

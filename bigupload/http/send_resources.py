@@ -27,7 +27,7 @@ ABANDON_AFTER = 2.0
 _thread_local = threading.local()
 
 
-class SendResources:
+class BodyResources:
     """Shared by all request bodies of one transport. Used in the event loop's thread only."""
 
     def __init__(self, limiter: RateLimiter | None, congestion_control: str) -> None:

@@ -57,7 +57,7 @@ def test_while_files_are_found_nobody_knows_how_long_it_takes() -> None:
 def test_it_waits_if_all_that_is_in_flight_does(files: list[Any], late: bool, waits: bool) -> None:
     job, items = tally(2000), [object() for _ in files]
     for item, event in zip(items, files, strict=True):
-        job.mover(item)(event)  # type: ignore[arg-type]
+        job.mover(item)(event)  # type: ignore[arg-type]  # a bare object is item enough
     assert job.progress(0.0, 0, late=late).is_waiting is waits
 
 
@@ -75,7 +75,7 @@ def test_reading_hangs_if_nothing_else_moves(files: list[Any], small: int, hangs
     for second in range(3):
         job.progress(float(second), 100 * second)
     for item, event in zip(items, files, strict=True):
-        job.mover(item)(event)  # type: ignore[arg-type]
+        job.mover(item)(event)  # type: ignore[arg-type]  # a bare object is item enough
     told = job.progress(3.0, small)
     assert told.source_hangs_for == hangs
     assert hangs is None or told.seconds_left is None

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bigupload.core.retry_policy import RetryPolicy
-from bigupload.engine.context import SharedResources, UploadContext, UploadSettings
+from bigupload.engine.context import SharedSlots, UploadContext, UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadRun
 from bigupload.events import Event
@@ -146,7 +146,7 @@ async def upload(
                 transport=store,
                 journal=journal,
                 settings=UploadSettings(part_size=PART),
-                shared=SharedResources(2),
+                shared=SharedSlots(2),
             )
         )
         run.prepare(resume=True)

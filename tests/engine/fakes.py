@@ -10,14 +10,14 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.hedging import HedgeSwitch
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import RetryPolicy
-from bigupload.engine.context import SharedResources, UploadSettings
+from bigupload.engine.context import SharedSlots, UploadSettings
 from bigupload.engine.retrying import Effects, Retrier
 
 
 def fake_context(
     test: Any,
     plan: Plan,
-    shared: SharedResources,
+    shared: SharedSlots,
     effects: Effects,
     *,
     algorithm: Algorithm = Algorithm.NONE,

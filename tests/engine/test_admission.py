@@ -13,7 +13,7 @@ from bigupload.core.checksums import Hashed
 from bigupload.core.flight import MOST, START, START_LEAST, Flight
 from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.core.upload_state import UploadState
-from bigupload.engine.context import SharedResources
+from bigupload.engine.context import SharedSlots
 from bigupload.engine.part_uploader import PartUploader
 from bigupload.engine.retrying import Effects
 from bigupload.ports import SignedRequest, UnsignedPart
@@ -42,13 +42,11 @@ class Put(FakeGauge):
 class Upload:
     """The engine's admission of parts, with a store and a transport that are the test's."""
 
-    def __init__(
-        self, concurrency: int | None = None, *, plan: Plan = PLAN, shared: SharedResources | None = None
-    ) -> None:
+    def __init__(self, concurrency: int | None = None, *, plan: Plan = PLAN, shared: SharedSlots | None = None) -> None:
         self.now = 0.0
         self.in_flight = self.hashed = 0
         self.each_tick: list[Callable[[], None]] = []
-        self.shared = shared or SharedResources(concurrency)
+        self.shared = shared or SharedSlots(concurrency)
         effects = Effects(clock=lambda: self.now, sleep=self._sleep, random=lambda: 0.5)
         self.context = fake_context(self, plan, self.shared, effects, hedge=False)
         hasher: Any = SimpleNamespace(hash=self._hash, hangs_for=lambda _: None)
@@ -100,7 +98,7 @@ async def test_a_raised_limit_lets_parts_in_though_none_ends() -> None:
 
 async def test_the_controller_measures_and_grows_though_no_part_ends() -> None:
     """A window in which fewer parts are in flight than may be says nothing: there must be as many."""
-    shared = SharedResources(None)
+    shared = SharedSlots(None)
     upload = Upload(shared=shared)
     shared.flight.expect_parts(0.0, 1)
     shared.flight.stored(0.0, GB, began=0.0, accepted=0.0)
@@ -118,14 +116,14 @@ async def test_the_controller_measures_and_grows_though_no_part_ends() -> None:
 
 @pytest.mark.parametrize(("rate", "parts"), [(10**6, 1), (GB / 2, 4), (None, START_LEAST)])
 async def test_a_rate_limit_says_how_many_parts_to_begin_with(rate: float | None, parts: int) -> None:
-    upload = Upload(shared=SharedResources(None, rate=lambda: rate))
+    upload = Upload(shared=SharedSlots(None, rate=lambda: rate))
     await upload.run_until(0.2)
     assert upload.in_flight == parts
 
 
 @pytest.mark.parametrize("uploads", [2, 3])
 async def test_a_raised_limit_wakes_every_upload_that_shares_it(uploads: int) -> None:
-    shared = SharedResources(1)
+    shared = SharedSlots(1)
     events = [anyio.Event() for _ in range(uploads)]
     shared.waiting_for_room |= set(events)
     shared.flight = Flight(2)

@@ -13,8 +13,8 @@ import pytest
 from bigupload.core.flight import LATE, START, WINDOW, Bottleneck, Sample
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.engine.context import TICK, SharedResources
-from bigupload.engine.in_flight import PutInFlight
+from bigupload.engine.context import TICK, SharedSlots
+from bigupload.engine.in_flight import PartsInFlight, PutInFlight
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import SignedRequest
 from tests.tools.gauges import FakeGauge
@@ -94,17 +94,17 @@ def put(
     return made
 
 
-def shared_with(flight: Any, *parts: PutInFlight) -> SharedResources:
-    shared = SharedResources(None)
+def shared_with(flight: Any, *parts: PutInFlight) -> SharedSlots:
+    shared = SharedSlots(None)
     if flight is not None:
         shared.flight = flight
-    shared.parts |= set(parts)
+    shared.first_puts |= set(parts)
     shared.gauges |= set(parts)
     return shared
 
 
 @contextlib.asynccontextmanager
-async def slots(shared: SharedResources, count: int) -> Any:
+async def slots(shared: SharedSlots, count: int) -> Any:
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(count):
             await stack.enter_async_context(shared.slots.queue(lambda: 1))
@@ -183,7 +183,7 @@ async def test_what_is_no_part_of_the_file_is_not_held() -> None:
         async def play() -> None:
             while not sky.puts:
                 await anyio.lowlevel.checkpoint()
-            assert sky.context.shared.parts == set()
+            assert sky.context.shared.first_puts == set()
             sky.puts[0].end(SECOND)
 
         tasks.start_soon(play)
@@ -260,7 +260,7 @@ async def test_it_looks_more_often_at_the_start() -> None:
     assert shared.tick == TICK
     flight.starts = True
     assert shared.tick < TICK
-    shared.parts.clear()
+    shared.first_puts.clear()
     assert shared.tick == TICK
 
 
@@ -277,7 +277,7 @@ async def test_the_limit_is_that_of_the_slots() -> None:
     assert shared.limit == shared.slots.total_tokens == 2
     assert not woken.is_set()
     flight.limit = 3
-    (part,) = shared.parts
+    (part,) = shared.first_puts
     assert shared.ended(part) == 0
     assert shared.slots.total_tokens == 3, "before its slot is given to another one"
     assert woken.is_set()
@@ -306,10 +306,10 @@ async def test_the_end_of_the_only_part_makes_room_for_one_part_alone() -> None:
 
 @pytest.mark.parametrize(("rate", "limit"), [(None, START), (500, 4), (1, 1), (10**9, START)])
 def test_a_rate_limit_says_how_many_parts_to_begin_with(rate: float | None, limit: int) -> None:
-    shared = SharedResources(None, rate=lambda: rate)
+    shared = SharedSlots(None, rate=lambda: rate)
     shared.expect_parts(1000, 0.0)
     assert shared.limit == shared.slots.total_tokens == limit
-    chosen = SharedResources(16, rate=lambda: rate)
+    chosen = SharedSlots(16, rate=lambda: rate)
     chosen.expect_parts(1000, 0.0)
     assert chosen.limit == 16
 
@@ -349,9 +349,10 @@ async def test_a_body_of_no_bytes_is_accepted_once_it_has_begun() -> None:
 async def test_a_part_is_stored_so_long_after_it_was_accepted(looked: bool) -> None:
     sky = Sky()
     seen: list[tuple[float, int, float, float]] = []
-    shared = SharedResources(4)
+    shared = SharedSlots(4)
     shared.flight.stored = lambda now, size, *, began, accepted, wrote_for: seen.append((now, size, began, accepted))  # type: ignore[method-assign]
     sky.context.shared = shared
+    sky.flights = PartsInFlight(sky.context)
     async with anyio.create_task_group() as tasks:
 
         async def play() -> None:
@@ -424,7 +425,7 @@ async def test_a_whole_body_is_sent_again_when_its_response_is_overdue(subject: 
 async def test_the_real_flight_is_patient_while_others_are_stored() -> None:
     shared = shared_with(None)
     waits, counts = put(0.0, Gauge(1000)), RunCounts()
-    shared.parts.add(waits)
+    shared.first_puts.add(waits)
     for second in range(1, 1000):
         shared.adapt(float(second))
         other = put(0.0, Gauge(1000))

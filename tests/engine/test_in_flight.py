@@ -12,7 +12,7 @@ import pytest
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.engine.context import TICK, SharedResources
+from bigupload.engine.context import TICK, SharedSlots
 from bigupload.engine.in_flight import PartsInFlight, PutInFlight
 from bigupload.engine.retrying import Effects
 from bigupload.ports import PutResponse, SignedRequest
@@ -58,7 +58,7 @@ class Sky:
         self.puts: list[Put] = []
         self.now = 0.0
         self.source: Any = object()
-        shared = SharedResources(4)
+        shared = SharedSlots(4)
         effects = Effects(clock=lambda: self.now, sleep=self.sleep)
         self.context = fake_context(
             self, Plan(100_000, 1000), shared, effects, source=self.source, stop_hedging=self.stop_hedging

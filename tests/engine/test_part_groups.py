@@ -18,7 +18,7 @@ from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.core.upload_state import PartState, UploadState
-from bigupload.engine.context import SharedResources
+from bigupload.engine.context import SharedSlots
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.part_uploader import PartUploader, UnknownUpload
 from bigupload.engine.retrying import Effects
@@ -54,7 +54,7 @@ class Cluster:
         self.expires_in = 3600.0
         self.append: Callable[[Sequence[PartRecord]], None] = lambda records: None
         plan = Plan(PARTS * 5 * MIB, 5 * MIB)
-        self.shared = SharedResources(concurrency)
+        self.shared = SharedSlots(concurrency)
         effects = Effects(clock=lambda: self.now, sleep=self._sleep, random=lambda: 0.5)
         self.context = fake_context(
             self, plan, self.shared, effects, algorithm=Algorithm.CRC64NVME, emit=self.events.append, hedge=hedge,
@@ -149,7 +149,7 @@ async def test_a_group_is_one_part_in_flight() -> None:
 
     async def script(cluster: Cluster, on_news: OnNews) -> None:
         for _ in cluster.groups[0]:
-            (flying,) = cluster.shared.parts
+            (flying,) = cluster.shared.first_puts
             seen.append((cluster.shared.slots.borrowed_tokens, flying.size, flying.sent()))
             on_news([(ECHO, 0.5)], 0.0)
 

@@ -13,7 +13,7 @@ import pytest
 from bigupload import errors, events
 from bigupload.core.flight import Bottleneck, Sample
 from bigupload.core.retry_policy import ATTEMPTS_BEFORE_RESPONSE, Fault, FaultKind, Retry, RetryPolicy
-from bigupload.engine.context import SharedResources
+from bigupload.engine.context import SharedSlots
 from bigupload.engine.retrying import Effects, Retrier
 from tests.tools.gauges import FakeGauge
 
@@ -248,15 +248,15 @@ class Controller:
         self.limit = self.next
 
 
-def shared_by(controller: Any) -> SharedResources:
-    shared = SharedResources(controller.limit)
+def shared_by(controller: Any) -> SharedSlots:
+    shared = SharedSlots(controller.limit)
     shared.flight = controller
     return shared
 
 
 async def test_the_budget_begins_as_the_controller_says() -> None:
-    assert SharedResources(5).slots.total_tokens == SharedResources(5).flight.limit == 5
-    shared = SharedResources(None)
+    assert SharedSlots(5).slots.total_tokens == SharedSlots(5).flight.limit == 5
+    shared = SharedSlots(None)
     assert shared.slots.total_tokens == shared.flight.limit
     assert shared.gauges == set()
     assert 1 <= shared.hashing.total_tokens <= min(4, os.cpu_count() or 1)

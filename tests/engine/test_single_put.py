@@ -8,7 +8,7 @@ from typing import Any
 from bigupload.core.flight import BACK_OFF, REFUSALS, SMALL_AT_ONCE, SMALL_JUDGED, START_BYTES
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import RetryPolicy
-from bigupload.engine.context import SharedResources, UploadSettings
+from bigupload.engine.context import SharedSlots, UploadSettings
 from bigupload.engine.retrying import Effects, Retrier
 from bigupload.engine.single_put import SinglePuts
 from bigupload.ports import PutResponse, SignedRequest
@@ -29,7 +29,7 @@ class FarStore:
         return PutResponse("etag", {}, None)
 
 
-async def sent_to(store: FarStore, shared: SharedResources, files: int) -> None:
+async def sent_to(store: FarStore, shared: SharedSlots, files: int) -> None:
     puts = SinglePuts(SimpleNamespace(replaces=True), store, shared, UploadSettings())  # type: ignore[arg-type]  # fakes
     retrier = Retrier(policy=RetryPolicy(), emit=lambda event: None, effects=Effects(clock=lambda: store.now))
     for _ in range(files):
@@ -37,7 +37,7 @@ async def sent_to(store: FarStore, shared: SharedResources, files: int) -> None:
 
 
 async def test_a_store_that_is_far_away_gets_more_at_once() -> None:
-    shared = SharedResources(None)
+    shared = SharedSlots(None)
     await sent_to(FarStore(0.0625), shared, SMALL_JUDGED)
     assert shared.limit == SMALL_AT_ONCE
     await sent_to(FarStore(0.0625), shared, SMALL_JUDGED + 1)
@@ -47,13 +47,13 @@ async def test_a_store_that_is_far_away_gets_more_at_once() -> None:
 
 
 async def test_a_store_that_is_near_gets_no_more() -> None:
-    shared = SharedResources(None)
+    shared = SharedSlots(None)
     await sent_to(FarStore(0.005), shared, 2 * SMALL_JUDGED)
     assert shared.limit == SMALL_AT_ONCE
 
 
 async def test_a_store_that_asks_to_slow_down_gets_fewer() -> None:
-    shared = SharedResources(None)
+    shared = SharedSlots(None)
     await sent_to(FarStore(0.0625), shared, 2 * SMALL_JUDGED)
     for _ in range(2 * REFUSALS):  # of the 32 PUTs, more than chance makes of it
         shared.refused(10.0)

@@ -13,7 +13,7 @@ from bigupload.http.connection import _MOST_WAITING, Connection
 from bigupload.http.part_body import PartBody
 from bigupload.http.put_transport import MemoryBody
 from bigupload.http.response_head import BodyReader
-from bigupload.http.send_resources import SendResources
+from bigupload.http.send_resources import BodyResources
 from bigupload.sources.objects import MemorySource
 from tests.tools.no_transport import NoTransport
 
@@ -30,7 +30,7 @@ def connected() -> tuple[Connection, NoTransport]:
 async def test_a_body_is_as_complete_as_when_the_response_came(unsent: int) -> None:
     """The transport forgets what it has when the connection breaks, before the task that waits hears of it."""
     made, transport = connected()
-    body = MemoryBody(memoryview(b"body"), SendResources(None, "system"))
+    body = MemoryBody(memoryview(b"body"), BodyResources(None, "system"))
     sending = asyncio.create_task(body.exchange(made, b"head"))
     while not transport.unsent:
         await asyncio.sleep(0)
@@ -115,7 +115,7 @@ async def test_who_cancels_a_body_that_fails_hears_of_the_cancel(monkeypatch: py
     monkeypatch.setattr(PartBody, "_write_body", fail)
     made, _ = connected()
     source = MemorySource("b", memoryview(bytes(MIB)))
-    body = PartBody(source, Part(1, 0, MIB), SendResources(None, "system"))
+    body = PartBody(source, Part(1, 0, MIB), BodyResources(None, "system"))
     sending = asyncio.create_task(body.exchange(made, b"head"))
     await begun.wait()
     sending.cancel()

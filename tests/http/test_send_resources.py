@@ -7,10 +7,10 @@ import sys
 
 _LEAVE_A_READ_BEHIND = """
 import asyncio, os
-from bigupload.http.send_resources import SendResources
+from bigupload.http.send_resources import BodyResources
 
 async def main():
-    resources = SendResources(None, "system")
+    resources = BodyResources(None, "system")
     resources.wait_for_disk(lambda: os.read(0, 1))
     resources.abandon()
     resources.close()

@@ -22,7 +22,7 @@ from bigupload.core.integrity import ObjectFacts, Verified
 from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.part_plan import Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.engine.context import TICK, SharedResources, UploadContext, UploadSettings
+from bigupload.engine.context import TICK, SharedSlots, UploadContext, UploadSettings
 from bigupload.engine.multipart_upload import MultipartUpload
 from bigupload.engine.retrying import Effects, Retrier
 from bigupload.manifests.journal import FileJournal
@@ -182,7 +182,7 @@ def run(tmp_path: Path) -> Callable[..., Awaitable[Verified]]:
                 source=source,
                 retrier=Retrier(policy=policy or RetryPolicy(), emit=life.told.append, effects=life.effects()),
                 store=FarStore(life), transport=FarTransport(life), journal=journal,
-                shared=SharedResources(concurrency),
+                shared=SharedSlots(concurrency),
                 settings=UploadSettings(algorithm=Algorithm.CRC64NVME, part_size=PART),
             )  # fmt: skip
             return (await MultipartUpload(context, manifest_id="x").run()).verified

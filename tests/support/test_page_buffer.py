@@ -10,7 +10,7 @@ import pytest
 from bigupload.core.checksums import Algorithm, Digests
 from bigupload.core.part_plan import MIB, Part
 from bigupload.engine.part_hashing import hash_part
-from bigupload.http.send_resources import SendResources, thread_buffer
+from bigupload.http.send_resources import BodyResources, thread_buffer
 from bigupload.sources.file import FileSource
 from bigupload.support.pages import page_buffer
 
@@ -34,7 +34,7 @@ def test_a_buffer_for_nothing_holds_nothing() -> None:
 
 def test_bodies_are_read_into_buffers_at_a_page() -> None:
     assert is_at_page(thread_buffer(256 * 1024))
-    assert is_at_page(SendResources(None, "system").take_buffer(MIB))
+    assert is_at_page(BodyResources(None, "system").take_buffer(MIB))
 
 
 class _Watched(FileSource):

@@ -49,7 +49,7 @@ def each_case(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[T
         functools.update_wrapper(wrapped, test)
         wrapped.__signature__ = signature.replace(parameters=fixtures)
         del wrapped.__wrapped__  # else pytest looks at the signature of the test itself
-        return wrapped  # type: ignore[no-any-return]
+        return wrapped  # type: ignore[no-any-return]  # it is called as `test` is, with fewer arguments
 
     return decorate
 

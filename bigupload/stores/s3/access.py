@@ -283,7 +283,7 @@ def configured_endpoint(options: S3Options) -> str | None:
     session: Any = options.session or _new_session(options.profile, None)
     endpoints: list[str] = []
     for ignores in (False, True):
-        config = Config(signature_version=UNSIGNED, ignore_configured_endpoint_urls=ignores)  # type: ignore[call-arg]
+        config = Config(signature_version=UNSIGNED, ignore_configured_endpoint_urls=ignores)  # type: ignore[call-arg]  # as above
         client = session.client("s3", region_name=session.region_name or DEFAULT_REGION, config=config)
         endpoints.append(str(client.meta.endpoint_url))
         client.close()
