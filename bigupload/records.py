@@ -1,8 +1,9 @@
-"""`dataclass`, made in a third of the time.
+"""`dataclass`, made in less than half of the time.
 
-The standard library's compiles up to six functions for each class, and an upload has 140 classes: a quarter of the CPU
-time in which the command starts. This one compiles `__init__` alone. The rest is the standard library's work, so that
-`fields`, `replace`, `asdict`, patterns and type checkers know no difference.
+The standard library's compiles up to six functions for each class: 0.83 ms of CPU time for one of four fields, and an
+upload loads 140 classes. This one compiles `__init__` alone: 0.34 ms, and 359 ms instead of 394 to import
+`api.uploader`. The rest is the standard library's work, so that `fields`, `replace`, `asdict`, patterns and type
+checkers know no difference.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ HEAVY = {"boto3", "botocore", "aiohttp", "awscrt", "rich", "anyio", "asyncio"}
 FEW_NEED = {
     "sqlite3", "watchfiles", "bigupload.verification", "bigupload.stores.service_client",
     "bigupload.api.many", "bigupload.api.watching", "bigupload.batch.job", "bigupload.manifests.listing",
-    "bigupload.manifests.job_record", "bigupload.http.client", "bigupload.http.web_file",
+    "bigupload.manifests.job_record", "bigupload.stores.s3.object_file", "bigupload.http.web_file",
     "bigupload.cluster", "botocore", "urllib3", "dateutil", "jmespath", "awscrt",
     "urllib.request", "email", "http.client",
 }  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 
 import bigupload
 from bigupload import errors, events
-from bigupload.cli import _cli, config_file
+from bigupload.cli import _cli, settings
 from tests.tools import library_tables
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +25,7 @@ OF_UPLOADS = (
 """Pages that explain options. Others mention some in passing."""
 COMMON = frozenset({"verbose", "quiet", "help_all"})
 """The pages have the first two by their short names alone, and the last one once for all commands."""
-LEAVES = list(config_file.leaves(_cli))
+LEAVES = list(settings.leaves(_cli))
 NO_SETTING = frozenset({"AWS_EXECUTION_ENV"})
 
 
@@ -38,7 +38,7 @@ def test_each_option_is_explained(words: tuple[str, ...], command: click.Command
     is_of_the_service = words[0] in ("serve", "keys", "bucket", "webhooks", "check-url")
     pages = _text(OF_THE_SERVICE if is_of_the_service else OF_UPLOADS)
     names = [
-        f"--{config_file.name_of(param)}"
+        f"--{settings.name_of(param)}"
         for param in command.params
         if isinstance(param, click.Option) and not param.hidden and param.name not in COMMON
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from bigupload import events
 from bigupload.api.many_items import ManyItem
 from bigupload.batch.job import UploadFailed
-from bigupload.batch.reading_ahead import FoundFiles
+from bigupload.batch.listing import FoundFiles
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.rate_meter import RateMeter
 from bigupload.engine.upload_run import UploadResult

@@ -30,7 +30,7 @@ from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
 from bigupload.api.source_types import ManySource
 from bigupload.api.sources import check_sha256_source, size_of
 from bigupload.batch.job import Job, Recorder, UploadFailed, befalls_all, results_while
-from bigupload.batch.reading_ahead import CountedFiles
+from bigupload.batch.listing import CountedFiles
 from bigupload.core.manifest import Fingerprint, SourceKind, Target, manifest_id
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Contact, Retrier
@@ -219,7 +219,7 @@ class UploadMany:
         result = done.outcome
         if not self._options.get("sha256", False) or isinstance(result, UploadFailed) or result.sha256 is not None:
             return done
-        from bigupload.verification.file_sha256 import with_sha256
+        from bigupload.verification.by_checksum import with_sha256
 
         uploaded = done.recorded.fingerprint if done.recorded is not None else done.fingerprint
         return Done(await with_sha256(result, self._resources.reading, uploaded), done.recorded)

@@ -100,7 +100,7 @@ async def upload(
         sent = await (in_parts() if in_place is None else in_place(in_parts))
     if not hashed:
         return sent
-    from bigupload.verification.file_sha256 import with_sha256
+    from bigupload.verification.by_checksum import with_sha256
 
     result, uploaded = sent
     return await with_sha256(result, resources.reading, uploaded), uploaded

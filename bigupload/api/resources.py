@@ -24,9 +24,9 @@ from bigupload.engine.context import SharedSlots, UploadContext, UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.events import UploadIdentity, Warned, identified
 from bigupload.http.client import HttpClients
+from bigupload.http.origins import CaBundle
 from bigupload.http.put_transport import HttpTransport
 from bigupload.http.socket_tuning import check_congestion_control
-from bigupload.http.trust import CaBundle
 from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
 from bigupload.ports import Source

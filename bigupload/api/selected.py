@@ -9,8 +9,7 @@ from collections.abc import AsyncGenerator
 import anyio
 
 from bigupload.api.source_types import StrPath
-from bigupload.batch.listing import FileListing
-from bigupload.batch.reading_ahead import CountedFiles, FoundFiles, read_ahead
+from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, read_ahead
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import FileEntry, Found, Omitted
 from bigupload.support.daemon_threads import run_in_daemon_thread

@@ -34,8 +34,8 @@ from bigupload.engine.retrying import Contact, Retrier, RunCounts
 from bigupload.engine.single_put import MOST_BYTES, NothingProvesPut, SinglePuts, StoredFile
 from bigupload.engine.upload_run import UploadResult, complete_already
 from bigupload.events import UploadIdentity, UploadSkipped, identified
+from bigupload.http.origins import CaBundle
 from bigupload.http.put_transport import HttpTransport
-from bigupload.http.trust import CaBundle
 from bigupload.manifests.journal import FileJournal, read_manifest
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options

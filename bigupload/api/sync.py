@@ -33,8 +33,7 @@ from bigupload.api.sync_deletes import Leftovers, SyncDeletes, is_gone
 from bigupload.api.sync_types import SyncOutcome, SyncResult, SyncStep
 from bigupload.batch.inventory import Inventory, ListedObject
 from bigupload.batch.job import Job, UploadFailed, results_while
-from bigupload.batch.listing import FileListing
-from bigupload.batch.reading_ahead import FoundFiles, read_ahead
+from bigupload.batch.listing import FileListing, FoundFiles, read_ahead
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.core.integrity import Verified

@@ -27,10 +27,9 @@ from bigupload.api.many_items import prefix_of
 from bigupload.api.resources import UploaderResources
 from bigupload.api.source_types import OpenedSource
 from bigupload.api.sync_deletes import is_gone
-from bigupload.batch.file_events import file_events, require_file_events
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.selecting import Selection
-from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching
+from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching, file_events, require_file_events
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint, Manifest
 from bigupload.core.settling import Begin, SettlingFiles

@@ -1,8 +1,8 @@
 """Uploads the files of a directory, those that come, and those that change, until it is cancelled.
 
 What is there is found by listing the directory: at the start, when something changed, and now and then, because events
-get lost. `WatchedFiles` is that list. `core/settling` decides which files to upload when. What an upload is, only the
-caller knows.
+get lost. `file_events` are what the operating system tells, by watchfiles. `WatchedFiles` is that list. `core/settling`
+decides which files to upload when. What an upload is, only the caller knows.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import importlib.util
 import logging
 import math
 import os
 import stat
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -32,9 +34,9 @@ from bigupload.core.selection import Scope, exclude, scope_of
 from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
-from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.daemon_threads import run_in_daemon_thread, starting_threads
 from bigupload.support.files import reason_of
-from bigupload.units import escaped, format_seconds, printable
+from bigupload.units import escaped, format_seconds, install_command, printable
 
 TEMPORARY = (".*", "*~", "*.part", "*.partial", "*.tmp", "*.crdownload")
 """Patterns of names that are hidden, or of files that are renamed when they are whole: those of rsync, wget, editors,
@@ -408,3 +410,82 @@ class WatchedFiles:
 
 def _not_temporary() -> Scope:
     return scope_of([exclude(pattern) for pattern in TEMPORARY])
+
+
+_BEGUN_WITHIN = 200
+"""Milliseconds after which the first report tells that the directory is watched, also if nothing changes."""
+
+_NOT_UTF_8 = "Unable to decode path"
+"""What watchfiles ends with when a name that is not UTF-8 changes (watchfiles 1.3, src/lib.rs)."""
+_AGAIN_AFTER = 0.5
+"""Seconds until watching begins again after that. A listing then finds what changed meanwhile."""
+
+
+def require_file_events() -> None:
+    """Raises UsageError if `watchfiles` is not installed."""
+    if importlib.util.find_spec("watchfiles") is None:
+        raise errors.UsageError(
+            f"to be told of new files, bigupload needs watchfiles: {install_command('watch')}. Without it, "
+            "`poll='5s'` looks at the directory every five seconds"
+        )
+
+
+@contextlib.asynccontextmanager
+async def file_events(
+    directory: str, changed: Callable[[set[str]], None], failed: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Tell of changes in a directory and below, in the event loop, until the context ends.
+
+    Args:
+        directory: The directory.
+        changed: Called with the paths that changed; once with none when the watching has begun, and again after a name
+            that is not UTF-8 has changed. Paths may be missing: the kernel drops events when there are too many.
+        failed: Called with the reason if nothing is told any more.
+    """
+    loop = asyncio.get_running_loop()
+    stop = threading.Event()
+
+    def tell(function: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            loop.call_soon_threadsafe(function)
+
+    def listen_once() -> None:
+        import watchfiles
+
+        begun = False
+        for changes in watchfiles.watch(
+            directory,
+            watch_filter=None,
+            stop_event=stop,
+            rust_timeout=_BEGUN_WITHIN,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            ignore_permission_denied=True,
+        ):
+            paths = {path for _, path in changes} if begun else set()
+            if paths or not begun:
+                tell(lambda paths=paths: changed(paths))  # type: ignore[misc]  # mypy does not infer the default
+            begun = True
+
+    def listen() -> None:
+        while not stop.is_set():
+            try:
+                listen_once()
+                return
+            except Exception as e:  # watchfiles raises RuntimeErrors of its own for what the kernel refuses
+                if _NOT_UTF_8 not in str(e):
+                    reason = os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e)
+                    tell(lambda reason=reason: failed(reason))  # type: ignore[misc]  # as above
+                    return
+            stop.wait(_AGAIN_AFTER)
+
+    thread = threading.Thread(target=listen, name="bigupload watch", daemon=True)
+    try:
+        with starting_threads():
+            thread.start()
+    except errors.OutOfThreads as e:
+        failed(str(e))
+    try:
+        yield
+    finally:
+        stop.set()

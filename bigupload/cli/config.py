@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from bigupload.cli import config_file
+from bigupload.cli import settings
 from bigupload.units import printable
 
 _OTHERS = ("BIGUPLOAD_API_KEY", "BIGUPLOAD_STATE_DIR", "BIGUPLOAD_LOCAL_STORE_DIR")
@@ -37,14 +37,14 @@ def show(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> None:
     """
     given: Path | None = ctx.meta.get("bigupload.config")
     root = ctx.find_root().command
-    if words and not any(words[: len(names)] == names for names, _ in config_file.leaves(root)):
+    if words and not any(words[: len(names)] == names for names, _ in settings.leaves(root)):
         raise click.UsageError(f"no such command: {' '.join(words)}")
-    path = config_file.path_in_use(given)
+    path = settings.path_in_use(given)
     if not as_json:
         missing = "" if path.exists() else "  (there is no such file)"
         click.echo(f"configuration file: {printable(str(path))}{missing}")
     shown = False
-    for names, command in config_file.leaves(root):
+    for names, command in settings.leaves(root):
         if words[: len(names)] == names:
             rows = list(_rows(ctx, command, names, words[len(names) :], given))
         elif not words:
@@ -77,7 +77,7 @@ def _rows(
     ctx: click.Context, command: click.Command, names: Sequence[str], arguments: Sequence[str], given: Path | None
 ) -> Iterator[dict[str, Any]]:
     """Each option with its value, as text that was given, and where that was."""
-    from_file = config_file.located(given, ctx.find_root().command, names)
+    from_file = settings.located(given, ctx.find_root().command, names)
     context = click.Context(command, info_name=" ".join(("bigupload", *names)))
     parsed, _, _ = command.make_parser(context).parse_args(list(arguments))
     for param in command.params:
@@ -101,7 +101,7 @@ def _variables(option: click.Option) -> Sequence[str]:
 
 
 def _title(option: click.Option) -> str:
-    return f"--{config_file.name_of(option)}"
+    return f"--{settings.name_of(option)}"
 
 
 def _text(value: Any) -> str:

@@ -17,8 +17,7 @@ import anyio
 import click
 
 from bigupload import errors
-from bigupload.batch.listing import FileListing
-from bigupload.batch.reading_ahead import CountedFiles, FoundFiles, read_ahead
+from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, read_ahead
 from bigupload.batch.tree import FileEntry, Found, Omitted
 from bigupload.cli import complain, discard_output
 from bigupload.cli.job_report import LeftOut, failed_fields

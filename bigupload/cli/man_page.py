@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bigupload.cli import _cli, config_file
+from bigupload.cli import _cli, settings
 from bigupload.cli.help import EXAMPLES, groups, options_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "bigupload.1"
@@ -54,7 +54,7 @@ def man_page() -> str:
         "Show the help of a command and exit.",
         ".SH COMMANDS",
     ]
-    for words, command in config_file.leaves(_cli):
+    for words, command in settings.leaves(_cli):
         name = " ".join(("bigupload", *words))
         ctx = click.Context(command, info_name=name)
         usage = " ".join(command.collect_usage_pieces(ctx))

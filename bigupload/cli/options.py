@@ -361,7 +361,7 @@ def need_service() -> None:
     """Raise UsageError if the packages of the extra `service` are missing."""
     needed = ("aiohttp", "pydantic", "itsdangerous", "jwt", "limits", "prometheus_client", "redis", "standardwebhooks")
     if any(importlib.util.find_spec(name) is None for name in needed):
-        from bigupload.support.extras import install_command
+        from bigupload.units import install_command
 
         raise errors.UsageError(f"the media service is not installed: {install_command('service')}")
 

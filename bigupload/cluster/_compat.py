@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from bigupload import errors
-from bigupload.support.extras import install_command
+from bigupload.units import install_command
 
 if TYPE_CHECKING:
     from distributed import Client, Worker

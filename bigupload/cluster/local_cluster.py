@@ -20,7 +20,7 @@ from typing import Any
 from bigupload import errors
 from bigupload.cluster._compat import require_dask
 from bigupload.support.daemon_threads import run_in_thread, starting_threads
-from bigupload.support.extras import install_command
+from bigupload.units import install_command
 
 _START = 60.0
 """Seconds for the workers to start. Each imports Dask, which takes a second."""

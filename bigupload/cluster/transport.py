@@ -26,7 +26,7 @@ from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import MIB, S3_LIMITS, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.part_hashing import hash_part
-from bigupload.http.trust import CaBundle
+from bigupload.http.origins import CaBundle
 from bigupload.ports import (
     Gauge,
     GroupTransport,

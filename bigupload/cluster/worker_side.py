@@ -33,8 +33,8 @@ from bigupload.cluster.messages import (
     unpack_put,
 )
 from bigupload.engine.part_hashing import hash_part
+from bigupload.http.origins import CaBundle
 from bigupload.http.put_transport import HttpTransport
-from bigupload.http.trust import CaBundle
 from bigupload.ports import Gauge
 from bigupload.sources.file import FileSource
 from bigupload.support.rate_limiter import RateLimiter

@@ -23,9 +23,8 @@ from bigupload.http._compat import read_before_closing
 from bigupload.http.connection import Connection
 from bigupload.http.connection_pool import CONNECT_WITHIN, ConnectionPool
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_connecting, fault_of_response, fault_of_socket
-from bigupload.http.origins import Proxy, Route, origin_of, proxy_for, split_url, unusable
+from bigupload.http.origins import CaBundle, Proxy, Route, context_of, origin_of, proxy_for, split_url, unusable
 from bigupload.http.response_head import BodyReader, Headers, ResponseHead
-from bigupload.http.trust import CaBundle, context_of
 from bigupload.ports import SignedRequest
 
 _LOG = logging.getLogger("bigupload.stores")

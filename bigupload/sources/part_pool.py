@@ -21,6 +21,7 @@ import anyio
 
 from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
+from bigupload.sources.objects import Unwatched
 from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.files import is_out_of_descriptors, reason_of
 from bigupload.support.pages import page_buffer
@@ -302,3 +303,46 @@ class HeldParts:
             if begin <= offset < begin + held.size or (begin == offset and not held.size):
                 return begin, held
         return None
+
+
+class SourceOfHeldParts(Unwatched):
+    """What can be read of a source whose parts are held: those, and its first bytes before."""
+
+    def __init__(self, name: str, size: int, pool: PartPool, head: bytes = b"") -> None:
+        """Hold nothing.
+
+        Args:
+            name: The source's name.
+            size: Its size in bytes.
+            pool: Where its parts are held.
+            head: Its first bytes, if they are known.
+        """
+        super().__init__(name, size)
+        self._held = HeldParts(pool)
+        self._head = head
+
+    def _is_in_head(self, offset: int) -> bool:
+        """Whether to read from the first bytes, because the part is not held."""
+        return self._held.at(offset) is None and offset < len(self._head)
+
+    def _holding(self, offset: int) -> tuple[int, HeldPart]:
+        found = self._held.at(offset)
+        if found is None:
+            raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset:,}: that part has gone by")
+        return found
+
+    def view(self, offset: int, size: int) -> memoryview | None:
+        """The bytes of a range of a held part, if it is in memory. See `ports.Source.view`."""
+        if not size:
+            return memoryview(b"")
+        begin, held = self._holding(offset)
+        return held.view(offset - begin, size)
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer` from a held part, or from the first bytes. See `ports.Source.read_into`."""
+        if self._is_in_head(offset):
+            found = self._head[offset : offset + len(buffer)]
+            buffer[: len(found)] = found
+            return len(found)
+        begin, held = self._holding(offset)
+        return held.read_into(buffer, offset - begin)

@@ -7,12 +7,10 @@ from typing import Protocol
 
 import anyio
 
-from bigupload import errors
 from bigupload.core.manifest import Fingerprint, SourceKind
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault
-from bigupload.sources.objects import Unwatched
-from bigupload.sources.part_pool import HeldPart, HeldParts, PartPool
+from bigupload.sources.part_pool import HeldPart, PartPool, SourceOfHeldParts
 
 _AT_ONCE = 8
 """Ranges that are requested at a time, at most. A response that asks to slow down halves the number, and each range
@@ -49,7 +47,7 @@ class _Fetched:
             self.done += count
 
 
-class RemoteSource(Unwatched):
+class RemoteSource(SourceOfHeldParts):
     """A remote file of known size and version. Implements `ports.Source`."""
 
     kind = SourceKind.REMOTE
@@ -65,12 +63,10 @@ class RemoteSource(Unwatched):
             pin: Which version it is. `origin` reads no other.
             head: Its first bytes, if they are known.
         """
-        super().__init__(path, size)
+        super().__init__(path, size, pool, head)
         self.fingerprint = Fingerprint(size, 0, 0, 0, pin)
         self._origin = origin
         self._pool = pool
-        self._head = head
-        self._held = HeldParts(pool)
         self._fetched: dict[int, _Fetched] = {}
         self._admission = anyio.Lock()
         """One part at a time waits for room, so that a source waits there once, however many parts it fetches."""
@@ -115,28 +111,6 @@ class RemoteSource(Unwatched):
         self._fetched.pop(part.number, None)
         self._held.drop(part.number)
         self._released.set()
-
-    def view(self, offset: int, size: int) -> memoryview | None:
-        """The bytes of a range of a held part, if it is in memory. See `ports.Source.view`."""
-        if not size:
-            return memoryview(b"")
-        begin, held = self._holding(offset)
-        return held.view(offset - begin, size)
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill `buffer` from a held part, or from the file's first bytes."""
-        if self._held.at(offset) is None and offset < len(self._head):
-            found = self._head[offset : offset + len(buffer)]
-            buffer[: len(found)] = found
-            return len(found)
-        begin, held = self._holding(offset)
-        return held.read_into(buffer, offset - begin)
-
-    def _holding(self, offset: int) -> tuple[int, HeldPart]:
-        found = self._held.at(offset)
-        if found is None:
-            raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset:,}: that part is not held")
-        return found
 
     def close(self) -> None:
         """Let all parts go. May be called again."""

@@ -9,8 +9,7 @@ from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.remote_url import is_remote
 from bigupload.ports import Stream
-from bigupload.sources.objects import Unwatched
-from bigupload.sources.part_pool import HeldPart, HeldParts, PartPool
+from bigupload.sources.part_pool import HeldPart, PartPool, SourceOfHeldParts
 from bigupload.sources.producers import UNFINISHED, MarkedProducer, Producer
 
 _HEAD = 4096
@@ -19,7 +18,7 @@ _ANEW = "start anew with `resume=False`, and the true `expected_size` or none"
 """Advice for a wrong size: a run without the option keeps the one of the earlier run."""
 
 
-class StreamSource(Unwatched):
+class StreamSource(SourceOfHeldParts):
     """The parts of a stream. Implements `ports.Source` for the parts that are held, and `ports.Stream`."""
 
     kind = SourceKind.STREAM
@@ -45,15 +44,12 @@ class StreamSource(Unwatched):
             end_marker: What must follow its bytes.
             allow_empty: Whether it may have no bytes.
         """
-        super().__init__(name, expected or 0)
+        super().__init__(name, expected or 0, pool)
         self.position = 0
         self._producer = producer if end_marker is None else MarkedProducer(producer, end_marker, name)
         self.expected = expected
         self.end_marker = None if end_marker is None else base64.b64encode(end_marker).decode()
         self._allow_empty = allow_empty
-        self._held = HeldParts(pool)
-        self._head = b""
-        """The first bytes, which belong to the first part."""
         self._began = False
         self._parts = 0
         self._ended = False
@@ -176,27 +172,8 @@ class StreamSource(Unwatched):
         """Hold a part no longer. See `ports.Source.release`."""
         self._held.drop(part.number)
 
-    def _holding(self, offset: int) -> tuple[int, HeldPart]:
-        found = self._held.at(offset)
-        if found is None:
-            raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset:,}: that part has gone by")
-        return found
-
-    def view(self, offset: int, size: int) -> memoryview | None:
-        """The bytes of a range of a held part, if it is in memory. See `ports.Source.view`."""
-        if not size:
-            return memoryview(b"")
-        begin, held = self._holding(offset)
-        return held.view(offset - begin, size)
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill `buffer` from a held part, or from the stream's first bytes before it has any."""
-        if not self._parts and not self._held:
-            found = self._head[offset : offset + len(buffer)]
-            buffer[: len(found)] = found
-            return len(found)
-        begin, held = self._holding(offset)
-        return held.read_into(buffer, offset - begin)
+    def _is_in_head(self, offset: int) -> bool:
+        return not self._parts and not self._held  # the first bytes belong to the first part, and are used up by it
 
     def close(self) -> None:
         """Let all parts go. May be called again."""

@@ -39,8 +39,8 @@ from typing import Any
 from bigupload.errors import LocalStoreError
 from bigupload.http.response_head import end_of_head, parse_head
 from bigupload.records import dataclass
-from bigupload.support.extras import install_command
 from bigupload.support.files import file_lock, user_path
+from bigupload.units import install_command
 
 SAMPLE = "sample.bin"
 """The sample file is here too, so that removing the store removes it."""

@@ -20,7 +20,7 @@ from mkdocs.structure.pages import Page
 
 import bigupload
 from bigupload import errors, events
-from bigupload.cli import _cli, config_file
+from bigupload.cli import _cli, settings
 from bigupload.cli.help import EXAMPLES, groups, options_of
 from bigupload.service.openapi import document
 
@@ -199,7 +199,7 @@ def _commands() -> Iterator[str]:
     yield "[Commands](../commands.md) explains each command. Every command takes these:\n"
     yield from _options(options_of(_cli, context := click.Context(_cli)), context)
     common = [each.name for each in _cli.params]
-    for words, command in config_file.leaves(_cli):
+    for words, command in settings.leaves(_cli):
         context = click.Context(command, info_name=" ".join(("bigupload", *words)))
         yield f"## {' '.join(words)}\n"
         yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"

@@ -8,7 +8,7 @@ import pytest
 
 from bigupload import events
 from bigupload.api.job_files import JobTally
-from bigupload.batch.reading_ahead import FoundFiles
+from bigupload.batch.listing import FoundFiles
 
 
 def moved(done: int, in_flight: int, *, waiting: bool = False, hangs: float | None = None) -> events.Progress:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.batch.file_events import file_events
+from bigupload.batch.watching import file_events
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' file names are always text")

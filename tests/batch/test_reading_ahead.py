@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bigupload.batch.reading_ahead import FoundFiles, read_ahead
+from bigupload.batch.listing import FoundFiles, read_ahead
 from bigupload.batch.tree import FileEntry, Found, Omitted
 from tests.tools.waiting import until
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import pytest
 
-from bigupload.cli import _cli, config_file, settings
+from bigupload.cli import _cli, settings
 from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.crash.running import Ended, Place
 
@@ -32,12 +32,12 @@ def rows(ended: Ended) -> dict[str, tuple[str, str, str]]:
 
 def test_every_option_has_its_variables() -> None:
     seen = 0
-    for words, command in config_file.leaves(_cli):
+    for words, command in settings.leaves(_cli):
         for param in command.params:
-            has_none = {"help-all", *config_file.TYPED_ALONE}
-            if isinstance(param, click.Option) and config_file.name_of(param) not in has_none:
+            has_none = {"help-all", *settings.TYPED_ALONE}
+            if isinstance(param, click.Option) and settings.name_of(param) not in has_none:
                 own, shared, *_ = param.envvar or ()
-                name = config_file.name_of(param).replace("-", "_").upper()
+                name = settings.name_of(param).replace("-", "_").upper()
                 assert own == f"BIGUPLOAD_{'_'.join(words).replace('-', '_').upper()}_{name}"
                 assert shared == f"BIGUPLOAD_{name}"
                 seen += 1

@@ -15,7 +15,7 @@ from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http import connection_pool
 from bigupload.http.client import HttpClient, HttpClients
-from bigupload.http.trust import CaBundle
+from bigupload.http.origins import CaBundle
 from bigupload.testing.certificates import make_certificates
 from tests.tools.deaf_store import DeafStore
 from tests.tools.leaks import no_leaks

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.http import trust
+from bigupload.http import origins
 from bigupload.support.files import is_out_of_descriptors
 from bigupload.testing.strict_s3 import StrictS3
 
@@ -19,9 +19,9 @@ def certificates(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with StrictS3(tls=True) as server:
         assert server.ca_bundle is not None
         monkeypatch.setenv("SSL_CERT_FILE", str(server.ca_bundle))
-        trust._system_context.cache_clear()
+        origins._system_context.cache_clear()
         yield server.ca_bundle
-    trust._system_context.cache_clear()
+    origins._system_context.cache_clear()
 
 
 @pytest.mark.usefixtures("certificates")
@@ -33,16 +33,16 @@ def test_too_few_descriptors_to_read_them_are_not_kept_as_no_trust() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno(), hard))
     try:
         with pytest.raises(OSError, match="open files") as caught:
-            trust.system_context()
+            origins.system_context()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert is_out_of_descriptors(caught.value)
-    assert trust.system_context().cert_store_stats()["x509"]
+    assert origins.system_context().cert_store_stats()["x509"]
 
 
 def test_a_file_without_certificates_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.touch()
     monkeypatch.setenv("SSL_CERT_FILE", str(empty))
-    assert not trust.system_context().cert_store_stats()["x509"]
-    trust._system_context.cache_clear()
+    assert not origins.system_context().cert_store_stats()["x509"]
+    origins._system_context.cache_clear()

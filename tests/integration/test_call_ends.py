@@ -15,7 +15,7 @@ from bigupload import errors, events
 from bigupload.api import many
 from bigupload.manifests.job_record import JobRecord
 from bigupload.testing.strict_s3 import Status
-from bigupload.verification import file_sha256
+from bigupload.verification import by_checksum
 from tests.tools.web_server import WebFault, WebServer
 
 from .other_tools import URL, put
@@ -114,7 +114,7 @@ async def test_a_completed_upload_is_not_said_to_have_stopped(
     def changed(*_: Any) -> str:
         raise errors.SourceChanged("changed after it was uploaded", same_size=True)
 
-    monkeypatch.setattr(file_sha256, "_hash", changed)
+    monkeypatch.setattr(by_checksum, "_hash", changed)
     told = Told(show)
     with pytest.raises(errors.SourceChanged):
         await upload(world, on_event=told, sha256=True, checksum="md5")

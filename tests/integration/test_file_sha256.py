@@ -11,7 +11,7 @@ import pytest
 
 import bigupload
 from bigupload import UploadFailed, UploadResult, errors
-from bigupload.verification import file_sha256
+from bigupload.verification import by_checksum
 
 from .support import BUCKET, FAST, PART, World
 
@@ -31,7 +31,7 @@ async def test_a_file_that_changed_since_is_found_without_a_checksum_of_the_whol
 ) -> None:
     world.s3.knobs.echo_checksums = checksum != "md5"
     path = world.file(size, "file.bin")
-    data, status, hashed = path.read_bytes(), path.stat(), file_sha256._hash
+    data, status, hashed = path.read_bytes(), path.stat(), by_checksum._hash
 
     def change_and_hash(*arguments: Any) -> str:
         path.write_bytes(bytes(size))
@@ -39,7 +39,7 @@ async def test_a_file_that_changed_since_is_found_without_a_checksum_of_the_whol
         return hashed(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(file_sha256, "_hash", change_and_hash)
+        patch.setattr(by_checksum, "_hash", change_and_hash)
         with pytest.raises(errors.SourceChanged, match="changed after it was uploaded"):
             await bigupload.upload(
                 path, to=TO, s3=world.options(), retry=FAST, part_size=PART, sha256=True, checksum=checksum

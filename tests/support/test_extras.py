@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bigupload.support.extras import install_command
+from bigupload.units import install_command
 
 
 class Installed:

@@ -70,7 +70,7 @@ def test_nothing_of_the_developers_is_seen(pytester: pytest.Pytester, monkeypatc
         from pathlib import Path
 
         import bigupload
-        from bigupload.cli.config_file import default_path
+        from bigupload.cli.settings import default_path
         from bigupload.stores.local_store import default_data_dir
 
         def test_the_surroundings(bigupload_state, bigupload_strict_s3, tmp_path):

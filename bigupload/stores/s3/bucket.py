@@ -22,7 +22,7 @@ from bigupload import errors
 from bigupload.core.retry_policy import EXPIRED, Fault, FaultKind
 from bigupload.http.client import HttpClient, HttpClients, log_request
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response
-from bigupload.http.trust import CaBundle
+from bigupload.http.origins import CaBundle
 from bigupload.options import S3Options, identity_of
 from bigupload.records import dataclass
 from bigupload.s3_parameters import OBJECT, REQUEST, parameters

@@ -20,7 +20,7 @@ from bigupload.core.object_claims import ObjectAttributes
 from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.client import HttpClient
-from bigupload.http.trust import CaBundle
+from bigupload.http.origins import CaBundle
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
 from bigupload.records import dataclass

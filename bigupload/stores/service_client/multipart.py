@@ -18,8 +18,7 @@ from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.origins import WebOrigin
-from bigupload.http.trust import CaBundle
+from bigupload.http.origins import CaBundle, WebOrigin
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
 from bigupload.records import dataclass
 from bigupload.stores.service_client.requests import (

@@ -20,8 +20,7 @@ from bigupload.core.integrity import ObjectFacts
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http.client import HttpClient, OpenResponse, log_request
 from bigupload.http.http_errors import fault_of_socket, retry_after
-from bigupload.http.origins import WebOrigin, origin_of
-from bigupload.http.trust import CaBundle
+from bigupload.http.origins import CaBundle, WebOrigin, origin_of
 from bigupload.ports import ListedPart, SignedRequest, UnsignedPart
 from bigupload.records import dataclass
 from bigupload.units import one_line

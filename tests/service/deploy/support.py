@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bigupload.cli import _cli, config_file
+from bigupload.cli import _cli, settings
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -16,7 +16,7 @@ DEPLOY = ROOT / "deploy"
 
 def options_of(arguments: Sequence[str]) -> dict[str, object]:
     """The parameters of a call of the command, parsed and converted by its own code. Raises `click.UsageError`."""
-    for words, command in config_file.leaves(_cli):
+    for words, command in settings.leaves(_cli):
         if tuple(arguments[: len(words)]) == tuple(words):
             context = command.make_context(" ".join(words), list(arguments[len(words) :]))
             return dict(context.params)
