@@ -25,7 +25,7 @@ def to_nobody(_: str) -> None:
 
 
 class FileHasher(Protocol):
-    """Hashes the parts of one file on workers: `hashing.RemoteHasher`."""
+    """Hashes the parts of one file on workers: `transport.RemoteHasher`."""
 
     tasks: set[asyncio.Task[dict[int, Hashed]]]
     """Those that are under way."""
