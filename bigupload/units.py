@@ -202,7 +202,7 @@ def parse_rate_limit(text: str) -> int | RateSchedule | None:
         Bytes per second, a schedule in local time, or None for no limit.
 
     Raises:
-        UsageError: It is none of these, or names a time of the day twice.
+        UsageError: The value is not one of these, or names a time of the day twice.
     """
     if "=" not in text and ":" not in text:
         return _rate(text)

@@ -30,7 +30,7 @@ _BEFORE_VERSIONS = "null"
 
 
 class NoBase(Exception):
-    """The upload has no base, so that everything is sent. The text says why."""
+    """The upload has no base, so that everything is sent. The text has the reason."""
 
 
 def check_manifest(known: Manifest, size: int, algorithm: Algorithm, limits: Limits) -> None:

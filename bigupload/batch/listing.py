@@ -245,7 +245,7 @@ _LONGEST = 0.1
 
 @dataclass(slots=True)
 class FoundFiles:
-    """What a listing has found so far, of which its reader may not have got all yet."""
+    """The counts of a listing so far. Its reader may not have got all of it."""
 
     files: int = 0
     """Files, and what failed in the place of one."""

@@ -413,7 +413,7 @@ def _not_temporary() -> Scope:
 
 
 _BEGUN_WITHIN = 200
-"""Milliseconds after which the first report tells that the directory is watched, also if nothing changes."""
+"""Milliseconds until the first report, also without changes: it shows that the directory is watched."""
 
 _NOT_UTF_8 = "Unable to decode path"
 """What watchfiles ends with when a name that is not UTF-8 changes (watchfiles 1.3, src/lib.rs)."""
@@ -425,7 +425,7 @@ def require_file_events() -> None:
     """Raises UsageError if `watchfiles` is not installed."""
     if importlib.util.find_spec("watchfiles") is None:
         raise errors.UsageError(
-            f"to be told of new files, bigupload needs watchfiles: {install_command('watch')}. Without it, "
+            f"to notice new files at once, bigupload needs watchfiles: {install_command('watch')}. Without it, "
             "`poll='5s'` looks at the directory every five seconds"
         )
 
@@ -434,18 +434,18 @@ def require_file_events() -> None:
 async def file_events(
     directory: str, changed: Callable[[set[str]], None], failed: Callable[[str], None]
 ) -> AsyncIterator[None]:
-    """Tell of changes in a directory and below, in the event loop, until the context ends.
+    """Report changes in a directory and below, in the event loop, until the context ends.
 
     Args:
         directory: The directory.
         changed: Called with the paths that changed; once with none when the watching has begun, and again after a name
             that is not UTF-8 has changed. Paths may be missing: the kernel drops events when there are too many.
-        failed: Called with the reason if nothing is told any more.
+        failed: Called with the reason if no more changes are reported.
     """
     loop = asyncio.get_running_loop()
     stop = threading.Event()
 
-    def tell(function: Callable[[], object]) -> None:
+    def report(function: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             loop.call_soon_threadsafe(function)
 
@@ -464,7 +464,7 @@ async def file_events(
         ):
             paths = {path for _, path in changes} if begun else set()
             if paths or not begun:
-                tell(lambda paths=paths: changed(paths))  # type: ignore[misc]  # mypy does not infer the default
+                report(lambda paths=paths: changed(paths))  # type: ignore[misc]  # mypy does not infer the default
             begun = True
 
     def listen() -> None:
@@ -475,7 +475,7 @@ async def file_events(
             except Exception as e:  # watchfiles raises RuntimeErrors of its own for what the kernel refuses
                 if _NOT_UTF_8 not in str(e):
                     reason = os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e)
-                    tell(lambda reason=reason: failed(reason))  # type: ignore[misc]  # as above
+                    report(lambda reason=reason: failed(reason))  # type: ignore[misc]  # as above
                     return
             stop.wait(_AGAIN_AFTER)
 

@@ -33,7 +33,7 @@ _COMMANDS = {
     "status": ("status", "List the uploads that this machine knows."),
     "abort": ("status", "Abort uploads and free their parts in the store."),
     "gc": ("gc", "Abort the orphaned uploads of a bucket and free their parts."),
-    "check-url": ("serve", "Tell whether a URL can be used as a media item."),
+    "check-url": ("serve", "Check whether a URL can be used as a media item."),
     "verify": ("verify", "Prove that an object equals a file, by checksums or by a download."),
     "serve": ("serve", "Run the media service: clients upload with an API key."),
     "keys": ("keys", "Create, list and revoke the media service's API keys."),
@@ -137,7 +137,7 @@ def is_of_output(error: OSError) -> bool:
 
 
 def unwritten(error: OSError) -> errors.BigUploadError:
-    """Discard the results, and return what to say of them."""
+    """Discard the results, and return the message for that."""
     discard_output()
     return errors.BigUploadError(f"can't write the results to standard output: {error.strerror}")
 

@@ -109,9 +109,9 @@ def _options(table: Mapping[str, Parameter]) -> Callable[[F], F]:
 
 
 object_options = _options(OBJECT)
-"""What the object is to be."""
+"""Options of the object."""
 store_options = _options({**REQUEST, **ADDRESS})
-"""What is sent with every request, and to which of AWS's addresses."""
+"""Options of every request, and of AWS's addresses."""
 customer_key_option = _options({"sse_customer_key": REQUEST["sse_customer_key"]})
 """For the commands that take everything else from a manifest."""
 

@@ -1,5 +1,4 @@
-"""The options that say which files are uploaded, and what they make of a call; the directory and target of `sync` and
-`watch`."""
+"""The options that select files, and their effect on a call; the directory and target of `sync` and `watch`."""
 
 from __future__ import annotations
 

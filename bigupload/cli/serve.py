@@ -298,7 +298,7 @@ def _posts_api(url: str | None, authorization: Path | None) -> PostsApi | None:
     help="Also accept hosts of private networks.",
 )
 def check_url(url: str, as_json: bool, allow_private_media_hosts: bool) -> None:
-    """Tell whether URL can be used as a media item: public, with the bytes of a medium and the right Content-Type."""
+    """Check whether URL can be used as a media item: public, with the bytes of a medium and the right Content-Type."""
     from bigupload.cli.running import run
     from bigupload.service.direct_url import DirectUrls
 

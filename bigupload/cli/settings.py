@@ -31,6 +31,7 @@ from typing import Any
 
 import click
 
+from bigupload.cli import color_option
 from bigupload.cli.help import add_help
 from bigupload.errors import UsageError
 from bigupload.support.files import user_path
@@ -56,7 +57,7 @@ def name_of(option: click.Option) -> str:
 
 
 def options_of(given: Path | None, root: click.Command, words: Sequence[str]) -> dict[str, Any]:
-    """What the file says of one command's options, by the names of click's parameters.
+    """Return the file's values for one command's options, by the names of click's parameters.
 
     Args:
         given: the file that was asked for; None takes the default one, if it exists.
@@ -99,7 +100,7 @@ def located(given: Path | None, root: click.Command, words: Sequence[str]) -> di
 
 
 def leaves(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command that is no group, with its names."""
+    """Every command that is not a group, with its names."""
     if not isinstance(command, click.Group):
         yield words, command
         return

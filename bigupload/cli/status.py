@@ -63,11 +63,11 @@ class StatusRow:
     source: str
     target: str = ""
     note: str = ""
-    """What follows the target."""
+    """The text behind the target."""
 
 
 def terminal_width() -> int | None:
-    """The columns of the terminal; None: standard output is none."""
+    """The columns of the terminal; None: standard output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
@@ -95,7 +95,7 @@ def lines_of(rows: Sequence[StatusRow], width: int | None) -> list[str]:
 
 
 def _what(row: StatusRow, room: int | None) -> str:
-    """Source and target, each with its beginning and its end, in so many columns."""
+    """Shorten source and target to the given number of columns: each keeps its beginning and end."""
     arrow = _ARROW if row.target else ""
     whole = f"{row.source}{arrow}{row.target}{row.note}"
     if room is None or len(whole) * 2 <= room:

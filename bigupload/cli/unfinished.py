@@ -35,7 +35,7 @@ _NAMES_PATHS = re.compile(r"['\"]?(?:/|--)")
 _LIST_FROM_PIPE = re.compile(r"--files-from=(.*)/-")
 """A list that came through a pipe, as a job's name has it: "-" below the directory that its paths are in."""
 SAME_OPTIONS = "with the options that it had (shown are those that are recorded)"
-"""What to say of a job's command: a record has the selection of an `upload`, and of a sync or watch no option."""
+"""Advice about a job's command: a record has the selection of an `upload`, and of a sync or watch no option."""
 _LOCAL = "local"
 """The local store, as a target names it."""
 
@@ -59,7 +59,7 @@ def job_named(name: Path) -> KnownJob | None:
 
 
 def refuse_job(name: Path) -> None:
-    """Raise UsageError if a job is named where an upload is wanted: says how the job continues."""
+    """Raise UsageError with the job's command, if a job is named where an upload is wanted."""
     job = job_named(name)
     if job is not None:
         command = command_of(job)
@@ -104,7 +104,7 @@ def gone_sources(jobs: Iterable[KnownJob]) -> dict[str, str]:
 
 
 def _sources_of(job: KnownJob) -> list[str]:
-    """The files and directories that a job uploads; none if its name does not tell them all."""
+    """The files and directories that a job uploads; empty if its name does not contain them all."""
     command, _, directory = job.name.partition(" ")
     is_directory = command in ("watch", "sync")
     if not is_directory and (_CUT.search(job.name) or not _NAMES_PATHS.match(job.name)):
@@ -114,7 +114,7 @@ def _sources_of(job: KnownJob) -> list[str]:
 
 
 def command_of(job: KnownJob) -> str | None:
-    """Return the command that continues a job; None if it can't be told, as that of a program of one's own."""
+    """Return the command that continues a job; None if unknown, as for a job of a Python program."""
     before = ""
     command, _, directory = job.name.partition(" ")
     if command in ("watch", "sync"):

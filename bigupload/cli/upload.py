@@ -1,4 +1,4 @@
-"""`bigupload upload`: its target, its sources, and what contradicts what."""
+"""`bigupload upload`: its target, its sources, and contradictions between options."""
 
 from __future__ import annotations
 

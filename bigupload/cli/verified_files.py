@@ -108,7 +108,7 @@ class _Sums:
         failed = f", {len(self._codes):,} failed" if self._codes else ""
         summary = f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._url)}{failed}"
         self._tell_failures()
-        with writing_results(told):
+        with writing_results(summary):
             if self._as_json:
                 sums = {"files": count, "size": self._size, "failed": len(self._codes), "exit_status": status}
                 click.echo(json.dumps({**sums, "verified": self._proofs}))

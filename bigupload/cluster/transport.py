@@ -83,9 +83,9 @@ class RemoteHasher:
         self._cluster = cluster
         self._file = file
         self._blocks: dict[tuple[int, Digests], _Block] = {}
-        """Of parts that were not asked for yet."""
+        """The blocks of parts that were not asked for yet."""
         self.tasks: set[asyncio.Task[dict[int, Hashed]]] = set()
-        """Those that run."""
+        """The running tasks."""
         self._next = 1
         self._parts = 1
         """Parts of the latest task. They double while parts are asked for in order."""

@@ -87,7 +87,7 @@ class PartInFlight(Gauge, Protocol):
 
 
 class SharedSlots:
-    """What the uploads of one `Uploader` share: the slots for parts in flight, and the hashing threads."""
+    """Shared by the uploads of one `Uploader`: the slots for parts in flight, and the hashing threads."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ _ASCII_SYMBOLS = ("#", "=", "-")
 
 @dataclass(slots=True)
 class RowState:
-    """What a row shows of one file. Sizes in bytes."""
+    """The state of one file's row. Sizes in bytes."""
 
     name: str
     size: int | None = None
@@ -80,7 +80,7 @@ def render(state: RowState, width: int, *, names: int, ascii_only: bool = False,
 
 
 def bar_columns(state: RowState, width: int, *, names: int) -> int:
-    """The columns that the bar of a row would have; as many as there may be where there is none."""
+    """The columns that the bar of a row would have; without a bar, the most that it may have."""
     return _LONGEST_BAR if state.size is None else _layout(state, state.size, width, names)[0]
 
 
@@ -97,7 +97,7 @@ def _layout(state: RowState, size: int, width: int, names: int) -> tuple[int, li
 
 
 def _name(name: str, width: int) -> str:
-    """The name in exactly `width` columns. Of a directory before it, the beginning stays: it tells names apart."""
+    """The name in exactly `width` columns. A directory before it keeps its beginning, which distinguishes names."""
     head, slash, rest = name.partition("/")
     room = width - cell_len(rest) - 2
     if slash and cell_len(name) > width and room > 0:
@@ -106,7 +106,7 @@ def _name(name: str, width: int) -> str:
 
 
 def cut_middle(text: str, width: int) -> str:
-    """A text in at most `width` columns. Both its ends stay, because either may tell a name from others."""
+    """A text in at most `width` columns. Both its ends stay, because either may distinguish names."""
     if cell_len(text) <= width:
         return text
     tail = ""
@@ -118,7 +118,7 @@ def cut_middle(text: str, width: int) -> str:
 
 
 def _fields(state: RowState, size: int) -> list[tuple[str, str]]:
-    """What stands behind the bar, the most important first."""
+    """Return the fields behind the bar, the most important first."""
     percent = 100 if not size else 100 * state.acknowledged // size
     sizes = f"{format_size(state.acknowledged)}/{format_size(size)}"
     number, _, unit = format_size(state.acknowledged).partition(" ")
@@ -157,7 +157,7 @@ def _bar(state: RowState, size: int, width: int, *, ascii_only: bool) -> Text:
 
 
 def update_total(row: RowState, event: events.JobProgress) -> None:
-    """What the progress of a job changes of the row that stands for all files."""
+    """Update the row of all files by a job's progress."""
     _take_pace(row, event)
     if not job_progress.has_share(event):  # there is no whole to show a share of
         row.note = f"{job_progress.bytes_text(event)}  {format_rate(event.rate)}" if event.bytes_found else ""
@@ -173,7 +173,7 @@ def _take_pace(row: RowState, event: events.Progress | events.JobProgress | even
 
 
 def update(row: RowState, event: events.Event) -> None:
-    """What an event changes of a row."""
+    """Update a row by an event."""
     if isinstance(event, events.OutageStarted | events.OutageEnded):
         row.outage = job_progress.note(event) or ""
     elif (note := job_progress.note(event)) is not None:

@@ -1,9 +1,9 @@
 """Decide whether an object in the store counts: it is judged, the operator's hook is asked, and webhooks get an event.
 
 Knows neither HTTP nor how an object came into the store. A file that passed the hook gets a note, so that a repeated
-complete or another post does not have it scanned and told again. The notes of refusals make a repeated complete end the
-same. `UploadOutcomes` says what became of a multipart upload: it is open, its object was made and accepted, or nothing
-is left of it. It has no state: the handle and the store say everything.
+complete or another post does not have it scanned and reported again. The notes of refusals make a repeated complete
+end the same. `UploadOutcomes` returns the state of a multipart upload: it is open, its object was made and accepted, or
+nothing is left of it. It keeps nothing itself: the handle and the store hold all of it.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class UploadOutcomes:
             return True
 
     async def completed(self, handle: Handle) -> c.CompleteResponse | None:
-        """The response for an object that an earlier complete made; None if there is none."""
+        """The response for an object that an earlier complete made; None without one."""
         with store_faults_as_refusals():
             facts = await self.store_of(handle).stat(handle.upload_id, handle.algorithm)
         return None if facts is None or facts.token != handle.token else await self.judged(handle, facts)

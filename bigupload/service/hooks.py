@@ -82,7 +82,7 @@ class FinishedFile:
     content_type: str
     etag: str
     checksum: str | None
-    """The object's checksum as the store tells it, in base64; None: there is none."""
+    """The object's checksum from its store, in base64; None: the store has none."""
     checksum_algorithm: str | None
     metadata: Mapping[str, str]
     """The object's metadata without bigupload's own."""
@@ -137,7 +137,7 @@ class HookSettings:
     hook_timeout: float = 60.0
     """Seconds that a hook may take. After that, the client gets 503 and tries again."""
     webhook_urls: tuple[str, ...] = field(default=(), repr=False)
-    """The URLs that are told what became of files."""
+    """The URLs that get an event for each file."""
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     """The secrets that sign requests to the operator's URLs, as `whsec_…`: each request has a signature by each."""
 

@@ -229,7 +229,7 @@ async def agreed_policy(bucket: S3Bucket, wanted: Mapping[str, Any]) -> Policy:
 
 
 async def policy_in_danger(bucket: S3Bucket) -> str | None:
-    """Return the ID of a lifecycle rule that will delete the policy; None if there is none, or none can be read."""
+    """Return the ID of a lifecycle rule that will delete the policy; None: no such rule, or unreadable rules."""
     return _rule_that_deletes_the_policy(await _rules_that_delete(bucket))
 
 
@@ -245,7 +245,7 @@ async def _rules_that_delete(bucket: S3Bucket) -> list[tuple[str, str, int | Non
     """Return the ID, the prefix and the days of each rule that deletes all objects under a prefix; None: at a date."""
     try:
         found = await bucket.call("to read the lifecycle rules", "GetBucketLifecycleConfiguration")
-    except (Fault, errors.StoreRefused):  # there are none, the store has none, or only the operator may read them
+    except (Fault, errors.StoreRefused):  # no rules, a store without rules, or only the operator may read them
         return []
     rules = []
     for rule in rows_of(found, "Rule"):

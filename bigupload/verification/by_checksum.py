@@ -480,8 +480,8 @@ def _hash(result: UploadResult, uploaded: Fingerprint | None, stop: threading.Ev
     is_object = proof[0].digest() == proof[1] if proof is not None else uploaded in (None, before)
     if not (is_same and is_object):
         raise errors.SourceChanged(
-            f"{escaped(str(result.path))} changed after it was uploaded, so its SHA-256 is not the object's, which "
-            "is complete. Upload it again when nothing writes to it any more",
+            f"{escaped(str(result.path))} changed after it was uploaded, so its SHA-256 is not the object's. The "
+            "object is complete. Upload the file again when nothing writes to it any more",
             same_size=size == result.size,
         )
     return sha256.hexdigest()

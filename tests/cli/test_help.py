@@ -9,6 +9,8 @@ import pytest
 
 from bigupload.cli import _cli
 from bigupload.cli.help import EXAMPLES, FEW, groups, options_of
+from bigupload.cli.narration import Narrator
+from bigupload.cli.progress_display import Bars
 from bigupload.cli.settings import leaves
 
 from .support import Command

@@ -66,7 +66,7 @@ class AsgiService:
     def __init__(self, config: ServiceConfig) -> None:
         """Raises UsageError, if the configuration makes no sense."""
         self._config = config
-        self._next: web.Application | None = create_aiohttp_app(config)  # here, to tell at once what is wrong
+        self._next: web.Application | None = create_aiohttp_app(config)  # here, to fail at once
         self._starting: asyncio.Task[_Started] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -184,7 +184,7 @@ def mount(app: AsgiApp, service: AsgiService, *, at: str) -> AsgiApp:
         at: The prefix, like "/uploads".
 
     Raises:
-        UsageError: The prefix is none.
+        UsageError: The prefix is malformed.
     """
     prefix = at.rstrip("/")
     if not prefix.startswith("/"):

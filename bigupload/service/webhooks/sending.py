@@ -27,7 +27,7 @@ from bigupload.version import __version__
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what each begins with
 _FEWEST_BYTES, _MOST_BYTES = 24, 64
-"""Of a secret: what Standard Webhooks asks for."""
+"""Bytes of a secret, as Standard Webhooks asks for."""
 VARIABLE = "BIGUPLOAD_WEBHOOK_SECRET_FILE"
 
 
