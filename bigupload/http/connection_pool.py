@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import functools
+import os
 import socket
 import ssl
 import time
@@ -181,16 +182,18 @@ class ConnectionPool:
     async def _connect(self, route: Route) -> Connection:
         origin, proxy = route
         to = origin if proxy.url is None else origin_of(proxy.url)
-        where, is_proxy = to.where, proxy.url is not None
+        where, is_proxy, is_tls = to.where, proxy.url is not None, to.scheme == "https"
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
                 connection = await self._connect_to(to)
                 if is_proxy and origin.scheme == "https":
-                    where, is_proxy = origin.where, False
+                    where, is_proxy, is_tls = origin.where, False, False
                     await self._tunnel(connection, route)
+                    is_tls = True
+                    connection.transport = await self._begin_tls(connection, origin)
         except OSError as e:
             self._addresses.forget()
-            raise fault_of_connecting(e, where, proxy=is_proxy) from None
+            raise fault_of_connecting(e, where, proxy=is_proxy, tls=is_tls) from None
         except UnicodeError as e:
             raise unusable(e) from None
         connection.route = route
@@ -241,7 +244,7 @@ class ConnectionPool:
         return connection
 
     async def _tunnel(self, connection: Connection, route: Route) -> None:
-        """Have a proxy lead a connection to an origin, and begin TLS with that."""
+        """Have a proxy lead a connection to an origin."""
         where = route.origin.where
         headers = {"Host": where, **route.proxy.headers}
         lines = [f"CONNECT {where} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
@@ -252,22 +255,25 @@ class ConnectionPool:
                 raise fault_of_proxy(response.status, where, route.proxy)
             if not connection.is_clean:  # what the proxy says now would count as the store's word
                 raise ConnectionAbortedError(errno.ECONNABORTED, "the proxy sent more than a tunnel")
-            connection.transport = await self._begin_tls(connection, route.origin)
         except BaseException:
             self._give_up(connection)
             raise
 
     async def _begin_tls(self, connection: Connection, origin: WebOrigin) -> asyncio.Transport:
-        why, loop = "TLS broke off", asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         try:
-            transport = await loop.start_tls(connection.transport, connection, self._context(), **_tls_to(origin))
-            if transport is not None:  # else it was lost meanwhile
-                return transport
-        except OSError:
+            try:
+                transport = await loop.start_tls(connection.transport, connection, self._context(), **_tls_to(origin))
+            except OSError:
+                raise
+            except Exception as e:  # of asyncio, for TLS within TLS: Python 3.11's TypeError if the inner one fails
+                raise _tls_broke_off() from e
+            if transport is None:  # it was lost meanwhile
+                raise _tls_broke_off()
+        except BaseException:
+            self._give_up(connection)
             raise
-        except Exception as e:  # of asyncio, for TLS within TLS: Python 3.11 raises a TypeError if the inner one fails
-            why += f" ({type(e).__name__})"
-        raise ConnectionAbortedError(errno.ECONNABORTED, why)
+        return transport
 
     def _give_up(self, connection: Connection) -> None:
         """Close a connection that was not made. asyncio does not report one that is lost before TLS has begun."""
@@ -279,12 +285,18 @@ def _tls_to(origin: WebOrigin) -> dict[str, Any]:
     return {"server_hostname": origin.host.rstrip("."), "ssl_handshake_timeout": _NEVER}
 
 
+def _tls_broke_off() -> OSError:
+    return ConnectionAbortedError(errno.ECONNABORTED, "TLS broke off")
+
+
 def _peer_of(sock: socket.socket) -> Any:
     """The address and port that a socket is connected to. If the peer has reset it already, close it, and raise."""
     try:
         return sock.getpeername()[:2]
-    except OSError:
+    except OSError as e:
         sock.close()
+        if e.errno == errno.ENOTCONN:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)) from None
         raise
 
 

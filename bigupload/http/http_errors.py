@@ -76,8 +76,15 @@ def fault_of_socket(e: Exception, where: str, *, may_expect_tls: bool = False) -
     return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({reason}){advice}")
 
 
-def fault_of_connecting(e: OSError, where: str, *, proxy: bool = False) -> Fault:
-    """Translate a failure to connect to `where`, a "host:port" for the message. `proxy`: it is the user's proxy."""
+def fault_of_connecting(e: OSError, where: str, *, proxy: bool = False, tls: bool = False) -> Fault:
+    """Translate a failure to connect to `where`, a "host:port" for the message.
+
+    Args:
+        e: The failure.
+        where: The host and port.
+        proxy: Whether that is the user's proxy.
+        tls: Whether TLS is spoken to it, so that a connection may also end during the handshake.
+    """
     e = _of_several(e) or e
     if (fault := _fault_of_any(e, where)) is not None:
         return fault
@@ -86,18 +93,22 @@ def fault_of_connecting(e: OSError, where: str, *, proxy: bool = False) -> Fault
     if proxy:
         reason = "timed out" if isinstance(e, TimeoutError) else _words(e)
         return Fault(FaultKind.UNREACHABLE, f"can't connect to the proxy {where}: {reason}: check http(s)_proxy")
-    return Fault(FaultKind.UNREACHABLE, _why_unreachable(e, where))
+    return Fault(FaultKind.UNREACHABLE, _why_unreachable(e, where, tls=tls))
 
 
-def _why_unreachable(e: OSError, where: str) -> str:
+def _why_unreachable(e: OSError, where: str, *, tls: bool) -> str:
     """Return the reason for a failed connection, and advice: the address may be wrong."""
     inner = next((each for each in _chain(e) if isinstance(each, OSError) and each.errno), None)
     if isinstance(inner, socket.gaierror):
         return f"{where} has no address: check its name and the network"
     if isinstance(inner, ConnectionRefusedError):
         return f"{where} refuses the connection: check that it runs, its address and its port"
-    if inner is None and isinstance(e, ConnectionError):  # asyncio's, where the peer closes during the handshake
-        return f"{where} takes the connection and closes it: check that it runs, and that it speaks TLS"
+    if tls and isinstance(inner or e, ConnectionError):
+        does = "resets" if isinstance(inner, ConnectionResetError) else "closes"
+        return (
+            f"{where} takes the connection and {does} it during the TLS handshake: check that the store runs, that "
+            "this port speaks TLS, and that no firewall or load balancer in between refuses it"
+        )
     if inner is None or isinstance(inner, TimeoutError):
         return f"{where} does not answer: check its address and the network"
     return f"can't connect to {where} ({_words(inner)}): check its address and the network"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
 import struct
@@ -188,6 +189,37 @@ async def test_an_address_at_which_tls_breaks_off_costs_no_attempt(
             for _ in range(4):
                 assert (await put(transport, f"https://localhost:{port}/key", fresh=True)).etag == '"e"'
     assert met, "nobody went there"
+
+
+@pytest.mark.parametrize("through_a_proxy", [False, True])
+@pytest.mark.parametrize("begun", [b"", b"\x16\x03\x03\x00\x7a\x02"], ids=["at once", "in the middle"])
+async def test_a_reset_during_the_tls_handshake_says_so(
+    monkeypatch: pytest.MonkeyPatch, begun: bytes, through_a_proxy: bool
+) -> None:
+    """As a firewall that reads the name in the first message, or a load balancer with no store behind it."""
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if through_a_proxy:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        await reader.read(1)
+        writer.write(begun)
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    async with serving(reset) as port, no_leaks():
+        if through_a_proxy:
+            name_proxy(monkeypatch, f"http://127.0.0.1:{port}")
+        store = "store.test:443" if through_a_proxy else f"127.0.0.1:{port}"
+        async with HttpTransport() as transport:
+            with pytest.raises(Fault) as caught:
+                await put(transport, f"https://{store}/key")
+    assert caught.value.kind is FaultKind.UNREACHABLE
+    assert re.match(
+        rf"{store} takes the connection and (resets|closes) it during the TLS handshake: check that the store runs, "
+        "that this port speaks TLS, and that no firewall",
+        str(caught.value),
+    )
 
 
 async def test_a_connection_that_is_reset_at_once_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
