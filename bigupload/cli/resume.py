@@ -93,7 +93,7 @@ _OF_THE_MANIFEST = (
 async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: KeptParts) -> int:
     from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import CONNECTING, reporting, result_line, worst
-    from bigupload.cli.status import not_a_manifest
+    from bigupload.cli.status import of_named_manifest
     from bigupload.cli.unfinished import refuse_job
     from bigupload.options import S3Options
 
@@ -125,7 +125,7 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: Ke
                         refuse_job(name)
                     result = await one(name, row)
                 except errors.BigUploadError as e:
-                    complain(not_a_manifest(e, name) if adopt is None else e, shown, is_path=True)
+                    complain(of_named_manifest(e, name) if adopt is None else e, shown, is_path=True)
                     codes.append(e.exit_code)
                 else:
                     kept.on_outcome(result)

@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import json
 import math
+import os
 import shutil
 import sys
 import time
@@ -21,6 +22,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import DURATION, PATH, completed_by, customer_key_option
+from bigupload.cli.settings import variables
 from bigupload.cli.unfinished import (
     SHORT_ID,
     age_of,
@@ -113,8 +115,15 @@ def _what(row: StatusRow, room: int | None) -> str:
     return f"{cut_middle(row.source, left - cell_len(target))}{arrow}{target}"
 
 
-def not_a_manifest(error: errors.BigUploadError, path: Path) -> errors.BigUploadError:
-    """The error to show for a manifest that was named and can't be read. `resume` has no other manifest to offer."""
+def of_named_manifest(error: errors.BigUploadError, path: Path) -> errors.BigUploadError:
+    """The error to show for a manifest that was named, and can't be read or is not trusted.
+
+    `resume` has no other manifest to offer.
+    """
+    if isinstance(error, errors.UsageError) and "`trust=True`" in str(error):
+        words = click.get_current_context().command_path.split()[1:]
+        if ignored := [name for name in variables(words, "trust") if os.environ.get(name)]:
+            return errors.UsageError(f"{error} on the command line. {ignored[0]} has no effect: no variable sets it")
     if not isinstance(error, errors.ManifestCorrupt):
         return error
     return errors.ManifestCorrupt(
@@ -412,7 +421,7 @@ def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) 
                     await uploader.abort(path, trust=trust, s3=key, on_event=_warn)
                 click.echo(_aborted(path, before), err=True)
             except errors.BigUploadError as e:
-                complain(not_a_manifest(e, path), str(path), is_path=True)
+                complain(of_named_manifest(e, path), str(path), is_path=True)
                 codes.append(e.exit_code)
         return worst(codes)
 

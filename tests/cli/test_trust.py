@@ -50,10 +50,16 @@ def test_trust_is_given_on_the_command_line_alone(
         monkeypatch.setenv(name, "1")
     asked = len(s3.requests)
     for command in ("resume", "abort"):
-        assert_refused(bigupload(command, received), 2, "you did not begin", "--trust")
+        name = f"BIGUPLOAD_{command.upper()}_TRUST"
+        told = f"--trust on the command line. {name} has no effect: no variable sets it"
+        assert_refused(bigupload(command, received), 2, "you did not begin", told)
+        monkeypatch.delenv(name)
+        assert_refused(bigupload(command, received), 2, "--trust on the command line. BIGUPLOAD_TRUST has no effect")
         assert_refused(
             bigupload(command, received, "--config", config), 2, f"[{command}] trust can't be set here", "command line"
         )
+    monkeypatch.delenv("BIGUPLOAD_TRUST")
+    assert "variable" not in bigupload("resume", received).err
     assert len(s3.requests) == asked
 
 
