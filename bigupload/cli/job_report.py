@@ -331,7 +331,7 @@ class SyncReport(JobReport):
             dry_run: Whether everything is only what would be done.
         """
         super().__init__(reporter, as_json=as_json, sums=True, mode=mode)
-        self._dry_run = dry_run
+        self._dry_run = reporter.is_dry_run = dry_run
         self._left_out = LeftOut(quiet=mode == "none")
         self.deleted = 0
         self._not_deleted: str | None = None

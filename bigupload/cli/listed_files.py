@@ -201,4 +201,4 @@ def _written() -> Iterator[None]:
         yield
     except OSError as e:
         discard_output()
-        raise errors.BigUploadError(f"can't write the list: {e.strerror}") from None
+        raise errors.BigUploadError(f"can't write the list ({e.strerror}): nothing was sent") from None

@@ -37,6 +37,9 @@ def say(text: str) -> None:
 class Printing:
     """Prints results to standard output as they come."""
 
+    is_dry_run = False
+    """Whether results are what would be done."""
+
     def __init__(self) -> None:
         self._broken: OSError | None = None
         self._has_failed = False
@@ -64,6 +67,8 @@ class Printing:
         if self._broken is None:
             return
         discard_output()
+        if self.is_dry_run:
+            raise errors.BigUploadError(f"can't write the list ({self._broken.strerror}): nothing was sent")
         unwritten = f"can't write the results ({self._broken.strerror})"
         if not self._has_failed:
             raise errors.BigUploadError(f"the uploads are done, but {unwritten}: see bigupload status")

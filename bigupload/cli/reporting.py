@@ -35,6 +35,8 @@ STARTING_STORE = "starting the local store"
 class Reporter(Protocol):
     """Gets every event of every file, and the line with its result."""
 
+    is_dry_run: bool
+
     def begin(self, path: Path, note: str) -> None:
         """Work on a file begins; `note` is what it waits for until its first event."""
 

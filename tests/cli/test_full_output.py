@@ -110,3 +110,21 @@ def test_an_upload_that_fails_keeps_its_status(full: Full, s3: StrictS3, file: P
     assert "403 AccessDenied" in ended.err
     assert "uploads are done" not in ended.err
     assert "can't write the results (No space left on device)" in ended.err
+
+
+@pytest.mark.parametrize("more", [["--progress", "none"], ["--progress", "plain"], ["--progress", "bar"], ["--json"]])
+@pytest.mark.parametrize("command", ["sync", "upload"])
+def test_a_dry_run_that_nobody_reads_sent_nothing(s3: StrictS3, place: Place, command: str, more: list[str]) -> None:
+    """As with `| head -1`."""
+    tree = place.directory / "tree"
+    tree.mkdir()
+    for number in range(3):
+        (tree / f"{number}").write_text("a")
+    reads, writes = os.pipe()
+    os.close(reads)
+    ended = run_into(writes, place, command, tree, *to(s3, "s3://bucket/p/"), "--dry-run", *more)
+    os.close(writes)
+    assert ended.code == 1
+    assert ended.err.splitlines()[-1] == "bigupload: can't write the list (Broken pipe): nothing was sent"
+    assert "uploads are done" not in ended.err
+    assert "Traceback" not in ended.err
