@@ -48,6 +48,7 @@ from bigupload.stores.s3.pages import ObjectPages
 from bigupload.stores.targets import parse_s3_url
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.files import reason_of
+from bigupload.support.missing_files import why_missing
 from bigupload.units import counted
 
 _NAME = "name"
@@ -351,7 +352,8 @@ class SyncMany(UploadMany):
             if self._identity is not None:
                 raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}. {_WHEN_BACK}") from e
             if isinstance(e, FileNotFoundError):
-                raise errors.SourceNotFound(f"no such directory: {path}") from None
+                why = await run_in_daemon_thread(lambda: why_missing(str(path)), self._threads)
+                raise errors.SourceNotFound(f"no such directory: {path}{why}") from None
             raise errors.SourceUnreadable(f"can't sync {path}: {reason_of(e)}") from e
         if not stat.S_ISDIR(status.st_mode):
             raise errors.SourceUnsupported(f"{path} is not a directory: sync the directory that it is in")

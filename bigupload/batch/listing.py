@@ -28,6 +28,7 @@ from bigupload.core.selection import Scope, include, scope_of, selects
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.missing_files import in_working_directory, why_missing
 from bigupload.units import one_line
 
 _CR = "\r"
@@ -100,7 +101,7 @@ class FileListing:
                     named.append((os.path.basename(source), source))
                 else:
                     self._trees.append(tree)
-        self._files = _Files(sorted(named))
+        self._files = _Files(sorted(named), advise=files is None)
 
     @property
     def may_collide(self) -> bool:
@@ -163,7 +164,7 @@ class _Tree:
             is_empty = False
             yield item
         if is_empty and self.pattern:
-            yield Omitted(self.pattern, "no file matches it", is_failure=True)
+            yield Omitted(self.pattern, f"no file matches it{in_working_directory(self.pattern)}", is_failure=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +173,15 @@ class _Files:
 
     files: Sequence[tuple[str, str]]
     """Keys with their paths, in the order of the keys."""
+    advise: bool
+    """Whether to look for what a missing one may mean, which reads a directory for each."""
 
     def found(self, scope: Scope, options: WalkOptions) -> Iterator[Found]:
         options = replace(options, follow_symlinks=True)
         for key, path in self.files:
             if not os.path.lexists(path):
-                yield Omitted(path, f"no such file{_WINDOWS if path.endswith(_CR) else ''}", is_failure=True)
+                more = _WINDOWS if path.endswith(_CR) else why_missing(path) if self.advise else ""
+                yield Omitted(path, f"no such file{more}", is_failure=True)
             elif selects(scope, key):
                 item = look_at(path, key, options)
                 if item is not None:

@@ -36,6 +36,7 @@ from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread, starting_threads
 from bigupload.support.files import reason_of
+from bigupload.support.missing_files import why_missing
 from bigupload.units import escaped, format_seconds, install_command, printable
 
 TEMPORARY = (".*", "*~", "*.part", "*.partial", "*.tmp", "*.crdownload")
@@ -238,7 +239,8 @@ class Watching:
             if self._identity is not None:
                 raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}{_WHEN_BACK}") from e
             if isinstance(e, FileNotFoundError):
-                raise errors.SourceNotFound(f"no such directory: {path}") from None
+                why = await run_in_daemon_thread(lambda: why_missing(str(path)), self._threads)
+                raise errors.SourceNotFound(f"no such directory: {path}{why}") from None
             raise errors.SourceUnreadable(f"can't watch {path}: {reason_of(e)}") from e
         if not stat.S_ISDIR(status.st_mode):
             raise errors.SourceUnsupported(f"{path} is not a directory: watch the directory that it is in")

@@ -12,15 +12,23 @@ import pytest
 
 from bigupload.manifests.journal import FileJournal
 from bigupload.testing.strict_s3 import StrictS3
-from tests.crash.running import Ended, Place
+from tests.crash.running import Place
 
 from .support import IN_PARTS, PART, Command, assert_refused, to
 
 # --- the file
 
 
-def test_a_missing_file(bigupload: Command, s3: StrictS3) -> None:
-    assert bigupload("upload", "nowhere.bin", *to(s3)) == Ended(1, "", "bigupload: no such file: nowhere.bin\n")
+def test_a_missing_file(bigupload: Command, s3: StrictS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message says what may be wrong; `tests/support/test_missing_files.py` has the rest."""
+    monkeypatch.chdir(tmp_path)
+    told = f"(the working directory is {tmp_path})"
+    assert bigupload("upload", "nowhere.bin", *to(s3)).err == f"bigupload: no such file: nowhere.bin {told}\n"
+    (tmp_path / "Film.mov").touch()
+    assert_refused(bigupload("upload", "film.mov", *to(s3)), 1, "no such file: film.mov; there is 'Film.mov', whose")
+    assert_refused(bigupload("sync", "none", *to(s3, "s3://bucket/p/")), 1, f"no such directory: none {told}")
+    gone = f"no such directory: {tmp_path}/a/b; {tmp_path}/a does not exist"
+    assert_refused(bigupload("watch", "a/b", *to(s3, "s3://bucket/p/")), 1, gone)
 
 
 @pytest.mark.parametrize("words", [["upload", "x", "--to"], ["store", "status", "--log-file"], ["upload", "--local=1"]])

@@ -1,0 +1,52 @@
+"""What a person may have meant by the name of a file that does not exist."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+_MOST_NAMES = 20_000
+"""Names of a directory that are compared with the missing one."""
+_ONE_SLASH = re.compile(r"(s3|https?):/*(?!/)(?P<rest>.*)", re.IGNORECASE)
+
+
+def why_missing(name: str) -> str:
+    """Return what to say behind "no such file: NAME", empty if nothing is known. Reads the directory. Blocking.
+
+    It never raises: what can't be looked at says nothing.
+    """
+    if match := _ONE_SLASH.fullmatch(name):
+        is_secret = "?" in name or "@" in name
+        return "" if is_secret else f"; a URL has two slashes: {match[1].lower()}://{match['rest']}"
+    if name.startswith("~"):
+        return "; the shell did not replace ~: write it without quotes"
+    try:
+        return _what_is_there(Path(name)) or in_working_directory(name)
+    except (OSError, ValueError):
+        return ""
+
+
+def _what_is_there(path: Path) -> str:
+    if not path.parent.is_dir():
+        above = next(each for each in path.parents if each.parent.exists())
+        what = "is not a directory" if above.exists() else "does not exist"
+        return f"; {above} {what}{in_working_directory(str(path))}"
+    wanted = _folded(path.name)
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in itertools.islice(entries, _MOST_NAMES) if _folded(entry.name) == wanted]
+    if names and path.name not in names:
+        return f"; there is {min(names)!r}, whose name differs in case, spaces, quotes or accents"
+    return ""
+
+
+def _folded(name: str) -> str:
+    """A name as people compare it."""
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split()).strip("'\"")
+
+
+def in_working_directory(name: str) -> str:
+    """Return what a relative path is relative to, in brackets; empty for an absolute one."""
+    return "" if Path(name).is_absolute() else f" (the working directory is {Path.cwd()})"
