@@ -350,7 +350,7 @@ class SyncMany(UploadMany):
             status = await run_in_daemon_thread(Path(path).stat, self._threads)
         except OSError as e:
             if self._identity is not None:
-                raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}. {_WHEN_BACK}") from e
+                raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}. {self._when_back}") from e
             if isinstance(e, FileNotFoundError):
                 why = await run_in_daemon_thread(lambda: why_missing(str(path)), self._threads)
                 raise errors.SourceNotFound(f"no such directory: {path}{why}") from None
@@ -360,9 +360,10 @@ class SyncMany(UploadMany):
         identity = status.st_dev, status.st_ino
         if self._identity not in (None, identity):
             raise errors.DirectoryGone(
-                f"another directory is at {path} now: was it unmounted or replaced? {_WHEN_BACK}"
+                f"another directory is at {path} now: was it unmounted or replaced? {self._when_back}"
             )
         self._identity = identity
 
-
-_WHEN_BACK = "Nothing more was deleted. Make the same call again when it is back"
+    @property
+    def _when_back(self) -> str:
+        return f"{'Nothing more was deleted. ' if self._deletes else ''}Make the same call again when it is back"

@@ -442,9 +442,14 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
 
 
 def _with_kept(error: errors.BigUploadError, kept: KeptParts) -> errors.BigUploadError:
-    """The end of a cluster, with what is in the store: nothing of that is lost."""
-    if isinstance(error, errors.ClusterUnreachable) and (parts := str(kept).removesuffix("; ")):
-        return errors.ClusterUnreachable(f"{error} ({parts})")
+    """The end of a cluster, or of reading a file, with what is in the store: nothing of that is lost."""
+    parts = str(kept).removesuffix("; ")
+    told = f"{error} ({parts})" if parts else str(error)
+    if isinstance(error, errors.ClusterUnreachable) and parts:
+        return errors.ClusterUnreachable(told)
+    if isinstance(error, errors.SourceUnreadable) and error.manifest is not None:  # a file server restarts, perhaps
+        told += ": make the same call again when it can be read"
+        return errors.SourceUnreadable(told, manifest=error.manifest)
     return error
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from bigupload.manifests.journal import FileJournal
+from bigupload.sources.file import FileSource
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 
-from .support import IN_PARTS, PART, Command, assert_refused, to
+from .support import IN_PARTS, PART, SIZE, Command, assert_refused, to
 
 # --- the file
 
@@ -29,6 +30,26 @@ def test_a_missing_file(bigupload: Command, s3: StrictS3, tmp_path: Path, monkey
     assert_refused(bigupload("sync", "none", *to(s3, "s3://bucket/p/")), 1, f"no such directory: none {told}")
     gone = f"no such directory: {tmp_path}/a/b; {tmp_path}/a does not exist"
     assert_refused(bigupload("watch", "a/b", *to(s3, "s3://bucket/p/")), 1, gone)
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_file_that_can_t_be_read_any_more(
+    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a network file system whose server restarted. What was uploaded stays, and the line says what to do."""
+    read = FileSource._read
+
+    def stale(source: FileSource, buffer: memoryview, offset: int) -> int:
+        if PART <= offset < SIZE:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(source, buffer, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSource, "_read", stale)
+        ended = bigupload("upload", file, *to(s3), *IN_PARTS, "--progress", "none")
+    assert_refused(ended, 75, f"can't read {file} at byte 5,242,880: Stale file handle")
+    assert ended.complaint.endswith(": run the same command again when it can be read")
+    assert bigupload("upload", file, *to(s3), *IN_PARTS, "--progress", "none").code == 0
 
 
 @pytest.mark.parametrize("words", [["upload", "x", "--to"], ["store", "status", "--log-file"], ["upload", "--local=1"]])
