@@ -19,6 +19,7 @@ signed tokens. Other users of this machine have: weed's gRPC ports are open to t
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.metadata
 import json
 import os
@@ -187,7 +188,11 @@ def write_credentials(home: Path, access_key: str, secret_key: str, region: str)
     """
     path = home / "aws-credentials"
     rows = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key, "region": region}
-    write_private(path, f"[{PROFILE}]\n" + "".join(f"{name} = {value}\n" for name, value in rows.items()))
+    try:
+        write_private(path, f"[{PROFILE}]\n" + "".join(f"{name} = {value}\n" for name, value in rows.items()))
+    except LocalStoreError as error:
+        if not (_is_read_only(error) and path.exists()):  # the keys stay as they are as long as the store does
+            raise
     return path
 
 
@@ -278,13 +283,27 @@ def stop(data_dir: Path | None = None) -> bool:
     """
     if _read_run(home := _home(data_dir)) is None:
         return False  # without creating a directory for the lock
-    with _locked(home, 60.0):
+    try:
+        lock = _locked(home, 60.0)
+    except LocalStoreError as error:
+        if not _is_read_only(error):
+            raise
+        lock = contextlib.nullcontext()  # a store whose disk has become read-only can be stopped all the same
+    with lock:
         run = _read_run(home)
         if run is None or not _is_ours(run):
             return False
         _end(run)
-        _write_run(home, replace(run, pid=0, ready=False))  # the ports are kept for the next start
+        try:
+            _write_run(home, replace(run, pid=0, ready=False))  # the ports are kept for the next start
+        except LocalStoreError as error:
+            if not _is_read_only(error):
+                raise
         return True
+
+
+def _is_read_only(error: LocalStoreError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EROFS
 
 
 def remove(data_dir: Path | None = None) -> Removed | None:

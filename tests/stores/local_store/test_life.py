@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +99,35 @@ def test_another_process_finds_it_and_a_pipeline_sees_the_end(tmp_path: Path) ->
 @pytest.mark.skipif(not hasattr(os, "getsid"), reason="no sessions here")
 def test_ctrl_c_in_the_terminal_does_not_reach_it(store: LocalStore) -> None:
     assert os.getsid(store.pid) == store.pid != os.getsid(0)
+
+
+@needs_weed
+@pytest.mark.slow
+def test_a_store_whose_disk_has_become_read_only_is_told_and_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = local_store.start(tmp_path)
+    keys = started.access_key, started.secret_key, started.region
+    try:
+        written = local_store.write_credentials(tmp_path, *keys)
+        before = written.read_bytes(), (tmp_path / "run.json").read_bytes()
+        opened = os.open
+
+        def read_only(path: str | os.PathLike[str], flags: int, *more: Any, **named: Any) -> int:
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) and str(tmp_path) in str(path):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+            return opened(path, flags, *more, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", read_only)
+            assert local_store.write_credentials(tmp_path, *keys) == written
+            assert local_store.stop(tmp_path)
+        assert not alive(started.pid)
+        assert (written.read_bytes(), (tmp_path / "run.json").read_bytes()) == before
+        assert local_store.running(tmp_path) is None
+        assert local_store.start(tmp_path).endpoint_url == started.endpoint_url
+    finally:
+        local_store.stop(tmp_path)
 
 
 @needs_weed
