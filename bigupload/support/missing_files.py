@@ -30,6 +30,8 @@ def why_missing(name: str) -> str:
 
 
 def _what_is_there(path: Path) -> str:
+    if path.is_symlink():
+        return f"; it is a symbolic link to {str(path.readlink())!r}, which does not exist"
     if not path.parent.is_dir():
         above = next(each for each in path.parents if each.parent.exists())
         what = "is not a directory" if above.exists() else "does not exist"

@@ -15,6 +15,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sub").mkdir()
     for name in ("Video.MOV", "plan\u00e9.txt", "sub/a b.txt", "file"):
         (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("no where")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -43,6 +44,7 @@ OTHER = ", whose name differs in case, spaces, quotes or accents"
         ("HERE/no/such/a", "; HERE/no does not exist"),
         ("file/a", "; file is not a directory (the working directory is HERE)"),
         ("HERE/other", ""),
+        ("link", "; it is a symbolic link to 'no where', which does not exist"),
         ("a\0b", " (the working directory is HERE)"),
         ("C:\\a", " (the working directory is HERE)"),
     ],
