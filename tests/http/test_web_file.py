@@ -153,6 +153,6 @@ async def test_a_server_that_sends_parts_only(web: WebServer, file: WebFile) -> 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64])
 async def test_a_host_that_can_t_exist(host: str) -> None:
     file = WebFile(parse_remote(f"http://{host}/film.mov"), ca_bundle=None, stall_after=60)
-    with pytest.raises(errors.SourceUnsupported, match="names a host that can't exist"):
+    with pytest.raises(errors.SourceUnsupported, match="has an invalid host name"):
         await file.look()
     await file.aclose()

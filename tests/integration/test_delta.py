@@ -321,7 +321,7 @@ async def test_what_contradicts_it(world: World, more: dict[str, Any], text: str
 async def test_neither_streams_nor_media_services(world: World) -> None:
     with pytest.raises(errors.UsageError, match="`delta` is for files, and pipe is a stream"):
         await bigupload.upload(iter([b"bytes"]), to="s3://bucket/key", name="pipe", s3=world.options(), delta=True)
-    with pytest.raises(errors.UsageError, match="a media service makes a new object for each upload"):
+    with pytest.raises(errors.UsageError, match="a media service makes a new one for each upload"):
         await bigupload.upload(world.file(SIZE), service="http://127.0.0.1:9", api_key="k", delta=True)
 
 

@@ -87,5 +87,5 @@ async def test_an_unfinished_upload_is_resumed(world: World) -> None:
 
 
 async def test_a_media_service_has_no_object_to_skip_for(world: World) -> None:
-    with pytest.raises(errors.UsageError, match="new object for each upload"):
+    with pytest.raises(errors.UsageError, match="makes a new one for each upload"):
         await bigupload.upload(world.file(1), service="https://media.example.com", skip_existing=True)

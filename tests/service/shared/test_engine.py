@@ -212,7 +212,7 @@ def test_what_is_no_url(url: str) -> None:
 
 @pytest.mark.parametrize("query", ["?no_such=1", "?socket_timeout=x"])
 def test_a_query_that_is_no_setting(query: str) -> None:
-    with pytest.raises(UsageError, match="no setting"):
+    with pytest.raises(UsageError, match="has an unknown setting"):
         SharedEngine(f"redis://:geheim@host:1/0{query}", prefix="", on_change=print)
 
 
