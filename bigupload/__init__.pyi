@@ -406,7 +406,7 @@ async def adopt(
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once; None: 64, or fewer if the process may open few files.
+        max_uploads: Uploads that are open at once.
         limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
         congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
@@ -492,7 +492,7 @@ async def resume(
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once; None: 64, or fewer if the process may open few files.
+        max_uploads: Uploads that are open at once.
         limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
         congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
@@ -567,12 +567,12 @@ def start(
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-        delta: Send only the parts that differ from the object of the last upload; the store copies the others.
+        delta: Send only the parts that differ from the object of the last upload.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once; None: 64, or fewer if the process may open few files.
+        max_uploads: Uploads that are open at once.
         limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
         congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
@@ -647,7 +647,7 @@ async def sync(
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once; None: 64, or fewer if the process may open few files.
+        max_uploads: Uploads that are open at once.
         limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
         congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
@@ -730,12 +730,12 @@ async def upload(
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-        delta: Send only the parts that differ from the object of the last upload; the store copies the others.
+        delta: Send only the parts that differ from the object of the last upload.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once; None: 64, or fewer if the process may open few files.
+        max_uploads: Uploads that are open at once.
         limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
         congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
@@ -815,7 +815,7 @@ def upload_many(
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once; None: 64, or fewer if the process may open few files.
+        max_uploads: Uploads that are open at once.
         limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
         congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
@@ -892,12 +892,12 @@ def upload_sync(
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-        delta: Send only the parts that differ from the object of the last upload; the store copies the others.
+        delta: Send only the parts that differ from the object of the last upload.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once; None: 64, or fewer if the process may open few files.
+        max_uploads: Uploads that are open at once.
         limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
         congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
@@ -1031,7 +1031,7 @@ def watch(
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once; None: 64, or fewer if the process may open few files.
+        max_uploads: Uploads that are open at once.
         limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
         congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
@@ -1081,7 +1081,7 @@ class Uploader:
             retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
             state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
             concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-            max_uploads: Uploads that are open at once; None: 64, or fewer if the process may open few files.
+            max_uploads: Uploads that are open at once.
             limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
             congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
             hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
@@ -1149,7 +1149,7 @@ class Uploader:
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-            delta: Send only the parts that differ from the object of the last upload; the store copies the others.
+            delta: Send only the parts that differ from the object of the last upload.
             sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
 
         Returns:
@@ -1212,7 +1212,7 @@ class Uploader:
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-            delta: Send only the parts that differ from the object of the last upload; the store copies the others.
+            delta: Send only the parts that differ from the object of the last upload.
             sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
 
         Returns:

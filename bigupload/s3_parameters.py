@@ -226,7 +226,7 @@ REQUEST: Mapping[str, Parameter] = {
     ),
     "request_payer": Parameter(
         send=lambda on: {"x-amz-request-payer": "requester"} if on else {},
-        help="Pay for the requests to a bucket whose owner does not (requester pays).",
+        help="Accept the charges for requests (requester pays).",
     ),
     "sse_customer_key": Parameter(
         send=_send_customer_key,

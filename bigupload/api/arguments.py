@@ -108,11 +108,10 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
 
     Attributes:
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once; None: 64, or fewer if the process may open few files. More of them
-            wait for their turn, and open nothing meanwhile. None means 64, or fewer if this process may not open so
-            many files (`ulimit -n`): 8 descriptors for each, 2 for each part in flight, and a quarter for the rest of
-            the program; files that one PUT sends do not count then. The calls of the functions in one event loop share
-            them.
+        max_uploads: Uploads that are open at once. More of them wait for their turn, and open nothing meanwhile. None
+            means 64, or fewer if this process may not open so many files (`ulimit -n`): 8 descriptors for each, 2 for
+            each part in flight, and a quarter for the rest of the program; files that one PUT sends do not count
+            then. The calls of the functions in one event loop share them.
         limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any. The times
             are the local ones of the day.
         congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
@@ -184,8 +183,8 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file. The file is hashed for
             that.
-        delta: Send only the parts that differ from the object of the last upload; the store copies the others. That
-            needs its manifest. The store copies the others, and each copy is proved by its checksum. Where that is not
+        delta: Send only the parts that differ from the object of the last upload. That needs its manifest. The store
+            copies the others, and each copy is proved by its checksum. Where that is not
             possible, all parts are sent, and a warning says why.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`. Raises
             SourceChanged if it is no longer what was uploaded.

@@ -278,9 +278,11 @@ class OpenCalls:
         self._calls.discard(call)
 
     def check_end(self) -> None:
-        """Raises UsageError if the caller is what one of the calls waits for: neither would ever end."""
+        """Raises UsageError inside `on_event` of a running call, which waits for it: neither would ever end."""
         if any(call.handler.is_current_task for call in self._calls):
-            raise errors.UsageError("an upload waits for its on_event, which therefore can't close the Uploader")
+            raise errors.UsageError(
+                "on_event can't close the Uploader, because its upload waits for on_event: close it after the upload"
+            )
 
     async def aclose(self) -> None:
         """Allow no more calls, cancel those that are under way, and await their ends. Idempotent."""

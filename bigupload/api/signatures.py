@@ -127,7 +127,7 @@ def _line(text: str) -> str:
 
 
 def _with_options(text: str, lines: list[str]) -> str:
-    """Put the lines behind those of the section `Args`, which is added before the next section if there is none."""
+    """Append the lines to the section `Args`, which is added if it is missing."""
     if not lines:
         return text
     before, header, rest = text.partition("Args:\n")

@@ -237,7 +237,7 @@ class SyncMany(UploadMany):
         return None if known is None or known.recorded is not None else cast("UploadResult", known.outcome)
 
     def _known_at_once(self, item: ManyItem, fingerprint: Fingerprint, listed: ListedObject) -> Done | None:
-        """The result of a file, if it takes no request and no hashing to know that its object is the file."""
+        """The result, if records alone prove that the object is the file; else None."""
         if self._size_only:
             return Done(self._of_same_size(item, fingerprint, listed))
         assert self._record is not None

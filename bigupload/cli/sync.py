@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     is_flag=True,
     help="At the end, delete the objects below FOLDER/ that have no file. Nothing is deleted if anything failed.",
 )
-@click.option("--size-only", is_flag=True, help="Take an object of the same size for the same file, without any proof.")
+@click.option(
+    "--size-only", is_flag=True, help="Skip files whose object has the same size, without comparing contents."
+)
 @click.option("--dry-run", is_flag=True, help="Print the files to upload and delete, and change nothing.")
 @click.option(
     "--allow-empty", is_flag=True, help="Let DIR have no file. With --delete, all its objects are deleted then."

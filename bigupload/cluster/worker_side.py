@@ -132,8 +132,8 @@ _STOPPED: set[tuple[str, int]] = set()
 
 
 def hash_parts(packed: str) -> None:
-    """Hash parts of a file, as a Dask task. The checksums come as an event: to fetch a task's result costs the
-    coordinator and the scheduler as much again as the task.
+    """Hash parts of a file, as a Dask task. The checksums come as an event: fetching a task's result would
+    double the cost of the task for the coordinator and the scheduler.
 
     Args:
         packed: What `messages.pack_hash_task` packed.

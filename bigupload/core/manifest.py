@@ -265,7 +265,7 @@ class Manifest:
         if header.plan.parts > S3_LIMITS.max_parts:  # every part is visited: a huge number here would fill the memory
             raise ValueError("more parts than an upload can have")
         if not header.upload_id:  # without one, the abort request would delete the object
-            raise ValueError("an upload has an id")
+            raise ValueError("it names no upload id")
         if header.checksum.algorithm not in UPLOAD_ALGORITHMS:
             raise ValueError(f"no upload is made with {header.checksum.algorithm}")
         self.header = header
@@ -321,7 +321,7 @@ class Manifest:
                 self.source = source
             case Restart(upload_id=upload_id, token=token, key=key, sends_all=sends_all):
                 if not upload_id:
-                    raise ValueError("an upload has an id")
+                    raise ValueError("it names no upload id")
                 self.upload_id, self.token, self.sends_all = upload_id, token, sends_all is True
                 if key is not None:
                     self.target = dataclasses.replace(self.target, key=key)

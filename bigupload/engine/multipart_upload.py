@@ -140,7 +140,9 @@ class MultipartUpload:
             context.hedging.restarted()
             context.counts.restarts += 1
             if context.counts.restarts > _MOST_RESTARTS:
-                raise errors.UploadGone(f"the store forgot {_MOST_RESTARTS} uploads in a row: it can't be relied on")
+                raise errors.UploadGone(
+                    f"the store forgot {_MOST_RESTARTS} uploads in a row: use another store, or ask its operator"
+                )
             await context.check_source()
         # A restart declares the same checksum as the first record says.
         recorded = context.journal.exists

@@ -132,7 +132,8 @@ class StreamParts:
         """Raises StreamInterrupted if a part is missing that has gone by."""
         if self._state.missing and not self.is_growing:
             raise errors.StreamInterrupted(
-                f"the store lost {self._state.missing} parts of {self._context.source.path} that have gone by: {_AGAIN}"
+                f"the store lost {self._state.missing} parts of {self._context.source.path}, "
+                f"which the stream can't deliver again: {_AGAIN}"
             )
 
     def _end(self) -> None:

@@ -313,7 +313,7 @@ class Addresses:
         self._turn = -1
 
     async def of(self, host: str, port: int) -> list[AddressRow]:
-        """Return the addresses, each time beginning one later: so connections, also few ones, go round them all.
+        """Return the addresses, rotated by one at each call, so that few connections use all of them, too.
 
         Raises:
             OSError: The name has no address.

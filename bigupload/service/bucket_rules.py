@@ -141,7 +141,7 @@ async def _set_policy(
 def _steps(
     bucket: S3Bucket, origins: Sequence[str], policy: Policy, *, public_read: bool
 ) -> list[tuple[str, str, Callable[[], Awaitable[None]]]]:
-    """The steps of a set-up: what holds afterwards, what holds if it fails, and the call."""
+    """Return the steps of a set-up. Each has a text for its success, one for its failure, and the call."""
     access = "anyone may read" if public_read else "anonymous reads are refused"
     return [
         (

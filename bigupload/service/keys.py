@@ -360,7 +360,7 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
-    """For the service. Raises OSError, which also says that others can write the file: they could make keys."""
+    """Read the file for the service. Raises OSError if it can't be read, or if others can write it."""
     data, status = read_regular(path)
     if status.st_mode & 0o022 and hasattr(os, "fchmod"):
         raise PermissionError(errno.EPERM, f"other users can write it, and so create keys: run chmod go-w {path}")

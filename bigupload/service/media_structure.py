@@ -81,7 +81,7 @@ def gif_picture(head: bytes) -> int | None:
 
 
 def is_webp(head: bytes) -> bool:
-    """RIFF of a size that holds its first chunk, which is a picture's. RFC 9649."""
+    """Whether it is RIFF whose first chunk is an image's and fits into its size. RFC 9649."""
     if len(head) < 30 or not head.startswith(b"RIFF") or head[8:12] != b"WEBP":
         return False
     whole, name, size = int.from_bytes(head[4:8], "little"), head[12:16], int.from_bytes(head[16:20], "little")

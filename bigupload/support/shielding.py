@@ -20,7 +20,7 @@ def retrieve(future: asyncio.Future[Any]) -> None:
 
 
 async def finish(future: asyncio.Future[R]) -> R:
-    """Await a thread's work to its end, also when the very task is cancelled that awaits it.
+    """Await a thread's work to its end, even if the awaiting task is cancelled.
 
     `run_shielded` keeps a caller's cancel from its task. But at the end of `asyncio.run`, each task is cancelled, and
     what the thread uses would be closed under it.

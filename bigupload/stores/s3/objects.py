@@ -93,7 +93,10 @@ class S3Objects:
         page = await self._bucket.call("to list the objects", "ListObjectsV2", Prefix=prefix, **pages.start)
         found = [(told(row, "Key", str), told(row, "Size", int), row.get("ETag", "")) for row in rows(page, "Contents")]
         if not all(key.startswith(prefix) for key, _, _ in found):  # they would be deleted
-            raise Fault(FaultKind.FINAL, f"the store lists objects whose keys do not begin with {prefix!r}")
+            raise Fault(
+                FaultKind.FINAL,
+                f"the store lists objects whose keys do not begin with {prefix!r}: nothing more is done with its list",
+            )
         pages.advance(page)
         return found
 
