@@ -138,7 +138,7 @@ class UploadHandle:
         if running_loop() is not self._loop:
             raise errors.UsageError("this upload belongs to another event loop: wait for it there")
         if self._call.handler.is_current_task:
-            raise errors.UsageError("an upload waits for its on_event, which therefore can't wait for the upload")
+            raise errors.UsageError("on_event can't wait for its own upload, which waits for it")
 
     def _observe(self, event: events.Event) -> None:
         self._progress = _advanced(self._progress, event)

@@ -316,7 +316,7 @@ async def test_it_can_not_wait_for_the_upload_that_waits_for_it(world: World, wa
 
     async with asyncio.timeout(60):
         handle = bigupload.start(world.file(SIZE), **target(world), retry=FAST, on_event=on_event)
-        with pytest.raises(errors.UsageError, match="on_event can't close the Uploader"):
+        with pytest.raises(errors.UsageError, match="on_event can't wait for its own upload"):
             await handle
 
 
