@@ -146,7 +146,7 @@ def test_values_that_make_no_sense(options: dict[str, Any], says: str) -> None:
     assert "1234567" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "beside", [{"profile": "p"}, {"access_key": "AK"}, {"secret_key": "SK"}, {"session_token": "ST"}, {"local": True},
                {"no_sign_request": True}],
 )  # fmt: skip
@@ -256,7 +256,7 @@ def test_secrets_in_a_manifest_are_not_believed() -> None:
     assert S3Options.from_json(SECRETS, own) == own
 
 
-@pytest.mark.parametrize("name", ["endpoint_url", "region", "profile", "ca_bundle", "content_type", "sse"])
+@each_case("name", ["endpoint_url", "region", "profile", "ca_bundle", "content_type", "sse"])
 def test_what_is_null_was_left_out(name: str) -> None:
     assert S3Options.from_json({name: None}) == S3Options()
 
@@ -351,7 +351,7 @@ def test_going_on_with_a_manifest_that_makes_no_sense() -> None:
 ALL, OF_S3 = "https://all.example", "https://s3.example"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("environment", "endpoint"),
     [
         ({}, None),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.tools.cases import each_case
 
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"^[ \t]*```(python|json|toml)\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
@@ -33,6 +33,6 @@ def test_there_are_samples_of_each_language() -> None:
     assert {language for _, language, _ in BLOCKS} == set(READERS)
 
 
-@pytest.mark.parametrize(("place", "language", "text"), BLOCKS, ids=[place for place, _, _ in BLOCKS])
+@each_case(("place", "language", "text"), BLOCKS)
 def test_a_sample_can_be_read(place: str, language: str, text: str) -> None:
     READERS[language](text)

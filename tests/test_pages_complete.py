@@ -14,6 +14,7 @@ import bigupload
 from bigupload import errors, events
 from bigupload.cli import _cli, settings
 from tests.tools import library_tables
+from tests.tools.cases import each_case
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -33,7 +34,7 @@ def _text(names: tuple[str, ...]) -> str:
     return "\n".join((DOCS / name).read_text() for name in names)
 
 
-@pytest.mark.parametrize(("words", "command"), LEAVES, ids=["-".join(words) for words, _ in LEAVES])
+@each_case(("words", "command"), LEAVES)
 def test_each_option_is_explained(words: tuple[str, ...], command: click.Command) -> None:
     is_of_the_service = words[0] in ("serve", "keys", "bucket", "webhooks", "check-url")
     pages = _text(OF_THE_SERVICE if is_of_the_service else OF_UPLOADS)

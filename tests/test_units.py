@@ -143,7 +143,7 @@ def test_sizes_to_read(count: float, text: str) -> None:
     assert format_size(count) == text
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("one", "other", "texts"),
     [
         (7 * 10**9, 5 * 10**9, ("7 GB", "5 GB")),

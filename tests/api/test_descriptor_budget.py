@@ -14,9 +14,10 @@ from bigupload.api.places import (
     divide_descriptors,
 )
 from bigupload.core.flight import MOST
+from tests.tools.cases import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("limit", "uploads", "parts"),
     [(None, 64, 128), (1 << 20, 64, 128), (1024, 64, 128), (256, 12, 48), (128, 6, 24), (64, 2, 8), (32, 1, 1)],
 )

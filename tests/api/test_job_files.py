@@ -9,6 +9,7 @@ import pytest
 from bigupload import events
 from bigupload.api.job_files import JobTally
 from bigupload.batch.listing import FoundFiles
+from tests.tools.cases import each_case
 
 
 def moved(done: int, in_flight: int, *, waiting: bool = False, hangs: float | None = None) -> events.Progress:
@@ -44,7 +45,7 @@ def test_while_files_are_found_nobody_knows_how_long_it_takes() -> None:
     assert (event.rate, event.seconds_left) == (pytest.approx(100), None)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("files", "late", "waits"),
     [
         ([moved(0, 9, waiting=True), moved(0, 9, waiting=True)], True, True),
@@ -61,7 +62,7 @@ def test_it_waits_if_all_that_is_in_flight_does(files: list[Any], late: bool, wa
     assert job.progress(0.0, 0, late=late).is_waiting is waits
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("files", "small", "hangs"),
     [
         ([moved(0, 0, hangs=20.0), moved(0, 0, hangs=30.0)], 0, 30.0),

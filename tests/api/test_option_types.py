@@ -11,6 +11,7 @@ import pytest
 
 import bigupload
 from bigupload import S3Options, UsageError
+from tests.tools.cases import each_case
 
 MISTAKES: dict[str, tuple[Callable[[Path, Any], Any], Any, str]] = {
     "a path as the target": (
@@ -76,7 +77,7 @@ async def test_a_value_of_a_wrong_type(mistake: str, tmp_path: Path) -> None:
     assert str(raised.value) == message
 
 
-@pytest.mark.parametrize("given", [b"the file's content" * 1000, io.StringIO("a text"), None, 5])
+@each_case("given", [b"the file's content" * 1000, io.StringIO("a text"), None, 5])
 async def test_what_is_no_file_is_not_shown(given: Any) -> None:
     """It may be a whole file."""
     with pytest.raises(UsageError) as raised:
@@ -99,7 +100,7 @@ async def test_a_value_of_a_right_type(options: Any, tmp_path: Path) -> None:
         await bigupload.upload(tmp_path / "none", **({"to": "s3://b/k"} | options))
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("given", "message"),
     [
         ({"access_key": "hush"}, "access_key and secret_key go together"),

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from bigupload.batch.job import Job
+from tests.tools.cases import each_case
 
 
 async def numbers(count: int) -> AsyncIterator[int]:
@@ -42,9 +43,9 @@ async def collected(job: Job[int, int]) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 5000])
-@pytest.mark.parametrize("at_once", [1, 7])
-@pytest.mark.parametrize("records", [False, True])
+@each_case("count", [0, 1, 2, 5000])
+@each_case("at_once", [1, 7])
+@each_case("records", [False, True])
 async def test_each_item_has_its_result(count: int, at_once: int, records: bool) -> None:
     recorder = Recorded() if records else None
     found = await collected(Job(numbers(count), double, at_once=lambda: at_once, recorder=recorder))

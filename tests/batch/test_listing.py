@@ -14,6 +14,7 @@ from bigupload.batch.listing import FileList, FileListing
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.errors import UsageError
+from tests.tools.cases import each_case
 
 EVERYTHING = Selection()
 PHOTOS = ["1/x.jpg", "2/x.jpg", "2/y.png", "top.jpg"]
@@ -56,7 +57,7 @@ def of_list(*paths: str) -> FileList:
     return FileList.parse("\n".join(paths).encode(), "LIST")
 
 
-@pytest.mark.parametrize("name", ["photos", "photos/", "./photos", "photos/../photos"])
+@each_case("name", ["photos", "photos/", "./photos", "photos/../photos"])
 def test_keys_are_relative_to_the_directory(name: str) -> None:
     assert keys(name) == PHOTOS
     assert all(os.path.isfile(line.split(" < ")[1]) for line in listed(name))
@@ -67,7 +68,7 @@ def test_the_working_directory() -> None:
     assert listed(".", selection=Selection(include=["/a*"])) == ["a.txt < a.txt"]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("pattern", "expected"),
     [
         ("*.txt", ["[1].txt < [1].txt", "a.txt < a.txt"]),
@@ -168,7 +169,7 @@ def test_a_list_that_find_wrote_with_nul(tree: Path) -> None:
     assert keys(files=FileList.parse(content, "-", null=True)) == ["a.txt", "two\nlines"]
 
 
-@pytest.mark.parametrize("path", ["../x", "photos/../../x", "photos/../a.txt", "/etc/passwd", ".", "/"])
+@each_case("path", ["../x", "photos/../../x", "photos/../a.txt", "/etc/passwd", ".", "/"])
 def test_a_path_of_a_list_that_leads_out_is_refused(path: str) -> None:
     with pytest.raises(UsageError, match=r"^LIST, path 2: '.*' is not below the working directory: name the directory"):
         listed(files=of_list("a.txt", path))
@@ -227,7 +228,7 @@ def test_a_selections_times() -> None:
     assert instant("2026-01-31") == instant(local) == round(local.timestamp()) * 10**9
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("wrong", "says"),
     [
         ({"newer_than": "7"}, "`newer_than`: not a time: '7' .write it like 7d, 12h, 2026-01-31 or"),

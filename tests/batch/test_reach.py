@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from bigupload import errors
 from bigupload.batch.job import befalls_all
+from tests.tools.cases import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("error", "alone", "beside_others"),
     [
         (errors.StoreUnavailable, True, False),

@@ -17,6 +17,7 @@ from bigupload.cli.narration import Narrator
 from bigupload.engine.upload_run import UploadResult
 from bigupload.progress import job_progress
 from bigupload.progress.rows import RowState, render, update_total
+from tests.tools.cases import each_case
 
 
 class Noted:
@@ -225,7 +226,7 @@ def progress(**more: Any) -> events.JobProgress:
     return events.JobProgress(**{**given, **more})
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("more", "line"),
     [
         (

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from bigupload import errors, events
 from bigupload.batch.job import UploadFailed
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import PartProof
 from bigupload.engine.upload_run import UploadResult
+from tests.tools.cases import each_case
 
 
 def started(upload: str, parts: int | None, resumed: int) -> events.UploadStarted:
@@ -38,7 +37,7 @@ def done(size: int = 5) -> UploadResult:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("seen", "says"),
     [
         ([], ""),

@@ -19,6 +19,7 @@ from bigupload.core.integrity import Verified
 from bigupload.engine.in_flight import PutInFlight
 from bigupload.progress.job_progress import told_apart
 from bigupload.progress.rows import RowState, cut_middle, most_name, render, update
+from tests.tools.cases import each_case
 
 SIZE = 120_000_000
 
@@ -41,7 +42,7 @@ def shown(row: RowState, width: int, *, ascii_only: bool = False) -> str:
     return render(row, width, names=most_name(width), ascii_only=ascii_only).plain
 
 
-@pytest.mark.parametrize("name", ["a", "movie.mov", "a name that is far longer than any row", "映画" * 20])
+@each_case("name", ["a", "movie.mov", "a name that is far longer than any row", "映画" * 20])
 def test_a_row_never_wraps(name: str) -> None:
     for row in (half_way(name), RowState(name, note="starting the local store"), RowState(name, size=0)):
         for width in range(1, 200):

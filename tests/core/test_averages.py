@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import statistics
 
-import pytest
-
 from bigupload.core.averages import mean, median
+from tests.tools.cases import each_case
 
 
-@pytest.mark.parametrize("values", [[3.0], [1.0, 4.0], [5.0, 1.0, 2.0], [8.0, 1.0, 3.0, 2.0]])
+@each_case("values", [[3.0], [1.0, 4.0], [5.0, 1.0, 2.0], [8.0, 1.0, 3.0, 2.0]])
 def test_they_are_those_of_statistics(values: list[float]) -> None:
     assert mean(values) == statistics.fmean(values)
     assert median(values) == statistics.median(values)

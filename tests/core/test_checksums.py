@@ -108,7 +108,7 @@ def test_encode_decode_round_trip(algorithm: Algorithm, data: st.DataObject) -> 
     assert checksums.decode(algorithm, checksums.encode(digest)) == digest
 
 
-@pytest.mark.parametrize(
+@each_case(
     "checksum",
     ["", "AAAA", "AAAAAAAAAAAAAAAA", "not base64!", "AAAAAAAAAAA", "AAAAAAAAAAA=-2", "ÄAAAAAAAAAA=", "AAAAAA\nAAAAA="],
 )
@@ -143,7 +143,7 @@ def test_what_s3_calls_them() -> None:
     assert full == {Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32}
 
 
-@pytest.mark.parametrize("name", checksums.UPLOAD_ALGORITHMS)
+@each_case("name", checksums.UPLOAD_ALGORITHMS)
 def test_names_are_parsed(name: str) -> None:
     assert checksums.parse_algorithm(name) is Algorithm(name)
 
@@ -152,7 +152,7 @@ def test_auto_is_crc64nvme() -> None:
     assert checksums.parse_algorithm("auto") is Algorithm.CRC64NVME
 
 
-@pytest.mark.parametrize("name", ["", "crc32", "CRC64NVME", "sha1"])
+@each_case("name", ["", "crc32", "CRC64NVME", "sha1"])
 def test_unknown_names(name: str) -> None:
     with pytest.raises(UsageError, match="choose one of auto, crc64nvme, crc32c, sha256, md5, none"):
         checksums.parse_algorithm(name)
@@ -167,7 +167,7 @@ def test_an_etag_of_an_md5(md5: bytes) -> None:
     assert checksums.md5_of_etag(etag.strip('"')) == md5
 
 
-@pytest.mark.parametrize(
+@each_case(
     "etag",
     ["", '""', '"abc"', '"' + "0" * 31 + '"', '"' + "0" * 33 + '"', '"' + "g" * 32 + '"', '"' + "0" * 32 + '-2"',
      "ab " * 10 + "ab"],
@@ -176,6 +176,6 @@ def test_etags_that_are_no_md5(etag: str) -> None:
     assert checksums.md5_of_etag(etag) is None
 
 
-@pytest.mark.parametrize(("etag", "quoted"), [('"a"', '"a"'), ("a", '"a"'), ('W/"a"', 'W/"a"'), ("", "")])
+@each_case(("etag", "quoted"), [('"a"', '"a"'), ("a", '"a"'), ('W/"a"', 'W/"a"'), ("", "")])
 def test_an_etag_without_quotes_gets_them(etag: str, quoted: str) -> None:
     assert with_quotes(etag) == quoted

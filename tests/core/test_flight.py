@@ -39,6 +39,7 @@ from bigupload.core.flight import (
     Sample,
     is_late,
 )
+from tests.tools.cases import each_case
 
 MIB = 1 << 20
 START, START_BYTES = 8, 32 * MIB
@@ -105,7 +106,7 @@ def changes(limits: list[int]) -> list[int]:
 # -- the start
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("size", "limit"),
     [(1, START), (START_BYTES // START, START), (5 * MIB, 6), (START_BYTES // START_LEAST, 4), (1 << 30, START_LEAST)],
 )
@@ -192,8 +193,8 @@ def test_a_limit_that_was_widened_at_once_stays_if_goodput_grew(grows: float, st
 # -- links
 
 
-@pytest.mark.parametrize(("noise", "most"), [(0.0, 1.4), (0.06, 1.4), (0.12, 2.3)])
-@pytest.mark.parametrize("enough", [1, 2, 4, 10, 20, 40, 64])
+@each_case(("noise", "most"), [(0.0, 1.4), (0.06, 1.4), (0.12, 2.3)])
+@each_case("enough", [1, 2, 4, 10, 20, 40, 64])
 def test_a_link_that_saturates(enough: int, noise: float, most: float) -> None:
     """It stays near what is needed, from above and from below, also where goodput wavers."""
     limits = tail(simulate(Flight(), lambda limit: min(limit, enough), noise=noise))
@@ -209,8 +210,8 @@ def test_a_link_that_always_wants_more() -> None:
     assert mean(tail(limits)) >= 0.9 * MOST
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("most", [1, 2, 3, 4, 8, 12, 20])
+@each_case("seed", range(3))
+@each_case("most", [1, 2, 3, 4, 8, 12, 20])
 def test_a_store_that_says_slow_down(most: int, seed: int) -> None:
     limits = simulate(Flight(), lambda limit: limit, slow_above=most, noise=0.03, seed=seed)
     early, late = limits[int(20 / TICK) : int(60 / TICK)], tail(limits)
@@ -274,8 +275,8 @@ def test_connections_that_carry_less_once_they_are_old() -> None:
     assert max(limits) == MOST
 
 
-@pytest.mark.parametrize("every", [10, 30])
-@pytest.mark.parametrize("enough", [5, 20])
+@each_case("every", [10, 30])
+@each_case("enough", [5, 20])
 def test_one_bad_second_now_and_then_is_no_sign_of_anything(enough: int, every: int) -> None:
     """It passes by itself, which must not be taken for what more connections brought."""
     ticks = itertools.count()
@@ -466,7 +467,7 @@ def test_a_start_that_hung_does_not_make_every_trial_long() -> None:
 # -- a link that is full
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("least", "now", "full"),
     [
         (0.1, 0.1 * (1 + QUEUED) + 1e-9, True),
@@ -557,7 +558,7 @@ def test_how_long_connections_take_to_be_up_to_speed_is_not_learnt_there() -> No
 # -- the windows
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("in_flight", "counts"),
     [
         ([1.0], True),
@@ -637,7 +638,7 @@ def test_room_for_one_part_a_machine_stays_that() -> None:
     assert set(simulate(flight, lambda limit: limit, seconds=5)) == {1}
 
 
-@pytest.mark.parametrize("fixed", [1, 3, 64, 256])
+@each_case("fixed", [1, 3, 64, 256])
 def test_a_fixed_limit_is_that_of_all_machines_together_and_nothing_changes_it(fixed: int) -> None:
     flight = Flight(fixed)
     assert not flight.adapts

@@ -34,6 +34,7 @@ from bigupload.core.flight import (
     Stored,
     is_late,
 )
+from tests.tools.cases import each_case
 
 MB = 1e6
 START, START_BYTES = 8, 32 << 20
@@ -174,7 +175,7 @@ FEW = START - 1
 # -- where responses follow at once
 
 
-@pytest.mark.parametrize(("rate", "parts"), [(0.1, 1), (0.5, 1), (1, 1), (2, 3), (2.5, 4), (3.4, 5)])
+@each_case(("rate", "parts"), [(0.1, 1), (0.5, 1), (1, 1), (2, 3), (2.5, 4), (3.4, 5)])
 def test_a_full_link_has_what_it_finishes_in_less_than_ten_seconds(rate: float, parts: int) -> None:
     path = Path(link(rate * MB), parts=FEW)
     first = path.limits(2)
@@ -191,7 +192,7 @@ def test_a_full_link_has_what_it_finishes_in_less_than_ten_seconds(rate: float, 
     assert sum(lost > 1.001 * most for lost in path.lost) <= 0.05 * len(path.lost), "but for trials of more parts"
 
 
-@pytest.mark.parametrize("rate", [0.3, 1, 2, 5, 7.5])
+@each_case("rate", [0.3, 1, 2, 5, 7.5])
 def test_a_file_of_many_parts_loses_no_more(rate: float) -> None:
     path = Path(link(rate * MB)).run(4 * REST)
     most = max(HORIZON * rate * MB, PART)
@@ -340,7 +341,7 @@ def test_a_link_that_changes_changes_the_bound(before: float, then: float, least
     assert least <= min(path.limits(5)) <= max(path.limits(5)) <= most
 
 
-@pytest.mark.parametrize("parts", [9, 20, 24, 1000])
+@each_case("parts", [9, 20, 24, 1000])
 def test_a_doubling_that_too_few_parts_fill_keeps_nobody_waiting(parts: int) -> None:
     """The limit was doubled, and there are not as many parts: no larger one is judged. The bound is."""
     path = Path(each(5 * MB), parts=parts).run(30)
@@ -351,7 +352,7 @@ def test_a_doubling_that_too_few_parts_fill_keeps_nobody_waiting(parts: int) -> 
 # -- a rate limit
 
 
-@pytest.mark.parametrize(("rate", "parts"), [(0.1, 1), (1, 1), (2, 3), (100, 6)])
+@each_case(("rate", "parts"), [(0.1, 1), (1, 1), (2, 3), (100, 6)])
 def test_goodput_that_is_known_beforehand_is_the_first_bound(rate: float, parts: int) -> None:
     flight = Flight()
     flight.expect_parts(0.0, int(PART), rate * MB)
@@ -385,9 +386,9 @@ def test_nothing_begins_once_a_whole_body_waits_and_nothing_was_stored() -> None
     assert flight.writers(0) == 1
 
 
-@pytest.mark.parametrize("rate", [0.1, 0.8, 2, 20])
-@pytest.mark.parametrize("accepts", [30, 1000])
-@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
+@each_case("rate", [0.1, 0.8, 2, 20])
+@each_case("accepts", [30, 1000])
+@each_case("together", [False, True])
 def test_something_that_takes_bodies_and_passes_them_on_slowly(rate: float, accepts: float, together: bool) -> None:
     """What it has is bounded as soon as its rate is known: at the start, that is the first bytes."""
     path = Path(link(accepts * MB), passes_on=rate * MB, together=together)
@@ -446,8 +447,8 @@ def test_a_store_that_needs_a_while_for_each_response_is_not_slow() -> None:
     assert not flight.responses_are_late
 
 
-@pytest.mark.parametrize("rate", [0.5, 5])
-@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
+@each_case("rate", [0.5, 5])
+@each_case("together", [False, True])
 def test_responses_that_become_late_while_more_parts_helped_are_bounded_at_once(rate: float, together: bool) -> None:
     """A bound that was lifted for what is acknowledged is not lifted for what is stored."""
     path = Path(each(5 * MB), together=together).run(20)
@@ -506,8 +507,8 @@ def silent_store(path: Path) -> None:
         path.flight.sent_again(path.now)
 
 
-@pytest.mark.parametrize("before", [0, 20], ids=["from the start", "later"])
-@pytest.mark.parametrize("disaster", [slow_link, slow_proxy, little_each, outage, refusing_store, silent_store])
+@each_case("before", [0, 20])
+@each_case("disaster", [slow_link, slow_proxy, little_each, outage, refusing_store, silent_store])
 def test_no_decision_is_for_ever(disaster: Callable[[Path], None], before: float) -> None:
     path = Path(each(5 * MB)).run(before)
     disaster(path)

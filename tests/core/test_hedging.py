@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigupload.core.hedging import Budget, Pace, PutProgress
+from tests.tools.cases import each_case
 
 SIZE = 16_000_000
 
@@ -99,7 +100,7 @@ def test_any_progress_can_be_judged(flights: list[PutProgress]) -> None:
 # -- the budget
 
 
-@pytest.mark.parametrize(("size", "part", "most"), [(0, 5, 5), (100, 5, 5), (1000, 10, 50), (1000, 60, 60)])
+@each_case(("size", "part", "most"), [(0, 5, 5), (100, 5, 5), (1000, 10, 50), (1000, 60, 60)])
 def test_a_twentieth_or_one_part(size: int, part: int, most: int) -> None:
     budget = Budget(size, part)
     taken = 0
@@ -117,9 +118,7 @@ def test_what_was_not_needed_comes_back() -> None:
     assert budget.take(4)
 
 
-@pytest.mark.parametrize(
-    ("rate", "seconds", "late"), [(3e6, 0.7, True), (3e6, 0.6, False), (5e6, 0.7, False), (5e6, 1.1, True)]
-)
+@each_case(("rate", "seconds", "late"), [(3e6, 0.7, True), (3e6, 0.6, False), (5e6, 0.7, False), (5e6, 1.1, True)])
 def test_what_is_very_far_behind_is_sent_again_sooner(rate: float, seconds: float, late: bool) -> None:
     """Usual are 0.4 s: after those and the grace, at a tenth of the rate; after twice that, at a quarter."""
     flights = [at(40e6, 0.2)] * 3 + [at(rate, seconds)]

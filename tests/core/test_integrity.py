@@ -117,7 +117,7 @@ def test_the_stores_checksum_is_the_best_proof(
     assert prove_object(found, expected(algorithm, etags=part_etags())) is best
 
 
-@pytest.mark.parametrize("algorithm", S3_CHECKSUMS)
+@each_case("algorithm", S3_CHECKSUMS)
 def test_another_checksum_is_a_contradiction_whatever_else_agrees(algorithm: Algorithm) -> None:
     other = checksum(algorithm, [b"First", *PARTS[1:]])
     found = ObjectFacts(etag=composite_etag(), size=SIZE, algorithm=algorithm, checksum=other)
@@ -150,8 +150,8 @@ def test_a_composite_with_another_number_of_parts() -> None:
         prove_object(found, expected(algorithm))
 
 
-@pytest.mark.parametrize("size", [SIZE, None])
-@pytest.mark.parametrize("checksum_type", [ChecksumType.COMPOSITE, None])
+@each_case("size", [SIZE, None])
+@each_case("checksum_type", [ChecksumType.COMPOSITE, None])
 def test_a_composite_crc_neither_proves_nor_contradicts(size: int | None, checksum_type: ChecksumType | None) -> None:
     found = ObjectFacts(
         etag='"o"', size=size, algorithm=Algorithm.CRC32C, checksum="AAAAAA==-3", checksum_type=checksum_type
@@ -173,10 +173,9 @@ def test_the_composite_etag(algorithm: Algorithm, size: int | None) -> None:
     assert prove_object(found, expected(algorithm, etags=part_etags())) is Verified.COMPOSITE_ETAG
 
 
-@pytest.mark.parametrize(
+@each_case(
     "etags",
     [None, part_etags()[:2], [*part_etags()[:2], '"opaque"'], list(reversed(part_etags())), []],
-    ids=["not all were MD5s", "one lacks", "one is opaque", "another order", "none"],
 )
 def test_an_etag_that_does_not_agree_is_only_silence(etags: list[str] | None) -> None:
     found = ObjectFacts(etag=composite_etag(), size=SIZE)

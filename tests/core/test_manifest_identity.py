@@ -6,12 +6,12 @@ import dataclasses
 import hashlib
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.core.manifest import Fingerprint, SourceIdentity, SourceKind, Target, belongs_to, manifest_id
 from tests.core.samples import PATHS, QUICK, header
+from tests.tools.cases import each_case
 
 
 def test_how_targets_are_shown() -> None:
@@ -58,7 +58,7 @@ def test_the_id_does_not_change_between_versions() -> None:
 OTHER: list[dict[str, Any]] = [{"bucket": "b2"}, {"key": "k2"}, {"endpoint": "https://e2"}, {"service": "https://s"}]
 
 
-@pytest.mark.parametrize("change", OTHER)
+@each_case("change", OTHER)
 def test_another_target_is_another_upload(change: dict[str, Any]) -> None:
     target = Target(bucket="b", key="k", endpoint="https://e")
     other = dataclasses.replace(target, **change)

@@ -16,6 +16,7 @@ from bigupload.core.manifest import Completed, Header, Target
 from bigupload.core.manifest_lines import decode, encode
 from tests.core import samples
 from tests.core.samples import JSON, QUICK, RECORDS, TYPES, header, part
+from tests.tools.cases import each_case
 
 
 @pytest.mark.parametrize("cls", TYPES)
@@ -42,7 +43,7 @@ def test_null_means_the_same_as_left_out() -> None:
     assert decode(json.dumps(fields).encode()) == header(token=None)
 
 
-@pytest.mark.parametrize("etag", ["e", "e-3", '"e"', 'W/"e"', ""])
+@each_case("etag", ["e", "e-3", '"e"', 'W/"e"', ""])
 def test_etags_get_their_quotes(etag: str) -> None:
     """Earlier versions recorded them as stores wrote them, and some stores leave the quotes out."""
     quoted = '"e"' if etag == "e" else '"e-3"' if etag == "e-3" else etag
@@ -70,7 +71,7 @@ def test_unknown_fields_are_skipped(cls: type[Any], data: st.DataObject) -> None
     assert decode(json.dumps(fields).encode()) == record
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("change", "says"),
     [
         ({"number": "1"}, "number"),
@@ -90,9 +91,7 @@ def test_wrong_fields(change: dict[str, Any], says: str) -> None:
         decode(json.dumps(json.loads(encode(part(1))) | change).encode())
 
 
-@pytest.mark.parametrize(
-    "line", [b"", b"\n", b"{", b"[]\n", b"1\n", b"null\n", b"{}\n", b"\0\0\0\n", b"\xff\n", b"\xfe\xff\n"]
-)
+@each_case("line", [b"", b"\n", b"{", b"[]\n", b"1\n", b"null\n", b"{}\n", b"\0\0\0\n", b"\xff\n", b"\xfe\xff\n"])
 def test_lines_that_are_no_record(line: bytes) -> None:
     with pytest.raises(ValueError):
         decode(line)

@@ -28,6 +28,7 @@ from bigupload.core.manifest import (
 from bigupload.core.manifest_lines import encode, replay
 from bigupload.errors import ManifestCorrupt
 from tests.core.samples import ALL_PARTS, JSON, QUICK, header, journals, lines, part
+from tests.tools.cases import each_case
 
 # -- the fold
 
@@ -73,7 +74,7 @@ def test_a_new_fingerprint() -> None:
     assert set(manifest.parts) == {1}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("records", "status"),
     [
         ([CompletingRecord("c")], "completing"),
@@ -101,7 +102,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@each_case("name", HOSTILE)
 def test_hostile_first_lines(name: str) -> None:
     fields = json.loads(encode(header()))
     for field, value in HOSTILE[name].items():
@@ -110,7 +111,7 @@ def test_hostile_first_lines(name: str) -> None:
         replay(json.dumps(fields).encode() + b"\n")
 
 
-@pytest.mark.parametrize(
+@each_case(
     "record",
     [
         CompletingRecord("c"),  # without the parts, which the engine would look for
@@ -126,7 +127,7 @@ def test_hostile_later_records(record: Record) -> None:
     assert found.manifest.status == "uploading"
 
 
-@pytest.mark.parametrize(
+@each_case(
     "record",
     [part(0, 10), part(4, 5), part(-1, 10), part(3, 10), part(1, 9), part(1, -10), header(),
      SourceRecord(SourceIdentity("/x", 24, 1, 1, 1))],
@@ -140,7 +141,7 @@ def test_records_that_contradict_the_header(record: Record) -> None:
     assert set(found.manifest.parts) == {1}
 
 
-@pytest.mark.parametrize(
+@each_case(
     "bad",
     [
         dataclasses.replace(header(), version=VERSION + 1),
@@ -211,14 +212,12 @@ def test_any_cut_of_any_journal(records: list[Record], data: st.DataObject) -> N
     assert found.good_bytes == len(lines(*good))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "tail",
     [b"\0" * 512, b"\0", b"garbage\n", b"{}\n", b"\n", b'{"type":"part","number":2}\n', b"[" * 100_000 + b"\n",
      b"\xff\xfe\n",
      b'{"type":"part","number":' + b"9" * 5000 + b"}\n", encode(part(2)).rstrip(b"\n"),
      encode(part(2)).replace(b"\n", b"\r")],
-    ids=["nuls", "nul", "garbage", "no type", "empty", "lacking", "deep", "no utf-8", "huge number", "torn",
-         "carriage return"],
 )  # fmt: skip
 def test_a_bad_tail_is_cut(tail: bytes) -> None:
     good = lines(header(), part(1))
@@ -244,12 +243,11 @@ def test_white_space_between_the_tokens_harms_nothing() -> None:
     assert found.good_bytes == len(data) - len(b"torn")
 
 
-@pytest.mark.parametrize(
+@each_case(
     "data",
     [b"", b"\n", b"\0" * 100, encode(header())[:-1], encode(part(1)), b'{"type":"from_the_future"}\n',
      b"[" * 100_000 + b"\n",
      b"not json\n" + encode(header())],
-    ids=["empty", "blank", "nuls", "no line end", "a part", "unknown type", "deep", "header second"],
 )  # fmt: skip
 def test_a_first_line_that_can_not_be_read(data: bytes) -> None:
     with pytest.raises(ManifestCorrupt, match="nothing was changed") as caught:

@@ -18,6 +18,7 @@ from bigupload.core.integrity import Verified
 from bigupload.core.manifest import VERSION, SourceKind
 from bigupload.core.manifest_lines import decode, encode
 from tests.core.samples import QUICK, RECORDS, TYPES, part
+from tests.tools.cases import each_case
 
 SCHEMA: dict[str, Any] = json.loads(
     (importlib.resources.files("bigupload") / "schema/manifest.schema.json").read_bytes()
@@ -101,7 +102,7 @@ def test_schema_and_enums_have_the_same_values() -> None:
     assert set(part_fields["proof"]["enum"]) == set(typing.get_type_hints(type(part(1)))["proof"])
 
 
-@pytest.mark.parametrize(
+@each_case(
     "change",
     [{"number": 0}, {"number": "1"}, {"number": 10_001}, {"size": -1}, {"size": 1.5}, {"proof": "trust me"},
      {"etag": None},

@@ -122,7 +122,7 @@ def test_edges(size: int, part_size: int | None, count: int, last: int) -> None:
     assert plan.part(count).size == last
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("size", "part_size", "says"),
     [
         (10_000 * 5 * MIB + 1, 5 * MIB, "use a part size of 6MiB or more"),
@@ -147,7 +147,7 @@ def test_the_advised_part_size_is_accepted() -> None:
     assert plan_parts(size, 6 * MIB).count <= 10_000
 
 
-@pytest.mark.parametrize("number", [-1, 0, 4, 10**9])
+@each_case("number", [-1, 0, 4, 10**9])
 def test_a_part_outside_the_plan(number: int) -> None:
     with pytest.raises(ValueError, match=r"not one of 1\.\.3"):
         Plan(30, 10).part(number)
@@ -157,8 +157,6 @@ def test_a_part_inside_the_plan() -> None:
     assert Plan(25, 10).part(3) == Part(3, 20, 5)
 
 
-@pytest.mark.parametrize(
-    ("most", "numbers"), [(0, []), (5, []), (6, [1]), (11, [1]), (12, [1, 2]), (16, [1, 2]), (17, [1, 2, 3])]
-)
+@each_case(("most", "numbers"), [(0, []), (5, []), (6, [1]), (11, [1]), (12, [1, 2]), (16, [1, 2]), (17, [1, 2, 3])])
 def test_the_first_parts_of_so_many_bytes(most: int, numbers: list[int]) -> None:
     assert [part.number for part in Plan(17, 6).first(most)] == numbers

@@ -19,9 +19,10 @@ from bigupload.core.remote_url import (
     shown_url,
 )
 from bigupload.errors import SourceUnsupported, UsageError
+from tests.tools.cases import each_case
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("given", "url", "shown", "name"),
     [
         ("https://h/a/b.mov?s=%2F+a#x", "https://h/a/b.mov?s=%2F+a", "https://h/a/b.mov", "b.mov"),
@@ -43,7 +44,7 @@ def test_what_a_url_is_called(given: str, url: str, shown: str, name: str) -> No
     assert "s=" not in repr(found)
 
 
-@pytest.mark.parametrize(
+@each_case(
     "url",
     [
         "https://",
@@ -77,7 +78,7 @@ def test_what_is_a_url() -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "location", "target"),
     [
         ("https://h/a/b?x", "c?y", "https://h/a/c?y"),
@@ -91,7 +92,7 @@ def test_where_a_redirect_leads(url: str, location: str, target: str) -> None:
     assert redirected(url, location, "it") == target
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "location", "says"),
     [
         ("https://h/a", "http://other/?secret", "it redirects to http://other, which is not encrypted"),
@@ -122,7 +123,7 @@ def test_what_headers_say() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "suggested", "name"),
     [
         ("https://h/film.mov", "other.mov", "film.mov"),

@@ -101,7 +101,7 @@ def test_an_adapters_own_error_survives_the_counting() -> None:
         attempts.after(Fault(FaultKind.SERVER, "x", error=errors.CredentialsError), silence=0.0)
 
 
-@pytest.mark.parametrize("kind", sorted(COUNTED, key=lambda kind: kind.name))
+@each_case("kind", sorted(COUNTED, key=lambda kind: kind.name))
 def test_delays_double_up_to_the_cap(kind: FaultKind) -> None:
     retries, _ = tries(Attempts(POLICY, most), kind, silence=0.0)
     assert [again.delay for again in retries] == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 20.0]
@@ -159,8 +159,8 @@ def test_a_new_signature_and_a_new_hash_come_once_and_do_not_count() -> None:
         attempts.after(fault(FaultKind.REFUSED), silence=0.0)
 
 
-@pytest.mark.parametrize("attempts", [-1, 0, 1])
-@pytest.mark.parametrize("silence", [None, 0.0])
+@each_case("attempts", [-1, 0, 1])
+@each_case("silence", [None, 0.0])
 def test_a_policy_of_one_attempt(attempts: int, silence: float | None) -> None:
     with pytest.raises(errors.StoreUnavailable, match="1 attempts"):
         Attempts(RetryPolicy(attempts=attempts), most).after(fault(FaultKind.BUSY), silence=silence)
@@ -176,7 +176,7 @@ def test_a_policy_without_delays() -> None:
 # -- first contact and outages
 
 
-@pytest.mark.parametrize("kind", sorted(COUNTED, key=lambda kind: kind.name))
+@each_case("kind", sorted(COUNTED, key=lambda kind: kind.name))
 def test_before_the_first_response_few_attempts_are_made(kind: FaultKind) -> None:
     retries, error = tries(Attempts(POLICY, most), kind, silence=None)
     assert len(retries) == ATTEMPTS_BEFORE_RESPONSE - 1
@@ -213,7 +213,7 @@ def test_a_fault_of_a_source_is_a_source_error(kind: FaultKind) -> None:
     assert told.public().resumable is (kind is not FaultKind.UNSUPPORTED)  # which would fail again
 
 
-@pytest.mark.parametrize("kind", sorted(COUNTED - {FaultKind.UNREACHABLE}, key=lambda kind: kind.name))
+@each_case("kind", sorted(COUNTED - {FaultKind.UNREACHABLE}, key=lambda kind: kind.name))
 def test_only_what_does_not_connect_is_an_outage(kind: FaultKind) -> None:
     attempts = Attempts(POLICY, most)
     attempts.after(fault(kind), silence=10_000.0)
@@ -237,7 +237,7 @@ def test_after_an_outage_the_attempts_are_all_there() -> None:
 # -- Retry-After
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("retry_after", "delay"), [(None, 0.5), (0.0, 0.5), (0.2, 0.5), (7.0, 7.0), (900.0, 900.0), (86_400.0, 900.0)]
 )
 def test_retry_after_is_obeyed_within_reason(retry_after: float | None, delay: float) -> None:
@@ -291,7 +291,7 @@ def test_a_time_that_is_none(name: str, value: Any) -> None:
         RetryPolicy(**{name: value})
 
 
-@pytest.mark.parametrize("value", ["8", 2.0, math.inf, True, None])
+@each_case("value", ["8", 2.0, math.inf, True, None])
 def test_attempts_that_are_none(value: Any) -> None:
     with pytest.raises(errors.UsageError, match=r"^attempts must be a whole number"):
         RetryPolicy(attempts=value)

@@ -274,7 +274,7 @@ def test_wildcards_of_a_shell_leave_hidden_names_out() -> None:
     assert matches("/*", "photos/.hidden"), "a directory that matches is meant with all in it"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("glob", "base", "rest"),
     [
         ("*.c", "", "*.c"),

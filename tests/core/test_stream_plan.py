@@ -24,6 +24,7 @@ from bigupload.core.upload_state import Stage, StageResult, UploadState
 from bigupload.errors import ManifestCorrupt, UsageError
 from tests.core import samples
 from tests.core.samples import part
+from tests.tools.cases import each_case
 
 SMALL = Limits(min_part_size=2, max_part_size=20, max_parts=20, default_part_size=3, granule=1, enough_parts=4)
 TIB = 1024 * GIB
@@ -78,7 +79,7 @@ def test_parts_of_a_chosen_size_do_not_grow() -> None:
     assert plan.closed(15).has_equal_parts
 
 
-@pytest.mark.parametrize("part_size", [-1, 0, 1, 21])
+@each_case("part_size", [-1, 0, 1, 21])
 def test_a_part_size_that_the_store_does_not_take(part_size: int) -> None:
     with pytest.raises(UsageError, match="part size"):
         plan_stream(part_size, limits=SMALL)
@@ -120,7 +121,7 @@ def test_a_file_is_written_as_version_1() -> None:
     assert b"kind" not in line
 
 
-@pytest.mark.parametrize(
+@each_case(
     "plan",
     ['{"parts":5,"part_size":10,"steps":[{"parts":2,"part_size":10}]}', '{"parts":0,"part_size":10,"steps":[]}',
      '{"parts":1,"part_size":10,"steps":[{"parts":0,"part_size":10},{"parts":1,"part_size":0}]}',

@@ -118,8 +118,8 @@ def test_a_released_part_is_next_also_for_an_iterator_that_runs() -> None:
     assert next(state.pending(), None) is None
 
 
-@pytest.mark.parametrize("number", [-1, 0, 4])
-@pytest.mark.parametrize("move", ["record", "release", "drop"])
+@each_case("number", [-1, 0, 4])
+@each_case("move", ["record", "release", "drop"])
 def test_parts_outside_the_plan(move: str, number: int) -> None:
     with pytest.raises(ImpossibleMove, match=f"can't {move} part {number}"):
         getattr(UploadState(Plan(25, 10)), move)(number)

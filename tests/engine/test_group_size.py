@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-
 from bigupload.core.part_plan import MIB
 from bigupload.engine.part_groups import GROUP_SECONDS, MOST_BYTES, group_size
+from tests.tools.cases import each_case
 
 
 def size(usual: float | None = 0.25, part_size: int = 5 * MIB, waiting: int = 10_000, slots: int = 8) -> int:
     return group_size(usual=usual, part_size=part_size, waiting=waiting, slots=slots, machines=1)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("usual", "parts"),
     [
         (None, 1),
@@ -40,7 +39,7 @@ def test_more_machines_have_more_memory() -> None:
     assert group_size(usual=0.01, part_size=64 * MIB, waiting=10_000, slots=16, machines=4) == 4 * alone
 
 
-@pytest.mark.parametrize(("slots", "parts"), [(1, 100), (8, 1), (8, 7), (8, 500), (32, 10_000)])
+@each_case(("slots", "parts"), [(1, 100), (8, 1), (8, 7), (8, 500), (32, 10_000)])
 def test_groups_become_smaller_so_that_all_slots_end_together(slots: int, parts: int) -> None:
     sizes: list[int] = []
     while parts:

@@ -17,6 +17,7 @@ from bigupload.engine.context import TICK, SharedSlots
 from bigupload.engine.in_flight import PartsInFlight, PutInFlight
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import SignedRequest
+from tests.tools.cases import each_case
 from tests.tools.gauges import FakeGauge
 
 from .test_in_flight import FIRST, PART, REQUEST, SECOND, Put, Sky
@@ -228,7 +229,7 @@ async def test_the_part_that_ends_first_is_left_to_write() -> None:
     assert nothing.samples[0] == Sample(now=1.0, acknowledged=0, writing=0)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("times", "window_is_full", "found"),
     [
         ((0.03, 0.03), False, Bottleneck.UNKNOWN),
@@ -236,7 +237,7 @@ async def test_the_part_that_ends_first_is_left_to_write() -> None:
         ((0.03, 0.09), False, Bottleneck.LINK),
     ],
 )
-@pytest.mark.parametrize("doubles", [False, True])
+@each_case("doubles", [False, True])
 async def test_what_holds_the_connections_back_is_asked_for_while_it_matters(
     times: tuple[float, float], window_is_full: bool, found: Bottleneck, doubles: bool
 ) -> None:
@@ -304,7 +305,7 @@ async def test_the_end_of_the_only_part_makes_room_for_one_part_alone() -> None:
     assert flying == [1, 1, 0]
 
 
-@pytest.mark.parametrize(("rate", "limit"), [(None, START), (500, 4), (1, 1), (10**9, START)])
+@each_case(("rate", "limit"), [(None, START), (500, 4), (1, 1), (10**9, START)])
 def test_a_rate_limit_says_how_many_parts_to_begin_with(rate: float | None, limit: int) -> None:
     shared = SharedSlots(None, rate=lambda: rate)
     shared.expect_parts(1000, 0.0)

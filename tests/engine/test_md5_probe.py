@@ -14,6 +14,7 @@ from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.part_proving import Md5Probe
 from bigupload.ports import PutResponse, SignedRequest, Source, UnsignedPart
+from tests.tools.cases import each_case
 
 PART = Part(7, 700, 100)
 
@@ -78,7 +79,7 @@ async def test_the_refusal_of_the_digest_proves_it() -> None:
     assert len(store.sent) == 1
 
 
-@pytest.mark.parametrize("kind", sorted(set(FaultKind) - {FaultKind.CORRUPTED}, key=lambda kind: kind.name))
+@each_case("kind", sorted(set(FaultKind) - {FaultKind.CORRUPTED}, key=lambda kind: kind.name))
 async def test_every_other_fault_proves_nothing(kind: FaultKind) -> None:
     """It is raised unchanged, and the next part probes again."""
     fault = refusal(kind)

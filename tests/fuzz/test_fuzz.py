@@ -8,9 +8,10 @@ import pytest
 
 from tests.fuzz.__main__ import run
 from tests.fuzz.targets import SAMPLES, TARGETS
+from tests.tools.cases import each_case
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@each_case("name", TARGETS)
 def test_good_samples_pass(name: str) -> None:
     finds = {}
     for sample in SAMPLES[name]:

@@ -17,6 +17,7 @@ from bigupload.http import connection_pool
 from bigupload.http.client import HttpClient, HttpClients
 from bigupload.http.origins import CaBundle
 from bigupload.testing.certificates import make_certificates
+from tests.tools.cases import each_case
 from tests.tools.deaf_store import DeafStore
 from tests.tools.leaks import no_leaks
 from tests.tools.scripted import Script, asking, serving
@@ -50,7 +51,7 @@ async def test_requests_as_they_are_sent() -> None:
         assert script.connections == 1
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "headers"),
     [("/a\r\nX: y", {}), ("", {}), ("/", {"X": "a\nb"}), ("/", {"X\r\nY": "a"}), ("/", {"X": "\ud800"})],
 )
@@ -65,7 +66,7 @@ async def test_what_can_t_be_sent(url: str, headers: dict[str, str]) -> None:
 # -- responses
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("response", "body", "kept"),
     [
         (OK, b"ok", True),
@@ -101,8 +102,8 @@ async def test_the_response_to_head_has_no_body(length: str) -> None:
         assert script.connections == 1
 
 
-@pytest.mark.parametrize("most", [1, 1000, MIB, 100 * MIB])
-@pytest.mark.parametrize("framing", ["length", "chunks"])
+@each_case("most", [1, 1000, MIB, 100 * MIB])
+@each_case("framing", ["length", "chunks"])
 async def test_a_streamed_body(most: int, framing: str) -> None:
     data = bytes(range(256)) * (4 if most == 1 else 20_000)
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode()

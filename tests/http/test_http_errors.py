@@ -53,7 +53,7 @@ BEYOND = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("date", BEYOND)
+@each_case("date", BEYOND)
 def test_dates_beyond_all_time(date: str) -> None:
     assert skew_message(date) == "this machine's clock is off: set it, then run again"
     headers = {"Retry-After": date, "Date": date}
@@ -84,7 +84,7 @@ def test_by_how_much_the_clock_is_off(off: float, says: str) -> None:
 # -- responses
 
 
-@pytest.mark.parametrize("digits", [12, 13, 400, 5000])
+@each_case("digits", [12, 13, 400, 5000])
 def test_a_response_that_asks_to_wait_for_ever(digits: int) -> None:
     """int() refuses more than 4,300 digits, and float() makes infinity of more than 308."""
     found = fault_of_response(503, {"Retry-After": "9" * digits}, b"", "part 3")
@@ -195,8 +195,8 @@ def test_why_a_proxy_is_not_reached(reason: OSError, says: str) -> None:
     assert str(fault) == f"can't connect to the proxy p:3128: {says}: check http(s)_proxy"
 
 
-@pytest.mark.parametrize("white", [b" ", b"\n", b"\t ", b"\r\n"])
-@pytest.mark.parametrize("name", [b"Code", b"Message"])
+@each_case("white", [b" ", b"\n", b"\t ", b"\r\n"])
+@each_case("name", [b"Code", b"Message"])
 def test_a_hostile_refusal_is_read_in_no_time(white: bytes, name: bytes) -> None:
     """A fuzzer found 10 s for 20 kB, where a regular expression allowed white space. It would hang here."""
     for body in (b"<%s>" % name + white * 30_000, (b"<%s>" % name + white * 20) * 1500):

@@ -14,7 +14,7 @@ HTTP, HTTPS, IPV6 = map(origin_of, ("http://s3.example", "https://s3.example", "
 PROXY, SECURE = "http://proxy.example:3128", "http://secure.example:3129"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "expected"),
     [
         ("http://127.0.0.1:9000", WebOrigin("http", "127.0.0.1", 9000, "127.0.0.1:9000")),
@@ -30,9 +30,7 @@ def test_origins(url: str, expected: WebOrigin) -> None:
     assert origin_of(url) == expected
 
 
-@pytest.mark.parametrize(
-    "url", ["", "no url", "ftp://s3.example", "http://", "http://:9000", "http://h:x", "http://h:65536"]
-)
+@each_case("url", ["", "no url", "ftp://s3.example", "http://", "http://:9000", "http://h:x", "http://h:65536"])
 def test_what_is_none(url: str) -> None:
     with pytest.raises(ValueError):
         origin_of(url)

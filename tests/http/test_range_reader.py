@@ -9,6 +9,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.client import HttpClient, read_range
 from bigupload.http.http_errors import MAX_ERROR_BODY
 from bigupload.ports import SignedRequest
+from tests.tools.cases import each_case
 from tests.tools.scripted import Script, asking, refusal
 
 DATA = bytes(range(100))
@@ -44,15 +45,15 @@ async def test_a_range_in_as_many_requests_as_it_takes() -> None:
         assert script.connections == 1
 
 
-@pytest.mark.parametrize("known", ['"e"', "e"])
-@pytest.mark.parametrize("found", ['"e"', "e"])
+@each_case("known", ['"e"', "e"])
+@each_case("found", ['"e"', "e"])
 async def test_an_etag_with_or_without_quotes(known: str, found: str) -> None:
     """A store may leave them out, in all of its responses or in some."""
     async with asking(answer(0, 5, etag=found)) as (client, script):
         assert await read(client, script, 0, 5, etag=known) == DATA[:5]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("response", "kind"),
     [
         (answer(0, 5, etag='"f"'), FaultKind.EXISTS), (answer(0, 5, etag=None), FaultKind.UNSUPPORTED),

@@ -123,7 +123,7 @@ def splits(data: bytes) -> Iterator[list[bytes]]:
     yield [data[at : at + 1] for at in range(len(data))]
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("received", "body", "left"),
     [
         (b"", b"", None),
@@ -150,7 +150,7 @@ def test_chunks(received: bytes, body: bytes, left: bytes | None) -> None:
             assert left is None or rest == left
 
 
-@pytest.mark.parametrize(
+@each_case(
     "received",
     [b"x\r\n", b"-1\r\n", b"\r\n", b"3\r\nabcd\r\n", b"3\r\nabc\n0\r\n", b"f" * 16 + b"\r\n"],
 )
@@ -160,8 +160,8 @@ def test_what_is_no_chunk(received: bytes) -> None:
             read(CHUNKED, pieces, 100)
 
 
-@pytest.mark.parametrize("line", [b"0;" + b"x" * MAX_HEAD, b"0\r\n" + b"Trailer: xyz\r\n" * (MAX_HEAD // 12 + 1)])
-@pytest.mark.parametrize("at_once", [1 << 20, 1000])
+@each_case("line", [b"0;" + b"x" * MAX_HEAD, b"0\r\n" + b"Trailer: xyz\r\n" * (MAX_HEAD // 12 + 1)])
+@each_case("at_once", [1 << 20, 1000])
 def test_lines_between_chunks_have_an_end(line: bytes, at_once: int) -> None:
     with pytest.raises(MalformedResponse):
         read(CHUNKED, (line[at : at + at_once] for at in range(0, len(line), at_once)), 100)

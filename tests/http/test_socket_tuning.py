@@ -14,6 +14,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.http import socket_tuning
+from tests.tools.cases import each_case
 from tests.tools.waiting import until
 
 ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
@@ -134,7 +135,7 @@ async def test_a_peer_that_does_not_read_holds_a_connection_back(pair: Pair) -> 
     await until(lambda: socket_tuning.window_is_full(pair[0]))
 
 
-@pytest.mark.parametrize(("info", "held"), [((1000, 250), True), ((1000, 249), False), ((0, 0), False), (None, False)])
+@each_case(("info", "held"), [((1000, 250), True), ((1000, 249), False), ((0, 0), False), (None, False)])
 def test_how_much_of_the_time_the_window_was_full(info: tuple[int, int] | None, held: bool) -> None:
     class Socket:
         def getsockopt(self, level: int, option: int, size: int) -> bytes:

@@ -14,6 +14,7 @@ from bigupload.http import client
 from bigupload.options import S3Options
 from bigupload.service.media_objects import MediaBucket
 from bigupload.stores.s3.multipart import S3Store
+from tests.tools.cases import each_case
 
 from .test_hostile_store import refusal
 
@@ -76,8 +77,8 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
 }
 
 
-@pytest.mark.parametrize("call", ["list", "complete"])
-@pytest.mark.parametrize(("begin", "then"), ENDLESS.values(), ids=ENDLESS)
+@each_case("call", ["list", "complete"])
+@each_case(("begin", "then"), ENDLESS.values())
 async def test_no_part_of_a_response_is_read_for_ever(call: str, begin: bytes, then: bytes) -> None:
     async with sending(begin, then) as (store, sent):
         found = await refusal(store, call)
@@ -109,7 +110,7 @@ async def test_an_object_that_trickles_for_ever(monkeypatch: pytest.MonkeyPatch)
         assert caught.value.kind is FaultKind.STALLED
 
 
-@pytest.mark.parametrize(
+@each_case(
     "response",
     [
         b"", b"\0", b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/2 200\r\n\r\n", b"HTTP/1.1 2000 OK\r\n\r\n",
@@ -117,7 +118,6 @@ async def test_an_object_that_trickles_for_ever(monkeypatch: pytest.MonkeyPatch)
         OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n<a/>", CHUNKED + b"-1\r\n", CHUNKED + b"4\r\n<a/>x\r\n",
         CHUNKED + b"ffffffffffffffffff\r\n", CHUNKED + b"4\r\n<a/>\r\n", b"HTTP/1.1 100 Continue\r\n\r\n",
     ],
-    ids=repr,
 )  # fmt: skip
 async def test_what_is_no_response_is_a_broken_connection(response: bytes) -> None:
     async with sending(response) as (store, sent):

@@ -23,6 +23,7 @@ from bigupload.stores.s3 import pages as list_pages
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.verification import orphans
 from bigupload.verification.orphans import OrphanSearch, Owners
+from tests.tools.cases import each_case
 
 BOMB = b'<!DOCTYPE l [<!ENTITY a "' + b"a" * 100_000 + b'">]><l>' + b"&a;" * 1000 + b"</l>"
 XXE = (
@@ -64,10 +65,8 @@ async def refusal(store: S3Store, call: str) -> Exception:
     return caught.value
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize(
-    "body", [BOMB, XXE, BOMB.decode().encode("utf-16"), b"\n<!DOCTYPE html><html></html>", b"<a/>" * 500_000], ids=len
-)
+@each_case("call", CALLS)
+@each_case("body", [BOMB, XXE, BOMB.decode().encode("utf-16"), b"\n<!DOCTYPE html><html></html>", b"<a/>" * 500_000])
 async def test_documents_that_are_none_of_s3_s_are_not_parsed(call: str, body: bytes) -> None:
     async with store_that(says(body)) as store:
         found = await refusal(store, call)
@@ -78,7 +77,7 @@ async def test_documents_that_are_none_of_s3_s_are_not_parsed(call: str, body: b
     assert "A proxy or a login page responds in its place" in str(found)
 
 
-@pytest.mark.parametrize("status", [400, 403, 500, 503])
+@each_case("status", [400, 403, 500, 503])
 async def test_a_refusal_with_such_a_document_is_its_status(status: int) -> None:
     async with store_that(says(BOMB, status)) as store:
         found = await refusal(store, "list")
@@ -286,8 +285,8 @@ async def test_pages_of_objects_that_lead_nowhere(markers: str) -> None:
     assert pages.asked <= 2
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("call", ["create", "list", "complete"])
+@each_case("status", [301, 302, 303, 307, 308])
+@each_case("call", ["create", "list", "complete"])
 async def test_a_redirect_takes_no_credentials_elsewhere(call: str, status: int) -> None:
     heard = asked = 0
 

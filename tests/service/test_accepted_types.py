@@ -8,6 +8,7 @@ from bigupload import errors
 from bigupload.service.accepted_types import ANY_TYPES, read_types
 from bigupload.service.media import JPEG
 from bigupload.service.problems import Problem, Refused
+from tests.tools.cases import each_case
 
 TYPES = "video/x-matroska mkv  # films\napplication/mxf mxf\nimage/jpeg\n"
 
@@ -35,7 +36,7 @@ def test_types_of_a_file() -> None:
         assert (refused.value.problem, refused.value.field) == (Problem.UNSUPPORTED_MEDIA, field)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "says"),
     [
         ("", "lists no types"),

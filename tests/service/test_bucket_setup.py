@@ -9,6 +9,7 @@ from bigupload.cli import main
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.tools.buckets import ask, fresh_name
+from tests.tools.cases import each_case
 
 PAGE = "https://page.example"
 
@@ -56,7 +57,7 @@ def test_setup_warns_on_standard_error(s3: StrictS3, credentials: None, capsys: 
     assert all(line.startswith("bigupload: warning: ") for line in told.err.splitlines())
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("arguments", "word"),
     [
         (["setup", "bucket"], "not a target"),

@@ -61,7 +61,7 @@ def test_a_connection_that_is_gone_has_no_address() -> None:
     assert client(None, (LIST, "1.1.1.1")) is None
 
 
-@pytest.mark.parametrize("network", ["", "10.0.0.0/33", "example.com", "10.0.0.0-10.0.0.9"])
+@each_case("network", ["", "10.0.0.0/33", "example.com", "10.0.0.0-10.0.0.9"])
 def test_what_is_no_network(network: str) -> None:
     with pytest.raises(UsageError, match=r"not a network: .*write it like 10\.0\.0\.0/8"):
         TrustedProxies([network])

@@ -22,6 +22,7 @@ from bigupload.service.connections import ClientConnection, Connections, LoopErr
 from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import RequestMiddleware, RequestsInFlight, connection_factory
 from bigupload.stores.local_store import LocalStore
+from tests.tools.cases import each_case
 from tests.tools.declared import what_is_wrong
 from tests.tools.service import serving
 
@@ -239,7 +240,7 @@ async def test_out_of_descriptors_is_one_line_and_makes_room() -> None:
 # -- what is no HTTP
 
 
-@pytest.mark.parametrize(
+@each_case(
     "sent",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
@@ -250,7 +251,6 @@ async def test_out_of_descriptors_is_one_line_and_makes_room() -> None:
         b"GET / HTTP/1.1\r\nHost: x\r\nExpect: sk_secret\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: sk_secret\r\n\r\n",
     ],
-    ids=lambda sent: repr(sent[:30]),
 )
 async def test_what_is_no_http_gets_a_response_as_every_refusal(sent: bytes) -> None:
     async with Served().running() as served:

@@ -29,6 +29,7 @@ from bigupload.service.sweep import Sweep
 from bigupload.service.uploads import MediaUploads
 from tests.service.test_media import REAL, ftyp
 from tests.tools.buckets import Meddled, Next
+from tests.tools.cases import each_case
 from tests.tools.media import sample
 
 PROFILE = b"\xff\xe1\xff\xf0" + bytes(0xFFEE)
@@ -83,13 +84,13 @@ async def checked(name: str, data: bytes, *, head: int = HEAD_BYTES) -> int:
 # -- sound files
 
 
-@pytest.mark.parametrize("recipe", REAL)
+@each_case("recipe", REAL)
 async def test_real_files_are_sound_however_short_the_head(recipe: str) -> None:
     for head in (64, 256, HEAD_BYTES):
         await checked(REAL[recipe].name, sample(recipe), head=head)
 
 
-@pytest.mark.parametrize("recipe", ["mp4", "mov", "faststart.mp4", "fragmented.mp4", "dash.mp4"])
+@each_case("recipe", ["mp4", "mov", "faststart.mp4", "fragmented.mp4", "dash.mp4"])
 async def test_what_follows_a_complete_film_is_not_judged(recipe: str) -> None:
     for more in (b"Insta360" * 20, bytes(4), bytes(1000), box(b"free", bytes(100)), box(b"uuid", bytes(50))[:20]):
         await checked("MP4", sample(recipe) + more)
@@ -135,7 +136,7 @@ async def test_the_largest_pictures_of_phones_and_one_more_pixel() -> None:
 # -- files that are not
 
 
-@pytest.mark.parametrize("recipe", ["mp4", "mov", "faststart.mp4", "mjpeg.mov"])
+@each_case("recipe", ["mp4", "mov", "faststart.mp4", "mjpeg.mov"])
 async def test_a_film_that_is_cut_off_anywhere(recipe: str) -> None:
     """At every byte: behind it the file type is complete, else the head is refused already."""
     whole = sample(recipe)
@@ -147,9 +148,7 @@ async def test_a_film_that_is_cut_off_anywhere(recipe: str) -> None:
             assert refused.value.problem is Problem.NOT_MEDIA
 
 
-@pytest.mark.parametrize(
-    "after", [bytes(5000), b"noise " * 1000, FREE + b"\xff" * 5000, box(b"mdat", bytes(9000)), FREE * 3, b""]
-)
+@each_case("after", [bytes(5000), b"noise " * 1000, FREE + b"\xff" * 5000, box(b"mdat", bytes(9000)), FREE * 3, b""])
 async def test_a_file_type_and_no_film(after: bytes) -> None:
     with pytest.raises(Refused, match=r"no index \(moov\)"):
         await checked("MP4", ftyp(b"isom", b"mp41", then=FREE + after))
@@ -186,7 +185,7 @@ async def test_a_webm_that_is_cut_off() -> None:
         await checked("WebM", whole[:-1])
 
 
-@pytest.mark.parametrize(
+@each_case(
     "chunks",
     [
         (chunk(b"IEND"),),
@@ -202,7 +201,7 @@ async def test_a_png_without_a_picture(chunks: tuple[bytes, ...]) -> None:
     assert refused.value.problem is Problem.NOT_MEDIA
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("name", "data"),
     [
         ("GIF", gif(65_535, 65_535, 1)),
@@ -279,7 +278,7 @@ async def test_an_mp4_that_begins_with_an_empty_box(tmp_path: Path) -> None:
     media.check_head(box(b"free", bytes(HEAD_BYTES)) + film, MP4)
 
 
-@pytest.mark.parametrize(("recipe", "declared"), [("mp4", MOV), ("mov", MP4), ("mjpeg.mov", MP4), ("m4v", MOV)])
+@each_case(("recipe", "declared"), [("mp4", MOV), ("mov", MP4), ("mjpeg.mov", MP4), ("m4v", MOV)])
 def test_films_go_by_each_other_s_names(recipe: str, declared: media.MediaType) -> None:
     media.check_head(sample(recipe), declared)
     for other in (JPEG, PNG, GIF, WEBP, WEBM):

@@ -50,7 +50,7 @@ def test_templates_whose_keys_could_not_be_told(template: str) -> None:
         KeyTemplate(template)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("template", "made"),
     [
         ("media/{owner}/{random}.{extension}", r"media/me-1/[0-9a-f]+\.jpg"),

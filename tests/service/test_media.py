@@ -134,7 +134,7 @@ def archive() -> bytes:
 JFIF = sample("jpg")[2:20]
 
 
-@pytest.mark.parametrize(
+@each_case(
     "head",
     [
         b"\xff\xd8\xff\xdb\0\x43" + bytes(65) + b"\xff\xc0\0\x0b" + bytes(9),  # as sensors write it: tables at once
@@ -147,10 +147,8 @@ def test_jpegs_as_cameras_write_them(head: bytes) -> None:
     assert media.identify(head) is JPEG
 
 
-@pytest.mark.parametrize(
-    "blocks", [b"", b"!\xfe\x03abc\x02de\0", b"!\xff\x0bNETSCAPE2.0\x03\1\0\0\0!\xf9\x04\0\0\0\0\0"]
-)
-@pytest.mark.parametrize("table", [0, 1, 7])
+@each_case("blocks", [b"", b"!\xfe\x03abc\x02de\0", b"!\xff\x0bNETSCAPE2.0\x03\1\0\0\0!\xf9\x04\0\0\0\0\0"])
+@each_case("table", [0, 1, 7])
 def test_gifs_with_and_without_tables_and_extensions(blocks: bytes, table: int) -> None:
     picture = b"," + bytes(8)
     local = bytes([0x80 | table]) + bytes(3 << (table + 1))

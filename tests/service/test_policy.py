@@ -28,6 +28,7 @@ from bigupload.stores.s3.operations import document, fields_of
 from tests.service.sweep.support import JPG, SECOND, Clock, keys, put
 from tests.service.test_attacks import refusal
 from tests.tools.buckets import Meddled, Next, fresh_name, options_for
+from tests.tools.cases import each_case
 from tests.tools.directories import session_directory
 from tests.tools.service import Service, serving
 
@@ -59,7 +60,7 @@ def test_the_pages_own_policy_is_the_published_one() -> None:
 # -- values that can't be
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("values", "says"),
     [
         ({"max_file_size": 0}, "largest size"),
@@ -297,7 +298,7 @@ def test_a_service_of_another_policy(wide: Service) -> None:
 # -- the command
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("options", "says"),
     [
         (["--keep", "7"], "--keep is a time or forever"),
@@ -307,7 +308,7 @@ def test_a_service_of_another_policy(wide: Service) -> None:
         (["--key-template", "x"], "not a key template"),
     ],
 )
-@pytest.mark.parametrize("command", [["serve", "--bucket", "s3://b"], ["bucket", "setup", "s3://b"]])
+@each_case("command", [["serve", "--bucket", "s3://b"], ["bucket", "setup", "s3://b"]])
 def test_options_that_make_no_sense(
     command: list[str], options: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

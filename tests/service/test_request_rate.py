@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bigupload.errors import UsageError
 from bigupload.service import request_rate as module
 from bigupload.service.request_rate import RequestRateLimit
+from tests.tools.cases import each_case
 
 
 class Clock:
@@ -62,7 +63,7 @@ async def test_a_refusal_costs_nothing(clock: Clock) -> None:
     assert await limit.take("a") == 0.0
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("rate", "requests", "window"),
     [(100, 200, 2), (1, 2, 2), (0.5, 1, 2), (0.1, 1, 10), (1.5, 3, 2), (0.7, 7, 10), (0.25, 1, 4), (99.9, 999, 10),
      (100_000, 200_000, 2), (math.pi, 188, 60), (0.001, 1, 1000)],
@@ -115,7 +116,7 @@ async def test_keys_that_are_silent_are_forgotten(clock: Clock) -> None:
             await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("rate", [0, -1, math.nan, math.inf])
+@each_case("rate", [0, -1, math.nan, math.inf])
 def test_what_is_no_limit(rate: float) -> None:
     with pytest.raises(UsageError, match="not a limit"):
         RequestRateLimit(rate)

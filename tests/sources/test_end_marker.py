@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bigupload import errors
 from bigupload.sources.producers import MarkedProducer, of_async_iterable
 from tests.sources.streams import async_chunks, chunked
+from tests.tools.cases import each_case
 
 
 async def read(data: bytes, cuts: list[int], marker: bytes, sizes: list[int]) -> bytes:
@@ -44,8 +45,8 @@ def test_every_stream(data: bytes, marker: bytes, ends: bool, cuts: list[int], s
             asyncio.run(read(whole, cuts, marker, sizes))
 
 
-@pytest.mark.parametrize("cuts", [[], [1], [5], [5, 6, 11, 12]])
-@pytest.mark.parametrize("sizes", [[1], [6], [30]])
+@each_case("cuts", [[], [1], [5], [5, 6, 11, 12]])
+@each_case("sizes", [[1], [6], [30]])
 def test_a_newline_behind_the_marker_is_told_as_that(cuts: list[int], sizes: list[int]) -> None:
     with pytest.raises(errors.StreamInterrupted, match="ends with the bytes of `end_marker` and a newline"):
         asyncio.run(read(b"bytes marker\n", cuts, b"marker", sizes))

@@ -22,6 +22,7 @@ from bigupload import errors
 from bigupload.core.checksums import Algorithm, combine_crc, digest_of
 from bigupload.core.part_plan import Limits, Part, plan_parts, plan_stream
 from tests.sources.streams import DATA, LIMITS, PLAN, WAYS, Raw, async_chunks, chunked, cut, stream_of
+from tests.tools.cases import each_case
 
 CHUNKINGS = {"size": st.integers(1, len(DATA)), "cuts": st.lists(st.integers(0, len(DATA)), max_size=40)}
 
@@ -52,7 +53,7 @@ def assert_whole(way: str, size: int, cuts: list[int]) -> None:
     assert combine_crc(Algorithm.CRC64NVME, digests) == digest_of(Algorithm.CRC64NVME, data)
 
 
-@pytest.mark.parametrize("size", [99, 100, 101, 499, 500, 501, 700, 1500, 1501])
+@each_case("size", [99, 100, 101, 499, 500, 501, 700, 1500, 1501])
 async def test_at_the_edges_of_parts_and_steps(size: int) -> None:
     found = await cut(stream_of([DATA[:size]]))
     assert [part for part, _ in found] == list(PLAN.closed(size))
@@ -69,9 +70,9 @@ async def test_of_a_size_that_was_expected(size: int) -> None:
 # -- where it ends
 
 
-@pytest.mark.parametrize("expected", [False, True])
-@pytest.mark.parametrize("is_open", [False, True])
-@pytest.mark.parametrize("size", [1, 99, 100, 150, 299])
+@each_case("expected", [False, True])
+@each_case("is_open", [False, True])
+@each_case("size", [1, 99, 100, 150, 299])
 async def test_a_stream_that_ends_early(expected: bool, is_open: bool, size: int) -> None:
     """The size may be the caller's, or that of the plan that an earlier run began with."""
     plan = PLAN if is_open else plan_parts(300, 100, limits=LIMITS)
@@ -81,8 +82,8 @@ async def test_a_stream_that_ends_early(expected: bool, is_open: bool, size: int
     assert caught.value.resumable
 
 
-@pytest.mark.parametrize("is_open", [False, True])
-@pytest.mark.parametrize("size", [301, 400, 4000])
+@each_case("is_open", [False, True])
+@each_case("size", [301, 400, 4000])
 async def test_a_stream_that_goes_on(is_open: bool, size: int) -> None:
     plan = PLAN if is_open else plan_parts(300, 100, limits=LIMITS)
     with pytest.raises(errors.SourceChanged, match="more than the 300 bytes") as caught:
@@ -97,7 +98,7 @@ async def test_a_stream_that_no_plan_holds() -> None:
         await cut(stream_of([DATA[: tiny.capacity + 1]]), tiny)
 
 
-@pytest.mark.parametrize("source", [[], [b""], [b"", b""], io.BufferedReader(Raw([]))])
+@each_case("source", [[], [b""], [b"", b""], io.BufferedReader(Raw([]))])
 async def test_an_empty_stream(source: Any) -> None:
     with pytest.raises(errors.StreamInterrupted, match="is empty: did its writer fail"):
         await stream_of(source).begin()
@@ -159,8 +160,8 @@ async def test_what_is_not_translated(error: BaseException) -> None:
         await cut(stream_of(raising(error, 250)))
 
 
-@pytest.mark.parametrize("wrong", ["text", 7, None, [b"a"]])
-@pytest.mark.parametrize("kind", [iter, async_chunks])
+@each_case("wrong", ["text", 7, None, [b"a"]])
+@each_case("kind", [iter, async_chunks])
 async def test_chunks_that_are_no_bytes(wrong: Any, kind: Any) -> None:
     with pytest.raises(errors.UsageError, match="the stream gives"):
         await cut(stream_of(kind([b"right", wrong])))
@@ -215,7 +216,7 @@ async def test_an_http_response() -> None:
         assert b"".join(piece for _, piece in await cut(stream_of(whole))) == DATA[:300]
 
 
-@pytest.mark.parametrize("sent", [0, 1, 100, 200, 250, 299])
+@each_case("sent", [0, 1, 100, 200, 250, 299])
 async def test_an_http_response_that_was_cut_off(sent: int) -> None:
     """Python ends it as if it were whole."""
     with response(sent) as short, pytest.raises(errors.SourceUnreadable, match=f"ended {300 - sent} bytes before"):

@@ -24,6 +24,7 @@ from bigupload.sources.file import FileSource
 from bigupload.sources.objects import FileObjectSource, MemorySource
 from bigupload.sources.opening import checked_name, name_of, open_source, producer_of, skipped_bytes
 from tests.integration.support import content
+from tests.tools.cases import each_case
 
 DATA = content(1000)
 
@@ -49,7 +50,7 @@ def of_numbers() -> memoryview:
     return memoryview(DATA).cast("I", [25, 10])
 
 
-@pytest.mark.parametrize("data", [DATA, bytearray(DATA), memoryview(DATA), of_numbers(), io.BytesIO(DATA), b""])
+@each_case("data", [DATA, bytearray(DATA), memoryview(DATA), of_numbers(), io.BytesIO(DATA), b""])
 def test_bytes_are_viewed_where_they_are(data: Any) -> None:
     source = opened(data)
     expected = DATA if data else b""
@@ -191,7 +192,7 @@ async def produce() -> Any:
     yield b""
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("source", "message"),
     [
         (io.StringIO("text"), "binary mode"),
@@ -231,13 +232,13 @@ def test_a_device_that_can_seek_is_a_stream(buffering: int) -> None:
         assert producer_of(file, "name") is not None
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", ".", "a\0b", 7, b"name"])
+@each_case("name", ["", "a/b", "..", ".", "a\0b", 7, b"name"])
 def test_a_name_that_is_none(name: Any) -> None:
     with pytest.raises(errors.UsageError):
         checked_name(name)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("source", "name"),
     [("a/b", "b"), (Path("a/../c"), "c"), (b"", None), (io.BytesIO(), None), (sys.stdin, None)],
 )

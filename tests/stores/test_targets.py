@@ -306,7 +306,7 @@ async def test_a_manifest_of_a_service_leads_back_to_it(monkeypatch: pytest.Monk
     assert first._head == second._head == b"x" * 4096
 
 
-@pytest.mark.parametrize("recorded", [{}, {"filename": 1, "content_type": "a/b"}, {"filename": "a"},
+@each_case("recorded", [{}, {"filename": 1, "content_type": "a/b"}, {"filename": "a"},
                                       {"filename": "a", "content_type": "a/b", "ca_bundle": 1}])  # fmt: skip
 async def test_a_manifest_of_a_service_that_lacks_something(recorded: dict[str, Any]) -> None:
     with pytest.raises(errors.ManifestMismatch):

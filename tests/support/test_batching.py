@@ -14,6 +14,7 @@ import pytest
 
 from bigupload.support.batching import Batcher
 from bigupload.support.shielding import run_shielded
+from tests.tools.cases import each_case
 
 
 async def settle() -> None:
@@ -261,8 +262,8 @@ async def test_undisturbed_its_failure_is_raised() -> None:
         await run_shielded(work())
 
 
-@pytest.mark.parametrize("failure", [None, OSError("no")])
-@pytest.mark.parametrize("times", [1, 3])
+@each_case("failure", [None, OSError("no")])
+@each_case("times", [1, 3])
 async def test_task_cancel_waits_for_the_end(times: int, failure: Exception | None) -> None:
     work = Slow(failure)
     complaints: list[Any] = []

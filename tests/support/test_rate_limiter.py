@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bigupload.errors import UsageError
 from bigupload.support.rate_limiter import RateLimiter, second_of_day
 from bigupload.units import RateSchedule, parse_rate_limit
+from tests.tools.cases import each_case
 
 BURST = 0.1
 
@@ -145,9 +146,7 @@ async def test_what_is_free_costs_no_waiting() -> None:
     assert clock.now == pytest.approx(1005.1)
 
 
-@pytest.mark.parametrize(
-    ("rate", "size"), [(1, 4096), (40_960, 4096), (1_000_000, 100_000), (2_621_440, 262_144), (10**12, 262_144)]
-)
+@each_case(("rate", "size"), [(1, 4096), (40_960, 4096), (1_000_000, 100_000), (2_621_440, 262_144), (10**12, 262_144)])
 def test_slices(rate: float, size: int) -> None:
     assert RateLimiter(rate).slice == size
 
@@ -194,7 +193,7 @@ def test_a_limit_that_is_no_schedule() -> None:
     assert (parse_rate_limit("20MB/s"), parse_rate_limit("off")) == (20_000_000, None)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("text", "says"),
     [
         ("24:00=1MB/s", "not a schedule"),

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from bigupload.service.asgi.connection import SCOPE, exchange
+from tests.tools.cases import each_case
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PIECE = bytes(65_536)
@@ -79,8 +80,8 @@ async def told(request: web.Request) -> web.Response:
     return web.Response(body=await request.read())
 
 
-@pytest.mark.parametrize("pieces", [[b""], [b"hello"], [b"he", b"", b"llo", b""], [PIECE] * 20])
-@pytest.mark.parametrize("has_length", [True, False])
+@each_case("pieces", [[b""], [b"hello"], [b"he", b"", b"llo", b""], [PIECE] * 20])
+@each_case("has_length", [True, False])
 async def test_a_body_there_and_back(pieces: list[bytes], has_length: bool) -> None:
     whole = b"".join(pieces)
     async with serving(told) as make:

@@ -42,7 +42,7 @@ def test_headers_of_the_client_s_connection_end_there() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("server", "host"),
     [
         (None, b"localhost"),

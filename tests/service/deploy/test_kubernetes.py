@@ -11,6 +11,7 @@ import yaml
 
 from bigupload.service.serving import DRAIN_WITHIN, LAST_RESPONSES_WITHIN
 from tests.service.deploy.support import DEPLOY, names_a_host, options_of
+from tests.tools.cases import each_case
 
 FOLDER = DEPLOY / "kubernetes"
 KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
@@ -31,7 +32,7 @@ def pods() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
             yield each["spec"]["template"]["metadata"]["labels"], each["spec"]["template"]["spec"]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda each: f"{each['kind']} {each['metadata']['name']}")
+@each_case("document", DOCUMENTS)
 def test_the_schema(document: dict[str, Any]) -> None:
     kubernetes_validate.validate(document, "1.35", strict=True)
 

@@ -19,6 +19,7 @@ from bigupload.service.direct_url import Rule, _without_secrets, is_public_host,
 from bigupload.service.media import GIF, MAX_FILE_SIZE, MP4, PNG
 from bigupload.testing.certificates import make_certificates
 from tests.service.direct_url.support import SITE, Site, check, raw_server, resolving
+from tests.tools.cases import each_case
 from tests.tools.media import sample
 
 # -- what is fine
@@ -307,9 +308,7 @@ async def test_sharing_links(site: Site, redirected: bool) -> None:
         assert "upload the file instead" in str(found.message), url
 
 
-@pytest.mark.parametrize(
-    "host", ["notdropbox.com", "dropbox.com.example", "icloud.com.evil.example", "google.com", "com"]
-)
+@each_case("host", ["notdropbox.com", "dropbox.com.example", "icloud.com.evil.example", "google.com", "com"])
 def test_not_a_sharing_host(host: str) -> None:
     assert sharing_service(host) is None
 
@@ -317,7 +316,7 @@ def test_not_a_sharing_host(host: str) -> None:
 # -- what is shown
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "shown"),
     [
         ("https://u:p@h.example/a?sig=s#f", "https://h.example/a"),

@@ -29,6 +29,7 @@ from bigupload.service.hooks import (
 )
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.sending import new_secret
+from tests.tools.cases import each_case
 from tests.tools.http_stub import HttpStub, Response
 from tests.tools.waiting import until
 
@@ -76,7 +77,7 @@ async def test_a_command_refuses_by_status_1(code: str, reason: str) -> None:
     assert await ask_command(python(code), UPLOAD, within=60) == reason
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("code", "said"),
     [
         ("import sys; print('no clamd', file=sys.stderr); sys.exit(2)", "status 2: no clamd"),
@@ -137,7 +138,7 @@ def _breaks(_: FinishedFile) -> str | None:
     raise RuntimeError(SECRET_URL)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("hook", "code", "message"),
     [
         (_sync(None), "accepted", ""),
@@ -249,7 +250,7 @@ async def test_requests_about_one_file_share_a_question() -> None:
         await left
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("hook", "message"),
     [
         ("", "this one is empty"),

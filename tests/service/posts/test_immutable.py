@@ -18,6 +18,7 @@ from bigupload.service.uploads import MediaUploads
 from tests.service.posts.support import CREATED, post, refusal, sent
 from tests.service.test_multipart import PART, film, upload
 from tests.tools.buckets import Meddled, Next
+from tests.tools.cases import each_case
 from tests.tools.http_stub import HttpStub
 from tests.tools.media import sample
 from tests.tools.service import Service
@@ -128,7 +129,7 @@ async def test_an_object_that_is_replaced_before_it_is_copied(bucket: Meddled, u
     assert [row["Key"] for row in rows if KeyTemplate().is_final(row["Key"])] == []
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("body", "expected"),
     [
         ('{"url": "old"}', '{"url": "new"}'),

@@ -16,6 +16,7 @@ from bigupload.service.request_rate import SharedRequestRate
 from bigupload.service.shared import EngineAwayError, check_shared_url
 from bigupload.service.shared.engine import SharedEngine
 from bigupload.testing.certificates import Certificates, make_certificates
+from tests.tools.cases import each_case
 from tests.tools.valkey import Valkey, free_port, valkey_running
 from tests.tools.waiting import until
 
@@ -200,7 +201,7 @@ async def test_by_tls_its_certificate_is_verified(valkey: Valkey, tmp_path: Path
             assert "certificate verify failed" in elsewhere.told[0]  # it is that of another address
 
 
-@pytest.mark.parametrize(
+@each_case(
     "url", ["", "host:6379", "http://host", "redis://", "redis://:geheim@host:0", "redis://:geheim@host:99999",
             "redis://:geheim@host/name", "redis://:geheim@host/0#x", "redis://:geheim@[::1"],
 )  # fmt: skip

@@ -30,6 +30,7 @@ from bigupload.service.webhooks.sending import (
     receiver_of,
     send,
 )
+from tests.tools.cases import each_case
 from tests.tools.http_stub import HttpStub, Response
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()  # not random: xdist compares the names of tests
@@ -124,7 +125,7 @@ def test_looks_become_rare() -> None:
     assert [next_look(looks, now=100.0) - 100 for looks in (0, 1, 2, 8, 500)] == [15, 30, 60, 3600, 3600]
 
 
-@pytest.mark.parametrize(
+@each_case(
     "url", ["", "app.example/hook", "ftp://a.example", "https://", "https://u:p@a.example/", "https://a.example/#x",
             "https://a.example/a b", "https://a.example:0/", "https://[a/"],
 )  # fmt: skip
@@ -141,7 +142,7 @@ def test_names_that_do_not_tell_the_url() -> None:
     assert "secret" not in receiver_of(url)
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_AAAA", SECRET[6:], "whsec_" + "ö" * 40, SECRET + "A" * 400])
+@each_case("secret", ["", "whsec_", "whsec_AAAA", SECRET[6:], "whsec_" + "ö" * 40, SECRET + "A" * 400])
 def test_what_is_no_secret(secret: str) -> None:
     with pytest.raises(UsageError):
         check_secret(secret)

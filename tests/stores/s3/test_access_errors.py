@@ -19,7 +19,7 @@ URL = "https://sts.example:9000/?Action=AssumeRole&WebIdentityToken=hidden"
 DENIED = {"Error": {"Code": "AccessDenied", "Message": "not\nyou"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("exception", "says"),
     [
         (b.EndpointConnectionError(endpoint_url=URL), f"{WHERE} does not respond"),

@@ -11,6 +11,7 @@ import pytest
 from bigupload.options import S3Options
 from bigupload.stores.s3.bucket import MAX_AGE, MOST_IDLE, BucketPool, S3Bucket
 from bigupload.stores.s3.multipart import S3Store
+from tests.tools.cases import each_case
 
 OPTIONS = S3Options(endpoint_url="http://127.0.0.1:1", region="r", access_key="AK", secret_key="SK")
 
@@ -40,7 +41,7 @@ async def test_uploads_to_one_bucket_share_a_connection(closed: list[S3Bucket]) 
     assert stores[0]._bucket in closed
 
 
-@pytest.mark.parametrize(
+@each_case(
     "change",
     [
         {"region": "other"}, {"access_key": "AK2"}, {"secret_key": "SK2"}, {"session_token": "T"},

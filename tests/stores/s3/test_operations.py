@@ -261,7 +261,7 @@ def broken(operation: str, body: bytes, headers: Mapping[str, str] = HEADERS) ->
     return caught.value
 
 
-@pytest.mark.parametrize("operation", DOCUMENTS)
+@each_case("operation", DOCUMENTS)
 def test_half_a_document_is_none(operation: str) -> None:
     """A list that is cut off must not count as a shorter one."""
     body = whole(operation)

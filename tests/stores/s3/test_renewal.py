@@ -21,6 +21,7 @@ from bigupload import Credentials, S3Options, errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.stores.s3.bucket import URL_LIFETIME, BucketPool, S3Bucket
 from bigupload.stores.s3.renewal import Renewal
+from tests.tools.cases import each_case
 
 from .support import PART, asking, signer_of
 
@@ -61,9 +62,7 @@ class Giver:
         return Renewal(self, self.clock)
 
 
-@pytest.mark.parametrize(
-    ("life", "kept", "renewed"), [(3600, 3299, 3301), (1000, 799, 801), (60, 47, 49), (None, 10**9, 10**10)]
-)
+@each_case(("life", "kept", "renewed"), [(3600, 3299, 3301), (1000, 799, 801), (60, 47, 49), (None, 10**9, 10**10)])
 async def test_others_are_asked_for_before_the_end(life: float | None, kept: float, renewed: float) -> None:
     """Never, if they have no end."""
     giver = Giver(life)
@@ -184,7 +183,7 @@ async def test_a_function_that_hangs_fails(monkeypatch: pytest.MonkeyPatch) -> N
         await Renewal(hangs).ready()
 
 
-@pytest.mark.parametrize("given", [None, ("AK", "SK"), {"access_key": "AK"}, Giver(-1).give()])
+@each_case("given", [None, ("AK", "SK"), {"access_key": "AK"}, Giver(-1).give()])
 async def test_what_is_no_credentials(given: Any) -> None:
     """Or was, and has expired already."""
     is_some = isinstance(given, Credentials)
@@ -193,7 +192,7 @@ async def test_what_is_no_credentials(given: Any) -> None:
         await Renewal(lambda: given, Giver().clock).ready()
 
 
-@pytest.mark.parametrize(
+@each_case(
     "wrong",
     [{"access_key": ""}, {"secret_key": None}, {"session_token": ""}, {"expires_at": 5},
      {"expires_at": datetime.datetime(2026, 1, 1)}],
@@ -222,7 +221,7 @@ def test_pickling() -> None:
         pickle.dumps(S3Options(credentials=lambda: Giver().give()))
 
 
-@pytest.mark.parametrize(
+@each_case(
     "other",
     [{"access_key": "AK", "secret_key": "SK"}, {"profile": "p"}, {"session": boto3.Session()},
      {"no_sign_request": True}, {"local": True}],

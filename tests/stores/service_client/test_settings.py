@@ -37,7 +37,7 @@ def test_what_is_no_service(url: str) -> None:
     assert "u:p" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "target"),
     [("https://Media.Example/", "https://media.example"), ("http://h:8080/Base//", "http://h:8080/Base"),
      ("HTTPS://h", "https://h"), ("http://[::1]:8080", "http://[::1]:8080")],
