@@ -22,6 +22,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Load bigupload's own plugin also where the package was installed in place before it had one."""
     if not config.pluginmanager.has_plugin("bigupload"):
         config.pluginmanager.import_plugin("bigupload.testing.plugin")
+    if config.option.markexpr != "not slow":  # a slow file has tests that this plugin makes
+        config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import LocalCluster
 
 from bigupload.testing.strict_s3 import StrictS3
 from tests.integration.support import BUCKET, World
@@ -39,6 +38,8 @@ def world(s3: StrictS3, tmp_path: Path) -> World:
 @pytest.fixture
 async def here(tmp_path: Path) -> AsyncIterator[Any]:
     """A cluster of two workers in this process and this loop, which speak TCP all the same."""
+    from distributed import LocalCluster  # takes seconds, and every worker of pytest imports this file
+
     async with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, protocol="tcp://", host="127.0.0.1", asynchronous=True,
         dashboard_address="127.0.0.1:0", local_directory=str(tmp_path / "scratch"),

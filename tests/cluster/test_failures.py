@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import Client
 
 import bigupload
 from bigupload import RetryPolicy, errors, events
@@ -25,6 +24,7 @@ from bigupload.core.part_plan import Part
 from bigupload.sources.file import FileSource
 from bigupload.testing.strict_s3 import Stall
 from tests.integration.support import BUCKET, World
+from tests.tools.cases import each_case
 from tests.tools.waiting import until
 
 from .support import MIB, WORKER, Node, Processes
@@ -223,6 +223,8 @@ async def test_a_path_that_workers_do_not_share_is_refused_at_once(
 
 @pytest.mark.slow
 async def test_workers_need_no_credentials(world: World, processes: Processes) -> None:
+    from distributed import Client
+
     async with Client(processes.address, asynchronous=True) as client:
         there: dict[str, dict[str, str]] = await client.run(lambda: dict(os.environ))
     assert not [name for environ in there.values() for name in environ if name.startswith("AWS_")]
@@ -270,6 +272,8 @@ async def test_workers_without_bigupload_are_named(world: World, tmp_path: Path)
 
 @pytest.mark.slow
 async def test_nothing_secret_is_left_with_scheduler_and_workers(world: World, processes: Processes) -> None:
+    from distributed import Client
+
     path = world.file(SIZE)
     world.s3.script("UploadPart", Stall(0), part_number=2)
     recorded: list[events.Event] = []
@@ -317,7 +321,7 @@ def test_dask_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         bigupload.Uploader(dask="tcp://scheduler:8786")
 
 
-@pytest.mark.parametrize("wrong", ["", "local:0", "local:", "local:1000", "tcp://", "a b", 4, object()])
+@each_case("wrong", ["", "local:0", "local:", "local:1000", "tcp://", "a b", 4, object()])
 def test_what_is_no_cluster(wrong: object) -> None:
     with pytest.raises(bigupload.UsageError, match="`dask` is"):
         bigupload.Uploader(dask=wrong)

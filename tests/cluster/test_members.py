@@ -26,6 +26,7 @@ from bigupload.cluster.worker_side import CoordinatorLink
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import PutResponse
 from bigupload.support.rate_limiter import RateLimiter
+from tests.tools.cases import each_case
 
 
 def file(**verdicts: str) -> SharedFile:
@@ -210,9 +211,7 @@ def test_an_outbox_is_emptied_at_once() -> None:
     assert outbox.take() is None
 
 
-@pytest.mark.parametrize(
-    ("workers", "here", "share"), [(0, False, 100.0), (4, False, 25.0), (4, True, 20.0), (0, True, 100.0)]
-)
+@each_case(("workers", "here", "share"), [(0, False, 100.0), (4, False, 25.0), (4, True, 20.0), (0, True, 100.0)])
 async def test_the_limit_is_divided_among_the_places_that_send(workers: int, here: bool, share: float) -> None:
     limiter, clock = limiter_and_clock()
     if here:

@@ -82,7 +82,7 @@ def test_any_path_survives() -> None:
     assert FileId.unpack(json.loads(json.dumps(odd.pack()))) == odd
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("size", "mtime_ns", "different"),
     [
         (10, 1_000_000_000, False),

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from distributed import Client
-from distributed.diagnostics.plugin import SchedulerPlugin
 
 import bigupload
 from bigupload import Uploader, events
@@ -26,17 +24,21 @@ from tests.integration.support import BUCKET, World
 from .support import MIB
 
 
-class SeenTasks(SchedulerPlugin):
-    """The keys of all tasks, and of those that the scheduler, and so its dashboard, counts as done."""
+def seen_tasks() -> Any:
+    """A plugin of a scheduler: the keys of all tasks, and of those that it, and so its dashboard, counts as done."""
+    from distributed.diagnostics.plugin import SchedulerPlugin  # see conftest.py
 
-    def __init__(self) -> None:
-        self.keys: set[Any] = set()
-        self.done: set[Any] = set()
+    class SeenTasks(SchedulerPlugin):
+        def __init__(self) -> None:
+            self.keys: set[Any] = set()
+            self.done: set[Any] = set()
 
-    def transition(self, key: Any, start: Any, finish: Any, *_: Any, **__: Any) -> None:
-        self.keys.add(key)
-        if finish == "memory":
-            self.done.add(key)
+        def transition(self, key: Any, start: Any, finish: Any, *_: Any, **__: Any) -> None:
+            self.keys.add(key)
+            if finish == "memory":
+                self.done.add(key)
+
+    return SeenTasks()
 
 
 def last_task_of(part: int, keys: set[Any]) -> Any:
@@ -46,7 +48,7 @@ def last_task_of(part: int, keys: set[Any]) -> Any:
 
 
 async def test_workers_hash_and_send_a_file(world: World, here: Any, caplog: pytest.LogCaptureFixture) -> None:
-    here.scheduler.add_plugin(seen := SeenTasks())
+    here.scheduler.add_plugin(seen := seen_tasks())
     path = world.file(22 * MIB)
     with caplog.at_level(logging.DEBUG, logger="bigupload.engine"):
         result = await world.upload(path, dask=here.scheduler_address, part_size=5 * MIB)
@@ -65,6 +67,8 @@ async def test_workers_hash_and_send_a_file(world: World, here: Any, caplog: pyt
 
 @pytest.mark.slow
 async def test_a_clients_cluster_is_used_whichever_loop_it_runs_in(world: World, here: Any) -> None:
+    from distributed import Client
+
     path = world.file(11 * MIB)
     async with Client(here, asynchronous=True) as client, Uploader(dask=client) as uploader:
         assert (await uploader.upload(path, to=f"s3://{BUCKET}/a", s3=world.options())).parts == 3
@@ -122,7 +126,7 @@ async def test_concurrency_and_rate_limit_are_for_the_whole_cluster(
 async def test_many_parts_are_hashed_and_sent_in_groups_one_after_another(
     world: World, here: Any, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    here.scheduler.add_plugin(seen := SeenTasks())
+    here.scheduler.add_plugin(seen := seen_tasks())
     groups: list[list[int]] = []
     in_flight: list[Part] = []
     at_once: list[int] = []
@@ -211,7 +215,7 @@ async def test_a_part_is_hashed_again_if_what_its_task_found_gets_lost(
 
 
 async def test_the_large_ones_of_many_files_are_sent_by_workers(world: World, here: Any) -> None:
-    here.scheduler.add_plugin(seen := SeenTasks())
+    here.scheduler.add_plugin(seen := seen_tasks())
     paths = [world.file(size, name=f"{size}.bin", seed=size) for size in (10, 7 * MIB, 11 * MIB)]
     async with Uploader(dask=here.scheduler_address) as uploader:
         found = uploader.upload_many(paths, to=f"s3://{BUCKET}/tree/", s3=world.options())

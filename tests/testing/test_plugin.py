@@ -16,8 +16,10 @@ from bigupload.stores import local_store
 pytest_plugins = ["pytester"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
-ALONE = ("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:xdist")
-"""Without the plugins that have a say in our own tests."""
+ALONE = tuple(
+    word for name in ("cacheprovider", "asyncio", "xdist", "anyio", "schemathesis") for word in ("-p", f"no:{name}")
+)
+"""Without the plugins that have a say in our own tests, and those that take long to import."""
 
 
 @pytest.mark.slow

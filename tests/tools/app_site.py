@@ -7,14 +7,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.fault_proxy import FaultProxy
-from tests.tools.browser import UploadPage
 from tests.tools.http_stub import HttpStub, Response, http_stub
 from tests.tools.page import Stage
 from tests.tools.service import serving
+
+if TYPE_CHECKING:
+    from tests.tools.browser import UploadPage
 
 HTML, SCRIPT, CSS = "text/html; charset=utf-8", "text/javascript", "text/css"
 

@@ -9,15 +9,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx
-from playwright.sync_api import Route
 
 from bigupload.testing.fault_proxy import FaultProxy
 from bigupload.testing.fault_proxy.traffic import PartTraffic
-from tests.tools.browser import UploadPage
 from tests.tools.service import Service
+
+if TYPE_CHECKING:  # Playwright takes half a second, and some who need this need no browser
+    from playwright.sync_api import Route
+
+    from tests.tools.browser import UploadPage
 
 MIB = 1024 * 1024
 PART = 5 * MIB

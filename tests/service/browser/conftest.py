@@ -1,24 +1,31 @@
-"""One service and one Playwright for all tests of the page; a browser with a profile of its own for each."""
+"""One service and one Playwright for all tests of the page; a browser with a profile of its own for each.
+
+Playwright is imported by the fixtures that need it: every worker imports this file.
+"""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import imageio_ffmpeg
 import pytest
-from playwright.sync_api import Playwright, sync_playwright
 
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.app_site import App, app_site
-from tests.tools.browser import CHROMIUM, Profile, UploadPage
 from tests.tools.directories import session_directory
 from tests.tools.node import BROWSER, Call, node_modules
 from tests.tools.page import Stage
 from tests.tools.service import serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Playwright
+
+    from tests.tools.browser import Profile, UploadPage
 
 
 @pytest.fixture(scope="package")
@@ -33,6 +40,10 @@ def stage(weed: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="package")
 def playwright() -> Iterator[Playwright]:
+    from playwright.sync_api import sync_playwright
+
+    from tests.tools.browser import CHROMIUM
+
     if CHROMIUM is None:
         pytest.skip("no Chromium: install one that is called `chromium`")
     with sync_playwright() as running:
@@ -41,6 +52,8 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture
 def profile(playwright: Playwright, tmp_path: Path) -> Profile:
+    from tests.tools.browser import Profile
+
     return Profile(playwright, tmp_path / "profile")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bigupload.core.flight import HORIZON
+from tests.tools.cases import each_case
 from tests.tools.node import Call
 
 PART = 5 * 1024 * 1024
@@ -83,8 +84,8 @@ def worst(since: float = 0, until: float = 1e9) -> str:
 PROXIES = {"one after another": {"inTurn": True}, "all together": {}}
 
 
-@pytest.mark.parametrize("proxy", PROXIES)
-@pytest.mark.parametrize("rate", [0.1e6, 0.5e6, 1e6, 2e6, 3e6, 10e6])
+@each_case("proxy", PROXIES)
+@each_case("rate", [0.1e6, 0.5e6, 1e6, 2e6, 3e6, 10e6])
 def test_behind_a_proxy_that_takes_whole_bodies_a_closed_page_loses_ten_seconds_or_a_part(
     run: Call, rate: float, proxy: str
 ) -> None:
@@ -113,7 +114,7 @@ def test_buffers_of_connections_are_no_rate(run: Call, rate: float) -> None:
     assert wasted < 0.01
 
 
-@pytest.mark.parametrize("size", [5, 16, 64, 100, 5000])
+@each_case("size", [5, 16, 64, 100, 5000])
 def test_before_the_first_response_little_is_begun(run: Call, size: int) -> None:
     """A proxy takes 64 MiB at most; one that takes a body at once takes only that."""
     part = size * 1024 * 1024
@@ -123,8 +124,8 @@ def test_before_the_first_response_little_is_begun(run: Call, size: int) -> None
     assert simulate(run, before, **slow) <= max(1, 64 // size)
 
 
-@pytest.mark.parametrize("buffers", [True, False])
-@pytest.mark.parametrize("each", [0.3e6, 1e6, 2e6])
+@each_case("buffers", [True, False])
+@each_case("each", [0.3e6, 1e6, 2e6])
 def test_where_each_connection_carries_little_all_of_them_carry(run: Call, each: float, buffers: bool) -> None:
     """Fewer parts carry less there: that is tried, and taken back."""
     path = {"rate": 1e9, "each": each, "buffers": buffers, "seconds": 900}

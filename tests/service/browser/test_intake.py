@@ -10,9 +10,10 @@ from playwright.sync_api import Playwright, expect
 
 from tests.tools.browser import SENT, Profile, UploadPage
 from tests.tools.media import sample
-from tests.tools.node import Call
 from tests.tools.page import MIB, PART, Held, Stage, clip, quiet
 from tests.tools.page_states import links, photos
+
+pytestmark = pytest.mark.slow
 
 HANDLES = """async ([jpeg]) => {
   const root = await navigator.storage.getDirectory();
@@ -38,7 +39,6 @@ HANDLES = """async ([jpeg]) => {
 }"""
 
 
-@pytest.mark.slow
 def test_folders_dropped_with_a_file(page: UploadPage) -> None:
     """The handles are real ones, of the origin's private files: a drop of a test has none."""
     page.page.evaluate(HANDLES, [list(sample("jpg"))])
@@ -51,7 +51,6 @@ def test_folders_dropped_with_a_file(page: UploadPage) -> None:
     quiet(page)
 
 
-@pytest.mark.slow
 def test_a_chosen_folder(page: UploadPage, tmp_path: Path) -> None:
     (folder := tmp_path / "Holiday" / "Lake").mkdir(parents=True)
     photos(folder, 2)
@@ -62,23 +61,6 @@ def test_a_chosen_folder(page: UploadPage, tmp_path: Path) -> None:
     expect(page.row.locator(".name")).to_have_attribute("title", re.compile("Holiday/Lake/IMG_2041.jpg"))
 
 
-def test_a_folder_where_there_are_no_handles(run: Call) -> None:
-    """The older interface gives at most 100 entries at a time."""
-    body = """
-      const file = (name) => ({ name, isDirectory: false, file: (done) => done(new File(["x"], name)) });
-      const folder = (name, inside) => ({ name, isDirectory: true, createReader: () => {
-        const left = [...inside];
-        return { readEntries: (done) => done(left.splice(0, 100)) };
-      } });
-      const inside = Array.from({ length: 250 }, (_, number) => file(`${number}.jpg`));
-      const root = folder("A", [...inside, folder("B", [file("b.jpg"), file(".hidden")])]);
-      const items = [{ kind: "file", getAsFile: () => null, webkitGetAsEntry: () => root }, { kind: "string" }];
-      const { chosen, empty, unread } = await m.dropped({ items });
-      return [chosen.length, chosen.at(-1).path, chosen[11].path, empty, unread];
-    """
-    assert run("page/intake", body) == [251, "A/B/b.jpg", "A/11.jpg", [], []]
-
-
 PASTE = """([jpeg, text]) => {
   const clipboardData = new DataTransfer();
   if (jpeg) clipboardData.items.add(new File([new Uint8Array(jpeg)], "image.jpg", { type: "image/jpeg" }));
@@ -87,7 +69,6 @@ PASTE = """([jpeg, text]) => {
 }"""
 
 
-@pytest.mark.slow
 def test_a_pasted_picture_and_pasted_links(page: UploadPage) -> None:
     page.page.route("**/v1/media/check", lambda route: route.fulfill(json={"usable": True, "url": "", "size": 5}))
     page.page.evaluate(PASTE, [list(sample("jpg")), None])
@@ -98,7 +79,6 @@ def test_a_pasted_picture_and_pasted_links(page: UploadPage) -> None:
     quiet(page)
 
 
-@pytest.mark.slow
 def test_a_link_is_checked_and_never_fetched(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     links(page, stage, tmp_path)
     expect(page.remark).to_contain_text("Download it and upload it here")
@@ -112,7 +92,6 @@ def test_a_link_is_checked_and_never_fetched(page: UploadPage, stage: Stage, tmp
         expect(page.page.locator("#link-error")).to_contain_text(told)
 
 
-@pytest.mark.slow
 def test_a_link_that_the_service_itself_refuses(page: UploadPage) -> None:
     page.page.get_by_role("button", name="Add a link").click()
     page.page.get_by_label("Link to a photo").fill("http://127.0.0.1:1/a.jpg")
@@ -121,7 +100,6 @@ def test_a_link_that_the_service_itself_refuses(page: UploadPage) -> None:
     expect(page.remark).to_contain_text("not on the public internet")
 
 
-@pytest.mark.slow
 def test_a_phone_offers_its_camera(playwright: Playwright, stage: Stage, tmp_path: Path) -> None:
     with Profile(playwright, tmp_path / "profile", phone=True).page() as page:
         page.open(stage.service.url, stage.service.key)
@@ -131,7 +109,6 @@ def test_a_phone_offers_its_camera(playwright: Playwright, stage: Stage, tmp_pat
         page.expect_done()
 
 
-@pytest.mark.slow
 def test_a_thousand_photos_behind_a_film(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     """What moves is on top and in sight, and so is what can be done to all; rows out of sight cost nothing."""
     page.page.set_viewport_size({"width": 1280, "height": 800})
@@ -155,7 +132,6 @@ def test_a_thousand_photos_behind_a_film(page: UploadPage, stage: Stage, tmp_pat
     held.drop()
 
 
-@pytest.mark.slow
 def test_what_is_finished_is_cleared_at_once(page: UploadPage, tmp_path: Path) -> None:
     (disguised := tmp_path / "program.mp4").write_bytes(b"MZ" + bytes(MIB))
     page.choose(*photos(tmp_path, 3), disguised)

@@ -10,6 +10,7 @@ import pytest
 from bigupload.core import retry_policy
 from bigupload.core.retry_policy import FaultKind
 from bigupload.service import media
+from tests.tools.cases import each_case
 from tests.tools.node import Call
 
 # --- which parts are there
@@ -129,10 +130,8 @@ RESUME = """
 """
 
 
-@pytest.mark.parametrize("listed", [True, False], ids=["checksums are listed", "no checksums are listed"])
-@pytest.mark.parametrize(
-    ("now", "sent"), [("aaaabbbbc", []), ("aaaaBbbbc", [2]), ("Aaaabbbbc", [1]), ("aaaabbbbC", [3])]
-)
+@each_case("listed", [True, False])
+@each_case(("now", "sent"), [("aaaabbbbc", []), ("aaaaBbbbc", [2]), ("Aaaabbbbc", [1]), ("aaaabbbbC", [3])])
 def test_after_a_reload_every_remembered_part_is_compared_with_the_file(
     run: Call, now: str, sent: list[int], listed: bool
 ) -> None:
@@ -194,12 +193,12 @@ def test_the_page_retries_as_the_library_does(run: Call) -> None:
     }
 
 
-@pytest.mark.parametrize("kind", ["key", "expired", "damaged", "part", "gone", "refused", "file", "final"])
+@each_case("kind", ["key", "expired", "damaged", "part", "gone", "refused", "file", "final"])
 def test_what_would_fail_again_is_not_tried(run: Call, kind: str) -> None:
     assert run("client/retry", RETRIES, {"kind": kind, "responded": True}) == []
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("header", "milliseconds"),
     [("7", 7000), ("Thu, 01 Jan 1970 00:00:09 GMT", 9000), ("soon", None), ("", None), (None, None)],
 )
@@ -233,7 +232,7 @@ def test_the_page_classifies_responses_as_the_library_does(run: Call) -> None:
 # --- what people read
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("count", "text"),
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (99_949, "99.9 kB"), (320_000_000, "320 MB"),
      (999_700_000, "1.00 GB"), (5_000_000_000, "5.00 GB"), (12_340_000_000, "12.3 GB")],
@@ -337,3 +336,20 @@ def test_the_client_declares_what_the_published_service_takes(run: Call) -> None
         kind = media.by_extension(name)
         assert content_type == (kind.content_type if kind else "x/y"), name
     assert run("client/content_type", 'return m.contentTypeOf({ name: "a", type: "" });') == "application/octet-stream"
+
+
+def test_a_folder_where_there_are_no_handles(run: Call) -> None:
+    """The older interface gives at most 100 entries at a time."""
+    body = """
+      const file = (name) => ({ name, isDirectory: false, file: (done) => done(new File(["x"], name)) });
+      const folder = (name, inside) => ({ name, isDirectory: true, createReader: () => {
+        const left = [...inside];
+        return { readEntries: (done) => done(left.splice(0, 100)) };
+      } });
+      const inside = Array.from({ length: 250 }, (_, number) => file(`${number}.jpg`));
+      const root = folder("A", [...inside, folder("B", [file("b.jpg"), file(".hidden")])]);
+      const items = [{ kind: "file", getAsFile: () => null, webkitGetAsEntry: () => root }, { kind: "string" }];
+      const { chosen, empty, unread } = await m.dropped({ items });
+      return [chosen.length, chosen.at(-1).path, chosen[11].path, empty, unread];
+    """
+    assert run("page/intake", body) == [251, "A/B/b.jpg", "A/11.jpg", [], []]

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from bigupload.core.hedging import Pace, PutProgress
+from tests.tools.cases import each_case
 from tests.tools.node import Call
 
 FLIGHT = """const { signal } = new AbortController();
@@ -121,7 +122,7 @@ def test_who_is_paused_while_waiting_takes_no_place(run: Call) -> None:
     assert run("client/traffic", body) == ["AbortError", None, 0, True]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@each_case("seed", range(4))
 def test_the_client_finds_the_stragglers_that_the_library_finds(run: Call, seed: int) -> None:
     chance, rounds, expected = random.Random(seed), [], []
     pace = Pace()

@@ -14,21 +14,9 @@ from playwright.sync_api import Dialog, Locator, Route, expect
 from tests.tools.browser import SENT, Profile, UploadPage
 from tests.tools.page import MIB, MP4, PART, Held, Stage, clip, numbers, quiet
 
-
-def test_an_upload_keeps_to_itself(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
-    """The page asks nobody but service and store, and the policy has nothing to forbid."""
-    file = clip(tmp_path)
-    page.choose(file)
-    url = page.expect_done()
-    assert stage.has(url, file)
-    assert page.hosts() == {stage.service.url, stage.proxy.url}
-    policy = httpx.get(stage.service.url, trust_env=False).headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    quiet(page)
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.slow
 def test_several_files_one_after_another(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     files = [clip(tmp_path, PART + 1, f"{number}.mp4") for number in range(3)]
     page.choose(*files)
@@ -50,7 +38,6 @@ DROP = """async ([name, head, size]) => {
 }"""
 
 
-@pytest.mark.slow
 def test_a_file_may_be_dropped_anywhere(page: UploadPage, tmp_path: Path) -> None:
     page.page.evaluate(DROP, ["dropped.mp4", list(MP4), MIB])
     size = httpx.head(page.expect_done(), trust_env=False).headers["Content-Length"]
@@ -62,7 +49,6 @@ def test_a_file_may_be_dropped_anywhere(page: UploadPage, tmp_path: Path) -> Non
 # --- before anything is sent
 
 
-@pytest.mark.slow
 def test_what_the_service_would_not_take_is_told_before(page: UploadPage, tmp_path: Path) -> None:
     (notes := tmp_path / "notes.txt").write_text("x")
     (empty := tmp_path / "empty.mp4").touch()
@@ -80,7 +66,6 @@ def test_what_the_service_would_not_take_is_told_before(page: UploadPage, tmp_pa
     quiet(page)
 
 
-@pytest.mark.slow
 def test_what_only_looks_like_a_video_is_refused_by_its_first_bytes(page: UploadPage, tmp_path: Path) -> None:
     (disguised := tmp_path / "program.mp4").write_bytes(b"MZ" + bytes(3 * MIB))
     page.choose(disguised)
@@ -91,7 +76,6 @@ def test_what_only_looks_like_a_video_is_refused_by_its_first_bytes(page: Upload
     quiet(page, lost=True)
 
 
-@pytest.mark.slow
 def test_without_a_key_it_asks_for_one(profile: Profile, stage: Stage, tmp_path: Path) -> None:
     with profile.page() as page:
         page.open(stage.service.url)
@@ -110,7 +94,6 @@ def test_without_a_key_it_asks_for_one(profile: Profile, stage: Stage, tmp_path:
 # --- by the person's word
 
 
-@pytest.mark.slow
 def test_pause_and_continue(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     file = clip(tmp_path, 5 * PART)
     held = Held(page, stage, after=2)
@@ -140,7 +123,6 @@ def _release(page: UploadPage) -> None:
     page.page.mouse.up()
 
 
-@pytest.mark.slow
 def test_a_press_that_leaves_the_field_of_the_key_is_a_click(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     """The form folds away when nobody is at it any more: after the click, not under it."""
     page.page.clock.install()
@@ -156,7 +138,6 @@ def test_a_press_that_leaves_the_field_of_the_key_is_a_click(page: UploadPage, s
     held.drop()
 
 
-@pytest.mark.slow
 def test_a_row_does_not_move_under_a_press(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     """The upload above it ends meanwhile, which moves that one below."""
     page.page.clock.install()
@@ -178,7 +159,6 @@ def test_a_row_does_not_move_under_a_press(page: UploadPage, stage: Stage, tmp_p
     page.page.unroute(stage.proxy.url + "/**")
 
 
-@pytest.mark.slow
 def test_cancel_asks_and_then_throws_away_what_was_sent(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     Held(page, stage, after=1)
     with page.page.expect_response("**/v1/media/multipart") as created:
@@ -200,7 +180,6 @@ def test_cancel_asks_and_then_throws_away_what_was_sent(page: UploadPage, stage:
     expect(page.page.locator(".row")).to_have_count(0)
 
 
-@pytest.mark.slow
 def test_leaving_while_it_sends_is_warned_of(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     Held(page, stage)
     page.page.get_by_role("button", name="Show").click()  # no warning for whoever never touched the page
@@ -233,7 +212,6 @@ def tab_to(page: UploadPage, wanted: Locator) -> None:
     expect(wanted).to_be_focused()
 
 
-@pytest.mark.slow
 def test_with_the_keyboard_alone(profile: Profile, stage: Stage, tmp_path: Path) -> None:
     file = clip(tmp_path)
     with profile.page() as page:
@@ -303,7 +281,6 @@ FAINT = """() => {
 }"""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_can_be_read(page: UploadPage, tmp_path: Path, scheme: Literal["light", "dark"]) -> None:
     page.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
@@ -318,7 +295,6 @@ def test_every_text_can_be_read(page: UploadPage, tmp_path: Path, scheme: Litera
     assert page.page.evaluate(FAINT) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [320, 375, 1440])
 def test_everything_is_labelled_large_enough_and_fits(
     page: UploadPage, stage: Stage, tmp_path: Path, width: int
@@ -334,7 +310,6 @@ def test_everything_is_labelled_large_enough_and_fits(
     expect(page.page.get_by_role("progressbar", name=re.compile("a_very_long_name"))).to_be_visible()
 
 
-@pytest.mark.slow
 def test_over_plain_http_it_says_why_it_can_not(profile: Profile, stage: Stage) -> None:
     """What a browser offers there is like this: no `crypto.subtle`."""
     with profile.page() as page:
@@ -360,7 +335,6 @@ Flight.prototype.surplus = () => {
 """
 
 
-@pytest.mark.slow
 def test_postponed_parts_are_sent_later(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
     """As on a slow link, where a few parts are finished sooner than many."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.tools.cases import each_case
 from tests.tools.node import Call
 
 LANGUAGES = ["en", "de", "fr"]
@@ -33,7 +34,7 @@ def test_a_language_has_all_words_with_the_same_places(run: Call, language: str)
         assert isinstance(text, dict) == isinstance(english[name], dict), name
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("wanted", "language"),
     [(["de-AT", "en"], "de"), (["ja", "fr-CA", "en"], "fr"), (["en-GB", "de"], "en"), (["ja"], "en"), ([], "en")],
 )
