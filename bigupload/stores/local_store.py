@@ -281,33 +281,11 @@ def stop(data_dir: Path | None = None) -> bool:
     Raises:
         LocalStoreError: it can't be ended, or another process is still starting it.
     """
-    if _read_run(home := _home(data_dir)) is None:
-        return False  # without creating a directory for the lock
-    try:
-        lock = _locked(home, 60.0)
-    except LocalStoreError as error:
-        if not _is_read_only(error):
-            raise
-        lock = contextlib.nullcontext()  # a store whose disk has become read-only can be stopped all the same
-    with lock:
-        run = _read_run(home)
-        if run is None or not _is_ours(run):
-            return False
-        _end(run)
-        try:
-            _write_run(home, replace(run, pid=0, ready=False))  # the ports are kept for the next start
-        except LocalStoreError as error:
-            if not _is_read_only(error):
-                raise
-        return True
-
-
-def _is_read_only(error: LocalStoreError) -> bool:
-    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EROFS
+    return _stop(_home(data_dir), _TERM_SECONDS)
 
 
 def remove(data_dir: Path | None = None) -> Removed | None:
-    """End the store if it runs, and delete its objects, its credentials and the sample file.
+    """Kill the store if it runs, and delete its objects, its credentials and the sample file.
 
     Returns:
         What was freed; None if there is no local store.
@@ -320,7 +298,7 @@ def remove(data_dir: Path | None = None) -> Removed | None:
         return None
     if not is_local_store(home):
         raise LocalStoreError(f"{home} is not a local store's directory: nothing was removed")
-    stopped = stop(home)
+    stopped = _stop(home, 0.0)
     with _locked(home, 60.0):
         freed = used_bytes(home)
         left = remove_directory(home)
@@ -343,6 +321,32 @@ class _PortTakenError(LocalStoreError):
 
 def _home(data_dir: Path | None) -> Path:
     return (default_data_dir() if data_dir is None else data_dir).expanduser().absolute()
+
+
+def _stop(home: Path, grace_seconds: float) -> bool:
+    if _read_run(home) is None:
+        return False  # without creating a directory for the lock
+    try:
+        lock = _locked(home, 60.0)
+    except LocalStoreError as error:
+        if not _is_read_only(error):
+            raise
+        lock = contextlib.nullcontext()  # a store whose disk has become read-only can be stopped all the same
+    with lock:
+        run = _read_run(home)
+        if run is None or not _is_ours(run):
+            return False
+        _end(run, grace_seconds)
+        try:
+            _write_run(home, replace(run, pid=0, ready=False))  # the ports are kept for the next start
+        except LocalStoreError as error:
+            if not _is_read_only(error):
+                raise
+        return True
+
+
+def _is_read_only(error: LocalStoreError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EROFS
 
 
 def _locked(home: Path, timeout_seconds: float) -> contextlib.AbstractContextManager[object]:
@@ -511,11 +515,16 @@ def _get(port: int, path: str) -> tuple[int, bytes]:
         return 0, b""
 
 
-def _end(run: _Run) -> None:
-    """End weed and clean up after it. Sends no signal to a process that may be another."""
+def _end(run: _Run, grace_seconds: float = _TERM_SECONDS) -> None:
+    """End weed and clean up after it. Sends no signal to a process that may be another.
+
+    Args:
+        run: the start to end.
+        grace_seconds: how long weed may take to end by itself before it is killed.
+    """
     kill = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL, and SIGTERM is as final there
-    for number, seconds in ((signal.SIGTERM, _TERM_SECONDS), (kill, 10.0)):
-        if _is_ours(run):
+    for number, seconds in ((signal.SIGTERM, grace_seconds), (kill, 10.0)):
+        if seconds and _is_ours(run):
             with contextlib.suppress(OSError):
                 os.kill(run.pid, number)
             _until(lambda: not _is_ours(run), seconds)

@@ -52,7 +52,7 @@ def bigupload_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
         if (home / "store").exists():  # the test used `--local`
             from bigupload.stores import local_store
 
-            local_store.stop(home / "store")
+            local_store.remove(home / "store")
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -107,7 +107,7 @@ def bigupload_local_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     except LocalStoreError as error:
         pytest.fail(str(error), pytrace=False)
     finally:
-        local_store.stop(directory)
+        local_store.remove(directory)
         shutil.rmtree(directory, ignore_errors=True)
 
 
