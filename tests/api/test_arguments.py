@@ -60,7 +60,7 @@ async def test_a_priority_that_is_none(priority: Any, tmp_path: Path) -> None:
         await bigupload.upload(tmp_path / "none", to="s3://b/k", priority=priority)
 
 
-@pytest.mark.parametrize("part_size", [*NO_NUMBERS, 6.5e6, "", "6 parts"])
+@each_case("part_size", [*NO_NUMBERS, 6.5e6, "", "6 parts"])
 async def test_a_part_size_that_is_none(part_size: Any, tmp_path: Path) -> None:
     for call in (
         lambda: bigupload.upload(tmp_path / "none", to="s3://b/k", part_size=part_size),
@@ -201,6 +201,7 @@ def test_the_stub_is_what_the_program_has() -> None:
     assert named - {None} == set(bigupload.__all__)
 
 
+@pytest.mark.slow
 def test_an_editor_shows_every_option() -> None:
     """jedi reads the stub, as Pyright does; a language server shows its answer as the help of a call."""
     jedi = pytest.importorskip("jedi")

@@ -67,7 +67,7 @@ MISTAKES: dict[str, tuple[Callable[[Path, Any], Any], Any, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@each_case("mistake", MISTAKES)
 async def test_a_value_of_a_wrong_type(mistake: str, tmp_path: Path) -> None:
     call, value, message = MISTAKES[mistake]
     file = tmp_path / "file"

@@ -14,6 +14,7 @@ from bigupload.manifests.journal import FileJournal
 from bigupload.sources.file import FileSource
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
+from tests.tools.cases import each_case
 
 from .support import IN_PARTS, PART, SIZE, Command, assert_refused, to
 
@@ -271,7 +272,7 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
 # --- the call
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("arguments", "says"),
     [
         ([], "name one target: bigupload upload PATH... s3://BUCKET/KEY (or --to s3://…, --service URL, or --local)"),
@@ -307,7 +308,6 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
         (["--to", "s3://b/k", "--frobnicate"], "No such option"),
         (["--local", "--endpoint-url", "http://x"], "leave out --endpoint-url"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
 def test_a_call_that_makes_no_sense(bigupload: Command, file: Path, arguments: list[str], says: str) -> None:
     assert_refused(bigupload("upload", file, *arguments), 2, says)

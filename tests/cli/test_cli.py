@@ -21,6 +21,7 @@ import pytest
 from bigupload.stores import local_store
 from bigupload.testing.strict_s3 import Reset, Status, StrictS3
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
+from tests.tools.cases import each_case
 
 from .support import IN_PARTS, PART, SIZE, Command, assert_refused, to
 
@@ -390,7 +391,7 @@ def test_starting_imports_nothing_heavy(code: str) -> None:
     assert ended.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(
+@each_case(
     "command",
     ["", "upload", "resume", "status", "abort", "verify", "store", "store start", "store stop", "store status"],
 )

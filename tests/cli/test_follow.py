@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from bigupload.testing.strict_s3 import StrictS3
+from tests.tools.cases import each_case
 
 from .support import Command, assert_refused
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("arguments", "code", "says"),
     [
         (["-", "--follow"], 2, "--follow is for files: name one by its path"),

@@ -14,6 +14,7 @@ import pytest
 from bigupload.testing.strict_s3 import Status, StrictS3
 from bigupload.units import escaped
 from tests.crash.running import Place
+from tests.tools.cases import each_case
 
 from .support import Command, assert_refused, to
 
@@ -339,7 +340,7 @@ def test_two_files_with_one_key_are_refused_before_anything_is_sent(
 # --- what is refused
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("arguments", "says"),
     [
         (["tree", "s3://bucket/key"], "many files can't become one object: end the target with a slash, as in s3://bucket/key/"),

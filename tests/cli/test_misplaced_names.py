@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.cases import each_case
+
 from .support import Command, assert_refused
 
 
@@ -18,7 +20,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "tree"
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("arguments", "says"),
     [
         (["tree", "s3://b/", "tree", "--local"], "target comes last: bigupload upload PATH... s3://BUCKET/KEY (see"),

@@ -56,7 +56,7 @@ def test_a_media_service_decides(bigupload: Command, file: Path, name: str, tmp_
     assert_refused(ended, 2, f"the media service decides these: leave out {spelled(name)}")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("options", "says"),
     [
         (["--acl", "everyone"], "'everyone' is not one of 'private'"),

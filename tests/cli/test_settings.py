@@ -12,6 +12,7 @@ import pytest
 from bigupload.cli import _cli, settings
 from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.crash.running import Ended, Place
+from tests.tools.cases import each_case
 
 from .support import Command, assert_refused, to
 
@@ -149,7 +150,7 @@ def test_another_file_and_none(bigupload: Command, config: Path, tmp_path: Path)
     assert bigupload("status").code == 0
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("content", "says"),
     [
         ("concurrency", "is not TOML: "),

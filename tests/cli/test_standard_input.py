@@ -20,6 +20,7 @@ from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 from tests.integration.streams import pipe
+from tests.tools.cases import each_case
 
 from .support import IN_PARTS, SIZE, Command, assert_refused, to
 
@@ -179,7 +180,7 @@ def test_a_pipe_that_ends_with_its_marker(bigupload: Command, s3: StrictS3, data
     assert s3.objects["bucket"]["key"].sha256() == hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("arguments", "says"),
     [
         (["-", "s3://bucket/folder/"], "standard input has no name: give one with --name"),

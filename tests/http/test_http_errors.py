@@ -34,7 +34,7 @@ def fixed_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fixed_time")
-@pytest.mark.parametrize(
+@each_case(
     ("value", "seconds"),
     [
         (None, None), ("0", 0.0), ("120", 120.0), ("0000000000007", 0.0), ("", None), ("-5", None), ("1.5", None),
@@ -94,7 +94,7 @@ def test_a_response_that_asks_to_wait_for_ever(digits: int) -> None:
 
 
 @pytest.mark.usefixtures("fixed_time")
-@pytest.mark.parametrize("off", [-7200, -601, -599, 0, 599, 601, 7200])
+@each_case("off", [-7200, -601, -599, 0, 599, 601, 7200])
 def test_a_refused_url_names_a_clock_that_is_off(off: int) -> None:
     """A store calls such a URL expired, or says nothing at all. It is signed again all the same: a media service's
     signature has nothing to do with this machine's clock."""

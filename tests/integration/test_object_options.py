@@ -16,6 +16,7 @@ from bigupload.s3_parameters import OBJECT
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.strict_s3 import Status, StrictS3
 from tests.tools.buckets import options_for
+from tests.tools.cases import each_case
 from tests.tools.weed import weed_client
 
 from .backends import Backend, create, put
@@ -79,7 +80,7 @@ def test_every_property_is_tried() -> None:
     assert set(SENT) == set(OBJECT)
 
 
-@pytest.mark.parametrize("name", SENT)
+@each_case("name", SENT)
 async def test_create_declares_the_property(fake: Backend, name: str) -> None:
     assert fake.s3 is not None
     options, wanted = SENT[name]

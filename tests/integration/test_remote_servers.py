@@ -8,6 +8,7 @@ import bigupload
 from bigupload import errors
 from bigupload.testing.certificates import make_certificates
 from tests.integration.transport.test_users_proxy import ForwardProxy, proxy_of_the_environment
+from tests.tools.cases import each_case
 from tests.tools.web_server import WebFault, WebServer, is_part, web_server
 
 from .remotes import DATA, PARTS, SECRET, SIZE, holds
@@ -340,7 +341,7 @@ async def test_the_type_of_the_object(
 # -- URLs that can't be used
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("url", "says"),
     [
         (f"https://user:{SECRET}@127.0.0.1/film.mov", "the URL of 127.0.0.1 holds a user name or a password"),

@@ -20,6 +20,7 @@ from bigupload.sources import part_pool
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.faults import FlipBit, Reset, Status
 from bigupload.units import format_size
+from tests.tools.cases import each_case
 
 from .backends import Backend
 from .stopped import PARTS, SIZE
@@ -253,7 +254,7 @@ async def test_the_expected_size_of_a_file(world: World) -> None:
 # -- what can't be done with a stream
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("options", "message"),
     [
         ({"skip_existing": True}, "`skip_existing` is for files"),

@@ -12,6 +12,7 @@ import pytest
 import bigupload
 from bigupload import Verified, errors
 from bigupload.core.part_plan import MIB
+from tests.tools.cases import each_case
 
 from .support import BUCKET, FAST, KIB, LIMITS, PART, World
 
@@ -55,7 +56,7 @@ async def test_a_url_where_a_path_is_wanted(world: World) -> None:
             await uploader.resume(url)
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("arguments", "message"),
     [
         ({"to": "http://bucket/key"}, "not a target"),

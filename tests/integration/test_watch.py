@@ -17,6 +17,7 @@ from bigupload import UploadFailed, UploadResult, errors, events
 from bigupload.api import checks, watching
 from bigupload.core.settling import SettlingFiles
 from bigupload.manifests.job_record import JOB_SUFFIX, known_jobs
+from tests.tools.cases import each_case
 
 from .support import FAST, PART, World, content, no_leaks
 
@@ -280,7 +281,7 @@ async def test_the_kernel_refuses_to_tell(world: World, directory: Path, monkeyp
     assert "reports no changes" in world.warnings()
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("options", "says"),
     [
         ({"to": "s3://bucket/key"}, "end the target with a slash"),

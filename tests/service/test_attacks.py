@@ -19,6 +19,7 @@ from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.bucket import S3Bucket
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload
 from tests.tools.buckets import options_for
+from tests.tools.cases import each_case
 from tests.tools.service import Service
 
 PHOTO = {"filename": "photo.jpg", "contentType": "image/jpeg"}
@@ -68,7 +69,7 @@ def test_a_part_that_lies(service: Service, lie: dict[str, Any], code: str) -> N
     assert response.json()["error"]["field"].startswith("parts[0]")
 
 
-@pytest.mark.parametrize(
+@each_case(
     "numbers", [[], [1], [1, 2], [1, 2, 2], [1, 2, 3, 3], [1, 2, 3, 4], [0, 1, 2], [1, 2, 10_000], [1, 2, 10_001]]
 )
 def test_complete_with_other_parts_than_the_plan_s(service: Service, numbers: list[int]) -> None:
@@ -113,7 +114,7 @@ def test_a_checksum_of_the_whole_that_lies(service: Service) -> None:
     assert service.call("POST", "/v1/media/multipart/complete", json=body).status_code == 200
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("more", "expected"),
     [
         ({"size": 5_000_000_000}, None),
@@ -127,7 +128,6 @@ def test_a_checksum_of_the_whole_that_lies(service: Service) -> None:
         ({"size": "1"}, (422, "invalid_field")),
         ({"size": True}, (422, "invalid_field")),
     ],
-    ids=str,
 )
 def test_a_size_over_the_limit_or_none(
     service: Service, more: dict[str, Any], expected: tuple[int, str] | None

@@ -305,7 +305,7 @@ def test_private_addresses_are_not_fetched(service: Service, posts_api: HttpStub
     assert posts_api.received == []
 
 
-@pytest.mark.parametrize(
+@each_case(
     "url",
     [
         "http://169.254.169.254/latest/meta-data/",

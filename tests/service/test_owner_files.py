@@ -17,6 +17,7 @@ from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads import MediaUploads
 from tests.service.posts.support import refusal
 from tests.tools.buckets import Meddled
+from tests.tools.cases import each_case
 from tests.tools.media import sample
 from tests.tools.service import Service
 
@@ -79,7 +80,7 @@ def test_a_key_that_no_file_of_one_s_own_has(service: Service, key: str) -> None
     assert refusal(response) == (404, "no_such_media", "key")
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("query", "field"),
     [
         ("limit=0", "limit"),

@@ -11,6 +11,7 @@ import pytest
 from bigupload import errors
 from bigupload.core.part_plan import Part, Plan, Step
 from bigupload.sources.growing import GrowingFile
+from tests.tools.cases import each_case
 
 IDLE = 10.0
 OPEN = Plan(None, 10, (Step(2, 10), Step(1, 20)))
@@ -82,8 +83,10 @@ async def test_parts_come_as_they_are_complete(writer: Scribe) -> None:
         assert await file.is_settled()
 
 
-@pytest.mark.parametrize("size", range(1, 41))
-async def test_every_size(writer: Scribe, size: int) -> None:
+@each_case("size", range(1, 41))
+async def test_every_size(tmp_path: Path, size: int) -> None:
+    writer = Scribe(tmp_path / f"{size}.mp4")
+    writer.path.touch()
     writer.steps = iter([writer.append(b"x") for _ in range(size)])
     with writer.open() as file:
         found = await parts_of(file)

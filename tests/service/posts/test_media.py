@@ -258,7 +258,7 @@ def test_a_direct_url_that_is_no_good(posting: Service, posts_api: HttpStub, res
     assert "/v1/posts" not in [received.path for received in posts_api.received]
 
 
-@pytest.mark.parametrize(
+@each_case(
     "url", ["x", "http://[", "http://a:b/", "http://:80/", "ftp://a/b.jpg", "file:///etc/passwd", "//a/b", "http://\0/"]
 )
 def test_what_is_no_url(posting: Service, posts_api: HttpStub, url: str) -> None:

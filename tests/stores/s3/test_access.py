@@ -34,6 +34,7 @@ from bigupload.stores.s3.aws_files import configured_ca_bundle
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.targets import connect
 from bigupload.testing.strict_s3 import StrictS3
+from tests.tools.cases import each_case
 from tests.tools.http_stub import HttpStub, Response, http_stub
 
 KEYS: dict[str, Any] = {"access_key": "AK-given", "secret_key": "SK-given"}
@@ -220,23 +221,29 @@ def place(aws_files: Path) -> Path:
 
 
 @pytest.fixture
-def configure(place: Path, monkeypatch: pytest.MonkeyPatch, services: HttpStub) -> Callable[[Row], S3Options]:
-    """Returns what sets the environment and writes the files of a row."""
+def configure(place: Path, services: HttpStub) -> Iterator[Callable[[Row], S3Options]]:
+    """Returns what sets the environment and writes the files of a row, in place of those of the row before."""
+    patch = pytest.MonkeyPatch()
 
     def configure(row: Row) -> S3Options:
+        patch.undo()
+        for name in ("config", "credentials"):
+            (place / name).unlink(missing_ok=True)
+
         def filled(text: str) -> str:
             return text.replace("{url}", services.url).replace("{dir}", str(place))
 
         if row.environment is IMDS:
-            monkeypatch.setenv("AWS_METADATA_SERVICE_TIMEOUT", "60")
+            patch.setenv("AWS_METADATA_SERVICE_TIMEOUT", "60")
         for name, value in row.environment.items():
-            monkeypatch.setenv(name, filled(value))
+            patch.setenv(name, filled(value))
         for name, content in [("config", row.config), ("credentials", row.credentials)]:
             if content is not None:
                 (place / name).write_text(filled(content))
         return S3Options(**row.options)
 
-    return configure
+    yield configure
+    patch.undo()
 
 
 class Found(NamedTuple):
@@ -285,16 +292,17 @@ def boto3s(bucket: str, options: S3Options) -> Found:
 # -- the three answers
 
 
-@pytest.mark.parametrize("name", [*PLAIN, *OTHERS])
+@each_case("name", [*PLAIN, *OTHERS])
 def test_it_is_what_boto3_finds(name: str, configure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """And boto3 is asked for the others alone: else those would compare the rules here with boto3, by luck."""
     row = {**PLAIN, **OTHERS}[name]
     options = configure(row)
     assert ours(row.bucket, options) == boto3s(row.bucket, options)
-    for module in ("boto3", "botocore", "botocore.config", "botocore.session"):
-        monkeypatch.setitem(sys.modules, module, None)
-    with contextlib.nullcontext() if name in PLAIN else pytest.raises(ImportError):
-        ours(row.bucket, options)
+    with monkeypatch.context() as without:
+        for module in ("boto3", "botocore", "botocore.config", "botocore.session"):
+            without.setitem(sys.modules, module, None)
+        with contextlib.nullcontext() if name in PLAIN else pytest.raises(ImportError):
+            ours(row.bucket, options)
 
 
 def test_a_short_command_imports_neither_botocore_nor_boto3(place: Path) -> None:
@@ -414,7 +422,7 @@ def test_no_secret_is_shown(configure: Any) -> None:
 # -- what can't be used
 
 
-@pytest.mark.parametrize(
+@each_case(
     ("row", "error", "says"),
     [
         (Row({**STORE, "profile": "nobody"}, ENV, None, OF_DEFAULT), errors.UsageError, "is no profile nobody in"),
@@ -465,9 +473,9 @@ SERVICES = OF_OTHERS + "s3 =\n  endpoint_url = http://s3.example:9000\n"
 WITH_PLAIN = ENDPOINT.replace("\nservices", "\nendpoint_url = http://of.profile\nservices")
 
 
-@pytest.mark.parametrize("profile", [None, "default", "work"])
-@pytest.mark.parametrize("environment", [{}, {"AWS_PROFILE": "work"}, {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}])
-@pytest.mark.parametrize(
+@each_case("profile", [None, "default", "work"])
+@each_case("environment", [{}, {"AWS_PROFILE": "work"}, {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}])
+@each_case(
     "config",
     [
         "[default]\nregion = r\n", ENDPOINT + SERVICES, WITH_PLAIN + SERVICES, WITH_PLAIN + OF_OTHERS,
@@ -505,10 +513,10 @@ async def test_the_manifest_records_the_endpoint_of_a_sessions_profile(configure
 BUNDLES = "[default]\nca_bundle = /default.pem\n[profile work]\nca_bundle = /work.pem\n[profile none]\nregion = x\n"
 
 
-@pytest.mark.parametrize("config", ["", BUNDLES])
-@pytest.mark.parametrize("credentials", ["", "[work]\nca_bundle = /credentials.pem\n"])
-@pytest.mark.parametrize("environment", [{}, {"AWS_CA_BUNDLE": "/env.pem"}, {"AWS_PROFILE": "work"}])
-@pytest.mark.parametrize("profile", [None, "work", "none"])
+@each_case("config", ["", BUNDLES])
+@each_case("credentials", ["", "[work]\nca_bundle = /credentials.pem\n"])
+@each_case("environment", [{}, {"AWS_CA_BUNDLE": "/env.pem"}, {"AWS_PROFILE": "work"}])
+@each_case("profile", [None, "work", "none"])
 def test_the_ca_bundle_is_what_botocore_finds(
     profile: str | None, environment: dict[str, str], credentials: str, config: str, configure: Any
 ) -> None:

@@ -20,6 +20,7 @@ from bigupload.options import S3Options
 from bigupload.s3_parameters import OBJECT, REQUEST, parameters
 from bigupload.stores.s3.access import PlainKeys
 from bigupload.stores.s3.signer import S3Signer
+from tests.tools.cases import each_case
 
 from .support import EVERY_OPTION, NOON, OTHER_OPTIONS, parameters_of_boto3
 
@@ -72,7 +73,7 @@ def assert_signed_alike(
     assert sent == {name.lower(): value for name, value in request.headers.items()}
 
 
-@pytest.mark.parametrize("base", BASES)
+@each_case("base", BASES)
 def test_signatures_equal_botocores(base: str) -> None:
     for token, headers, key in itertools.product(TOKENS, HEADERS, KEYS):
         assert_signed_alike(base, key, PART, headers, keys(token))
@@ -142,7 +143,7 @@ def both(request: pytest.FixtureRequest) -> Iterator[tuple[Callable[..., Any], C
     client.close()
 
 
-@pytest.mark.parametrize("key", KEYS)
+@each_case("key", KEYS)
 def test_presigned_urls_equal_a_clients(both: Any, key: str) -> None:
     ours, theirs = both
     part = {"PartNumber": int(PART["partNumber"]), "UploadId": PART["uploadId"]}
@@ -151,7 +152,7 @@ def test_presigned_urls_equal_a_clients(both: Any, key: str) -> None:
     assert ours("DELETE", key, {}, {}) == theirs("delete_object", Key=key)
 
 
-@pytest.mark.parametrize("options", [S3Options(), EVERY_OPTION, OTHER_OPTIONS], ids=["plain", "every", "others"])
+@each_case("options", [S3Options(), EVERY_OPTION, OTHER_OPTIONS])
 def test_the_url_of_a_put_equals_a_clients(both: Any, options: S3Options) -> None:
     """It is signed for all headers of an object, as `s3_parameters` writes them."""
     ours, theirs = both

@@ -13,6 +13,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.problems import Problem
 from bigupload.stores.service_client.multipart import ServiceStore
 from tests.stores.service_client.support import CALLS, HANDLE, KEY, PLAN, Fake, complete, create, refusal_of
+from tests.tools.cases import each_case
 
 KINDS = {
     Problem.RATE_LIMITED: FaultKind.BUSY, Problem.TOO_MANY_UPLOADS: FaultKind.BUSY,
@@ -34,8 +35,10 @@ ELSEWHERE = {Problem.POSTS_NOT_CONFIGURED, Problem.POSTS_UNREACHABLE, Problem.ME
 """Of endpoints that no upload asks."""
 
 
-@pytest.mark.parametrize("problem", [p for p in Problem if p not in ELSEWHERE], ids=lambda p: p.code)
+@each_case("problem", [p for p in Problem if p not in ELSEWHERE])
 async def test_every_problem(fake: Fake, store: ServiceStore, problem: Problem) -> None:
+    fake.responses.clear()
+    fake.asked.clear()
     fake.refuses(problem.code, problem.status, Retry_After="7")
     refused = await refusal_of(store.list_parts(HANDLE, Algorithm.NONE))
     if problem in KINDS:
