@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+import importlib
 import logging
 import os
 import re
@@ -45,6 +47,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr != "not slow" or not re.fullmatch(r"test_\w+\.py", collection_path.name):
         return None  # no opinion
     return _SLOW_AS_A_WHOLE.search(collection_path.read_text()) is not None or None
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Let the workers of a fresh checkout compile the test files together, where each would compile all of them.
+
+    Each imports another share of the files first and reads what the others have written meanwhile of the rest.
+    """
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker is None or not all(Path(argument).is_dir() for argument in session.config.args):
+        return
+    files = [path for argument in session.config.args for path in sorted(Path(argument).absolute().rglob("test_*.py"))]
+    files = [path for path in files if not pytest_ignore_collect(path, session.config)]
+    first = len(files) * int(worker.removeprefix("gw")) // workers
+    for path in [*files[first:], *files[:first]]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # the collection tells of it
+            importlib.import_module(".".join(path.relative_to(session.config.rootpath).with_suffix("").parts))
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` is applied
