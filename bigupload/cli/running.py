@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import queue
 import select
 import signal
 import sys
@@ -39,11 +40,14 @@ def run(command: Callable[[], Awaitable[int]], *, stopped: str = "the same comma
     Returns:
         The exit status; 130 after Ctrl-C, 75 after another signal, both resumable.
     """
-    before, threading.excepthook = threading.excepthook, _end_without_memory
+    before = threading.excepthook, sys.unraisablehook
+    threading.excepthook = _end_without_memory
     try:
+        if _memory_is_limited():
+            sys.unraisablehook = _hook_without_memory()
         return asyncio.run(_supervise(command, stopped, kept))
     finally:
-        threading.excepthook = before
+        threading.excepthook, sys.unraisablehook = before
 
 
 def _end_without_memory(failed: threading.ExceptHookArgs) -> None:
@@ -55,6 +59,36 @@ def _end_without_memory(failed: threading.ExceptHookArgs) -> None:
 
     _say(f"bigupload: {OUT_OF_MEMORY}")
     _leave(errors.EXIT_RESUMABLE)
+
+
+def _memory_is_limited() -> bool:
+    if sys.platform == "win32":
+        return False
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+
+
+def _hook_without_memory() -> Callable[[sys.UnraisableHookArgs], None]:
+    """Start a thread that ends the process for a thread that got no memory before its first line.
+
+    `Thread.start` waits for that line for ever. The hook runs in the thread that has no memory: it is a function of C,
+    because one of Python needs a frame.
+    """
+    from bigupload.cli import OUT_OF_MEMORY
+
+    failures: queue.SimpleQueue[sys.UnraisableHookArgs] = queue.SimpleQueue()
+    said = f"bigupload: {OUT_OF_MEMORY}\n".encode()
+
+    def watch() -> None:
+        while not issubclass((failed := failures.get()).exc_type, MemoryError):
+            sys.__unraisablehook__(failed)
+        with contextlib.suppress(OSError):
+            os.write(2, said)
+        os._exit(errors.EXIT_RESUMABLE)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return failures.put
 
 
 def collect_garbage() -> None:

@@ -31,11 +31,17 @@ def page_buffer(size: int) -> mmap.mmap:
 
     Args:
         size: Its size in bytes. One of 0 bytes has one all the same: the system makes no empty mapping.
+
+    Raises:
+        MemoryError: The system gives this process no more memory.
     """
     size = max(1, size)
     if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
         return mmap.mmap(-1, size)
-    buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as e:  # a mapping of no file fails for nothing else
+        raise MemoryError(str(e)) from e
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
             buffer.madvise(mmap.MADV_HUGEPAGE)

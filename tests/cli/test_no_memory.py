@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,41 @@ def test_a_thread_that_gets_no_memory_ends_the_process(
     running._end_without_memory(threading.ExceptHookArgs((ValueError, ValueError("other"), None, None)))
     assert left == [75]
     assert "ValueError: other" in capsys.readouterr().err
+
+
+def test_a_thread_that_gets_no_memory_before_its_first_line_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    left: queue.SimpleQueue[int] = queue.SimpleQueue()
+    others: list[Any] = []
+    monkeypatch.setattr(running.os, "_exit", left.put)
+    monkeypatch.setattr(running.sys, "__unraisablehook__", others.append)
+    hook: Any = running._hook_without_memory()
+    assert isinstance(hook, types.BuiltinMethodType), "a function of Python needs memory for its frame"
+    hook(types.SimpleNamespace(exc_type=ValueError))
+    hook(types.SimpleNamespace(exc_type=MemoryError))
+    assert left.get(timeout=60) == 75
+    assert [other.exc_type for other in others] == [ValueError]
+    assert capfd.readouterr().err == f"bigupload: {OUT_OF_MEMORY}\n"
+
+
+def test_memory_that_is_limited_is_watched(
+    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks: list[Any] = []
+    monkeypatch.setattr(running, "_memory_is_limited", lambda: True)
+    monkeypatch.setattr(running, "_hook_without_memory", lambda: hooks.append)
+    before = sys.unraisablehook
+    read_into = FileSource.read_into
+
+    def seen(*arguments: Any, **more: Any) -> Any:
+        hooks.append(sys.unraisablehook)
+        return read_into(*arguments, **more)
+
+    monkeypatch.setattr(FileSource, "read_into", seen)
+    assert bigupload("upload", file, *to(s3), *IN_PARTS).code == 0
+    assert set(map(repr, hooks)) == {repr(hooks.append)}
+    assert sys.unraisablehook is before
 
 
 @pytest.mark.slow

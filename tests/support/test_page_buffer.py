@@ -32,6 +32,12 @@ def test_a_buffer_for_nothing_holds_nothing() -> None:
     assert len(memoryview(page_buffer(0))[:0]) == 0
 
 
+def test_a_buffer_that_does_not_fit_is_a_lack_of_memory() -> None:
+    """mmap raises OSError, which the command would take for a fault of a file."""
+    with pytest.raises(MemoryError):
+        page_buffer(1 << 60)
+
+
 def test_bodies_are_read_into_buffers_at_a_page() -> None:
     assert is_at_page(thread_buffer(256 * 1024))
     assert is_at_page(BodyResources(None, "system").take_buffer(MIB))
