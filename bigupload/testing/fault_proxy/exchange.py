@@ -56,6 +56,19 @@ class Ended(OSError):
     """The fault was to end the connection."""
 
 
+class StreamsProtocol(asyncio.StreamReaderProtocol):
+    """Of streams whose end nobody waits for: whoever reads or writes learns of a reset.
+
+    asyncio keeps the reset in a future, too. It logs that as never retrieved if the garbage collector finds it first.
+    """
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        lost: asyncio.Future[None] = self._closed  # type: ignore[attr-defined]  # the stubs lack it
+        if lost.done() and not lost.cancelled():
+            lost.exception()
+
+
 def reset(writer: asyncio.StreamWriter) -> None:
     """Close by RST, throwing away what was not sent."""
     sock = writer.get_extra_info("socket")
@@ -238,7 +251,10 @@ class Passing:
         if self._up is not None and (self._up[0].at_eof() or self._up[1].is_closing()):
             self.close()
         if self._up is None:
-            self._up = await asyncio.open_connection(*self._proxy.upstream, limit=1 << 17)
+            loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(limit=1 << 17)
+            protocol = StreamsProtocol(reader)
+            transport, _ = await loop.create_connection(lambda: protocol, *self._proxy.upstream)
+            self._up = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
             self._up[1].transport.set_write_buffer_limits(0)  # `drain` waits until the socket has all of it
         return self._up
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .exchange import Name, Passing, s3_operation
+from .exchange import Name, Passing, StreamsProtocol, s3_operation
 from .traffic import ProxiedExchange, Traffic
 from .wire_faults import BreakTls, NetworkOutage, Standing, StoreFault
 
@@ -231,7 +231,7 @@ class FaultProxy(Traffic):
 
     async def _streams(self, client: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader = asyncio.StreamReader(limit=1 << 17)
-        protocol = asyncio.StreamReaderProtocol(reader)
+        protocol = StreamsProtocol(reader)
         transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, client, ssl=self._context)
         return reader, asyncio.StreamWriter(transport, protocol, reader, self._loop)
 
