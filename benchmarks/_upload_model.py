@@ -240,7 +240,9 @@ class Upload:
             self._fill_slots(now)
 
     def _prepare(self, flying: int) -> None:
-        room = self._flight.limit + AHEAD - flying - len(self._ready) - len(self._later)
+        room = (
+            self._flight.limit + max(4, min(AHEAD, self._flight.limit)) - flying - len(self._ready) - len(self._later)
+        )
         count = max(0, min(self._to_do, room))
         self._ready.extend([1] * count)
         self._to_do -= count

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 import reprlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,20 +27,22 @@ else:
 
 
 _NOT_GIVEN = object()
+_CHANGING_BASES = threading.Lock()
 
 
 def _made(cls: Any, frozen: bool, eq: bool, options: dict[str, Any]) -> Any:
     own = {name for name, value in vars(cls).items() if value is not None}  # `__hash__` is None beside an own `__eq__`
     bases = [each.__dataclass_params__ for each in cls.__mro__[1:] if "__dataclass_params__" in vars(each)]
-    if any(each.frozen != frozen for each in bases):
-        raise TypeError(f"{cls.__name__} must be frozen if what it inherits from is, and only then")
-    for each in bases:
-        each.frozen = False  # otherwise the standard library compiles what refuses to set a field, for each class
-    try:
-        made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, **options)(cls)
-    finally:
+    with _CHANGING_BASES:
+        if any(each.frozen != frozen for each in bases):
+            raise TypeError(f"{cls.__name__} must be frozen if what it inherits from is, and only then")
         for each in bases:
-            each.frozen = frozen
+            each.frozen = False  # otherwise the standard library compiles what refuses to set a field, for each class
+        try:
+            made: Any = dataclasses.dataclass(init=False, repr=False, eq=False, **options)(cls)
+        finally:
+            for each in bases:
+                each.frozen = frozen
     fields = dataclasses.fields(made)
     methods: dict[str, Any] = {"__init__": _init_of(made, fields, frozen), "__repr__": _repr_of(fields)}
     if eq:

@@ -28,7 +28,7 @@ from bigupload.core.selection import Scope, include, scope_of, selects
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.missing_files import in_working_directory, why_missing
+from bigupload.support.missing_files import in_working_directory, shown, why_missing
 from bigupload.units import one_line
 
 _CR = "\r"
@@ -181,7 +181,7 @@ class _Files:
         for key, path in self.files:
             if not os.path.lexists(path):
                 more = _WINDOWS if path.endswith(_CR) else why_missing(path) if self.advise else ""
-                yield Omitted(path, f"no such file{more}", is_failure=True)
+                yield Omitted(shown(path), f"no such file{more}", is_failure=True)
             elif selects(scope, key):
                 item = look_at(path, key, options)
                 if item is not None:

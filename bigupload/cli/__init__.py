@@ -109,7 +109,10 @@ def color_option() -> click.Option:
 
 
 def _set_color(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    if value is not None:  # otherwise the context has what was given before the command's name
+    # The context has what was typed before the command's name, which a variable or the file does not replace.
+    typed = click.core.ParameterSource.COMMANDLINE
+    before = ctx.find_root().get_parameter_source("color") is typed
+    if value is not None and (not before or ctx.get_parameter_source("color") is typed):
         ctx.color = {"always": True, "never": False}.get(value)
 
 

@@ -80,9 +80,7 @@ def _rows(
     from_file = settings.located(given, ctx.find_root().command, names)
     context = click.Context(command, info_name=" ".join(("bigupload", *names)))
     parsed, _, _ = command.make_parser(context).parse_args(list(arguments))
-    for param in command.params:
-        if not isinstance(param, click.Option) or not param.expose_value or param.name == "config":
-            continue
+    for param in settings.options_of_files(command):
         variable = next((name for name in _variables(param) if os.environ.get(name)), None)
         if param.name in parsed:
             value, source, where = parsed[param.name], "command line", ""

@@ -123,11 +123,14 @@ def _find(root: click.Command, words: Sequence[str]) -> click.Command:
     return command
 
 
+def options_of_files(command: click.Command) -> list[click.Option]:
+    """Return the options that a file may have: it names no other file, and --help-all has no value."""
+    options = [param for param in command.params if isinstance(param, click.Option) and param.name != "config"]
+    return [option for option in options if option.expose_value or option.name == "color"]
+
+
 def _options(command: click.Command) -> dict[str, click.Option]:
-    options = [param for param in command.params if isinstance(param, click.Option)]
-    found = {name_of(option): option for option in options if option.expose_value}  # --help-all has no value
-    found.pop("config", None)  # a file names no other
-    return found
+    return {name_of(option): option for option in options_of_files(command)}
 
 
 def _is_command(root: click.Command, words: Sequence[str], key: str, value: Any) -> bool:
@@ -219,7 +222,6 @@ def common_options() -> list[click.Option]:
             ["--log-file"], type=click.Path(path_type=Path), metavar="FILE", help="Append a full log to FILE."
         ),
         click.Option(["--log-level"], type=click.Choice(LOG_LEVELS), help="What FILE gets. [default: debug]"),
-        color_option(),
         click.Option(
             ["--config"],
             type=path,
@@ -228,6 +230,7 @@ def common_options() -> list[click.Option]:
             help="Take options from this TOML file. [default: config.toml in the user's configuration directory]",
             callback=_load,
         ),
+        color_option(),  # behind --config, whose file may have it
     ]
 
 

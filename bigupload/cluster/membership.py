@@ -21,7 +21,7 @@ from bigupload.cluster import _compat
 from bigupload.cluster._compat import WorkerUnreachable
 from bigupload.cluster.local_cluster import LocalWorkers
 from bigupload.cluster.members import Member, RateShares, SharedFile, choose, settle, to_nobody
-from bigupload.cluster.messages import LEAVE, LOOK, FileId, sample
+from bigupload.cluster.messages import LEAVE, LOOK, SPOKEN, FileId, sample
 from bigupload.cluster.messaging import ANSWER, Messenger
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import Source
@@ -230,10 +230,10 @@ class Membership:
                 found = (await self._client.run(install, workers=[address], on_error="return")).get(address)
         except (OSError, TimeoutError):
             return
-        if found == __version__:
+        if found == SPOKEN:
             self.members[address] = Member(address, self._clock())
         elif isinstance(found, str):
-            self._refuse(address, f"has bigupload {found}, and this is {__version__}: install the same version there")
+            self._refuse(address, f"has bigupload {found}, and this is {SPOKEN}: install the same version there")
         elif not isinstance(found, OSError | None):  # Dask does not say what could not be imported
             install_it = "install that version there, with its extra `dask`"
             self._refuse(address, f"has no bigupload {__version__}, or can't run it: {install_it}")

@@ -16,6 +16,7 @@ from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import SignedRequest, Source
 from bigupload.records import dataclass
+from bigupload.version import __version__
 
 WORK, LOOK, LEAVE = "bigupload-work", "bigupload-look", "bigupload-leave"
 """The names of the workers' handlers."""
@@ -121,6 +122,10 @@ def unpack_put(packed: dict[str, Any]) -> PutTask:
         packed["seconds"],
         packed["ca"],
     )
+
+
+SPOKEN = f"{__version__} (messages 2)"
+"""The version that workers must have. The number grows with each change of a message."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from bigupload.cluster._compat import add_handler, call_at_close
 from bigupload.cluster.messages import (
     LEAVE,
     LOOK,
+    SPOKEN,
     WORK,
     FileId,
     PutTask,
@@ -38,7 +39,6 @@ from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import Gauge
 from bigupload.sources.file import FileSource
 from bigupload.support.rate_limiter import RateLimiter
-from bigupload.version import __version__
 
 _SILENCE = 60.0
 """Seconds without a message after which a coordinator is gone. It sends one every ten seconds."""
@@ -333,7 +333,7 @@ async def install(dask_worker: Any) -> str:
     for op, handler in ((WORK, work), (LOOK, look), (LEAVE, leave)):
         add_handler(dask_worker, op, handler)
     await call_at_close(dask_worker, partial(_close_links_of, dask_worker.address))
-    return __version__
+    return SPOKEN
 
 
 def _look(file: FileId, expected: str, ca_bundle: str | bool | None) -> str:

@@ -155,7 +155,7 @@ _TEXTS = frozenset({
 
 
 class NamedType(NamedTuple):
-    """Return the Content-Type and the Content-Encoding for a file name; None: no encoding."""
+    """The Content-Type and the Content-Encoding of a file; None: no encoding."""
 
     content_type: str
     content_encoding: str | None = None

@@ -20,7 +20,7 @@ from bigupload.core.part_plan import Part
 from bigupload.ports import Source, Stream
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.files import reason_of
-from bigupload.support.missing_files import why_missing
+from bigupload.support.missing_files import shown, why_missing
 from bigupload.support.pages import is_on_local_disk
 
 S = TypeVar("S", bound=Source)
@@ -54,7 +54,8 @@ class FileSource:
             # O_NONBLOCK: if a pipe takes the file's place right now, open must not wait for its writer.
             self._fd = os.open(self.path, os.O_RDONLY | _flag("O_BINARY") | _flag("O_CLOEXEC") | _flag("O_NONBLOCK"))
         except FileNotFoundError:
-            raise errors.SourceNotFound(f"no such file: {path}{why_missing(os.fspath(path))}") from None
+            name = os.fspath(path)
+            raise errors.SourceNotFound(f"no such file: {shown(name)}{why_missing(name)}") from None
         except ValueError:  # a NUL in it
             raise errors.SourceNotFound(f"no file can have this name: {str(path)!r}") from None
         except OSError as e:

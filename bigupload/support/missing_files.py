@@ -10,7 +10,9 @@ from pathlib import Path
 
 _MOST_NAMES = 20_000
 """Names of a directory that are compared with the missing one."""
-_ONE_SLASH = re.compile(r"(s3|https?):/*(?!/)(?P<rest>.*)", re.IGNORECASE)
+_SECRET = re.compile(r"(?<=[:/])[^/?#]*@|[?#].*", re.DOTALL)
+"""The user and password, the query and the fragment of a URL."""
+_ONE_SLASH = re.compile(r"(s3|https?):/*(?!/)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
 
 
 def why_missing(name: str) -> str:
@@ -18,15 +20,19 @@ def why_missing(name: str) -> str:
 
     It never raises: what can't be looked at says nothing.
     """
-    if match := _ONE_SLASH.fullmatch(name):
-        is_secret = "?" in name or "@" in name
-        return "" if is_secret else f"; a URL has two slashes: {match[1].lower()}://{match['rest']}"
+    if match := _ONE_SLASH.fullmatch(shown(name)):
+        return f"; a URL has two slashes: {match[1].lower()}://{match['rest']}"
     if name.startswith("~"):
         return "; the shell did not replace ~: write it without quotes"
     try:
         return _what_is_there(Path(name)) or in_working_directory(name)
     except (OSError, ValueError):
         return ""
+
+
+def shown(name: str) -> str:
+    """Return the name for a message: of what may be meant as a URL, without what may be secret in it."""
+    return _SECRET.sub("", name) if _ONE_SLASH.fullmatch(name) else name
 
 
 def _what_is_there(path: Path) -> str:
@@ -51,4 +57,7 @@ def _folded(name: str) -> str:
 
 def in_working_directory(name: str) -> str:
     """Return what a relative path is relative to, in brackets; empty for an absolute one."""
-    return "" if Path(name).is_absolute() else f" (the working directory is {Path.cwd()})"
+    try:
+        return "" if Path(name).is_absolute() else f" (the working directory is {Path.cwd()})"
+    except OSError:  # it is gone
+        return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import click
 import pytest
@@ -91,6 +92,24 @@ def test_color_counts_more_than_the_terminal_and_no_color(bigupload: Command, mo
         assert "\x1b[1mTarget" in bigupload(*words, "--help").out, words
     for words in (["upload"], ["upload", "--color", "auto"], ["--color", "always", "upload", "--color", "never"]):
         assert "\x1b" not in bigupload(*words, "--help").out, words
+
+
+def test_color_that_is_typed_counts_more_than_a_variable_or_the_file(
+    bigupload: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[bool | None] = []
+    command = COMMANDS["status"]
+    monkeypatch.setattr(command, "invoke", lambda context: seen.append(context.color))
+    file = tmp_path / "config.toml"
+    file.write_text('color = "never"\n')
+    for before, after in (([], ["--color", "always"]), (["--color", "always"], [])):
+        bigupload(*before, "status", "--config", file, *after)
+        monkeypatch.setenv("BIGUPLOAD_COLOR", "never")
+        bigupload(*before, "status", *after)
+        monkeypatch.delenv("BIGUPLOAD_COLOR")
+    assert seen == [True, True, True, True]
+    bigupload("status", "--config", file)
+    assert seen[4:] == [False]
 
 
 def test_color_counts_for_the_rows_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:

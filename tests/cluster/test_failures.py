@@ -18,7 +18,7 @@ import pytest
 import bigupload
 from bigupload import RetryPolicy, errors, events
 from bigupload.cluster import _compat, membership, worker_side
-from bigupload.cluster.messages import FileId
+from bigupload.cluster.messages import SPOKEN, FileId
 from bigupload.cluster.transport import ClusterTransport
 from bigupload.core.part_plan import Part
 from bigupload.sources.file import FileSource
@@ -303,10 +303,10 @@ async def test_no_scheduler_responds(world: World, monkeypatch: pytest.MonkeyPat
 
 
 async def test_workers_with_another_version_are_named(world: World, here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(membership, "__version__", "9.9")
+    monkeypatch.setattr(membership, "SPOKEN", "9.9")
     with pytest.raises(bigupload.ClusterError) as caught:
         await world.upload(world.file(6 * MIB), dask=here.scheduler_address)
-    there = bigupload.__version__
+    there = SPOKEN
     first = min(worker.address for worker in here.workers.values())
     assert str(caught.value) == (
         f"the Dask worker {first} has bigupload {there}, and this is 9.9: install the same version there (2 workers "

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bigupload.errors import SourceNotFound
+from bigupload.sources.file import FileSource
 from bigupload.support.missing_files import why_missing
 
 
@@ -29,8 +31,9 @@ OTHER = ", whose name differs in case, spaces, quotes or accents"
         ("s3:/bucket/key", "; a URL has two slashes: s3://bucket/key"),
         ("s3:bucket/key", "; a URL has two slashes: s3://bucket/key"),
         ("HTTPS:/host/a", "; a URL has two slashes: https://host/a"),
-        ("https:/host/a?signature=SECRET", ""),
-        ("https:/user:SECRET@host/a", ""),
+        ("https:/host/a?signature=SECRET", "; a URL has two slashes: https://host/a"),
+        ("https:/host/a#SECRET", "; a URL has two slashes: https://host/a"),
+        ("https:/user:SECRET@host/a", "; a URL has two slashes: https://host/a"),
         ("~/video.mov", "; the shell did not replace ~: write it without quotes"),
         ("video.mov", f"; there is 'Video.MOV'{OTHER}"),
         ("Video.MOV\n", f"; there is 'Video.MOV'{OTHER}"),
@@ -63,3 +66,11 @@ def test_what_can_t_be_looked_at_says_nothing(here: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir("gone")
     (here / "gone").rmdir()
     assert why_missing("video.mov") == ""
+
+
+@pytest.mark.parametrize("name", ["https:/host/a?b=SECRET", "https:/u:SECRET@host/a", "s3:/b/k#SECRET"])
+def test_nothing_secret_of_a_mistyped_url_is_repeated(name: str) -> None:
+    with pytest.raises(SourceNotFound) as caught:
+        FileSource(name)
+    assert "SECRET" not in str(caught.value)
+    assert "a URL has two slashes" in str(caught.value)
