@@ -123,6 +123,19 @@ async def test_completing_and_gone_and_no_object(world: World, monkeypatch: pyte
     assert world.holds(path)
 
 
+async def test_an_object_that_appears_late_is_waited_for_and_the_wait_is_told_once(world: World) -> None:
+    path = world.file(SIZE)
+    await world.upload(path)
+    world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))
+    world.events.clear()
+    world.s3.script("HeadObject", *[Status(404)] * 3)
+    since = world.s3.count("UploadPart")
+    result = await world.upload(path)
+    assert result.verified is bigupload.Verified.FULL_OBJECT
+    assert world.s3.count("UploadPart") == since
+    assert world.warnings().count("its object is not there yet") == 1
+
+
 async def test_completing_and_anothers_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion, "_LOOK_FOR", 0.0)
     path = world.file(SIZE)
