@@ -24,6 +24,7 @@ FILES = 400
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe is set as Linux does")
 
 
+@pytest.mark.usefixtures("told_by_the_kernel")
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("signals", [2, 1])  # one is waited for, in case the loop hears of it
@@ -63,13 +64,32 @@ def test_a_command_whose_output_nobody_reads_is_stopped(
 
 def _until_blocked_in_a_write(process: subprocess.Popen[str]) -> None:
     """Wait until the main thread waits in the kernel for a reader of the pipe."""
-    wchan = Path(f"/proc/{process.pid}/task/{process.pid}/wchan")
     deadline = time.monotonic() + 60
-    while "pipe_w" not in wchan.read_text():
+    while "pipe_w" not in _waits_in(process.pid):
         assert process.poll() is None
-        if time.monotonic() > deadline:
-            pytest.skip("this kernel does not tell where a process waits")
+        assert time.monotonic() < deadline, f"it waits in {_waits_in(process.pid)!r}"
         os.sched_yield()
+
+
+def _waits_in(thread: int) -> str:
+    return Path(f"/proc/{thread}/wchan").read_text()
+
+
+@pytest.fixture(scope="module")
+def told_by_the_kernel() -> None:
+    """Skips where /proc does not have the function of the kernel that a thread waits in."""
+    reading, writing = os.pipe()
+    thread = threading.Thread(target=os.read, args=(reading, 1))
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not (told := "pipe" in _waits_in(thread.native_id or 0)) and time.monotonic() < deadline:
+        os.sched_yield()
+    os.write(writing, b".")
+    thread.join()
+    os.close(reading)
+    os.close(writing)
+    if not told:
+        pytest.skip("this kernel does not tell where a process waits")
 
 
 def test_the_same_signal_twice_at_once_is_no_impatience(monkeypatch: pytest.MonkeyPatch) -> None:

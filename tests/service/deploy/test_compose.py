@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from bigupload.stores.local_store import _find_weed
 from tests.service.deploy.support import DEPLOY, ROOT, names_a_host, options_of
 from tests.tools.media import sample
 from tests.tools.valkey import free_port, valkey_running
+from tests.tools.waiting import until
 
 compose_spec = pytest.importorskip("compose_spec", reason="compose-spec has no wheel for this machine")
 TEXT = (DEPLOY / "compose.yaml").read_text()
@@ -156,9 +157,9 @@ def test_its_commands_make_a_service(tmp_path: Path) -> None:
 
 
 def _wait_until_healthy(url: str) -> None:
-    for _ in range(1000):
+    def healthy() -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(url, trust_env=False).status_code == 200:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the store is not healthy")
+            return httpx.get(url, trust_env=False).status_code == 200
+        return False
+
+    asyncio.run(until(healthy, within=120.0))
