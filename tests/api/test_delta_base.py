@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bigupload.core.delta import NoBase, check_manifest
+from bigupload.api.copying import NoBase, check_manifest
 from bigupload.core.manifest import Manifest
 from bigupload.core.part_plan import Limits
-
-from .samples import header
+from tests.core.samples import header
 
 FEW = Limits(min_part_size=1, max_part_size=100, max_parts=4, default_part_size=10, granule=1)
 
