@@ -38,6 +38,7 @@ TURNED_ROUND = {
     "sources.file": "manifests.journal",
     "stores.s3.bucket": "stores.service_client.requests",
     "support.batching": "core.checksums",
+    "cli.upload": "api.functions",
     "service.app": "cli.options",
     "testing.strict_s3.model": "core.checksums",  # the fake, from the uploader
 }

@@ -12,7 +12,7 @@ import pytest
 from bigupload import __version__
 from tests.crash.running import REPOSITORY
 
-DATA = (".json", ".js", ".ts", ".html", ".css", ".svg", ".md", ".typed")
+DATA = (".pyi", ".json", ".js", ".ts", ".html", ".css", ".svg", ".md", ".typed")
 """How the names of files end that are no Python and that programs read."""
 
 

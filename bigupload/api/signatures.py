@@ -35,7 +35,7 @@ _SENTENCE = re.compile(r"(.+?[^.…]\.)(?: (?=[A-Z`\"])|$)")
 _WIDTH = 120
 
 
-class _Lines(Signature):
+class _LongSignature(Signature):
     """A signature that is printed with one parameter a line if it is long."""
 
     __slots__ = ()
@@ -91,7 +91,7 @@ def document(function: Callable[..., Any], of: Callable[..., Any], *declared: ty
         if function is of or each.name != "self"
     ]
     parameters = own + [each for kind in declared for each in _options(kind)]
-    cast("Any", function).__signature__ = _Lines(parameters, return_annotation=_Code(known.return_annotation))
+    cast("Any", function).__signature__ = _LongSignature(parameters, return_annotation=_Code(known.return_annotation))
     lines = [f"    {name}: {_line(text)}" for kind in declared for name, text in _sorted(_attributes(kind))]
     function.__doc__ = _with_options(cleandoc(of.__doc__ or ""), lines)
 

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from bigupload import errors
+from bigupload.cli.help import color_option
 from bigupload.cli.wording import for_command_line
 from bigupload.units import one_line, printable
 from bigupload.version import __version__
@@ -94,26 +95,6 @@ def _cli(ctx: click.Context, /, **common: Any) -> None:
     from bigupload.cli.settings import remember
 
     remember(ctx, **common)
-
-
-def color_option() -> click.Option:
-    """Return `--color`, which every command takes, also before its name."""
-    return click.Option(
-        ["--color"],
-        type=click.Choice(["auto", "always", "never"]),
-        is_eager=True,
-        expose_value=False,
-        callback=_set_color,
-        help="Use colours: on a terminal unless NO_COLOR is set, always, or never. [default: auto]",
-    )
-
-
-def _set_color(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    # The context has what was typed before the command's name, which a variable or the file does not replace.
-    typed = click.core.ParameterSource.COMMANDLINE
-    before = ctx.find_root().get_parameter_source("color") is typed
-    if value is not None and (not before or ctx.get_parameter_source("color") is typed):
-        ctx.color = {"always": True, "never": False}.get(value)
 
 
 _cli.params.append(color_option())

@@ -206,3 +206,23 @@ def _section(formatter: click.HelpFormatter, title: str, color: bool | None) -> 
     """A section whose title is bold on a terminal: `click.echo` takes that out for files and pipes."""
     is_plain = bool(os.environ.get("NO_COLOR")) if color is None else not color
     return formatter.section(title if is_plain else click.style(title, bold=True))
+
+
+def color_option() -> click.Option:
+    """Return `--color`, which every command takes, also before its name."""
+    return click.Option(
+        ["--color"],
+        type=click.Choice(["auto", "always", "never"]),
+        is_eager=True,
+        expose_value=False,
+        callback=_set_color,
+        help="Use colours: on a terminal unless NO_COLOR is set, always, or never. [default: auto]",
+    )
+
+
+def _set_color(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    # The context has what was typed before the command's name, which a variable or the file does not replace.
+    typed = click.core.ParameterSource.COMMANDLINE
+    before = ctx.find_root().get_parameter_source("color") is typed
+    if value is not None and (not before or ctx.get_parameter_source("color") is typed):
+        ctx.color = {"always": True, "never": False}.get(value)

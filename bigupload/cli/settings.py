@@ -31,8 +31,7 @@ from typing import Any
 
 import click
 
-from bigupload.cli import color_option
-from bigupload.cli.help import add_help
+from bigupload.cli.help import add_help, color_option
 from bigupload.errors import UsageError
 from bigupload.support.files import user_path
 

@@ -204,12 +204,12 @@ class Digests:
         """Whether there is nothing to compute."""
         return self.algorithm is Algorithm.NONE and not self.md5
 
-    def hashing(self) -> Hashing:
+    def hashing(self) -> PartDigester:
         """Return what computes them."""
-        return Hashing(self)
+        return PartDigester(self)
 
 
-class Hashing:
+class PartDigester:
     """Digests of a part whose bytes come one after another."""
 
     def __init__(self, wanted: Digests) -> None:

@@ -125,7 +125,10 @@ NEVER = 3
 """A store that has stored nothing yet has this many times the timeout at most."""
 CONTRAST = 2.0
 """A trial divides the parts by this at least: otherwise chance would decide it."""
-PROPORTIONAL = 0.25
+CUT = 4
+"""A trial leaves one in so many parts at least: with a few left, a long path would not be full again before the trial
+is judged."""
+PROPORTIONAL = 0.1
 """Goodput within this share of what it would be in proportion to the parts: each connection carries what it can."""
 REST = 60.0
 """Seconds until the bound, or its absence, is tried again. Each time that this changes nothing, it is twice as
@@ -627,7 +630,7 @@ class _Bound:
         if self.limit is not None and now >= self._again_at and parts >= self.limit:
             self._begin(now, 2 * self.limit, self.limit, goodput, 0.0)
         elif parts > 1 and parts * part_size > HORIZON * self.average and not self._open:
-            fewer = max(1, min(affordable, int(parts / CONTRAST)))
+            fewer = max(1, min(affordable, int(parts / CONTRAST)), -(-parts // CUT))
             waits = 2 * sample.buffered  # the system has about as much to send yet
             drains = min(REST, waits / max(1.0, min(goodput, self.average)))
             self._begin(now, fewer, parts, goodput, drains)

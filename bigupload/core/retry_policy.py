@@ -15,7 +15,7 @@ from bigupload.records import dataclass
 from bigupload.units import format_seconds
 
 
-class _Row(NamedTuple):
+class _FaultRow(NamedTuple):
     meaning: str
     public: type[errors.BigUploadError]
     """The error if the request is not retried."""
@@ -32,20 +32,20 @@ class _Row(NamedTuple):
     """A store may respond like this to two PUTs of one part because they are two."""
 
 
-class FaultKind(_Row, enum.Enum):
+class FaultKind(_FaultRow, enum.Enum):
     """What a failed request means for the next attempt: a row holds all that depends on it.
 
     Code asks for a column, and names a kind only where it handles that one alone.
     """
 
-    UNREACHABLE = _Row(
+    UNREACHABLE = _FaultRow(
         "Nothing connects: refused, no route, no such name.",
         errors.StoreUnreachable,
         errors.SourceUnreachable,
         is_retried=True,
         no_response=True,
     )
-    BROKEN = _Row(
+    BROKEN = _FaultRow(
         "The connection broke, or the response was lost.",
         errors.StoreUnreachable,
         errors.SourceUnreachable,
@@ -53,7 +53,7 @@ class FaultKind(_Row, enum.Enum):
         may_have_acted=True,
         no_response=True,
     )
-    STALLED = _Row(
+    STALLED = _FaultRow(
         "No progress, or no response, for too long.",
         errors.StoreUnreachable,
         errors.SourceUnreachable,
@@ -61,7 +61,7 @@ class FaultKind(_Row, enum.Enum):
         may_have_acted=True,
         no_response=True,
     )
-    BUSY = _Row(
+    BUSY = _FaultRow(
         "The store asks to slow down: 429, 503, SlowDown and the like.",
         errors.StoreUnavailable,
         errors.SourceUnreachable,
@@ -69,53 +69,53 @@ class FaultKind(_Row, enum.Enum):
         may_have_acted=True,
         asks_to_slow_down=True,
     )
-    SERVER = _Row(
+    SERVER = _FaultRow(
         "Any other passing error: 408, every other 5xx but 501, RequestTimeout, OperationAborted.",
         errors.StoreUnavailable,
         errors.SourceUnreachable,
         is_retried=True,
         may_have_acted=True,
     )
-    CORRUPTED = _Row(
+    CORRUPTED = _FaultRow(
         "Checksum mismatch: the store received other bytes than the request announced.",
         errors.PartCorrupted,
         refuses_hedges=True,
     )
-    REFUSED = _Row(
+    REFUSED = _FaultRow(
         "The signature, the credentials or the URL were refused, or have expired.",
         errors.AccessDenied,
     )
-    SKEWED = _Row(
+    SKEWED = _FaultRow(
         "The store and this machine disagree about the time.",
         errors.ClockSkewed,
     )
-    GONE = _Row(
+    GONE = _FaultRow(
         "The store does not know the upload id or the object.",
         errors.UploadGone,
         errors.SourceNotFound,
         refuses_hedges=True,
     )
-    EXISTS = _Row(
+    EXISTS = _FaultRow(
         "Precondition failed (412): there is an object under the key.",
         errors.TargetExists,
     )
-    CONFLICT = _Row(
+    CONFLICT = _FaultRow(
         "Another write to the key won (409 ConditionalRequestConflict). At complete, S3 wants every part again.",
         errors.StoreUnavailable,
         is_retried=True,
         refuses_hedges=True,
     )
-    INVALID_PART = _Row(
+    INVALID_PART = _FaultRow(
         "Complete names a part that the store does not have, or has with another ETag.",
         errors.StoreRefused,
         refuses_hedges=True,
     )
-    UNSUPPORTED = _Row(
+    UNSUPPORTED = _FaultRow(
         "The store does not support the request: 405, 501, and some 400s.",
         errors.StoreRefused,
         errors.SourceUnsupported,
     )
-    FINAL = _Row(
+    FINAL = _FaultRow(
         "Anything else: the same request would fail again.",
         errors.StoreRefused,
         refuses_hedges=True,
