@@ -81,27 +81,28 @@ def clip(folder: Path, size: int = 3 * PART, name: str = "clip.mp4") -> Path:
     return file
 
 
-def _part(url: str) -> tuple[str, str]:
+def _part(url: str) -> tuple[str, str, int]:
     """Which part a URL is for, whenever it was signed; of an object by one PUT, which object."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    return parts.path, f"{query.get('uploadId')} {query.get('partNumber')}"
+    return parts.path, query.get("uploadId", ""), int(query.get("partNumber", 1))
 
 
 class Held:
     """PUTs that wait in the browser until they are let go. A browser that closes lets them go, too: to nowhere."""
 
     def __init__(self, page: UploadPage, stage: Stage, *, after: int = 0) -> None:
-        """`after`: so many parts pass before, each as often as the page sends it."""
+        """`after`: so many parts pass before, the first ones of their files, each as often as the page sends it."""
         self._page, self._url, self._after = page, stage.proxy.url + "/**", after
-        self._passing: set[tuple[str, str]] = set()
+        self._passing: set[tuple[str, str, int]] = set()
         self._waiting: list[Route] = []
         page.page.route(self._url, self._on_request)
         page.around_close.append(stage.out_of_reach())
 
     def _on_request(self, route: Route) -> None:
         part = _part(route.request.url)
-        if route.request.method == "PUT" and (part in self._passing or len(self._passing) < self._after):
+        is_early = part[2] <= self._after and len(self._passing) < self._after
+        if route.request.method == "PUT" and (part in self._passing or is_early):
             self._passing.add(part)
             route.continue_()
         else:
