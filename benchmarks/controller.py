@@ -140,7 +140,9 @@ WITHOUT = {
 """Each rule, and the control without it."""
 BRINGS_ON_ONE, BRINGS_PARTS = 0.1, 0.02
 """What a rule must save: that share of the time on one path, or that share of the parts in flight."""
-NOT_SIMULATED = {"FILLED", "PAUSE", "HORIZON", "SLOWEST", "SMALL", "SMALL_AT_ONCE", "SMALL_A_SECOND", "SMALL_JUDGED"}
+NOT_SIMULATED = {
+    "FILLED", "PAUSE", "HORIZON", "SLOWEST", "SILENT", "SMALL", "SMALL_AT_ONCE", "SMALL_A_SECOND", "SMALL_JUDGED"
+}  # fmt: skip
 """Constants of `core.flight` that matter to small files, to a busy or sleeping machine, or to what a kill loses."""
 MEAN_REGRET, MOST_REGRET = 0.10, 0.30
 

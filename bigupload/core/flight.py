@@ -27,7 +27,7 @@ a link take goodput from one another. If goodput halves at the same limit, the s
 
 **The bound.** In flight are at most the parts that goodput finishes in eight seconds, and at least one. If goodput
 falls with fewer parts, because each connection carries little, the bound is lifted for a while, and tried again. What
-is too much is paused, the newest first. It is not cancelled.
+is too much is paused, the newest first. It is not cancelled. A part whose connection is silent does not count.
 
 **Buffers.** A store that reads slowly has buffers, which take the first bytes of each new connection at once. What a
 connection sends until the store's window is full is no goodput. A larger limit that helps at first only is forgotten.
@@ -142,6 +142,9 @@ FILLS_WITHIN = 5.0
 """Seconds after which a window that becomes full is no sign of a buffer that was filled first."""
 AVERAGED = 0.3
 """The weight of the latest window in the goodput from which the bound is computed."""
+SILENT = 1.0
+"""Seconds without a byte acknowledged after which a part that writes is silent: packets were lost, and TCP waits, twice
+as long each time, before it tries again. Meanwhile, a part that is paused writes in its place."""
 SMALL = 256 * 1024
 """Bytes. The response to a larger PUT waits for the link."""
 SMALL_AT_ONCE = 64
@@ -615,7 +618,11 @@ class _Bound:
         if trial is not None:
             if not self._judge(trial, now):
                 return
-        elif len(self._goodput) < 2 or self._goodput[-1] > SETTLED * self._goodput[-2]:
+        elif len(self._goodput) < 2:
+            return
+        elif self._goodput[-1] > SETTLED * self._goodput[-2]:
+            if self.limit is not None:  # a link that is faster now: new connections fill it sooner than an old one
+                self.limit = max(self.limit, _affordable(self._goodput[-2], sample.part_size))
             return
         latest = mean(self._goodput[-2:]) if self._goodput else goodput
         self.average += (latest - self.average) * (AVERAGED if self.average else 1.0)

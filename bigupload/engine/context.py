@@ -85,6 +85,10 @@ class PartInFlight(Gauge, Protocol):
         """Return the bytes sent, and note when all of them were."""
         ...
 
+    def is_silent(self, now: float) -> bool:
+        """Whether it has sent something, and the peer acknowledges nothing for a while, though its window is open."""
+        ...
+
 
 class SharedSlots:
     """Shared by the uploads of one `Uploader`: the slots for parts in flight, and the hashing threads."""
@@ -187,9 +191,20 @@ class SharedSlots:
             )
         )
         writers = self.flight.writers(len(waiting))
-        for place, (part, _) in enumerate(writing):
-            part.hold(held=place >= writers)
+        self._hold([part for part, _ in writing], writers, now)
         self._resize()
+
+    def _hold(self, writing: Sequence[PartInFlight], writers: int, now: float) -> None:
+        """Let the first parts write, and hold the others.
+
+        A part whose connection has gone silent, for packets were lost, keeps no other part from writing: it may wait
+        for many seconds until TCP tries again, and the link would be idle.
+        """
+        most, is_late = 2 * writers, self.flight.responses_are_late
+        for part in writing:
+            part.hold(held=min(most, writers) <= 0)
+            most -= 1
+            writers -= is_late or not part.is_silent(now)
 
     def _is_late(self, waiting: Sequence[PartInFlight], now: float) -> bool:
         """Whether the response to a whole body is late, and not just lost: no later body was stored already."""

@@ -15,7 +15,7 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
-from bigupload.core.flight import SMALL, Filling
+from bigupload.core.flight import SILENT, SMALL, Filling
 from bigupload.core.hedging import Budget, Pace, PutProgress
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part
@@ -115,6 +115,9 @@ class PutInFlight:
         elif self.accepted is None and self.gauge is not None:
             self.accepted = now
         return sent
+
+    def is_silent(self, now: float) -> bool:
+        return bool(self._seen) and now - self._moved_at > SILENT and not self.window_is_full()
 
     def log(self, now: float, outcome: str) -> None:
         """Log how it ended."""

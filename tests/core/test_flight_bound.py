@@ -341,6 +341,14 @@ def test_a_link_that_changes_changes_the_bound(before: float, then: float, least
     assert least <= min(path.limits(5)) <= max(path.limits(5)) <= most
 
 
+def test_a_link_that_becomes_faster_little_by_little_has_more_parts_at_once() -> None:
+    path = Path(link(0.5 * MB), parts=FEW).run(20)
+    assert set(path.limits(3)) == {1}
+    grows_from = path.now
+    path.goodput = lambda writers: 0.5 * MB * 1.25 ** ((path.now - grows_from) / WINDOW)
+    assert path.run_until(lambda limit: limit > 2, within=4)
+
+
 @each_case("parts", [9, 20, 24, 1000])
 def test_a_doubling_that_too_few_parts_fill_keeps_nobody_waiting(parts: int) -> None:
     """The limit was doubled, and there are not as many parts: no larger one is judged. The bound is."""

@@ -52,6 +52,7 @@ class Flight:
 
     doubles = False
     starts = False
+    responses_are_late = False
 
     def __init__(self, limit: int = 8, writers: int = 8) -> None:
         self.limit = limit
@@ -149,6 +150,31 @@ async def test_the_newest_parts_are_held_and_the_oldest_are_released_first() -> 
     assert held == ["wwww", "ww--", "w---", "----", "w---", "www-", "wwww"]
     gauge: Any = sorted(parts, key=lambda part: part.began)[1].gauge
     assert gauge.held == [False, True, False], "only what changes is said"
+
+
+async def test_while_a_connection_is_silent_another_part_writes() -> None:
+    flight = Flight(writers=1)
+    parts = [put(float(number), Gauge(1)) for number in range(4)]
+    shared = shared_with(flight, *parts)
+    held = {}
+    for second in (0.0, 1.0, 1.5, 2.0, 4.0):
+        if second == 2:
+            gauge: Any = parts[0].gauge
+            gauge.bytes = 2
+        shared.adapt(10.0 + second)
+        held[second] = "".join("-" if part.is_held else "w" for part in parts)
+    assert held == {0.0: "w---", 1.0: "w---", 1.5: "ww--", 2.0: "w---", 4.0: "ww--"}
+
+
+@each_case("why", ["its window is full", "responses are late"])
+async def test_a_silence_that_the_peer_wants_lets_no_other_part_write(why: str) -> None:
+    flight = Flight(writers=1)
+    flight.responses_are_late = why == "responses are late"
+    parts = [put(1.0, Gauge(1, window_is_full=why == "its window is full")), put(2.0, Gauge())]
+    shared = shared_with(flight, *parts)
+    for second in range(9):
+        shared.adapt(10.0 + second)
+    assert [part.is_held for part in parts] == [False, True]
 
 
 async def test_those_of_an_upload_with_priority_write_before_all_others() -> None:

@@ -229,6 +229,7 @@ class Controller:
     """In place of `Flight`, which has tests of its own."""
 
     doubles = True
+    responses_are_late = False
     writers = staticmethod(int)
     stored_parts = SimpleNamespace(accepted=0.0)
 
