@@ -170,6 +170,7 @@ def add_help(command: click.Command, path: tuple[str, ...]) -> None:
             formatter.write_text(f"{len(every) - shown} more options: bigupload {name} --help-all")
 
     def format_help_text(ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        _heed_variable(ctx)
         click.Command.format_help_text(command, ctx, formatter)
         if examples := EXAMPLES.get(name):
             with _section(formatter, "Examples", ctx.color):
@@ -218,6 +219,14 @@ def color_option() -> click.Option:
         callback=_set_color,
         help="Use colours: on a terminal unless NO_COLOR is set, always, or never. [default: auto]",
     )
+
+
+def _heed_variable(ctx: click.Context) -> None:
+    """Take the colour from the environment. `--help` is typed, and so click looks at it before that."""
+    if ctx.color is None:
+        for param in ctx.command.params:
+            if param.name == "color":
+                _set_color(ctx, param, param.consume_value(ctx, {})[0])
 
 
 def _set_color(ctx: click.Context, _: click.Parameter, value: str | None) -> None:

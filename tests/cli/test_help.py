@@ -94,6 +94,17 @@ def test_color_counts_more_than_the_terminal_and_no_color(bigupload: Command, mo
         assert "\x1b" not in bigupload(*words, "--help").out, words
 
 
+def test_a_variable_counts_for_the_colours_of_help(bigupload: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, is_coloured in (("always", True), ("never", False), ("mauve", False)):
+        for name in ("BIGUPLOAD_COLOR", "BIGUPLOAD_UPLOAD_COLOR"):
+            monkeypatch.setenv(name, value)
+            assert ("\x1b[1mTarget" in bigupload("upload", "--help").out) is is_coloured, (name, value)
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("BIGUPLOAD_COLOR", "always")
+    assert "\x1b" not in bigupload("upload", "--color", "never", "--help").out
+    assert "\x1b" not in bigupload("--color", "never", "upload", "--help").out
+
+
 def test_color_that_is_typed_counts_more_than_a_variable_or_the_file(
     bigupload: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
