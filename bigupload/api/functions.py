@@ -36,9 +36,17 @@ _PLACES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Places] = weakref.
 which each for itself would have places enough."""
 
 
-def _split(function: Callable[..., Any], options: Mapping[str, Any]) -> tuple[Uploader, Any]:
-    """A new uploader for one call, and what is left of the options for its method."""
+def _check_call(function: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """Raise TypeError, as Python does it, for arguments that a function does not take, or lacks."""
     refuse_unknown(function.__name__, options, signature(function).parameters)
+    try:
+        signature(function).bind(*args, **options)
+    except TypeError as e:
+        raise TypeError(f"{function.__name__}(): {e}") from None
+
+
+def _split(options: Mapping[str, Any]) -> tuple[Uploader, Any]:
+    """Return a new uploader for one call, and the other options, which its method takes."""
     loop = running_loop()
     of_uploader = {name: value for name, value in options.items() if name in UploaderOptions.__annotations__}
     rest = {name: value for name, value in options.items() if name not in of_uploader}
@@ -57,12 +65,14 @@ def _function(method: Callable[..., Any], *of_uploader: type) -> Callable[..., A
     """
 
     async def call(*args: Any, **options: Any) -> Any:
-        uploader, rest = _split(function, options)
+        _check_call(function, *args, **options)
+        uploader, rest = _split(options)
         async with uploader:
             return await method(uploader, *args, **rest)
 
     async def iterate(*args: Any, **options: Any) -> AsyncGenerator[Any, None]:
-        uploader, rest = _split(function, options)
+        _check_call(function, *args, **options)
+        uploader, rest = _split(options)
         async with uploader, contextlib.aclosing(method(uploader, *args, **rest)) as outcomes:
             async for outcome in outcomes:
                 yield outcome
@@ -75,7 +85,8 @@ def _function(method: Callable[..., Any], *of_uploader: type) -> Callable[..., A
 
 
 def start(source: UploadSource, target: str | None = None, **options: Any) -> UploadHandle:
-    uploader, rest = _split(start, options)
+    _check_call(start, source, **options)
+    uploader, rest = _split(options)
     return uploader._start(source, target, rest, closes=True)
 
 
@@ -94,6 +105,7 @@ def upload_sync(source: UploadSource, target: str | None = None, **options: Any)
         BigUploadError: As `upload`.
         KeyboardInterrupt: Ctrl-C in the main thread. The upload was stopped; a note has the command that resumes it.
     """
+    _check_call(upload_sync, source, **options)
     if _is_asyncio_running():
         raise errors.UsageError("upload_sync can't run inside an event loop: await bigupload.upload(…) there")
     if _is_trio_running():

@@ -89,7 +89,7 @@ async def test_a_name_that_is_not_declared() -> None:
         lambda: bigupload.abort_orphans("s3://b/", prefix="x"),  # type: ignore[call-arg]  # what is refused
     ]
     for call in calls:
-        with pytest.raises(TypeError, match=r"\(\) got (an unexpected|multiple)"):
+        with pytest.raises(TypeError, match=r"\(\)(: multiple| got an unexpected)"):
             await call()
     with pytest.raises(TypeError, match="unexpected keyword argument 'to'"):
         Uploader(to="s3://b/k")  # type: ignore[call-arg]  # what is refused
@@ -127,6 +127,17 @@ async def test_a_name_that_is_nearly_one_is_suggested() -> None:
 async def test_an_option_of_s3_says_where_it_belongs() -> None:
     with pytest.raises(TypeError, match=re.escape("(s3=S3Options(cache_control=…))")):
         await bigupload.upload("f", to="s3://b/k", cache_control="no-store")  # type: ignore[call-arg]  # what is refused
+
+
+async def test_a_wrong_call_names_the_function_that_was_called() -> None:
+    for name in FUNCTIONS:
+        function: Any = getattr(bigupload, name)
+        for arguments, options in (((), {"zzz": 1}), ((), {}), ((1, 2, 3, 4, 5, 6, 7), {})):
+            if name == "list_uploads" and not arguments and not options:
+                continue  # it needs none
+            with pytest.raises(TypeError, match=rf"^{name}\(\)"):
+                made = function(*arguments, **options)
+                await (anext(made) if hasattr(made, "__anext__") else made)
 
 
 FUNCTIONS = [n for n in bigupload.__all__ if getattr(getattr(bigupload, n), "__module__", "") == functions.__name__]
