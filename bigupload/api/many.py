@@ -180,7 +180,7 @@ class UploadMany:
         transport = await self._resources.transport(store.ca_bundle)
         puts = SinglePuts(objects, transport, self._resources.shared, self._settings)
         self._puts = puts, objects
-        opened.push_async_callback(_end, watching := asyncio.create_task(puts.watch(retrier)))
+        opened.push_async_callback(_end, watching := asyncio.create_task(puts.watch(self._resources.retry)))
         opened.callback(watching.cancel)
         return objects, retrier
 
@@ -334,7 +334,7 @@ class UploadMany:
         began = clock()
         emit = partial(self._emit, source.path, target)
         retrier = Retrier(policy=self._resources.retry, emit=emit, contact=self._contact)
-        stored = await puts.upload(source, key, source.path.rpartition(os.sep)[2], retrier)
+        stored = await puts.upload(source, key, source.path.rpartition(os.sep)[2], retrier, emit)
         url = store.url(key)
         if self._call.is_heard:
             done = events.UploadCompleted(

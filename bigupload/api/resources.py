@@ -148,7 +148,8 @@ class UploaderResources:
         emit = call.emit_of(source.path, store.target, journal)
         notes = [] if spread is None else await spread.join(source, lambda note: emit(Warned(message=note)))
         context = UploadContext(
-            retrier=Retrier(policy=self.retry, emit=emit),
+            policy=self.retry,
+            emit=emit,
             source=source,
             store=store,
             transport=spread or here,

@@ -314,8 +314,8 @@ class Lane:
                 self._opening.set()
                 self._opening = None
         if self._watching is None or self._watching.done():
-            retrier = Retrier(policy=self._resources.retry, emit=lambda _: None)
-            self._watching = asyncio.create_task(self.puts.watch(retrier, lambda: self.users > 0))
+            watching = self.puts.watch(self._resources.retry, lambda: self.users > 0)
+            self._watching = asyncio.create_task(watching)
         return True
 
     async def _open(self, small: _Small, call: OpenCall) -> None:
@@ -468,6 +468,7 @@ class _SmallUpload:
             small.key,
             small.name,
             retrier,
+            emit,
             store=self._objects,
             report=None if watched is None else watched.sent,
         )

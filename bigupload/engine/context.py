@@ -21,6 +21,7 @@ from bigupload.core.hedging import HedgeSwitch
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.part_plan import Part, Plan
+from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.retrying import Contact, Effects, Retrier, RunCounts
 from bigupload.ports import Gauge, GroupTransport, HashElsewhere, Journal, MultipartStore, Source, Transport
 from bigupload.records import dataclass
@@ -277,13 +278,18 @@ class SharedSlots:
 class UploadContext:
     """The context of one upload."""
 
-    retrier: Retrier
+    policy: RetryPolicy
+    emit: Callable[[events.Event], None]
+    """Gives an event to the caller."""
     source: Source
     store: MultipartStore
     transport: Transport
     journal: Journal
     settings: UploadSettings
     shared: SharedSlots
+    effects: Effects = Effects()
+    """Time and randomness."""
+    counts: RunCounts = field(default_factory=RunCounts)
     base: CopyBase | None = None
     """The object that was there before, from which the store copies parts that are the same; None: all are sent."""
     origin: CopyOrigin | None = None
@@ -296,6 +302,8 @@ class UploadContext:
     """Hashes parts on another machine; None: threads here do."""
     groups: GroupTransport | None = None
     """Hashes and sends groups of parts; None: each part is sent by itself."""
+    retrier: Retrier = field(init=False)
+    """Retries the requests to the store."""
     hedging: HedgeSwitch = field(init=False)
     slots: SlotQueue = field(init=False)
     """This upload's queue for the slots of parts in flight."""
@@ -305,6 +313,7 @@ class UploadContext:
     """Retries the source's requests. What it knows of outages is not about the store."""
 
     def __post_init__(self) -> None:
+        self.retrier = Retrier(policy=self.policy, emit=self.emit, effects=self.effects, counts=self.counts)
         self._source_retrier = dataclasses.replace(self.retrier, contact=Contact(), peer="the source")
         self.hedging = HedgeSwitch(self.shared.hedge)
         self.slots = self.shared.slots.queue(self.bytes_left, self.settings.priority)
@@ -319,16 +328,6 @@ class UploadContext:
         plan = self.manifest.plan
         size = self.source.fingerprint.size if plan.size is None else plan.size
         return min(size, (plan.count - len(self.manifest.parts)) * plan.part_size)
-
-    @property
-    def effects(self) -> Effects:
-        """Time and randomness."""
-        return self.retrier.effects
-
-    @property
-    def counts(self) -> RunCounts:
-        """The counts of this run."""
-        return self.retrier.counts
 
     async def hold(self, part: Part, *, wait: bool = True) -> bool:
         """Make a part of the source readable, with retries. `release` must follow. See `ports.Source.hold`.
@@ -354,10 +353,6 @@ class UploadContext:
     async def check_source(self) -> None:
         """Raise SourceChanged if the file has changed since it was opened."""
         await check_source(self.source, self.shared.checking)
-
-    def emit(self, event: events.Event) -> None:
-        """Give an event to the caller."""
-        self.retrier.emit(event)
 
     def warn(self, message: str) -> None:
         """Emit a warning. The upload continues."""

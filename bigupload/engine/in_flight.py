@@ -304,7 +304,7 @@ class PartsInFlight:
                 for put in self._puts:
                     for each in (put, put.hedge):
                         if each is not None:
-                            each.cancel_if_stalled(now, self._context.retrier.policy, self._context.shared)
+                            each.cancel_if_stalled(now, self._context.policy, self._context.shared)
                 self._hedge_stragglers(hedges, now)
                 self._context.shared.adapt(now)
                 ticks += 1

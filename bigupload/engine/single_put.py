@@ -15,11 +15,11 @@ from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, Digests, Hashed
 from bigupload.core.integrity import ChecksumMismatch, ObjectFacts, PartProof, Verified, prove_part
 from bigupload.core.part_plan import MIB, Part
-from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry
+from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry, RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadSettings, check_source
 from bigupload.engine.in_flight import PutInFlight, send
 from bigupload.engine.part_hashing import PartHasher, hash_part
-from bigupload.engine.retrying import Retrier
+from bigupload.engine.retrying import Effects, Retrier
 from bigupload.ports import ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
 from bigupload.records import dataclass
 
@@ -85,15 +85,24 @@ class StoredFile:
 class SinglePuts:
     """Small files on their way to one bucket: those of one job, or of calls that overlap."""
 
-    def __init__(self, store: ObjectStore, transport: Transport, shared: SharedSlots, settings: UploadSettings) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        transport: Transport,
+        shared: SharedSlots,
+        settings: UploadSettings,
+        effects: Effects = Effects(),  # noqa: B008 - it is frozen
+    ) -> None:
         """Send nothing yet.
 
         Args:
-            store: Where the files go.
-            transport: How.
-            shared: What they share with all other uploads.
-            settings: Those of each file.
+            store: The store of the objects.
+            transport: Sends the PUTs.
+            shared: The slots, which all other uploads use, too.
+            settings: The settings of each file.
+            effects: The clock.
         """
+        self._effects = effects
         self._store = store
         self._transport = transport
         self._shared = shared
@@ -113,19 +122,19 @@ class SinglePuts:
         """Whether the warning that the store proves nothing of a PUT was given."""
         shared.expect_files()
 
-    async def watch(self, retrier: Retrier, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    async def watch(self, policy: RetryPolicy, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Cancel PUTs that stall, adapt the number in flight, and report how much was sent, until cancelled.
 
         Args:
-            retrier: Retries by the policy.
+            policy: How long a PUT may stall.
             is_wanted: Asked a few times a second: if not, it ends.
         """
         ticks = 0
         while is_wanted():
-            await retrier.effects.sleep(self._shared.tick)
-            now = retrier.effects.clock()
+            await self._effects.sleep(self._shared.tick)
+            now = self._effects.clock()
             for put in self._puts:
-                put.cancel_if_stalled(now, retrier.policy, self._shared)
+                put.cancel_if_stalled(now, policy, self._shared)
             self._shared.adapt(now)
             ticks += 1
             if ticks % _REPORT_EVERY == 0:
@@ -143,6 +152,7 @@ class SinglePuts:
         key: str,
         name: str,
         retrier: Retrier,
+        emit: Callable[[events.Event], None],
         *,
         store: ObjectStore | None = None,
         report: Callable[[int], None] | None = None,
@@ -154,6 +164,7 @@ class SinglePuts:
             key: The object's key.
             name: The file's name, for the object's type.
             retrier: Retries its requests, and counts them.
+            emit: Gets the warnings.
             store: Where it goes, if its object has other properties than most: the same bucket.
             report: Called a few times a second with the bytes that were sent.
 
@@ -166,7 +177,7 @@ class SinglePuts:
         if not store.replaces and await self.stat(store, key, retrier) is not None:
             raise errors.TargetExists(f"{store.target(key)} exists, and `if_none_match` forbids to replace it")
         part = Part(1, 0, source.fingerprint.size)
-        return await _OnePut(self, store, source, part, key, name, retrier, report).until_proved()
+        return await _OnePut(self, store, source, part, key, name, retrier, emit, report).until_proved()
 
     async def stat(self, store: ObjectStore, key: str, retrier: Retrier) -> ObjectFacts | None:
         """Look at an object; None if it does not exist, or if these credentials may not read it."""
@@ -207,7 +218,7 @@ class SinglePuts:
         Raises:
             Fault: It failed.
         """
-        put = PutInFlight(source, part, request, retrier.effects.clock(), priority=self._priority)
+        put = PutInFlight(source, part, request, self._effects.clock(), priority=self._priority)
         self._puts[put] = report
         self._shared.first_puts.add(put)
         try:
@@ -216,7 +227,7 @@ class SinglePuts:
                 transport=self._transport,
                 shared=self._shared,
                 counts=retrier.counts,
-                clock=retrier.effects.clock,
+                clock=self._effects.clock,
                 fresh=fresh,
             )
         finally:
@@ -224,37 +235,39 @@ class SinglePuts:
             if put.sent() >= _SHOWS_A_STORE:
                 retrier.note_contact(put.began)
         if put.response is None:
-            raise put.stalled(retrier.effects.clock())
+            raise put.stalled(self._effects.clock())
         return put.response
 
     def less(self, manner: Manner, fault: Fault) -> Manner | None:
         """Return how to send a file after a refusal that may be of what the store does not know; None: as before."""
         return manner.less() if fault.may_be_unsupported and not self._confirmed else None
 
-    def confirm(self, manner: Manner, refusal: Fault | None, retrier: Retrier) -> None:
+    def confirm(self, manner: Manner, refusal: Fault | None, emit: Callable[[events.Event], None]) -> None:
         """Note that the store has taken a file: the first one says how all others are sent.
 
         Until then, a refusal may be of the one file alone.
 
         Args:
-            manner: How it was sent.
+            manner: The headers that it was sent with.
             refusal: Why it was not sent with more.
-            retrier: The file's retrier.
+            emit: Gets the warnings of this file's upload.
         """
         if self._confirmed:
             return
         self._confirmed = True
         if self.manner.checksum and not manner.checksum:
-            self.use_md5(retrier, f"the store refused {self._algorithm} checksums ({refusal})")
+            self.use_md5(emit, f"the store refused {self._algorithm} checksums ({refusal})")
         self.manner = self.manner.also(manner)
 
-    def use_md5(self, retrier: Retrier, why: str) -> None:
+    def use_md5(self, emit: Callable[[events.Event], None], why: str) -> None:
         """Send the MD5 with every further file."""
         if not self._with_md5:
             self._with_md5 = True
-            retrier.emit(events.Warned(message=f"{why}: files are proved by MD5 instead"))
+            emit(events.Warned(message=f"{why}: files are proved by MD5 instead"))
 
-    def judge(self, proved: StoredFile, store: ObjectStore, key: str, retrier: Retrier) -> StoredFile:
+    def judge(
+        self, proved: StoredFile, store: ObjectStore, key: str, emit: Callable[[events.Event], None]
+    ) -> StoredFile:
         """Return what one PUT made, if that is proved well enough.
 
         Raises:
@@ -270,7 +283,7 @@ class SinglePuts:
             )
         if proved.proof is PartProof.NONE and self._algorithm is not Algorithm.NONE and not self._proves_nothing:
             self._proves_nothing = self._with_md5 = True  # a store that proves nothing may still check what it gets
-            retrier.emit(
+            emit(
                 events.Warned(
                     message="the store confirms neither checksums nor MD5s of small files: only their sizes are proved "
                     "(to require more: `require_proof`)"
@@ -291,6 +304,7 @@ class _OnePut:
         key: str,
         name: str,
         retrier: Retrier,
+        emit: Callable[[events.Event], None],
         report: Callable[[int], None] | None,
     ) -> None:
         self._puts = puts
@@ -301,6 +315,7 @@ class _OnePut:
         self._key = key
         self._name = name
         self._retrier = retrier
+        self._emit = emit
         self._manner = puts.manner
         self._refusal: Fault | None = None
         """Why less is sent of it than of other files."""
@@ -313,7 +328,7 @@ class _OnePut:
         attempts: Attempts = retrier.attempts()
         fresh = False
         while True:
-            since = retrier.effects.clock()
+            since = puts._effects.clock()
             request: SignedRequest | None = None
             try:
                 async with puts._slots:
@@ -328,7 +343,7 @@ class _OnePut:
             except Fault as fault:
                 self._may_be_stored |= fault.kind.may_have_acted
                 if fault.kind is FaultKind.EXISTS:
-                    return puts.judge(await self._judge_existing(fault, hashed), self._store, self._key, retrier)
+                    return puts.judge(await self._judge_existing(fault, hashed), self._store, self._key, self._emit)
                 if (less := puts.less(self._manner, fault)) is not None:
                     self._manner, self._refusal = less, fault
                     hashed = await self._hash(md5=puts._with_md5 or not less.checksum)
@@ -338,8 +353,8 @@ class _OnePut:
                 hashed = await self._hash_again(hashed) if retry.rehash else hashed
             else:
                 retrier.note_response()
-                puts.confirm(self._manner, self._refusal, retrier)
-                stored = puts.judge(stored, self._store, self._key, retrier)
+                puts.confirm(self._manner, self._refusal, self._emit)
+                stored = puts.judge(stored, self._store, self._key, self._emit)
                 return stored if attempts.made == 1 else dataclasses.replace(stored, attempts=attempts.made)
 
     async def _hash(self, *, md5: bool) -> Hashed:
@@ -378,7 +393,7 @@ class _OnePut:
         if request is not None and (fault.kind is FaultKind.REFUSED or fault.is_decided):
             self._store.refused(request, fault)
         if fault.kind.asks_to_slow_down:
-            self._puts._shared.refused(self._retrier.effects.clock())
+            self._puts._shared.refused(self._puts._effects.clock())
         return await self._retrier.pause(attempts, fault, since)
 
     async def _prove(self, hashed: Hashed, response: PutResponse) -> StoredFile:
@@ -406,7 +421,7 @@ class _OnePut:
         if proof is None and hashed.md5 is None:  # the response has no checksum: is its ETag the MD5?
             proof = prove((await self._puts.hash(self._source, self._part, md5=True)).md5)
             if proof is not None:
-                self._puts.use_md5(self._retrier, "the store confirms no checksums")
+                self._puts.use_md5(self._emit, "the store confirms no checksums")
         proof = proof or PartProof.NONE
         return StoredFile(
             etag=response.etag,

@@ -228,7 +228,7 @@ class UploadRun:
                 manifest=changed.manifest,
             ) from changed
         if self._reopen is not None:
-            await context.effects.sleep(context.retrier.policy.delay(self._changes, context.effects.random))
+            await context.effects.sleep(context.policy.delay(self._changes, context.effects.random))
             try:
                 context.source = await self._reopen()
             except errors.SourceError as e:

@@ -181,7 +181,8 @@ async def read_back(
     # The path as it names a source: absolute, without "..".
     source = os.path.abspath(path)  # noqa: PTH100 - removes "..", as `FileSource` does
     read = events.UploadIdentity(source=source, target=url, id="", manifest=None)
-    retrier = Retrier(policy=policy, emit=events.identified(read, on_event or (lambda _: None)))
+    emit = events.identified(read, on_event or (lambda _: None))
+    retrier = Retrier(policy=policy, emit=emit)
     async with (
         contextlib.AsyncExitStack() as ended,
         open_both(path, url, s3, retrier) as pair,
@@ -189,7 +190,7 @@ async def read_back(
         name = manifest_id(pair.source.path, pair.store.target)
         progress = ReadBackProgress(state_dir() / f"{name}{READ_BACK_SUFFIX}", _subject(pair))
         ended.callback(progress.close)
-        comparison = _Comparison(pair, progress)
+        comparison = _Comparison(pair, progress, emit)
         resumed = comparison.compared
         await comparison.run()
         fields: dict[str, Any] = pair.compared()
@@ -218,8 +219,9 @@ def _subject(pair: FileAndObject) -> dict[str, Any]:
 
 
 class _Comparison:
-    def __init__(self, pair: FileAndObject, progress: ReadBackProgress) -> None:
+    def __init__(self, pair: FileAndObject, progress: ReadBackProgress, emit: Callable[[events.Event], None]) -> None:
         self._pair = pair
+        self._emit = emit
         self._store = pair.store
         self._retrier = pair.retrier
         self._attributes = pair.attributes
@@ -271,7 +273,7 @@ class _Comparison:
 
         attempts, before = self._retrier.attempts(), at
         while at < end and not self._is_beyond(at):
-            since = self._retrier.effects.clock()
+            since = time.monotonic()
             try:
                 request = await self._request()
                 await read_range(
@@ -304,7 +306,7 @@ class _Comparison:
         await self._pair.check_source()
         if not await self._progress.add(number) and not self._warned:
             self._warned = True
-            self._retrier.emit(
+            self._emit(
                 events.Warned(
                     message="the progress can't be recorded: if this run stops, the next one reads everything again"
                 )
@@ -329,19 +331,19 @@ class _Comparison:
         return low
 
     async def _request(self) -> SignedRequest:
-        now = self._retrier.effects.clock()
+        now = time.monotonic()
         if self._signed is None or now > self._signed[1]:
             signed = await self._store.sign_read()
             self._signed = signed, now + signed.expires_in - _RENEW_BEFORE
         return self._signed[0]
 
     def _report(self) -> None:
-        now = self._retrier.effects.clock()
+        now = time.monotonic()
         if not self._reported or now - self._reported >= _REPORT_EVERY:
             self._reported = now
             size = self._attributes.size
             self._meter.add(now, self.compared)
-            self._retrier.emit(
+            self._emit(
                 events.ReadingBack(
                     bytes_compared=self.compared,
                     size=size,

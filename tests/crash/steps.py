@@ -25,7 +25,6 @@ from typing import Any
 
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadContext, UploadSettings
-from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadRun
 from bigupload.events import Event
 from bigupload.manifests.journal import FileJournal, read_manifest
@@ -138,9 +137,8 @@ async def upload(
     with FileSource(directory / "file") as source, FileJournal(manifest_in(directory)) as journal:
         run = UploadRun(
             UploadContext(
-                retrier=Retrier(
-                    policy=RetryPolicy(base_delay=0, max_delay=0), emit=functools.partial(on_event, journal)
-                ),
+                policy=RetryPolicy(base_delay=0, max_delay=0),
+                emit=functools.partial(on_event, journal),
                 source=source,
                 store=store,
                 transport=store,

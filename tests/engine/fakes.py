@@ -47,9 +47,10 @@ def fake_context(
         return True
 
     made = {
-        "retrier": retrier, "effects": effects, "counts": retrier.counts, "emit": emit, "manifest": manifest,
-        "shared": shared, "slots": shared.slots.queue(lambda: plan.size), "source": object(), "store": test,
-        "transport": test, "hedging": HedgeSwitch(hedge), "hold": fine, "release": lambda part: None,
+        "policy": retrier.policy, "retrier": retrier, "effects": effects, "counts": retrier.counts, "emit": emit,
+        "manifest": manifest, "shared": shared, "slots": shared.slots.queue(lambda: plan.size),
+        "source": object(), "store": test, "transport": test,
+        "hedging": HedgeSwitch(hedge), "hold": fine, "release": lambda part: None,
         "check_source": fine, "settings": UploadSettings(), "base": None, "copies_unread": False, "groups": None,
     }  # fmt: skip
     return SimpleNamespace(**made | more)

@@ -30,8 +30,9 @@ class FarStore:
 
 
 async def sent_to(store: FarStore, shared: SharedSlots, files: int) -> None:
-    puts = SinglePuts(SimpleNamespace(replaces=True), store, shared, UploadSettings())  # type: ignore[arg-type]  # fakes
-    retrier = Retrier(policy=RetryPolicy(), emit=lambda event: None, effects=Effects(clock=lambda: store.now))
+    effects, objects = Effects(clock=lambda: store.now), SimpleNamespace(replaces=True)
+    puts = SinglePuts(objects, store, shared, UploadSettings(), effects)  # type: ignore[arg-type]  # fakes
+    retrier = Retrier(policy=RetryPolicy(), emit=lambda event: None)
     for _ in range(files):
         await puts.put(MemorySource("a", b"abc"), Part(1, 0, 3), REQUEST, retrier, fresh=False)
 

@@ -24,7 +24,7 @@ from bigupload.core.part_plan import Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.context import TICK, SharedSlots, UploadContext, UploadSettings
 from bigupload.engine.multipart_upload import MultipartUpload
-from bigupload.engine.retrying import Effects, Retrier
+from bigupload.engine.retrying import Effects
 from bigupload.manifests.journal import FileJournal
 from bigupload.ports import Created, Gauge, ListedPart, OpenUpload, PutResponse, SignedRequest, Source, UnsignedPart
 from bigupload.sources.file import FileSource
@@ -180,7 +180,7 @@ def run(tmp_path: Path) -> Callable[..., Awaitable[Verified]]:
         with FileSource(path) as source, FileJournal(tmp_path / "m") as journal:
             context = UploadContext(
                 source=source,
-                retrier=Retrier(policy=policy or RetryPolicy(), emit=life.told.append, effects=life.effects()),
+                policy=policy or RetryPolicy(), emit=life.told.append, effects=life.effects(),
                 store=FarStore(life), transport=FarTransport(life), journal=journal,
                 shared=SharedSlots(concurrency),
                 settings=UploadSettings(algorithm=Algorithm.CRC64NVME, part_size=PART),
