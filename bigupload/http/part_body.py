@@ -33,10 +33,10 @@ from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.http import socket_tuning
 from bigupload.http._compat import TlsEncryptor, read_before_closing
+from bigupload.http.body_resources import BodyResources, ThreadWork, thread_buffer
 from bigupload.http.connection import Connection
 from bigupload.http.http_errors import out_of_descriptors
 from bigupload.http.response_head import ResponseHead
-from bigupload.http.send_resources import BodyResources, ThreadWork, thread_buffer
 from bigupload.ports import Source
 from bigupload.support.pages import is_cached, read_cached
 from bigupload.support.shielding import retrieve, run_shielded
