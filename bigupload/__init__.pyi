@@ -567,7 +567,7 @@ def start(
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-        delta: Send only the parts that differ from the object of the last upload.
+        delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
@@ -638,7 +638,7 @@ async def sync(
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         resume: Use the record of earlier syncs, and resume unfinished uploads.
-        delete: When all files are in the store, delete the objects below `to` that have no file.
+        delete: At the end, delete the objects below the target that have no file; nothing if a file failed.
         size_only: Take an object of the same size for the same file, without any proof.
         dry_run: Send and delete nothing, and report what would be sent and deleted.
         allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.
@@ -730,7 +730,7 @@ async def upload(
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-        delta: Send only the parts that differ from the object of the last upload.
+        delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
@@ -892,7 +892,7 @@ def upload_sync(
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-        delta: Send only the parts that differ from the object of the last upload.
+        delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
@@ -1025,7 +1025,7 @@ def watch(
         priority: A whole number: uploads with a higher one go first.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
         idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
-        all_names: Also upload files whose names say that they are temporary or hidden.
+        all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
         poll: List the directory this often, in seconds or like "5s"; None: the system reports changes.
         until_idle: End when nothing has changed for so long, in seconds or like "1min"; None: never.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
@@ -1149,7 +1149,7 @@ class Uploader:
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-            delta: Send only the parts that differ from the object of the last upload.
+            delta: Send only the parts that differ from the last upload to this key: the store copies the others.
             sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
 
         Returns:
@@ -1212,7 +1212,7 @@ class Uploader:
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-            delta: Send only the parts that differ from the object of the last upload.
+            delta: Send only the parts that differ from the last upload to this key: the store copies the others.
             sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
 
         Returns:
@@ -1329,7 +1329,7 @@ class Uploader:
             priority: A whole number: uploads with a higher one go first.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
             idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
-            all_names: Also upload files whose names say that they are temporary or hidden.
+            all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
             poll: List the directory this often, in seconds or like "5s"; None: the system reports changes.
             until_idle: End when nothing has changed for so long, in seconds or like "1min"; None: never.
 
@@ -1387,7 +1387,7 @@ class Uploader:
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
             checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             resume: Use the record of earlier syncs, and resume unfinished uploads.
-            delete: When all files are in the store, delete the objects below `to` that have no file.
+            delete: At the end, delete the objects below the target that have no file; nothing if a file failed.
             size_only: Take an object of the same size for the same file, without any proof.
             dry_run: Send and delete nothing, and report what would be sent and deleted.
             allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.

@@ -183,9 +183,9 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file. The file is hashed for
             that.
-        delta: Send only the parts that differ from the object of the last upload. That needs its manifest. The store
-            copies the others, and each copy is proved by its checksum. Where that is not
-            possible, all parts are sent, and a warning says why.
+        delta: Send only the parts that differ from the last upload to this key: the store copies the others. That needs
+            the manifest of that upload. Each copy is proved by its checksum. Where the store can't copy, all parts are
+            sent, and a warning says why.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`. Raises
             SourceChanged if it is no longer what was uploaded.
     """
@@ -257,8 +257,8 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
         resume: Use the record of earlier syncs, and resume unfinished uploads. False forgets that: all files are
             hashed, and compared with their objects.
         selection: Which files, by their paths in the directory, sizes and times; None: all.
-        delete: When all files are in the store, delete the objects below `to` that have no file. They must match the
-            patterns of the selection, too. Nothing is deleted if anything failed.
+        delete: At the end, delete the objects below the target that have no file; nothing if a file failed. They must
+            match the patterns of the selection, too.
         size_only: Take an object of the same size for the same file, without any proof.
         dry_run: Send and delete nothing, and report what would be sent and deleted.
         allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then. Otherwise it is
@@ -295,7 +295,7 @@ class WatchOptions(ProofOptions, PriorityOptions, total=False):
         idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
         selection: Which files, by their paths in the directory, sizes and times; None: all. Symbolic links are not
             followed.
-        all_names: Also upload files whose names say that they are temporary or hidden.
+        all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
         poll: List the directory this often, in seconds or like "5s"; None: the system reports changes. A network file
             system reports none.
         until_idle: End when nothing has changed for so long, in seconds or like "1min"; None: never. Everything is

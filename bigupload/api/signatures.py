@@ -1,6 +1,6 @@
 """The signatures and the documentation of the library's methods and functions, made from the options in `arguments`.
 
-`help()`, the stub `bigupload/__init__.pyi` and the site's reference show them. No command loads this module.
+`help()`, the stub `bigupload/__init__.pyi` and the site's reference show them. Commands take the summaries of flags.
 """
 
 from __future__ import annotations
@@ -96,10 +96,20 @@ def document(function: Callable[..., Any], of: Callable[..., Any], *declared: ty
     function.__doc__ = _with_options(cleandoc(of.__doc__ or ""), lines)
 
 
+def flags(declared: Any) -> dict[str, str]:
+    """Return the options of a class that are False by default, each with the first sentence of its documentation."""
+    return {name: _line(text) for name, text in _attributes(declared) if _default(declared, name) is False}
+
+
+def _default(declared: Any, name: str) -> Any:
+    is_flag = declared.__annotations__[name].__forward_arg__ == "bool"
+    return DEFAULTS.get(f"{declared.__name__}.{name}", DEFAULTS.get(name, False if is_flag else None))
+
+
 def _options(declared: Any) -> Iterator[Parameter]:
     for name, hint in _sorted(declared.__annotations__.items()):
         text = hint.__forward_arg__
-        default = DEFAULTS.get(f"{declared.__name__}.{name}", DEFAULTS.get(name, False if text == "bool" else None))
+        default = _default(declared, name)
         yield Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=_Code(text))
 
 

@@ -139,7 +139,7 @@ def groups(
     titles = {name.strip("*"): title for title, names in named.items() for name in names}
     title = next(iter(named))
     for name, option in left.items():
-        title = titles.get(name, title)
+        title = titles.get(name, getattr(option, "group", title))
         if name not in titles and not option.is_eager:
             named[title].append(name)
     for title, names in named.items():

@@ -234,6 +234,33 @@ def part_options(checksums: Sequence[str]) -> Callable[[F], F]:
     )
 
 
+class LibraryFlag(click.Option):
+    """A flag that the library declares: its documentation there is all that there is."""
+
+    group = "Resume and safety"
+    """Its group in `--help`, if `help` does not name it."""
+
+
+def library_flags(declared: str, *, but: Sequence[str] = ("sha256",)) -> Callable[[F], F]:
+    """Add the options of a class of `api.arguments` that are False by default, unless the command declares them itself.
+
+    Args:
+        declared: The name of the class.
+        but: Those that are no flags of the command.
+    """
+
+    def decorate(function: F) -> F:
+        from bigupload.api import arguments, signatures
+
+        own = {name for param in getattr(function, "__click_params__", ()) for name in param.opts}
+        for name, text in signatures.flags(getattr(arguments, declared)).items():
+            if name not in but and (option := spelled(name)) not in own:
+                function = click.option(option, cls=LibraryFlag, is_flag=True, help=for_command_line(text))(function)
+        return function
+
+    return decorate
+
+
 connection_options = joined(
     click.option("--endpoint-url", metavar="URL", help="The S3 store. [default: the AWS settings', else AWS]"),
     click.option("--region", metavar="R", help="The bucket's region."),

@@ -19,6 +19,7 @@ from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     CHECKSUMS,
     connection_options,
+    library_flags,
     object_options,
     on_change_option,
     outcome_options,
@@ -48,24 +49,12 @@ if TYPE_CHECKING:
 )
 @directory_and_target("Sync")
 @click.option("--service", metavar="URL", hidden=True)
-@click.option(
-    "--delete",
-    is_flag=True,
-    help="At the end, delete the objects below FOLDER/ that have no file. Nothing is deleted if anything failed.",
-)
-@click.option(
-    "--size-only", is_flag=True, help="Skip files whose object has the same size, without comparing contents."
-)
-@click.option("--dry-run", is_flag=True, help="Print the files to upload and delete, and change nothing.")
-@click.option(
-    "--allow-empty", is_flag=True, help="Let DIR have no file. With --delete, all its objects are deleted then."
-)
+@library_flags("SyncOptions")
 @part_options(CHECKSUMS)
 @object_options
 @click.option(
     "--no-resume", is_flag=True, help="Forget what earlier syncs recorded: all files are hashed, and compared."
 )
-@click.option("--verify-source", is_flag=True, help="Hash a file again before completing.")
 @on_change_option("restart")
 @write_checksums_option
 @limit_options

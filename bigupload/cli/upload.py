@@ -29,6 +29,7 @@ from bigupload.cli.options import (
     completed_by,
     connection_options,
     follow_options,
+    library_flags,
     object_options,
     on_change_option,
     outcome_options,
@@ -234,20 +235,12 @@ _SAMPLE_SIZE = 250_000_000
     is_flag=True,
     help="Upload into the local store, which is started if needed. Without PATH: a sample file.",
 )
+@library_flags("UploadOptions")
 @part_options(CHECKSUMS)
 @object_options
 @click.option("--if-none-match", is_flag=True, help="Fail if the object exists.")
 @click.option("--manifest", type=PATH, metavar="PATH", help="Keep the upload's manifest in this file.")
 @click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed.")
-@click.option(
-    "--skip-existing", is_flag=True, help="Upload nothing if the object equals the file already, by its checksum."
-)
-@click.option(
-    "--delta",
-    is_flag=True,
-    help="Send only the parts that differ from the last upload to this key. The store copies the others.",
-)
-@click.option("--verify-source", is_flag=True, help="Hash the file again before completing.")
 @on_change_option("raise")
 @write_checksums_option
 @follow_options

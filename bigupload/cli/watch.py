@@ -14,6 +14,7 @@ from bigupload.cli.options import (
     CHECKSUMS,
     DURATION,
     connection_options,
+    library_flags,
     local_path,
     object_options,
     outcome_options,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     help="A file that has not changed for so long has settled, and is uploaded.",
 )
 @rule_options
-@click.option("--all-names", is_flag=True, help="Also files with hidden and temporary names, as .x, x~, x.part, x.tmp.")
+@library_flags("WatchOptions")
 @click.option(
     "--poll",
     type=DURATION,
@@ -69,7 +70,6 @@ if TYPE_CHECKING:
 @part_options([name for name in CHECKSUMS if name != "none"])
 @object_options
 @click.option("--if-none-match", is_flag=True, help="Fail a file if another file's object has its key.")
-@click.option("--verify-source", is_flag=True, help="Hash a file again before completing.")
 @pace_options
 @connection_options
 @store_options

@@ -7,21 +7,14 @@ program does by "make the same call", a person does by "run the same command".
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 
 from bigupload.s3_parameters import PARAMETERS
 
-OPTIONS = PARAMETERS.keys() | {
-    "addressing", "all_names", "allow_empty", "ca_bundle", "checksum", "dask", "delta", "end_marker",
-    "endpoint_url", "exclude", "exclude_from", "expected_size", "follow", "follow_symlinks", "give_up_after",
-    "hedge", "idle", "if_none_match", "include", "local", "manifest", "max_size", "min_size", "name", "newer_than",
-    "no_sign_request", "no_verify_ssl", "on_change", "part_size", "poll", "profile", "region", "require_proof",
-    "response_timeout", "resume", "service", "shared", "size_only", "skip_existing", "source", "temp_dir", "to",
-    "trust", "until_idle", "upload_id", "verify_source",
-}  # fmt: skip
-"""Arguments of the library that are options, by the same name or as in `s3_parameters`."""
 OTHERS = {
+    "api_key": "BIGUPLOAD_API_KEY",
     "credentials": "a --profile with a role, SSO or credential_process",
     "read_back": "bigupload verify --download",
     "sha256": "--write-checksums",
@@ -33,6 +26,7 @@ COMMANDS = {
     "resume": "bigupload resume {} --source PATH",
 }
 """Functions of the library that take one name, as commands."""
+_OF_THE_SERVICE = frozenset({"shared"})
 _ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
 _CALL = re.compile(r"([mM])ake the same call")
 _FUNCTION = re.compile(r"`([a-z_]+)\('([^`]*)'\)`")
@@ -50,9 +44,25 @@ def spelled(name: str) -> str:
     return f"--{(row.option if row is not None else None) or name.replace('_', '-')}"
 
 
+@functools.cache
+def _arguments() -> frozenset[str]:
+    """The arguments of the library, which are options of the same names. Few commands end with a message of these."""
+    import dataclasses
+
+    from bigupload.api import arguments
+    from bigupload.batch.selecting import Selection
+    from bigupload.core.retry_policy import RetryPolicy
+    from bigupload.options import S3Options
+
+    classes = (Selection, RetryPolicy, S3Options)
+    fields = {field.name for kind in classes for field in dataclasses.fields(kind)}
+    declared = (kind for name, kind in vars(arguments).items() if name.endswith("Options"))
+    return _OF_THE_SERVICE.union(fields, *(kind.__annotations__ for kind in declared))
+
+
 def _option(match: re.Match[str]) -> str:
     name, value = match[1], match[2]
-    if name not in OPTIONS:
+    if name in OTHERS or (name not in PARAMETERS and name not in _arguments()):
         return OTHERS.get(name, match[0])
     option = spelled(name)
     if value is None or value == "True":
