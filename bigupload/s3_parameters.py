@@ -51,7 +51,7 @@ class Parameter:
     send: Callable[[Any], Mapping[str, Any]]
     """Returns the headers for a value, by names in lower case. For `ADDRESS`: settings of botocore's endpoint rules."""
     help: str
-    """The help of the option on the command line."""
+    """The meaning: in the help of the command line, and in docs/settings.md."""
     metavar: str | None = None
     """How the help writes a value. None: a flag, or one of `choices`."""
     choices: tuple[str, ...] = ()
@@ -159,17 +159,23 @@ OBJECT: Mapping[str, Parameter] = {
     ),
     "cache_control": _text(send=_as("cache-control"), help="The object's Cache-Control, as in max-age=3600."),
     "content_disposition": _text(
-        send=_as("content-disposition"), check=_disposition, help="The object's Content-Disposition."
+        send=_as("content-disposition"),
+        check=_disposition,
+        help="The object's Content-Disposition, in ASCII: write other characters of a name like "
+        "attachment; filename*=UTF-8''caf%C3%A9.mov.",
     ),
     "content_encoding": _text(
         send=_as("content-encoding"), help="The object's Content-Encoding, as in gzip. The bytes are sent as they are."
     ),
     "content_language": _text(send=_as("content-language"), help="The object's Content-Language, as in de-CH."),
     "expires": Parameter(
-        send=_expires, metavar="TIME", check=_moment, help="When caches drop it: 2027-01-31T00:00:00Z."
+        send=_expires, metavar="TIME", check=_moment, help="When caches drop it, as in 2027-01-31T00:00:00Z."
     ),
     "metadata": Parameter(
-        send=metadata_headers, metavar="KEY=VALUE", check=_metadata, help="Metadata of the object. Repeatable."
+        send=metadata_headers,
+        metavar="KEY=VALUE",
+        check=_metadata,
+        help="Metadata of the object (x-amz-meta-KEY). Repeatable.",
     ),
     "tags": Parameter(send=_send_tags, metavar="KEY=VALUE", option="tag", help="A tag of the object. Repeatable."),
     "storage_class": _text(
@@ -179,17 +185,22 @@ OBJECT: Mapping[str, Parameter] = {
         send=_as("x-amz-website-redirect-location"),
         metavar="PLACE",
         check=_location,
-        help="Where a website redirects from this object: /KEY or a URL.",
+        help="Where a website that S3 serves redirects from this object: /KEY or a URL.",
     ),
-    "acl": Parameter(send=_as("x-amz-acl"), choices=typing.get_args(Acl), help="The object's canned ACL."),
-    "grant_full_control": _grant(send=_as("x-amz-grant-full-control"), help='Who may do everything, as in id="ID".'),
-    "grant_read": _grant(send=_as("x-amz-grant-read"), help="Who may read the object."),
+    "acl": Parameter(
+        send=_as("x-amz-acl"), choices=typing.get_args(Acl), help="The object's canned ACL. Excludes grants."
+    ),
+    "grant_full_control": _grant(
+        send=_as("x-amz-grant-full-control"),
+        help='Who may do everything with the object, as in id="ID"; several are separated by commas.',
+    ),
+    "grant_read": _grant(send=_as("x-amz-grant-read"), help="Who may read the object and its metadata."),
     "grant_read_acp": _grant(send=_as("x-amz-grant-read-acp"), help="Who may read the object's ACL."),
     "grant_write_acp": _grant(send=_as("x-amz-grant-write-acp"), help="Who may write the object's ACL."),
     "sse": _text(
         send=_as("x-amz-server-side-encryption"),
         choices=("AES256", "aws:kms"),
-        help="Have the store encrypt the object.",
+        help="Have the store encrypt the object, with its own keys (SSE-S3) or with one of KMS.",
     ),
     "sse_kms_key_id": _text(
         send=lambda key: {
@@ -202,17 +213,17 @@ OBJECT: Mapping[str, Parameter] = {
     "object_lock_mode": Parameter(
         send=_as("x-amz-object-lock-mode"),
         choices=typing.get_args(LockMode),
-        help="How the object is locked until `object_lock_retain_until`.",
+        help="How the object is locked until `object_lock_retain_until`. Needs a bucket with Object Lock.",
     ),
     "object_lock_retain_until": Parameter(
         send=_as("x-amz-object-lock-retain-until-date"),
         metavar="TIME",
         check=_moment,
-        help="Nobody deletes this version before, as in 2027-01-31T00:00:00Z.",
+        help="Nobody may delete this version before, as in 2027-01-31T00:00:00Z.",
     ),
     "object_lock_legal_hold": Parameter(
         send=lambda on: {"x-amz-object-lock-legal-hold": "ON"} if on else {},
-        help="Nobody deletes this version until the hold is taken off.",
+        help="Nobody may delete this version until the hold is taken off.",
     ),
 }
 """The properties of the object, which create declares. An upload keeps those that it began with."""
@@ -222,11 +233,11 @@ REQUEST: Mapping[str, Parameter] = {
         send=_as("x-amz-expected-bucket-owner"),
         metavar="ACCOUNT",
         check=_account,
-        help="Fail unless the bucket belongs to this AWS account.",
+        help="Fail unless the bucket belongs to this AWS account (12 digits).",
     ),
     "request_payer": Parameter(
         send=lambda on: {"x-amz-request-payer": "requester"} if on else {},
-        help="Accept the charges for requests (requester pays).",
+        help="Pay for the requests to a bucket whose owner does not (requester pays).",
     ),
     "sse_customer_key": Parameter(
         send=_send_customer_key,
@@ -240,7 +251,7 @@ REQUEST: Mapping[str, Parameter] = {
 ADDRESS: Mapping[str, Parameter] = {
     "accelerate": Parameter(
         send=lambda on: {"s3": {"use_accelerate_endpoint": on}},
-        help="Use S3 Transfer Acceleration, which the bucket must have.",
+        help="Use S3 Transfer Acceleration, which the bucket must have. Excludes `fips` and path addressing.",
     ),
     "dual_stack": Parameter(
         send=lambda on: {"use_dualstack_endpoint": on}, help="Use AWS's addresses that have IPv6, too."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from bigupload.cli.options import spelled
 from bigupload.options import S3Options
 from bigupload.s3_parameters import PARAMETERS
 from bigupload.testing.strict_s3 import Status, StrictS3
+from tests.tools import s3_tables
 from tests.tools.cases import each_case
 
 from .support import IN_PARTS, Command, assert_refused, to
@@ -35,10 +37,12 @@ def test_each_field_is_an_option() -> None:
             assert spelled(field.name) in options, field.name
 
 
-@each_case("name", PARAMETERS)
-def test_each_option_has_its_row(name: str) -> None:
-    rows = [line for line in (DOCS / "settings.md").read_text().splitlines() if line.startswith("| `")]
-    assert len([row for row in rows if row[3:].split("`")[0].split()[0] == spelled(name)]) == 1
+def test_each_option_has_its_row() -> None:
+    """If not: python -m tests.tools.s3_tables"""
+    text = s3_tables.PAGE.read_text()
+    assert text == s3_tables.page()
+    for name in PARAMETERS:
+        assert len(re.findall(rf"^\| `{spelled(name)}[ `]", text, re.MULTILINE)) == 1, name
 
 
 VALUES = {

@@ -26,21 +26,12 @@ _KEPT_HEADERS = {
     "content-type",
     "expires",
     "x-amz-acl",
-    "x-amz-grant-full-control",
-    "x-amz-grant-read",
-    "x-amz-grant-read-acp",
-    "x-amz-grant-write-acp",
-    "x-amz-object-lock-legal-hold",
-    "x-amz-object-lock-mode",
-    "x-amz-object-lock-retain-until-date",
-    "x-amz-server-side-encryption",
-    "x-amz-server-side-encryption-aws-kms-key-id",
-    "x-amz-server-side-encryption-customer-algorithm",
-    "x-amz-server-side-encryption-customer-key-md5",
     "x-amz-storage-class",
     "x-amz-tagging",
     "x-amz-website-redirect-location",
 }
+_KEPT_FAMILIES = ("x-amz-grant-", "x-amz-meta-", "x-amz-object-lock-", "x-amz-server-side-encryption")
+_NOT_KEPT = "x-amz-server-side-encryption-customer-key"
 _STORAGE_CLASSES = {
     "STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER", "DEEP_ARCHIVE",
     "OUTPOSTS", "GLACIER_IR", "SNOW", "EXPRESS_ONEZONE",
@@ -51,7 +42,7 @@ SSE, _SSE_C, _SSE_C_MD5 = (
     "x-amz-server-side-encryption-customer-key-md5",
 )
 _SSE_C_PREFIX = "x-amz-server-side-encryption-customer-"
-NOT_IN_HEAD = {"x-amz-tagging", "x-amz-acl", SSE, *(name for name in _KEPT_HEADERS if name.startswith("x-amz-grant-"))}
+_NOT_IN_HEAD = {"x-amz-tagging", "x-amz-acl", SSE}
 
 
 def number_in_query(exchange: Exchange, name: str, default: int, limit: int) -> int:
@@ -63,9 +54,15 @@ def number_in_query(exchange: Exchange, name: str, default: int, limit: int) -> 
     return min(int(value), limit)
 
 
+def is_in_head(name: str) -> bool:
+    """Whether the response to a HEAD has a header that create declared."""
+    return name not in _NOT_IN_HEAD and not name.startswith("x-amz-grant-")
+
+
 def object_headers(s3: Contents, exchange: Exchange) -> dict[str, str]:
     given = exchange.headers
-    kept = {name: value for name, value in given.items() if name in _KEPT_HEADERS or name.startswith("x-amz-meta-")}
+    known = (name for name in given if name in _KEPT_HEADERS or name.startswith(_KEPT_FAMILIES))
+    kept = {name: given[name] for name in known if name != _NOT_KEPT}
     encodings = [each.strip() for each in kept.pop("content-encoding", "").split(",")]
     encodings = [each for each in encodings if each not in ("", "aws-chunked")]
     if encodings:

@@ -12,11 +12,11 @@ from . import model
 from .contents import Contents
 from .exchange import Exchange, StoreResponse, timestamp, xml
 from .intake import (
-    NOT_IN_HEAD,
     check_customer_key,
     check_if_none_match,
     declared_algorithm,
     encryption_headers,
+    is_in_head,
     new_part,
     number_in_query,
     object_headers,
@@ -55,7 +55,7 @@ async def get_object(s3: Contents, exchange: Exchange) -> StoreResponse:
     match = exchange.headers.get("if-match")
     if match is not None and match.strip('"') not in ("*", found.etag.strip('"')):
         raise S3Error("PreconditionFailed", fields={"Condition": "If-Match"})
-    headers = {name: value for name, value in found.headers.items() if name not in NOT_IN_HEAD}
+    headers = {name: value for name, value in found.headers.items() if is_in_head(name)}
     if found.storage_class == "STANDARD":
         headers.pop("x-amz-storage-class", None)
     headers.setdefault("content-type", "binary/octet-stream")

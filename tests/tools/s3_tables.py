@@ -1,0 +1,38 @@
+"""Makes the tables of S3's options in docs/settings.md: `python -m tests.tools.s3_tables`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bigupload.cli.wording import for_command_line, spelled
+from bigupload.s3_parameters import ADDRESS, OBJECT, REQUEST, Parameter
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+_TABLES = {"| option | what it sets |": OBJECT, "| option | what it does |": {**REQUEST, **ADDRESS}}
+
+
+_FEW = 3
+
+
+def page() -> str:
+    """Return the page with the tables as the options are now."""
+    text = PAGE.read_text()
+    for header, options in _TABLES.items():
+        table = "\n".join([header, "|---|---|", *_rows(options)])
+        text, count = re.subn(rf"{re.escape(header)}\n(?:\|.*\n)+", lambda _, table=table: f"{table}\n", text)  # type: ignore[misc]  # a default value
+        assert count == 1
+    return text
+
+
+def _rows(options: Mapping[str, Parameter]) -> Iterator[str]:
+    for name, row in options.items():
+        choices = row.choices if len(row.choices) < _FEW else (name.upper(),)
+        values = "` or `".join(choices) or row.metavar or ""
+        text = re.sub(r"--[a-z-]+[a-z]", r"`\g<0>`", for_command_line(row.help))
+        yield f"| `{spelled(name)} {values}".rstrip() + f"` | {text} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
