@@ -236,7 +236,7 @@ def progress(**more: Any) -> events.JobProgress:
         (
             {"seconds_left": 10.0, "is_waiting": True},
             "50 % of 2.1 GB, 184 of 1,300 files done, 12 already there, 2 failed, 50 MB in flight, 100.0 MB/s, "
-            "waiting for the store, 10 s left",
+            f"{job_progress.WAITING}, 10 s left",
         ),
         (
             {"is_listed": False, "files_failed": 0, "files_skipped": 0, "bytes_in_flight": 0},
@@ -297,7 +297,7 @@ def test_the_row_of_a_job_grows_a_share_when_all_is_listed() -> None:
     update_total(row, progress(rate=500e6, seconds_left=2.0))
     assert render(row, 79, names=12).plain.endswith(" 50 %   1.1/2.1 GB 500.0 MB/s    0:02")
     update_total(row, progress(rate=500e6, seconds_left=2.0, is_waiting=True))
-    assert render(row, 79, names=12).plain.endswith(" 50 %   1.1/2.1 GB waiting for the store    0:02")
+    assert render(row, 79, names=12).plain.endswith(f" 50 %   1.1/2.1 GB {job_progress.WAITING}    0:02")
 
 
 def test_after_a_signal_the_table_is_told_and_the_sums_are_left_to_others(capsys: pytest.CaptureFixture[str]) -> None:
