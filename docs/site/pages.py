@@ -71,6 +71,14 @@ _TASKS = {
 _SCHEMAS = ROOT / "bigupload" / "schema"
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put a page for each command below "Every option"."""
+    reference: Any = next(section["Reference"] for section in config.nav or () if "Reference" in section)
+    every = next(entry for entry in reference if "Every option" in entry)
+    every["Every option"] = [every["Every option"], *({name: f"{_page_of(name)}.md"} for name in _names())]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the first page and the reference."""
     pages = {
@@ -78,7 +86,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         **_library(),
         "reference/errors": _errors(),
         "reference/events": _events(),
-        "reference/commands": _commands(),
+        **_commands(),
         "reference/events-json": _schema("Events as JSON", "events.schema.json"),
         "reference/manifest": _schema("The manifest", "manifest.schema.json"),
         "reference/api": _api(),
@@ -194,25 +202,51 @@ def _is_of(value: object, module: Any) -> bool:
     return inspect.isclass(value) and value.__module__ == module.__name__
 
 
-def _commands() -> Iterator[str]:
-    yield "# Every option\n"
-    yield "[Commands](../commands.md) explains each command. Every command takes these:\n"
-    yield from _options(options_of(_cli, context := click.Context(_cli)), context)
-    common = [each.name for each in _cli.params]
+def _names() -> list[str]:
+    return _cli.list_commands(click.Context(_cli))
+
+
+def _page_of(name: str) -> str:
+    return f"reference/command-{name}"
+
+
+def _commands() -> dict[str, list[str]]:
+    """The pages of the commands: an overview, and a page for each."""
+    pages = {name: [f"# {name}\n"] for name in _names()}
     for words, command in settings.leaves(_cli):
-        context = click.Context(command, info_name=" ".join(("bigupload", *words)))
+        pages[words[0]] += _command(words, command)
+    return {"reference/commands": list(_every_command()), **{_page_of(name): lines for name, lines in pages.items()}}
+
+
+def _every_command() -> Iterator[str]:
+    yield "# Every option\n"
+    yield "[Commands](../commands.md) explains each command. These are its options:\n"
+    yield "| command | meaning |\n|---|---|"
+    for words, command in settings.leaves(_cli):
+        name = " ".join(words)
+        anchor = f"#{name.replace(' ', '-')}" if len(words) > 1 else ""
+        summary = inspect.cleandoc(command.help or "").partition("\n\n")[0]
+        yield f"| [`{name}`]({Path(_page_of(words[0])).name}.md{anchor}) | {_cell(summary)} |"
+    yield "\nEvery command takes these:\n"
+    yield from _options(options_of(_cli, context := click.Context(_cli)), context)
+
+
+def _command(words: tuple[str, ...], command: click.Command) -> Iterator[str]:
+    common = [each.name for each in _cli.params]
+    context = click.Context(command, info_name=" ".join(("bigupload", *words)))
+    if len(words) > 1:
         yield f"## {' '.join(words)}\n"
-        yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"
-        yield inspect.cleandoc(command.help or "") + "\n"
-        if examples := EXAMPLES.get(" ".join(words)):
-            yield "```console"
-            for line, meaning in examples:
-                yield f"# {meaning}\n$ {line}"
-            yield "```\n"
-        own = [each for each in options_of(command, context) if each.name not in common and "--help" not in each.opts]
-        for title, group in groups(words, own):
-            yield f"**{title}**\n"
-            yield from _options(group, context)
+    yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"
+    yield inspect.cleandoc(command.help or "") + "\n"
+    if examples := EXAMPLES.get(" ".join(words)):
+        yield "```console"
+        for line, meaning in examples:
+            yield f"# {meaning}\n$ {line}"
+        yield "```\n"
+    own = [each for each in options_of(command, context) if each.name not in common and "--help" not in each.opts]
+    for title, group in groups(words, own):
+        yield f"{'###' if len(words) > 1 else '##'} {title}\n"
+        yield from _options(group, context)
 
 
 def _options(options: Iterable[click.Option], context: click.Context) -> Iterator[str]:
