@@ -105,7 +105,8 @@ class Uploader:
             UsageError: The options contradict one another.
             BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
         """
-        return await self._upload("upload", source, self._given(options, target))[1]()
+        _, work = self._upload("upload", source, self._given(options, target))
+        return await work()
 
     def start(self, source: UploadSource, target: str | None = None, **options: Unpack[UploadOptions]) -> UploadHandle:
         """Start an upload and return at once. It runs in a task of its own until it ends, or its `Uploader` is closed.

@@ -241,12 +241,10 @@ class LibraryFlag(click.Option):
     """Its group in `--help`, if `help` does not name it."""
 
 
-def library_flags(declared: str, *, but: Sequence[str] = ("sha256",)) -> Callable[[F], F]:
+def library_flags(declared: str) -> Callable[[F], F]:
     """Add the options of a class of `api.arguments` that are False by default, unless the command declares them itself.
 
-    Args:
-        declared: The name of the class.
-        but: Those that are no flags of the command.
+    `sha256` is left out: commands have `--write-checksums` for that.
     """
 
     def decorate(function: F) -> F:
@@ -254,7 +252,7 @@ def library_flags(declared: str, *, but: Sequence[str] = ("sha256",)) -> Callabl
 
         own = {name for param in getattr(function, "__click_params__", ()) for name in param.opts}
         for name, text in signatures.flags(getattr(arguments, declared)).items():
-            if name not in but and (option := spelled(name)) not in own:
+            if name != "sha256" and (option := spelled(name)) not in own:
                 function = click.option(option, cls=LibraryFlag, is_flag=True, help=for_command_line(text))(function)
         return function
 
