@@ -2,6 +2,7 @@
 # type, default and documentation. The part below the line is made by `python -m tests.tools.library_stub`.
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from typing import Literal, overload
 
 from bigupload import errors
 from bigupload.api.arguments import (
@@ -10,7 +11,7 @@ from bigupload.api.arguments import (
 from bigupload.api.arguments import (
     AdoptOptions as AdoptOptions,
 )
-from bigupload.api.arguments import ChecksumName, OnChange, OnEvent, ProofName
+from bigupload.api.arguments import ChecksumName, OnChange, OnError, OnEvent, ProofName
 from bigupload.api.arguments import (
     OrphanOptions as OrphanOptions,
 )
@@ -38,6 +39,9 @@ from bigupload.api.arguments import (
 from bigupload.api.arguments import (
     WatchOptions as WatchOptions,
 )
+from bigupload.api.arguments import (
+    WriterOptions as WriterOptions,
+)
 from bigupload.api.handle import (
     UploadHandle as UploadHandle,
 )
@@ -54,6 +58,15 @@ from bigupload.api.sync_types import (
 )
 from bigupload.api.verify_many import (
     VerificationFailed as VerificationFailed,
+)
+from bigupload.api.writer import (
+    AsyncUploadWriter as AsyncUploadWriter,
+)
+from bigupload.api.writer import (
+    TextUploadWriter as TextUploadWriter,
+)
+from bigupload.api.writer import (
+    UploadWriter as UploadWriter,
 )
 from bigupload.batch.job import (
     UploadFailed as UploadFailed,
@@ -429,6 +442,158 @@ async def list_uploads(*, state_dir: StrPath | None = None) -> list[KnownUpload]
         ManifestError: The directory can't be listed.
     """
 
+@overload
+def open_writer(
+    target: str | None = None,
+    *,
+    to: str | None = None,
+    service: str | None = None,
+    api_key: str | None = None,
+    s3: S3Options | None = None,
+    name: str | None = None,
+    part_size: int | str | None = None,
+    on_event: OnEvent | None = None,
+    require_proof: Verified | ProofName = "size",
+    priority: int = 0,
+    expected_size: int | str | None = None,
+    checksum: ChecksumName = "auto",
+    manifest: StrPath | None = None,
+    resume: bool = True,
+    on_error: OnError = "keep",
+    text: Literal[False] = False,
+    encoding: str | None = None,
+    newline: str | None = None,
+    retry: RetryPolicy | None = None,
+    state_dir: StrPath | None = None,
+    concurrency: int | None = None,
+    max_uploads: int | None = None,
+    limit_rate: float | str | RateSchedule | None = None,
+    congestion_control: str = "auto",
+    hedge: bool = True,
+    temp_dir: StrPath | None = None,
+    dask: object = None,
+) -> UploadWriter:
+    """Open an object for writing, like a file, which is uploaded while it is written. Use it by `with`.
+
+    It is a binary file object (`io.BufferedIOBase`) that can't seek: `zipfile`, `tarfile` in mode "w|", `csv`, pandas,
+    pyarrow and others write to it. Leaving the block, or `close`, completes the upload and proves the object. If an
+    exception leaves the block, or the writer is never closed, there is no object. The same bytes, written again, resume
+    the upload. It works in any thread, also where an event loop is running, which it blocks: it has a thread and an
+    event loop of its own, in which `on_event` is called. One target is needed: `to` (or `target`), `service`, or
+    `s3=S3Options(local=True)`.
+
+    Args:
+        target: The same as `to`.
+        to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" with a `name`.
+        service: The URL of a media service, instead of `to`.
+        api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
+        s3: How to reach the store, and the object's properties.
+        name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
+        part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+        on_event: A function, async or not, that is called with each event in the event loop.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
+        priority: A whole number: uploads with a higher one go first.
+        expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+        checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
+        manifest: The manifest's path; None: a file in the state directory, named by source and target.
+        resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
+        on_error: If nothing is committed: "keep" the parts in the store, or "abort" the upload.
+        text: Write text, which is encoded: the writer is an `io.TextIOWrapper`.
+        encoding: The encoding of text; None: "utf-8".
+        newline: What "\n" is written as, as in `open`; None: the line end of the system.
+        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
+        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
+        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
+        max_uploads: Uploads that are open at once.
+        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
+        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
+        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
+        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
+        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+
+    Returns:
+        The writer. Once it is closed, `writer.result` says where the object is and how it was proved.
+
+    Raises:
+        UsageError: The options contradict one another.
+    """
+
+@overload
+def open_writer(
+    target: str | None = None,
+    *,
+    to: str | None = None,
+    service: str | None = None,
+    api_key: str | None = None,
+    s3: S3Options | None = None,
+    name: str | None = None,
+    part_size: int | str | None = None,
+    on_event: OnEvent | None = None,
+    require_proof: Verified | ProofName = "size",
+    priority: int = 0,
+    expected_size: int | str | None = None,
+    checksum: ChecksumName = "auto",
+    manifest: StrPath | None = None,
+    resume: bool = True,
+    on_error: OnError = "keep",
+    text: Literal[True],
+    encoding: str | None = None,
+    newline: str | None = None,
+    retry: RetryPolicy | None = None,
+    state_dir: StrPath | None = None,
+    concurrency: int | None = None,
+    max_uploads: int | None = None,
+    limit_rate: float | str | RateSchedule | None = None,
+    congestion_control: str = "auto",
+    hedge: bool = True,
+    temp_dir: StrPath | None = None,
+    dask: object = None,
+) -> TextUploadWriter:
+    """Open an object for writing, like a file, which is uploaded while it is written. Use it by `with`.
+
+    It is a binary file object (`io.BufferedIOBase`) that can't seek: `zipfile`, `tarfile` in mode "w|", `csv`, pandas,
+    pyarrow and others write to it. Leaving the block, or `close`, completes the upload and proves the object. If an
+    exception leaves the block, or the writer is never closed, there is no object. The same bytes, written again, resume
+    the upload. It works in any thread, also where an event loop is running, which it blocks: it has a thread and an
+    event loop of its own, in which `on_event` is called. One target is needed: `to` (or `target`), `service`, or
+    `s3=S3Options(local=True)`.
+
+    Args:
+        target: The same as `to`.
+        to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" with a `name`.
+        service: The URL of a media service, instead of `to`.
+        api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
+        s3: How to reach the store, and the object's properties.
+        name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
+        part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+        on_event: A function, async or not, that is called with each event in the event loop.
+        require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
+        priority: A whole number: uploads with a higher one go first.
+        expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+        checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
+        manifest: The manifest's path; None: a file in the state directory, named by source and target.
+        resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
+        on_error: If nothing is committed: "keep" the parts in the store, or "abort" the upload.
+        text: Write text, which is encoded: the writer is an `io.TextIOWrapper`.
+        encoding: The encoding of text; None: "utf-8".
+        newline: What "\n" is written as, as in `open`; None: the line end of the system.
+        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
+        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
+        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
+        max_uploads: Uploads that are open at once.
+        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
+        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
+        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
+        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
+        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+
+    Returns:
+        The writer. Once it is closed, `writer.result` says where the object is and how it was proved.
+
+    Raises:
+        UsageError: The options contradict one another.
+    """
+
 async def read_back(
     path: StrPath,
     url: str,
@@ -481,7 +646,7 @@ async def resume(
     Args:
         manifest: The manifest's path; or its id, or the beginning of its id, as `list_uploads` shows it.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
-        s3: Credentials to use; the manifest has everything else.
+        s3: How to reach the store, and the object's properties.
         source: Where the file is now, if it was moved.
         on_event: A function, async or not, that is called with each event in the event loop.
         trust: Also take a manifest that this user did not begin on this machine.
@@ -524,11 +689,11 @@ def start(
     follow: bool = False,
     idle: float | str = "10s",
     expected_size: int | str | None = None,
-    end_marker: str | bytes | None = None,
-    allow_empty: bool = False,
     checksum: ChecksumName = "auto",
     manifest: StrPath | None = None,
     resume: bool = True,
+    end_marker: str | bytes | None = None,
+    allow_empty: bool = False,
     skip_existing: bool = False,
     delta: bool = False,
     sha256: bool = False,
@@ -561,11 +726,11 @@ def start(
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
         expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
-        end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
-        allow_empty: Let a stream or a URL without bytes become an empty object.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
+        end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
+        allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
@@ -682,11 +847,11 @@ async def upload(
     follow: bool = False,
     idle: float | str = "10s",
     expected_size: int | str | None = None,
-    end_marker: str | bytes | None = None,
-    allow_empty: bool = False,
     checksum: ChecksumName = "auto",
     manifest: StrPath | None = None,
     resume: bool = True,
+    end_marker: str | bytes | None = None,
+    allow_empty: bool = False,
     skip_existing: bool = False,
     delta: bool = False,
     sha256: bool = False,
@@ -724,11 +889,11 @@ async def upload(
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
         expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
-        end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
-        allow_empty: Let a stream or a URL without bytes become an empty object.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
+        end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
+        allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
@@ -849,11 +1014,11 @@ def upload_sync(
     follow: bool = False,
     idle: float | str = "10s",
     expected_size: int | str | None = None,
-    end_marker: str | bytes | None = None,
-    allow_empty: bool = False,
     checksum: ChecksumName = "auto",
     manifest: StrPath | None = None,
     resume: bool = True,
+    end_marker: str | bytes | None = None,
+    allow_empty: bool = False,
     skip_existing: bool = False,
     delta: bool = False,
     sha256: bool = False,
@@ -886,11 +1051,11 @@ def upload_sync(
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
         expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
-        end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
-        allow_empty: Let a stream or a URL without bytes become an empty object.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
+        end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
+        allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
@@ -1110,11 +1275,11 @@ class Uploader:
         follow: bool = False,
         idle: float | str = "10s",
         expected_size: int | str | None = None,
-        end_marker: str | bytes | None = None,
-        allow_empty: bool = False,
         checksum: ChecksumName = "auto",
         manifest: StrPath | None = None,
         resume: bool = True,
+        end_marker: str | bytes | None = None,
+        allow_empty: bool = False,
         skip_existing: bool = False,
         delta: bool = False,
         sha256: bool = False,
@@ -1143,11 +1308,11 @@ class Uploader:
             follow: Upload a file while something still writes to it: each part as soon as it is complete.
             idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
             expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
-            end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
-            allow_empty: Let a stream or a URL without bytes become an empty object.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
+            end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
+            allow_empty: Let a stream or a URL without bytes become an empty object.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
             sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
@@ -1178,11 +1343,11 @@ class Uploader:
         follow: bool = False,
         idle: float | str = "10s",
         expected_size: int | str | None = None,
-        end_marker: str | bytes | None = None,
-        allow_empty: bool = False,
         checksum: ChecksumName = "auto",
         manifest: StrPath | None = None,
         resume: bool = True,
+        end_marker: str | bytes | None = None,
+        allow_empty: bool = False,
         skip_existing: bool = False,
         delta: bool = False,
         sha256: bool = False,
@@ -1206,17 +1371,65 @@ class Uploader:
             follow: Upload a file while something still writes to it: each part as soon as it is complete.
             idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
             expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
-            end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
-            allow_empty: Let a stream or a URL without bytes become an empty object.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
+            end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
+            allow_empty: Let a stream or a URL without bytes become an empty object.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
             sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
 
         Returns:
             The upload: its progress, its manifest, its events; `await` it for the result, or cancel it.
+
+        Raises:
+            UsageError: The options contradict one another, or no event loop is running.
+        """
+    def open_writer(
+        self,
+        target: str | None = None,
+        *,
+        to: str | None = None,
+        service: str | None = None,
+        api_key: str | None = None,
+        s3: S3Options | None = None,
+        name: str | None = None,
+        part_size: int | str | None = None,
+        on_event: OnEvent | None = None,
+        require_proof: Verified | ProofName = "size",
+        priority: int = 0,
+        expected_size: int | str | None = None,
+        checksum: ChecksumName = "auto",
+        manifest: StrPath | None = None,
+        resume: bool = True,
+        on_error: OnError = "keep",
+    ) -> AsyncUploadWriter:
+        """Open an object for writing, which is uploaded while it is written. Use it as `async with`.
+
+        Leaving the block, or `close`, completes the upload and proves the object. If an exception leaves the block, or
+        the writer is never closed, there is no object. The same bytes, written again, resume the upload. One target is
+        needed: `to` (or `target`), `service`, or `s3=S3Options(local=True)`.
+
+        Args:
+            target: The same as `to`.
+            to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" with a `name`.
+            service: The URL of a media service, instead of `to`.
+            api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
+            s3: How to reach the store, and the object's properties.
+            name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
+            part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+            on_event: A function, async or not, that is called with each event in the event loop.
+            require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
+            priority: A whole number: uploads with a higher one go first.
+            expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+            checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
+            manifest: The manifest's path; None: a file in the state directory, named by source and target.
+            resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
+            on_error: If nothing is committed: "keep" the parts in the store, or "abort" the upload.
+
+        Returns:
+            The writer: `await writer.write(…)`, then `writer.result`.
 
         Raises:
             UsageError: The options contradict one another, or no event loop is running.
@@ -1424,7 +1637,7 @@ class Uploader:
         Args:
             manifest: The manifest's path; or its id, or the beginning of its id, as `list_uploads` shows it.
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
-            s3: Credentials to use; the manifest has everything else.
+            s3: How to reach the store, and the object's properties.
             source: Where the file is now, if it was moved.
             on_event: A function, async or not, that is called with each event in the event loop.
             trust: Also take a manifest that this user did not begin on this machine.

@@ -28,6 +28,7 @@ else:
 OnEvent: TypeAlias = Callable[[events.Event], Awaitable[object] | None]
 ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]
 OnChange: TypeAlias = Literal["raise", "restart"]
+OnError: TypeAlias = Literal["keep", "abort"]
 ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-etag", "size"]
 
 DEFAULTS: Mapping[str, Any] = {
@@ -37,6 +38,7 @@ DEFAULTS: Mapping[str, Any] = {
     "idle": "10s",
     "older_than": "7d",
     "on_change": "raise",
+    "on_error": "keep",
     "owners": (),
     "priority": 0,
     "require_proof": "size",
@@ -58,16 +60,24 @@ class EventOptions(TypedDict, total=False):
     on_event: OnEvent | None
 
 
-class ProofOptions(EventOptions, total=False):
+class RequiredProofOptions(EventOptions, total=False):
     """How an object must be proved.
 
     Attributes:
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any). Raises
             ProofTooWeak if the object is proved by less.
-        verify_source: Hash the file once more before the upload is completed.
     """
 
     require_proof: Verified | ProofName
+
+
+class ProofOptions(RequiredProofOptions, total=False):
+    """How the object of a file must be proved.
+
+    Attributes:
+        verify_source: Hash the file once more before the upload is completed.
+    """
+
     verify_source: bool
 
 
@@ -159,12 +169,10 @@ class FollowOptions(TypedDict, total=False):
     idle: float | str
 
 
-class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions, total=False):
-    """One upload.
+class StreamOptions(TypedDict, total=False):
+    """Where an upload goes and how, whether its source is a file or a stream.
 
     Attributes:
-        to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the source's name. Not needed with
-            `S3Options(local=True)`.
         service: The URL of a media service, instead of `to`.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
         s3: How to reach the store, and the object's properties. A media service takes `content_type` and `ca_bundle`.
@@ -173,14 +181,33 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
         part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
         expected_size: The size that the source must have, in bytes or like "5GB"; None: any. It chooses a stream's part
             size, and guards against a stream that ends early: nothing becomes an object that is longer or shorter.
-        end_marker: The bytes that a stream must end with, which are not uploaded; None: any end. Only a program that
-            succeeded writes them.
-        allow_empty: Let a stream or a URL without bytes become an empty object. Otherwise it is an error, because what
-            writes the stream has probably failed.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target. A file that one
             PUT sends has a manifest only if this names one.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
+    """
+
+    service: str | None
+    api_key: str | None
+    s3: S3Options | None
+    name: str | None
+    part_size: int | str | None
+    expected_size: int | str | None
+    checksum: ChecksumName
+    manifest: StrPath | None
+    resume: bool
+
+
+class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions, StreamOptions, total=False):
+    """One upload.
+
+    Attributes:
+        to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the source's name. Not needed with
+            `S3Options(local=True)`.
+        end_marker: The bytes that a stream must end with, which are not uploaded; None: any end. Only a program that
+            succeeded writes them.
+        allow_empty: Let a stream or a URL without bytes become an empty object. Otherwise it is an error, because what
+            writes the stream has probably failed.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file. The file is hashed for
             that.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others. That needs
@@ -191,20 +218,38 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
     """
 
     to: str | None
-    service: str | None
-    api_key: str | None
-    s3: S3Options | None
-    name: str | None
-    part_size: int | str | None
-    expected_size: int | str | None
     end_marker: str | bytes | None
     allow_empty: bool
-    checksum: ChecksumName
-    manifest: StrPath | None
-    resume: bool
     skip_existing: bool
     delta: bool
     sha256: bool
+
+
+class WriterOptions(RequiredProofOptions, PriorityOptions, StreamOptions, total=False):
+    """One object that a program writes like a file.
+
+    Attributes:
+        to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" with a `name`. Not needed with `S3Options(local=True)`.
+        on_error: If nothing is committed: "keep" the parts in the store, or "abort" the upload. Writing the same bytes
+            again sends only what was not kept.
+    """
+
+    to: str | None
+    on_error: OnError
+
+
+class TextOptions(TypedDict, total=False):
+    """Text in place of bytes.
+
+    Attributes:
+        text: Write text, which is encoded: the writer is an `io.TextIOWrapper`.
+        encoding: The encoding of text; None: "utf-8".
+        newline: What "\\n" is written as, as in `open`; None: the line end of the system.
+    """
+
+    text: bool
+    encoding: str | None
+    newline: str | None
 
 
 class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):

@@ -74,6 +74,16 @@ class OpenCall:
         return self._journal.path if self._journal is not None and self._journal.exists else None
 
     @property
+    def bytes_from_start(self) -> int:
+        """How many bytes from the first one on are in parts that are recorded, without a gap."""
+        if self.manifest is None or self._journal is None:
+            return 0
+        parts, size, number = self._journal.manifest.parts, 0, 1
+        while (record := parts.get(number)) is not None:
+            size, number = size + record.size, number + 1
+        return size
+
+    @property
     def is_heard(self) -> bool:
         """Whether anybody reads events: if not, they need not be made."""
         return bool(self.observers) or self.handler.has_reader or LOG.isEnabledFor(logging.INFO)

@@ -22,6 +22,7 @@ from bigupload import errors
 from bigupload.api.arguments import (
     ChecksumName,
     OnChange,
+    OnError,
     ProofName,
     StrPath,
     SyncOptions,
@@ -42,6 +43,7 @@ _CHECKED_ELSEWHERE = (int, float, typing.Literal)
 S = TypeVar("S")
 _LONGEST_MARKER = 4096
 _ON_CHANGE = typing.get_args(OnChange)
+_ON_ERROR = typing.get_args(OnError)
 _LEAST_IDLE = 1.0
 """Seconds. A file's times are coarse, and whoever writes to it needs a moment between two writes."""
 _LINE_ENDS = ("\n", "\r", "\t")
@@ -230,6 +232,13 @@ def _follows_changes(on_change: OnChange) -> bool:
     if on_change not in _ON_CHANGE:
         raise errors.UsageError(f"`on_change` is 'raise' or 'restart', not {on_change!r}")
     return on_change == "restart"
+
+
+def checked_on_error(on_error: OnError) -> OnError:
+    """Raises UsageError for what is neither "keep" nor "abort"."""
+    if on_error not in _ON_ERROR:
+        raise errors.UsageError(f"`on_error` is 'keep' or 'abort', not {on_error!r}")
+    return on_error
 
 
 def check_target(to: str | None, service: str | None, options: S3Options | None) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
 from inspect import iscoroutinefunction, signature
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -20,16 +20,21 @@ from bigupload.api import signatures
 from bigupload.api.arguments import (
     RetryOptions,
     StateOptions,
+    TextOptions,
     UploaderOptions,
     UploadOptions,
     UploadSource,
+    WriterOptions,
 )
 from bigupload.api.calls import running_loop
-from bigupload.api.checks import refuse_unknown
+from bigupload.api.checks import check_types, refuse_unknown
 from bigupload.api.handle import UploadHandle
 from bigupload.api.places import Places
 from bigupload.api.uploader import Uploader
 from bigupload.engine.upload_run import UploadResult
+
+if TYPE_CHECKING:  # few programs need it
+    from bigupload.api.writer import TextUploadWriter, UploadWriter
 
 _PLACES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Places] = weakref.WeakKeyDictionary()
 """The calls in one event loop share these, as the calls of one `Uploader` do. A program may make a thousand at once, of
@@ -118,6 +123,44 @@ def upload_sync(source: UploadSource, target: str | None = None, **options: Any)
         raise interrupt.with_traceback(None) from None  # the event loop's frames are not the program's
 
 
+def open_writer(target: str | None = None, **options: Any) -> UploadWriter | TextUploadWriter:
+    """Open an object for writing, like a file, which is uploaded while it is written. Use it by `with`.
+
+    It is a binary file object (`io.BufferedIOBase`) that can't seek: `zipfile`, `tarfile` in mode "w|", `csv`, pandas,
+    pyarrow and others write to it. Leaving the block, or `close`, completes the upload and proves the object. If an
+    exception leaves the block, or the writer is never closed, there is no object. The same bytes, written again, resume
+    the upload. It works in any thread, also where an event loop is running, which it blocks: it has a thread and an
+    event loop of its own, in which `on_event` is called. One target is needed: `to` (or `target`), `service`, or
+    `s3=S3Options(local=True)`.
+
+    Args:
+        target: The same as `to`.
+
+    Returns:
+        The writer. Once it is closed, `writer.result` says where the object is and how it was proved.
+
+    Raises:
+        UsageError: The options contradict one another.
+    """
+    refuse_unknown("open_writer", options, signature(open_writer).parameters)
+    if target is not None and options.get("to") is not None:
+        raise errors.UsageError("the target is given twice, as the first argument and as `to`: leave one out")
+    check_types({name: value for name, value in options.items() if name in TextOptions.__annotations__}, TextOptions)
+    of_writer = {name: value for name, value in options.items() if name in WriterOptions.__annotations__}
+    of_uploader = {name: value for name, value in options.items() if name in UploaderOptions.__annotations__}
+    if target is not None:
+        of_writer["to"] = target
+    from bigupload.api.writer import open_in_thread
+
+    return open_in_thread(
+        lambda: Uploader(**cast("UploaderOptions", of_uploader)),
+        cast("WriterOptions", of_writer),
+        text=options.get("text", False),
+        encoding=options.get("encoding"),
+        newline=options.get("newline"),
+    )
+
+
 def _is_asyncio_running() -> bool:
     """Whether asyncio's loop runs in this thread."""
     try:
@@ -151,5 +194,7 @@ abort_orphans = _function(Uploader.abort_orphans, RetryOptions, StateOptions)
 signatures.document(Uploader.start, Uploader.start)
 signatures.document(start, Uploader.start, UploaderOptions)
 signatures.document(upload_sync, upload_sync, UploadOptions, UploaderOptions)
+signatures.document(Uploader.open_writer, Uploader.open_writer)
+signatures.document(open_writer, open_writer, WriterOptions, TextOptions, UploaderOptions)
 signatures.document(Uploader.__init__, Uploader.__init__)
 signatures.document_options()

@@ -20,14 +20,17 @@ from bigupload.api.arguments import (
     FollowOptions,
     PriorityOptions,
     ProofOptions,
+    RequiredProofOptions,
     RetryOptions,
     StateOptions,
+    StreamOptions,
 )
 
 _FIRST = ("to", "service", "api_key", "s3", "source", "selection", "name", "part_size")
 """The options that a signature begins with."""
 _SHARED = (
-    EventOptions, ProofOptions, PriorityOptions, RetryOptions, StateOptions, ChangeOptions, FollowOptions, AbortOptions,
+    EventOptions, RequiredProofOptions, ProofOptions, PriorityOptions, RetryOptions, StateOptions, ChangeOptions,
+    FollowOptions, AbortOptions, StreamOptions,
 )  # fmt: skip
 """Classes of options that others have as their bases, which a TypedDict does not know of itself."""
 _ATTRIBUTE = re.compile(r"^    (\w+): ((?:.+\n?(?:        .+\n?)*))", re.MULTILINE)

@@ -40,7 +40,9 @@ from bigupload.sources.part_pool import PartPool
 from bigupload.sources.producers import Producer
 from bigupload.sources.stream import StreamSource
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.targets import Store, head_of
+from bigupload.stores.targets import LOCAL_BUCKET, Store, head_of, parse_s3_url
+
+_NAMELESS = "this source has no name of its own: give it one, as in `name='movie.mov'`"
 
 
 async def open_named(
@@ -116,7 +118,7 @@ async def _open(
         check_kind(source)
         name = name_in_target(source, options)
         if not name:
-            raise errors.UsageError("this source has no name of its own: give it one, as in `name='movie.mov'`")
+            raise errors.UsageError(_NAMELESS)
         producer = producer_of(source, name)
         if producer is not None:
             return await _open_stream(name, producer, marker, expected, options, parts)
@@ -162,6 +164,23 @@ async def _open_stream(
         stream.close()
         raise
     return stream
+
+
+def check_stream_options(options: UploadOptions) -> None:
+    """Refuse options before the first byte of a stream is there, as `open_named` refuses them with it.
+
+    Raises:
+        UsageError: A value is out of range, or the stream has no name.
+    """
+    name = options.get("name")
+    if name is not None:
+        checked_name(name)
+    shown_name = name or (options.get("to") or "").rpartition("/")[2]
+    if not shown_name:
+        raise errors.UsageError(_NAMELESS)
+    if options.get("service") is None:
+        parse_s3_url(options.get("to") or f"s3://{LOCAL_BUCKET}/", shown_name)
+    _check_stream(shown_name, checked_expected_size(options.get("expected_size")), options)
 
 
 def name_in_target(source: UploadSource, options: UploadOptions) -> str:

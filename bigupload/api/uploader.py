@@ -26,6 +26,7 @@ from bigupload.api.arguments import (
     UploadSource,
     VerifyOptions,
     WatchOptions,
+    WriterOptions,
 )
 from bigupload.api.calls import OpenCall
 from bigupload.api.copying import check_delta
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # what only some methods need is imported by them: a start is
     from bigupload.api.source_types import ManySource
     from bigupload.api.sync_types import SyncResult
     from bigupload.api.verify_many import VerificationFailed
+    from bigupload.api.writer import AsyncUploadWriter
     from bigupload.batch.job import UploadFailed
     from bigupload.manifests.listing import KnownUpload
     from bigupload.verification.by_checksum import Verification
@@ -160,6 +162,26 @@ class Uploader:
                 return (await call.run(upload))[0]
 
         return call, work
+
+    def open_writer(self, target: str | None = None, **options: Unpack[WriterOptions]) -> AsyncUploadWriter:
+        """Open an object for writing, which is uploaded while it is written. Use it as `async with`.
+
+        Leaving the block, or `close`, completes the upload and proves the object. If an exception leaves the block, or
+        the writer is never closed, there is no object. The same bytes, written again, resume the upload. One target is
+        needed: `to` (or `target`), `service`, or `s3=S3Options(local=True)`.
+
+        Args:
+            target: The same as `to`.
+
+        Returns:
+            The writer: `await writer.write(…)`, then `writer.result`.
+
+        Raises:
+            UsageError: The options contradict one another, or no event loop is running.
+        """
+        from bigupload.api.writer import begin
+
+        return begin(self._resources, self._given(options, target))
 
     def upload_many(
         self,

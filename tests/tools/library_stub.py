@@ -39,8 +39,21 @@ def _class(kind: type) -> Iterator[str]:
 def _function(function: Callable[..., Any]) -> str:
     """The definition of a function. An async generator is a plain function for a type checker."""
     is_async = "async " if inspect.iscoroutinefunction(function) else ""
-    definition = f"{is_async}def {function.__name__}{inspect.signature(function)}:"
-    return f"{definition}\n{textwrap.indent(_doc(function), '    ')}"
+    signature = str(inspect.signature(function))
+    doc = textwrap.indent(_doc(function), "    ")
+    if function is not bigupload.open_writer:
+        return f"{is_async}def {function.__name__}{signature}:\n{doc}"
+    return "\n".join(f"@overload\ndef open_writer{each}:\n{doc}" for each in _of_bytes_and_of_text(signature))
+
+
+def _of_bytes_and_of_text(signature: str) -> tuple[str, str]:
+    """The signatures of `open_writer` for each value of `text`, which decides what it returns."""
+    parameters, returns, kinds = signature.rpartition(" -> ")
+    of_bytes, of_text = kinds.split(" | ")
+    return (
+        parameters.replace("text: bool = False", "text: Literal[False] = False") + returns + of_bytes,
+        parameters.replace("text: bool = False", "text: Literal[True]") + returns + of_text,
+    )
 
 
 def _doc(documented: Any) -> str:

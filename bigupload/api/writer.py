@@ -1,0 +1,726 @@
+"""Writers: an object that a program writes like a file, which exists only if the writer was closed cleanly.
+
+A writer is a stream that is pushed (`sources/pushed`), uploaded by the one engine. Its end is `close`, or leaving the
+block without an exception. Anything else, be it an exception, the garbage collector, a fork or the end of the process,
+leaves the stream without an end, and so no object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import io
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
+
+from bigupload import errors
+from bigupload.api import checks, operations
+from bigupload.api.arguments import AbortOptions, UploadOptions, UploadSource, WriterOptions
+from bigupload.api.calls import OpenCall
+from bigupload.api.event_log import LOG, log_failure
+from bigupload.api.handle import UploadHandle
+from bigupload.api.resources import UploaderResources
+from bigupload.api.sources import check_stream_options, shown, subject_of
+from bigupload.engine.upload_run import UploadResult
+from bigupload.sources.producers import bytes_of_chunk
+from bigupload.sources.pushed import BLOCK, PushedBytes
+from bigupload.support.daemon_threads import starting_threads
+from bigupload.support.shielding import run_shielded
+from bigupload.units import printable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    from bigupload.api.uploader import Uploader
+
+R = TypeVar("R")
+_ABORT_WITHIN = 10.0
+"""Seconds for `on_error="abort"`. The program's own exception waits for it, and `gc` can do it later."""
+_NO_SEEK = (
+    "can't seek: what was written may be in the store already. Write to a file on the disk, and upload that: "
+    "bigupload.upload(path, to=…)"
+)
+_AGAIN = "writing the same bytes again, to the same target, sends only the rest"
+
+
+def begin(resources: UploaderResources, options: WriterOptions) -> AsyncUploadWriter:
+    """Start the upload of what will be written.
+
+    Args:
+        resources: Those of its `Uploader`.
+        options: The caller's, with the target.
+
+    Raises:
+        UsageError: The options contradict one another.
+    """
+    checks.check_names("open_writer", options, WriterOptions)
+    call = resources.calls.begin(options.get("on_event"))
+    checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
+    aborts = checks.checked_on_error(options.get("on_error", "keep")) == "abort"
+    given = {name: value for name, value in options.items() if name != "on_error"}
+    # A clean end is a promise: what was closed without a byte is an empty file, as on a disk.
+    of_upload = cast("UploadOptions", {**given, "allow_empty": True})
+    settings = checks.settings_of(of_upload)
+    check_stream_options(of_upload)
+    pushed = PushedBytes()
+    source = cast("UploadSource", pushed)  # its chunks are not `bytes` alone
+    subject = subject_of(shown(source, of_upload), of_upload)
+
+    async def upload() -> UploadResult:
+        try:
+            return (await operations.upload(resources, call, source, settings, of_upload, by_put=False))[0]
+        except BaseException:
+            if aborts and call.manifest is not None:
+                await run_shielded(_abort(resources, call.manifest, options))
+            raise
+
+    async def work() -> UploadResult:
+        try:
+            with log_failure(subject):
+                return await call.run(upload)
+        finally:
+            pushed.stop()
+
+    resources.calls.add(call)
+    return AsyncUploadWriter(call, pushed, UploadHandle(call, subject, work), subject)
+
+
+async def _abort(resources: UploaderResources, manifest: Path, options: WriterOptions) -> None:
+    """Delete the parts that are in the store. What prevents it is logged: another exception is on its way."""
+    call = OpenCall(resources.calls, None)
+    given: AbortOptions = {"s3": options.get("s3"), "api_key": options.get("api_key")}
+    try:
+        async with asyncio.timeout(_ABORT_WITHIN):
+            await operations.abort(resources, call, manifest, given)
+    except (errors.BigUploadError, TimeoutError) as e:
+        reason = str(e) or "the store does not respond"
+        LOG.warning("the parts of %s stay in the store: %s. `gc` deletes them", manifest, reason)
+
+
+class _Reporting:
+    """What can be asked of any writer."""
+
+    _core: AsyncUploadWriter
+
+    @property
+    def result(self) -> UploadResult:
+        """Where the object is and how it was proved.
+
+        Raises:
+            UsageError: The writer was not closed, or failed.
+        """
+        return self._core._known_result()
+
+    @property
+    def durable_offset(self) -> int:
+        """Up to which byte everything that was written is in the store, and recorded: a kill does not lose that."""
+        return self._core._durable()
+
+    @property
+    def manifest(self) -> Path | None:
+        """The manifest's path, once there is one."""
+        return self._core._handle.manifest
+
+
+class AsyncUploadWriter(_Reporting):
+    """An object that is written in an event loop: what `Uploader.open_writer` returns.
+
+    ::
+
+        async with uploader.open_writer("s3://bucket/rows.bin") as writer:
+            async for chunk in chunks:
+                await writer.write(chunk)
+        print(writer.result.verified)
+
+    Leaving the block completes and proves the object. If an exception leaves it, no object is made.
+    """
+
+    def __init__(self, call: OpenCall, pushed: PushedBytes, handle: UploadHandle, subject: str) -> None:
+        """Applications get writers from `open_writer`."""
+        self._core = self
+        self._call = call
+        self._pushed = pushed
+        self._handle = handle
+        self._subject = subject
+        self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+        self._opened_in = sys.exception()
+        self._ending = asyncio.Lock()
+        self._closed = False
+        self._result: UploadResult | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._closed
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self.tell():,} bytes written"
+        return f"<{type(self).__name__} {printable(self._subject)}: {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle {type(self).__name__!r}: it is one upload of this process")
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self._pushed.position
+
+    async def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Write bytes. Waits while the memory for parts is full.
+
+        Returns:
+            How many: all of them.
+
+        Raises:
+            ValueError: The writer is closed.
+            TypeError: It is text.
+            BigUploadError: The upload failed. Nothing was committed.
+        """
+        chunk = _bytes_of(data)
+        self._check_open()
+        if not await self._pushed.push(chunk):
+            await self._raise_failure()
+        return len(chunk)
+
+    async def writelines(self, lines: Any) -> None:
+        """Write each of an iterable's chunks."""
+        for line in lines:
+            await self.write(line)
+
+    async def flush(self) -> None:
+        """Do nothing: parts are sent as they are full. `durable_offset` says what the store has.
+
+        Raises:
+            ValueError: The writer is closed.
+        """
+        self._check_open()
+
+    def seekable(self) -> bool:
+        """False."""
+        return False
+
+    async def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Raise io.UnsupportedOperation: parts are sent as they are written."""
+        raise io.UnsupportedOperation(_NO_SEEK)
+
+    async def close(self) -> None:
+        """Complete the upload and prove the object. Idempotent.
+
+        While an exception is handled, as in a `finally` that one has led to, it ends as leaving the block by that
+        exception would: there is no object.
+
+        Raises:
+            BigUploadError: The upload failed.
+            UsageError: An exception is being handled that was not when the writer was opened.
+        """
+        _refuse_in_child(self._process)
+        unwinding = _unwinding(self._opened_in)
+        async with self._ending:
+            if self._closed:
+                return
+            if unwinding is not None:
+                await self._end(f"close was called while {type(unwinding).__name__} was handled")
+                raise errors.UsageError(_refused_close(unwinding))
+            await self._complete()
+
+    async def abandon(self) -> None:
+        """End without an object, as an exception in the block does. Idempotent."""
+        _refuse_in_child(self._process)
+        await self._end("its writer was abandoned")
+
+    async def __aenter__(self) -> Self:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            _refuse_in_child(self._process)
+            async with self._ending:
+                if not self._closed:
+                    await self._complete()
+        elif os.getpid() == self._process:
+            was_open = not self._closed
+            await self._end(f"{kind.__name__} left its block")
+            if was_open and exception is not None:
+                exception.add_note(self._fate())
+
+    def __del__(self) -> None:
+        if hasattr(self, "_result") and not self._closed and os.getpid() == self._process:
+            self._let_go()
+            _warn_unclosed(self._subject, self)
+
+    def _check_open(self) -> None:
+        _refuse_in_child(self._process)
+        if self._closed:
+            raise ValueError("write to a closed writer")
+
+    async def _complete(self) -> None:
+        try:
+            if not await self._pushed.finish():
+                await self._raise_failure()
+            self._closed = True
+            self._result = await self._handle.result()
+        except BaseException:
+            await self._end("close was interrupted")
+            raise
+        finally:
+            self._opened_in = None
+
+    async def _end(self, reason: str) -> None:
+        """End the upload without an object, and wait for that. Raises nothing of the upload's."""
+        self._closed = True
+        self._opened_in = None
+        self._stop(reason)
+        await run_shielded(self._handle.aclose())
+
+    def _stop(self, reason: str) -> None:
+        self._call.stop(errors.UploadCancelled(f"nothing was committed, because {reason}"))
+
+    def _let_go(self) -> None:
+        """End the upload without an object, from any thread, without waiting."""
+        self._closed = True
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the upload ended with it
+            self._loop.call_soon_threadsafe(self._stop, "its writer was never closed")
+
+    async def _raise_failure(self) -> NoReturn:
+        """Raise what ended the upload, or why nothing can be written any more."""
+        if not self._handle.done():
+            await self._end("a write was interrupted half-way")
+        await self._handle.result()
+        raise errors.UsageError("the writer has ended")
+
+    def _fate(self) -> str:
+        if self.manifest is None:
+            return f"nothing was committed: {self._subject}"
+        return f"nothing was committed: {self._subject}. The manifest is {self.manifest}; {_AGAIN}"
+
+    def _known_result(self) -> UploadResult:
+        if self._result is None:
+            reason = "was closed without an object" if self._closed else "is not closed yet"
+            raise errors.UsageError(f"no result: the writer {reason}")
+        return self._result
+
+    def _durable(self) -> int:
+        if self._result is not None:
+            return self._result.size
+        return min(self._call.bytes_from_start, self.tell())
+
+
+class _LoopThread:
+    """An event loop in a daemon thread of its own, with an `Uploader` and one writer of it."""
+
+    def __init__(self, uploader: Callable[[], Uploader], options: WriterOptions) -> None:
+        """Start it, and wait for the writer.
+
+        Args:
+            uploader: Makes the `Uploader`.
+            options: Those of the writer.
+
+        Raises:
+            UsageError: The options contradict one another.
+            OutOfThreads: The system has no thread left.
+        """
+        self._ready: Future[AsyncUploadWriter] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._let_go: asyncio.Event | None = None
+        context = contextvars.copy_context()
+        work = self._run(uploader, options)
+        self._thread = threading.Thread(
+            target=context.run, args=(asyncio.run, work), name="bigupload writer", daemon=True
+        )
+        try:
+            with starting_threads():
+                self._thread.start()
+        except BaseException:
+            work.close()
+            raise
+        try:
+            self.writer = self._ready.result()
+        except BaseException:
+            self._ready.cancel()
+            self.release()
+            raise
+
+    async def _run(self, uploader: Callable[[], Uploader], options: WriterOptions) -> None:
+        self._loop, self._let_go = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            async with uploader() as opened:
+                if not self._ready.set_running_or_notify_cancel():
+                    return
+                writer = begin(opened._resources, options)
+                self._ready.set_result(writer)
+                await self._let_go.wait()
+                await writer._end("its writer was never closed")
+        except BaseException as e:
+            if self._ready.done():
+                LOG.error("the thread of a writer failed", exc_info=e)
+            else:
+                self._ready.set_exception(e)
+
+    def submit(self, work: Coroutine[Any, Any, R]) -> Future[R]:
+        """Run a coroutine of the writer, until `release`."""
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def release(self) -> None:
+        """End the thread, and what is under way in it. Returns at once. Idempotent."""
+        if self._loop is not None and self._let_go is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._let_go.set)
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs in it."""
+        return threading.current_thread() is self._thread
+
+
+class _RawWriter(io.RawIOBase):
+    """Passes blocks to the writer in its thread. Closing it commits nothing."""
+
+    def __init__(self, thread: _LoopThread) -> None:
+        self._thread = thread
+        self._process = os.getpid()
+        self._written = 0
+        self.is_broken = False
+        """Whether a write failed, so that nobody knows where its bytes ended."""
+        self._before: Future[int] | None = None
+        """The block before, which is read while the program makes the next one."""
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: Any, /) -> int:
+        _refuse_in_child(self._process)
+        self.refuse_in_loop()
+        view = memoryview(data).cast("B")
+        try:
+            for at in range(0, len(view), BLOCK):
+                block = bytes(view[at : at + BLOCK])  # the caller's buffer is used again, and gone after an interrupt
+                self.settle()
+                self._before = self._thread.submit(self._thread.writer.write(block))
+        except BaseException:
+            self.is_broken = True
+            raise
+        self._written += len(view)
+        return len(view)
+
+    def refuse_in_loop(self) -> None:
+        """Raise UsageError in the thread that would read what is written."""
+        if self._thread.is_current:
+            raise errors.UsageError("on_event can't write to its own upload, or close it: the upload waits for it")
+
+    def settle(self) -> None:
+        """Wait until all blocks were taken. Raises what ended the upload."""
+        if self._before is not None:
+            self._before.result()
+            self._before = None
+
+
+class UploadWriter(_Reporting, io.BufferedIOBase):
+    """An object that is written like a binary file, from any thread: what `open_writer` returns.
+
+    ::
+
+        with bigupload.open_writer("s3://bucket/rows.parquet") as writer:
+            frame.to_parquet(writer)
+        print(writer.result.verified)
+
+    Leaving the block completes and proves the object. If an exception leaves it, no object is made.
+    """
+
+    name: Any
+    """Not there, as in `io.BytesIO`: libraries take it for a path. Type checkers want it of what a text wraps."""
+
+    def __init__(self, thread: _LoopThread) -> None:
+        """Applications get writers from `open_writer`."""
+        self._thread = thread
+        self._core = thread.writer
+        self._process = os.getpid()
+        self._opened_in = sys.exception()
+        self._lock = threading.RLock()
+        self._raw = _RawWriter(thread)
+        self._buffer = io.BufferedWriter(self._raw, BLOCK)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._raw.closed
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{self.tell():,} bytes written"
+        return f"<{type(self).__name__} {printable(self._core._subject)}: {state}>"
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError(f"cannot pickle {type(self).__name__!r}: it is one upload of this process")
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self._buffer.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Raise io.UnsupportedOperation: parts are sent as they are written."""
+        raise io.UnsupportedOperation(_NO_SEEK)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Raise io.UnsupportedOperation: parts are sent as they are written."""
+        raise io.UnsupportedOperation(_NO_SEEK)
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write bytes. Waits while the memory for parts is full.
+
+        Returns:
+            How many: all of them.
+
+        Raises:
+            ValueError: The writer is closed.
+            TypeError: It is text.
+            BigUploadError: The upload failed. Nothing was committed.
+        """
+        if not self._lock.acquire(blocking=False):
+            self._raw.refuse_in_loop()
+            self._lock.acquire()
+        try:
+            return self._buffer.write(data)
+        except (TypeError, ValueError):  # the buffer's: it has taken nothing
+            raise
+        except BaseException:
+            self._raw.is_broken = True
+            raise
+        finally:
+            self._lock.release()
+
+    def flush(self) -> None:
+        """Do nothing: parts are sent as they are full. `durable_offset` says what the store has.
+
+        Raises:
+            ValueError: The writer is closed.
+        """
+        if self.closed:
+            raise ValueError("flush of a closed writer")
+
+    def close(self) -> None:
+        """Complete the upload and prove the object. Idempotent.
+
+        While an exception is handled, as in a `finally` that one has led to, it ends as leaving the block by that
+        exception would: there is no object.
+
+        Raises:
+            BigUploadError: The upload failed.
+            UsageError: An exception is being handled that was not when the writer was opened.
+        """
+        unwinding = _unwinding(self._opened_in)
+        self._close(unwinding)
+
+    def abandon(self) -> None:
+        """End without an object, as an exception in the block does. Idempotent."""
+        _refuse_in_child(self._process)
+        self._end()
+
+    def __enter__(self) -> Self:
+        if self.closed:
+            raise ValueError("the writer is closed")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._close(None)
+        elif os.getpid() == self._process:
+            was_open = not self.closed
+            self._end()
+            if was_open and exception is not None:
+                exception.add_note(self._core._fate())
+
+    def __del__(self) -> None:
+        if hasattr(self, "_buffer"):
+            self._dealloc_warn(self)
+
+    def _dealloc_warn(self, source: object) -> None:
+        """End without an object: the garbage collector found the writer, or what wraps it, before it was closed.
+
+        `io.TextIOWrapper` and its like call this before they close what they wrap, when they are collected.
+        """
+        if self.closed:
+            return
+        self._raw.close()
+        if os.getpid() == self._process:
+            self._thread.release()
+            _warn_unclosed(self._core._subject, source)
+
+    def _close(self, unwinding: BaseException | None) -> None:
+        _refuse_in_child(self._process)
+        self._raw.refuse_in_loop()
+        with self._lock:
+            if self.closed:
+                return
+            try:
+                if unwinding is not None:
+                    raise errors.UsageError(_refused_close(unwinding))
+                if self._raw.is_broken:
+                    self._thread.submit(self._core._raise_failure()).result()
+                self._buffer.flush()
+                self._raw.settle()
+                self._thread.submit(self._core.close()).result()
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        """End the upload, if it has not, and the thread. Without the lock, which a write that waits has."""
+        self._raw.close()
+        self._opened_in = None
+        self._thread.release()
+        self._thread.join()
+
+
+class TextUploadWriter(io.TextIOWrapper):
+    """An object that is written like a text file: what `open_writer(text=True)` returns."""
+
+    buffer: UploadWriter
+
+    def __init__(self, writer: UploadWriter, encoding: str | None, newline: str | None) -> None:
+        """Applications get writers from `open_writer`."""
+        super().__init__(writer, encoding or "utf-8", newline=newline)
+
+    @property
+    def result(self) -> UploadResult:
+        """See `UploadWriter.result`."""
+        return self.buffer.result
+
+    @property
+    def durable_offset(self) -> int:
+        """See `UploadWriter.durable_offset`. It counts bytes."""
+        return self.buffer.durable_offset
+
+    @property
+    def manifest(self) -> Path | None:
+        """See `UploadWriter.manifest`."""
+        return self.buffer.manifest
+
+    def seek(self, cookie: int, whence: int = io.SEEK_SET, /) -> int:
+        """Raise io.UnsupportedOperation: parts are sent as they are written."""
+        raise io.UnsupportedOperation(_NO_SEEK)
+
+    def close(self) -> None:
+        """See `UploadWriter.close`."""
+        self._close(_unwinding(self.buffer._opened_in))
+
+    def abandon(self) -> None:
+        """See `UploadWriter.abandon`."""
+        self.buffer.abandon()
+
+    def __enter__(self) -> Self:
+        self.buffer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._close(None)
+        else:
+            self.buffer.__exit__(kind, exception, traceback)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(ValueError, AttributeError):  # it was detached, or never made
+            self.buffer._dealloc_warn(self)
+
+    def _close(self, unwinding: BaseException | None) -> None:
+        if not self.buffer.closed and unwinding is None:
+            try:
+                self.flush()
+            except BaseException:
+                self.buffer._end()
+                raise
+        self.buffer._close(unwinding)
+
+
+def open_in_thread(
+    uploader: Callable[[], Uploader],
+    options: WriterOptions,
+    *,
+    text: bool,
+    encoding: str | None,
+    newline: str | None,
+) -> UploadWriter | TextUploadWriter:
+    """Open a writer for code without an event loop, or beside its own.
+
+    Args:
+        uploader: Makes the writer's `Uploader`.
+        options: Those of the writer.
+        text: Whether text is written.
+        encoding: The text's encoding.
+        newline: The text's line ends.
+    """
+    if not text and (encoding is not None or newline is not None):
+        raise errors.UsageError("`encoding` and `newline` are for text: add `text=True`, or leave them out")
+    if text:
+        _check_text(encoding, newline)
+    writer = UploadWriter(_LoopThread(uploader, options))
+    return TextUploadWriter(writer, encoding, newline) if text else writer
+
+
+def _check_text(encoding: str | None, newline: str | None) -> None:
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding, newline=newline)
+    except (LookupError, ValueError) as e:
+        raise errors.UsageError(f"invalid `encoding` or `newline`: {e}") from None
+
+
+def _bytes_of(data: object) -> memoryview:
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes_of_chunk(data)
+    try:
+        return bytes_of_chunk(memoryview(data))  # type: ignore[arg-type]  # whatever has a buffer, as an array
+    except TypeError:
+        raise TypeError(f"a bytes-like object is required, not {type(data).__name__!r}") from None
+
+
+def _refuse_in_child(process: int) -> None:
+    """Raise UsageError in a process that was forked from the writer's."""
+    if os.getpid() != process:
+        raise errors.UsageError(
+            f"this writer belongs to process {process}, which this one was forked from: open another one here"
+        )
+
+
+def _unwinding(opened_in: BaseException | None) -> BaseException | None:
+    """The exception that is being handled, if it was not when the writer was opened."""
+    now = sys.exception()
+    return None if now is opened_in else now
+
+
+def _refused_close(unwinding: BaseException) -> str:
+    return (
+        f"nothing was committed: close was called while {type(unwinding).__name__} was handled, so that the bytes may "
+        "not be all. Close the writer outside `except` and `finally`, or let `with` do it"
+    )
+
+
+def _warn_unclosed(subject: str, writer: object) -> None:
+    if sys.is_finalizing():
+        return
+    message = f"{printable(subject)}: its writer was never closed, so that nothing was committed"
+    LOG.warning("%s", message)
+    warnings.warn(message, ResourceWarning, stacklevel=2, source=writer)

@@ -1,0 +1,526 @@
+"""Writers: an object that is written like a file, and that is there only if it was closed cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import gc
+import io
+import os
+import pickle
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bigupload
+from bigupload import events
+from bigupload.api import writer as writer_module
+from bigupload.sources import pushed
+from bigupload.testing.strict_s3 import Status
+from tests.tools.cases import each_case
+
+from .stopped import PARTS, SIZE
+from .streams import WHOLE, hashed, whole
+from .support import BUCKET, FAST, PART, World
+
+TO = f"s3://{BUCKET}/key"
+Writer = bigupload.UploadWriter
+
+
+def target(world: World, **more: Any) -> Any:
+    return {"s3": world.options(), "manifest": world.manifest_path, "retry": FAST, **more}
+
+
+def opened(world: World, **more: Any) -> Writer:
+    return bigupload.open_writer(TO, **target(world, **more))
+
+
+def stored(world: World) -> str | None:
+    return whole(world.s3.objects[BUCKET].get("key"))
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the parts of these tests are small."""
+    monkeypatch.setattr(pushed, "BLOCK", 10_000)
+    monkeypatch.setattr(writer_module, "BLOCK", 10_000)
+
+
+@pytest.fixture(autouse=True)
+def no_threads() -> Iterator[None]:
+    """No thread of a writer is left."""
+    yield
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "bigupload writer":
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def in_pieces(data: bytes, size: int) -> Iterator[bytes]:
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
+
+
+@each_case("size", [1_000, PART, 3 * PART + 1, SIZE])
+def test_what_is_written_is_proved(world: World, size: int) -> None:
+    with opened(world, resume=False) as writer:
+        assert isinstance(writer, io.BufferedIOBase)
+        assert (writer.writable(), writer.readable(), writer.seekable(), writer.closed) == (True, False, False, False)
+        for piece in in_pieces(WHOLE, size):
+            assert writer.write(piece) == len(piece)
+        writer.flush()
+        assert writer.tell() == SIZE
+        with pytest.raises(bigupload.UsageError, match="not closed yet"):
+            assert writer.result
+    assert writer.closed
+    assert (writer.result.size, writer.result.verified) == (SIZE, bigupload.Verified.FULL_OBJECT)
+    assert (writer.durable_offset, writer.manifest) == (SIZE, world.manifest_path)
+    assert stored(world) == hashed(WHOLE)
+    writer.close()
+    for use in (lambda: writer.write(b"more"), writer.flush, writer.__enter__):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+
+
+def test_nothing_written_is_an_empty_object(world: World) -> None:
+    with opened(world):
+        pass
+    assert stored(world) == hashed(b"")
+
+
+async def test_async_writer(world: World) -> None:
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        options = {"to": TO, "s3": world.options(), "manifest": world.manifest_path}
+        async with uploader.open_writer(**options) as writer:
+            for piece in in_pieces(WHOLE, 50_001):
+                assert await writer.write(piece) == len(piece)
+            await writer.flush()
+            await writer.writelines([])
+            assert (writer.tell(), writer.closed) == (SIZE, False)
+            with pytest.raises(io.UnsupportedOperation, match="Write to a file"):
+                await writer.seek(0)
+        assert (writer.result.size, writer.durable_offset, writer.closed) == (SIZE, SIZE, True)
+        await writer.close()
+        with pytest.raises(ValueError, match="closed"):
+            await writer.write(b"more")
+    assert stored(world) == hashed(WHOLE)
+
+
+async def test_inside_a_running_loop(world: World) -> None:
+    """As in Jupyter: the loop is blocked meanwhile, and the writer has one of its own."""
+    with opened(world) as writer:
+        writer.write(WHOLE)
+    assert stored(world) == hashed(WHOLE)
+
+
+def raise_in_block(world: World, **more: Any) -> None:
+    with opened(world, **more) as writer:
+        writer.write(WHOLE)
+        raise LookupError("the rows are gone")
+
+
+def exit_in_block(world: World, **more: Any) -> None:
+    with opened(world, **more) as writer:
+        writer.write(WHOLE)
+        raise SystemExit(0)
+
+
+def interrupt_in_block(world: World, **more: Any) -> None:
+    with opened(world, **more) as writer:
+        writer.write(WHOLE)
+        signal.raise_signal(signal.SIGINT)
+
+
+def close_in_finally(world: World, **more: Any) -> None:
+    writer = opened(world, **more)
+    try:
+        writer.write(WHOLE)
+        raise LookupError("the rows are gone")
+    finally:
+        writer.close()
+
+
+def contextlib_closing(world: World, **more: Any) -> None:
+    with contextlib.closing(opened(world, **more)) as writer:
+        writer.write(WHOLE)
+        raise LookupError("the rows are gone")
+
+
+def text_in_block(world: World, **more: Any) -> None:
+    with bigupload.open_writer(TO, text=True, **target(world, **more)) as writer:
+        writer.write("x" * SIZE)
+        raise LookupError("the rows are gone")
+
+
+def text_that_no_encoding_has(world: World, **more: Any) -> None:
+    with bigupload.open_writer(TO, text=True, encoding="ascii", **target(world, **more)) as writer:
+        writer.write("x" * SIZE)
+        writer.write("é")
+
+
+def wrapped_text(world: World, **more: Any) -> None:
+    with io.TextIOWrapper(opened(world, **more), "utf-8") as text:
+        text.write("x" * SIZE)
+        raise LookupError("the rows are gone")
+
+
+def abandoned(world: World, **more: Any) -> None:
+    with opened(world, **more) as writer:
+        writer.write(WHOLE)
+        writer.abandon()
+        writer.abandon()
+        assert writer.closed
+        raise LookupError("enough")
+
+
+LEFT: list[tuple[Callable[..., None], type[BaseException]]] = [
+    (raise_in_block, LookupError),
+    (exit_in_block, SystemExit),
+    (interrupt_in_block, KeyboardInterrupt),
+    (close_in_finally, bigupload.UsageError),
+    (contextlib_closing, bigupload.UsageError),
+    (text_in_block, LookupError),
+    (text_that_no_encoding_has, UnicodeEncodeError),
+    (wrapped_text, bigupload.UsageError),
+    (abandoned, LookupError),
+]
+
+
+@each_case("leave, error", LEFT)
+def test_what_was_not_closed_cleanly_is_no_object(
+    world: World, leave: Callable[..., None], error: type[BaseException]
+) -> None:
+    with pytest.raises(error):
+        leave(world, resume=False)
+    assert stored(world) is None
+
+
+@each_case("leave, error", LEFT)
+def test_abort_frees_the_parts(world: World, leave: Callable[..., None], error: type[BaseException]) -> None:
+    with pytest.raises(error):
+        leave(world, resume=False, on_error="abort", manifest=None)
+    assert stored(world) is None
+    assert not world.s3.uploads
+
+
+def test_the_exception_says_what_was_kept(world: World) -> None:
+    with pytest.raises(LookupError) as raised:
+        raise_in_block(world)
+    (note,) = raised.value.__notes__
+    assert note.startswith(f"nothing was committed: key → {TO}")
+
+
+def test_the_same_bytes_resume(world: World) -> None:
+    """What one program wrote before its exception, another one does not send again."""
+    seen: list[events.Event] = []
+    recorded = threading.Event()
+
+    def on_event(event: events.Event) -> None:
+        seen.append(event)
+        if isinstance(event, events.PartUploaded) and event.number == 3:
+            recorded.set()
+
+    with opened(world, on_event=on_event, concurrency=1) as writer:
+        writer.write(WHOLE[: 4 * PART])
+        assert recorded.wait(30)
+        assert writer.durable_offset >= 3 * PART
+        writer.abandon()
+    assert stored(world) is None
+    with opened(world) as writer:
+        for piece in in_pieces(WHOLE, 10_000):
+            writer.write(piece)
+    assert writer.result.resumed_parts >= 3
+    assert writer.result.bytes_sent <= SIZE - 3 * PART
+    assert stored(world) == hashed(WHOLE)
+
+
+def test_other_bytes_do_not(world: World) -> None:
+    recorded = threading.Event()
+    with opened(world, on_event=lambda e: isinstance(e, events.PartUploaded) and recorded.set()) as writer:
+        writer.write(WHOLE)
+        assert recorded.wait(30)
+        writer.abandon()
+    with pytest.raises(bigupload.SourceChanged, match="resume=False"), opened(world) as writer:
+        writer.write(bytes(SIZE))
+    assert stored(world) is None
+    with opened(world, resume=False) as writer:
+        writer.write(bytes(SIZE))
+    assert stored(world) == hashed(bytes(SIZE))
+
+
+def collected(forgotten: Callable[[], object]) -> None:
+    forgotten()
+    gc.collect()
+
+
+def test_a_writer_that_is_collected(world: World) -> None:
+    def forgotten() -> None:
+        writer = opened(world)
+        writer.write(WHOLE)
+
+    with pytest.warns(ResourceWarning, match=r"never closed, so that nothing was committed"):
+        collected(forgotten)
+    assert stored(world) is None
+
+
+def test_a_wrapper_that_is_collected(world: World) -> None:
+    """It closes what it wraps: the writer has to know that nobody asked for it."""
+
+    def forgotten() -> None:
+        io.TextIOWrapper(opened(world), "utf-8").write("x" * SIZE)
+
+    with pytest.warns(ResourceWarning, match=r"never closed"):
+        collected(forgotten)
+    assert stored(world) is None
+
+
+def test_text_that_is_collected(world: World) -> None:
+    def forgotten() -> None:
+        bigupload.open_writer(TO, text=True, **target(world)).write("x" * SIZE)
+
+    with pytest.warns(ResourceWarning, match=r"never closed"):
+        collected(forgotten)
+    assert stored(world) is None
+
+
+async def test_an_async_writer_that_is_collected(world: World) -> None:
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        writers = [uploader.open_writer(TO, s3=world.options(), manifest=world.manifest_path)]
+        await writers[0].write(WHOLE)
+        with pytest.warns(ResourceWarning, match=r"never closed"):
+            collected(writers.clear)
+    assert stored(world) is None
+
+
+async def async_raise(writer: bigupload.AsyncUploadWriter) -> None:
+    async with writer:
+        await writer.write(WHOLE)
+        raise LookupError
+
+
+async def async_close_in_finally(writer: bigupload.AsyncUploadWriter) -> None:
+    try:
+        await writer.write(WHOLE)
+        raise LookupError
+    finally:
+        await writer.close()
+
+
+async def async_timeout(writer: bigupload.AsyncUploadWriter) -> None:
+    async with writer, asyncio.timeout(0):
+        await writer.write(WHOLE)
+        await asyncio.sleep(60)
+
+
+async def async_abandon(writer: bigupload.AsyncUploadWriter) -> None:
+    await writer.write(WHOLE)
+    await writer.abandon()
+    assert writer.result
+
+
+@each_case(
+    "leave, error",
+    [
+        (async_raise, LookupError),
+        (async_close_in_finally, bigupload.UsageError),
+        (async_timeout, TimeoutError),
+        (async_abandon, bigupload.UsageError),
+    ],
+)
+async def test_async_writers_that_are_not_closed_cleanly(
+    world: World, leave: Callable[..., Any], error: type[BaseException]
+) -> None:
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        writer = uploader.open_writer(TO, s3=world.options(), resume=False, on_error="abort")
+        with pytest.raises(error):
+            await leave(writer)
+        assert writer.closed
+    assert stored(world) is None
+    assert not world.s3.uploads
+
+
+async def test_closing_the_uploader_ends_its_writers(world: World) -> None:
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        writer = uploader.open_writer(TO, s3=world.options(), manifest=world.manifest_path)
+        await writer.write(WHOLE)
+    with pytest.raises(bigupload.UploadCancelled, match="its Uploader was closed"):
+        await writer.write(WHOLE)
+    with pytest.raises(bigupload.UploadCancelled, match="its Uploader was closed"):
+        await writer.close()
+    assert stored(world) is None
+
+
+def test_opened_while_an_exception_is_handled(world: World) -> None:
+    """That one has nothing to do with the writer."""
+    try:
+        raise KeyError
+    except KeyError:
+        writer = opened(world)
+        writer.write(WHOLE)
+        writer.close()
+    assert stored(world) == hashed(WHOLE)
+
+
+def test_a_block_inside_a_handler_is_clean(world: World) -> None:
+    writer = opened(world)
+    try:
+        raise KeyError
+    except KeyError:
+        with writer:
+            writer.write(WHOLE)
+    assert stored(world) == hashed(WHOLE)
+
+
+def test_a_forked_process_commits_nothing(world: World) -> None:
+    with opened(world) as writer:
+        writer.write(WHOLE[:1000])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, from Python 3.12 on
+            child = os.fork()
+        if not child:
+            status = 1
+            try:
+                writer.write(b"a byte of the child")
+                for use in (writer.close, writer.abandon, lambda: writer.write(bytes(2 << 20))):
+                    with pytest.raises(bigupload.UsageError, match="forked"):
+                        use()
+                writer.__exit__(ValueError, ValueError(), None)
+                with pytest.raises(bigupload.UsageError, match="forked"):
+                    writer.__exit__(None, None, None)
+                del writer
+                gc.collect()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert stored(world) is None
+        writer.write(WHOLE[1000:])
+    assert stored(world) == hashed(WHOLE)
+
+
+def test_a_writer_cannot_be_pickled(world: World) -> None:
+    with opened(world) as writer:
+        for use in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="cannot pickle"):
+                use(writer)
+
+
+def test_seeking_says_what_to_do(world: World) -> None:
+    with opened(world) as writer:
+        for use in (lambda: writer.seek(0), lambda: writer.truncate(0)):
+            with pytest.raises(io.UnsupportedOperation, match=r"Write to a file .* bigupload\.upload\(path, to=…\)"):
+                use()
+        with pytest.raises(io.UnsupportedOperation):
+            writer.read()
+        with pytest.raises(io.UnsupportedOperation):
+            writer.fileno()
+        with pytest.raises(TypeError):
+            writer.write("text")  # type: ignore[arg-type]
+        writer.write(WHOLE)
+    assert stored(world) == hashed(WHOLE)
+
+
+def test_text(world: World) -> None:
+    with bigupload.open_writer(TO, text=True, newline="\r\n", **target(world)) as writer:
+        assert isinstance(writer, io.TextIOWrapper)
+        print("é", 1, file=writer)
+        with pytest.raises(io.UnsupportedOperation, match="Write to a file"):
+            writer.seek(0)
+    assert (writer.result.size, writer.durable_offset, writer.manifest) == (6, 6, world.manifest_path)
+    assert stored(world) == hashed("é 1\r\n".encode())
+
+
+def test_writes_of_several_threads_are_whole(world: World) -> None:
+    lines = [bytes([letter]) * 999 + b"\n" for letter in b"abcd"]
+    with opened(world) as writer:
+
+        def write(line: bytes) -> None:
+            for _ in range(500):
+                writer.write(line)
+
+        threads = [threading.Thread(target=write, args=(line,)) for line in lines]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    found = world.s3.objects[BUCKET]["key"].body.splitlines(keepends=True)
+    assert sorted(found) == sorted(lines * 500)
+
+
+def test_the_store_refuses(world: World) -> None:
+    """The writer that learns of it says so, and so does its close."""
+    world.s3.script("UploadPart", Status(403, "AccessDenied"), repeat=True)
+    writer = opened(world)
+    with pytest.raises(bigupload.AccessDenied):
+        writer.writelines(bytes(1 << 20) for _ in range(1000))
+    with pytest.raises(bigupload.AccessDenied):
+        writer.close()
+    assert writer.closed
+    writer.close()
+    assert stored(world) is None
+
+
+def test_a_target_that_exists(world: World) -> None:
+    with opened(world) as writer:
+        writer.write(WHOLE)
+    options = world.options(if_none_match=True)
+    with pytest.raises(bigupload.TargetExists), opened(world, s3=options, resume=False) as writer:
+        writer.write(WHOLE)
+    assert stored(world) == hashed(WHOLE)
+
+
+def test_on_event_cannot_use_its_writer(world: World) -> None:
+    refused: list[str] = []
+    writers: list[Writer] = []
+
+    def on_event(event: events.Event) -> None:
+        if isinstance(event, events.PartUploaded):
+            for use in (writers[0].close, lambda: writers[0].write(bytes(2 << 20))):
+                with pytest.raises(bigupload.UsageError, match="on_event") as raised:
+                    use()
+                refused.append(str(raised.value))
+
+    with opened(world, on_event=on_event) as writer:
+        writers.append(writer)
+        writer.write(WHOLE)
+    assert len(refused) == 2 * PARTS
+    writers.clear()
+
+
+@each_case(
+    "options, error",
+    [
+        ({"to": "s3://bucket/"}, "no name of its own"),
+        ({"to": "http://bucket/key"}, "not a target"),
+        ({}, "needs a target"),
+        ({"to": TO, "target": TO}, "given twice"),
+        ({"to": TO, "on_error": "ignore"}, "'keep' or 'abort'"),
+        ({"to": TO, "expected_size": -1}, "expected_size"),
+        ({"to": TO, "text": 1}, "text must be True or False"),
+        ({"to": TO, "text": True, "encoding": "klingon"}, "unknown encoding"),
+        ({"to": TO, "encoding": "utf-8"}, "add `text=True`"),
+        ({"to": TO, "concurrency": 0}, "concurrency"),
+        ({"service": "http://127.0.0.1:9", "name": "a.mp4"}, "expected_size"),
+    ],
+)
+def test_wrong_options_are_refused_at_once(options: dict[str, Any], error: str) -> None:
+    with pytest.raises(bigupload.UsageError, match=error):
+        bigupload.open_writer(**options)
+
+
+def test_unknown_options() -> None:
+    with pytest.raises(TypeError, match="did you mean part_size"):
+        bigupload.open_writer(TO, partsize=1)  # type: ignore[call-overload]
+
+
+def test_expected_size_guards_the_end(world: World, tmp_path: Path) -> None:
+    with pytest.raises(bigupload.StreamInterrupted, match="were expected"), opened(world, expected_size=SIZE) as writer:
+        writer.write(WHOLE[:-1])
+    assert stored(world) is None
