@@ -145,19 +145,22 @@ def open_writer(target: str | None = None, **options: Any) -> UploadWriter | Tex
     refuse_unknown("open_writer", options, signature(open_writer).parameters)
     if target is not None and options.get("to") is not None:
         raise errors.UsageError("the target is given twice, as the first argument and as `to`: leave one out")
-    check_types({name: value for name, value in options.items() if name in TextOptions.__annotations__}, TextOptions)
-    of_writer = {name: value for name, value in options.items() if name in WriterOptions.__annotations__}
-    of_uploader = {name: value for name, value in options.items() if name in UploaderOptions.__annotations__}
+    of_text, of_writer, of_uploader = (
+        {name: value for name, value in options.items() if name in declared.__annotations__}
+        for declared in (TextOptions, WriterOptions, UploaderOptions)
+    )
+    check_types(of_text, TextOptions)
+    check_types(of_uploader, UploaderOptions)
     if target is not None:
         of_writer["to"] = target
     from bigupload.api.writer import open_in_thread
 
     return open_in_thread(
-        lambda: Uploader(**cast("UploaderOptions", of_uploader)),
+        cast("UploaderOptions", of_uploader),
         cast("WriterOptions", of_writer),
-        text=options.get("text", False),
-        encoding=options.get("encoding"),
-        newline=options.get("newline"),
+        text=of_text.get("text", False),
+        encoding=of_text.get("encoding"),
+        newline=of_text.get("newline"),
     )
 
 

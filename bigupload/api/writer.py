@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
 
 from bigupload import errors
 from bigupload.api import checks, operations
-from bigupload.api.arguments import AbortOptions, UploadOptions, UploadSource, WriterOptions
+from bigupload.api.arguments import AbortOptions, UploaderOptions, UploadOptions, UploadSource, WriterOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.event_log import LOG, log_failure
 from bigupload.api.handle import UploadHandle
@@ -38,8 +38,6 @@ from bigupload.units import printable
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
-
-    from bigupload.api.uploader import Uploader
 
 R = TypeVar("R")
 _ABORT_WITHIN = 10.0
@@ -317,13 +315,13 @@ class AsyncUploadWriter(_Reporting):
 
 
 class _LoopThread:
-    """An event loop in a daemon thread of its own, with an `Uploader` and one writer of it."""
+    """An event loop in a daemon thread of its own, with the resources of an `Uploader` and one writer."""
 
-    def __init__(self, uploader: Callable[[], Uploader], options: WriterOptions) -> None:
+    def __init__(self, shared: UploaderOptions, options: WriterOptions) -> None:
         """Start it, and wait for the writer.
 
         Args:
-            uploader: Makes the `Uploader`.
+            shared: The options of the `Uploader`.
             options: Those of the writer.
 
         Raises:
@@ -334,7 +332,7 @@ class _LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._let_go: asyncio.Event | None = None
         context = contextvars.copy_context()
-        work = self._run(uploader, options)
+        work = self._run(shared, options)
         self._thread = threading.Thread(
             target=context.run, args=(asyncio.run, work), name="bigupload writer", daemon=True
         )
@@ -351,16 +349,20 @@ class _LoopThread:
             self.release()
             raise
 
-    async def _run(self, uploader: Callable[[], Uploader], options: WriterOptions) -> None:
+    async def _run(self, shared: UploaderOptions, options: WriterOptions) -> None:
         self._loop, self._let_go = asyncio.get_running_loop(), asyncio.Event()
+        if not self._ready.set_running_or_notify_cancel():
+            return
         try:
-            async with uploader() as opened:
-                if not self._ready.set_running_or_notify_cancel():
-                    return
-                writer = begin(opened._resources, options)
+            resources = UploaderResources(shared)
+            resources.calls.open()
+            try:
+                writer = begin(resources, options)
                 self._ready.set_result(writer)
                 await self._let_go.wait()
                 await writer._end("its writer was never closed")
+            finally:
+                await resources.aclose()
         except BaseException as e:
             if self._ready.done():
                 LOG.error("the thread of a writer failed", exc_info=e)
@@ -657,7 +659,7 @@ class TextUploadWriter(io.TextIOWrapper):
 
 
 def open_in_thread(
-    uploader: Callable[[], Uploader],
+    shared: UploaderOptions,
     options: WriterOptions,
     *,
     text: bool,
@@ -667,7 +669,7 @@ def open_in_thread(
     """Open a writer for code without an event loop, or beside its own.
 
     Args:
-        uploader: Makes the writer's `Uploader`.
+        shared: The options of an `Uploader`.
         options: Those of the writer.
         text: Whether text is written.
         encoding: The text's encoding.
@@ -677,7 +679,7 @@ def open_in_thread(
         raise errors.UsageError("`encoding` and `newline` are for text: add `text=True`, or leave them out")
     if text:
         _check_text(encoding, newline)
-    writer = UploadWriter(_LoopThread(uploader, options))
+    writer = UploadWriter(_LoopThread(shared, options))
     return TextUploadWriter(writer, encoding, newline) if text else writer
 
 
