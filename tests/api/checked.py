@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import io
+import pickle
+import shutil
 import sys
+import tarfile
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -45,6 +49,28 @@ async def program() -> None:
         assert_type(await handle.result(), UploadResult)
         handle.cancel()
         await handle.aclose()
+        async with uploader.open_writer("s3://b/k", s3=s3, on_error="abort") as pushed:
+            assert_type(pushed, bigupload.AsyncUploadWriter)
+            assert_type(await pushed.write(b"data"), int)
+        assert_type(pushed.result, UploadResult)
+    with bigupload.open_writer("s3://b/k", s3=s3, expected_size="5GB", limit_rate=1e6) as writer:
+        assert_type(writer, bigupload.UploadWriter)
+        with zipfile.ZipFile(writer, "w") as written, tarfile.open(fileobj=writer, mode="w|gz") as tar:
+            written.write("f")
+            tar.add("f")
+        csv.writer(io.TextIOWrapper(writer, "utf-8")).writerow(["a"])
+        pickle.dump({}, writer)
+        shutil.copyfileobj(io.BytesIO(b""), writer)
+        assert_type(writer.write(memoryview(b"")), int)
+    assert_type(writer.result.verified, bigupload.Verified)
+    assert_type(writer.durable_offset, int)
+    with bigupload.open_writer(to="s3://b/k", text=True, encoding="utf-8") as text:
+        assert_type(text, bigupload.TextUploadWriter)
+        csv.writer(text).writerow(["a"])
+        print("a", file=text)
+    assert_type(text.result, UploadResult)
+    written_as: bigupload.WriterOptions = {"to": "s3://b/k", "on_error": "keep"}
+    assert_type(bigupload.open_writer(**written_as), bigupload.UploadWriter)
     told: asyncio.Queue[bigupload.Event] = asyncio.Queue()
     assert_type(bigupload.start("f", to="s3://b/k", hedge=False, on_event=told.put), bigupload.UploadHandle)
     await bigupload.upload("f", to="s3://b/k", on_event=lambda event: told.put(event))

@@ -36,6 +36,9 @@ WRONG = {
     "an unknown argument of upload_many": "bigupload.upload_many(['f'], to='s3://b/k/', name='n')",
     "a source of many that is none": "bigupload.upload_many([7], to='s3://b/k/')",
     "an on_event of no argument": "def f() -> None: ...\nbigupload.upload('f', to='s3://b/k', on_event=f)",
+    "an unknown argument of open_writer": "bigupload.open_writer('s3://b/k', part_sice=1)",
+    "a writer's text into bytes": "with bigupload.open_writer('s3://b/k') as w: w.write('text')",
+    "a writer's bytes into text": "with bigupload.open_writer('s3://b/k', text=True) as w: w.write(b'data')",
     "an event that has no such field": "def f(e: bigupload.PartUploaded) -> int: return e.part",
 }
 
