@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 LOCAL_BUCKET = "bigupload-media"
 _LOOPBACK = ("127.", "localhost", "::1")
-_AS_GIVEN = ("host", "port", "workers", "stop_delay", "trusted_proxies", "store_timeout", "quota", "shared")
+_QUOTAS = ("quota", "user_quota", "user_files")
+_AS_GIVEN = ("host", "port", "workers", "stop_delay", "trusted_proxies", "store_timeout", "shared", *_QUOTAS)
 """The options that are settings of the same name."""
 
 
@@ -107,9 +108,21 @@ _AS_GIVEN = ("host", "port", "workers", "stop_delay", "trusted_proxies", "store_
     default=1000,
     show_default=True,
     metavar="N",
-    help="Open uploads per owner.",
+    help="Open uploads per owner, without those of its end users.",
+)
+@click.option(
+    "--user-open-uploads",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Open uploads per end user of an owner.",
 )
 @click.option("--quota", type=SIZE, metavar="SIZE", help="Bytes of one owner's files, as in 50GB. [default: no limit]")
+@click.option("--user-quota", type=SIZE, metavar="SIZE", help="Bytes of one end user's files. [default: no limit]")
+@click.option(
+    "--user-files", type=click.IntRange(1), metavar="N", help="The number of one end user's files. [default: no limit]"
+)
 @click.option(
     "--shared",
     metavar="URL",
@@ -187,6 +200,7 @@ def _serve(arguments: dict[str, Any]) -> None:
         secrets=tuple(secret),
         requests_a_second=arguments["requests"],
         max_open_uploads=arguments["open_uploads"],
+        max_open_uploads_of_user=arguments["user_open_uploads"],
         posts_api=posts_api,
         allow_private_media_hosts=arguments["allow_private_media_hosts"],
         policy=policy,

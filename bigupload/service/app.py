@@ -14,7 +14,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from datetime import UTC, datetime
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import pydantic
@@ -167,6 +167,8 @@ class _Service:
             caller = await authenticate(request, self._config.authorize, opened.keys, opened.tokens)
             logged = request[LOGGED]
             logged.key_id, logged.owner = caller.key_id, caller.owner
+            if caller.user is not None:
+                logged.more["user"] = caller.user
             if caller.token is not None:
                 logged.more["token"] = caller.token.id
                 if not endpoint.tokens:
@@ -193,7 +195,7 @@ class _Service:
     async def _me(self, caller: Caller, _: c.MeRequest, __: bytes) -> c.MeResponse:
         token = caller.token
         if token is None:
-            return c.MeResponse(owner=caller.owner)
+            return c.MeResponse(owner=caller.owner, user=caller.user)
         limits = token.model_dump(include=set(c.MeResponse.model_fields) - {"owner"})
         return c.MeResponse(owner=caller.owner, expires_at=datetime.fromtimestamp(token.expires, UTC), **limits)
 
@@ -204,35 +206,37 @@ class _Service:
                 raise Refused(Problem.UNSUPPORTED_MEDIA, message, field=f"contentTypes[{number}]")
         if request.uploads is not None:
             await self._dependencies.uploads.counts.check_store()
+        request = _for_user(caller, request)
         token = self._dependencies.tokens.mint(caller.owner, request, key_id=caller.key_id)
         return c.TokenResponse(token=token, expires_in=request.expires_in)
 
     async def _presign(self, caller: Caller, request: c.PresignRequest, _: bytes) -> c.PresignResponse:
-        return await self._dependencies.uploads.presign(caller.owner, request, caller.token)
+        return await self._dependencies.uploads.presign(caller.owner, _for_user(caller, request), caller.token)
 
     async def _create(self, caller: Caller, request: c.CreateRequest, _: bytes) -> c.CreateResponse:
-        return await self._dependencies.uploads.create(caller.owner, request, caller.token)
+        return await self._dependencies.uploads.create(caller.owner, _for_user(caller, request), caller.token)
 
     async def _sign(self, caller: Caller, request: c.SignRequest, _: bytes) -> c.SignResponse:
-        return await self._dependencies.uploads.sign(caller.owner, request, caller.token)
+        return await self._dependencies.uploads.sign(caller.owner, request, caller.token, caller.bound)
 
     async def _list(self, caller: Caller, upload: str, _: bytes) -> c.PartsResponse:
-        return await self._dependencies.uploads.parts(caller.owner, upload)
+        return await self._dependencies.uploads.parts(caller.owner, upload, caller.bound)
 
     async def _status(self, caller: Caller, upload: str, _: bytes) -> c.StatusResponse:
-        return await self._dependencies.uploads.status(caller.owner, upload)
+        return await self._dependencies.uploads.status(caller.owner, upload, caller.bound)
 
     async def _complete(self, caller: Caller, request: c.CompleteRequest, _: bytes) -> c.CompleteResponse:
-        return await self._dependencies.uploads.complete(caller.owner, request, caller.token)
+        return await self._dependencies.uploads.complete(caller.owner, request, caller.token, caller.bound)
 
     async def _abort(self, caller: Caller, upload: str, _: bytes) -> None:
-        await self._dependencies.uploads.abort(caller.owner, upload)
+        await self._dependencies.uploads.abort(caller.owner, upload, caller.bound)
 
     async def _files(self, caller: Caller, request: c.ListRequest, _: bytes) -> c.ListResponse:
-        return await self._dependencies.uploads.files.list(caller.owner, request)
+        return await self._dependencies.uploads.files.list(caller.owner, _for_user(caller, request))
 
     async def _delete(self, caller: Caller, request: c.DeleteRequest, _: bytes) -> None:
-        await self._dependencies.uploads.delete_file(caller.owner, request.key)
+        request = _for_user(caller, request)
+        await self._dependencies.uploads.delete_file(caller.owner, request.key, request.user)
 
     async def _check(self, _: Caller, request: c.CheckRequest, __: bytes) -> c.CheckResponse:
         assert self._urls is not None
@@ -240,7 +244,15 @@ class _Service:
 
     async def _post(self, caller: Caller, request: c.PostRequest, body: bytes) -> PostResponse:
         assert self._posts is not None
-        return await self._posts.post(caller.owner, request, body)
+        return await self._posts.post(caller.owner, request, body, caller.bound)
+
+
+_Named = TypeVar("_Named", c.PresignRequest, c.CreateRequest, c.TokenRequest, c.ListRequest, c.DeleteRequest)
+
+
+def _for_user(caller: Caller, request: _Named) -> _Named:
+    """Return the request with the end user for whom it is. Raises Refused: USER_NOT_ALLOWED."""
+    return request.model_copy(update={"user": caller.user_of(request.user)})
 
 
 # -- requests

@@ -11,6 +11,7 @@ from aiohttp import web
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.service.keys import KeyFile, check_owner
+from bigupload.service.object_keys import is_user
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.settings import Authorize
 from bigupload.service.upload_tokens import UploadToken, UploadTokens
@@ -25,14 +26,37 @@ _OF_THE_HOST = {
 """What an HTTPException of `authorize` says. Any other one is a bug."""
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The one end user for whom somebody may act."""
+
+    user: str | None
+    """None: for uploads of nobody in particular."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """The sender of a request."""
 
     owner: str
+    user: str | None = None
+    """The end user of the owner, if the application or an upload token names one."""
     key_id: str | None
     """The id of the API key, also where an upload token was made for it; None: no key."""
     token: UploadToken | None = None
+
+    @property
+    def bound(self) -> Bound | None:
+        """The one end user for whom it may act; None: for all of the owner's, as a backend with an API key."""
+        return Bound(self.user) if self.token is not None or self.user is not None else None
+
+    def user_of(self, named: str | None) -> str | None:
+        """Return for which end user a request is that names `named`. Raises Refused: USER_NOT_ALLOWED."""
+        if self.bound is None:
+            return named
+        if named not in (None, self.user):
+            raise Refused(Problem.USER_NOT_ALLOWED, field="user")
+        return self.user
 
     @property
     def is_of_the_host(self) -> bool:
@@ -42,6 +66,8 @@ class Caller:
     @property
     def id(self) -> str:
         """Whose requests are limited together: an app's users, who share an owner, do not share a limit."""
+        if self.user is not None:
+            return f"user {self.owner} {self.user}"
         if self.token is not None:
             return f"token {self.owner} {self.token.id}"
         return self.key_id if self.key_id is not None else f"owner {self.owner}"
@@ -62,9 +88,10 @@ async def authenticate(
         Refused: Nobody who is known.
     """
     if authorize is not None:
-        owner = await _authorized(authorize, request)
-        if owner is not None:
-            return Caller(owner=_checked_owner(owner), key_id=None)
+        found = await _authorized(authorize, request)
+        if found is not None:
+            owner, user = found if isinstance(found, tuple) else (found, None)
+            return Caller(owner=_checked_owner(owner), user=_checked_user(user), key_id=None)
     scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
     presented = rest.strip()
     if scheme.lower() != "bearer" or not presented:
@@ -73,7 +100,7 @@ async def authenticate(
         token = tokens.verify(presented)
         if token.key_id is not None and (keys is None or not keys.holds(token.key_id, token.owner)):
             raise Refused(Problem.INVALID_TOKEN, "the API key for which this upload token was made was revoked")
-        return Caller(owner=token.owner, key_id=token.key_id, token=token)
+        return Caller(owner=token.owner, user=token.user, key_id=token.key_id, token=token)
     key = None if keys is None else keys.find(presented)
     if key is None:
         raise Refused(Problem.INVALID_KEY)
@@ -92,7 +119,15 @@ def _checked_owner(name: object) -> str:
     return name
 
 
-async def _authorized(authorize: Authorize, request: web.Request) -> str | None:
+def _checked_user(name: object) -> str | None:
+    """Return the second of what `authorize` returned, if it can be an end user."""
+    if name is None or (isinstance(name, str) and is_user(name)):
+        return name
+    _log.error("authorize returned a name that can't be an end user, and the request was refused")
+    raise Refused(Problem.NOT_ALLOWED, "the application's name for this user can't be an end user's")
+
+
+async def _authorized(authorize: Authorize, request: web.Request) -> str | tuple[str, str] | None:
     """Return whom the application knows. It may raise an HTTPException, of aiohttp or of its own framework."""
     try:
         found = authorize(request)

@@ -24,6 +24,7 @@ from pydantic.alias_generators import to_camel
 
 from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
 from bigupload.service.media import MediaType
+from bigupload.service.object_keys import is_user
 from bigupload.service.problems import Problem, Refused
 
 URL_LIFETIME = 3600
@@ -49,6 +50,14 @@ class _Model(BaseModel):
     )
 
 
+def _check_user(name: str) -> str:
+    if not is_user(name):
+        raise ValueError("the name is too long, or has characters that can't be shown")
+    return name
+
+
+User = Annotated[str, Field(min_length=1, max_length=128, examples=["u-17"]), AfterValidator(_check_user)]
+"""The name of an end user of an owner: an application's own id of a person. It is a part of keys and public URLs."""
 Filename = Annotated[str, Field(min_length=1, max_length=1024, examples=["photo.jpg"])]
 ContentType = Annotated[str, Field(min_length=1, max_length=100, examples=["image/jpeg"])]
 FileSize = Annotated[int, Field(ge=1, le=_MAX_SIZE, examples=[1_073_741_824])]
@@ -67,6 +76,8 @@ class PresignRequest(_Model):
     """MIME type. It must match the extension and the file's first bytes. The PUT must carry it as its Content-Type."""
     size: FileSize | None = None
     """Bytes. If given, it is part of the signature: the store refuses a PUT of another size."""
+    user: User | None = None
+    """The end user whose file it will be. An API key may name any; an upload token names its own."""
 
 
 class PresignResponse(_Model):
@@ -124,6 +135,8 @@ class CreateRequest(_Model):
     """The file's first bytes (up to 4,096), base64. A file that is not of the declared type is then refused at once."""
     token: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
     """A random token of the client, kept in the object's metadata, by which the client recognises its object."""
+    user: User | None = None
+    """The end user whose file it will be. An API key may name any; an upload token names its own."""
 
 
 class CreateResponse(_Model):
@@ -221,6 +234,8 @@ class _ShownLimits(_Model):
     """The accepted content types, in lower case, also as `image/*`."""
     uploads: Annotated[int, Field(ge=1, le=MAX_COUNTED_UPLOADS, examples=[1])] | None = None
     """How many uploads may be begun with it, in all replicas."""
+    user: User | None = None
+    """The end user for whom alone it acts. One user's uploads can't be continued or aborted by another one's token."""
 
 
 class TokenLimits(_ShownLimits):
@@ -329,6 +344,8 @@ class ListRequest(_Model):
     """The most files of the page. Default: 100."""
     cursor: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     """`nextCursor` of the page before; left out for the first page."""
+    user: User | None = None
+    """The end user whose files to list; left out: those of all."""
 
 
 class DeleteRequest(_Model):
@@ -336,6 +353,8 @@ class DeleteRequest(_Model):
 
     key: Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.jpg"])]
     """The file's `key`. Its slashes may be sent as they are."""
+    user: User | None = None
+    """The end user whose file it must be; left out: any of the owner's."""
 
 
 class StoredMedia(_Model):
@@ -343,6 +362,8 @@ class StoredMedia(_Model):
 
     key: Annotated[str, Field(examples=["media/owner123/abc123.jpg"])]
     public_url: str
+    user: str | None
+    """The end user whose file it is; null: it was uploaded for nobody in particular."""
     size: int
     """Bytes."""
     stored_at: datetime.datetime
@@ -410,6 +431,8 @@ class CompletedMedia(_Body):
     key: str
     public_url: str
     owner: str
+    user: str | None
+    """The end user whose file it is; null: it was uploaded for nobody in particular."""
     size: int
     """Bytes."""
     content_type: str
@@ -429,6 +452,8 @@ class RefusedMedia(_Body):
     key: str
     owner: str | None
     """null: the key is of another shape than the policy's."""
+    user: str | None
+    """The end user whose file it was; null: of nobody in particular."""
     size: int
     """Bytes."""
     error: ErrorDetail
@@ -440,6 +465,8 @@ class ExpiredMedia(_Body):
     key: str
     owner: str | None
     """null: the key is of another shape than the policy's."""
+    user: str | None
+    """The end user whose file it was; null: of nobody in particular."""
     size: int
     """Bytes."""
 

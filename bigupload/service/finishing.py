@@ -26,7 +26,7 @@ from bigupload.service.media_objects import MediaBucket, ObjectHead
 from bigupload.service.object_keys import PASSED_PREFIX, note_key
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.quota import Quota
+from bigupload.service.quota import Quotas
 from bigupload.service.store_health import store_faults_as_refusals
 from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.multipart import S3Store
@@ -124,6 +124,7 @@ class Finishing:
         return FinishedFile(
             key=key,
             owner=self._policy.keys.owner_of(key) or "",
+            user=self._policy.keys.user_of(key),
             size=head.size,
             content_type=head.content_type,
             etag=head.etag,
@@ -163,7 +164,7 @@ class UploadOutcomes:
     """The multipart uploads of one bucket."""
 
     def __init__(
-        self, objects: MediaBucket, finishing: Finishing, public_url: Callable[[str], str], quota: Quota
+        self, objects: MediaBucket, finishing: Finishing, public_url: Callable[[str], str], quota: Quotas
     ) -> None:
         """Make it.
 
@@ -236,7 +237,7 @@ class UploadOutcomes:
                 )
                 await self._finishing.note_refusal(handle.key, refused)
                 await self._objects.delete_unchanged(handle.key, etag=look.etag, modified=look.modified)
-                self._quota.release(handle.owner, handle.key)
+                self._quota.release(handle.key)
                 raise
         return c.CompleteResponse(
             public_url=self._public_url(handle.key),

@@ -45,6 +45,8 @@ class NewUpload:
 
     owner: str
     """The owner of the API key or upload token."""
+    user: str | None = None
+    """The owner's end user for whom the file is; None: nobody in particular."""
     filename: str
     content_type: str
     """As the client declared it."""
@@ -62,6 +64,7 @@ class NewUpload:
         return {
             "hook": "before-create",
             "owner": self.owner,
+            "user": self.user,
             "filename": self.filename,
             "contentType": self.content_type,
             "size": self.size,
@@ -77,6 +80,8 @@ class FinishedFile:
 
     key: str
     owner: str
+    user: str | None = None
+    """The owner's end user whose file it is; None: nobody in particular."""
     size: int
     """Bytes."""
     content_type: str
@@ -95,6 +100,7 @@ class FinishedFile:
             "hook": "before-finish",
             "key": self.key,
             "owner": self.owner,
+            "user": self.user,
             "size": self.size,
             "contentType": self.content_type,
             "etag": self.etag,

@@ -121,9 +121,14 @@ def by_content_type(content_type: str) -> MediaType | None:
     return _BY_CONTENT_TYPE.get(content_type_of(content_type))
 
 
+def is_unsafe(name: str) -> bool:
+    """Return whether a name has characters that break lines, hide its ending, or are halves of one."""
+    return _UNSAFE.search(name) is not None
+
+
 def check_filename(filename: str) -> None:
     """Raise `Refused` for a name that hides what it is."""
-    if _UNSAFE.search(filename):
+    if is_unsafe(filename):
         raise Refused(
             Problem.UNSUPPORTED_MEDIA,
             "the file name contains control characters, or characters that hide its ending: rename the file",

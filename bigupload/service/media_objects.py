@@ -161,12 +161,17 @@ class MediaBucket:
         answer = await self.bucket.head(key, "to look for a note")
         return None if answer is None else answer["Metadata"]
 
-    async def open_uploads(self, prefix: str, *, most: int) -> int:
-        """Return the number of open multipart uploads under `prefix`, but at most `most`."""
-        page = await self.bucket.call(
-            "to count the open uploads", "ListMultipartUploads", Prefix=prefix, MaxUploads=most
-        )
-        return len(page.get("Uploads", ()))
+    async def open_uploads(self, prefix: str, *, most: int, counts: Callable[[str], bool]) -> int:
+        """Return the number of open multipart uploads under `prefix` whose keys count, but at most `most`.
+
+        It reads as many pages as it takes: not every store lists keys in their order.
+        """
+        found = 0
+        async for row in self.bucket.open_uploads(prefix):
+            found += counts(row["Key"])
+            if found >= most:
+                break
+        return found
 
     async def sign_put(
         self, key: str, content_type: str, size: int | None, metadata: Mapping[str, str] | None = None

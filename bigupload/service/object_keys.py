@@ -13,9 +13,10 @@ import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from bigupload.errors import UsageError
+from bigupload.service import media
 from bigupload.service.media import MediaType
 from bigupload.service.media_objects import ObjectHead
 
@@ -45,6 +46,12 @@ _PLACES = {
     "day": r"\d{2}",
 }
 _PLACE = re.compile(r"\{([^{}]*)\}")
+_USER_MARK = "~"
+"""How the folder of an end user begins. No template has the character, so it is never taken for a part of one."""
+_PLAIN_IN_USER = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_USER_FOLDER = rf"(?:{_USER_MARK}(?P<user>(?:[A-Za-z0-9._-]|{_USER_MARK}[0-9a-f]{{2}})+)/)?"
+_LONGEST_USER_FOLDER = 200
+"""Characters. Some stores keep a key as a path of files, and a name in it has at most 255 bytes."""
 _DATED = r"(?:[A-Za-z0-9._-]|\{year\}|\{month\}|\{day\})"
 _SHAPE = re.compile(rf"(?:[A-Za-z0-9._-]+/)+\{{owner\}}/(?:{_DATED}+/)*{_DATED}*\{{random\}}\.\{{extension\}}")
 _NAMELIKE = re.compile(r"(?:[0-9a-f]|\{(?:year|month|day)\})\{random\}")
@@ -72,7 +79,8 @@ class KeyTemplate:
         self.prefix = text.partition("{owner}")[0]
         """The prefix of all keys. Nothing else is publicly readable."""
         pieces = _PLACE.split(text)  # literal, name, literal, name, …
-        self._key = re.compile("".join(_PLACES[p] if i % 2 else re.escape(p) for i, p in enumerate(pieces)))
+        shape = "".join(_PLACES[p] if i % 2 else re.escape(p) for i, p in enumerate(pieces))
+        self._key = re.compile(shape.replace(_PLACES["owner"] + "/", _PLACES["owner"] + "/" + _USER_FOLDER, 1))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KeyTemplate) and self.text == other.text
@@ -80,21 +88,21 @@ class KeyTemplate:
     def __hash__(self) -> int:
         return hash(self.text)
 
-    def owner_prefix(self, owner: str) -> str:
-        """Return the prefix of an owner's keys."""
-        return f"{self.prefix}{owner}/"
+    def prefix_of(self, account: str) -> str:
+        """Return the prefix of the keys of an account (see `account_of`)."""
+        return f"{self.prefix}{account}/"
 
-    def new_writable_key(self, owner: str, kind: MediaType, now: datetime) -> str:
+    def new_writable_key(self, account: str, kind: MediaType, now: datetime) -> str:
         """Return an unguessable key for a presigned PUT."""
-        return self._new(owner, _WRITABLE_DIGITS, kind, now)
+        return self._new(account, _WRITABLE_DIGITS, kind, now)
 
-    def new_final_key(self, owner: str, kind: MediaType, now: datetime) -> str:
+    def new_final_key(self, account: str, kind: MediaType, now: datetime) -> str:
         """Return an unguessable key for a multipart upload."""
-        return self._new(owner, _FINAL_DIGITS, kind, now)
+        return self._new(account, _FINAL_DIGITS, kind, now)
 
-    def _new(self, owner: str, digits: int, kind: MediaType, now: datetime) -> str:
+    def _new(self, account: str, digits: int, kind: MediaType, now: datetime) -> str:
         values = {
-            "owner": owner,
+            "owner": account,
             "random": secrets.token_hex(digits // 2),
             "extension": kind.extension,
             "year": f"{now.year:04}",
@@ -119,6 +127,18 @@ class KeyTemplate:
         match = self._key.fullmatch(key)
         return match and match["owner"]
 
+    def user_of(self, key: str) -> str | None:
+        """Return the end user of an upload's key; None for an upload of nobody in particular, and for another key."""
+        match = self._key.fullmatch(key)
+        return None if match is None or match["user"] is None else _user_in(match["user"])
+
+    def account_of(self, key: str) -> str | None:
+        """Return the account of an upload's key, as `account_of`; None for a key that the service cannot have made."""
+        match = self._key.fullmatch(key)
+        if match is None:
+            return None
+        return match["owner"] if match["user"] is None else f"{match['owner']}/{_USER_MARK}{match['user']}"
+
     def is_final(self, key: str) -> bool:
         """Return whether no presigned PUT can replace the object at `key`."""
         match = self._key.fullmatch(key)
@@ -127,6 +147,29 @@ class KeyTemplate:
     def is_made_here(self, key: str) -> bool:
         """Return whether `key` belongs to an upload, or to a note of an upload, a token, a hook or an event."""
         return _OTHER_NOTE.fullmatch(key) is not None or self.owner_of(key.removeprefix(REFUSED_PREFIX)) is not None
+
+
+def account_of(owner: str, user: str | None) -> str:
+    """Return the name of whose files are listed and limited together: an owner's, or those of one of its end users.
+
+    It is the part of a key behind the template's first folder: `shop`, or `shop/~u-17`.
+    """
+    return owner if user is None else f"{owner}/{_USER_MARK}{_user_folder(user)}"
+
+
+def is_user(name: str) -> bool:
+    """Return whether `name` can be an end user's: it becomes a folder of keys, so it may not be too long."""
+    sound = bool(name) and not media.is_unsafe(name) and len(name) <= _LONGEST_USER_FOLDER
+    return sound and len(_user_folder(name)) <= _LONGEST_USER_FOLDER
+
+
+def _user_folder(user: str) -> str:
+    """Write a name with characters that need no quoting in a key and in a URL. `_user_in` reads it back."""
+    return "".join(chr(b) if b in _PLAIN_IN_USER else f"{_USER_MARK}{b:02x}" for b in user.encode())
+
+
+def _user_in(folder: str) -> str:
+    return unquote(folder.replace(_USER_MARK, "%"), errors="replace")
 
 
 def public_urls(of_bucket: Callable[[str], str], base: str | None) -> Callable[[str], str]:

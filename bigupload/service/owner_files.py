@@ -8,6 +8,7 @@ from typing import Any
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
+from bigupload.service.object_keys import account_of
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_health import store_faults_as_refusals
@@ -43,7 +44,7 @@ class OwnerFiles:
         Raises:
             Refused: INVALID_FIELD if the cursor is no key of the owner's.
         """
-        prefix = self._policy.keys.owner_prefix(owner)
+        prefix = self._policy.keys.prefix_of(account_of(owner, request.user))
         if request.cursor is not None and not request.cursor.startswith(prefix):
             message = "the cursor is not the nextCursor of an earlier page"
             raise Refused(Problem.INVALID_FIELD, message, field="cursor")
@@ -68,18 +69,20 @@ class OwnerFiles:
         return c.StoredMedia(
             key=row["Key"],
             public_url=self._public_url(row["Key"]),
+            user=self._policy.keys.user_of(row["Key"]),
             size=row["Size"],
             stored_at=row["LastModified"],
             expires_at=expires,
         )
 
-    async def delete(self, owner: str, key: str) -> None:
+    async def delete(self, owner: str, key: str, user: str | None = None) -> None:
         """Delete a file. Idempotent: one that is gone already is no error.
 
         Raises:
-            Refused: NO_SUCH_MEDIA if the key is not one that the owner's files can have.
+            Refused: NO_SUCH_MEDIA if the key is not one that the owner's files, or those of the user, can have.
         """
-        if self._policy.keys.owner_of(key) != owner:
+        keys = self._policy.keys
+        if keys.owner_of(key) != owner or user not in (None, keys.user_of(key)):
             raise Refused(Problem.NO_SUCH_MEDIA, field="key")
         with store_faults_as_refusals():
             try:
@@ -88,10 +91,10 @@ class OwnerFiles:
                 if fault.kind is not FaultKind.GONE:
                     raise
 
-    async def sizes(self, owner: str) -> AsyncIterator[tuple[str, int]]:
-        """Yield the key and the size in bytes of all of an owner's objects. Raises Fault or BigUploadError."""
+    async def sizes(self, account: str) -> AsyncIterator[tuple[str, int]]:
+        """Yield the key and the size in bytes of all of an account's objects. Raises Fault or BigUploadError."""
         pages = ObjectPages()
-        prefix = self._policy.keys.owner_prefix(owner)
+        prefix = self._policy.keys.prefix_of(account)
         while not pages.ended:
             page = await self._bucket.call(
                 "to add up the files", "ListObjectsV2", Prefix=prefix, MaxKeys=_PAGE, **pages.start
@@ -100,7 +103,7 @@ class OwnerFiles:
                 yield row["Key"], row["Size"]
             pages.advance(page)
 
-    async def open_keys(self, owner: str) -> AsyncIterator[str]:
-        """Yield the keys of an owner's open multipart uploads. Raises Fault or BigUploadError."""
-        async for row in self._bucket.open_uploads(self._policy.keys.owner_prefix(owner)):
+    async def open_keys(self, account: str) -> AsyncIterator[str]:
+        """Yield the keys of an account's open multipart uploads. Raises Fault or BigUploadError."""
+        async for row in self._bucket.open_uploads(self._policy.keys.prefix_of(account)):
             yield row["Key"]

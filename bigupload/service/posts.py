@@ -21,6 +21,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.socket_tuning import CONNECT_TIMEOUT
 from bigupload.records import dataclass
 from bigupload.service import contract as c
+from bigupload.service.callers import Bound
 from bigupload.service.direct_url import DirectUrls
 from bigupload.service.finishing import Finishing
 from bigupload.service.judgement import FINAL_PROBLEMS
@@ -90,13 +91,15 @@ class PostedMedia:
             raise Refused(Problem.MEDIA_NOT_FOUND, "this is not the publicUrl of an upload, character for character")
         return None
 
-    async def check(self, owner: str, key: str) -> PostableMedia:
+    async def check(self, owner: str, key: str, bound: Bound | None = None) -> PostableMedia:
         """Return the immutable object to post for the upload at `key`. A refused object is deleted.
 
         Raises:
-            Refused: The upload belongs to another owner, does not exist, or is not the media that it claims to be.
+            Refused: The upload belongs to another owner or end user, does not exist, or is not the media that
+                it claims to be.
         """
-        if self._policy.keys.owner_of(key) != owner:
+        keys = self._policy.keys
+        if keys.owner_of(key) != owner or (bound is not None and keys.user_of(key) != bound.user):
             raise Refused(Problem.MEDIA_NOT_FOUND)
         with store_faults_as_refusals():
             kind, head = await self._judged(key)
@@ -197,7 +200,7 @@ class Posts:
         self._api = api
         self._health = health
 
-    async def post(self, owner: str, request: c.PostRequest, body: bytes) -> PostResponse:
+    async def post(self, owner: str, request: c.PostRequest, body: bytes, bound: Bound | None = None) -> PostResponse:
         """Raises Refused for the first media item that can't be used."""
         if self._api is None:
             raise Refused(Problem.POSTS_NOT_CONFIGURED)
@@ -208,7 +211,7 @@ class Posts:
         async def refusal(number: int, item: c.MediaItem) -> Refused | None:
             async with at_once:
                 try:
-                    await self._check(owner, item, copies)
+                    await self._check(owner, bound, item, copies)
                 except Refused as refused:
                     refused.field = f"mediaItems[{number}].{refused.field if refused.field == 'type' else 'url'}"
                     return refused
@@ -224,11 +227,11 @@ class Posts:
                 raise refused
         return await self._hand_on(self._api, owner, _with_copies(body, copies))
 
-    async def _check(self, owner: str, item: c.MediaItem, copies: dict[str, str]) -> None:
+    async def _check(self, owner: str, bound: Bound | None, item: c.MediaItem, copies: dict[str, str]) -> None:
         """Raise Refused, or enter in `copies` the URL to post instead of the item's."""
         key = self._uploads.key_of(item.url)
         if key is not None:
-            found_upload = await self._health.while_responding(self._uploads.check(owner, key))
+            found_upload = await self._health.while_responding(self._uploads.check(owner, key, bound))
             kind = found_upload.kind
             if found_upload.key != key:
                 copies[item.url] = self._uploads.public_url(found_upload.key)

@@ -43,11 +43,12 @@ class Problem(enum.Enum):
     )
     NOT_ALLOWED = 403, "The application around the service does not allow this request.", "every"
     RATE_LIMITED = 429, "Too many requests with this key; `Retry-After` says when to try again.", "every"
-    TOO_MANY_UPLOADS = 429, "The owner of this key has too many open uploads: complete or abort one.", "create"
+    USER_NOT_ALLOWED = 403, "This upload token acts for another end user.", "presign create mint files delete"
+    TOO_MANY_UPLOADS = 429, "The owner of this key, or its end user, has too many open uploads.", "create"
 
     QUOTA_EXCEEDED = (
         403,
-        "The files of this key's owner would have more bytes than the quota: delete some.",
+        "The owner's or the end user's files would have more bytes than the quota, or there would be too many.",
         "presign create complete",
     )
 
@@ -84,7 +85,7 @@ class Problem(enum.Enum):
     MISSING_CHECKSUM = 422, "The upload's checksum algorithm needs a checksum for every part.", "create sign complete"
 
     INVALID_UPLOAD = 400, "This service did not issue the upload handle: it is forged, cut short or altered.", "handle"
-    NOT_YOUR_UPLOAD = 403, "The upload handle belongs to another owner.", "handle"
+    NOT_YOUR_UPLOAD = 403, "The upload handle belongs to another owner, or to another end user.", "handle"
     UPLOAD_EXPIRED = 410, "The upload handle has expired, and so has the upload: start a new one.", "handle"
     UPLOAD_GONE = 404, "The store has no such upload: it was aborted, or its object was deleted.", "list complete"
     PART_NOT_STORED = (

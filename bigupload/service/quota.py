@@ -1,8 +1,9 @@
-"""How many bytes an owner's files may have, counted from the store's list.
+"""How many bytes an owner's files may have, counted from the store's list. So are an end user's bytes and files.
 
-Each process counts for itself: an owner's list is read when it is needed and is a minute old, and what this process has
-promised since is added. So replicas need nothing in common, and may together promise too much within a minute. A
-multipart upload is counted again at complete, which is then refused; what one PUT sends can't be refused any more.
+Each limit is a `Quota` of accounts: an owner's has its name, an end user's is `object_keys.account_of`. Each process
+counts for itself: an account's list is read when it is needed and is a minute old, and what this process has promised
+since is added. So replicas need nothing in common, and may together promise too much within a minute. A multipart
+upload is counted again at complete, which is then refused; what one PUT sends can't be refused any more.
 
 Replicas that share an engine count together (`SharedQuota`). The engine has one account for each owner: the bytes of
 the store's list, when it was read, and what was promised since. Whoever finds the list too old reads it, for all
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
+import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
@@ -21,9 +24,10 @@ from bigupload.records import dataclass
 from bigupload.service.contract import URL_LIFETIME
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.shared import EngineAwayError
-from bigupload.units import format_size, format_two_sizes
+from bigupload.units import counted, format_size
 
 if TYPE_CHECKING:
+    from bigupload.service.object_keys import KeyTemplate
     from bigupload.service.shared.engine import SharedEngine  # loads the client of Redis
 
 _FRESH_FOR = 60.0
@@ -60,6 +64,40 @@ def list_is_good_for(took: float, *, refusing: bool = False, changed: bool = Fal
         return max(_FRESH_FOR, _LEAST_REST * took)
     rest = 2 * took if took > _SHORT else 0.0  # list for at most half of the time
     return max(0.0 if changed else _FRESH_BEFORE_REFUSAL, rest)
+
+
+class Unit(enum.StrEnum):
+    """What a quota counts."""
+
+    BYTES = "quota"
+    FILES = "files"
+
+    def of(self, size: int | None) -> int:
+        """Return how much room a file needs to find; `size` in bytes, None: unknown."""
+        return 1 if self is Unit.FILES or size is None else size
+
+    def stored(self, size: int) -> int:
+        """Return how much of the limit a stored file of `size` bytes takes."""
+        return 1 if self is Unit.FILES else size
+
+    def promised(self, size: int | None, limit: int) -> int:
+        """Return how much of the limit a promise takes."""
+        return 1 if self is Unit.FILES else promised_bytes(size, limit)
+
+    def written(self, *counts: int) -> list[str]:
+        """Return counts as text."""
+        if self is Unit.FILES:
+            return [counted(count, "file") for count in counts]
+        return [format_size(count) for count in counts]
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """How much of a limit is taken."""
+
+    stored: int
+    promised: int
+    """By uploads that were begun: their files are not in the list."""
 
 
 def promised_bytes(size: int | None, limit: int) -> int:
@@ -102,7 +140,7 @@ class _Account:
 
 
 class Quota:
-    """The quota of every owner."""
+    """One limit of every account."""
 
     def __init__(
         self,
@@ -111,6 +149,7 @@ class Quota:
         *,
         limit: int | None,
         clock: Callable[[], float],
+        unit: Unit = Unit.BYTES,
         together: SharedQuota | None = None,
     ) -> None:
         """Make it.
@@ -118,14 +157,16 @@ class Quota:
         Args:
             sizes: Lists an owner's objects.
             open_keys: Lists an owner's open multipart uploads.
-            limit: Bytes of one owner; None: there is no quota, and nothing is counted.
+            limit: Bytes (or files) of one account; None: there is no quota, and nothing is counted.
             clock: The time, in seconds.
+            unit: What is counted.
             together: Counts for all replicas; None: they share nothing.
         """
         self._sizes = sizes
         self._open_keys = open_keys
         self._limit = limit
         self._clock = clock
+        self._unit = unit
         self._together = together
         self._accounts: dict[str, _Account] = {}
 
@@ -149,16 +190,25 @@ class Quota:
         account = self._account(owner)
         used = await self._used_if_full(owner, account, key, size, lifetime)
         if used is not None:
-            has, most = format_two_sizes(used, self._limit)
-            wanted = "" if size is None else f", and this one has {format_size(size)}"
-            raise Refused(Problem.QUOTA_EXCEEDED, f"your files have {has} of {most}{wanted}: delete some of them")
+            raise Refused(Problem.QUOTA_EXCEEDED, self._why(used, size))
         now = self._clock()
-        account.promised[key] = _Promise(promised_bytes(size, self._limit), now, now + lifetime)
+        account.promised[key] = _Promise(self._unit.promised(size, self._limit), now, now + lifetime)
+
+    def _why(self, used: Used, size: int | None) -> str:
+        """Say what takes the room, and what frees it: who stored nothing can delete nothing."""
+        assert self._limit is not None
+        stored, promised, most = self._unit.written(used.stored, used.promised, self._limit)
+        takes = [f"your files take {stored}"] if used.stored or not used.promised else []
+        takes += [f"uploads that are not complete take {promised}"] if used.promised else []
+        wanted = f", and this one has {format_size(size)}" if size is not None and self._unit is Unit.BYTES else ""
+        does = ["delete files"] if used.stored or not used.promised else []
+        does += ["complete or abort uploads"] if used.promised else []
+        return f"{' and '.join(takes)} of {most}{wanted}: {', or '.join(does)}"
 
     async def _used_if_full(
         self, owner: str, account: _Account, key: str, size: int | None, lifetime: int
-    ) -> int | None:
-        """The bytes that are used, if there is no room; else None."""
+    ) -> Used | None:
+        """What is used, if there is no room; else None."""
         if self._together is not None:
             with contextlib.suppress(EngineAwayError):
                 return await self._together.reserve(owner, key, size, lifetime=lifetime)
@@ -208,13 +258,13 @@ class Quota:
 
     def _over(self, account: _Account, key: str, size: int | None) -> bool:
         assert self._limit is not None
-        return self._used(account, key) + (1 if size is None else size) > self._limit
+        used = self._used(account, key)
+        return used.stored + used.promised + self._unit.of(size) > self._limit
 
-    def _used(self, account: _Account, key: str) -> int:
+    def _used(self, account: _Account, key: str) -> Used:
         now = self._clock()
-        return account.stored + sum(
-            promise.size for other, promise in account.promised.items() if other != key and promise.until > now
-        )
+        promised = (each.size for other, each in account.promised.items() if other != key and each.until > now)
+        return Used(account.stored, sum(promised))
 
     async def _count(self, owner: str, account: _Account, *, not_older: float) -> None:
         """Read the owner's list, unless that was done within the last `not_older` seconds."""
@@ -228,7 +278,7 @@ class Quota:
                 old -= {key async for key in self._open_keys(owner)}
             stored, seen = 0, set()
             async for key, size in self._sizes(owner):
-                stored += size
+                stored += self._unit.stored(size)
                 if key in account.promised:
                     seen.add(key)
             account.stored, account.began, account.took = stored, began, self._clock() - began
@@ -276,9 +326,9 @@ end
 local promise = redis.call('HGET', KEYS[2], key)
 local before = promise and tonumber(string.match(promise, '^%d+')) or 0
 local account = redis.call('HMGET', KEYS[1], 'stored', 'promised')
-local used = tonumber(account[1] or 0) + tonumber(account[2] or 0) - before
-if used + wanted > limit then
-  return used
+local stored, promised = tonumber(account[1] or 0), tonumber(account[2] or 0) - before
+if stored + promised + wanted > limit then
+  return {stored, promised}
 end
 redis.call('HINCRBY', KEYS[1], 'promised', counted - before)
 redis.call('HSET', KEYS[2], key, string.format('%.0f %d', counted, now))
@@ -287,7 +337,7 @@ redis.call('SREM', KEYS[4], key)
 for _, name in ipairs(KEYS) do
   redis.call('EXPIRE', name, ARGV[6])
 end
-return -1
+return {}
 """
 )
 _RELEASE = _TAKE_BACK + "for _, key in ipairs(ARGV) do take_back(key) end"
@@ -318,42 +368,115 @@ end
 
 
 def quota_of(
-    sizes: Sizes, open_keys: OpenKeys, *, limit: int | None, clock: Callable[[], float], engine: SharedEngine | None
+    sizes: Sizes,
+    open_keys: OpenKeys,
+    *,
+    limit: int | None,
+    clock: Callable[[], float],
+    engine: SharedEngine | None,
+    unit: Unit = Unit.BYTES,
 ) -> Quota:
     """Make the quota of a service: with `engine` for all replicas together, without one for this process."""
     if engine is None or limit is None:
-        return Quota(sizes, open_keys, limit=limit, clock=clock)
-    together = SharedQuota(engine, sizes, open_keys, limit=limit)
-    return Quota(sizes, open_keys, limit=limit, clock=clock, together=together)
+        return Quota(sizes, open_keys, limit=limit, clock=clock, unit=unit)
+    together = SharedQuota(engine, sizes, open_keys, limit=limit, unit=unit)
+    return Quota(sizes, open_keys, limit=limit, clock=clock, unit=unit, together=together)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaLimits:
+    """The limits of a service. None: no limit."""
+
+    owner_bytes: int | None = None
+    user_bytes: int | None = None
+    user_files: int | None = None
+
+
+class Quotas:
+    """All quotas that a file counts in. Its key says whose it is."""
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        open_keys: OpenKeys,
+        *,
+        limits: QuotaLimits,
+        keys: KeyTemplate,
+        clock: Callable[[], float],
+        engine: SharedEngine | None,
+    ) -> None:
+        """Make them; the arguments are those of `quota_of`, and the shape of the keys."""
+        self._keys = keys
+        make = functools.partial(quota_of, sizes, open_keys, clock=clock, engine=engine)
+        self._of_owner = make(limit=limits.owner_bytes)
+        self._of_user = [make(limit=limits.user_bytes)] if limits.user_bytes is not None else []
+        self._of_user += [make(limit=limits.user_files, unit=Unit.FILES)] if limits.user_files is not None else []
+
+    def _of(self, key: str) -> list[tuple[Quota, str]]:
+        owner, account = self._keys.owner_of(key), self._keys.account_of(key)
+        if owner is None or account is None:
+            return []
+        return [(self._of_owner, owner), *((quota, account) for quota in self._of_user if account != owner)]
+
+    async def reserve(self, key: str, size: int | None, *, lifetime: int = URL_LIFETIME) -> None:
+        """Promise room for a file in each of its quotas, or in none. As `Quota.reserve`."""
+        async with contextlib.AsyncExitStack() as undo:
+            for quota, account in self._of(key):
+                await quota.reserve(account, key, size, lifetime=lifetime)
+                undo.callback(quota.release, account, key)
+            undo.pop_all()
+
+    def release(self, key: str) -> None:
+        """As `Quota.release`."""
+        for quota, account in self._of(key):
+            quota.release(account, key)
+
+    def aborted(self, key: str) -> None:
+        """As `Quota.aborted`."""
+        for quota, account in self._of(key):
+            quota.aborted(account, key)
+
+    def changed(self, key: str) -> None:
+        """As `Quota.changed`, for all accounts in which the file counted."""
+        for quota, account in self._of(key):
+            quota.changed(account)
+
+    def holds(self, key: str) -> bool:
+        """Return whether this process has promised room for the file in each of its quotas."""
+        return all(quota.holds(account, key) for quota, account in self._of(key))
 
 
 class SharedQuota:
-    """The accounts of all owners, in the engine.
+    """One limit's accounts, in the engine.
 
     Every method that asks the engine raises EngineAwayError while it is away.
     """
 
-    def __init__(self, engine: SharedEngine, sizes: Sizes, open_keys: OpenKeys, *, limit: int) -> None:
+    def __init__(
+        self, engine: SharedEngine, sizes: Sizes, open_keys: OpenKeys, *, limit: int, unit: Unit = Unit.BYTES
+    ) -> None:
         """Make it.
 
         Args:
             engine: Has the accounts.
             sizes: Lists an owner's objects.
             open_keys: Lists an owner's open multipart uploads.
-            limit: Bytes of one owner.
+            limit: Bytes (or files) of one account.
+            unit: What is counted.
         """
         self._engine = engine
         self._sizes = sizes
         self._open_keys = open_keys
         self._limit = limit
+        self._unit = unit
         self._counting: dict[str, asyncio.Lock] = {}
         self._changing: set[asyncio.Task[None]] = set()
         register = engine.client.register_script
         self._state, self._reserve, self._release = register(_STATE), register(_RESERVE), register(_RELEASE)
         self._aborted, self._begin, self._counted = register(_ABORTED), register(_BEGIN), register(_COUNTED)
 
-    async def reserve(self, owner: str, key: str, size: int | None, *, lifetime: int) -> int | None:
-        """Promise room for a file for `lifetime` seconds; None if there is. Else returns the bytes that are used."""
+    async def reserve(self, owner: str, key: str, size: int | None, *, lifetime: int) -> Used | None:
+        """Promise room for a file for `lifetime` seconds; None if there is. Else returns what is used."""
         if self._changing:
             await asyncio.wait(set(self._changing))
         await self._count(owner, refusing=False)
@@ -384,10 +507,10 @@ class SharedQuota:
         self._changing.add(task)
         task.add_done_callback(self._changing.discard)
 
-    async def _ask_for(self, owner: str, key: str, size: int | None, lifetime: int) -> int | None:
-        wanted, counted = 1 if size is None else size, promised_bytes(size, self._limit)
-        used = int(await self._run(self._reserve, owner, [key, wanted, counted, self._limit, lifetime, _KEPT_FOR]))
-        return None if used < 0 else used
+    async def _ask_for(self, owner: str, key: str, size: int | None, lifetime: int) -> Used | None:
+        wanted, promised = self._unit.of(size), self._unit.promised(size, self._limit)
+        used = await self._run(self._reserve, owner, [key, wanted, promised, self._limit, lifetime, _KEPT_FOR])
+        return Used(*map(int, used)) if used else None
 
     async def _count(self, owner: str, *, refusing: bool) -> None:
         """Read the owner's list, unless somebody did so a short time ago."""
@@ -406,7 +529,7 @@ class SharedQuota:
                 gone -= {key async for key in self._open_keys(owner)}
             stored = 0
             async for key, size in self._sizes(owner):
-                stored += size
+                stored += self._unit.stored(size)
                 if key in made:
                     gone.add(key)
             after = _text((await self._run(self._state, owner, []))[0])
@@ -422,7 +545,9 @@ class SharedQuota:
 
     def _keys(self, owner: str) -> list[str]:
         """One place in a cluster: what a script changes must be together."""
-        return [f"{self._engine.prefix}:quota:{{{owner}}}{part}" for part in ("", ":promises", ":ends", ":aborted")]
+        return [
+            f"{self._engine.prefix}:{self._unit}:{{{owner}}}{part}" for part in ("", ":promises", ":ends", ":aborted")
+        ]
 
 
 def _text(answer: bytes | str) -> str:

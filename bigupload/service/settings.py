@@ -30,9 +30,10 @@ class PostsApi:
     """The whole value of the Authorization header."""
 
 
-Authorize = Callable[[web.Request], Awaitable[str | None] | str | None]
-"""Returns the owner for whom a request acts, or None for nobody. It may be async, and may raise an HTTPException of the
-status 401, 403, 404 or 429, of aiohttp or of Starlette: then the request is refused."""
+Authorize = Callable[[web.Request], Awaitable[str | tuple[str, str] | None] | str | tuple[str, str] | None]
+"""Returns the owner for whom a request acts, or the owner and one of its end users, or None for nobody. It may be
+async, and may raise an HTTPException of the status 401, 403, 404 or 429, of aiohttp or of Starlette: then the request
+is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +63,15 @@ class ServiceConfig(HookSettings):
     """Requests a second of one API key in one process, or with `shared` in all of them. Those of two seconds may come
     at once."""
     max_open_uploads: int = 1000
-    """The most open uploads of one owner."""
+    """The most open uploads of one owner. Those that are for an end user do not count."""
     quota: int | None = None
     """The most bytes of one owner's objects; None: any number."""
+    max_open_uploads_of_user: int = 50
+    """The most open uploads of one end user of an owner."""
+    user_quota: int | None = None
+    """The most bytes of one end user's objects; None: any number."""
+    user_files: int | None = None
+    """The most files of one end user; None: any number."""
     shared: str | None = field(default=None, repr=False)
     """The URL of the Valkey or Redis through which replicas share limits, with its password; None: none is shared."""
     posts_api: PostsApi | None = None

@@ -144,7 +144,7 @@ def mint_token(secret: str, owner: str, *, expires_in: int = 3600, **limits: Any
         secret: The last of the service's `secrets`.
         owner: Whose uploads it makes and continues.
         expires_in: Seconds for which it is valid, at most 24 hours.
-        limits: `max_size` in bytes, `content_types`, `uploads` and `metadata`, as in `POST /v1/media/tokens`.
+        limits: `max_size` in bytes, `content_types`, `uploads`, `user` and `metadata`, as in `POST /v1/media/tokens`.
 
     Raises:
         UsageError: A limit can't be, or there is none of that name; or `owner` is no owner's name.

@@ -24,18 +24,19 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import UnsignedPart
 from bigupload.service import contract as c
 from bigupload.service import media
+from bigupload.service.callers import Bound
 from bigupload.service.file_structure import check_start
 from bigupload.service.finishing import Finishing, UploadOutcomes
 from bigupload.service.handles import Handle, Handles, handle_from_json
 from bigupload.service.hooks import Hooks, NewUpload
 from bigupload.service.judgement import FINAL_PROBLEMS, check_size
 from bigupload.service.media_objects import MediaBucket
-from bigupload.service.object_keys import public_urls
+from bigupload.service.object_keys import account_of, public_urls
 from bigupload.service.owner_files import OwnerFiles
 from bigupload.service.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
 from bigupload.service.posts import PostedMedia
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.quota import quota_of
+from bigupload.service.quota import QuotaLimits, Quotas
 from bigupload.service.store_health import quietly, refusal_of, store_faults_as_refusals
 from bigupload.service.token_counts import MadeBefore, TokenCounts
 from bigupload.service.upload_tokens import UploadToken
@@ -62,7 +63,10 @@ class MediaUploads:
         public_url: str | None = None,
         policy: Policy = PUBLISHED_POLICY,
         max_open_uploads: int = 100,
+        max_open_uploads_of_user: int = 50,
         quota: int | None = None,
+        user_quota: int | None = None,
+        user_files: int | None = None,
         engine: SharedEngine | None = None,
         hooks: Hooks | None = None,
         telling: Telling | None = None,
@@ -75,8 +79,11 @@ class MediaUploads:
             handles: Signs and verifies upload handles.
             public_url: Where everyone finds the bucket's objects; None: at the bucket's own URL.
             policy: What is accepted, and how long it is kept.
-            max_open_uploads: The limit of open multipart uploads of one owner.
+            max_open_uploads: The limit of one owner's open multipart uploads that are for no end user.
+            max_open_uploads_of_user: The limit of those of one end user.
             quota: The limit of bytes of one owner's objects; None: no limit.
+            user_quota: The limit of bytes of one end user's objects; None: no limit.
+            user_files: The limit of one end user's objects; None: no limit.
             engine: Through it, replicas count these together; None: each by itself.
             hooks: The operator's checks; None: no checks.
             telling: Notes the events for webhooks; None: no webhooks.
@@ -91,6 +98,7 @@ class MediaUploads:
         """Returns the URL at which everyone finds the object of a key."""
         self._policy = policy
         self._max_open_uploads = max_open_uploads
+        self._max_open_uploads_of_user = max_open_uploads_of_user
         self._clock = clock
         self._hooks = hooks or Hooks()
         self._telling = telling
@@ -99,7 +107,10 @@ class MediaUploads:
         """The uploads, as posts name them."""
         self.files = OwnerFiles(bucket, self.public_url, policy=policy, clock=clock)
         """The objects that the store has of each owner."""
-        self._quota = quota_of(self.files.sizes, self.files.open_keys, limit=quota, clock=clock, engine=engine)
+        limits = QuotaLimits(owner_bytes=quota, user_bytes=user_quota, user_files=user_files)
+        self._quota = Quotas(
+            self.files.sizes, self.files.open_keys, limits=limits, keys=policy.keys, clock=clock, engine=engine
+        )
         self._outcomes = UploadOutcomes(self._objects, finishing, self.public_url, self._quota)
 
     # -- one PUT
@@ -117,11 +128,11 @@ class MediaUploads:
         if token is not None:
             token.check(kind, request.size)
         await self._hooks.before_create(_new_upload("put", owner, request, token))
-        key = self._policy.keys.new_writable_key(owner, kind, self._now())
+        key = self._policy.keys.new_writable_key(account_of(owner, request.user), kind, self._now())
         with store_faults_as_refusals():
             async with contextlib.AsyncExitStack() as undo:
-                await self._quota.reserve(owner, key, request.size)
-                undo.callback(self._quota.release, owner, key)
+                await self._quota.reserve(key, request.size)
+                undo.callback(self._quota.release, key)
                 if token is not None:
                     await self.counts.take(token, undo)
                 url = await self._objects.sign_put(key, request.content_type, request.size, metadata)
@@ -158,7 +169,7 @@ class MediaUploads:
             async with contextlib.AsyncExitStack() as undo:
                 if made is None:
                     await self._hooks.before_create(_new_upload("multipart", owner, request, token))
-                    made = await self._begin(owner, kind, plan, mark, token, undo, algorithm)
+                    made = await self._begin(owner, request.user, kind, plan, mark, token, undo, algorithm)
                 signed = await self._sign(self._outcomes.store(made.key, kind.content_type), made.upload_id, first)
                 undo.pop_all()
             await self.counts.remember(token, request, made)
@@ -187,6 +198,7 @@ class MediaUploads:
     async def _begin(
         self,
         owner: str,
+        user: str | None,
         kind: media.MediaType,
         plan: Plan,
         mark: str,
@@ -195,10 +207,10 @@ class MediaUploads:
         algorithm: Algorithm,
     ) -> MadeBefore:
         """Create the upload in the store. `undo` aborts it, because its client would never learn of it."""
-        await self._check_open_uploads(owner)
-        key = self._policy.keys.new_final_key(owner, kind, self._now())
-        await self._quota.reserve(owner, key, plan.size, lifetime=self._policy.upload_lifetime)
-        undo.callback(self._quota.release, owner, key)
+        await self._check_open_uploads(owner, user)
+        key = self._policy.keys.new_final_key(account_of(owner, user), kind, self._now())
+        await self._quota.reserve(key, plan.size, lifetime=self._policy.upload_lifetime)
+        undo.callback(self._quota.release, key)
         if token is not None:
             await self.counts.take(token, undo)
         store = self._outcomes.store(key, kind.content_type, token.metadata if token is not None else None)
@@ -206,26 +218,28 @@ class MediaUploads:
         undo.push_async_callback(quietly, store.abort, upload_id)
         return MadeBefore(key, upload_id)
 
-    async def sign(self, owner: str, request: c.SignRequest, token: UploadToken | None = None) -> c.SignResponse:
+    async def sign(
+        self, owner: str, request: c.SignRequest, token: UploadToken | None = None, bound: Bound | None = None
+    ) -> c.SignResponse:
         """Sign parts of an upload."""
-        handle = self._decode(request.upload, owner, token)
+        handle = self._decode(request.upload, owner, bound, token)
         parts = parts_to_sign(handle.plan, handle.algorithm, request.parts, "parts")
         with store_faults_as_refusals():
             signed = await self._sign(self._outcomes.store_of(handle), handle.upload_id, parts)
         return c.SignResponse(signed=signed, expires_in=URL_LIFETIME)
 
-    async def parts(self, owner: str, upload: str) -> c.PartsResponse:
+    async def parts(self, owner: str, upload: str, bound: Bound | None = None) -> c.PartsResponse:
         """Return the parts of an upload that the store has."""
-        handle = self._handles.decode(upload, owner=owner)
+        handle = self._decode(upload, owner, bound)
         with store_faults_as_refusals():
             rows = await self._outcomes.store_of(handle).list_parts(handle.upload_id, handle.algorithm)
         return c.PartsResponse(
             parts=[c.StoredPart(part_number=r.number, size=r.size, etag=r.etag, checksum=r.checksum) for r in rows]
         )
 
-    async def status(self, owner: str, upload: str) -> c.StatusResponse:
+    async def status(self, owner: str, upload: str, bound: Bound | None = None) -> c.StatusResponse:
         """Whether an upload is open, completed or gone. An object that was not judged yet is judged."""
-        handle = self._handles.decode(upload, owner=owner)
+        handle = self._decode(upload, owner, bound)
         try:
             completed = await self._outcomes.completed(handle)
             if completed is not None:
@@ -243,10 +257,10 @@ class MediaUploads:
         return c.StatusResponse(status=c.UploadStatus.GONE)
 
     async def complete(
-        self, owner: str, request: c.CompleteRequest, token: UploadToken | None = None
+        self, owner: str, request: c.CompleteRequest, token: UploadToken | None = None, bound: Bound | None = None
     ) -> c.CompleteResponse:
         """Make the object and judge it. Idempotent: a repeated call has the same result."""
-        handle = self._decode(request.upload, owner, token)
+        handle = self._decode(request.upload, owner, bound, token)
         parts = in_order(handle, request.parts)
         checksum = combined(handle, parts)
         if None not in (checksum, request.checksum) and checksum != request.checksum:
@@ -290,23 +304,25 @@ class MediaUploads:
             return refused.problem.status < 500
         return True
 
-    async def abort(self, owner: str, upload: str) -> None:
+    async def abort(self, owner: str, upload: str, bound: Bound | None = None) -> None:
         """Abort an upload. Idempotent; the object of a completed upload stays."""
-        handle = self._handles.decode(upload, owner=owner)
+        handle = self._decode(upload, owner, bound)
         with store_faults_as_refusals():
             await self._outcomes.store_of(handle).abort(handle.upload_id)
-        self._quota.aborted(owner, handle.key)
+        self._quota.aborted(handle.key)
 
-    async def delete_file(self, owner: str, key: str) -> None:
+    async def delete_file(self, owner: str, key: str, user: str | None = None) -> None:
         """Delete one of an owner's files. Idempotent. Raises Refused as `OwnerFiles.delete`."""
-        await self.files.delete(owner, key)
-        self._quota.changed(owner)
+        await self.files.delete(owner, key, user)
+        self._quota.changed(key)
 
     # -- inside
 
-    def _decode(self, upload: str, owner: str, token: UploadToken | None) -> Handle:
-        """The handle of an upload that goes on: the token must allow that too, whoever began it."""
+    def _decode(self, upload: str, owner: str, bound: Bound | None, token: UploadToken | None = None) -> Handle:
+        """The handle of an upload. If it goes on by a token, that one must allow it too, whoever began it."""
         handle = self._handles.decode(upload, owner=owner)
+        if bound is not None and self._policy.keys.user_of(handle.key) != bound.user:
+            raise Refused(Problem.NOT_YOUR_UPLOAD, field="upload")
         if token is not None:
             token.check(self._policy.types.declared(handle.key, handle.content_type), handle.size)
         return handle
@@ -318,11 +334,19 @@ class MediaUploads:
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
 
-    async def _check_open_uploads(self, owner: str) -> None:
-        """Count in the store's own list: a replica does not know another's uploads."""
-        found = await self._objects.open_uploads(self._policy.keys.owner_prefix(owner), most=self._max_open_uploads)
-        if found >= self._max_open_uploads:
-            raise Refused(Problem.TOO_MANY_UPLOADS, retry_after=_RETRY_OPEN)
+    async def _check_open_uploads(self, owner: str, user: str | None) -> None:
+        """Count in the store's own list: a replica does not know another's uploads.
+
+        Those of end users take no place of the owner's, so that one of them can't lock out the others.
+        """
+        keys, most = self._policy.keys, self._max_open_uploads if user is None else self._max_open_uploads_of_user
+        found = await self._objects.open_uploads(
+            keys.prefix_of(account_of(owner, user)), most=most, counts=lambda key: keys.user_of(key) == user
+        )
+        if found >= most:
+            whose = "you have" if user is not None else "the owner of this key has"
+            message = f"{whose} {found:,} open uploads, and more are not allowed: complete or abort one"
+            raise Refused(Problem.TOO_MANY_UPLOADS, message, retry_after=_RETRY_OPEN)
 
     async def _sign(self, store: S3Store, upload_id: str, parts: Sequence[UnsignedPart]) -> list[c.SignedPart]:
         signed = await store.sign(upload_id, parts) if parts else []
@@ -336,11 +360,11 @@ class MediaUploads:
 
         Returns that one's response; None if the object is to be made.
         """
-        if self._quota.holds(handle.owner, handle.key):
+        if self._quota.holds(handle.key):
             return None
         try:
             with store_faults_as_refusals():
-                await self._quota.reserve(handle.owner, handle.key, handle.size)
+                await self._quota.reserve(handle.key, handle.size)
         except Refused as refused:
             completed = await self._outcomes.ended(handle) if refused.problem is Problem.QUOTA_EXCEEDED else None
             if completed is None:
@@ -357,6 +381,7 @@ def _new_upload(
 ) -> NewUpload:
     return NewUpload(
         owner=owner,
+        user=request.user,
         filename=request.filename,
         content_type=request.content_type,
         size=request.size,

@@ -48,7 +48,7 @@ def application(s3: bigupload.S3Options) -> fastapi.FastAPI:
         """Let whoever is signed in upload 20 files of at most 50 MB each within an hour."""
         if session not in SESSIONS:
             raise fastapi.HTTPException(401)
-        return {"token": mint_token(SECRET, SESSIONS[session], uploads=20, max_size=50_000_000)}
+        return {"token": mint_token(SECRET, "my-app", user=SESSIONS[session], uploads=20, max_size=50_000_000)}
 
     return app
 

@@ -7,7 +7,7 @@ import { createHmac, randomUUID } from "node:crypto";
 
 const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 
-/** A token of `owner`. `limits`: maxSize, contentTypes, uploads and metadata, each if you want it. */
+/** A token of `owner`. `limits`: user, maxSize, contentTypes, uploads and metadata, each if you want it. */
 export function uploadToken(owner, signingKey, { seconds = 3600, ...limits } = {}) {
   const now = Math.floor(Date.now() / 1000);
   const claims = {
@@ -23,6 +23,6 @@ export function uploadToken(owner, signingKey, { seconds = 3600, ...limits } = {
 }
 
 if (import.meta.url === `file://${process.argv[1]}`) {
-  const limits = { maxSize: 100_000_000, contentTypes: ["image/*", "video/mp4"], uploads: 1 };
+  const limits = { user: "u-17", maxSize: 100_000_000, contentTypes: ["image/*", "video/mp4"], uploads: 1 };
   console.log(uploadToken(process.argv[2], process.env.UPLOAD_SIGNING_KEY, limits));
 }

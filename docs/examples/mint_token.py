@@ -16,7 +16,7 @@ import jwt  # PyJWT
 
 
 def upload_token(owner: str, signing_key: str, *, seconds: int = 3600, **limits: Any) -> str:
-    """Return a token of `owner`. `limits`: maxSize, contentTypes, uploads and metadata, each if you want it."""
+    """Return a token of `owner`. `limits`: user, maxSize, contentTypes, uploads and metadata, each if you want it."""
     now = int(time.time())
     claims = {
         "aud": "bigupload",
@@ -29,5 +29,10 @@ def upload_token(owner: str, signing_key: str, *, seconds: int = 3600, **limits:
 
 
 if __name__ == "__main__":
-    limits: dict[str, Any] = {"maxSize": 100_000_000, "contentTypes": ["image/*", "video/mp4"], "uploads": 1}
+    limits: dict[str, Any] = {
+        "user": "u-17",
+        "maxSize": 100_000_000,
+        "contentTypes": ["image/*", "video/mp4"],
+        "uploads": 1,
+    }
     print(upload_token(sys.argv[1], os.environ["UPLOAD_SIGNING_KEY"], **limits))

@@ -64,7 +64,7 @@ def test_keys_by_a_template(template: str, made: str) -> None:
     writable = shape.new_writable_key("me-1", JPEG, NOW)
     final = shape.new_final_key("me-1", JPEG, NOW)
     assert all(re.fullmatch(made, key) for key in (writable, final))
-    assert writable.startswith(shape.owner_prefix("me-1"))
+    assert writable.startswith(shape.prefix_of("me-1"))
     assert [shape.is_final(key) for key in (writable, final)] == [False, True]
     assert [shape.owner_of(key) for key in (writable, final)] == ["me-1", "me-1"]
     assert shape.is_made_here(f"refused/{final}")

@@ -10,7 +10,14 @@ from tests.tools.service import Service
 
 def test_a_key_tells_its_owner(service: Service) -> None:
     told = service.call("GET", "/v1/me", key=service.new_key("alice")).json()
-    assert told == {"owner": "alice", "expiresAt": None, "maxSize": None, "contentTypes": None, "uploads": None}
+    assert told == {
+        "owner": "alice",
+        "expiresAt": None,
+        "maxSize": None,
+        "contentTypes": None,
+        "uploads": None,
+        "user": None,
+    }
 
 
 def test_an_upload_token_tells_its_owner_and_its_limits(service: Service) -> None:
@@ -19,7 +26,7 @@ def test_an_upload_token_tells_its_owner_and_its_limits(service: Service) -> Non
     told = service.call("GET", "/v1/me", key=token).json()
     ends = datetime.fromisoformat(told.pop("expiresAt")) - datetime.now(UTC)
     assert timedelta(0) < ends <= timedelta(seconds=60)
-    assert told == {"owner": "local", "maxSize": 1000, "contentTypes": ["image/*"], "uploads": 3}
+    assert told == {"owner": "local", "maxSize": 1000, "contentTypes": ["image/*"], "uploads": 3, "user": None}
 
 
 def test_a_key_that_is_unknown_or_was_revoked_is_refused(service: Service) -> None:

@@ -301,7 +301,7 @@ async def test_a_complete_beyond_the_quota_is_refused_and_works_once_there_is_ro
     with pytest.raises(Refused) as refused:
         await three.complete("me", completes[1])
     assert refused.value.problem is Problem.QUOTA_EXCEEDED
-    assert str(refused.value) == "your files have 1 kB of 1.5 kB, and this one has 1 kB: delete some of them"
+    assert str(refused.value) == "your files take 1 kB of 1.5 kB, and this one has 1 kB: delete files"
     await three.delete_file("me", first.key)
     assert (await three.complete("me", completes[1])).size == len(data)
 

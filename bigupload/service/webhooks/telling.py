@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bigupload.service.hooks import FinishedFile
-from bigupload.service.object_keys import public_urls
+from bigupload.service.object_keys import KeyTemplate, public_urls
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Refused
 from bigupload.service.store_health import quietly
@@ -40,7 +40,7 @@ class Telling:
         bucket: S3Bucket,
         *,
         public_url: Callable[[str], str],
-        owner_of: Callable[[str], str | None],
+        keys: KeyTemplate,
         clock: Callable[[], float],
     ) -> None:
         """Make it.
@@ -48,13 +48,13 @@ class Telling:
         Args:
             bucket: The bucket of the media and the notes.
             public_url: The URL of a key for everyone.
-            owner_of: The owner of a key.
+            keys: The shape of the keys, which name the owner and the end user.
             clock: The time, in seconds since 1970.
         """
         self.notes = Notes(bucket, clock)
         self._bucket = bucket
         self._public_url = public_url
-        self._owner_of = owner_of
+        self._keys = keys
         self._clock = clock
         self.deliver_soon: Callable[[Note], None] | None = None
         """Takes a note that this process has taken for itself. None: it only leaves notes."""
@@ -71,6 +71,7 @@ class Telling:
             "key": file.key,
             "publicUrl": self._public_url(file.key),
             "owner": file.owner,
+            "user": file.user,
             "size": file.size,
             "contentType": file.content_type,
             "etag": file.etag,
@@ -84,8 +85,11 @@ class Telling:
     async def refused(self, version: str, key: str, size: int, refused: Refused) -> None:
         """Note that a file was refused. Its object is about to be deleted."""
         error = {"code": refused.problem.code, "message": str(refused)}
-        data = {"key": key, "owner": self._owner_of(key), "size": size, "error": error}
+        data = {**self._about(key), "size": size, "error": error}
         await self._leave(event("media.refused", version, data, self._clock()))
+
+    def _about(self, key: str) -> dict[str, str | None]:
+        return {"key": key, "owner": self._keys.owner_of(key), "user": self._keys.user_of(key)}
 
     async def _leave(self, what: Event) -> None:
         now = self._clock()
@@ -97,7 +101,7 @@ class Telling:
     async def expiring(self, version: str, key: str, etag: str, size: int) -> None:
         """Note that an object is about to be deleted because of its age. The event is sent once the object is gone."""
         now = self._clock()
-        data = {"key": key, "owner": self._owner_of(key), "size": size}
+        data = {**self._about(key), "size": size}
         what = dataclasses.asdict(event("media.expired", version, data, now))
         intent = {"of": "expiry", "key": key, "etag": etag, "event": what}
         await self.notes.add(Note(name=f"old-{version}", since=now, next=now + _LOOK_AFTER, intent=intent))
@@ -134,7 +138,7 @@ class Telling:
 def telling_for(bucket: S3Bucket, policy: Policy, public_url: str | None) -> Telling:
     """Return what notes the events of a bucket. `public_url`: the public URL of its objects; None: its own."""
     urls = public_urls(bucket.url, public_url)
-    return Telling(bucket, public_url=urls, owner_of=policy.keys.owner_of, clock=time.time)
+    return Telling(bucket, public_url=urls, keys=policy.keys, clock=time.time)
 
 
 def version_of(key: str, *, etag: str, size: int, modified: datetime) -> str:

@@ -55,14 +55,21 @@ def problem_of(text: str, **how: Any) -> Problem:
 
 def test_a_minted_token_says_what_was_asked() -> None:
     request = c.TokenRequest.model_validate(
-        {"maxSize": 5, "contentTypes": ["Image/*"], "uploads": 2, "expiresIn": 90, "metadata": {"user": "u 1"}}
+        {
+            "maxSize": 5,
+            "contentTypes": ["Image/*"],
+            "uploads": 2,
+            "expiresIn": 90,
+            "user": "李",
+            "metadata": {"plan": "a b"},
+        }
     )
     text = tokens().mint("me", request, key_id="9f86d081")
     claims = jwt.decode(text, options={"verify_signature": False})
     assert (claims["exp"], claims["key"]) == (int(NOW) + 90, "9f86d081")
     token = tokens().verify(text)
     assert (token.owner, token.id, token.expires, token.key_id) == ("me", claims["jti"], claims["exp"], "9f86d081")
-    limits = {"max_size": 5, "content_types": ["image/*"], "uploads": 2, "metadata": {"user": "u 1"}}
+    limits = {"max_size": 5, "content_types": ["image/*"], "uploads": 2, "user": "李", "metadata": {"plan": "a b"}}
     assert token.model_dump(include=set(c.TokenLimits.model_fields)) == limits
     plain = tokens().verify(tokens().mint("me", c.TokenRequest(), key_id="k"))
     assert (plain.max_size, plain.content_types, plain.uploads, plain.metadata) == (None, None, None, None)

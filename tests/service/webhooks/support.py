@@ -47,7 +47,7 @@ class Replica:
         self.log: list[str] = []
         self.counted: list[str] = []
         self.waiting: list[int] = []
-        self.telling = Telling(bucket, public_url=bucket.url, owner_of=KeyTemplate().owner_of, clock=clock)
+        self.telling = Telling(bucket, public_url=bucket.url, keys=KeyTemplate(), clock=clock)
         handles = Handles(["secret"], clock=clock)
         hooks = Hooks(None, hook)
         self.uploads = MediaUploads(bucket, handles, telling=self.telling, hooks=hooks, clock=clock)
@@ -55,7 +55,7 @@ class Replica:
 
     async def sweep(self, later: float = 0.0) -> SweepReport:
         """One that leaves notes, and delivers nothing."""
-        telling = Telling(self.bucket, public_url=self.bucket.url, owner_of=KeyTemplate().owner_of, clock=self.clock)
+        telling = Telling(self.bucket, public_url=self.bucket.url, keys=KeyTemplate(), clock=self.clock)
         now = datetime.fromtimestamp(self.clock() + later, UTC)
         return await Sweep(self.bucket, now=lambda: now, telling=telling).run()
 

@@ -67,7 +67,8 @@ async def test_a_completed_upload_is_told_at_once(bucket: Meddled, one: Replica,
     ((_, event),) = told(receiver)
     assert event["type"] == "media.completed"
     assert event["data"] == {
-        "key": done_.key, "publicUrl": done_.public_url, "owner": "me", "size": len(DATA), "contentType": "video/mp4",
+        "key": done_.key, "publicUrl": done_.public_url, "owner": "me", "user": None, "size": len(DATA),
+        "contentType": "video/mp4",
         "etag": done_.etag, "checksum": done_.checksum, "checksumAlgorithm": "crc64nvme", "metadata": {},
         "way": "multipart",
     }  # fmt: skip
