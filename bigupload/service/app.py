@@ -238,6 +238,12 @@ class _Service:
         request = _for_user(caller, request)
         await self._dependencies.uploads.delete_file(caller.owner, request.key, request.user)
 
+    async def _open_uploads(self, caller: Caller, request: c.OpenUploadsRequest, _: bytes) -> c.OpenUploadsResponse:
+        return await self._dependencies.uploads.files.open_uploads(caller.owner, _for_user(caller, request))
+
+    async def _abort_all(self, caller: Caller, request: c.AbortRequest, _: bytes) -> c.AbortedResponse:
+        return await self._dependencies.uploads.abort_all(caller.owner, _for_user(caller, request))
+
     async def _check(self, _: Caller, request: c.CheckRequest, __: bytes) -> c.CheckResponse:
         assert self._urls is not None
         return c.CheckResponse.model_validate((await self._urls.check(request.url)).to_json())
@@ -247,7 +253,16 @@ class _Service:
         return await self._posts.post(caller.owner, request, body, caller.bound)
 
 
-_Named = TypeVar("_Named", c.PresignRequest, c.CreateRequest, c.TokenRequest, c.ListRequest, c.DeleteRequest)
+_Named = TypeVar(
+    "_Named",
+    c.PresignRequest,
+    c.CreateRequest,
+    c.TokenRequest,
+    c.ListRequest,
+    c.DeleteRequest,
+    c.OpenUploadsRequest,
+    c.AbortRequest,
+)
 
 
 def _for_user(caller: Caller, request: _Named) -> _Named:

@@ -381,6 +381,54 @@ class ListResponse(_Model):
     """The `cursor` of the next page; null on the last one."""
 
 
+class OpenUploadsRequest(_Model):
+    """Which open uploads to list."""
+
+    limit: Annotated[int, Field(ge=1, le=1000, examples=[100])] = 100
+    """The most uploads of the page. Default: 100."""
+    cursor: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """`nextCursor` of the page before; left out for the first page."""
+    user: User | None = None
+    """The end user whose uploads to list; left out: those of all."""
+
+
+class OpenUpload(_Model):
+    """A multipart upload that was begun, and is neither complete nor aborted."""
+
+    key: str
+    """The key that its file will have."""
+    user: str | None
+    """The end user whose file it is; null: it is for nobody in particular."""
+    started_at: datetime.datetime
+    expires_at: datetime.datetime
+    """When the sweep aborts it."""
+
+
+class OpenUploadsResponse(_Model):
+    """A page of open uploads."""
+
+    uploads: list[OpenUpload]
+    next_cursor: str | None
+    """The `cursor` of the next page; null on the last one."""
+
+
+class AbortRequest(_Model):
+    """Which open uploads to abort: the one of a key, or all of an end user."""
+
+    key: Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.mp4"])] | None = None
+    """The `key` of an open upload."""
+    user: User | None = None
+    """The end user whose uploads to abort. With `key`: whose upload it must be."""
+
+
+class AbortedResponse(_Model):
+    """The uploads were aborted, and their parts deleted. Uploads that have completed stay."""
+
+    aborted: int
+    more: bool
+    """Whether there are more to abort: then repeat the request."""
+
+
 class CheckRequest(_Model):
     """Check whether a URL can be used as a media item."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bigupload.core.retry_policy import Fault, FaultKind
@@ -13,10 +15,11 @@ from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_health import store_faults_as_refusals
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.pages import ObjectPages
+from bigupload.stores.s3.pages import ObjectPages, UploadPages
 
 _PAGE = 1000
 """How many objects S3 lists in one request."""
+_Rows = list[tuple[str, str]]  # inside of OwnerFiles, `list` is its method
 
 
 class OwnerFiles:
@@ -81,15 +84,68 @@ class OwnerFiles:
         Raises:
             Refused: NO_SUCH_MEDIA if the key is not one that the owner's files, or those of the user, can have.
         """
-        keys = self._policy.keys
-        if keys.owner_of(key) != owner or user not in (None, keys.user_of(key)):
-            raise Refused(Problem.NO_SUCH_MEDIA, field="key")
+        self._check_key(owner, key, user)
         with store_faults_as_refusals():
             try:
                 await self._bucket.delete(key, etag="")
             except Fault as fault:
                 if fault.kind is not FaultKind.GONE:
                     raise
+
+    async def open_uploads(self, owner: str, request: c.OpenUploadsRequest) -> c.OpenUploadsResponse:
+        """Return a page of an owner's open uploads, as the store orders them.
+
+        Raises:
+            Refused: INVALID_FIELD if the cursor is none.
+        """
+        prefix = self._policy.keys.prefix_of(account_of(owner, request.user))
+        markers = {} if request.cursor is None else _markers(request.cursor)
+        with store_faults_as_refusals():
+            page = await self._bucket.call(
+                "to list the open uploads", "ListMultipartUploads", Prefix=prefix, MaxUploads=request.limit, **markers
+            )
+            pages = UploadPages()
+            pages.advance(page)
+        return c.OpenUploadsResponse(
+            uploads=[
+                c.OpenUpload(
+                    key=row["Key"],
+                    user=self._policy.keys.user_of(row["Key"]),
+                    started_at=row["Initiated"],
+                    expires_at=row["Initiated"] + timedelta(seconds=self._policy.upload_lifetime),
+                )
+                for row in page.get("Uploads", ())
+                if self._policy.keys.owner_of(row["Key"]) == owner
+            ],
+            next_cursor=None if pages.ended else _cursor(pages.start),
+        )
+
+    async def find_open(self, owner: str, request: c.AbortRequest) -> tuple[_Rows, bool]:
+        """Return keys and upload ids of the open uploads to abort, a thousand at most, and whether there are more.
+
+        Raises:
+            Refused: INVALID_FIELD: nothing is named. NO_SUCH_MEDIA: the key is not one of the owner's, or the user's.
+        """
+        keys = self._policy.keys
+        if request.key is None and request.user is None:
+            raise Refused(Problem.INVALID_FIELD, "name the key of an open upload, or an end user", field="key")
+        if request.key is not None:
+            self._check_key(owner, request.key, request.user)
+        prefix, found = request.key or keys.prefix_of(account_of(owner, request.user)), _Rows()
+        with store_faults_as_refusals():
+            async for row in self._bucket.open_uploads(prefix):
+                if row["Key"] != request.key and (request.key is not None or keys.owner_of(row["Key"]) != owner):
+                    continue
+                if len(found) == _PAGE:
+                    return found, True
+                found.append((row["Key"], row["UploadId"]))
+        return found, False
+
+    def _check_key(self, owner: str, key: str, user: str | None) -> None:
+        """Raise Refused unless files of the owner, or of the user, can have the key."""
+        keys = self._policy.keys
+        if keys.owner_of(key) != owner or user not in (None, keys.user_of(key)):
+            raise Refused(Problem.NO_SUCH_MEDIA, field="key")
 
     async def sizes(self, account: str) -> AsyncIterator[tuple[str, int]]:
         """Yield the key and the size in bytes of all of an account's objects. Raises Fault or BigUploadError."""
@@ -107,3 +163,23 @@ class OwnerFiles:
         """Yield the keys of an account's open multipart uploads. Raises Fault or BigUploadError."""
         async for row in self._bucket.open_uploads(self._policy.keys.prefix_of(account)):
             yield row["Key"]
+
+
+_MARKERS = ("KeyMarker", "UploadIdMarker")
+
+
+def _cursor(markers: Mapping[str, str]) -> str:
+    """Return the place in the store's list of open uploads as text: only the store's own markers lead on in it."""
+    return base64.urlsafe_b64encode(json.dumps([markers.get(name, "") for name in _MARKERS]).encode()).decode()
+
+
+def _markers(cursor: str) -> dict[str, str]:
+    """Read what `_cursor` wrote. Raises Refused: INVALID_FIELD."""
+    try:
+        found = json.loads(base64.urlsafe_b64decode(cursor))
+    except (ValueError, RecursionError):
+        found = None
+    match found:
+        case [str(key), str(upload_id)]:
+            return {name: text for name, text in zip(_MARKERS, (key, upload_id), strict=True) if text}
+    raise Refused(Problem.INVALID_FIELD, "the cursor is not the nextCursor of an earlier page", field="cursor")

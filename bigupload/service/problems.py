@@ -43,7 +43,11 @@ class Problem(enum.Enum):
     )
     NOT_ALLOWED = 403, "The application around the service does not allow this request.", "every"
     RATE_LIMITED = 429, "Too many requests with this key; `Retry-After` says when to try again.", "every"
-    USER_NOT_ALLOWED = 403, "This upload token acts for another end user.", "presign create mint files delete"
+    USER_NOT_ALLOWED = (
+        403,
+        "This upload token acts for another end user.",
+        "presign create mint files delete open_uploads abort_all",
+    )
     TOO_MANY_UPLOADS = 429, "The owner of this key, or its end user, has too many open uploads.", "create"
 
     QUOTA_EXCEEDED = (
@@ -99,7 +103,7 @@ class Problem(enum.Enum):
         "complete",
     )
 
-    NO_SUCH_MEDIA = 404, "The key is not one of your files.", "delete"
+    NO_SUCH_MEDIA = 404, "The key is not one of your files.", "delete abort_all"
 
     MEDIA_NOT_FOUND = (
         422,

@@ -6,6 +6,7 @@ it must remember of an upload is in the handle, or in the store.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import secrets
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from bigupload.service.shared.engine import SharedEngine
 
 
+_ANY_TYPE = "application/octet-stream"
+"""An abort sends none."""
+_ABORTS_AT_ONCE = 8
 _RETRY_OPEN = 60.0
 """Seconds, for Retry-After."""
 
@@ -310,6 +314,20 @@ class MediaUploads:
         with store_faults_as_refusals():
             await self._outcomes.store_of(handle).abort(handle.upload_id)
         self._quota.aborted(handle.key)
+
+    async def abort_all(self, owner: str, request: c.AbortRequest) -> c.AbortedResponse:
+        """Abort the open upload of a key, or all of an end user. Raises Refused as `OwnerFiles.find_open`."""
+        found, more = await self.files.find_open(owner, request)
+        waiting = iter(found)
+
+        async def worker() -> None:
+            for key, upload_id in waiting:
+                await self._outcomes.store(key, _ANY_TYPE).abort(upload_id)
+                self._quota.aborted(key)
+
+        with store_faults_as_refusals():
+            await asyncio.gather(*(worker() for _ in range(_ABORTS_AT_ONCE)))
+        return c.AbortedResponse(aborted=len(found), more=more)
 
     async def delete_file(self, owner: str, key: str, user: str | None = None) -> None:
         """Delete one of an owner's files. Idempotent. Raises Refused as `OwnerFiles.delete`."""

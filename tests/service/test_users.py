@@ -113,6 +113,41 @@ def test_a_backend_lists_and_deletes_by_user(service: Service, uploaded: dict[st
     assert service.call("DELETE", f"/v1/media/{uploaded['bob']}").status_code == 204
 
 
+def test_a_backend_sees_and_aborts_open_uploads(limited: Service) -> None:
+    key, path = limited.new_key("seer"), "/v1/media/uploads"
+    made = {
+        user: [create(limited, PART, key=key, user=user).json()["key"] for _ in range(3)] for user in ("ann", "bob")
+    }
+    found: list[dict[str, Any]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = limited.call("GET", path, key=key, params={"limit": "2"} | cursor).json()
+        found += page["uploads"]
+        if page["nextCursor"] is None:
+            break
+        cursor = {"cursor": page["nextCursor"]}
+    assert sorted((row["user"], row["key"]) for row in found) == sorted(
+        (u, k) for u, keys in made.items() for k in keys
+    )
+    of_bob = limited.call("GET", path, key=key, params={"user": "bob"}).json()["uploads"]
+    assert sorted(row["key"] for row in of_bob) == sorted(made["bob"])
+    assert all(row["startedAt"] < row["expiresAt"] for row in of_bob)
+    assert create(limited, PART, key=key, user="bob").status_code == 429
+
+    wrong = {"key": made["ann"][0], "user": "bob"}
+    assert refusal(limited.call("DELETE", path, key=key, params=wrong)) == (404, "no_such_media")
+    assert refusal(limited.call("DELETE", path, params={"key": made["ann"][0]})) == (404, "no_such_media")
+    assert refusal(limited.call("DELETE", path, key=key)) == (422, "invalid_field")
+    assert refusal(limited.call("GET", path, key=key, params={"cursor": "x"})) == (422, "invalid_field")
+    one = {"key": made["bob"][0]}
+    assert [limited.call("DELETE", path, key=key, params=one).json()["aborted"] for _ in range(2)] == [1, 0]
+    assert create(limited, PART, key=key, user="bob").status_code == 200
+    aborted = limited.call("DELETE", path, key=key, params={"user": "bob"}).json()
+    assert aborted == {"aborted": 3, "more": False}
+    left = limited.call("GET", path, key=key).json()["uploads"]
+    assert sorted(row["key"] for row in left) == sorted(made["ann"])
+
+
 def test_an_upload_is_its_end_user_s(service: Service) -> None:
     ann, bob, nobody = token(service, user="ann"), token(service, user="bob"), token(service)
     made = create(service, PART, key=ann).json()
