@@ -234,6 +234,8 @@ class _ShownLimits(_Model):
     """The accepted content types, in lower case, also as `image/*`."""
     uploads: Annotated[int, Field(ge=1, le=MAX_COUNTED_UPLOADS, examples=[1])] | None = None
     """How many uploads may be begun with it, in all replicas."""
+    single_put: bool | None = None
+    """Whether it may presign single PUTs. If not, it uploads in parts: a file can't be written again after complete."""
     user: User | None = None
     """The end user for whom alone it acts. One user's uploads can't be continued or aborted by another one's token."""
 
@@ -492,6 +494,9 @@ class CompletedMedia(_Body):
     """From the upload token."""
     way: Literal["put", "multipart"]
     """Whether the file was sent by one PUT or in parts."""
+    presigned_key: str | None
+    """The key that presign returned, whose object can be written again for an hour. `key` is that of the copy that was
+    judged, which nobody can write. null: the file was sent in parts, and is at `key` alone."""
 
 
 class RefusedMedia(_Body):

@@ -9,6 +9,7 @@ nothing is left of it. It keeps nothing itself: the handle and the store hold al
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 from urllib.parse import quote, unquote
@@ -21,7 +22,7 @@ from bigupload.service import contract as c
 from bigupload.service.handles import Handle
 from bigupload.service.hooks import FinishedFile, Hooks
 from bigupload.service.judgement import FINAL_PROBLEMS, judge
-from bigupload.service.media import MediaType
+from bigupload.service.media import HEAD_BYTES, MediaType
 from bigupload.service.media_objects import MediaBucket, ObjectHead
 from bigupload.service.object_keys import PASSED_PREFIX, note_key
 from bigupload.service.policy import Policy
@@ -91,24 +92,46 @@ class Finishing:
         if await self._objects.note(passed) is None:
             file = await self._file(key, head, facts)
             await self._hooks.before_finish(file)
-            if await self._tell(key, head, file) or self._hooks.check_files:
+            if await self._tell(key, head, file, kind) or self._hooks.check_files:
                 await self._objects.put_note(passed, {})
         return kind
 
-    async def accept_by_copy(self, key: str, head: ObjectHead) -> None:
+    async def accept_by_copy(self, key: str, head: ObjectHead, kind: MediaType) -> None:
         """Note that the upload at a key that can be replaced counts: its copy was accepted. Raises Fault."""
         if self._telling is not None and await self._objects.note(PASSED_PREFIX + _version(key, head)) is None:
-            await self._tell(key, head, await self._file(key, head, None))
+            await self._tell(key, head, await self._file(key, head, None), kind)
             await self._objects.put_note(PASSED_PREFIX + _version(key, head), {})
 
-    async def _tell(self, key: str, head: ObjectHead, file: FinishedFile) -> bool:
-        """Note the event that a file counts, before anybody is answered. Returns whether there is one."""
+    async def copied(self, key: str, head: ObjectHead, kind: MediaType) -> str:
+        """Return the final key of a copy of the object at a writable key, which is made if there is none. Raises Fault.
+
+        Whoever has the presigned URL can write the object again for an hour, and nobody can write the copy.
+        """
+        final = self._policy.keys.copy_key(key, head, kind)
+        if await self._objects.look(final, first=1) is None:
+            await self._objects.copy(key, final, etag=head.etag, content_type=kind.content_type)
+        return final
+
+    async def _tell(self, key: str, head: ObjectHead, file: FinishedFile, kind: MediaType) -> bool:
+        """Note the event that a file counts, before anybody is answered. Returns whether there is one.
+
+        The event names an object that stays as it was judged, so the file of a single PUT is copied for it.
+        """
         if self._telling is None or self.is_copy(key, head):
             return False
         if self._tells_within is not None and self._clock() - head.modified.timestamp() > self._tells_within:
             return False
-        way = "multipart" if self._policy.keys.is_final(key) else "put"
-        await self._telling.completed(_version(key, head), file, way)
+        if self._policy.keys.is_final(key):
+            await self._telling.completed(_version(key, head), file, "multipart")
+            return True
+        final = await self.copied(key, head, kind)
+        copy = await self._objects.look(final, first=HEAD_BYTES)
+        if copy is None:
+            raise Fault(FaultKind.GONE, "the copy was deleted meanwhile", status=404)
+        if copy.etag != head.etag:  # replaced just before the copy, at a store that ignores the condition; or encrypted
+            await self.accept(final, copy)
+        fixed = replace(file, key=final, etag=copy.etag)
+        await self._telling.completed(_version(key, head), fixed, "put", presigned_key=key)
         return True
 
     def is_copy(self, key: str, head: ObjectHead) -> bool:

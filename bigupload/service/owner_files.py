@@ -99,7 +99,7 @@ class OwnerFiles:
             Refused: INVALID_FIELD if the cursor is none.
         """
         prefix = self._policy.keys.prefix_of(account_of(owner, request.user))
-        markers = {} if request.cursor is None else _markers(request.cursor)
+        markers: dict[str, Any] = {} if request.cursor is None else _markers(request.cursor)
         with store_faults_as_refusals():
             page = await self._bucket.call(
                 "to list the open uploads", "ListMultipartUploads", Prefix=prefix, MaxUploads=request.limit, **markers

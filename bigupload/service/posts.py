@@ -105,9 +105,7 @@ class PostedMedia:
             kind, head = await self._judged(key)
             if self._policy.keys.is_final(key):
                 return PostableMedia(kind=kind, key=key)
-            final = self._policy.keys.copy_key(key, head, kind)
-            if await self._objects.look(final, first=1) is None:
-                await self._copy(key, final, head, kind)
+            final = await self._copied(key, head, kind)
             try:
                 kind, _ = await self._judged(final)
             except Refused as refused:
@@ -115,7 +113,7 @@ class PostedMedia:
                     await self._tell_refusal(key, head, refused)
                     await self._objects.delete_unchanged(key, etag=head.etag, modified=head.modified)
                 raise
-            await self._finishing.accept_by_copy(key, head)
+            await self._finishing.accept_by_copy(key, head, kind)
             return PostableMedia(kind=kind, key=final)
 
     async def _tell_refusal(self, key: str, head: ObjectHead, refused: Refused) -> None:
@@ -124,9 +122,9 @@ class PostedMedia:
                 key, etag=head.etag, size=head.size, modified=head.modified, refused=refused
             )
 
-    async def _copy(self, key: str, final: str, head: ObjectHead, kind: MediaType) -> None:
+    async def _copied(self, key: str, head: ObjectHead, kind: MediaType) -> str:
         try:
-            await self._objects.copy(key, final, etag=head.etag, content_type=kind.content_type)
+            return await self._finishing.copied(key, head, kind)
         except Fault as fault:
             _raise_if_replaced(fault)
             raise

@@ -36,6 +36,7 @@ class Problem(enum.Enum):
     TOKEN_SIZE_EXCEEDED = 403, "The file is larger than the upload token allows.", "presign create sign complete"
     TOKEN_TYPE_REFUSED = 403, "The upload token does not allow this type of file.", "presign create sign complete"
     TOKEN_USED_UP = 403, "As many uploads were begun with this upload token as it allows.", "presign create"
+    TOKEN_PUT_REFUSED = 403, "This upload token does not allow single PUTs: create a multipart upload.", "presign"
     UPLOADS_NOT_COUNTED = (
         501,
         "The store has no conditional writes, so a token's uploads cannot be counted.",

@@ -130,6 +130,8 @@ class MediaUploads:
             raise Refused(Problem.FILE_TOO_LARGE, message, field="size")
         metadata = (token.metadata if token is not None else None) or {}
         if token is not None:
+            if not token.single_put:
+                raise Refused(Problem.TOKEN_PUT_REFUSED)
             token.check(kind, request.size)
         await self._hooks.before_create(_new_upload("put", owner, request, token))
         key = self._policy.keys.new_writable_key(account_of(owner, request.user), kind, self._now())

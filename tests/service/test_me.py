@@ -7,17 +7,12 @@ from datetime import UTC, datetime, timedelta
 from tests.service.posts.support import refusal
 from tests.tools.service import Service
 
+UNLIMITED = dict.fromkeys(("owner", "expiresAt", "maxSize", "contentTypes", "uploads", "singlePut", "user"))
+
 
 def test_a_key_tells_its_owner(service: Service) -> None:
     told = service.call("GET", "/v1/me", key=service.new_key("alice")).json()
-    assert told == {
-        "owner": "alice",
-        "expiresAt": None,
-        "maxSize": None,
-        "contentTypes": None,
-        "uploads": None,
-        "user": None,
-    }
+    assert told == UNLIMITED | {"owner": "alice"}
 
 
 def test_an_upload_token_tells_its_owner_and_its_limits(service: Service) -> None:
@@ -26,7 +21,14 @@ def test_an_upload_token_tells_its_owner_and_its_limits(service: Service) -> Non
     told = service.call("GET", "/v1/me", key=token).json()
     ends = datetime.fromisoformat(told.pop("expiresAt")) - datetime.now(UTC)
     assert timedelta(0) < ends <= timedelta(seconds=60)
-    assert told == {"owner": "local", "maxSize": 1000, "contentTypes": ["image/*"], "uploads": 3, "user": None}
+    assert told == {
+        "owner": "local",
+        "maxSize": 1000,
+        "contentTypes": ["image/*"],
+        "uploads": 3,
+        "user": None,
+        "singlePut": None,
+    }
 
 
 def test_a_key_that_is_unknown_or_was_revoked_is_refused(service: Service) -> None:

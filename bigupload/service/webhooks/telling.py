@@ -59,13 +59,14 @@ class Telling:
         self.deliver_soon: Callable[[Note], None] | None = None
         """Takes a note that this process has taken for itself. None: it only leaves notes."""
 
-    async def completed(self, version: str, file: FinishedFile, way: str) -> None:
+    async def completed(self, version: str, file: FinishedFile, way: str, *, presigned_key: str | None = None) -> None:
         """Note that a file counts.
 
         Args:
             version: The object's version.
             file: The file. The event leaves out its presigned URL.
             way: `put` or `multipart`.
+            presigned_key: The key to which the file was sent by one PUT; None: it was sent in parts.
         """
         data = {
             "key": file.key,
@@ -79,6 +80,7 @@ class Telling:
             "checksumAlgorithm": file.checksum_algorithm,
             "metadata": dict(file.metadata),
             "way": way,
+            "presignedKey": presigned_key,
         }
         await self._leave(event("media.completed", version, data, self._clock()))
 

@@ -31,7 +31,7 @@ PHOTO = c.PresignRequest(filename="a.jpg", content_type="image/jpeg")
 
 
 def token(uploads: int | None = 2, name: str = "t1") -> UploadToken:
-    return UploadToken.model_construct(owner="me", id=name, expires=time.time() + 60, uploads=uploads)
+    return UploadToken.model_construct(owner="me", id=name, expires=time.time() + 60, uploads=uploads, single_put=True)
 
 
 @pytest.fixture

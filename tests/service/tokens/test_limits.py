@@ -38,14 +38,21 @@ class Replicas:
         return next(self._turns).call(method, path, **arguments)
 
     def token(self, **limits: Any) -> str:
-        made = self.call("POST", "/v1/media/tokens", json=limits)
+        made = self.call("POST", "/v1/media/tokens", json={"singlePut": True} | limits)
         assert made.status_code == 200, made.text
         assert made.json()["expiresIn"] == limits.get("expiresIn", 3600)
         return str(made.json()["token"])
 
     def signed(self, **claims: Any) -> str:
         """A token of a backend's own, with any claims."""
-        plain = {"aud": "bigupload", "sub": "local", "iat": NOW, "exp": NOW + 3600, "jti": secrets.token_hex(8)}
+        plain = {
+            "aud": "bigupload",
+            "sub": "local",
+            "singlePut": True,
+            "iat": NOW,
+            "exp": NOW + 3600,
+            "jti": secrets.token_hex(8),
+        }
         secret = (self.both[0].home / "secret").read_text().splitlines()[-1].strip()
         return jwt.encode(plain | claims, token_signing_key(secret, "local"), algorithm="HS256")
 
@@ -95,6 +102,13 @@ def test_one_put_with_a_token(replicas: Replicas) -> None:
     assert sent.status_code == 200
     assert httpx.get(made["publicUrl"], trust_env=False).headers["x-amz-meta-user"] == "u 1"
     assert list(replicas.presign(replicas.token()).json()) == ["uploadUrl", "publicUrl", "key", "expiresIn"]
+
+
+def test_a_token_allows_no_single_put_unless_it_says_so(replicas: Replicas) -> None:
+    """What one PUT wrote can be written again for an hour, also after it was judged."""
+    for limits in ({"singlePut": False}, {"singlePut": None}):
+        assert refusal(replicas.presign(replicas.token(**limits))) == (403, "token_put_refused")
+        assert replicas.create(replicas.token(**limits)).status_code == 200
 
 
 def test_where_a_token_is_not_accepted(replicas: Replicas) -> None:
@@ -249,7 +263,7 @@ def test_what_can_t_be_asked_for(replicas: Replicas) -> None:
 def test_a_token_ends_with_its_api_key(replicas: Replicas) -> None:
     one, two = replicas.both
     key = one.new_key("press")
-    token = one.call("POST", "/v1/media/tokens", key=key, json={}).json()["token"]
+    token = one.call("POST", "/v1/media/tokens", key=key, json={"singlePut": True}).json()["token"]
     assert two.call("POST", "/v1/media/presign", key=token, json=PHOTO).json()["key"].startswith("media/press/")
     one.revoke(key)
     for service in replicas.both:

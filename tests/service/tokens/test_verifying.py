@@ -61,6 +61,7 @@ def test_a_minted_token_says_what_was_asked() -> None:
             "uploads": 2,
             "expiresIn": 90,
             "user": "李",
+            "singlePut": True,
             "metadata": {"plan": "a b"},
         }
     )
@@ -69,7 +70,14 @@ def test_a_minted_token_says_what_was_asked() -> None:
     assert (claims["exp"], claims["key"]) == (int(NOW) + 90, "9f86d081")
     token = tokens().verify(text)
     assert (token.owner, token.id, token.expires, token.key_id) == ("me", claims["jti"], claims["exp"], "9f86d081")
-    limits = {"max_size": 5, "content_types": ["image/*"], "uploads": 2, "user": "李", "metadata": {"plan": "a b"}}
+    limits = {
+        "max_size": 5,
+        "content_types": ["image/*"],
+        "uploads": 2,
+        "user": "李",
+        "single_put": True,
+        "metadata": {"plan": "a b"},
+    }
     assert token.model_dump(include=set(c.TokenLimits.model_fields)) == limits
     plain = tokens().verify(tokens().mint("me", c.TokenRequest(), key_id="k"))
     assert (plain.max_size, plain.content_types, plain.uploads, plain.metadata) == (None, None, None, None)

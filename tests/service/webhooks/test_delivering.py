@@ -70,7 +70,7 @@ async def test_a_completed_upload_is_told_at_once(bucket: Meddled, one: Replica,
         "key": done_.key, "publicUrl": done_.public_url, "owner": "me", "user": None, "size": len(DATA),
         "contentType": "video/mp4",
         "etag": done_.etag, "checksum": done_.checksum, "checksumAlgorithm": "crc64nvme", "metadata": {},
-        "way": "multipart",
+        "way": "multipart", "presignedKey": None,
     }  # fmt: skip
     assert len(await done(bucket)) == 1
     assert one.counted == ["delivered"]
@@ -202,15 +202,35 @@ async def test_a_hook_that_fails_tells_nothing_until_it_works(
 async def test_one_put_is_told_by_a_post_and_not_again_by_the_sweep(
     bucket: Meddled, one: Replica, receiver: HttpStub
 ) -> None:
-    """The event names the upload, not the copy that the post is forwarded with."""
+    """The event names the copy that the post is forwarded with, and the upload."""
     made = await one.uploads.presign("me", PHOTO)
     await put(made.upload_url, sample("jpg"))
-    await one.uploads.posted.check("me", made.key)
+    posted = await one.uploads.posted.check("me", made.key)
     await one.sweep()
     await one.deliverer.look()
     ((_, event),) = told(receiver)
-    assert (event["data"]["key"], event["data"]["way"]) == (made.key, "put")
-    assert event["data"]["publicUrl"] == made.public_url
+    assert event["data"]["key"] == posted.key
+    assert (event["data"]["presignedKey"], event["data"]["way"]) == (made.key, "put")
+    assert event["data"]["publicUrl"] == bucket.url(posted.key)
+
+
+async def test_what_was_told_to_be_complete_can_not_be_written_again(
+    bucket: Meddled, one: Replica, receiver: HttpStub
+) -> None:
+    """The holder of a presigned URL sends another picture, and that is another file."""
+    made = await one.uploads.presign("me", PHOTO)
+    pictures = [sample("jpg"), sample("jpg")[:-2] + b"\x00\x00" + sample("jpg")[-2:]]
+    for picture in pictures:
+        await put(made.upload_url, picture)
+        await one.sweep()
+        await one.deliverer.look()
+    events = [event["data"] for _, event in told(receiver)]
+    assert len({event["key"] for event in events}) == 2
+    for event, picture in zip(events, pictures, strict=True):
+        assert event["presignedKey"] == made.key
+        found = await bucket.call("to read", "GetObject", Key=event["key"], first=len(picture) + 1)
+        assert found["Body"] == picture
+        assert found["ETag"] == event["etag"]
 
 
 @pytest.mark.slow
@@ -224,7 +244,7 @@ async def test_what_the_sweep_finds_and_deletes_is_told(
     assert (report.not_media, report.failed) == (1, 0)
     await one.sweep()
     await one.deliverer.look()
-    events = {event["data"]["key"]: event for _, event in told(receiver)}
+    events = {event["data"].get("presignedKey", event["data"]["key"]): event for _, event in told(receiver)}
     assert len(receiver.received) == 2
     assert events[good.key]["type"] == "media.completed"
     assert events[bad.key]["data"]["error"]["code"] == "not_media"
@@ -235,9 +255,10 @@ async def test_what_the_sweep_finds_and_deletes_is_told(
     clock.ahead = 60
     await one.deliverer.look()
     await one.deliverer.look()
-    ((_, event),) = told(receiver)
-    assert event["type"] == "media.expired"
-    assert event["data"] == {"key": good.key, "owner": "me", "size": len(sample("jpg"))}
+    expired = [event["data"] for _, event in told(receiver) if event["type"] == "media.expired"]
+    copy = events[good.key]["data"]["key"]
+    of_me = {"owner": "me", "user": None, "size": len(sample("jpg"))}
+    assert sorted(expired, key=str) == sorted(({"key": key, **of_me} for key in (good.key, copy)), key=str)
     assert await waiting(bucket) == []
 
 
