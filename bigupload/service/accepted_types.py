@@ -35,6 +35,16 @@ _ACTIVE = frozenset(
 _SCRIPT = re.compile(r"(?:text|application)/(?:x-)?(?:java|ecma|j|live|vb)script[0-9.]*|multipart/.*|.*\+xml")
 """The JavaScript types that browsers still know, and more by the same scheme (https://mimesniff.spec.whatwg.org/
 #javascript-mime-type); and types with a page in them."""
+_RUN_BY_NAME = frozenset(
+    {
+        "html", "htm", "shtml", "shtm", "xhtml", "xht", "xhtm", "mht", "mhtml", "eml", "hta", "htc", "sct", "php",
+        "phtml", "xml", "xsl", "xslt", "xsd", "xbl", "xul", "dtd", "ent", "mod", "svg", "svgz", "mathml", "mml", "rdf",
+        "rss", "atom", "js", "mjs", "cjs", "jsm", "es", "ecma", "jse", "ls", "vbs", "vbe", "css", "wasm", "swf",
+        "appcache", "manifest", "ttml", "dfxp", "mpd", "xspf", "kml", "gpx", "gml", "smil", "smi", "wsdl", "wml", "xdp",
+        "xfdf",
+    }
+)  # fmt: skip
+"""Extensions for which stores that type by the key's name serve what browsers run, whatever type was declared."""
 _NO_EXTENSION = "bin"
 
 
@@ -112,7 +122,7 @@ class _AnyTypes(MediaTypes):
         return True
 
     def declared(self, filename: str, content_type: str) -> MediaType:
-        """As above, and a name without a usable extension counts as .bin."""
+        """As above. A name without a usable extension counts as .bin, and so does one that browsers run."""
         media.check_filename(filename)
         extension, content = media.extension_of(filename), media.content_type_of(content_type)
         if extension in self._by_extension or content in self._by_content_type:
@@ -129,6 +139,8 @@ class _AnyTypes(MediaTypes):
                 f"browsers run {content}: upload it as application/octet-stream, or ask the operator to list it",
                 field="contentType",
             )
+        if extension in _RUN_BY_NAME:
+            return replace(_other((content,), (_NO_EXTENSION,)), as_attachment=True)
         extension = extension if _EXTENSION.fullmatch(extension) else _NO_EXTENSION
         return _other((content,), (extension,))
 

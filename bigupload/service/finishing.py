@@ -23,7 +23,7 @@ from bigupload.service.handles import Handle
 from bigupload.service.hooks import FinishedFile, Hooks
 from bigupload.service.judgement import FINAL_PROBLEMS, judge
 from bigupload.service.media import HEAD_BYTES, MediaType
-from bigupload.service.media_objects import MediaBucket, ObjectHead
+from bigupload.service.media_objects import ATTACHMENT, MediaBucket, ObjectHead
 from bigupload.service.object_keys import PASSED_PREFIX, note_key
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
@@ -109,7 +109,10 @@ class Finishing:
         """
         final = self._policy.keys.copy_key(key, head, kind)
         if await self._objects.look(final, first=1) is None:
-            await self._objects.copy(key, final, etag=head.etag, content_type=kind.content_type)
+            disposition = head.headers.get("content-disposition", "")
+            await self._objects.copy(
+                key, final, etag=head.etag, content_type=kind.content_type, disposition=disposition
+            )
         return final
 
     async def _tell(self, key: str, head: ObjectHead, file: FinishedFile, kind: MediaType) -> bool:
@@ -203,9 +206,12 @@ class UploadOutcomes:
         self._public_url = public_url
         self._quota = quota
 
-    def store(self, key: str, content_type: str, metadata: Mapping[str, str] | None = None) -> S3Store:
+    def store(
+        self, key: str, content_type: str, metadata: Mapping[str, str] | None = None, *, as_attachment: bool = False
+    ) -> S3Store:
         """The store of one key."""
-        options = S3Options(content_type=content_type, metadata=metadata or {})
+        disposition = ATTACHMENT if as_attachment else None
+        options = S3Options(content_type=content_type, content_disposition=disposition, metadata=metadata or {})
         return S3Store(self._bucket.name, key, options, through=self._bucket)
 
     def store_of(self, handle: Handle) -> S3Store:

@@ -37,6 +37,9 @@ class MediaType:
     A presigned PUT must be signed with the spelling that its client declared, as the client will send that again.
     """
 
+    as_attachment: bool = False
+    """Whether its objects are served as downloads alone (`Content-Disposition: attachment`)."""
+
     @property
     def extensions(self) -> tuple[str, ...]:
         """All that are accepted, in lower case, the canonical one first."""

@@ -18,6 +18,8 @@ from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.operations import copy_source, told
 from bigupload.stores.s3.pages import ObjectPages
 
+ATTACHMENT = "attachment"
+"""The Content-Disposition of what browsers must not show, whatever type the store serves it with."""
 _COPY_WITHIN = 300.0
 """Timeout in seconds for a copy of 5 GB."""
 
@@ -87,8 +89,8 @@ class MediaBucket:
 
         return read
 
-    async def copy(self, key: str, to: str, *, etag: str, content_type: str) -> None:
-        """Have the store copy the object at `key` to the key `to`, with `content_type` and no other header.
+    async def copy(self, key: str, to: str, *, etag: str, content_type: str, disposition: str = "") -> None:
+        """Have the store copy the object at `key` to the key `to`, with these headers and no others.
 
         Raises Fault(EXISTS) if the object now has another ETag and the store supports the condition. The limit of one
         copy is 5 GB: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
@@ -101,7 +103,7 @@ class MediaBucket:
             Key=to,
             CopySource=copy_source(self.bucket.name, key),
             MetadataDirective="REPLACE",
-            headers={"content-type": content_type},
+            headers={"content-type": content_type} | ({"content-disposition": disposition} if disposition else {}),
             **condition,
         )
 
@@ -173,14 +175,12 @@ class MediaBucket:
                 break
         return found
 
-    async def sign_put(
-        self, key: str, content_type: str, size: int | None, metadata: Mapping[str, str] | None = None
-    ) -> str:
+    async def sign_put(self, key: str, headers: Mapping[str, str], size: int | None) -> str:
         """Presign a PUT of the object.
 
-        The signature covers the content type and, if given, the size in bytes and the headers of `metadata`.
+        The signature covers `headers` (names in lower case) and, if given, the size in bytes.
         """
-        headers = {"content-type": content_type, **metadata_headers(metadata or {})}
+        headers = dict(headers)
         if size is not None:
             headers["content-length"] = str(size)
         (url,) = await self.bucket.presign("PutObject", [{"Key": key, "Headers": headers}])

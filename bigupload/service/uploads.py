@@ -23,6 +23,7 @@ from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import S3_LIMITS, Plan, plan_parts
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import UnsignedPart
+from bigupload.s3_parameters import metadata_headers
 from bigupload.service import contract as c
 from bigupload.service import media
 from bigupload.service.callers import Bound
@@ -31,7 +32,7 @@ from bigupload.service.finishing import Finishing, UploadOutcomes
 from bigupload.service.handles import Handle, Handles, handle_from_json
 from bigupload.service.hooks import Hooks, NewUpload
 from bigupload.service.judgement import FINAL_PROBLEMS, check_size
-from bigupload.service.media_objects import MediaBucket
+from bigupload.service.media_objects import ATTACHMENT, MediaBucket
 from bigupload.service.object_keys import account_of, public_urls
 from bigupload.service.owner_files import OwnerFiles
 from bigupload.service.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 _ANY_TYPE = "application/octet-stream"
 """An abort sends none."""
+_SPELLED = {"content-disposition": "Content-Disposition"}
 _ABORTS_AT_ONCE = 8
 _RETRY_OPEN = 60.0
 """Seconds, for Retry-After."""
@@ -141,9 +143,13 @@ class MediaUploads:
                 undo.callback(self._quota.release, key)
                 if token is not None:
                     await self.counts.take(token, undo)
-                url = await self._objects.sign_put(key, request.content_type, request.size, metadata)
+                signed = metadata_headers(metadata)
+                if kind.as_attachment:
+                    signed["content-disposition"] = ATTACHMENT
+                content_type = {"content-type": request.content_type}
+                url = await self._objects.sign_put(key, content_type | signed, request.size)
                 undo.pop_all()
-        told = {f"x-amz-meta-{name}": value for name, value in metadata.items()}
+        told = {_SPELLED.get(name, name): value for name, value in signed.items()}
         if told or request.content_type not in kind.content_types:
             told["Content-Type"] = request.content_type.strip()
         return c.PresignResponse(
@@ -219,7 +225,8 @@ class MediaUploads:
         undo.callback(self._quota.release, key)
         if token is not None:
             await self.counts.take(token, undo)
-        store = self._outcomes.store(key, kind.content_type, token.metadata if token is not None else None)
+        metadata = token.metadata if token is not None else None
+        store = self._outcomes.store(key, kind.content_type, metadata, as_attachment=kind.as_attachment)
         upload_id = await _create(store, plan, algorithm, mark)
         undo.push_async_callback(quietly, store.abort, upload_id)
         return MadeBefore(key, upload_id)
