@@ -43,6 +43,8 @@ _PAGES_A_LOOK = 10
 
 _AWAY_FOR = 5.0
 """Seconds for which a receiver that did not answer gets nothing: waiting for it must not hold up other notes."""
+_FOREIGN_LOOK = 60.0
+"""Seconds until a note is read again that waits for receivers of another replica's list."""
 _MOST_KNOWN = 50_000
 """Notes of which this process remembers when they are due. Others are read at each look."""
 
@@ -97,6 +99,8 @@ class Deliverer:
         """The receivers that did not answer, and until when they get nothing."""
         self._known: dict[str, tuple[str, float]] = {}
         """By key: the ETag of a note, and when it is due, as the last walk through the list found."""
+        self._kept: set[str] = set()
+        """The notes that were logged to be kept for other replicas."""
         self._found: dict[str, tuple[str, float]] = {}
         """The same of the walk that is under way, which can take several looks."""
         self._after = ""
@@ -121,11 +125,12 @@ class Deliverer:
     async def running(self, every: float = LOOK_EVERY) -> AsyncIterator[None]:
         """Look every `every` seconds inside the `with` statement. What is under way at its end is left to others."""
         self._telling.deliver_soon = self.soon
+        self._telling.receivers = tuple(self._urls)
         looking = asyncio.create_task(self._look_on(every))
         try:
             yield
         finally:
-            self._telling.deliver_soon = None
+            self._telling.deliver_soon, self._telling.receivers = None, ()
             for task in (looking, *self._tasks):
                 task.cancel()
             await asyncio.gather(looking, *self._tasks, return_exceptions=True)
@@ -184,8 +189,12 @@ class Deliverer:
         note = await self._notes.read(key)
         if note is None:
             return 0.0
-        if note.due > self._notes.clock():
+        now = self._notes.clock()
+        if note.due > now:
             return note.due
+        if note.event is not None and not self._has_work(note, now):
+            self._say_kept(note)
+            return now + _FOREIGN_LOOK
         if not await self._notes.take(note):
             return 0.0
         await (self._settle(note) if note.event is None else self._deliver(note))
@@ -212,6 +221,26 @@ class Deliverer:
 
     # -- one event
 
+    def _has_work(self, note: Note, now: float) -> bool:
+        """Return whether this process may act on a note. If only receivers of another replica's list are due, it waits
+        for that replica, as in a rolling deployment that adds a receiver."""
+        mine = [note.deliveries.get(name, Delivery()) for name in self._urls]
+        if any(each.ended is None and each.next <= now for each in mine):
+            return True
+        return not self._owed_by_others(note) or now >= note.since + RETRIED_FOR
+
+    def _owed_by_others(self, note: Note) -> list[str]:
+        return [name for name, each in note.deliveries.items() if each.ended is None and name not in self._urls]
+
+    def _say_kept(self, note: Note) -> None:
+        assert note.event is not None
+        if note.name not in self._kept:
+            if len(self._kept) >= _MOST_KNOWN:
+                self._kept.clear()
+            self._kept.add(note.name)
+            said = "for a receiver that is not in this process's list"
+            self._log.write_event("webhook", id=note.event.id, type=note.event.type, result="kept", said=said)
+
     async def _deliver(self, note: Note) -> None:
         """Send an event to all receivers that did not get it yet and are due, and note what became of that."""
         assert note.event is not None
@@ -220,15 +249,55 @@ class Deliverer:
             note.deliveries.setdefault(name, Delivery())
         for name, until in self._away.items():
             note.deliveries[name].next = max(note.deliveries[name].next, until)
-        due = [n for n in self._urls if note.deliveries[n].ended is None and note.deliveries[n].next <= now]
         async with self._notes.holding(note):
-            await asyncio.gather(*(self._send(note, name) for name in due))
-        waiting = [note.deliveries[name].next for name in self._urls if note.deliveries[name].ended is None]
+            await self._send_to_all(note)
+        if now >= note.since + RETRIED_FOR:
+            for name in self._owed_by_others(note):
+                note.deliveries[name].ended = "gave up"
+                self._say_given_up(note)
+        waiting = [each.next for each in note.deliveries.values() if each.ended is None]
         if not waiting:
             await self._notes.finish(note)
             return
+        if self._owed_by_others(note):
+            self._say_kept(note)
         note.next, note.leased = min(waiting), 0.0
         await self._notes.change(note)
+
+    def _say_given_up(self, note: Note) -> None:
+        assert note.event is not None
+        self._count("gave up")
+        said = "for a receiver that is in no list any more"
+        self._log.write_event("webhook", id=note.event.id, type=note.event.type, result="gave up", said=said)
+
+    async def _send_to_all(self, note: Note) -> None:
+        """Send an event to each receiver that is due. While one takes its time, the others are tried again."""
+        sending, all_answered = 0, asyncio.Event()
+
+        async def to(name: str) -> None:
+            nonlocal sending
+            delivery = note.deliveries[name]
+            while delivery.ended is None:
+                if (pause := delivery.next - self._notes.clock()) > 0:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(pause):
+                            await all_answered.wait()
+                            return
+                sending += 1
+                all_answered.clear()
+                try:
+                    await self._send(note, name)
+                finally:
+                    sending -= 1
+                    if not sending:
+                        all_answered.set()
+                if all_answered.is_set():
+                    return
+
+        now = self._notes.clock()
+        mine = [name for name in self._urls if note.deliveries[name].ended is None]
+        if any(note.deliveries[name].next <= now for name in mine):
+            await asyncio.gather(*map(to, sorted(mine, key=lambda name: note.deliveries[name].next)))
 
     async def _send(self, note: Note, name: str) -> None:
         assert note.event is not None

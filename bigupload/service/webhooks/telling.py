@@ -20,7 +20,7 @@ from bigupload.service.policy import Policy
 from bigupload.service.problems import Refused
 from bigupload.service.store_health import quietly
 from bigupload.service.webhooks.events import Event, event
-from bigupload.service.webhooks.notes import LEASE, Note, Notes
+from bigupload.service.webhooks.notes import LEASE, Delivery, Note, Notes
 from bigupload.stores.s3.bucket import S3Bucket
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Telling:
         self._clock = clock
         self.deliver_soon: Callable[[Note], None] | None = None
         """Takes a note that this process has taken for itself. None: it only leaves notes."""
+        self.receivers: tuple[str, ...] = ()
+        """To whom this process would deliver: noted with each event, so that no other list decides that it is done."""
 
     async def completed(self, version: str, file: FinishedFile, way: str, *, presigned_key: str | None = None) -> None:
         """Note that a file counts.
@@ -96,7 +98,8 @@ class Telling:
     async def _leave(self, what: Event) -> None:
         now = self._clock()
         leased = now + LEASE if self.deliver_soon is not None else 0.0
-        note = Note(name=what.id, since=now, leased=leased, event=what)
+        owed = {name: Delivery() for name in self.receivers}
+        note = Note(name=what.id, since=now, leased=leased, event=what, deliveries=owed)
         if await self.notes.add(note) and self.deliver_soon is not None:
             self.deliver_soon(note)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -15,9 +16,11 @@ from bigupload.service import contract as c
 from bigupload.service.hooks import HookFailed, Question
 from bigupload.service.policy import STORED_FOR
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.webhooks import delivering
 from bigupload.service.webhooks.delivering import RETRIED_FOR
 from bigupload.service.webhooks.events import event as event_of
 from bigupload.service.webhooks.notes import LEASE, WAITING, Note
+from bigupload.service.webhooks.sending import Sent
 from bigupload.testing.strict_s3 import StrictS3
 from tests.service.test_races import DATA, PHOTO, sent
 from tests.service.webhooks.support import SECRET, Clock, Replica, done, replica, told, waiting
@@ -395,3 +398,74 @@ async def test_a_receiver_that_is_away_does_not_hold_up_the_other_notes(
         await one.deliverer.look()
         assert await waiting(bucket) == []
     assert len({each.headers["webhook-id"] for each in receiver.received}) == 40
+
+
+async def test_what_is_owed_to_another_list_s_receiver_is_kept(
+    bucket: Meddled, receiver: HttpStub, clock: Clock
+) -> None:
+    """As in a rolling deployment that adds a receiver: old replicas do not know it."""
+    old, added = f"{receiver.url}/hook", f"{receiver.url}/added"
+    receiver.responses["/added"] = Response(status=503)
+    async with replica(bucket, [old, added], clock) as new, replica(bucket, [old], clock) as before:
+        request = await sent(new.uploads)
+        async with new.deliverer.running(every=600):
+            await new.uploads.complete("me", request)
+            await until(lambda: len(receiver.received) == 2)
+            while not (await note_of(bucket)).get("next"):
+                await asyncio.sleep(0)
+        clock.ahead = 600
+        for _ in range(3):
+            await before.deliverer.look()
+        assert [line["result"] for line in before.results] == ["kept"]
+        receiver.responses["/added"] = OK
+        await new.deliverer.look()
+        assert [one.path for one in receiver.received] == ["/hook", "/added", "/added"]
+        assert len(await done(bucket)) == 1
+        assert await waiting(bucket) == []
+
+
+async def test_what_nobody_s_list_has_is_given_up_by_its_age(bucket: Meddled, receiver: HttpStub, clock: Clock) -> None:
+    old, gone = f"{receiver.url}/hook", f"{receiver.url}/gone"
+    async with replica(bucket, [old, gone], clock) as former, replica(bucket, [old], clock) as left:
+        request = await sent(former.uploads)
+        former.telling.receivers = tuple(former.deliverer._urls)
+        await former.uploads.complete("me", request)
+        await left.deliverer.look()
+        assert [one.path for one in receiver.received] == ["/hook"]
+        assert len(await waiting(bucket)) == 1
+        clock.ahead = RETRIED_FOR + 5
+        await left.deliverer.look()
+        assert (await waiting(bucket), len(await done(bucket))) == ([], 1)
+        assert [line["result"] for line in left.results] == ["delivered", "kept", "gave up"]
+
+
+async def test_a_slow_receiver_does_not_hold_up_the_retries_of_another(
+    bucket: Meddled, receiver: HttpStub, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second, tries = asyncio.Event(), 0
+
+    async def scripted(_: object, url: str, *__: object, **___: object) -> Sent:
+        nonlocal tries
+        if url.endswith("/slow"):
+            await second.wait()  # until the other one was tried again
+            return Sent(result="delivered", said="204")
+        tries += 1
+        if tries == 1:
+            return Sent(result="failed", said="503")
+        second.set()
+        return Sent(result="delivered", said="204")
+
+    monkeypatch.setattr(delivering, "send", scripted)
+    monkeypatch.setattr(delivering, "_PAUSES", (0.0,))
+    async with replica(bucket, [f"{receiver.url}/slow", f"{receiver.url}/fast"], clock) as one:
+        await one.uploads.complete("me", await sent(one.uploads))
+        async with asyncio.timeout(30):
+            await one.deliverer.look()
+    assert (tries, await waiting(bucket)) == (2, [])
+
+
+async def note_of(bucket: Meddled) -> Mapping[str, Any]:
+    """The one event that waits."""
+    (name,) = [name for name in await waiting(bucket) if name.startswith("evt_")]
+    found: Mapping[str, Any] = json.loads((await bucket.call("", "GetObject", Key=WAITING + name, first=65536))["Body"])
+    return found
