@@ -146,7 +146,7 @@ async def _replay(notes: Notes, since: float, ids: set[str], *, as_json: bool) -
 def _line(note: Note, *, as_json: bool) -> str:
     assert note.event is not None
     key = json.loads(note.event.body)["data"].get("key", "")
-    ended = sorted({delivery.ended or "" for delivery in note.deliveries.values()})
+    ended = sorted({delivery.ended for delivery in note.deliveries.values() if delivery.ended is not None})
     if as_json:
         return json.dumps({"id": note.event.id, "type": note.event.type, "key": key, "before": ended})
     return f"{note.event.id}  {note.event.type:<15}  {', '.join(ended):<9}  {key}"

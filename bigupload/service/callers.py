@@ -92,7 +92,10 @@ async def authenticate(
         if found is not None:
             owner, user = found if isinstance(found, tuple) else (found, None)
             return Caller(owner=_checked_owner(owner), user=_checked_user(user), key_id=None)
-    scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
+    sent = request.headers.getall("Authorization", [""])
+    if len(sent) > 1:  # a proxy may have read the other one
+        raise Refused(Problem.INVALID_KEY, "the request has more than one Authorization header")
+    scheme, _, rest = sent[0].partition(" ")
     presented = rest.strip()
     if scheme.lower() != "bearer" or not presented:
         raise Refused(Problem.MISSING_KEY)

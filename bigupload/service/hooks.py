@@ -13,6 +13,7 @@ import contextlib
 import functools
 import inspect
 import json
+import math
 import os
 import re
 import secrets
@@ -34,7 +35,7 @@ from bigupload.service.access_log import AccessLog
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.sending import Signer, connections, why_no_answer
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.units import one_line
+from bigupload.units import one_line, printable
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
 
@@ -204,8 +205,11 @@ _RETRY_AFTER = 10.0
 _LONGEST_REASON = 200
 """Characters. A reason becomes metadata of a note, which has room for 2 KB."""
 _MOST_QUOTED = 1500
-_SECRET = re.compile(r"https?://\S+|\S*X-Amz-\S+", re.IGNORECASE)
-"""A URL in a hook's words may be the one that it was given to read the file."""
+_MOST_READ = 4096
+"""Characters of a hook's words that are looked at."""
+_WORD = re.compile(r"\S+")
+_IN_QUERY = "x-amz-"
+"""What the query of a presigned URL has. A URL in a hook's words may be the one that it was given to read the file."""
 
 Count = Callable[[str, str], None]
 """Counts one question: the hook's name, and `accepted`, `refused` or `failed`."""
@@ -219,9 +223,12 @@ class Hooks:
         before_create: Ask | None = None,
         before_finish: Ask | None = None,
         *,
+        within: float = math.inf,
         log: AccessLog | None = None,
         count: Count = lambda *_: None,
     ) -> None:
+        """`within`: seconds for which a question waits for its turn, while others take all places."""
+        self._within = within
         self._before_create = before_create
         self._before_finish = before_finish
         self._log = log
@@ -274,20 +281,35 @@ class Hooks:
         await asyncio.gather(*asking, return_exceptions=True)
 
     async def _ask(self, name: str, ask: Ask, question: Question, about: dict[str, str], problem: Problem) -> None:
-        async with self._places[name]:
-            began = time.monotonic()
-            try:
+        began = time.monotonic()
+        try:
+            async with self._place(name):
+                began = time.monotonic()
                 reason = await ask(question)
-            except HookFailed as e:
-                why = one_line(_without_urls(str(e)))
-                self._tell(name, "failed", about, began, error=why)
-                raise Refused(Problem.CHECK_FAILED, retry_after=_RETRY_AFTER) from HookFailed(why)  # causes are logged
+        except HookFailed as e:
+            why = one_line(_without_urls(str(e)))
+            self._tell(name, "failed", about, began, error=why)
+            raise Refused(Problem.CHECK_FAILED, retry_after=_RETRY_AFTER) from HookFailed(why)  # causes are logged
         if reason is None:
             self._count(name, "accepted")
             return
         said = _short(reason) or None
         self._tell(name, "refused", about, began, reason=said)
         raise Refused(problem, said)
+
+    @contextlib.asynccontextmanager
+    async def _place(self, name: str) -> AsyncIterator[None]:
+        """Hold one of a hook's places. Hanging questions hold up others for as long as one may take, and no longer."""
+        places = self._places[name]
+        try:
+            async with asyncio.timeout(None if self._within == math.inf else self._within):
+                await places.acquire()
+        except TimeoutError:
+            raise HookFailed(f"{_AT_ONCE} other questions took longer than {self._within:g} s") from None
+        try:
+            yield
+        finally:
+            places.release()
 
     def _tell(self, name: str, result: str, about: dict[str, str], began: float, **more: Any) -> None:
         self._count(name, result)
@@ -297,7 +319,16 @@ class Hooks:
 
 
 def _without_urls(text: str) -> str:
-    return _SECRET.sub("(a URL)", text)
+    """Return the beginning of a foreign text without its URLs. It is cut first, and each character is read once."""
+    return _WORD.sub(_without_url, text[:_MOST_READ])
+
+
+def _without_url(word: re.Match[str]) -> str:
+    url = _URL.search(word[0])
+    before = word[0] if url is None else word[0][: url.start()]
+    if _IN_QUERY in before.lower():
+        return "(a URL)"
+    return before if url is None else f"{before}(a URL)"
 
 
 def _short(reason: str) -> str:
@@ -316,7 +347,9 @@ async def opened_hooks(config: HookSettings, log: AccessLog, count: Count = lamb
         if any(isinstance(hook, str) and is_url(hook) for hook in named):
             http = await stack.enter_async_context(connections())
         asks = (None if hook is None else _ask_of(hook, config, http) for hook in named)
-        yield await stack.enter_async_context(contextlib.aclosing(Hooks(*asks, log=log, count=count)))
+        yield await stack.enter_async_context(
+            contextlib.aclosing(Hooks(*asks, within=config.hook_timeout, log=log, count=count))
+        )
 
 
 def _ask_of(hook: str | Callable[[Any], Any], config: HookSettings, http: aiohttp.ClientSession | None) -> Ask:
@@ -394,7 +427,7 @@ def _reason(body: bytes) -> str | None:
         reason = json.loads(body)["reason"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return reason if isinstance(reason, str) and reason.strip() else None
+    return reason if isinstance(reason, str) and printable(reason) else None
 
 
 async def ask_command(words: Sequence[str], question: Question, *, within: float) -> str | None:
@@ -435,7 +468,7 @@ async def ask_command(words: Sequence[str], question: Question, *, within: float
         return reason
     if status != 0:
         line = _first_line(complained) or _first_line(said)
-        how = f"status {status}" if status > 0 else signal.Signals(-status).name
+        how = f"status {status}" if status > 0 else _signal_name(-status)
         raise HookFailed(f"the command ended with {how}: {line}" if line else f"the command ended with {how}")
     return None
 
@@ -469,6 +502,14 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have none
+        return f"signal {number}"
+
+
 def _first_line(output: bytes) -> str:
+    """Return the first line with anything to read: one of control characters alone says nothing."""
     lines = output.decode(errors="replace").splitlines()
-    return next((line.strip() for line in lines if line.strip()), "")
+    return next((line.strip() for line in lines if printable(line)), "")

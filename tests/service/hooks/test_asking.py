@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from standardwebhooks import Webhook
@@ -21,6 +22,7 @@ from bigupload.service.access_log import AccessLog
 from bigupload.service.hooks import (
     FinishedFile,
     HookFailed,
+    Hooks,
     HookSettings,
     NewUpload,
     ask_command,
@@ -84,6 +86,8 @@ async def test_a_command_refuses_by_status_1(code: str, reason: str) -> None:
         ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
         ("1 / 0", "status 1: Traceback"),  # what is refused is deleted: a bug must not do that
         ("raise SystemExit(1)", "status 1$"),
+        ("print('\\x1b\\x07\\x08'); raise SystemExit(1)", "status 1$"),  # nobody could read that reason
+        ("import os; os.kill(os.getpid(), 35)", "signal 35$"),  # a real-time one, which Python does not name
     ],
 )
 async def test_another_status_is_a_failure(code: str, said: str) -> None:
@@ -263,3 +267,32 @@ async def test_requests_about_one_file_share_a_question() -> None:
 def test_what_is_no_hook(hook: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_hook("before_finish", hook, ())
+
+
+async def test_a_hook_that_writes_one_endless_line() -> None:
+    """Each character of it is looked at once: a pattern that begins anywhere would take hours."""
+    code, said, _ = await outcome(_sync("a" * 5_000_000 + SECRET_URL))
+    assert (code, len(said)) == ("file_refused", 200)
+    assert await outcome(_sync(f"see <{SECRET_URL}> or {SECRET_URL[20:]}"), within=60.0) == (
+        "file_refused",
+        "see <(a URL) or (a URL)",
+        [ANY],
+    )
+
+
+async def test_questions_that_hang_hold_up_others_for_as_long_as_one_may_take() -> None:
+    hangs = asyncio.Event()
+
+    async def hang(_: Any) -> str | None:
+        await hangs.wait()
+        return None
+
+    hooks = Hooks(None, hang, within=0.001)
+    files = [replace(FILE, key=f"media/ada/{number}.jpg") for number in range(17)]
+    asking = [asyncio.create_task(hooks.before_finish(file)) for file in files]
+    async with asyncio.timeout(60):
+        with pytest.raises(Refused) as caught:
+            await asking[16]
+    assert caught.value.problem is Problem.CHECK_FAILED
+    hangs.set()
+    await asyncio.gather(*asking[:16])

@@ -14,7 +14,9 @@ import httpx
 import pytest
 from standardwebhooks import Webhook
 
-from bigupload.service.webhooks.notes import LEASE
+from bigupload.cli.webhooks import _line
+from bigupload.service.webhooks.events import event as event_of
+from bigupload.service.webhooks.notes import LEASE, Delivery, Note
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, film, upload
 from tests.service.test_races import sent
@@ -165,3 +167,10 @@ async def test_the_library_for_node_verifies_an_event(receiver: HttpStub, tmp_pa
     assert json.loads(verified.stdout)["type"] == "media.completed"
     wrong = asked | {"body": asked["body"] + " "}
     assert subprocess.run(["node", program, json.dumps(wrong)], capture_output=True).returncode == 1
+
+
+def test_a_replay_prints_only_how_deliveries_ended() -> None:
+    """Another list's receiver, or none, has not ended."""
+    note = Note(name="evt_1", since=0.0, event=event_of("webhook.test", "v", {}, 0.0))
+    note.deliveries = {"a": Delivery(), "b": Delivery(ended="delivered")}
+    assert json.loads(_line(note, as_json=True))["before"] == ["delivered"]
