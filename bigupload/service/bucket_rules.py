@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
+from bigupload.service.cors import ANY_ORIGIN
 from bigupload.service.object_keys import REFUSED_PREFIX
 from bigupload.service.policy import (
     DAY,
@@ -217,6 +218,51 @@ async def _merge(bucket: S3Bucket, kind: _Kind, rules: list[dict[str, Any]]) -> 
     await bucket.call(f"to set the {kind.name}", kind.put, Body=body, **carried)
     if len(rows_of(await _read(bucket, kind), kind.row)) < len(kept + ours):
         raise Fault(FaultKind.UNSUPPORTED, f"the store accepted the {kind.name} and did not keep them")
+
+
+async def browser_trouble(bucket: S3Bucket, origins: Sequence[str]) -> str | None:
+    """Return which pages can't send files to the bucket because of its CORS rules; None: all can, or nobody knows.
+
+    Args:
+        bucket: The bucket.
+        origins: The origins that may call the service's API.
+    """
+    try:
+        rules = rows_of(await _read(bucket, _CORS), _CORS.row)
+    except (Fault, errors.StoreRefused):  # a store without such rules, or only the operator may read them
+        return None
+    able = [rule for rule in rules if "PUT" in _texts(rule, "AllowedMethod") and _shows_etags(rule)]
+    allowed = list(dict.fromkeys(origin for rule in able for origin in _texts(rule, "AllowedOrigin")))
+    if ANY_ORIGIN in allowed:
+        return None
+    advice = f"bigupload bucket setup s3://{bucket.name} --origin ORIGIN allows more, if each is named again"
+    if not allowed:
+        return (
+            "the bucket has no CORS rule by which browsers may send files: uploads of pages fail, unless the store "
+            f"allows them in another way. bigupload bucket setup s3://{bucket.name} installs one"
+        )
+    refused = [each for each in origins if not any(_matches(each, pattern) for pattern in allowed)]
+    others = f" --cors-origin names others, which can't: {', '.join(refused)}." if refused else ""
+    return (
+        f"by the bucket's CORS rules, these origins alone may send files: {', '.join(allowed)}.{others} The service's "
+        f"own page works only at one of them. {advice}"
+    )
+
+
+def _texts(rule: Element, name: str) -> list[str]:
+    return [(each.text or "").strip() for each in rule.findall(name)]
+
+
+def _shows_etags(rule: Element) -> bool:
+    return not {"*", "etag"}.isdisjoint(text.lower() for text in _texts(rule, "ExposeHeader"))
+
+
+def _matches(origin: str, pattern: str) -> bool:
+    """Return whether a rule's origin, which may have one "*", is for `origin`."""
+    start, star, end = pattern.partition("*")
+    if not star:
+        return origin == pattern
+    return len(origin) >= len(start + end) and origin.startswith(start) and origin.endswith(end)
 
 
 def _document(root: str, row: str, rules: list[dict[str, Any]]) -> bytes:

@@ -13,6 +13,7 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.records import dataclass
 from bigupload.service.access_log import AccessLog
+from bigupload.service.bucket_rules import browser_trouble
 from bigupload.service.handles import Handles
 from bigupload.service.hooks import Hooks, opened_hooks
 from bigupload.service.keys import KeyFile
@@ -80,6 +81,9 @@ async def opened(
             (signed,) = await bucket.presign("PutObject", [{"Key": f"{policy.keys.prefix}any"}])
         except Fault as fault:
             raise fault.public() from fault
+        trouble = await browser_trouble(bucket, config.cors_origins)
+        if trouble is not None:
+            log.write_event("cors", message=trouble)
         telling = telling_for(bucket, policy, config.public_url) if config.webhook_urls else None
         uploads = _uploads(config, bucket, policy, hooks, telling, engine)
         metrics.also(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))

@@ -13,11 +13,12 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service.bucket_rules import set_up
+from bigupload.service.bucket_rules import browser_trouble, set_up
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.operations import fields_of
 from bigupload.testing.strict_s3 import Reset, Status, StrictS3
 from tests.tools.buckets import Meddled, Next, ask, client_of, fresh_name, options_for
+from tests.tools.cases import each_case
 
 PAGE = "https://page.example"
 MEDIA = "media/owner/a.jpg"
@@ -393,3 +394,40 @@ async def test_a_store_that_goes_away_meanwhile(bucket: Meddled) -> None:
     bucket.meddle["PutBucketCors"] = lost
     with pytest.raises(errors.StoreUnreachable):
         await set_up(bucket)
+
+
+@each_case(
+    ("origins", "called", "said"),
+    [
+        (["*"], [], None),
+        (["https://app.example.com"], [], "these origins alone may send files: https://app.example.com. The service's"),
+        (["https://*.example.com"], ["https://a.example.com"], "https://*.example.com. The service's own page works"),
+        (
+            ["https://*.example.com"],
+            ["https://b.org", "https://a.example.com"],
+            "others, which can't: https://b.org. The",
+        ),
+        (["https://a.org"], ["*"], "others, which can't: *. The service's own page works only at one of them."),
+    ],
+)
+async def test_which_pages_can_t_send_files(
+    bucket: Meddled, origins: list[str], called: list[str], said: str | None
+) -> None:
+    """`serve` says it at its start: browsers only show that a request failed."""
+    await bucket.ensure()
+    await set_up(bucket, origins=origins)
+    trouble = await browser_trouble(bucket, called)
+    assert trouble is None if said is None else said in (trouble or "")
+
+
+async def test_a_bucket_into_which_no_page_can_send(bucket: Meddled) -> None:
+    await bucket.ensure()
+    assert "no CORS rule" in (await browser_trouble(bucket, []) or "")
+    await theirs(bucket)
+    assert "no CORS rule" in (await browser_trouble(bucket, []) or "")
+
+    async def refuse(*_: object) -> Any:
+        raise Fault(FaultKind.UNSUPPORTED, "no such request", status=501)
+
+    bucket.meddle["GetBucketCors"] = refuse
+    assert await browser_trouble(bucket, []) is None
