@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,7 +19,7 @@ from bigupload.api.remote import RemoteOpener
 from bigupload.api.small_files import SmallFiles
 from bigupload.api.source_types import OpenedSource
 from bigupload.api.state import UploaderState
-from bigupload.core.manifest import SourceKind
+from bigupload.core.manifest import SourceKind, Target
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadContext, UploadSettings
 from bigupload.engine.retrying import Retrier
@@ -150,6 +151,7 @@ class UploaderResources:
         context = UploadContext(
             policy=self.retry,
             emit=emit,
+            answered_before=self._answered_before(store.target),
             source=source,
             store=store,
             transport=spread or here,
@@ -162,6 +164,13 @@ class UploaderResources:
         for note in notes:
             context.warn(note)
         return context
+
+    def _answered_before(self, target: Target) -> Callable[[], Awaitable[bool]] | None:
+        """Return what tells whether a media service responded to an earlier run. It may just be restarting."""
+        if target.service is None:
+            return None
+        service = target.service
+        return lambda: self.state.has_uploaded_through(service)
 
     def _new_cluster(self, where: object, rate: float | RateSchedule | None) -> Membership | None:
         if where is None:

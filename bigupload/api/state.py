@@ -172,6 +172,15 @@ class UploaderState:
             lambda: list(itertools.islice(completed_uploads(directory, target), most)), self._readers
         )
 
+    async def has_uploaded_through(self, service: str) -> bool:
+        """Return whether the directory has an upload that was begun through the media service at this URL."""
+        from bigupload.manifests.listing import has_manifest_of_service
+
+        directory = self._directory_or_none()
+        if directory is None:
+            return False
+        return await run_in_thread(lambda: has_manifest_of_service(directory, service), self._readers)
+
     async def list_uploads(self) -> list[KnownUpload]:
         """List the uploads of the manifests in the directory. Raises ManifestError if it can't be listed."""
         from bigupload.manifests.listing import known_uploads

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import math
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import field
 from typing import Protocol
 
@@ -22,7 +21,7 @@ from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import RetryPolicy
-from bigupload.engine.retrying import Contact, Effects, Retrier, RunCounts
+from bigupload.engine.retrying import Effects, Retrier, RunCounts
 from bigupload.ports import Gauge, GroupTransport, HashElsewhere, Journal, MultipartStore, Source, Transport
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
@@ -290,6 +289,8 @@ class UploadContext:
     effects: Effects = Effects()
     """Time and randomness."""
     counts: RunCounts = field(default_factory=RunCounts)
+    answered_before: Callable[[], Awaitable[bool]] | None = None
+    """See `Retrier.answered_before`."""
     base: CopyBase | None = None
     """The object that was there before, from which the store copies parts that are the same; None: all are sent."""
     origin: CopyOrigin | None = None
@@ -313,8 +314,16 @@ class UploadContext:
     """Retries the source's requests. What it knows of outages is not about the store."""
 
     def __post_init__(self) -> None:
-        self.retrier = Retrier(policy=self.policy, emit=self.emit, effects=self.effects, counts=self.counts)
-        self._source_retrier = dataclasses.replace(self.retrier, contact=Contact(), peer="the source")
+        self._source_retrier = Retrier(
+            policy=self.policy, emit=self.emit, effects=self.effects, counts=self.counts, peer="the source"
+        )
+        self.retrier = Retrier(
+            policy=self.policy,
+            emit=self.emit,
+            effects=self.effects,
+            counts=self.counts,
+            answered_before=self.answered_before,
+        )
         self.hedging = HedgeSwitch(self.shared.hedge)
         self.slots = self.shared.slots.queue(self.bytes_left, self.settings.priority)
         self.hashing = self.shared.hashing.queue(self.bytes_left, self.settings.priority)

@@ -75,6 +75,9 @@ class Retrier:
     """All requests share it; those of several uploads, too, if they are one job."""
     peer: str = "the store"
     """The receiver of the requests, for events."""
+    answered_before: Callable[[], Awaitable[bool]] | None = None
+    """Returns whether an earlier run had a response from the same place: then silence is an outage from the start, and
+    no mistyped address. None: nobody knows."""
 
     def attempts(self) -> Attempts:
         """Begin to count the attempts of a new request."""
@@ -122,6 +125,8 @@ class Retrier:
         if fault.status is not None and (fault.status != 404 or fault.code):  # a bare 404 is what a mistyped URL gets
             self.note_response()
         attempt = attempts.made
+        if fault.kind is FaultKind.UNREACHABLE and self.contact.responded_at is None:
+            await self._remember_contact(since)
         silence = self._silence(since)
         retry = attempts.after(fault, silence=silence)
         self.counts.retries += 1
@@ -135,6 +140,12 @@ class Retrier:
             self.emit(events.Retrying(part=part, attempt=attempt, delay=retry.delay, reason=self._reason(fault)))
             await self.effects.sleep(retry.delay)
         return retry
+
+    async def _remember_contact(self, since: float) -> None:
+        """Count an earlier run's response as one from before `since`. It is asked for once."""
+        answered_before, self.answered_before = self.answered_before, None
+        if answered_before is not None and await answered_before():
+            self.note_contact(since - _INSTANT)
 
     async def _wait_out(self, outage: _Outage, delay: float) -> None:
         """Wait for `delay` seconds, or until a moment after the outage: not all parts are to come back at once."""

@@ -19,6 +19,8 @@ from bigupload.manifests.state_directory import SUFFIX, find_manifests
 from bigupload.records import dataclass
 from bigupload.units import printable
 
+_MOST_LOOKED_AT = 1000
+"""The most manifests that are read to find out whether a service was used before."""
 _MIN_PREFIX = 4
 """Characters of an id that name an upload: fewer are more likely a slip."""
 
@@ -186,6 +188,24 @@ def _may_be_of(path: Path, target: Target) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(first, Header) and same_target(first.target, target)
+
+
+def has_manifest_of_service(directory: Path, url: str) -> bool:
+    """Return whether an upload through the media service at `url` was begun. Blocking; false if nobody can tell."""
+    try:
+        found = find_manifests(directory, set_aside=True)
+    except errors.ManifestError:
+        return False
+    return any(_goes_through(path, url) for path in reversed(found[-_MOST_LOOKED_AT:]))
+
+
+def _goes_through(path: Path, url: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            first = decode(file.readline(MAX_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(first, Header) and first.target.service == url
 
 
 def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Path:

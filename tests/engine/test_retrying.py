@@ -46,6 +46,21 @@ def fault(kind: FaultKind = FaultKind.UNREACHABLE, status: int | None = None) ->
     return Fault(kind, "it failed", status=status)
 
 
+@pytest.mark.parametrize("before", [True, False])
+async def test_an_earlier_run_s_response_makes_silence_an_outage(world: World, before: bool) -> None:
+    asked = 0
+
+    async def answered_before() -> bool:
+        nonlocal asked
+        asked += 1
+        return before
+
+    retrier = world.retrier(give_up_after=HOUR)
+    retrier.answered_before = answered_before
+    assert (await outage(world, retrier) >= HOUR) is before
+    assert asked == 1
+
+
 async def outage(world: World, retrier: Retrier, *, each: float = 0.0) -> float:
     """Fail to connect until it is over, every attempt taking `each` seconds; how long that was."""
     began = world.now

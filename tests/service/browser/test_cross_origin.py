@@ -65,7 +65,7 @@ def test_an_upload_from_another_origin(profile: Profile, app: HttpStub, open_to_
 
 def test_an_upload_with_a_token(profile: Profile, app: HttpStub, open_to_app: Service) -> None:
     """The page never sees an API key."""
-    limits = {"maxSize": len(sample("jpg")), "contentTypes": ["image/*"], "uploads": 1}
+    limits = {"maxSize": len(sample("jpg")), "contentTypes": ["image/*"], "uploads": 1, "singlePut": True}
     token = open_to_app.call("POST", "/v1/media/tokens", json=limits).json()["token"]
     done = upload(profile, app.url, open_to_app, token)
     assert (done.get("status"), done.get("put")) == (200, 200), done

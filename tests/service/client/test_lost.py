@@ -9,6 +9,8 @@ import pytest
 from tests.crash.running import until
 from tests.service.client.support import PARTS, Client, object_sha256, sha256, stopped
 from tests.tools.api_proxy import ApiProxy
+from tests.tools.media import sample
+from tests.tools.service import Service
 
 
 @pytest.mark.exhaustive
@@ -84,3 +86,16 @@ def test_the_operator_has_to_look(client: Client, proxy: ApiProxy, movie: Path) 
     assert ended.code == 0, ended.err
     assert ended.result["resumed_parts"] == PARTS
     assert proxy.calls.count("create") == 1
+
+
+def test_a_service_that_restarts_is_waited_for(tmp_path: Path, service: Service, client: Client) -> None:
+    """The command begins while nothing listens. It has uploaded through this URL before, so the URL is right."""
+    picture = tmp_path / "a.gif"
+    picture.write_bytes(sample("gif"))
+    with ApiProxy(service.url) as gone:
+        client.url = gone.url
+        assert client.upload(picture).code == 0
+    picture.write_bytes(sample("gif") + b"more")
+    ended = client.upload(picture, "--give-up-after", "0s")
+    assert ended.code == 75, ended.err
+    assert "no connection" in ended.err  # it waited for as long as it may, and not for four attempts
