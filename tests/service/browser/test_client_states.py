@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 
 import pytest
 
@@ -11,6 +12,12 @@ from bigupload.core.part_plan import S3_LIMITS, plan_parts
 from tests.tools.node import Call
 from tests.tools.page import MIB
 
+TOKEN = "e30." + base64.urlsafe_b64encode(b'{"sub":"app","user":"u-1"}').decode().rstrip("=") + ".s"
+STORED = """
+  const { ofToken } = await import(at + "client/identity.js");
+  record.who = await ofToken(x.token);
+"""
+"""A record of the token's user."""
 CLIENT = """
   const requests = [], bodies = [];
   globalThis.fetch = async (url, { method, headers, body }) => {
@@ -126,16 +133,17 @@ def test_an_upload_that_cannot_be_resumed_begins_anew(run: Call, code: str) -> N
         """const file = new File(["x"], "a.png", { lastModified: 5 });
     const record = { id: "1", handle: "h", name: "a.png", size: 1, lastModified: 5, partSize: 5, startedAt: 0 };
     const forgotten = [];
-    const forget = async (id) => forgotten.push(id);
-    x.storage = { records: async () => [record], parts: async () => new Map(), forget };
+    const forget = async (id) => id === "1" && forgotten.push(id);
+    x.storage = { records: async () => [record], parts: async () => new Map(), save: async () => {}, forget };
     """
+        + STORED
         + CLIENT
         + """const upload = client.upload(file);
     await upload.finished.catch(() => {});
     return [requests.map(([method]) => method), upload.problem.code, forgotten];"""
     )
     refused = [[403, {"error": {"code": code, "message": "no"}}], [403, {"error": {"code": "quota_exceeded"}}]]
-    found = run("client/client", body, {"answers": refused})
+    found = run("client/client", body, {"answers": refused, "token": TOKEN})
     assert found == [["GET", "POST"], "quota_exceeded", [] if code == "not_your_upload" else ["1"]]
 
 
@@ -144,10 +152,71 @@ def test_a_file_must_be_the_same_to_be_resumed(run: Call) -> None:
         """const record = { id: "1", name: "a.png", size: 1, lastModified: 5, partSize: 5, startedAt: 0 };
     x.storage = { records: async () => [record], parts: async () => new Map(), save: async () => {} };
     """
+        + STORED
         + CLIENT
         + """const [upload] = await client.unfinished();
     const tried = [[null], [new File(["xx"], "a.png")], [new File(["x"], "b.png")]].map((given) => {
       try { upload.resume(...given); return "resumed"; } catch (problem) { return problem.kind; } });
     return [tried, upload.state, (await client.unfinished()).length];"""
     )
-    assert run("client/client", body, {"answers": []}) == [["file", "file", "file"], "remembered", 1]
+    found = run("client/client", body, {"answers": [], "token": TOKEN})
+    assert found == [["file", "file", "file"], "remembered", 1]
+
+
+@pytest.mark.parametrize(
+    ("claims", "same"),
+    [
+        ({"sub": "app", "user": "u-1"}, True),
+        ({"sub": "app", "user": "u-1", "metadata": {"album": "2"}, "exp": 5}, True),
+        ({"sub": "app", "user": "u-2"}, False),
+        ({"sub": "other", "user": "u-1"}, False),
+        ({"sub": "app"}, False),
+        ({"sub": "app", "metadata": {"user": "u-1"}}, False),
+    ],
+)
+def test_whose_an_upload_is(run: Call, claims: dict[str, object], same: bool) -> None:
+    """Never by what a token has else: its end, its limits, its metadata where it names its user."""
+    other = "e30." + base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=") + ".s"
+    assert run("client/identity", "return (await m.ofToken(x[0])) === (await m.ofToken(x[1]));", [TOKEN, other]) is same
+
+
+def test_whose_an_upload_is_where_only_metadata_say_it(run: Call) -> None:
+    def token(**metadata: str) -> str:
+        claims = json.dumps({"sub": "app", "metadata": metadata}).encode()
+        return "e30." + base64.urlsafe_b64encode(claims).decode().rstrip("=") + ".s"
+
+    given = [token(a="1", user="u"), token(user="u", a="1"), token(a="1", user="ü"), token()]
+    first, swapped, other, none = run("client/identity", "return Promise.all(x.map(m.ofToken));", given)
+    assert first == swapped
+    assert len({first, other, none}) == 3
+    assert run("client/identity", "return [await m.ofToken('sk_x'), await m.ofToken('a.b.c')];") == [None, None]
+
+
+def test_whose_a_key_is_the_service_says_once(run: Call) -> None:
+    body = (
+        """const records = [{ id: "1", handle: "h", name: "a", size: 1, lastModified: 5, partSize: 5, startedAt: 0 }];
+    x.storage = { records: async () => records, parts: async () => new Map() };
+    """
+        + CLIENT
+        + """const { ofAnswer } = await import(at + "client/identity.js");
+    records[0].who = await ofAnswer({ owner: "ada" });
+    const found = [(await client.unfinished()).length, (await client.unfinished()).length];
+    client.token = "sk_b";
+    return [...found, (await client.unfinished()).length, client.uploads.length, requests.map(([, path]) => path)];"""
+    )
+    answers = [[200, {"owner": "ada"}], [200, {"owner": "bob"}]]
+    me = "/uploads/v1/me"
+    assert run("client/client", body, {"answers": answers, "token": "sk_a"}) == [1, 1, 0, 0, [me, me]]
+
+
+def test_nothing_is_listed_while_nobody_knows_whose_it_is(run: Call) -> None:
+    body = (
+        """const records = [{ id: "1", handle: "h", name: "a", size: 1, lastModified: 5, partSize: 5, startedAt: 0 }];
+    x.storage = { records: async () => records, parts: async () => new Map() };
+    """
+        + CLIENT
+        + "return (await client.unfinished()).length;"
+    )
+    assert run("client/client", body, {"answers": [], "nobody": True}) == 0
+    refused = [401, {"error": {"code": "invalid_key"}}]
+    assert run("client/client", body, {"answers": [refused], "token": "sk_a"}) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -140,3 +141,61 @@ def test_what_is_finished_is_cleared_at_once(page: UploadPage, tmp_path: Path) -
     page.page.get_by_role("button", name="Clear finished").click()
     expect(page.page.locator(".row")).to_have_count(0)
     expect(page.page.locator("#files")).to_be_focused()
+
+
+def reload(page: UploadPage, stage: Stage) -> None:
+    page.page.once("dialog", lambda dialog: dialog.accept())
+    page.open(stage.service.url)
+
+
+def test_after_a_reload_one_choice_goes_on_with_all(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    """Also with those that only waited. Each file finds its upload by name and size."""
+    page.page.add_init_script("delete window.showOpenFilePicker")
+    held = Held(page, stage)
+    files = [clip(tmp_path, 2 * PART, "film.mp4"), *photos(tmp_path, 12)]
+    page.choose(*files)
+    expect(page.page.locator('.row[data-state="waiting"]')).to_have_count(7)
+    page.page.wait_for_function(STORED, arg=13)
+    reload(page, stage)
+    expect(page.page.locator('.row[data-state="remembered"]')).to_have_count(13)
+    expect(page.page.locator(".row").filter(has_text="Not begun")).not_to_have_count(0)
+    expect(page.page.locator("#left")).to_contain_text("13 files are not finished")
+    expect(page.page.locator(".remark:visible")).to_have_count(0)  # it is said once
+    for file in files:
+        os.utime(file, (1_700_000_000, 1_700_000_000))  # some phones make new copies
+    held.drop()
+    with page.page.expect_file_chooser() as chooser:
+        page.page.get_by_role("button", name="Choose the files again").click()
+    chooser.value.set_files(files)
+    expect(page.page.locator('.row[data-state="done"]')).to_have_count(13, timeout=SENT)
+    expect(page.page.locator(".row")).to_have_count(13)
+    expect(page.page.locator("#left")).to_be_hidden()
+    page.page.wait_for_function(STORED, arg=0)
+
+
+STORED = """(count) => new Promise((resolve) => {
+  const request = indexedDB.open("bigupload");
+  request.onsuccess = () => {
+    const { result } = request;
+    const asked = result.transaction("uploads").objectStore("uploads").count();
+    asked.onsuccess = () => { result.close(); resolve(asked.result === count); };
+  };
+})"""
+
+
+def test_after_a_reload_a_dropped_folder_is_opened_again(page: UploadPage, stage: Stage) -> None:
+    held = Held(page, stage)
+    page.page.evaluate(HANDLES, [list(sample("jpg"))])
+    expect(page.page.locator('.row[data-state="uploading"]')).to_have_count(3)
+    page.page.evaluate(
+        "for (const row of [...document.querySelectorAll('.row')]) "
+        "if (row.textContent.includes('single.jpg')) row.querySelector('.cancel').click()"
+    )
+    page.page.get_by_role("button", name="Cancel the upload").click()
+    expect(page.page.locator('.row[data-state="cancelled"]')).to_have_count(1)
+    reload(page, stage)
+    expect(page.page.locator('.row[data-state="remembered"]')).to_have_count(2)
+    expect(page.row.locator(".name")).to_have_attribute("title", re.compile("Holiday/"))
+    held.drop()
+    page.page.locator("#left").get_by_role("button", name="Continue all").click()
+    expect(page.page.locator('.row[data-state="done"]')).to_have_count(2, timeout=SENT)

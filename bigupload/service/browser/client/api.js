@@ -1,9 +1,11 @@
 // The calls to the service. Knows URLs and JSON, not files, parts in flight or the page. Sends each request once.
 
 import { Authorization } from "./authorization.js";
+import { ofAnswer, ofToken } from "./identity.js";
 import { Problem, classify, retryAfter } from "./problem.js";
 
 const PATH = "v1/media/multipart";
+const ME = "v1/me";
 const ANSWER_WITHIN = 60_000; // milliseconds
 const COMPLETE_WITHIN = 300_000; // a store may need minutes to join thousands of parts
 
@@ -54,6 +56,7 @@ function toProblem(status, headers, body) {
 export class Api {
   #endpoint;
   #credentials;
+  #known = { by: null, who: null }; // the headers that were asked about last, and a promise of whose they are
 
   /** `endpoint` is the service's base URL. The service may be mounted at any path. */
   constructor({ endpoint, token, headers, credentials = "omit" }) {
@@ -70,9 +73,31 @@ export class Api {
     return new URL(this.#endpoint).origin === globalThis.location?.origin;
   }
 
-  create(body, signal) {
+  /** Resolves to the identity of those who ask. Another person may have the next token. */
+  async who(signal) {
+    const { headers } = await this.authorization.headers();
+    return this.#whose(headers, signal);
+  }
+
+  /** `who` of the answer is a function: for whom the service created it. */
+  async create(body, signal) {
     body.token ??= crypto.randomUUID().replaceAll("-", ""); // by it the service knows a create that is repeated
-    return this.#call("POST", PATH, { body, signal });
+    let used;
+    const answer = await this.#call("POST", PATH, { body, signal, using: (headers) => (used = headers) });
+    return { ...answer, who: () => this.#whose(used, signal) };
+  }
+
+  async #whose(headers, signal) {
+    const token = headers.Authorization?.slice("Bearer ".length);
+    const told = token ? await ofToken(token) : null;
+    if (told) return told;
+    const by = JSON.stringify(headers);
+    if (this.#known.by !== by) {
+      const who = this.#call("GET", ME, { signal }).then(ofAnswer);
+      this.#known = { by, who };
+      who.catch(() => this.#known.who === who && (this.#known = { by: null, who: null }));
+    }
+    return this.#known.who;
   }
 
   sign(upload, parts, signal) {
@@ -98,13 +123,16 @@ export class Api {
   /** Send it, and once more with another token if the service refuses the first one. */
   async #call(method, path, options) {
     const { headers, renew } = await this.authorization.headers();
+    options.using?.(headers);
     try {
       return await this.#request(method, path, headers, options);
     } catch (problem) {
       if (problem.kind !== "key" || !renew()) throw problem;
     }
     options.signal?.throwIfAborted();
-    return this.#request(method, path, (await this.authorization.headers()).headers, options);
+    const renewed = (await this.authorization.headers()).headers;
+    options.using?.(renewed);
+    return this.#request(method, path, renewed, options);
   }
 
   async #request(method, path, authorization, { upload, body, signal, within = ANSWER_WITHIN }) {

@@ -2,7 +2,7 @@
 
 import { Gate, checksum, head, recognise, settle } from "./parts.js";
 import { PartSender } from "./part_sender.js";
-import { Problem, gone } from "./problem.js";
+import { Problem, gone, notYours } from "./problem.js";
 import { online, pause } from "./retry.js";
 import { contentTypeOf } from "./content_type.js";
 
@@ -44,9 +44,14 @@ export class Attempt {
     return this.#sender ?? { inFlight: 0, moving: false, waiting: false };
   }
 
+  /** Resolves to the identity of the user. */
+  who() {
+    return this.#ask(() => this.#api.who(this.#signal));
+  }
+
   async create() {
     const upload = this.#upload;
-    const { file, name, size, lastModified, fileHandle } = upload;
+    const { file, name, size } = upload;
     const type = upload.contentType ?? contentTypeOf(file);
     const checksums = size <= ONE_PART ? [await checksum(file)] : [];
     const body = {
@@ -65,25 +70,23 @@ export class Attempt {
       this.#first = { url, headers, checksum: checksums[0], until: asked + answer.expiresIn * 1000 };
     }
     await upload.keep({
-      id: upload.id,
+      ...upload.description,
+      who: this.#memory.keeps ? await this.#ask(answer.who).catch(() => null) : null,
       handle: answer.upload,
       key: answer.key,
       publicUrl: answer.publicUrl,
-      name,
-      size,
-      lastModified,
       contentType: type,
       partSize: answer.partSize,
       parts: answer.parts,
       startedAt: Date.now(),
-      fileHandle,
     });
     this.#signal.throwIfAborted();
   }
 
   /** Find out where an upload stands. Resolves to the result if it is complete already. */
   async goOn(rehash) {
-    const { handle } = this.#upload.record;
+    const { handle, who } = this.#upload.record;
+    if (who && who !== (await this.who())) throw notYours();
     const { status, completed, error } = await this.#ask(() => this.#api.status(handle, this.#signal));
     if (status === "completed") return completed;
     if (status === "gone") throw gone(error);

@@ -1,6 +1,7 @@
 // The uploads of one service, and the queue that all of a page share.
 
 import { Api } from "./api.js";
+import { Holds, listen } from "./lock.js";
 import { Memory } from "./memory.js";
 import { Traffic } from "./traffic.js";
 import { Upload } from "./upload.js";
@@ -35,11 +36,14 @@ export class Queue {
 
 const OF_THE_PAGE = { queue: new Queue(), traffic: new Traffic() };
 
+const isRemembered = ({ state }) => state === "remembered";
+
 /** A memory that is opened when it is first needed, of the browser or of the app. */
 class LazyMemory {
   #opened = null;
 
   constructor(storage, endpoint) {
+    this.keeps = storage !== false;
     this.open = () => (this.#opened ??= open(storage, endpoint));
   }
 
@@ -60,17 +64,25 @@ export class Client {
   #memory;
   #shared;
   #uploads = new Map(); // in order of arrival: Upload → nothing
+  #holds = new Holds();
+  #onUnfinished;
+  #watched = new Set(); // ids of unfinished uploads that another tab has
 
-  constructor({ endpoint, token, headers, credentials, storage = true, onChange = null, shared = OF_THE_PAGE }) {
+  constructor({
+    endpoint, token, headers, credentials, storage = true, onChange = null, onUnfinished = null, shared = OF_THE_PAGE,
+  }) {
     this.#api = new Api({ endpoint, token, headers, credentials });
     this.#memory = new LazyMemory(storage, this.#api.endpoint);
     this.#shared = {
       ...shared,
       api: this.#api,
       memory: this.#memory,
-      claimed: (id) => this.uploads.some(({ record }) => record?.id === id),
+      holds: this.#holds,
+      claimed: (id) => this.uploads.some((each) => each.id === id),
       onChange,
     };
+    this.#onUnfinished = onUnfinished;
+    if (onUnfinished) listen((id) => this.uploads.some((each) => isRemembered(each) && each.id === id) && onUnfinished());
   }
 
   get endpoint() { return this.#api.endpoint; }
@@ -91,30 +103,64 @@ export class Client {
   /** Upload `file`, when its turn comes. An unfinished upload of the same name, size and date is resumed. */
   upload(file, options = {}) {
     const known = this.uploads.find((each) => each.state === "remembered" && each.isOf(file));
-    if (known && options.resume !== false) return known.listen(options).resume(file, options.fileHandle);
+    if (known && options.resume !== false) return known.listen(options).take(file, options.fileHandle);
     const upload = this.#add(new Upload(this.#shared, { ...options, file }));
     this.#shared.queue.add(upload);
+    upload.memorize(() => this.who()).catch(() => {}); // it can be sent without
     return upload;
   }
 
-  /** What earlier visits left unfinished. Each needs its file again: `resume(file)`. */
+  /**
+   * What earlier visits of the token's user left unfinished, and no other tab has. Each needs its file again:
+   * `resume(file)`. There is nothing while nobody knows whose token it is.
+   */
   async unfinished() {
-    for (const record of await this.#memory.records()) {
-      const parts = await this.#memory.parts(record.id);
-      if (!this.#shared.claimed(record.id)) this.#add(new Upload(this.#shared, { record, parts }));
+    const records = await this.#memory.records();
+    const who = records.length ? await this.who() : null;
+    if (records.length && who === null) return this.uploads.filter(isRemembered);
+    const own = records.filter((each) => each.who === who);
+    const parts = new Map(await Promise.all(own.map(async ({ id }) => [id, await this.#memory.parts(id)])));
+    const others = await this.#holds.others(own.map(({ id }) => id));
+    const free = new Map(own.filter(({ id }) => !others.has(id)).map((record) => [record.id, record]));
+    for (const upload of this.uploads.filter(isRemembered)) if (!free.has(upload.id)) this.#uploads.delete(upload);
+    for (const [id, record] of free) {
+      if (!this.#shared.claimed(id)) this.#add(new Upload(this.#shared, { record, parts: parts.get(id) }));
     }
-    return this.uploads.filter(({ state }) => state === "remembered");
+    for (const id of others) this.#watch(id);
+    return this.uploads.filter(isRemembered);
+  }
+
+  /** When the other tab has ended, the upload can be continued here. */
+  async #watch(id) {
+    if (!this.#onUnfinished || this.#watched.has(id)) return;
+    this.#watched.add(id);
+    await this.#holds.free(id);
+    this.#watched.delete(id);
+    this.#onUnfinished();
+  }
+
+  /** Whose token it is, as a digest; null: nobody can say now. */
+  async who() {
+    try {
+      return await this.#api.who();
+    } catch {
+      return null;
+    }
   }
 
   /** Leave an upload out of `uploads`. One that runs or waits is paused first. */
   forget(upload) {
     if (upload.running || upload.state === "waiting") upload.pause();
     this.#uploads.delete(upload);
+    this.#holds.release(upload.id);
   }
 
-  /** Pause all that run or wait. */
+  /** Pause all that run or wait. Another tab may continue them. */
   close() {
-    for (const upload of this.uploads) upload.pause();
+    for (const upload of this.uploads) {
+      upload.pause();
+      this.#holds.release(upload.id);
+    }
   }
 
   #add(upload) {

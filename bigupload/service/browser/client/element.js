@@ -94,7 +94,7 @@ export class BigUploadElement extends HTMLElement {
 
   set token(token) {
     this.#token = token;
-    if (this.#client) this.#client.token = token;
+    this.#renew();
   }
 
   /** More headers for the service: an object or a function. Set them before the first file. */
@@ -158,7 +158,7 @@ export class BigUploadElement extends HTMLElement {
   }
 
   attributeChangedCallback(name) {
-    if (name === "token" && this.#client && this.#token === null) this.#client.token = this.getAttribute("token");
+    if (name === "token" && this.#token === null) this.#renew();
     if (name === "endpoint" && !this.#rows.size) {
       this.#client = null;
       if (this.isConnected && this.hasAttribute("endpoint")) setTimeout(() => this.#recall());
@@ -179,13 +179,30 @@ export class BigUploadElement extends HTMLElement {
       headers: this.#headers,
       credentials: this.getAttribute("credentials") ?? undefined,
       onChange: () => this.#renderSoon(),
+      onUnfinished: () => this.#recall(),
     });
     return this.#client;
   }
 
+  /** Another token, perhaps of another user. */
+  #renew() {
+    if (!this.#client) return;
+    this.#client.token = this.token;
+    this.#recall();
+  }
+
+  /** Show what the user left unfinished, and nothing of somebody else's. */
   async #recall() {
     if (!this.isConnected || !this.hasAttribute("endpoint")) return;
-    for (const upload of await this.#connect().unfinished()) if (!this.#rows.has(upload)) this.#show(upload);
+    const client = this.#connect();
+    const unfinished = await client.unfinished();
+    if (client !== this.#client) return;
+    for (const [upload, row] of this.#rows) {
+      if (upload.state !== "remembered" || unfinished.includes(upload)) continue;
+      row.element.remove();
+      this.#rows.delete(upload);
+    }
+    for (const upload of unfinished) if (!this.#rows.has(upload)) this.#show(upload);
     this.#render();
   }
 
@@ -203,7 +220,7 @@ export class BigUploadElement extends HTMLElement {
     row.element.remove();
     if (focused) (next?.querySelector("button:not([hidden])") ?? this.#part("input")).focus();
     this.#render();
-    await upload.cancel();
+    await upload.cancel().catch(() => {}); // another tab has it now
     this.#client.forget(upload);
   }
 

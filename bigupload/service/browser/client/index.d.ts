@@ -16,6 +16,8 @@ export interface ClientOptions {
   storage?: boolean | Storage;
   /** Called with an upload, often, when anything of it has changed. */
   onChange?: ((upload: Upload) => void) | null;
+  /** Called when another tab has taken or left an unfinished upload: `unfinished` gives others now. */
+  onUnfinished?: (() => void) | null;
 }
 
 export interface UploadOptions {
@@ -23,6 +25,10 @@ export interface UploadOptions {
   contentType?: string;
   /** A handle of the File System Access API, by which the file can be opened again after a reload. */
   fileHandle?: FileSystemFileHandle | null;
+  /** The chosen folder that the file is in: one question to the user opens all of its files again. */
+  folderHandle?: FileSystemDirectoryHandle | null;
+  /** Where the file is in that folder: "Holiday/Lake/a.jpg". It is remembered for the page, and not sent. */
+  path?: string | null;
   /** Whether an unfinished upload of a file of the same name, size and date is resumed. Default: true. */
   resume?: boolean;
   /** Called at most ten times a second. */
@@ -118,6 +124,8 @@ export class Upload {
   /** null: an earlier visit left the upload, and its file must be chosen again. */
   readonly file: File | null;
   readonly fileHandle: FileSystemFileHandle | null;
+  readonly folderHandle: FileSystemDirectoryHandle | null;
+  readonly path: string | null;
   /** Milliseconds since 1970; null before the service has created the upload. */
   get startedAt(): number | null;
   get state(): State;
@@ -135,7 +143,8 @@ export class Upload {
   pause(): void;
   /** Go on. `file` is the file chosen again: needed if `file` is null. Throws a Problem if it is another one. */
   resume(file?: File | null, fileHandle?: FileSystemFileHandle | null): this;
-  /** Abort the upload, and delete its parts. Resolves to whether the service was told. */
+  /** Abort the upload, and delete its parts. Resolves to whether the service was told. Rejects with a Problem if another
+   * tab has the upload. */
   cancel(): Promise<boolean>;
 }
 
@@ -151,11 +160,12 @@ export class Client {
   /** Whether unfinished uploads are remembered over a reload. */
   get remembers(): Promise<boolean>;
   upload(file: File, options?: UploadOptions): Upload;
-  /** What earlier visits left unfinished, in the state "remembered". */
+  /** What earlier visits of the token's user left unfinished, in the state "remembered", also what was only chosen
+   * (`startedAt` is null then). It asks for the token. */
   unfinished(): Promise<Upload[]>;
   /** Leave an upload out of `uploads`. One that runs or waits is paused first. */
   forget(upload: Upload): void;
-  /** Pause all that run or wait. */
+  /** Pause all that run or wait. Another tab may continue them. */
   close(): void;
 }
 
@@ -173,11 +183,15 @@ export interface Storage {
 
 export interface StoredRecord {
   id: string;
+  /** A digest of the owner and user of the token: for others, the upload does not exist. */
+  who: string | null;
   name: string;
   size: number;
   lastModified: number;
-  /** Milliseconds since 1970. After 7 days the service has deleted what was sent. */
-  startedAt: number;
+  /** Milliseconds since 1970; null before the service has created the upload. After 7 days it has deleted what was sent. */
+  startedAt: number | null;
+  /** Milliseconds since 1970. */
+  chosenAt: number;
   [more: string]: unknown;
 }
 

@@ -24,12 +24,15 @@ function nameFor(endpoint) {
   return pathname === "/" ? "bigupload" : `bigupload ${pathname}`;
 }
 
+const since = ({ startedAt, chosenAt }) => startedAt ?? chosenAt;
+
 /** The parts of one upload: keys are [id, number]. */
 const partsOf = (id) => IDBKeyRange.bound([id], [id, []]);
 
 /**
- * An upload's record: {id, handle, key, publicUrl, name, size, lastModified, contentType, partSize, parts, startedAt,
- * fileHandle}. A part's: {id, number, checksum, etag, earlier}; `etag` is null from before its PUT until the store's
+ * An upload's record: {id, who, handle, key, publicUrl, name, size, lastModified, contentType, partSize, parts, startedAt,
+ * chosenAt, fileHandle, folderHandle, path}. Before the service has created the upload, `handle` and `startedAt` are null.
+ * A part's: {id, number, checksum, etag, earlier}; `etag` is null from before its PUT until the store's
  * answer, `earlier` has the ETags of parts that were sent of earlier versions of the file.
  */
 export class Memory {
@@ -65,14 +68,14 @@ export class Memory {
     const found = [];
     try {
       for (const record of await done(this.#store("uploads", "readonly").getAll())) {
-        if (now - record.startedAt > KEPT) await this.forget(record.id);
+        if (now - since(record) > KEPT) await this.forget(record.id);
         else found.push(record);
       }
     } catch {
       this.#database = null; // damaged or deleted
       return [];
     }
-    return found.sort((a, b) => a.startedAt - b.startedAt);
+    return found.sort((a, b) => since(a) - since(b));
   }
 
   async parts(id) {
@@ -87,7 +90,8 @@ export class Memory {
 
   async save(record) {
     // Some browsers cannot store file handles.
-    if (!(await this.#put("uploads", record))) await this.#put("uploads", { ...record, fileHandle: null });
+    if (await this.#put("uploads", record)) return;
+    await this.#put("uploads", { ...record, fileHandle: null, folderHandle: null });
   }
 
   savePart(id, number, { checksum, etag, earlier = [] }) {

@@ -38,6 +38,10 @@ export function gone(error) {
   return new Problem("gone", error?.message ?? NOTHING_LEFT, { code: error?.code ?? "upload_gone" });
 }
 
+/** Another user of this browser began the upload. */
+export const notYours = () =>
+  new Problem("final", "Another user of this browser began this upload.", { code: "not_your_upload" });
+
 /** Milliseconds of a Retry-After header: seconds or a date; null if it is missing. */
 export function retryAfter(value, now = Date.now()) {
   if (!value) return null;

@@ -7,7 +7,7 @@
 // "failed" keeps the parts in the store, unless the problem's kind is "gone" or "refused".
 
 import { Attempt } from "./attempt.js";
-import { alone } from "./lock.js";
+import { otherTab } from "./lock.js";
 import { Meter } from "./meter.js";
 import { Plan } from "./parts.js";
 import { Problem } from "./problem.js";
@@ -18,7 +18,7 @@ const STARTED_ANEW = new Set(["upload_gone", "upload_expired", "invalid_upload",
 const PROGRESS_EVERY = 100; // milliseconds
 
 export class Upload {
-  #shared; // {api, memory, queue, traffic, claimed(id), onChange(upload)}
+  #shared; // {api, memory, holds, queue, traffic, claimed(id), onChange(upload)}
   #options = {};
   #state = "waiting";
   #attempt = null;
@@ -26,6 +26,8 @@ export class Upload {
   #ended = Promise.resolve();
   #finished = null; // {promise, resolve, reject}
   #takenUp = false; // from the browser's memory, not yet compared
+  #isNoted = false; // in the browser's memory, before the service has created it
+  #chosenAt = Date.now();
   #rehash = false; // compare each part in the store with the file
   #meter = new Meter();
   #retriers = { service: new Retrier(), store: new Retrier() };
@@ -36,7 +38,9 @@ export class Upload {
     this.#shared = shared;
     this.file = file;
     this.fileHandle = options.fileHandle ?? record?.fileHandle ?? null;
-    this.record = record;
+    this.folderHandle = options.folderHandle ?? record?.folderHandle ?? null;
+    this.path = options.path ?? record?.path ?? null;
+    this.record = record?.handle ? record : null;
     this.stored = new Map(); // number → {checksum, etag}
     this.id = record?.id ?? crypto.randomUUID();
     this.name = file?.name ?? record.name;
@@ -51,10 +55,32 @@ export class Upload {
     this.#begin();
     if (record) {
       this.#state = "remembered";
-      this.#takenUp = true;
+      this.#takenUp = Boolean(this.record);
+      this.#isNoted = !this.record;
       this.stored = new Map([...parts].filter(([, part]) => part.etag));
     }
     this.listen(options);
+  }
+
+  /** What is stored of the upload before the service has created it: a reload can ask for the file then. */
+  get description() {
+    const { id, name, size, lastModified, contentType, fileHandle, folderHandle, path } = this;
+    const unknown = { handle: null, startedAt: null };
+    return { ...unknown, id, name, size, lastModified, contentType, fileHandle, folderHandle, path, chosenAt: this.#chosenAt };
+  }
+
+  /** Store it while it waits. `who`: resolves to the user's identity, or null. */
+  async memorize(who) {
+    const { memory, holds } = this.#shared;
+    const { id } = this;
+    if (!memory.keeps || !(await holds.take(id, { isNew: true }))) return;
+    const user = await who();
+    const isOver = () =>
+      this.id !== id || ["cancelled", "done"].includes(this.#state) || this.problem?.kind === "refused";
+    if (user === null || this.record || this.#isNoted || isOver()) return;
+    this.#isNoted = true;
+    await memory.save({ ...this.description, who: user });
+    if (isOver()) memory.forget(id);
   }
 
   /** Use these callbacks and this signal from now on. */
@@ -119,8 +145,16 @@ export class Upload {
     if (!this.file) throw new Problem("file", `Choose ${this.name} again to resume.`);
     if (this.#state === "failed" || this.#state === "unauthorized") this.#begin();
     this.problem = null;
+    this.#shared.holds.take(this.id);
     this.#enter("waiting");
     this.#shared.queue.add(this);
+    return this;
+  }
+
+  /** Resume it if it is still this user's; else upload the file anew. */
+  take(file, fileHandle = null) {
+    this.resume(file, fileHandle);
+    this.#takenUp = "recalled";
     return this;
   }
 
@@ -133,15 +167,18 @@ export class Upload {
     if (this.record) this.keep({ ...this.record, fileHandle: this.fileHandle, lastModified: this.lastModified });
   }
 
-  /** Abort the upload. Resolves to whether the service was told. */
+  /** Abort the upload. Resolves to whether the service was told. Rejects if another tab has the upload. */
   async cancel() {
+    if (this.#state === "remembered" && !(await this.#shared.holds.take(this.id))) throw otherTab();
     if (this.#state === "done" || this.#state === "cancelled") return true;
     this.#stop("cancelled");
-    const { record } = this;
-    this.#drop();
-    if (!record) return true;
-    await this.#ended; // no part arrives after it
-    return this.#try(new AbortController()).abort(record.handle);
+    const { record, id } = this;
+    const forgotten = this.#drop();
+    if (record) await this.#ended; // no part arrives after it
+    const told = record ? await this.#try(new AbortController()).abort(record.handle) : true;
+    await forgotten;
+    this.#shared.holds.release(id);
+    return told;
   }
 
   /** Do everything that is left. Never rejects: `state`, `problem` and `result` hold the outcome. */
@@ -160,7 +197,8 @@ export class Upload {
       const result = await this.#go();
       if (this.#state === "cancelled") return;
       this.result = result;
-      this.#shared.memory.forget(this.record.id);
+      const { id } = this;
+      this.#shared.memory.forget(id).finally(() => this.#shared.holds.release(id));
       this.#enter("done");
       this.#finished.resolve(result);
     } catch (error) {
@@ -178,15 +216,19 @@ export class Upload {
 
   async #go() {
     if (!this.record && this.#options.resume !== false) await this.#recall();
+    await this.#hold();
     if (!this.record) return this.#create();
     const recalled = this.#takenUp === "recalled";
     try {
-      return await alone(this.record.id, () => this.#goOn());
+      return await this.#goOn();
     } catch (problem) {
       // The app asked for an upload, not for that one.
       if (!recalled || !STARTED_ANEW.has(problem.code)) throw problem;
       if (problem.code !== "not_your_upload") this.#shared.memory.forget(this.record.id);
       this.#unlink();
+      this.#shared.holds.release(this.id);
+      this.id = crypto.randomUUID(); // a record of somebody else's stays
+      await this.#hold();
       return this.#create();
     }
   }
@@ -194,17 +236,30 @@ export class Upload {
   /** Take up what an earlier visit left of this file. */
   async #recall() {
     const known = await this.#shared.memory.records();
-    const record = known.find((each) => this.isOf(each) && !this.#shared.claimed(each.id));
+    const free = (each) => each.id !== this.id && this.isOf(each) && !this.#shared.claimed(each.id);
+    const same = known.filter(free);
+    if (!same.length) return;
+    const who = await this.#attempt.who();
+    const own = same.filter((each) => each.who === who && free(each));
+    const record = own.find(({ handle }) => handle) ?? own[0];
     if (!record) return;
-    this.record = record;
+    if (this.#isNoted) this.#shared.memory.forget(this.id);
+    this.#shared.holds.release(this.id);
     this.id = record.id;
+    this.#isNoted = !record.handle;
+    if (this.#isNoted) return;
+    this.record = record;
     this.#takenUp = "recalled";
     this.#rehash = true;
   }
 
+  async #hold() {
+    if (!(await this.#shared.holds.take(this.id))) throw otherTab();
+  }
+
   async #create() {
     await this.#attempt.create();
-    return alone(this.record.id, () => this.#attempt.sendAndComplete()); // it is stored now: another tab could resume it
+    return this.#attempt.sendAndComplete();
   }
 
   async #goOn() {
@@ -230,7 +285,7 @@ export class Upload {
     this.problem = unexpected ? new Problem("final", `Something unexpected happened: ${error.message}`) : error;
     this.note = null;
     const { kind } = this.problem;
-    if (kind === "gone" || (kind === "refused" && this.#state === "finishing")) this.#drop();
+    if (kind === "gone" || (kind === "refused" && (this.#state === "finishing" || !this.record))) this.#drop();
     this.#enter(kind === "key" ? "unauthorized" : "failed");
     this.#finished.reject(this.problem);
   }
@@ -242,13 +297,16 @@ export class Upload {
     this.#finished = deferred;
   }
 
-  #drop() {
-    if (this.record) this.#shared.memory.forget(this.record.id);
+  async #drop() {
+    const { id } = this;
+    const isStored = this.record || this.#isNoted;
     this.#unlink();
+    if (isStored) await this.#shared.memory.forget(id);
   }
 
   #unlink() {
     this.record = null;
+    this.#isNoted = false;
     this.#takenUp = false;
     this.stored = new Map();
   }

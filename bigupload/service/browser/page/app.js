@@ -3,7 +3,7 @@
 import { Client } from "../client/index.js";
 import { Account } from "./account.js";
 import { Announcer } from "./announce.js";
-import { isOver } from "./describe.js";
+import { isOver, problemText } from "./describe.js";
 import { canPick, dropped, fromInput, openAgain, pasted, pick } from "./intake.js";
 import { Link, webAddress } from "./links.js";
 import { List } from "./list.js";
@@ -12,7 +12,7 @@ import { Mirror } from "./mirror.js";
 import { afterPress } from "./press.js";
 import { showRefused } from "./refusals.js";
 import { CREDENTIALS, checkLink } from "./service.js";
-import { keepAwake, put, showTotal } from "./summary.js";
+import { keepAwake, put, showLeft, showTotal } from "./summary.js";
 import { Thumbs } from "./thumbs.js";
 import { Moved, sums } from "./totals.js";
 import { later, t, translate } from "./words.js";
@@ -21,13 +21,14 @@ const RENDER_EVERY = 200; // milliseconds
 const AGAIN_EVERY = 60_000; // milliseconds after which uploads that the network ended are tried again
 
 const $ = (id) => document.getElementById(id);
-const client = new Client({ endpoint: new URL("..", import.meta.url), onChange: changed, ...CREDENTIALS });
+const client = new Client({ endpoint: new URL("..", import.meta.url), onChange: changed, onUnfinished: meet, ...CREDENTIALS });
 const moved = new Moved();
 const announcer = new Announcer($("said"));
 const list = new List($("uploads"), new Thumbs(), act);
 let account;
 let mirror;
-let chosenFor = null; // the row whose file is being chosen again
+let chosenFor = null; // the row whose file is being chosen again, or ALL
+const ALL = Symbol("all whose files are missing");
 
 // --- showing
 
@@ -53,7 +54,10 @@ function render() {
   for (const item of items) announcer.item(item, total.count);
   announcer.total(total);
   const unauthorized = items.find(({ state }) => state === "unauthorized")?.problem;
+  const left = items.filter(isLeft);
+  if (left.length > 1) total.needed -= left.length; // that is said once, below
   showTotal(total, moved.bytes, unauthorized);
+  showLeft(left.length, left.every(({ fileHandle }) => fileHandle));
   $("list").hidden = items.length === 0;
   document.body.classList.toggle("with-uploads", items.length > 0);
   keepAwake(total.running > 0);
@@ -89,7 +93,7 @@ async function goOn(row) {
   account.use();
   if (item.file) return item.resume();
   try {
-    const file = await openAgain(item.fileHandle);
+    const file = await openAgain(item);
     if (file) takeUp(row, file, null);
     else row.aside = t("not_allowed");
   } catch {
@@ -105,14 +109,18 @@ async function cancel(row) {
   if (item.progress.sent > 0 || item.running) {
     if (!(await confirmed(item.name)) || item.state === "done" || item.state === "finishing") return; // too late
   }
-  if (await item.cancel()) return;
-  row.aside = t("abort_unheard");
+  try {
+    if (await item.cancel()) return;
+    row.aside = t("abort_unheard");
+  } catch (problem) {
+    row.aside = problemText(problem);
+  }
   list.changed(item);
   render();
 }
 
 function remove(...items) {
-  for (const item of items) mirror.tellRemoved(item);
+  for (const item of items) mirror?.tellRemoved(item);
   const next = list.remove(...items);
   for (const item of items) if (!item.isLink && !item.elsewhere) client.forget(item);
   render();
@@ -142,13 +150,27 @@ function takeUp(row, file, fileHandle) {
   }
 }
 
+/** Earlier visits left it, and its file is not open. */
+const isLeft = ({ state, elsewhere, file }) => state === "remembered" && !elsewhere && !file;
+
+/** Open what the browser has handles of; else the user chooses all files at once, and each finds its upload. */
+async function goOnWithAll() {
+  account.use();
+  const left = list.items.filter(isLeft);
+  if (left.some(({ fileHandle }) => !fileHandle)) {
+    chosenFor = ALL;
+    return $("files").click();
+  }
+  for (const item of left) await goOn(list.row(item)); // the browser asks once for a folder
+}
+
 const idle = ({ state }) => ["remembered", "paused", "failed"].includes(state);
 
 /** Returns why it is not added, as a function of how many are not, or null. */
-function addOne({ file, fileHandle, path }) {
+function addOne({ file, fileHandle, folderHandle, path }) {
   const reason = objection(file, account.limits);
   if (reason) return reason;
-  if (mirror.sending(file)) return later("refused_elsewhere");
+  if (mirror?.sending(file)) return later("refused_elsewhere");
   const own = list.items.filter((item) => !item.isLink && !item.elsewhere);
   const same = own.filter((item) => item.isOf(file));
   const busy = (item) => item.running || ["waiting", "unauthorized"].includes(item.state);
@@ -159,7 +181,7 @@ function addOne({ file, fileHandle, path }) {
     return null;
   }
   const namesake = own.find((item) => item.name === file.name && item.state === "remembered");
-  const upload = client.upload(file, { contentType: contentType(file.name), fileHandle });
+  const upload = client.upload(file, { contentType: contentType(file.name), fileHandle, folderHandle, path });
   if (!list.has(upload)) list.add(upload, path);
   if (namesake) list.row(upload).aside = t("new_upload");
   return null;
@@ -169,12 +191,14 @@ function addFiles(chosen, refused = []) {
   const expecting = chosenFor;
   chosenFor = null;
   account.use();
-  if (expecting && list.has(expecting.item) && chosen.length === 1) {
+  if (expecting && expecting !== ALL && list.has(expecting.item) && chosen.length === 1) {
     takeUp(expecting, chosen[0].file, chosen[0].fileHandle);
   } else {
     let added = 0;
     for (const each of chosen) {
-      const reason = addOne(each);
+      const left = expecting === ALL && list.items.find((item) => isLeft(item) && item.couldBe(each.file));
+      if (left) takeUp(list.row(left), each.file, each.fileHandle);
+      const reason = left ? null : addOne(each);
       if (reason) refused.push([each.path ?? each.file.name, reason]);
       else added += 1;
     }
@@ -213,7 +237,7 @@ function wireFiles() {
   input.addEventListener("click", async (event) => {
     if (!canPick) return;
     event.preventDefault();
-    const chosen = await pick(!chosenFor);
+    const chosen = await pick(!chosenFor || chosenFor === ALL);
     if (chosen) addFiles(chosen);
     else chosenFor = null;
   });
@@ -277,6 +301,7 @@ function wireTotals() {
     render();
     $("pause-all").focus();
   });
+  $("left-button").addEventListener("click", () => goOnWithAll());
   $("clear").addEventListener("click", () => {
     remove(...list.items.filter(isOver));
   });
@@ -308,6 +333,20 @@ function wireReturn() {
 
 // --- start
 
+/** Show what the user left unfinished, and what other tabs do for the same one; nothing of somebody else's. */
+async function meet() {
+  const who = await client.who();
+  if (who === null) return;
+  if (who !== mirror?.who) {
+    mirror?.close();
+    mirror = new Mirror(who, list, client, renderSoon);
+  }
+  const unfinished = await client.unfinished();
+  list.remove(...list.items.filter((item) => item.state === "remembered" && !item.elsewhere && !unfinished.includes(item)));
+  for (const upload of unfinished) mirror.adopt(upload);
+  renderSoon();
+}
+
 function unfit(name) {
   $("unfit").textContent = t(name);
   $("unfit").hidden = false;
@@ -323,6 +362,7 @@ async function start() {
   account = new Account({
     key: (text) => (client.token = text),
     valid() {
+      meet();
       resume(({ code }) => code === "not_your_upload");
       for (const item of list.items) if (item.isLink && item.state === "unauthorized") checkAgain(item);
       renderSoon();
@@ -334,8 +374,6 @@ async function start() {
     $("drop").inert = true;
     return;
   }
-  mirror = new Mirror(list, client, renderSoon);
-  for (const upload of await client.unfinished()) mirror.adopt(upload);
   if (!(await client.remembers)) unfit("unfit_storage");
   wireFiles();
   wireLinks();

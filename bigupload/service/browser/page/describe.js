@@ -76,6 +76,7 @@ export function stateText(item) {
   if (elsewhere && state !== "done") return t("state_elsewhere");
   if (item.note && item.running) return t("state_stalled"); // for what, stands above the list
   if (progress?.waiting) return t("state_storing");
+  if (state === "remembered" && item.startedAt === null) return t("state_unbegun");
   return t(state === "failed" && problem?.kind === "refused" ? "state_refused" : `state_${state}`);
 }
 

@@ -1,4 +1,4 @@
-// Files in: chosen, dropped (folders, too), pasted, from the camera. Each as {file, fileHandle, path}.
+// Files in: chosen, dropped (folders, too), pasted, from the camera. Each as {file, fileHandle, folderHandle, path}.
 //
 // A file handle (File System Access API) can be opened again after a restart; not every browser has them.
 
@@ -12,9 +12,11 @@ export const fromInput = (input) => {
   return inOrder(chosen.filter(({ file, path }) => !path || !isHidden(file.name)));
 };
 
-/** Files of a folder, as a person counts: 2.jpg before 10.jpg. */
-const inOrder = (chosen) =>
-  chosen.sort((a, b) => (a.path ?? "").localeCompare(b.path ?? "", undefined, { numeric: true }));
+/** As a person counts: 2.jpg before 10.jpg. */
+const inOrder = (chosen) => {
+  const place = ({ path, file }) => path ?? file.name;
+  return chosen.sort((a, b) => place(a).localeCompare(place(b), undefined, { numeric: true }));
+};
 
 export const canPick = "showOpenFilePicker" in globalThis;
 
@@ -27,12 +29,13 @@ export async function pick(multiple) {
     if (error.name === "AbortError") return null;
     throw error;
   }
-  return Promise.all(handles.map(async (fileHandle) => ({ file: await fileHandle.getFile(), fileHandle, path: null })));
+  const opened = async (fileHandle) => ({ file: await fileHandle.getFile(), fileHandle, path: null });
+  return inOrder(await Promise.all(handles.map(opened)));
 }
 
-/** The file of a stored handle; null if the user does not permit access. */
-export async function openAgain(fileHandle) {
-  const permission = await fileHandle.requestPermission({ mode: "read" });
+/** The file of stored handles; null if the user does not permit access. Who permits a folder permits its files. */
+export async function openAgain({ fileHandle, folderHandle }) {
+  const permission = await (folderHandle ?? fileHandle).requestPermission({ mode: "read" });
   return permission === "granted" ? fileHandle.getFile() : null;
 }
 
@@ -48,19 +51,19 @@ export async function dropped(transfer) {
   const found = { chosen: [], empty: [], unread: [] };
   for (const { file, entry, handle } of roots) {
     const fileHandle = await handle;
-    if (fileHandle?.kind === "directory") await folder(fileHandle.name, handles(fileHandle, ""), found);
+    if (fileHandle?.kind === "directory") await folder(fileHandle.name, handles(fileHandle, ""), found, fileHandle);
     else if (entry?.isDirectory) await folder(entry.name, entries(entry, ""), found);
     else if (file) found.chosen.push({ file, fileHandle, path: null });
   }
   return found;
 }
 
-async function folder(name, files, found) {
+async function folder(name, files, found, folderHandle = null) {
   const chosen = [];
   try {
     for await (const { path, open } of files) {
       try {
-        chosen.push({ ...(await open()), path });
+        chosen.push({ ...(await open()), folderHandle, path });
       } catch {
         found.unread.push(path);
       }

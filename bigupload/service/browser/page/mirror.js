@@ -1,4 +1,4 @@
-// Shows in this tab what other tabs upload. An upload has the same id in all tabs: that of its record.
+// Shows in this tab what other tabs of the same user upload. An upload has the same id in all tabs: that of its record.
 
 import { Elsewhere, Tabs } from "./tabs.js";
 
@@ -10,13 +10,14 @@ export class Mirror {
   #hidden = new Map(); // id → this tab's own "remembered" upload, while another tab sends it
   #tabs;
 
-  /** `changed()` is called after the list changed. */
-  constructor(list, client, changed) {
+  /** `who`: the user's identity. `changed()` is called after the list changed. */
+  constructor(who, list, client, changed) {
+    this.who = who;
     this.#list = list;
     this.#client = client;
     this.#changed = changed;
-    this.#tabs = new Tabs({
-      items: () => client.uploads.filter(({ state }) => state !== "remembered"),
+    this.#tabs = new Tabs(who, {
+      items: () => client.uploads.filter((upload) => this.#isTold(upload)),
       told: (tab, rows, removed) => this.#told(tab, rows, removed),
       gone: (tab) => this.#gone(tab),
     });
@@ -24,7 +25,17 @@ export class Mirror {
 
   /** An upload of this tab changed. */
   tell(upload) {
-    if (upload.state !== "remembered") this.#tabs.changed(upload);
+    if (this.#isTold(upload)) this.#tabs.changed(upload);
+  }
+
+  #isTold({ state, record }) {
+    return state !== "remembered" && (!record?.who || record.who === this.who);
+  }
+
+  /** Another user's tabs are to be shown. */
+  close() {
+    this.#tabs.close();
+    for (const shown of this.#shown.values()) this.#list.remove(...shown.values());
   }
 
   tellRemoved(item) {
@@ -81,6 +92,6 @@ export class Mirror {
   adopt(upload) {
     const elsewhere = [...this.#shown.values()].some((shown) => shown.has(upload.id));
     if (elsewhere) this.#hidden.set(upload.id, upload);
-    else if (!this.#list.has(upload)) this.#list.add(upload);
+    else if (!this.#list.has(upload)) this.#list.add(upload, upload.path);
   }
 }

@@ -49,6 +49,16 @@ function showBanner({ notes, needed }, unauthorized) {
   $("banner-key").hidden = !unauthorized;
 }
 
+/** What earlier visits left, for all files at once. `canOpen`: the browser has handles of them all. */
+export function showLeft(count, canOpen) {
+  const several = count > 1;
+  $("left").hidden = !several;
+  $("list").classList.toggle("with-left", several);
+  if (!several) return;
+  put("left-text", t(canOpen ? "left_open" : "left_choose", { count }));
+  put("left-button", t(canOpen ? "continue_all" : "choose_all"));
+}
+
 // A sleeping phone stops sending.
 let awake = null;
 export async function keepAwake(wanted) {

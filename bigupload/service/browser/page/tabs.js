@@ -3,7 +3,7 @@
 // A tab holds a lock for as long as it lives. The others ask for the same lock: who gets it knows that the tab is gone.
 
 const EVERY = 500; // milliseconds between two messages
-const NAME = `bigupload ${new URL("..", import.meta.url).pathname}`; // several services may be mounted at one origin
+const AT = new URL("..", import.meta.url).pathname; // several services may be mounted at one origin
 
 /** An upload of another tab: an item of the list, which nothing can be done to here. */
 export class Elsewhere {
@@ -37,20 +37,33 @@ const tell = ({ id, name, size, lastModified, state, progress, result }) => ({
 
 export class Tabs {
   #id = crypto.randomUUID();
-  #channel = new BroadcastChannel(NAME);
+  #name;
+  #channel;
+  #closed = new AbortController();
   #changed = new Set();
   #removed = new Set();
   #timer = null;
   #others = new Set(); // ids of tabs
   #on;
 
-  /** `on` has: items() of this tab, told(tab, rows, removed) and gone(tab). */
-  constructor(on) {
+  /** `who`: the user, whose tabs alone know of each other. `on` has: items() of this tab, told(tab, rows, removed) and gone(tab). */
+  constructor(who, on) {
     this.#on = on;
-    // Held until the tab ends. Others wait for it.
-    navigator.locks.request(`${NAME} ${this.#id}`, () => new Promise(() => {}));
+    this.#name = `bigupload ${AT} ${who}`;
+    this.#channel = new BroadcastChannel(this.#name);
+    // Held until the tab ends or has another user. Others wait for it.
+    const { signal } = this.#closed;
+    const held = () => new Promise((resolve) => signal.addEventListener("abort", resolve));
+    navigator.locks.request(`${this.#name} ${this.#id}`, held);
     this.#channel.onmessage = ({ data }) => this.#heard(data);
     this.#channel.postMessage({ tab: this.#id, hello: true });
+  }
+
+  close() {
+    clearTimeout(this.#timer);
+    this.#timer = 0; // nothing is sent any more
+    this.#channel.close();
+    this.#closed.abort();
   }
 
   changed(item) {
@@ -75,10 +88,11 @@ export class Tabs {
   #heard({ tab, hello, rows = [], removed = [] }) {
     if (!this.#others.has(tab)) {
       this.#others.add(tab);
-      navigator.locks.request(`${NAME} ${tab}`, () => {
+      const gone = () => {
         this.#others.delete(tab);
         this.#on.gone(tab);
-      });
+      };
+      navigator.locks.request(`${this.#name} ${tab}`, { signal: this.#closed.signal }, gone).catch(() => {});
     }
     if (hello) this.#channel.postMessage({ tab: this.#id, rows: this.#on.items().map(tell) });
     else this.#on.told(tab, rows, removed);

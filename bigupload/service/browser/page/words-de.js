@@ -100,6 +100,10 @@ export const WORDS = {
   total_links: { one: "{count} Link", other: "{count} Links" },
   total_paused: "Angehalten",
   attention: { one: "{count} Upload wartet auf Sie", other: "{count} Uploads warten auf Sie" },
+  left_open: "{count} Dateien sind nicht fertig. Es geht dort weiter, wo sie aufgehört haben.",
+  left_choose:
+    "{count} Dateien sind nicht fertig. Wählen Sie sie noch einmal aus, alle auf einmal: Es geht dort weiter, wo sie aufgehört haben.",
+  choose_all: "Dateien noch einmal auswählen",
   pause_all: "Alle anhalten",
   continue_all: "Alle fortsetzen",
   clear: "Fertige entfernen",
@@ -109,6 +113,7 @@ export const WORDS = {
   on_the_way: "{size} unterwegs",
 
   state_remembered: "Nicht fertig",
+  state_unbegun: "Nicht begonnen",
   state_waiting: "Wartet",
   state_starting: "Beginnt",
   state_comparing: "Prüft, was schon gesendet ist",

@@ -90,6 +90,10 @@ export const WORDS = {
   total_links: { one: "{count} link", other: "{count} links" },
   total_paused: "Paused",
   attention: { one: "{count} upload needs you", other: "{count} uploads need you" },
+  left_open: "{count} files are not finished. They continue where they stopped.",
+  left_choose:
+    "{count} files are not finished. Choose them again, all at once: they continue where they stopped.",
+  choose_all: "Choose the files again",
   pause_all: "Pause all",
   continue_all: "Continue all",
   clear: "Clear finished",
@@ -100,6 +104,7 @@ export const WORDS = {
 
   // one upload
   state_remembered: "Not finished",
+  state_unbegun: "Not begun",
   state_waiting: "Waiting",
   state_starting: "Starting",
   state_comparing: "Checking what was already sent",

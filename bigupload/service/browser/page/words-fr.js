@@ -100,6 +100,10 @@ export const WORDS = {
   total_links: { one: "{count} lien", other: "{count} liens" },
   total_paused: "En pause",
   attention: { one: "{count} envoi a besoin de vous", other: "{count} envois ont besoin de vous" },
+  left_open: "{count} fichiers ne sont pas terminés. Ils reprendront là où ils se sont arrêtés.",
+  left_choose:
+    "{count} fichiers ne sont pas terminés. Choisissez-les de nouveau, tous ensemble : ils reprendront là où ils se sont arrêtés.",
+  choose_all: "Choisir de nouveau les fichiers",
   pause_all: "Tout mettre en pause",
   continue_all: "Tout reprendre",
   clear: "Retirer les envois finis",
@@ -109,6 +113,7 @@ export const WORDS = {
   on_the_way: "{size} en route",
 
   state_remembered: "Inachevé",
+  state_unbegun: "Pas commencé",
   state_waiting: "En attente",
   state_starting: "Démarrage",
   state_comparing: "Vérification de ce qui est déjà envoyé",
