@@ -248,3 +248,32 @@ def test_a_whole_part_without_a_response_is_sent_again_and_reported(run: Call) -
     return [await running, seen, again, requests.at(-2).aborted];"""
     found = run("client/part_sender", SENDER + body)
     assert found == ["done", [False, False, True, []], [6], True]
+
+
+def test_a_tiny_part_does_not_wait_for_the_place_of_a_large_one(run: Call) -> None:
+    """But neither do many at once take all connections of a browser; and they say nothing of the path."""
+    body = """const TINY = 256 * 1024, before = parts.length;
+    const entered = [];
+    const enter = async (size, own = new m.Lane()) => { entered.push([size, await traffic.enter(own, signal, size)]); };
+    for (const size of [TINY + 1, 700, TINY, 700]) enter(size);
+    await settled();
+    const sizes = entered.map(([size]) => size);
+    const beside = new m.Lane();
+    entered[0][1]();
+    enter(1, beside);
+    await settled();
+    await traffic.putBeside(1, signal, async (own, progress) => progress(1));
+    return [sizes, entered.length, beside.beside, parts.length - before];"""
+    assert run("client/traffic", FLIGHT + body) == [[700, 256 * 1024], 3, True, 0]
+
+
+def test_a_tiny_part_that_gets_no_response_is_lost(run: Call) -> None:
+    body = """const seen = [];
+    await traffic.putBeside(5, signal, async (own, progress, isLost) => {
+      progress(4); now = 400; seen.push(isLost());
+      progress(5); seen.push(isLost());
+      now = 700; seen.push(isLost());
+      now = 700.1; seen.push(isLost());
+    });
+    return seen;"""
+    assert run("client/traffic", FLIGHT + body) == [False, False, False, True]

@@ -106,9 +106,10 @@ export class PartSender {
       failure ??= error;
       this.#on.failed(error);
     };
+    const only = this.#plan.count === 1 ? this.#plan.size : undefined;
     const worker = async () => {
       while (this.#missing.length && !failure) {
-        const leave = await this.#traffic.enter(this.#lane, this.#signal);
+        const leave = await this.#traffic.enter(this.#lane, this.#signal, only);
         try {
           if (failure || !this.#missing.length) return;
           await this.#next();
@@ -199,7 +200,8 @@ export class PartSender {
   }
 
   #transmit(each, request) {
-    return this.#traffic.put(each.size, each.signal, (signal, progress, isLost) => {
+    const way = this.#lane.beside ? "putBeside" : "put";
+    return this.#traffic[way](each.size, each.signal, (signal, progress, isLost) => {
       const onProgress = (bytes) => {
         each.moved(bytes);
         progress(bytes);

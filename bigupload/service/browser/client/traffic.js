@@ -1,10 +1,13 @@
 // What all uploads of a page share: the places for parts in flight. `flight` decides how many there are. They are shared
-// fairly: the upload with the fewest parts in flight is next, so that a small file passes a large one.
+// fairly: the upload with the fewest parts in flight is next, so that a small file passes a large one. A tiny part need
+// not wait for the place of a large one: it adds nothing to what a closed page loses.
 
 import { Flight } from "./flight.js";
 import { NO_RESPONSE } from "./problem.js";
 import { POLICY } from "./retry.js";
 
+const TINY = 256 * 1024; // bytes, which every path carries in the time of a large part
+const MOST_BESIDE = 2; // tiny parts beside those that have places: a browser has few connections
 const TICK = 100; // milliseconds between two looks at the parts in flight
 
 const clock = () => performance.now() / 1000;
@@ -16,6 +19,7 @@ export class Postponed extends Error {}
 export class Lane {
   taken = 0;
   turn = 0; // of its last place
+  beside = false; // its part has no place
 
   before(other) {
     return this.taken < other.taken || (this.taken === other.taken && this.turn < other.turn);
@@ -26,6 +30,7 @@ export class Traffic {
   #flight;
   #now;
   #taken = 0;
+  #beside = 0;
   #turn = 0;
   #waiting = []; // {lane, admit}
   #puts = new Map(); // what `flight` calls a part → its AbortController
@@ -49,9 +54,14 @@ export class Traffic {
     return this.#flight.limit(this.#now());
   }
 
-  /** Wait for a place. Resolves to the function that gives it back; rejects when `signal` is aborted. */
-  async enter(lane, signal) {
+  /**
+   * Wait for a place for a part of `size` bytes. Resolves to the function that gives it back; rejects when `signal` is
+   * aborted.
+   */
+  async enter(lane, signal, size = Infinity) {
     signal.throwIfAborted();
+    const isFull = this.#waiting.length > 0 || this.#taken >= this.limit;
+    if (isFull && size <= TINY && this.#beside < MOST_BESIDE) return this.#enterBeside(lane);
     return new Promise((resolve, reject) => {
       const quit = () => {
         this.#waiting.splice(this.#waiting.indexOf(entry), 1);
@@ -66,6 +76,16 @@ export class Traffic {
       this.#waiting.push(entry);
       this.#admit();
     });
+  }
+
+  #enterBeside(lane) {
+    this.#beside += 1;
+    lane.beside = true;
+    return () => {
+      if (!lane.beside) return;
+      lane.beside = false;
+      this.#beside -= 1;
+    };
   }
 
   /** A place that nobody waits for, or null. */
@@ -93,6 +113,13 @@ export class Traffic {
       this.#waiting.splice(this.#waiting.indexOf(next), 1);
       next.admit();
     }
+  }
+
+  /** PUT a part that has no place: nothing is measured. `send` as for `put`. */
+  putBeside(size, signal, send) {
+    let whole = Infinity;
+    const progress = (bytes) => (whole = bytes < size ? Infinity : Math.min(whole, this.#now()));
+    return send(signal, progress, () => this.#now() - whole > POLICY.responseTimeout / 1000);
   }
 
   /**
