@@ -21,8 +21,9 @@ STORED = """
 CLIENT = """
   const requests = [], bodies = [];
   globalThis.fetch = async (url, { method, headers, body }) => {
+    url = new URL(url);
     requests.push([method, url.pathname, headers.Authorization ?? null, headers["X-User"] ?? null]);
-    bodies.push(body && JSON.parse(body));
+    bodies.push(typeof body === "string" ? JSON.parse(body) : null);
     const [status, answer] = x.answers.shift();
     return new Response(answer && JSON.stringify(answer), { status });
   };
@@ -39,7 +40,7 @@ CLIENT = """
 
 
 def test_a_small_file_is_created_with_its_part_signed(run: Call) -> None:
-    """The PUT needs a browser, so that here it is the last that happens."""
+    """The service refuses it, so that nothing more happens."""
     assert plan_parts(5 * MIB, None, limits=S3_LIMITS).count == 1, (
         "the client signs the only part of such a file at create"
     )
@@ -220,3 +221,77 @@ def test_nothing_is_listed_while_nobody_knows_whose_it_is(run: Call) -> None:
     assert run("client/client", body, {"answers": [], "nobody": True}) == 0
     refused = [401, {"error": {"code": "invalid_key"}}]
     assert run("client/client", body, {"answers": [refused], "token": "sk_a"}) == 0
+
+
+@pytest.mark.parametrize("nothing", ["null", "undefined", '""', '"two words"'])
+def test_who_got_no_token_asks_again(run: Call, nothing: str) -> None:
+    full = [403, {"error": {"code": "quota_exceeded", "message": "full"}}]
+    body = f"""let calls = 0;
+    client.token = async () => (calls += 1) === 1 ? {nothing} : "good";
+    const upload = client.upload(new File(["x"], "a.png"));
+    await upload.finished.catch(() => {{}});
+    const before = [upload.state, upload.problem.message];
+    upload.resume();
+    await upload.finished.catch(() => {{}});
+    return [...before, calls, requests.map(([, , token]) => token), upload.problem.code];"""
+    state, message, calls, sent, code = run("client/client", CLIENT + body, {"answers": [full]})
+    assert (state, calls, sent, code) == ("unauthorized", 2, ["Bearer good"], "quota_exceeded")
+    assert "key" not in message, "its reader has none"
+    assert "token" not in message
+
+
+def test_an_empty_file_is_refused_before_anything_is_asked(run: Call) -> None:
+    body = """const upload = client.upload(new File([], "a.png"));
+    await upload.finished.catch(() => {});
+    return [requests, upload.problem.kind, upload.problem.message];"""
+    assert run("client/client", CLIENT + body, {"answers": []}) == [[], "refused", "The file is empty."]
+
+
+def test_what_a_page_asked_wrongly_is_said_to_its_developer(run: Call) -> None:
+    error = {"code": "invalid_field", "message": "Input should be greater than 0", "field": "size"}
+    body = """const said = [], log = console.error;
+    console.error = (text) => said.push(text);
+    const upload = client.upload(new File(["x"], "a.png"));
+    await upload.finished.catch(() => {});
+    console.error = log;
+    return [upload.problem.kind, upload.problem.message, said];"""
+    kind, message, said = run("client/client", CLIENT + body, {"answers": [[422, {"error": error}]]})
+    assert kind == "final"
+    assert "Input should" not in message
+    assert said == ["bigupload: size: Input should be greater than 0"]
+    named = error | {"field": "filename", "message": "rename the file"}
+    found = run("client/client", CLIENT + body, {"answers": [[422, {"error": named}]]})
+    assert found == ["refused", "Rename the file.", []]
+
+
+def test_a_small_file_is_sent_in_node_too(run: Call) -> None:
+    body = """const upload = client.upload(new File(["x"], "a.png"));
+    const url = await upload.finished.then(({ publicUrl }) => publicUrl, (problem) => problem.message);
+    return [url, requests.map(([method, path]) => [method, path])];"""
+    signed = {"partNumber": 1, "url": "http://store/a?x", "headers": {}}
+    created = {"upload": "h", "key": "k", "publicUrl": "u", "partSize": 5 * MIB, "parts": 1, "expiresIn": 3600}
+    answers = [[200, created | {"signed": [signed]}], [200, None], [200, {"publicUrl": "u", "key": "k", "size": 1}]]
+    found = run(
+        "client/client", CLIENT.replace("{ status }", '{ status, headers: { ETag: "e" } }') + body, {"answers": answers}
+    )
+    path = "/uploads/v1/media/multipart"
+    assert found == ["u", [["POST", path], ["PUT", "/a"], ["POST", f"{path}/complete"]]]
+
+
+def test_the_element_can_be_imported_by_a_server(run: Call) -> None:
+    assert run("client/element", "return typeof m.BigUploadElement;") == "function"
+
+
+def test_clients_share_a_database_and_go_with_their_functions(run: Call) -> None:
+    body = """let opened = 0;
+    globalThis.indexedDB = { open() {
+      opened += 1;
+      const request = {};
+      setTimeout(() => { request.result = {}; request.onsuccess(); });
+      return request;
+    } };
+    const { Memory } = await import(at + "client/memory.js");
+    const all = await Promise.all(["http://a/", "http://a/", "http://b/"].map((at) => Memory.open(at)));
+    delete globalThis.indexedDB;
+    return [opened, all[0] === all[1], all[0] === all[2]];"""
+    assert run("client/client", body) == [2, True, False]

@@ -16,7 +16,7 @@ DOCUMENT = """
   });
   globalThis.document = { createElement: part };
   globalThis.CSSStyleSheet = class { replaceSync() {} };
-  globalThis.customElements = { define() {} };
+  globalThis.customElements = { define() {}, get() {} };
   globalThis.HTMLElement = class {
     attributes = {};
     isConnected = false;

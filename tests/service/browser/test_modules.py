@@ -103,13 +103,14 @@ RESUME = """
   const { checksum } = await import(at + "client/parts.js");
   const { Problem } = await import(at + "client/problem.js");
   const { Traffic } = await import(at + "client/traffic.js");
+  const { Holds } = await import(at + "client/lock.js");
   const file = (text) => new File([text], "clip.mp4", { lastModified: 1 });
   const sumOf = (text) => checksum(new Blob([text]));
   const stored = await Promise.all(["aaaa", "bbbb", "c"].map(async (text, index) => (
     { partNumber: index + 1, size: text.length, etag: `e${index}`, checksum: x.listed ? await sumOf(text) : null })));
   const parts = new Map(await Promise.all(["aaaa", "bbbb", "c"].map(async (text, index) => (
     [index + 1, { number: index + 1, etag: `e${index}`, checksum: await sumOf(text) }]))));
-  const memory = { parts: async () => parts, save: () => {}, savePart: () => {}, forget: () => {} };
+  const memory = { parts: async () => parts, save: () => {}, savePart: () => {}, forget: async () => {} };
   let completed = false;
   const sent = [];
   const api = {
@@ -122,7 +123,7 @@ RESUME = """
     complete: async () => { completed = true; return {}; },
   };
   const record = { id: "1", handle: "h", name: "clip.mp4", size: 9, lastModified: 1, partSize: 4 };
-  const shared = { api, memory, traffic: new Traffic(), queue: { add: () => {} } };
+  const shared = { api, memory, holds: new Holds(), traffic: new Traffic(), queue: { add: () => {} } };
   const upload = new m.Upload(shared, { record, parts });
   upload.resume(file(x.now));
   await upload.run();

@@ -1,6 +1,6 @@
 // The calls to the service. Knows URLs and JSON, not files, parts in flight or the page. Sends each request once.
 
-import { Authorization } from "./authorization.js";
+import { Authorization, MISSING } from "./authorization.js";
 import { ofAnswer, ofToken } from "./identity.js";
 import { Problem, classify, retryAfter } from "./problem.js";
 
@@ -27,16 +27,20 @@ const KINDS = {
   checksum_mismatch: "part",
   too_many_uploads: "final", // waiting does not help; the message says what to do
 };
+// Where people read it: they have neither a key nor a token, their app has.
 const MESSAGES = {
-  invalid_key: "This API key is unknown or was revoked. Enter another one to continue.",
-  invalid_token: "This upload token is not valid. Enter another one to continue.",
-  token_expired: "This upload token has expired. Enter a new one to continue.",
-  token_used_up: "This upload token has been used for as many uploads as it allows. Enter a new one to continue.",
-  missing_key: "Enter your API key to start.",
-  upload_gone: "The service no longer has this upload: it was cancelled elsewhere or expired.",
-  upload_expired: "This upload was started more than 7 days ago, so its parts are deleted.",
-  invalid_upload: "The service does not know this upload: it was started with another service.",
-  not_your_upload: "This upload was started with another owner's API key. Enter that key to continue.",
+  invalid_key: MISSING,
+  invalid_token: MISSING,
+  missing_key: MISSING,
+  token_expired: "The permission to upload has ended. Reload the page, or sign in again.",
+  token_used_up: "No more files may be uploaded for now. Reload the page, or sign in again.",
+  token_size_exceeded: "The file is larger than you may upload.",
+  token_type_refused: "You may not upload files of this type.",
+  upload_gone: "What was sent of this file is gone: it was cancelled elsewhere, or is too old. Upload the file again.",
+  upload_expired: "What was sent of this file is too old, so it is deleted. Upload the file again.",
+  invalid_upload: "What was sent of this file was sent elsewhere. Upload the file again.",
+  not_your_upload: "Another user began this upload. Upload the file again.",
+  invalid_field: "This page asked for something that the service does not do. Tell those who run the site.",
 };
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
@@ -50,6 +54,9 @@ function toProblem(status, headers, body) {
     else kind = classify(status, code) === "busy" ? "busy" : "final";
   }
   const known = { code, retryAfter: retryAfter(headers.get("Retry-After")) };
+  // A name is the file's: the service says what is wrong with it. The other fields are the client's own.
+  if (code === "invalid_field" && body.error.field === "filename") return new Problem("refused", sentence(message), known);
+  if (code === "invalid_field") console.error(`bigupload: ${body.error.field ?? "a field"}: ${message}`);
   return new Problem(kind, MESSAGES[code] ?? sentence(message), known);
 }
 

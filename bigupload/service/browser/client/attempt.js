@@ -52,6 +52,7 @@ export class Attempt {
   async create() {
     const upload = this.#upload;
     const { file, name, size } = upload;
+    if (size === 0) throw new Problem("refused", "The file is empty.", { code: "empty_file" });
     const type = upload.contentType ?? contentTypeOf(file);
     const checksums = size <= ONE_PART ? [await checksum(file)] : [];
     const body = {

@@ -2,8 +2,8 @@
 
 import { Problem } from "./problem.js";
 
-const MISSING = "Enter your API key to start.";
-const INVALID = "This API key is unknown or was revoked. Enter another one to continue.";
+// For people who have neither a key nor a token: their app has.
+export const MISSING = "This page may not upload now. Reload it, or sign in again.";
 
 export class Authorization {
   #token;
@@ -37,12 +37,16 @@ export class Authorization {
       throw problem;
     }
     const renew = () => this.#forget(asked);
-    if (token === null || token === "") {
+    if (token === null || token === undefined || token === "") {
       if (others) return { headers: { ...others }, renew };
+      this.#forget(asked); // the next request asks again
       throw new Problem("key", MISSING, { code: "missing_key" });
     }
     // A header cannot contain anything else, and no key does.
-    if (!/^[\x21-\x7e]+$/.test(token)) throw new Problem("key", INVALID, { code: "invalid_key" });
+    if (!/^[\x21-\x7e]+$/.test(token)) {
+      this.#forget(asked);
+      throw new Problem("key", MISSING, { code: "invalid_key" });
+    }
     return { headers: { ...others, Authorization: `Bearer ${token}` }, renew };
   }
 

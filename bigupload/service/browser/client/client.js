@@ -170,12 +170,21 @@ export class Client {
   }
 }
 
-const clients = [];
+const ofTexts = [];
+const ofFunctions = new WeakMap(); // a function that is made for one call ends with it, and so does its client
 
-/** Upload a file. Calls with the same endpoint, token and storage share a client. */
+function clientsOf(...given) {
+  const key = given.find((each) => typeof each === "function" || (typeof each === "object" && each !== null));
+  if (!key) return ofTexts;
+  if (!ofFunctions.has(key)) ofFunctions.set(key, []);
+  return ofFunctions.get(key);
+}
+
+/** Upload a file. Calls with the same endpoint, token and storage share a client, and so a token. */
 export function upload(file, { endpoint, token, headers, credentials, storage, ...options }) {
   const wanted = { endpoint: String(endpoint), token, headers, credentials, storage };
   const same = ({ of }) => Object.keys(wanted).every((name) => of[name] === wanted[name]);
+  const clients = clientsOf(token, headers, storage);
   let known = clients.find(same);
   if (!known) clients.push((known = { of: wanted, client: new Client(wanted) }));
   const made = known.client.upload(file, options);

@@ -65,10 +65,17 @@ const STYLE = `
   [hidden] { display: none !important; }
 `;
 
-const sheet = new CSSStyleSheet();
-sheet.replaceSync(STYLE);
+let sheet = null; // made in a browser: a server that renders pages may import this module, too
 
-export class BigUploadElement extends HTMLElement {
+function style() {
+  if (!sheet) {
+    sheet = new CSSStyleSheet();
+    sheet.replaceSync(STYLE);
+  }
+  return sheet;
+}
+
+export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   static formAssociated = true;
   static observedAttributes = ["endpoint", "name", "token", "multiple", "accept", "disabled", "required"];
 
@@ -84,7 +91,7 @@ export class BigUploadElement extends HTMLElement {
 
   constructor() {
     super();
-    this.#root.adoptedStyleSheets = [sheet];
+    this.#root.adoptedStyleSheets = [style()];
     this.#root.innerHTML = MARKUP;
     this.#listen();
   }
@@ -311,4 +318,4 @@ for (const name of SWITCHES) {
   });
 }
 
-customElements.define("big-upload", BigUploadElement);
+if (globalThis.customElements && !customElements.get("big-upload")) customElements.define("big-upload", BigUploadElement);

@@ -5,6 +5,8 @@
 const VERSION = 1;
 const KEPT = 7 * 24 * 3600 * 1000; // milliseconds that an upload stays open
 
+const OPENED = new Map(); // name → promise of a Memory
+
 const done = (request) =>
   new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
@@ -44,16 +46,26 @@ export class Memory {
     if (database) database.onversionchange = () => database.close();
   }
 
-  /** If the browser forbids IndexedDB, keep nothing: uploads work, but cannot be resumed after a restart. */
-  static async open(endpoint) {
+  /**
+   * One for each service. If the browser forbids IndexedDB, keep nothing: uploads work, but cannot be resumed after a
+   * restart.
+   */
+  static open(endpoint) {
+    const name = nameFor(endpoint);
+    if (!OPENED.has(name)) OPENED.set(name, Memory.#open(name));
+    return OPENED.get(name);
+  }
+
+  static async #open(name) {
     try {
-      const request = indexedDB.open(nameFor(endpoint), VERSION);
+      const request = indexedDB.open(name, VERSION);
       request.onupgradeneeded = () => {
         request.result.createObjectStore("uploads", { keyPath: "id" });
         request.result.createObjectStore("parts", { keyPath: ["id", "number"] });
       };
       return new Memory(await done(request));
     } catch {
+      OPENED.delete(name);
       return new Memory(null);
     }
   }

@@ -40,7 +40,7 @@ export function gone(error) {
 
 /** Another user of this browser began the upload. */
 export const notYours = () =>
-  new Problem("final", "Another user of this browser began this upload.", { code: "not_your_upload" });
+  new Problem("final", "Another user began this upload. Upload the file again.", { code: "not_your_upload" });
 
 /** Milliseconds of a Retry-After header: seconds or a date; null if it is missing. */
 export function retryAfter(value, now = Date.now()) {

@@ -1,4 +1,5 @@
-// PUT one part, once. It uses XMLHttpRequest, because fetch does not report upload progress.
+// PUT one part, once. It uses XMLHttpRequest, because fetch does not report upload progress; fetch where there is no other,
+// as in Node.
 
 import { NO_RESPONSE, Problem, classify, retryAfter } from "./problem.js";
 import { POLICY } from "./retry.js";
@@ -6,6 +7,8 @@ import { POLICY } from "./retry.js";
 const LOOK = 1_000;
 
 const NO_ETAG = "The store does not show the page its ETag header: its CORS rules are not set up.";
+const NOT_ANSWERED = "The store did not respond to a part.";
+const UNREACHABLE = "The store can't be reached.";
 const MESSAGES = {
   damaged: "Checksum mismatch: the store received other bytes than the file's.",
   gone: "The store no longer has this upload.",
@@ -16,6 +19,13 @@ const MESSAGES = {
 function readHeaders(request) {
   const rows = request.getAllResponseHeaders().trim().split(/\r?\n/).map((row) => row.split(/:\s*(.*)/s));
   return new Map(rows.map(([name, value]) => [name.toLowerCase(), value]));
+}
+
+/** The outcome of a response. */
+function conclude(status, text, headers) {
+  if (status !== 200) throw judge(status, text, headers);
+  if (!headers.get("etag")) throw new Problem("final", NO_ETAG);
+  return headers.get("etag");
 }
 
 /** Translate a store's error response. */
@@ -35,7 +45,27 @@ function judge(status, text, headers) {
  * Send `body`, a slice of the file; resolves to the ETag. Rejects with a Problem or an abort. `isLost` is asked when the
  * whole body is accepted: whether its response comes no more.
  */
-export function put({ url, headers, body, signal, onProgress, isLost }) {
+export function put(part) {
+  return globalThis.XMLHttpRequest ? putWatched(part) : putUnwatched(part);
+}
+
+async function putUnwatched({ url, headers, body, signal, onProgress }) {
+  const timeout = AbortSignal.timeout(POLICY.responseTimeout);
+  let response;
+  let text;
+  try {
+    response = await fetch(url, { method: "PUT", headers, body, signal: AbortSignal.any([signal, timeout]) });
+    text = await response.text();
+  } catch (error) {
+    signal.throwIfAborted();
+    const lost = timeout.aborted ? { code: NO_RESPONSE } : { cause: error };
+    throw new Problem("network", timeout.aborted ? NOT_ANSWERED : UNREACHABLE, lost);
+  }
+  onProgress(body.size);
+  return conclude(response.status, text, response.headers);
+}
+
+function putWatched({ url, headers, body, signal, onProgress, isLost }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     let moved = performance.now();
@@ -45,7 +75,7 @@ export function put({ url, headers, body, signal, onProgress, isLost }) {
     // Check the clock instead of one long timer: a background tab gets its timers late, but its events in time.
     const watch = setInterval(() => {
       if (whole ? !isLost() : performance.now() - moved <= POLICY.stallAfter) return;
-      if (whole) finish(new Problem("network", "The store did not respond to a part.", { code: NO_RESPONSE }));
+      if (whole) finish(new Problem("network", NOT_ANSWERED, { code: NO_RESPONSE }));
       else finish(new Problem("network", "The connection to the store stalled."));
       request.abort();
     }, LOOK);
@@ -65,12 +95,13 @@ export function put({ url, headers, body, signal, onProgress, isLost }) {
       onProgress(body.size);
     };
     request.onload = () => {
-      const answered = readHeaders(request);
-      if (request.status !== 200) finish(judge(request.status, request.responseText, answered));
-      else if (answered.get("etag")) finish(null, answered.get("etag"));
-      else finish(new Problem("final", NO_ETAG));
+      try {
+        finish(null, conclude(request.status, request.responseText, readHeaders(request)));
+      } catch (problem) {
+        finish(problem);
+      }
     };
-    request.onerror = () => finish(new Problem("network", "The store can't be reached."));
+    request.onerror = () => finish(new Problem("network", UNREACHABLE));
     request.onabort = () => finish(signal.reason ?? new Problem("network", "The request was aborted."));
     signal.addEventListener("abort", abandon);
     try {
