@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from tests.service.browser.test_element import PAGE, choose, opened, row
 from tests.tools.app_site import HTML, App
-from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.browser import Profile, UploadPage
 from tests.tools.firefox import firefox
 from tests.tools.page import clip
 

@@ -10,7 +10,9 @@ import pytest
 from playwright.sync_api import Playwright, expect
 
 from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.cases import each_case
 from tests.tools.media import sample
+from tests.tools.node import Call
 from tests.tools.page import MIB, PART, Held, Stage, clip, quiet
 from tests.tools.page_states import links, photos
 
@@ -199,3 +201,52 @@ def test_after_a_reload_a_dropped_folder_is_opened_again(page: UploadPage, stage
     held.drop()
     page.page.locator("#left").get_by_role("button", name="Continue all").click()
     expect(page.page.locator('.row[data-state="done"]')).to_have_count(2, timeout=SENT)
+
+
+def test_a_finished_file_that_is_chosen_again_asks(page: UploadPage, tmp_path: Path) -> None:
+    first, second = photos(tmp_path, 2)
+    page.choose(first)
+    page.expect_done()
+    page.choose(first, second)
+    asked = page.page.get_by_role("dialog", name="Upload again?")
+    expect(asked).to_contain_text("IMG_2041.jpg is uploaded already")
+    asked.get_by_role("button", name="Skip").click()
+    expect(page.page.locator('.row[data-state="done"]')).to_have_count(2, timeout=SENT)
+    page.choose(first)
+    asked.get_by_role("button", name="Upload again").click()
+    expect(page.page.locator('.row[data-state="done"]')).to_have_count(3, timeout=SENT)
+
+
+def test_one_problem_of_many_is_said_once(page: UploadPage, tmp_path: Path) -> None:
+    disguised = [tmp_path / f"program-{number}.mp4" for number in range(4)]
+    for file in disguised:
+        file.write_bytes(b"MZ" + bytes(MIB))
+    page.choose(*disguised)
+    expect(page.page.locator('.row[data-state="failed"]')).to_have_count(4)
+    expect(page.page.locator("#problems")).to_contain_text("4 files: The content is not what the name says")
+    expect(page.page.locator(".remark:visible")).to_have_count(0)
+    page.button("Remove").click()
+    page.button("Remove").click()
+    expect(page.page.locator("#problems")).to_be_hidden()
+    expect(page.page.locator(".remark:visible")).to_have_count(2)
+
+
+def test_names_are_in_the_order_of_a_person(run: Call) -> None:
+    source = "return m.inOrder(x.map((name) => ({ file: { name } }))).map(({ file }) => file.name);"
+    names = ["photo 10.jpg", "photo 2.jpg", "photo 1.jpg"]
+    assert run("client/intake", source, names) == ["photo 1.jpg", "photo 2.jpg", "photo 10.jpg"]
+
+
+@each_case(
+    ("accept", "name", "type_", "taken"),
+    [
+        ("", "a", "", True),
+        ("image/*", "a.jpg", "image/jpeg", True),
+        ("image/*", "a.mp4", "video/mp4", False),
+        (".JPG, video/mp4", "A.jpg", "", True),
+        (".jpg, video/mp4", "a", "video/mp4", True),
+        ("image/png", "a.jpg", "image/jpeg", False),
+    ],
+)
+def test_what_an_input_takes(run: Call, accept: str, name: str, type_: str, taken: bool) -> None:
+    assert run("client/intake", "return m.accepts(x[0], { name: x[1], type: x[2] });", [accept, name, type_]) is taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import bigupload
 from tests.tools import npm
 from tests.tools.cases import each_case
-from tests.tools.node import BROWSER, Call
+from tests.tools.node import BROWSER, Call, node_folder
 
 PACKAGE = BROWSER / "client"
 REPOSITORY = Path(__file__).parents[3]
@@ -27,7 +28,29 @@ def test_the_package_has_the_client_and_nothing_else() -> None:
     assert names == {path.name for path in PACKAGE.iterdir()}
     assert {"index.js", "index.d.ts", "element.js", "uppy.js", "README.md", "LICENSE", "package.json"} < names
     assert not [name for name in names if "test" in name or name.endswith((".html", ".css"))]
-    assert packed["unpackedSize"] < 150_000
+    assert packed["unpackedSize"] < 180_000
+
+
+def test_it_stays_a_package_after_a_second_install(tmp_path: Path) -> None:
+    """Of a folder, npm makes a link with the next installation, which breaks bundlers: it is packed first."""
+    (app := tmp_path / "app").mkdir()
+    (other := tmp_path / "other").mkdir()
+    (app / "package.json").write_text('{"private": true, "type": "module"}')
+    (other / "package.json").write_text('{"name": "other", "version": "1.0.0"}')
+    offline = ("--offline", "--no-audit", "--no-fund")
+    [packed] = npm.run("pack", str(PACKAGE), folder=app).split()
+    npm.run("install", *offline, f"./{packed}", folder=app)
+    npm.run("install", *offline, str(other), folder=app)
+    installed = app / "node_modules" / "bigupload"
+    assert (app / "node_modules" / "other").exists()
+    assert not installed.is_symlink()
+    npm.run("ci", *offline, folder=app)
+    assert not installed.is_symlink()
+    script = (
+        "import('bigupload').then(({ upload }) => import('bigupload/element').then(() => console.log(typeof upload)))"
+    )
+    node = [str(node_folder() / "node"), "--input-type=module", "--eval", script]
+    assert subprocess.run(node, cwd=app, check=True, capture_output=True, text=True).stdout == "function\n"
 
 
 def test_the_package_is_this_version_and_needs_nothing() -> None:

@@ -1,38 +1,17 @@
 // <big-upload endpoint token name multiple accept required disabled>: choose or drop files, see them uploaded. In a form
-// its value are the public URLs. README.md says what it has: attributes, events, slots and CSS parts.
+// its value are the public URLs. It keeps the contract of <input type=file>: without `multiple` another choice replaces the
+// first one, `accept` counts for what is dropped, and Back brings the value back. README.md says what it has: attributes,
+// events, slots and CSS parts.
 
 import { Client } from "./client.js";
 import { Row } from "./element_row.js";
+import { style } from "./element_style.js";
+import { choose, few, fill, problemText, size, wordsOf } from "./element_words.js";
+import { accepts, dropped } from "./intake.js";
+import { describe, read } from "./kept.js";
+import { Thumbs } from "./thumbs.js";
 
 const ENDED = ["done", "cancelled", "remembered"];
-const TEXTS = {
-  choose: "Choose files or drop them here",
-  waiting: "Waiting for its turn",
-  remembered: "Not finished. Choose the same file again to resume.",
-  starting: "Starting",
-  comparing: "Comparing with what was sent before",
-  hashing: "Reading the file",
-  uploading: "Uploading",
-  storing: "Waiting for the store",
-  finishing: "Finishing",
-  paused: "Paused",
-  unauthorized: "Not allowed",
-  failed: "Stopped",
-  refused: "Not accepted",
-  done: "Done",
-  cancelled: "Cancelled",
-  offline: "No connection. It goes on when the connection is back.",
-  service: "The service does not respond. Trying again…",
-  store: "The store does not respond. Trying again…",
-  check: "A check of the service failed. Trying again…",
-  pause: "Pause",
-  resume: "Resume",
-  cancel: "Cancel",
-  remove: "Remove",
-  missing: "Choose a file.",
-  unfinished: "Wait until the uploads are finished.",
-};
-
 const TEXT_PROPERTIES = ["endpoint", "name", "accept", "credentials"]; // attributes, read and set as properties, too
 const SWITCHES = ["multiple", "required", "disabled"];
 const MISSING = "<big-upload>: the endpoint is missing. Set the attribute or property `endpoint` to the service's URL.";
@@ -43,37 +22,17 @@ const MARKUP = `
     <span><slot name="label"></slot></span>
     <small><slot name="hint"></slot></small>
   </label>
+  <p part="notice" role="alert" hidden></p>
+  <p part="total" hidden></p>
+  <p part="left" hidden><span></span> <button type="button" part="button choose-again"></button></p>
   <ul part="list" role="list"></ul>
   <p part="said" role="status"></p>
 `;
 
-const STYLE = `
-  :host { display: block; font: inherit; }
-  :host([hidden]) { display: none; }
-  [part~="zone"] { display: grid; gap: .25em; justify-items: center; padding: 1.5em; border: 2px dashed currentColor;
-    border-radius: .5em; cursor: pointer; }
-  [part~="zone"]:has(:disabled) { opacity: .5; cursor: not-allowed; }
-  [part~="zone"].over, [part~="zone"]:focus-within { border-style: solid; }
-  [part~="zone"]:focus-within { outline: 2px solid; outline-offset: 2px; }
-  input, [part~="said"] { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden;
-    clip-path: inset(50%); white-space: nowrap; }
-  ul { list-style: none; margin: 0; padding: 0; }
-  li { display: grid; grid-template-columns: 1fr auto; gap: .25em .5em; align-items: center; padding: .5em 0; }
-  [part~="name"] { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-  progress { grid-column: 1 / -1; width: 100%; }
-  [part~="status"], [part~="error"] { grid-column: 1 / -1; margin: 0; font-size: .875em; }
-  [hidden] { display: none !important; }
-`;
+/** Nothing that is done here makes it an upload: it was refused, or would be again. */
+const isLost = ({ state, problem }) => state === "failed" && !problem.passing;
 
-let sheet = null; // made in a browser: a server that renders pages may import this module, too
-
-function style() {
-  if (!sheet) {
-    sheet = new CSSStyleSheet();
-    sheet.replaceSync(STYLE);
-  }
-  return sheet;
-}
+const isBusy = ({ running, state }) => running || state === "waiting";
 
 export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   static formAssociated = true;
@@ -84,8 +43,10 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   #client = null;
   #token = null;
   #headers = null;
-  #texts = TEXTS;
+  #texts = {}; // those that the app has replaced
   #rows = new Map(); // Upload → Row
+  #thumbs = globalThis.IntersectionObserver ? new Thumbs() : null;
+  #interrupted = []; // uploads that were paused because the element was removed
   #frame = null;
   #warned = false;
 
@@ -110,11 +71,17 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   set headers(headers) { this.#headers = headers; }
 
   /** The words; those that are not named stay as they are. */
-  get texts() { return this.#texts; }
+  get texts() { return { ...wordsOf(this.#language), ...this.#texts }; }
 
   set texts(texts) {
     this.#texts = { ...this.#texts, ...texts };
     this.#render();
+  }
+
+  /** That of the element or of what it is in, else the browser's. */
+  get #language() {
+    const named = this.closest?.("[lang]")?.lang;
+    return choose(named ? [named] : (globalThis.navigator?.languages ?? []));
   }
 
   get uploads() { return [...this.#rows.keys()]; }
@@ -129,23 +96,44 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   reportValidity() { return this.#internals.reportValidity(); }
 
   /** Upload files, as if they were chosen. */
-  add(files) {
+  add(files) { this.#add([...files].map((file) => ({ file }))); }
+
+  #add(chosen) {
     if (!this.hasAttribute("endpoint")) {
       if (!this.#warned) console.error(MISSING);
       this.#warned = true;
       return;
     }
-    for (const file of this.hasAttribute("multiple") ? files : [...files].slice(0, 1)) {
-      const left = this.uploads.find((each) => each.state === "remembered" && each.couldBe(file));
-      if (left) left.resume(file);
-      else this.#show(this.#connect().upload(file));
+    const twice = [];
+    for (const each of this.hasAttribute("multiple") ? chosen : chosen.slice(0, 1)) {
+      const { file, fileHandle, folderHandle, path = file.webkitRelativePath || null } = each;
+      const left = this.uploads.find((upload) => upload.state === "remembered" && upload.couldBe(file));
+      const same = this.uploads.find((upload) => (isBusy(upload) || upload.result) && upload.isOf(file));
+      if (left) left.resume(file, fileHandle);
+      else if (same) twice.push(file.name);
+      else {
+        if (!this.hasAttribute("multiple")) for (const upload of this.uploads) this.#remove(upload);
+        this.#show(this.#connect().upload(file, { fileHandle, folderHandle, path }));
+      }
     }
+    this.#notice({ twice });
     this.#render();
+  }
+
+  /** Why files were not added: {name of the text: names of files}. */
+  #notice(reasons) {
+    const { texts } = this;
+    const lines = Object.entries(reasons).filter(([, names]) => names.length);
+    const notice = this.#part("notice");
+    notice.textContent = lines.map(([name, names]) => fill(texts[name], { names: few(names, texts) })).join("\n");
+    notice.hidden = !lines.length;
   }
 
   connectedCallback() {
     this.#takeOver();
     this.#render();
+    globalThis.addEventListener?.("beforeunload", this.#beforeUnload);
+    for (const upload of this.#interrupted.splice(0)) if (upload.state === "paused") upload.resume();
     // After the page's own scripts, which may set `token` and `headers`.
     if (this.hasAttribute("endpoint")) setTimeout(() => this.#recall());
   }
@@ -161,8 +149,17 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   }
 
   disconnectedCallback() {
-    queueMicrotask(() => this.isConnected || this.#client?.close()); // it may only have moved
+    queueMicrotask(() => {
+      if (this.isConnected) return; // it has only moved
+      globalThis.removeEventListener("beforeunload", this.#beforeUnload);
+      this.#interrupted = this.uploads.filter(isBusy);
+      this.#client?.close();
+    });
   }
+
+  #beforeUnload = (event) => {
+    if (this.uploads.some(isBusy)) event.preventDefault();
+  };
 
   attributeChangedCallback(name) {
     if (name === "token" && this.#token === null) this.#renew();
@@ -177,6 +174,19 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
 
   formResetCallback() {
     for (const upload of this.uploads) this.#remove(upload);
+    this.#notice({});
+  }
+
+  /** The browser shows the form again, as it was left. */
+  formStateRestoreCallback(state) {
+    // After the page's own scripts, which may set `token` and `headers`.
+    setTimeout(async () => {
+      const kept = read(state);
+      if (!kept.length || this.value.length || !this.hasAttribute("endpoint")) return;
+      const known = kept.some(({ who }) => who) ? await this.#connect().who() : null;
+      for (const upload of kept) if (!upload.who || upload.who === known) this.#show(upload);
+      this.#render();
+    });
   }
 
   #connect() {
@@ -206,6 +216,7 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
     if (client !== this.#client) return;
     for (const [upload, row] of this.#rows) {
       if (upload.state !== "remembered" || unfinished.includes(upload)) continue;
+      this.#thumbs?.forget(row);
       row.element.remove();
       this.#rows.delete(upload);
     }
@@ -214,9 +225,13 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   }
 
   #show(upload) {
-    const row = new Row(upload, () => this.#remove(upload));
+    const row = new Row(upload, () => {
+      this.#remove(upload);
+      if (upload.result) this.dispatchEvent(new Event("change", { bubbles: true }));
+    });
     this.#rows.set(upload, row);
     this.#part("list").append(row.element);
+    this.#thumbs?.watch(row);
   }
 
   async #remove(upload) {
@@ -224,11 +239,12 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
     const next = row.element.nextElementSibling ?? row.element.previousElementSibling;
     const focused = row.element.contains(this.#root.activeElement);
     this.#rows.delete(upload);
+    this.#thumbs?.forget(row);
     row.element.remove();
     if (focused) (next?.querySelector("button:not([hidden])") ?? this.#part("input")).focus();
     this.#render();
     await upload.cancel().catch(() => {}); // another tab has it now
-    this.#client.forget(upload);
+    this.#client?.forget(upload);
   }
 
   #part(name) { return this.#root.querySelector(`[part~="${name}"]`); }
@@ -237,16 +253,28 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
     const input = this.#part("input");
     const zone = this.#part("zone");
     input.addEventListener("change", () => {
-      const files = [...input.files];
+      const files = [...input.files].map((file) => ({ file }));
       input.value = ""; // so that the same file can be chosen again
-      this.add(files);
+      this.#add(files);
     });
+    this.#part("choose-again").addEventListener("click", () => input.click());
     for (const [type, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
       zone.addEventListener(type, (event) => {
         event.preventDefault();
         zone.classList.toggle("over", over);
-        if (type === "drop" && !input.disabled) this.add(event.dataTransfer.files);
+        if (type === "drop" && !input.disabled) this.#drop(event.dataTransfer);
       });
+    }
+  }
+
+  async #drop(transfer) {
+    const { chosen, empty, unread } = await dropped(transfer);
+    const accept = this.getAttribute("accept") ?? "";
+    const isAccepted = ({ file }) => accepts(accept, file);
+    this.#add(chosen.filter(isAccepted));
+    const refused = chosen.filter((each) => !isAccepted(each)).map(({ file, path }) => path ?? file.name);
+    if (refused.length + empty.length + unread.length) {
+      this.#notice({ not_accepted: refused, no_files: empty, not_read: unread });
     }
   }
 
@@ -262,19 +290,54 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
     input.multiple = this.hasAttribute("multiple");
     input.accept = this.getAttribute("accept") ?? "";
     input.disabled = this.matches(":disabled");
+    const { texts } = this;
+    const language = this.#language;
     const label = this.#root.querySelector('slot[name="label"]');
-    if (label.textContent !== this.#texts.choose) label.textContent = this.#texts.choose;
+    const invitation = this.#invitation(texts);
+    if (label.textContent !== invitation) label.textContent = invitation;
     for (const [upload, row] of this.#rows) {
-      const changed = row.render(this.#texts);
-      if (changed) this.#tell(upload);
+      const changed = row.render(texts, language);
+      if (changed) this.#tell(upload, texts);
     }
-    this.#toForm();
+    this.#summarize(texts, language);
+    this.#toForm(texts);
   }
 
-  #tell(upload) {
+  /** Nobody drops a file on a phone. */
+  #invitation(texts) {
+    const touch = globalThis.matchMedia?.("(hover: none)").matches ? "_touch" : "";
+    const one = this.hasAttribute("multiple") ? "" : "_one";
+    if (this.#texts.choose && !this.#texts[`choose${touch}${one}`]) return this.#texts.choose;
+    return texts[`choose${touch}${one}`];
+  }
+
+  /** What there is to say of several files at once. */
+  #summarize(texts, language) {
+    const { uploads } = this;
+    const sum = (all, of) => all.reduce((total, each) => total + of(each), 0);
+    const done = uploads.filter(({ result }) => result);
+    const left = uploads.filter(({ state, file }) => state === "remembered" && !file);
+    const bytes = size(sum(uploads, (each) => each.size), language);
+    const stored = size(sum(uploads, (each) => (each.result ? each.size : each.progress.stored)), language);
+    const counted = fill(texts.total, { done: done.length, count: uploads.length });
+    this.#put("total", uploads.length > 1 ? `${counted} · ${stored} / ${bytes}` : "");
+    const several = left.length > 1;
+    this.#part("left").hidden = !several;
+    if (!several) return;
+    this.#part("left").firstElementChild.textContent = fill(texts.left, { count: left.length });
+    this.#part("choose-again").textContent = texts.choose_again;
+  }
+
+  #put(name, text) {
+    const part = this.#part(name);
+    if (part.textContent !== text) part.textContent = text;
+    part.hidden = !text;
+  }
+
+  #tell(upload, texts) {
     const { state, name, problem } = upload;
     if (["uploading", "paused", "done", "failed", "unauthorized"].includes(state)) {
-      this.#part("said").textContent = `${name}: ${problem?.message ?? this.#texts[state]}`;
+      this.#part("said").textContent = `${name}: ${problem ? problemText(problem, texts) : texts[state]}`;
     }
     const dispatch = (type) =>
       this.dispatchEvent(new CustomEvent(type, { detail: { upload }, bubbles: true, composed: true }));
@@ -285,15 +348,15 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
     else dispatch("upload-progress");
   }
 
-  #toForm() {
+  #toForm(texts) {
     const data = new FormData();
     for (const url of this.value) data.append(this.name ?? "", url);
-    this.#internals.setFormValue(this.name ? data : null);
-    const ended = ({ state, problem }) => ENDED.includes(state) || problem?.kind === "refused";
-    const unfinished = !this.uploads.every(ended);
-    const missing = this.hasAttribute("required") && !this.value.length && !unfinished;
-    const message = missing ? this.#texts.missing : unfinished ? this.#texts.unfinished : "";
-    const flags = missing ? { valueMissing: true } : unfinished ? { customError: true } : {};
+    this.#internals.setFormValue(this.name ? data : null, describe(this.uploads));
+    const open = this.uploads.filter((upload) => !ENDED.includes(upload.state) && !isLost(upload));
+    const missing = this.hasAttribute("required") && !this.value.length && !open.length;
+    const unsent = open.length > 0 && !open.some(isBusy) && open.every(({ state }) => state !== "paused");
+    const message = missing ? texts.missing : unsent ? texts.unsent : open.length ? texts.unfinished : "";
+    const flags = missing ? { valueMissing: true } : open.length ? { customError: true } : {};
     this.#internals.setValidity(flags, message, this.#part("input"));
   }
 }

@@ -1,18 +1,25 @@
 // One upload in <big-upload>.
 
+import { duration, fill, problemText, size } from "./element_words.js";
+import { middle } from "./middle.js";
+
 const MARKUP = `
-  <span part="name"></span>
-  <span>
+  <span part="thumb" aria-hidden="true"></span>
+  <div part="what">
+    <div part="name"></div>
+    <p part="folder" hidden></p>
+    <p part="status"></p>
+  </div>
+  <span part="buttons">
     <button type="button" part="button pause"></button>
     <button type="button" part="button resume"></button>
     <button type="button" part="button cancel"></button>
   </span>
   <progress part="bar"></progress>
-  <p part="status"></p>
   <p part="error" role="alert" hidden></p>
 `;
 const RESUMED = ["paused", "failed", "unauthorized"];
-const NO_BAR = ["remembered", "done", "cancelled"];
+const NO_BAR = ["remembered", "waiting", "done", "cancelled"];
 
 export class Row {
   #upload;
@@ -20,18 +27,29 @@ export class Row {
 
   constructor(upload, remove) {
     this.#upload = upload;
+    this.item = upload;
     this.element = document.createElement("li");
     this.element.part.add("row");
     this.element.innerHTML = MARKUP;
-    this.#part("name").textContent = upload.name;
-    this.#part("name").title = upload.name;
+    this.#part("name").append(...middle(upload.name));
+    this.#part("name").title = upload.path ?? upload.name;
+    this.#folder(upload.path);
+    this.#part("thumb").textContent = /.\.(\w{1,4})$/.exec(upload.name)?.[1].toUpperCase() ?? "";
     this.#part("bar").setAttribute("aria-label", upload.name);
     this.#part("pause").addEventListener("click", () => this.#press(() => upload.pause(), "resume"));
     this.#part("resume").addEventListener("click", () => this.#press(() => upload.resume(), "pause"));
     this.#part("cancel").addEventListener("click", remove);
   }
 
+  get thumb() { return this.#part("thumb"); }
+
   #part(name) { return this.element.querySelector(`[part~="${name}"]`); }
+
+  #folder(path) {
+    const folder = this.#part("folder");
+    folder.textContent = path?.slice(0, Math.max(0, path.lastIndexOf("/"))) ?? "";
+    folder.hidden = !folder.textContent;
+  }
 
   /** With the keyboard, the button that takes its place is focused. */
   #press(action, next) {
@@ -42,18 +60,16 @@ export class Row {
   }
 
   /** Show it as it is now. Returns whether anything has changed. */
-  render(texts) {
+  render(texts, language = "en") {
     const { state, note, problem, result, progress, file } = this.#upload;
-    const { sent, size, waiting } = progress;
+    const { sent, waiting } = progress;
     const bar = this.#part("bar");
-    bar.max = size;
+    bar.max = this.#upload.size || 1;
     bar.value = sent;
     const refused = problem?.kind === "refused";
-    const words = texts[note ?? (refused && state === "failed" ? "refused" : waiting ? "storing" : state)];
     bar.hidden = refused || NO_BAR.includes(state);
-    const percent = state === "uploading" && !note && !waiting ? ` · ${Math.floor((100 * sent) / size)} %` : "";
-    this.#part("status").textContent = words + percent;
-    this.#error(state === "failed" || state === "unauthorized" ? problem.message : "");
+    this.#part("status").textContent = this.#status(texts, language);
+    this.#error(state === "failed" || state === "unauthorized" ? problemText(problem, texts) : "");
     if (result && !this.#part("link")) this.#link(result.publicUrl);
     this.element.dataset.state = state;
     const buttons = {
@@ -61,17 +77,35 @@ export class Row {
       resume: RESUMED.includes(state) && file && !refused,
       cancel: state !== "finishing",
     };
+    const words = {
+      pause: texts.pause,
+      resume: state === "paused" ? texts.resume : texts.again,
+      cancel: result || refused || state === "cancelled" ? texts.remove : texts.cancel,
+    };
     for (const [name, offered] of Object.entries(buttons)) {
-      const text = name === "cancel" && (result || refused || state === "cancelled") ? texts.remove : texts[name];
       const button = this.#part(name);
       button.hidden = !offered;
-      button.textContent = text;
-      button.setAttribute("aria-label", `${text}: ${this.#upload.name}`); // equal names could not be told apart
+      button.textContent = words[name];
+      button.setAttribute("aria-label", `${words[name]}: ${this.#upload.name}`); // equal names could not be told apart
     }
     const shown = `${state} ${note} ${sent} ${waiting}`;
     const changed = shown !== this.#shown;
     this.#shown = shown;
     return changed;
+  }
+
+  #status(texts, language) {
+    const { state, note, problem, progress, startedAt, size: whole } = this.#upload;
+    const { sent, waiting, left } = progress;
+    const refused = problem?.kind === "refused" && state === "failed";
+    const name = state === "remembered" && startedAt === null ? "unbegun" : state;
+    const words = texts[note ?? (refused ? "refused" : waiting ? "storing" : name)];
+    const isMoving = state === "uploading" && !note && !waiting;
+    const parts = [words];
+    if (isMoving) parts.push(`${Math.floor((100 * sent) / whole)} %`);
+    if (whole && language) parts.push(size(whole, language));
+    if (isMoving && left) parts.push(fill(texts.left_time, { time: duration(left, language) }));
+    return parts.join(" · ");
   }
 
   #error(text) {
@@ -84,7 +118,8 @@ export class Row {
     const link = document.createElement("a");
     link.href = url;
     link.part.add("link");
-    link.textContent = this.#upload.name;
+    link.setAttribute("aria-label", this.#upload.name);
+    link.append(...middle(this.#upload.name));
     this.#part("name").replaceChildren(link);
   }
 }

@@ -1,10 +1,12 @@
 // Connects the page: the key, chosen files and links, the list and its buttons. The client does the uploading.
 
 import { Client } from "../client/index.js";
+import { dropped } from "../client/intake.js";
+import { Thumbs } from "../client/thumbs.js";
 import { Account } from "./account.js";
 import { Announcer } from "./announce.js";
-import { isOver, problemText } from "./describe.js";
-import { canPick, dropped, fromInput, openAgain, pasted, pick } from "./intake.js";
+import { isOver, problemText, sharedProblems } from "./describe.js";
+import { canPick, fromInput, openAgain, pasted, pick } from "./intake.js";
 import { Link, webAddress } from "./links.js";
 import { List } from "./list.js";
 import { ACCEPTED, anyType, contentType, limits, objection } from "./media.js";
@@ -12,10 +14,9 @@ import { Mirror } from "./mirror.js";
 import { afterPress } from "./press.js";
 import { showRefused } from "./refusals.js";
 import { CREDENTIALS, checkLink } from "./service.js";
-import { keepAwake, put, showLeft, showTotal } from "./summary.js";
-import { Thumbs } from "./thumbs.js";
+import { keepAwake, put, showLeft, showProblems, showTotal } from "./summary.js";
 import { Moved, sums } from "./totals.js";
-import { later, t, translate } from "./words.js";
+import { few, later, t, translate } from "./words.js";
 
 const RENDER_EVERY = 200; // milliseconds
 const AGAIN_EVERY = 60_000; // milliseconds after which uploads that the network ended are tried again
@@ -50,6 +51,9 @@ function render() {
   due = null;
   list.render();
   const { items } = list;
+  const shared = sharedProblems(items);
+  for (const item of items) list.row(item).saidAbove(shared);
+  showProblems(shared);
   const total = sums(items);
   for (const item of items) announcer.item(item, total.count);
   announcer.total(total);
@@ -107,7 +111,7 @@ async function goOn(row) {
 async function cancel(row) {
   const { item } = row;
   if (item.progress.sent > 0 || item.running) {
-    if (!(await confirmed(item.name)) || item.state === "done" || item.state === "finishing") return; // too late
+    if (!(await confirmed("ask", { name: item.name })) || item.state === "done" || item.state === "finishing") return; // too late
   }
   try {
     if (await item.cancel()) return;
@@ -127,9 +131,12 @@ function remove(...items) {
   if (document.activeElement === document.body) (next ?? $("files")).focus();
 }
 
-function confirmed(name) {
+/** Ask in the words that begin with `name`. Resolves to whether the answer is yes. */
+async function confirmed(name, values) {
   const dialog = $("ask");
-  put("ask-text", t("ask_text", { name }));
+  if (dialog.open) return false;
+  for (const part of ["title", "text", "yes", "no"]) put(`ask-${part}`, t(`${name}_${part}`, values));
+  $("ask-yes").className = name === "ask" ? "danger" : "primary";
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
@@ -166,8 +173,10 @@ async function goOnWithAll() {
 
 const idle = ({ state }) => ["remembered", "paused", "failed"].includes(state);
 
+const AGAIN = () => ""; // it is uploaded already: that is asked about
+
 /** Returns why it is not added, as a function of how many are not, or null. */
-function addOne({ file, fileHandle, folderHandle, path }) {
+function addOne({ file, fileHandle, folderHandle, path }, again) {
   const reason = objection(file, account.limits);
   if (reason) return reason;
   if (mirror?.sending(file)) return later("refused_elsewhere");
@@ -175,6 +184,7 @@ function addOne({ file, fileHandle, folderHandle, path }) {
   const same = own.filter((item) => item.isOf(file));
   const busy = (item) => item.running || ["waiting", "unauthorized"].includes(item.state);
   if (same.some(busy)) return later("refused_twice");
+  if (!again && same.some(({ state }) => state === "done")) return AGAIN;
   const interrupted = same.find((item) => idle(item) && item.problem?.kind !== "refused");
   if (interrupted) {
     takeUp(list.row(interrupted), file, fileHandle);
@@ -187,7 +197,13 @@ function addOne({ file, fileHandle, folderHandle, path }) {
   return null;
 }
 
-function addFiles(chosen, refused = []) {
+async function askAgain(chosen) {
+  const names = chosen.map(({ file }) => file.name);
+  const values = { count: names.length, name: names[0], names: few(names) };
+  if (await confirmed("ask_again", values)) addFiles(chosen, [], true);
+}
+
+function addFiles(chosen, refused = [], again = false) {
   const expecting = chosenFor;
   chosenFor = null;
   account.use();
@@ -195,15 +211,18 @@ function addFiles(chosen, refused = []) {
     takeUp(expecting, chosen[0].file, chosen[0].fileHandle);
   } else {
     let added = 0;
+    const uploaded = [];
     for (const each of chosen) {
       const left = expecting === ALL && list.items.find((item) => isLeft(item) && item.couldBe(each.file));
       if (left) takeUp(list.row(left), each.file, each.fileHandle);
-      const reason = left ? null : addOne(each);
-      if (reason) refused.push([each.path ?? each.file.name, reason]);
+      const reason = left ? null : addOne(each, again);
+      if (reason === AGAIN) uploaded.push(each);
+      else if (reason) refused.push([each.path ?? each.file.name, reason]);
       else added += 1;
     }
     if (added) announcer.say(t("said_added", { count: added }));
     showRefused(refused);
+    if (uploaded.length) askAgain(uploaded);
   }
   render();
   if (!account.known) account.ask();

@@ -4,7 +4,7 @@
 // state, note, problem, progress {sent, stored, inFlight, left, waiting, found, parts}, result {publicUrl}, running.
 
 import { duration, percent, size, sizeOf } from "./format.js";
-import { has, t } from "./words.js";
+import { TOUCH, has, t } from "./words.js";
 
 export const RUNNING = new Set(["starting", "comparing", "hashing", "uploading", "finishing", "checking"]);
 
@@ -64,6 +64,18 @@ export function problemText(problem) {
   return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? "" : ".");
 }
 
+const MANY = 3; // uploads with one problem: it is said once
+
+/** The problems of several uploads: text → how many have it. */
+export function sharedProblems(items) {
+  const counts = new Map();
+  for (const { state, problem, elsewhere } of items) {
+    if (state !== "failed" || !problem || elsewhere) continue;
+    counts.set(problemText(problem), (counts.get(problemText(problem)) ?? 0) + 1);
+  }
+  return new Map([...counts].filter(([, count]) => count >= MANY));
+}
+
 /** What is said when all files have ended that the service accepts. */
 export function doneText({ count, done, refused }) {
   return refused ? t("total_refused", { count: count + refused, done, refused }) : t("total_done", { count });
@@ -101,7 +113,7 @@ export function remark(item, aside) {
   if (state === "failed" && problem) return { text: problemText(problem), bad: true };
   if (aside) return { text: aside, bad: false };
   if (item.elsewhere) return null;
-  if (state === "remembered") return { text: t(item.fileHandle ? "hint_continue" : "hint_choose"), bad: false };
+  if (state === "remembered") return { text: t(item.fileHandle ? "hint_continue" : TOUCH ? "hint_choose_touch" : "hint_choose"), bad: false };
   if (progress.found && item.running && progress.parts) {
     return { text: t("continued", { percent: percent(progress.found / progress.parts) }), bad: false };
   }

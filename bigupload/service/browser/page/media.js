@@ -8,7 +8,6 @@ const TYPES = POLICY.types;
 const DAY = 86_400; // seconds
 const IMAGES = ["heic", "heif", "avif", "tif", "tiff", "bmp", "jxl", "psd", "svg", "dng", "cr2", "cr3", "nef", "arw", "raf"];
 const VIDEOS = ["avi", "mkv", "wmv", "flv", "mpg", "mpeg", "m2ts", "mts", "ts", "ogv", "vob", "3gp", "3g2", "mxf"];
-const SYSTEM = /^(\.|~\$)|^(thumbs\.db|desktop\.ini)$/i; // files that a system puts into folders
 
 const extension = (name) => /.\.([a-z0-9]+)$/i.exec(name)?.[1].toLowerCase() ?? "";
 
@@ -19,9 +18,6 @@ export const contentType = (name) => (Object.hasOwn(TYPES, extension(name)) ? TY
 export const label = (name) => extension(name).slice(0, 4).toUpperCase();
 
 export const anyType = POLICY.other !== null;
-
-/** Files of a folder that nobody means to upload. */
-export const isHidden = (name) => SYSTEM.test(name);
 
 /** What the page says of its limits. */
 export function limits() {

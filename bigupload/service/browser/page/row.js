@@ -1,8 +1,9 @@
 // Shows one item in a row. Reads the item and writes the DOM; decides nothing.
 
-import { actions, fraction, group, remark, statusParts } from "./describe.js";
+import { actions, fraction, group, problemText, remark, statusParts } from "./describe.js";
 import { shortUrl } from "./format.js";
 import { label } from "./media.js";
+import { middle } from "../client/middle.js";
 import { t } from "./words.js";
 
 const ICONS = new Set(["pause", "continue", "cancel", "remove"]); // buttons that show an icon and no text
@@ -27,8 +28,10 @@ export class Row {
     this.element = document.getElementById("row").content.firstElementChild.cloneNode(true);
     const find = (selector) => this.element.querySelector(selector);
     for (const name of ["thumb", "name", "status", "figures", "remark", "buttons"]) this.#parts[name] = find(`.${name}`);
-    set(this.#parts.name, item.name);
+    this.#parts.name.append(...middle(item.name));
     this.#parts.name.title = path ?? item.name;
+    const folder = path?.includes("/") ? path.slice(0, path.lastIndexOf("/")) : "";
+    if (folder) this.#parts.name.after(Object.assign(document.createElement("p"), { className: "folder", textContent: folder }));
     if (item.isLink) this.#parts.thumb.append(icon("link"));
     else this.#parts.thumb.dataset.label = label(item.name);
     this.thumb = this.#parts.thumb;
@@ -51,6 +54,12 @@ export class Row {
     this.#progress(fraction(item));
     this.#link();
     this.#offer(actions(item));
+  }
+
+  /** Whether its problem is said for several above the list. */
+  saidAbove(problems) {
+    const { state, problem } = this.item;
+    this.element.toggleAttribute("data-said", state === "failed" && Boolean(problem) && problems.has(problemText(problem)));
   }
 
   #remark(said) {

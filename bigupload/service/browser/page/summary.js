@@ -49,6 +49,14 @@ function showBanner({ notes, needed }, unauthorized) {
   $("banner-key").hidden = !unauthorized;
 }
 
+/** What several uploads failed of: once, and not in each row. */
+export function showProblems(problems) {
+  const lines = [...problems].map(([text, count]) => t("problem_shared", { count, text }));
+  $("problems").hidden = !lines.length;
+  if ([...$("problems").children].map(({ textContent }) => textContent).join() === lines.join()) return;
+  $("problems").replaceChildren(...lines.map((textContent) => Object.assign(document.createElement("li"), { textContent })));
+}
+
 /** What earlier visits left, for all files at once. `canOpen`: the browser has handles of them all. */
 export function showLeft(count, canOpen) {
   const several = count > 1;

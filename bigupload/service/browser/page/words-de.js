@@ -100,6 +100,7 @@ export const WORDS = {
   total_links: { one: "{count} Link", other: "{count} Links" },
   total_paused: "Angehalten",
   attention: { one: "{count} Upload wartet auf Sie", other: "{count} Uploads warten auf Sie" },
+  problem_shared: { one: "{count} Datei: {text}", other: "{count} Dateien: {text}" },
   left_open: "{count} Dateien sind nicht fertig. Es geht dort weiter, wo sie aufgehört haben.",
   left_choose:
     "{count} Dateien sind nicht fertig. Wählen Sie sie noch einmal aus, alle auf einmal: Es geht dort weiter, wo sie aufgehört haben.",
@@ -117,7 +118,7 @@ export const WORDS = {
   state_waiting: "Wartet",
   state_starting: "Beginnt",
   state_comparing: "Prüft, was schon gesendet ist",
-  state_hashing: "Bereitet vor",
+  state_hashing: "Wartet",
   state_uploading: "Lädt hoch",
   state_storing: "Wartet auf den Speicher",
   state_finishing: "Schließt ab",
@@ -135,6 +136,7 @@ export const WORDS = {
   note_check: "Eine Prüfung des Dienstes ist fehlgeschlagen. Neuer Versuch …",
   hint_continue: "Drücken Sie „Fortsetzen“.",
   hint_choose: "Zum Fortsetzen dieselbe Datei wählen oder hierher ziehen.",
+  hint_choose_touch: "Zum Fortsetzen dieselbe Datei wählen.",
   continued: "Fortgesetzt bei {percent}",
 
   pause: "Anhalten",
@@ -159,6 +161,10 @@ export const WORDS = {
   ask_text: "Was von {name} gesendet ist, wird gelöscht. Um später fortzusetzen, halten Sie ihn an.",
   ask_yes: "Upload verwerfen",
   ask_no: "Behalten",
+  ask_again_title: "Noch einmal hochladen?",
+  ask_again_text: { one: "{name} ist schon hochgeladen.", other: "{count} dieser Dateien sind schon hochgeladen: {names}." },
+  ask_again_yes: "Noch einmal hochladen",
+  ask_again_no: "Überspringen",
 
   code_missing_key: "Geben Sie Ihren API-Schlüssel ein, um zu beginnen.",
   code_invalid_key: "Dieser API-Schlüssel ist unbekannt oder wurde widerrufen. Geben Sie einen anderen ein.",

@@ -90,6 +90,7 @@ export const WORDS = {
   total_links: { one: "{count} link", other: "{count} links" },
   total_paused: "Paused",
   attention: { one: "{count} upload needs you", other: "{count} uploads need you" },
+  problem_shared: { one: "{count} file: {text}", other: "{count} files: {text}" },
   left_open: "{count} files are not finished. They continue where they stopped.",
   left_choose:
     "{count} files are not finished. Choose them again, all at once: they continue where they stopped.",
@@ -108,7 +109,7 @@ export const WORDS = {
   state_waiting: "Waiting",
   state_starting: "Starting",
   state_comparing: "Checking what was already sent",
-  state_hashing: "Preparing",
+  state_hashing: "Waiting",
   state_uploading: "Uploading",
   state_storing: "Waiting for the store",
   state_finishing: "Finishing",
@@ -126,6 +127,7 @@ export const WORDS = {
   note_check: "A check of the service failed. Trying again…",
   hint_continue: "Press Continue.",
   hint_choose: "Choose or drop the same file to continue.",
+  hint_choose_touch: "Choose the same file to continue.",
   continued: "Continued at {percent}",
 
   pause: "Pause",
@@ -150,6 +152,10 @@ export const WORDS = {
   ask_text: "What was sent of {name} will be deleted. To continue later, pause it instead.",
   ask_yes: "Cancel the upload",
   ask_no: "Keep it",
+  ask_again_title: "Upload again?",
+  ask_again_text: { one: "{name} is uploaded already.", other: "{count} of these files are uploaded already: {names}." },
+  ask_again_yes: "Upload again",
+  ask_again_no: "Skip",
 
   // problems, by the service's codes and the client's kinds; else the service's own words are shown
   code_missing_key: "Enter your API key to start.",

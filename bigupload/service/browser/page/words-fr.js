@@ -100,6 +100,7 @@ export const WORDS = {
   total_links: { one: "{count} lien", other: "{count} liens" },
   total_paused: "En pause",
   attention: { one: "{count} envoi a besoin de vous", other: "{count} envois ont besoin de vous" },
+  problem_shared: { one: "{count} fichier : {text}", other: "{count} fichiers : {text}" },
   left_open: "{count} fichiers ne sont pas terminés. Ils reprendront là où ils se sont arrêtés.",
   left_choose:
     "{count} fichiers ne sont pas terminés. Choisissez-les de nouveau, tous ensemble : ils reprendront là où ils se sont arrêtés.",
@@ -117,7 +118,7 @@ export const WORDS = {
   state_waiting: "En attente",
   state_starting: "Démarrage",
   state_comparing: "Vérification de ce qui est déjà envoyé",
-  state_hashing: "Préparation",
+  state_hashing: "En attente",
   state_uploading: "Envoi",
   state_storing: "En attente du stockage",
   state_finishing: "Finalisation",
@@ -135,6 +136,7 @@ export const WORDS = {
   note_check: "Une vérification du service a échoué. Nouvel essai…",
   hint_continue: "Appuyez sur Reprendre.",
   hint_choose: "Choisissez ou déposez le même fichier pour reprendre.",
+  hint_choose_touch: "Choisissez le même fichier pour continuer.",
   continued: "Repris à {percent}",
 
   pause: "Mettre en pause",
@@ -159,6 +161,10 @@ export const WORDS = {
   ask_text: "Ce qui est envoyé de {name} sera supprimé. Pour reprendre plus tard, mettez-le en pause.",
   ask_yes: "Annuler l’envoi",
   ask_no: "Le garder",
+  ask_again_title: "Envoyer de nouveau ?",
+  ask_again_text: { one: "{name} est déjà envoyé.", other: "{count} de ces fichiers sont déjà envoyés : {names}." },
+  ask_again_yes: "Envoyer de nouveau",
+  ask_again_no: "Ignorer",
 
   code_missing_key: "Saisissez votre clé d’API pour commencer.",
   code_invalid_key: "Cette clé d’API est inconnue ou a été révoquée. Saisissez-en une autre.",

@@ -14,6 +14,9 @@ export function choose(wanted) {
 
 export const LANG = choose(globalThis.navigator?.languages ?? []);
 
+/** Nobody drops a file on a phone. */
+export const TOUCH = globalThis.matchMedia?.("(pointer: coarse)").matches ?? false;
+
 const WORDS = LANG === "en" ? ENGLISH : { ...ENGLISH, ...(await import(`./words-${LANG}.js`)).WORDS };
 const RULES = new Intl.PluralRules(LANG);
 const NUMBERS = new Intl.NumberFormat(LANG);
