@@ -31,7 +31,7 @@ export class Row {
     this.element = document.createElement("li");
     this.element.part.add("row");
     this.element.innerHTML = MARKUP;
-    this.#part("name").append(...middle(upload.name));
+    this.#part("name").append(middle(upload.name));
     this.#part("name").title = upload.path ?? upload.name;
     this.#folder(upload.path);
     this.#part("thumb").textContent = /.\.(\w{1,4})$/.exec(upload.name)?.[1].toUpperCase() ?? "";
@@ -103,7 +103,7 @@ export class Row {
     const isMoving = state === "uploading" && !note && !waiting;
     const parts = [words];
     if (isMoving) parts.push(`${Math.floor((100 * sent) / whole)} %`);
-    if (whole && language) parts.push(size(whole, language));
+    if (whole && state !== "remembered") parts.push(size(whole, language));
     if (isMoving && left) parts.push(fill(texts.left_time, { time: duration(left, language) }));
     return parts.join(" · ");
   }
@@ -119,7 +119,7 @@ export class Row {
     link.href = url;
     link.part.add("link");
     link.setAttribute("aria-label", this.#upload.name);
-    link.append(...middle(this.#upload.name));
+    link.append(middle(this.#upload.name));
     this.#part("name").replaceChildren(link);
   }
 }

@@ -30,8 +30,9 @@ const STYLE = `
     font-weight: 600; }
   [part~="thumb"] canvas { width: 100%; height: 100%; }
   [part~="what"] { min-width: 0; }
-  [part~="name"] { display: flex; font-weight: 550; white-space: pre; }
-  [part~="name"] a { display: flex; min-width: 0; color: inherit; }
+  [part~="name"] { font-weight: 550; white-space: pre; }
+  [part~="name"] a { color: inherit; }
+  .cut { display: inline-flex; max-width: 100%; vertical-align: bottom; }
   .head { overflow: hidden; text-overflow: ellipsis; }
   [part~="folder"] { margin: 0; overflow: hidden; color: var(--soft); font-size: .8125em; text-overflow: ellipsis;
     white-space: nowrap; }
@@ -43,7 +44,7 @@ const STYLE = `
   progress { grid-column: 1 / -1; width: 100%; height: .375em; accent-color: var(--accent); }
   [part~="status"], [part~="error"] { margin: 0; font-size: .875em; font-variant-numeric: tabular-nums; }
   [part~="status"] { color: var(--soft); }
-  [part~="error"] { grid-column: 1 / -1; font-weight: 550; }
+  [part~="error"] { grid-column: 1 / -1; color: color-mix(in srgb, red 60%, currentColor); font-weight: 550; }
   @media (max-width: 32em) {
     li { grid-template-columns: auto minmax(0, 1fr); }
     [part~="buttons"] { grid-column: 1 / -1; }

@@ -3,10 +3,12 @@
 const SHORT = 16; // characters that always have room
 const TAIL = 10;
 
-/** The spans of a name, the first of which is to be cut; of a short name, its text. */
+/** A short name's text; of a long one a span.cut with span.head, which is cut where there is no room, and span.tail. */
 export function middle(name) {
-  if (name.length <= SHORT) return [name];
+  if (name.length <= SHORT) return name;
   const letters = [...name]; // no character is halved
   const span = (className, text) => Object.assign(document.createElement("span"), { className, textContent: text });
-  return [span("head", letters.slice(0, -TAIL).join("")), span("tail", letters.slice(-TAIL).join(""))];
+  const cut = Object.assign(document.createElement("span"), { className: "cut", dir: "auto" }); // by the name, not the page
+  cut.append(span("head", letters.slice(0, -TAIL).join("")), span("tail", letters.slice(-TAIL).join("")));
+  return cut;
 }

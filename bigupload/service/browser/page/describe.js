@@ -123,7 +123,6 @@ export function remark(item, aside) {
 /** How far it is, from 0 to 1; null where a bar says nothing. */
 export function fraction({ state, size: whole, progress }) {
   if (!whole || ["done", "usable", "cancelled", "checking"].includes(state)) return null;
-  if (state === "waiting" && progress.sent === 0) return null;
-  if (state === "failed" && progress.sent === 0) return null;
+  if (["waiting", "failed", "remembered"].includes(state) && progress.sent === 0) return null;
   return Math.min(1, progress.sent / whole);
 }

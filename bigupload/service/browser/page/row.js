@@ -28,7 +28,7 @@ export class Row {
     this.element = document.getElementById("row").content.firstElementChild.cloneNode(true);
     const find = (selector) => this.element.querySelector(selector);
     for (const name of ["thumb", "name", "status", "figures", "remark", "buttons"]) this.#parts[name] = find(`.${name}`);
-    this.#parts.name.append(...middle(item.name));
+    this.#parts.name.append(middle(item.name));
     this.#parts.name.title = path ?? item.name;
     const folder = path?.includes("/") ? path.slice(0, path.lastIndexOf("/")) : "";
     if (folder) this.#parts.name.after(Object.assign(document.createElement("p"), { className: "folder", textContent: folder }));
