@@ -1,4 +1,4 @@
-"""https://github.com/dequelabs/axe-core finds nothing in any state of the page, at two widths, light and dark."""
+"""https://github.com/dequelabs/axe-core finds nothing in any state of the page and of the element."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.tools import npm
+from tests.tools.app_site import HTML, App
 from tests.tools.browser import Profile, UploadPage
 from tests.tools.directories import session_directory
-from tests.tools.page import Stage
-from tests.tools.page_states import STATES, State
+from tests.tools.page import Stage, clip
+from tests.tools.page_states import STATES, State, photos
 
 pytestmark = pytest.mark.slow
 
@@ -47,3 +49,41 @@ def test_axe_finds_nothing(profile: Profile, stage: Stage, tmp_path: Path, axe: 
             page.page.set_viewport_size({"width": width, "height": 800})
             page.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
             assert found(page, axe) == [], (width, scheme)
+
+
+FORM = """<!doctype html><html lang=LANGUAGE><title>App</title>
+<style>:root { color-scheme: light dark; } body { font: 16px system-ui; }</style>
+<main><h1>A post</h1><form><big-upload name=media multiple required><span slot=hint>Up to 5 GB</span></big-upload>
+<button>Post</button></form></main>
+<script type=module src="https://media.example.com/v1/client/element.js"></script>
+<script type=module>
+  const element = document.querySelector("big-upload");
+  element.endpoint = "https://media.example.com/";
+  element.token = async () => (await (await fetch("/upload-token", { method: "POST" })).json()).token;
+</script>"""
+
+
+@pytest.mark.parametrize("language", ["en", "de", "fr"])
+def test_axe_finds_nothing_in_the_element(profile: Profile, app: App, tmp_path: Path, axe: str, language: str) -> None:
+    """Empty, at work, with files that were refused, and after a reload."""
+    app.serve("/axe", HTML, FORM.replace("LANGUAGE", language))
+    app.new_token()
+    (empty := tmp_path / "empty.jpg").write_bytes(b"")
+    with profile.page() as tab:
+        tab.page.goto(f"{app.site.url}/axe")
+        tab.page.wait_for_function("document.querySelector('big-upload').token")
+        assert found(tab, axe) == []
+        tab.page.set_input_files("big-upload input", photos(tmp_path, 1))
+        expect(tab.page.get_by_role("link")).to_have_count(1)
+        tab.page.route(app.stage.proxy.url + "/**", lambda route: None)
+        films = [clip(tmp_path, name=f"interview-with-the-mayor-{take}.mp4") for take in (1, 2)]
+        tab.page.set_input_files("big-upload input", [*films, empty])
+        expect(tab.page.locator("big-upload li[data-state=uploading]")).to_have_count(1)
+        expect(tab.page.locator("big-upload li[data-state=failed]")).to_have_count(1)
+        for width, scheme in LOOKS:
+            tab.page.set_viewport_size({"width": width, "height": 800})
+            tab.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+            assert found(tab, axe) == [], (width, scheme)
+        tab.page.goto(f"{app.site.url}/axe")
+        expect(tab.page.locator("big-upload li[data-state=remembered]")).to_have_count(2)
+        assert found(tab, axe) == []

@@ -140,8 +140,8 @@ def test_a_hooks_reason_is_shown(page: UploadPage, tmp_path: Path) -> None:
     expect(page.button("Remove")).to_be_visible()
 
 
-def test_with_the_owners_key_it_goes_on_by_itself(profile: Profile, stage: Stage, tmp_path: Path) -> None:
-    """The upload was begun by alice; whoever is at the browser now has another owner's key at first."""
+def test_with_the_owners_key_it_goes_on(profile: Profile, stage: Stage, tmp_path: Path) -> None:
+    """The upload was begun by alice; whoever is at the browser now has another key at first, and sees nothing."""
     file, alice = clip(tmp_path), stage.service.new_key("alice")
     with profile.page() as page:
         page.open(stage.service.url, alice)
@@ -150,15 +150,22 @@ def test_with_the_owners_key_it_goes_on_by_itself(profile: Profile, stage: Stage
         page.expect_stored(PART)
     with profile.page() as page:
         page.open(stage.service.url, stage.service.key)
+        page.page.get_by_label("API key").press("Enter")
+        expect(page.page.locator("#owner")).to_have_text("Uploading as local")
+        expect(page.page.locator(".row")).to_have_count(0)
         page.choose(file)
-        page.expect_state("failed")
-        expect(page.remark).to_contain_text("another owner's key")
+        assert "/local/" in page.expect_done()
+        page.page.get_by_role("button", name="Change key").click()
         page.page.get_by_label("API key").fill(alice)
         page.page.get_by_label("API key").press("Enter")
-        url = page.expect_done()
+        page.expect_state("remembered")
+        page.choose(file)
+        done = page.page.locator('.row[data-state="done"]')
+        expect(done).to_have_count(2, timeout=SENT)
         expect(page.page.locator("#owner")).to_have_text("Uploading as alice")
+        urls = [link.get_attribute("href") or "" for link in done.get_by_role("link").all()]
+    [url] = [url for url in urls if "/alice/" in url]
     assert stage.has(url, file)
-    assert "/alice/" in url
 
 
 def test_what_the_network_ended_goes_on_when_it_is_back(page: UploadPage, stage: Stage, tmp_path: Path) -> None:

@@ -184,12 +184,12 @@ function addOne({ file, fileHandle, folderHandle, path }, again) {
   const same = own.filter((item) => item.isOf(file));
   const busy = (item) => item.running || ["waiting", "unauthorized"].includes(item.state);
   if (same.some(busy)) return later("refused_twice");
-  if (!again && same.some(({ state }) => state === "done")) return AGAIN;
   const interrupted = same.find((item) => idle(item) && item.problem?.kind !== "refused");
   if (interrupted) {
     takeUp(list.row(interrupted), file, fileHandle);
     return null;
   }
+  if (!again && same.some(({ state }) => state === "done")) return AGAIN;
   const namesake = own.find((item) => item.name === file.name && item.state === "remembered");
   const upload = client.upload(file, { contentType: contentType(file.name), fileHandle, folderHandle, path });
   if (!list.has(upload)) list.add(upload, path);
