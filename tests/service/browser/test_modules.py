@@ -353,4 +353,4 @@ def test_a_folder_where_there_are_no_handles(run: Call) -> None:
       const { chosen, empty, unread } = await m.dropped({ items });
       return [chosen.length, chosen.at(-1).path, chosen[11].path, empty, unread];
     """
-    assert run("page/intake", body) == [251, "A/B/b.jpg", "A/11.jpg", [], []]
+    assert run("client/intake", body) == [251, "A/B/b.jpg", "A/11.jpg", [], []]

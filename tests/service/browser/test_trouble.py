@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Playwright, Route, expect
 
 from tests.tools.browser import CHROMIUM, SENT, Profile, UploadPage
-from tests.tools.page import PART, Held, Stage, clip, numbers, quiet
+from tests.tools.page import MIB, PART, Held, Stage, clip, numbers, quiet
 
 pytestmark = pytest.mark.slow
 
@@ -219,3 +219,26 @@ def test_in_another_language(playwright: Playwright, stage: Stage, tmp_path: Pat
     expect(page.page.locator("html")).to_have_attribute("lang", "de")
     quiet(page)
     browser.close()
+
+
+def test_a_store_without_cors_rules_is_said_to_be(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    """And not that there is no connection: the browser tells a page neither of the two."""
+    refused = 0
+
+    def answer(route: Route) -> None:
+        nonlocal refused
+        refused += route.request.method == "PUT"
+        if route.request.method == "PUT":
+            route.abort()  # which is what the page sees
+        else:
+            route.fulfill(status=403)
+
+    page.page.route(stage.proxy.url + "/**", answer)
+    page.choose(clip(tmp_path, MIB))
+    expect(page.banner).to_contain_text("CORS rules are missing")
+    page.expect_state("failed")
+    expect(page.remark).to_contain_text("CORS rules are missing")
+    assert refused == 4
+    page.page.unroute(stage.proxy.url + "/**")
+    page.button("Continue").click()
+    page.expect_done()

@@ -2,7 +2,7 @@
 
 import { Gate, checksum, head, recognise, settle } from "./parts.js";
 import { PartSender } from "./part_sender.js";
-import { Problem, gone, notYours } from "./problem.js";
+import { Problem, explain, gone, notYours } from "./problem.js";
 import { online, pause } from "./retry.js";
 import { contentTypeOf } from "./content_type.js";
 
@@ -10,6 +10,7 @@ const MIB = 1024 * 1024;
 const HEAD_BYTES = 4096; // sent at create, so that the service can check the type
 const ONE_PART = 5 * MIB; // no service divides a smaller file
 const ROUNDS = 3; // attempts to complete if the store lacks a part
+const WAITS = { check_failed: "check", store_blocked: "blocked" }; // the service, the store itself responds
 const ACCEPTED = MIB; // more bytes than a socket buffers, so the store accepts them
 
 export class Attempt {
@@ -236,15 +237,17 @@ export class Attempt {
 
   #noteResponse(retrier, whom) {
     retrier.noteResponse();
-    const ended = ["offline", whom, ...(whom === "service" ? ["check"] : [])];
+    const ended = ["offline", whom, whom === "service" ? "check" : "blocked"];
     if (ended.includes(this.#upload.note)) this.#upload.waitFor(null);
   }
 
   /** Wait for the next attempt; resolves to the number of attempts to count. Rejects after the last. */
-  async #wait(retrier, whom, problem, made) {
+  async #wait(retrier, whom, met, made) {
     const reachable = online();
+    // Once the store has responded, its rules are right.
+    const problem = reachable && !retrier.responded ? await explain(met, this.#signal) : met;
     const milliseconds = retrier.after(problem, made, reachable);
-    const cause = problem.code === "check_failed" ? "check" : whom; // the service itself responds
+    const cause = WAITS[problem.code] ?? whom;
     this.#upload.waitFor(reachable ? cause : "offline");
     await pause(milliseconds, this.#signal);
     if (reachable) return 1;

@@ -132,7 +132,7 @@ export class Upload {
   get running(): boolean;
   get progress(): Progress;
   /** What a running upload waits for. */
-  readonly note: "offline" | "service" | "store" | "check" | null;
+  readonly note: "offline" | "service" | "store" | "check" | "blocked" | null;
   readonly problem: Problem | null;
   readonly result: Result | null;
   readonly found: number;

@@ -14,12 +14,13 @@
  *   final    any other error that a retry would meet again
  */
 export class Problem extends Error {
-  constructor(kind, message, { code = null, retryAfter = null, cause } = {}) {
+  constructor(kind, message, { code = null, retryAfter = null, origin = null, cause } = {}) {
     super(message, { cause });
     this.name = "Problem";
     this.kind = kind;
     this.code = code;
     this.retryAfter = retryAfter; // milliseconds
+    this.origin = origin; // of a request that failed before there was a response
   }
 
   /** Whether a retry may succeed. */
@@ -27,6 +28,8 @@ export class Problem extends Error {
     return this.kind === "network" || this.kind === "busy";
   }
 }
+
+const PROBE_WITHIN = 5_000; // milliseconds
 
 /** The code of a PUT whose body was accepted to the end, and that got no response. */
 export const NO_RESPONSE = "no_response";
@@ -41,6 +44,20 @@ export function gone(error) {
 /** Another user of this browser began the upload. */
 export const notYours = () =>
   new Problem("final", "Another user began this upload. Upload the file again.", { code: "not_your_upload" });
+
+const BLOCKED = "The store can be reached, but lets no page of this site upload: its CORS rules are missing.";
+
+/** The same problem, if the store responds to requests that need no permission. */
+export async function explain(problem, signal) {
+  if (!problem.origin) return problem;
+  try {
+    const asked = AbortSignal.any([signal, AbortSignal.timeout(PROBE_WITHIN)]);
+    await fetch(problem.origin, { mode: "no-cors", credentials: "omit", cache: "no-store", signal: asked });
+  } catch {
+    return problem;
+  }
+  return new Problem("network", BLOCKED, { code: "store_blocked", cause: problem });
+}
 
 /** Milliseconds of a Retry-After header: seconds or a date; null if it is missing. */
 export function retryAfter(value, now = Date.now()) {

@@ -101,7 +101,7 @@ function putWatched({ url, headers, body, signal, onProgress, isLost }) {
         finish(problem);
       }
     };
-    request.onerror = () => finish(new Problem("network", UNREACHABLE));
+    request.onerror = () => finish(new Problem("network", UNREACHABLE, { origin: new URL(url).origin }));
     request.onabort = () => finish(signal.reason ?? new Problem("network", "The request was aborted."));
     signal.addEventListener("abort", abandon);
     try {

@@ -34,6 +34,10 @@ export class Retrier {
     this.#mark = this.#now();
   }
 
+  get responded() {
+    return this.#responded;
+  }
+
   /** A response came, or bytes were accepted. */
   noteResponse() {
     this.#responded = true;

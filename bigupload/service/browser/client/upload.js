@@ -48,7 +48,7 @@ export class Upload {
     this.lastModified = file?.lastModified ?? record.lastModified;
     this.contentType = options.contentType ?? record?.contentType ?? null;
     this.problem = null;
-    this.note = null; // the reason for waiting: "offline", "service", "store", "check"
+    this.note = null; // the reason for waiting: "offline", "service", "store", "check", "blocked"
     this.result = null; // the response to complete
     this.found = 0; // parts in the store at a resume
     this.sentAgain = 0; // parts that were sent again whole

@@ -38,7 +38,7 @@ export function showTotal(total, moved, unauthorized) {
 
 /** What concerns all uploads stands where it is seen, however long the list is. */
 function showBanner({ notes, needed }, unauthorized) {
-  const note = ["offline", "service", "store", "check"].find((each) => notes.includes(each));
+  const note = ["offline", "blocked", "service", "store", "check"].find((each) => notes.includes(each));
   let text = "";
   if (unauthorized) text = problemText(unauthorized);
   else if (note) text = t(`note_${note}`);

@@ -134,6 +134,8 @@ export const WORDS = {
   note_service: "Der Dienst antwortet nicht. Neuer Versuch …",
   note_store: "Der Speicher antwortet nicht. Neuer Versuch …",
   note_check: "Eine Prüfung des Dienstes ist fehlgeschlagen. Neuer Versuch …",
+  note_blocked:
+    "Der Speicher lässt keine Seite dieser Adresse hochladen: Seine CORS-Regeln fehlen. Sagen Sie es denen, die sie betreiben.",
   hint_continue: "Drücken Sie „Fortsetzen“.",
   hint_choose: "Zum Fortsetzen dieselbe Datei wählen oder hierher ziehen.",
   hint_choose_touch: "Zum Fortsetzen dieselbe Datei wählen.",
@@ -185,6 +187,8 @@ export const WORDS = {
   code_check_failed: "Eine Prüfung des Dienstes ist fehlgeschlagen. Der Upload geht von selbst weiter.",
   code_rate_limited: "Zu viele Anfragen. Versuchen Sie es gleich noch einmal.",
   code_other_tab: "Ein anderer Tab dieses Browsers lädt diese Datei hoch.",
+  code_store_blocked:
+    "Der Speicher lässt keine Seite dieser Adresse hochladen: Seine CORS-Regeln fehlen. Sagen Sie es denen, die sie betreiben.",
   kind_file: "Die Datei kann nicht gelesen werden: sie wurde geändert, verschoben oder gelöscht. Wählen Sie sie noch einmal.",
   kind_network: "Die Verbindung ist abgerissen. Es geht von selbst weiter, sobald sie wieder da ist.",
 

@@ -125,6 +125,8 @@ export const WORDS = {
   note_service: "The service does not respond. Trying again…",
   note_store: "The store does not respond. Trying again…",
   note_check: "A check of the service failed. Trying again…",
+  note_blocked:
+    "The store lets no page of this site upload: its CORS rules are missing. Tell those who run the site.",
   hint_continue: "Press Continue.",
   hint_choose: "Choose or drop the same file to continue.",
   hint_choose_touch: "Choose the same file to continue.",
@@ -177,6 +179,8 @@ export const WORDS = {
   code_check_failed: "A check of the service failed. The upload continues by itself.",
   code_rate_limited: "Too many requests. Try again in a moment.",
   code_other_tab: "Another tab of this browser is uploading this file.",
+  code_store_blocked:
+    "The store lets no page of this site upload: its CORS rules are missing. Tell those who run the site.",
   kind_file: "The file can't be read: it was changed, moved or deleted. Choose it again.",
   kind_network: "The connection failed. It continues by itself when the connection is back.",
 

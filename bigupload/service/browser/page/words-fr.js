@@ -134,6 +134,8 @@ export const WORDS = {
   note_service: "Le service ne répond pas. Nouvel essai…",
   note_store: "Le stockage ne répond pas. Nouvel essai…",
   note_check: "Une vérification du service a échoué. Nouvel essai…",
+  note_blocked:
+    "Le stockage n’accepte aucun envoi de ce site : ses règles CORS manquent. Signalez-le à ses responsables.",
   hint_continue: "Appuyez sur Reprendre.",
   hint_choose: "Choisissez ou déposez le même fichier pour reprendre.",
   hint_choose_touch: "Choisissez le même fichier pour continuer.",
@@ -185,6 +187,8 @@ export const WORDS = {
   code_check_failed: "Une vérification du service a échoué. L’envoi reprend de lui-même.",
   code_rate_limited: "Trop de requêtes. Réessayez dans un instant.",
   code_other_tab: "Un autre onglet de ce navigateur envoie ce fichier.",
+  code_store_blocked:
+    "Le stockage n’accepte aucun envoi de ce site : ses règles CORS manquent. Signalez-le à ses responsables.",
   kind_file: "Le fichier ne peut pas être lu : il a été modifié, déplacé ou supprimé. Choisissez-le de nouveau.",
   kind_network: "La connexion a échoué. L’envoi reprend de lui-même dès qu’elle revient.",
 
