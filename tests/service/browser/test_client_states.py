@@ -295,3 +295,49 @@ def test_clients_share_a_database_and_go_with_their_functions(run: Call) -> None
     delete globalThis.indexedDB;
     return [opened, all[0] === all[1], all[0] === all[2]];"""
     assert run("client/client", body) == [2, True, False]
+
+
+def test_all_that_wait_are_stored_at_once_and_forgotten_at_their_end(run: Call) -> None:
+    body = (
+        """const saved = [], forgotten = [];
+    let wake;
+    const stored = () => new Promise((resolve) => (wake = resolve));
+    x.storage = { records: async () => [], parts: async () => new Map(), find: async () => [],
+      saveAll: async (rows) => { saved.push(rows); wake(); }, forget: async (id) => forgotten.push(id) };
+    """
+        + CLIENT
+        + """const { ofToken } = await import(at + "client/identity.js");
+    const begin = (names) => names.map((name) => client.upload(new File(["x"], name), { path: `A/${name}` }));
+    let is = stored();
+    const [first] = begin(["a.png", "b.png", "c.png"]);
+    for (const upload of client.uploads) upload.pause();
+    await is;
+    const before = saved.splice(0);
+    await first.cancel();
+    client.token = null;
+    is = stored();
+    begin(["d.png"])[0].pause();
+    await is;
+    const unknown = saved.splice(0).flat();
+    is = stored();
+    client.token = x.token;
+    await is;
+    return {
+      calls: before.length,
+      paths: before.flat().map(({ path }) => path),
+      whose: new Set(before.flat().map(({ who }) => who)).has(await ofToken(x.token)),
+      begun: before.flat().map(({ handle, startedAt }) => handle ?? startedAt),
+      forgotten: forgotten[0] === first.id && forgotten.length,
+      unknown: unknown.length,
+      later: saved.flat().map(({ name }) => name),
+    };"""
+    )
+    assert run("client/client", body, {"answers": [], "token": TOKEN}) == {
+        "calls": 1,
+        "paths": ["A/a.png", "A/b.png", "A/c.png"],
+        "whose": True,
+        "begun": [None, None, None],
+        "forgotten": 1,
+        "unknown": 0,
+        "later": ["d.png"],
+    }

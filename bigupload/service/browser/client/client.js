@@ -50,6 +50,18 @@ class LazyMemory {
   async records() { return (await this.open()).records(); }
   async parts(id) { return (await this.open()).parts(id); }
   async save(record) { return (await this.open()).save(record); }
+
+  /** An app's own storage need not have the following two. */
+  async saveAll(records) {
+    const memory = await this.open();
+    return memory.saveAll ? memory.saveAll(records) : Promise.all(records.map((record) => memory.save(record)));
+  }
+
+  async find(file) {
+    const memory = await this.open();
+    return memory.find ? memory.find(file) : (await memory.records()).filter((record) => file.isOf(record));
+  }
+
   async savePart(id, number, part) { return (await this.open()).savePart(id, number, part); }
   async forget(id) { return (await this.open()).forget(id); }
 }
@@ -65,6 +77,7 @@ export class Client {
   #shared;
   #uploads = new Map(); // in order of arrival: Upload → nothing
   #holds = new Holds();
+  #chosen = []; // uploads that are not stored yet
   #onUnfinished;
   #watched = new Set(); // ids of unfinished uploads that another tab has
 
@@ -92,7 +105,10 @@ export class Client {
   /** Uploads that waited for another token go on. */
   set token(token) {
     this.#api.authorization.token = token;
-    for (const upload of this.uploads) if (upload.state === "unauthorized") upload.resume();
+    for (const upload of this.uploads) {
+      if (upload.state === "unauthorized") upload.resume();
+      if (!upload.record && upload.file) this.#memorize(upload); // nobody knew whose it was
+    }
   }
 
   get uploads() { return [...this.#uploads.keys()]; }
@@ -106,8 +122,19 @@ export class Client {
     if (known && options.resume !== false) return known.listen(options).take(file, options.fileHandle);
     const upload = this.#add(new Upload(this.#shared, { ...options, file }));
     this.#shared.queue.add(upload);
-    upload.memorize(() => this.who()).catch(() => {}); // it can be sent without
+    this.#memorize(upload);
     return upload;
+  }
+
+  /** Store what waits, so that a reload can ask for its files: all that are chosen together at once. */
+  #memorize(upload) {
+    if (!this.#memory.keeps || this.#chosen.push(upload) > 1) return;
+    setTimeout(async () => {
+      const who = await this.who();
+      const chosen = this.#chosen.splice(0);
+      const memos = who === null ? [] : chosen.map((each) => each.memo(who)).filter(Boolean);
+      await this.#memory.saveAll(memos).catch(() => {}); // they can be sent without
+    });
   }
 
   /**
@@ -119,7 +146,8 @@ export class Client {
     const who = records.length ? await this.who() : null;
     if (records.length && who === null) return this.uploads.filter(isRemembered);
     const own = records.filter((each) => each.who === who);
-    const parts = new Map(await Promise.all(own.map(async ({ id }) => [id, await this.#memory.parts(id)])));
+    const begun = own.filter(({ handle }) => handle);
+    const parts = new Map(await Promise.all(begun.map(async ({ id }) => [id, await this.#memory.parts(id)])));
     const others = await this.#holds.others(own.map(({ id }) => id));
     const free = new Map(own.filter(({ id }) => !others.has(id)).map((record) => [record.id, record]));
     for (const upload of this.uploads.filter(isRemembered)) if (!free.has(upload.id)) this.#uploads.delete(upload);

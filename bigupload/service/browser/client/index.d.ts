@@ -177,6 +177,10 @@ export interface Storage {
   records(): Promise<StoredRecord[]>;
   parts(id: string): Promise<Map<number, StoredPart>>;
   save(record: StoredRecord): Promise<unknown>;
+  /** Several at once, as when a folder is chosen. Default: `save` for each. */
+  saveAll?(records: StoredRecord[]): Promise<unknown>;
+  /** Those with the same name, size and lastModified. Default: of all `records`. */
+  find?(file: { name: string; size: number; lastModified: number }): Promise<StoredRecord[]>;
   savePart(id: string, number: number, part: StoredPart): Promise<unknown>;
   forget(id: string): Promise<unknown>;
 }

@@ -2,7 +2,8 @@
 //
 // This is a hint: the service says which parts the store has, and the checksums stored here identify them.
 
-const VERSION = 1;
+const VERSION = 2;
+const FILE = ["name", "size", "lastModified"]; // what tells files apart, but for their bytes
 const KEPT = 7 * 24 * 3600 * 1000; // milliseconds that an upload stays open
 
 const OPENED = new Map(); // name → promise of a Memory
@@ -59,9 +60,13 @@ export class Memory {
   static async #open(name) {
     try {
       const request = indexedDB.open(name, VERSION);
-      request.onupgradeneeded = () => {
-        request.result.createObjectStore("uploads", { keyPath: "id" });
-        request.result.createObjectStore("parts", { keyPath: ["id", "number"] });
+      request.onupgradeneeded = ({ oldVersion }) => {
+        const { result, transaction } = request;
+        if (oldVersion < 1) {
+          result.createObjectStore("uploads", { keyPath: "id" });
+          result.createObjectStore("parts", { keyPath: ["id", "number"] });
+        }
+        transaction.objectStore("uploads").createIndex("file", FILE);
       };
       return new Memory(await done(request));
     } catch {
@@ -90,6 +95,18 @@ export class Memory {
     return found.sort((a, b) => since(a) - since(b));
   }
 
+  /** The records of a file: by its name, size and date. Few of thousands. */
+  async find(file, now = Date.now()) {
+    if (!this.works) return [];
+    try {
+      const index = this.#store("uploads", "readonly").index("file");
+      const found = await done(index.getAll(FILE.map((name) => file[name])));
+      return found.filter((record) => now - since(record) <= KEPT);
+    } catch {
+      return [];
+    }
+  }
+
   async parts(id) {
     if (!this.works) return new Map();
     try {
@@ -100,10 +117,12 @@ export class Memory {
     }
   }
 
-  async save(record) {
+  save(record) { return this.saveAll([record]); }
+
+  async saveAll(records) {
+    if (!records.length || (await this.#put("uploads", ...records))) return;
     // Some browsers cannot store file handles.
-    if (await this.#put("uploads", record)) return;
-    await this.#put("uploads", { ...record, fileHandle: null, folderHandle: null });
+    await this.#put("uploads", ...records.map((record) => ({ ...record, fileHandle: null, folderHandle: null })));
   }
 
   savePart(id, number, { checksum, etag, earlier = [] }) {
@@ -127,11 +146,11 @@ export class Memory {
   }
 
   /** Return whether it is stored. A full disk must not end an upload: a part that is not stored is hashed again. */
-  async #put(name, row) {
+  async #put(name, ...rows) {
     if (!this.works) return false;
     try {
       const store = this.#store(name, "readwrite");
-      store.put(row);
+      for (const row of rows) store.put(row);
       await committed(store.transaction);
       return true;
     } catch {

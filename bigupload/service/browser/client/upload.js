@@ -69,18 +69,13 @@ export class Upload {
     return { ...unknown, id, name, size, lastModified, contentType, fileHandle, folderHandle, path, chosenAt: this.#chosenAt };
   }
 
-  /** Store it while it waits. `who`: resolves to the user's identity, or null. */
-  async memorize(who) {
-    const { memory, holds } = this.#shared;
-    const { id } = this;
-    if (!memory.keeps || !(await holds.take(id, { isNew: true }))) return;
-    const user = await who();
-    const isOver = () =>
-      this.id !== id || ["cancelled", "done"].includes(this.#state) || this.problem?.kind === "refused";
-    if (user === null || this.record || this.#isNoted || isOver()) return;
+  /** What to store of it while it waits, or null. */
+  memo(who) {
+    const isOver = ["cancelled", "done"].includes(this.#state) || this.problem?.kind === "refused";
+    if (this.record || this.#isNoted || isOver) return null;
     this.#isNoted = true;
-    await memory.save({ ...this.description, who: user });
-    if (isOver()) memory.forget(id);
+    this.#shared.holds.take(this.id, { isNew: true });
+    return { ...this.description, who };
   }
 
   /** Use these callbacks and this signal from now on. */
@@ -235,8 +230,8 @@ export class Upload {
 
   /** Take up what an earlier visit left of this file. */
   async #recall() {
-    const known = await this.#shared.memory.records();
-    const free = (each) => each.id !== this.id && this.isOf(each) && !this.#shared.claimed(each.id);
+    const known = await this.#shared.memory.find(this);
+    const free = (each) => each.id !== this.id && !this.#shared.claimed(each.id);
     const same = known.filter(free);
     if (!same.length) return;
     const who = await this.#attempt.who();
