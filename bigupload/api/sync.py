@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import anyio
@@ -33,7 +31,7 @@ from bigupload.api.sync_deletes import Leftovers, SyncDeletes, is_gone
 from bigupload.api.sync_types import SyncOutcome, SyncResult, SyncStep
 from bigupload.batch.inventory import Inventory, ListedObject
 from bigupload.batch.job import Job, UploadFailed, results_while
-from bigupload.batch.listing import FileListing, FoundFiles, read_ahead
+from bigupload.batch.listing import FileListing, FoundFiles, StandingDirectory, read_ahead
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.core.integrity import Verified
@@ -46,9 +44,6 @@ from bigupload.options import S3Options
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.s3.pages import ObjectPages
 from bigupload.stores.targets import parse_s3_url
-from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.files import reason_of
-from bigupload.support.missing_files import why_missing
 from bigupload.units import counted
 
 _NAME = "name"
@@ -85,7 +80,8 @@ class SyncMany(UploadMany):
         self._tally = JobTally(self._listed)
         self._reading = anyio.CapacityLimiter(os.cpu_count() or 1)
         self._threads = anyio.CapacityLimiter(1)
-        self._identity: tuple[int, int] | None = None
+        note = "Nothing more was deleted. " if self._deletes else ""
+        self._standing = StandingDirectory(self._directory, "sync", self._threads, note)
         self._others: OtherJobs | None = None
         self._files = 0
         self._counts = dict.fromkeys(("uploaded", "same", "deleted", "failed", "size"), 0)
@@ -119,7 +115,7 @@ class SyncMany(UploadMany):
 
     async def _sync(self) -> SyncResult:
         began = self._resources.clock()
-        await self._check_directory()
+        await self._standing.check()
         async with contextlib.AsyncExitStack() as opened:
             await self._open_record(opened)
             objects, retrier = await self._prepare(opened)
@@ -304,7 +300,7 @@ class SyncMany(UploadMany):
 
     async def _finish(self, objects: S3Objects, retrier: Retrier) -> str | None:
         """All files have been looked at. Returns why nothing was deleted, if it was to be."""
-        await self._check_directory()
+        await self._standing.check()
         if not self._files and not self._failures and not self._may_be_empty and not self._is_of_a_time:
             chosen = self._selection
             is_all = not (chosen.include or chosen.exclude or chosen.exclude_from or chosen.min_size or chosen.max_size)
@@ -319,7 +315,7 @@ class SyncMany(UploadMany):
                 retrier,
                 url=self._url_of,
                 report=self._tell,
-                check=self._check_directory,
+                check=self._standing.check,
             )
             follows = self._selection.follow_symlinks
             leftovers = Leftovers(self._directory, self._key_prefix, self._scope, follow_symlinks=follows)
@@ -342,28 +338,3 @@ class SyncMany(UploadMany):
 
     def _url_of(self, key: str) -> str:
         return f"{self._prefix}{key[len(self._key_prefix) :]}"
-
-    async def _check_directory(self) -> None:
-        """Raises SourceError if the directory is not there, or is not the one that it was at the beginning."""
-        path = self._directory
-        try:
-            status = await run_in_daemon_thread(Path(path).stat, self._threads)
-        except OSError as e:
-            if self._identity is not None:
-                raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}. {self._when_back}") from e
-            if isinstance(e, FileNotFoundError):
-                why = await run_in_daemon_thread(lambda: why_missing(str(path)), self._threads)
-                raise errors.SourceNotFound(f"no such directory: {path}{why}") from None
-            raise errors.SourceUnreadable(f"can't sync {path}: {reason_of(e)}") from e
-        if not stat.S_ISDIR(status.st_mode):
-            raise errors.SourceUnsupported(f"{path} is not a directory: sync the directory that it is in")
-        identity = status.st_dev, status.st_ino
-        if self._identity not in (None, identity):
-            raise errors.DirectoryGone(
-                f"another directory is at {path} now: was it unmounted or replaced? {self._when_back}"
-            )
-        self._identity = identity
-
-    @property
-    def _when_back(self) -> str:
-        return f"{'Nothing more was deleted. ' if self._deletes else ''}Make the same call again when it is back"

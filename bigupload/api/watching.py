@@ -105,7 +105,7 @@ async def _outcomes(
 
     async def run() -> None:
         watching = Watching(watched, uploads, SettlingFiles(idle=watched.idle))
-        await watching.check_directory()  # else `status` would list a watch of what is not there
+        await watching.standing.check()  # else `status` would list a watch of what is not there
         target = await job_target(prefix, options.get("s3") or S3Options())
         with resources.state.job_record(f"watch {watched.directory}", target) as record:
             open_record(record)

@@ -11,16 +11,19 @@ import asyncio
 import codecs
 import heapq
 import os
+import stat
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import anyio
 
+from bigupload import errors
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import FileEntry, Found, Omitted, WalkOptions, look_at, walk
 from bigupload.core.globs import has_wildcard, split_glob
@@ -28,6 +31,7 @@ from bigupload.core.selection import Scope, include, scope_of, selects
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.files import reason_of
 from bigupload.support.missing_files import in_working_directory, shown, why_missing
 from bigupload.units import one_line
 
@@ -362,3 +366,43 @@ def _next_batch(items: Iterator[T], clock: Callable[[], float]) -> _Batch[T]:
     except Exception as e:
         return _Batch(batch, is_last=True, error=e)
     return _Batch(batch, is_last=True)
+
+
+class StandingDirectory:
+    """A directory that must stay where it is while its files are uploaded."""
+
+    def __init__(self, path: str, verb: str, threads: anyio.CapacityLimiter, note: str = "") -> None:
+        """Look at nothing yet.
+
+        Args:
+            path: The directory.
+            verb: The caller's work with it, for messages.
+            threads: Bounds the threads that look at it.
+            note: A sentence for the message that it is gone.
+        """
+        self._path = path
+        self._verb = verb
+        self._threads = threads
+        self._when_back = f"{note}Make the same call again when it is back"
+        self._identity: tuple[int, int] | None = None
+
+    async def check(self) -> None:
+        """Raise SourceError if the directory is not there, or is not the one that it was at the first check."""
+        path = self._path
+        try:
+            status = await run_in_daemon_thread(Path(path).stat, self._threads)
+        except OSError as e:
+            if self._identity is not None:
+                raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}. {self._when_back}") from e
+            if isinstance(e, FileNotFoundError):
+                why = await run_in_daemon_thread(lambda: why_missing(path), self._threads)
+                raise errors.SourceNotFound(f"no such directory: {path}{why}") from None
+            raise errors.SourceUnreadable(f"can't {self._verb} {path}: {reason_of(e)}") from e
+        if not stat.S_ISDIR(status.st_mode):
+            raise errors.SourceUnsupported(f"{path} is not a directory: {self._verb} the directory that it is in")
+        identity = status.st_dev, status.st_ino
+        if self._identity not in (None, identity):
+            raise errors.DirectoryGone(
+                f"another directory is at {path} now: was it unmounted or replaced? {self._when_back}"
+            )
+        self._identity = identity

@@ -14,7 +14,6 @@ import importlib.util
 import logging
 import math
 import os
-import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,6 +26,7 @@ import anyio
 
 from bigupload import errors
 from bigupload.batch.job import befalls_all, is_for_good
+from bigupload.batch.listing import StandingDirectory
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import FileEntry, Omitted, walk
 from bigupload.core.manifest import Fingerprint
@@ -35,8 +35,6 @@ from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread, starting_threads
-from bigupload.support.files import reason_of
-from bigupload.support.missing_files import why_missing
 from bigupload.units import escaped, format_seconds, install_command, printable
 
 TEMPORARY = (".*", "*~", "*.part", "*.partial", "*.tmp", "*.crdownload")
@@ -55,7 +53,6 @@ _SHORTEST = 0.01
 _POLL = 5.0
 """Seconds between two listings if the system can't report changes."""
 _BATCH = 500
-_WHEN_BACK = ". Make the same call again when it is back"
 
 Events: TypeAlias = Callable[[Callable[[set[str]], None], Callable[[str], None]], AbstractAsyncContextManager[None]]
 Pause: TypeAlias = Callable[[asyncio.Event, float], Awaitable[None]]
@@ -141,7 +138,7 @@ class Watching:
         self._pause = pause or _pause
         self._wake = asyncio.Event()
         self._threads = anyio.CapacityLimiter(2)
-        self._identity: tuple[int, int] | None = None
+        self.standing = StandingDirectory(watched.directory, "watch", self._threads)
         self._has_events = watched.events is not None
         self._no_events: str | None = None
         """The reason why the system reports no more changes, until the warning."""
@@ -161,7 +158,7 @@ class Watching:
             SourceError: There is no such directory, or it has vanished. What was open is uploaded before.
             StoreError: The bucket is not there, which no other file will change.
         """
-        await self.check_directory()
+        await self.standing.check()
         self._began = self._clock()
         async with self._told_of_changes(), anyio.create_task_group() as tasks:
             try:
@@ -230,29 +227,10 @@ class Watching:
             f"{format_seconds(self._poll)}"
         )
 
-    async def check_directory(self) -> None:
-        """Raises SourceError if the directory is not there, or another one has its name."""
-        path = self._watched.directory
-        try:
-            status = await run_in_daemon_thread(Path(path).stat, self._threads)
-        except OSError as e:
-            if self._identity is not None:
-                raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}{_WHEN_BACK}") from e
-            if isinstance(e, FileNotFoundError):
-                why = await run_in_daemon_thread(lambda: why_missing(str(path)), self._threads)
-                raise errors.SourceNotFound(f"no such directory: {path}{why}") from None
-            raise errors.SourceUnreadable(f"can't watch {path}: {reason_of(e)}") from e
-        if not stat.S_ISDIR(status.st_mode):
-            raise errors.SourceUnsupported(f"{path} is not a directory: watch the directory that it is in")
-        identity = (status.st_dev, status.st_ino)
-        if self._identity not in (None, identity):
-            raise errors.DirectoryGone(f"another directory is at {path} now: was it unmounted or replaced?{_WHEN_BACK}")
-        self._identity = identity
-
     async def _look_at_directory(self) -> None:
         if self._gone is None:
             try:
-                await self.check_directory()
+                await self.standing.check()
             except errors.SourceError as e:
                 self._gone = e
 
