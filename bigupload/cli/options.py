@@ -234,6 +234,10 @@ def part_options(checksums: Sequence[str]) -> Callable[[F], F]:
     )
 
 
+_NO_FLAGS = frozenset({"sha256"})
+"""Digests of whole files, for which commands have `--write-checksums`."""
+
+
 class LibraryFlag(click.Option):
     """A flag that the library declares: its documentation there is all that there is."""
 
@@ -242,17 +246,14 @@ class LibraryFlag(click.Option):
 
 
 def library_flags(declared: str) -> Callable[[F], F]:
-    """Add the options of a class of `api.arguments` that are False by default, unless the command declares them itself.
-
-    `sha256` is left out: commands have `--write-checksums` for that.
-    """
+    """Add the options of a class of `api.arguments` that are False by default, unless the command declares them below."""
 
     def decorate(function: F) -> F:
         from bigupload.api import arguments, signatures
 
         own = {name for param in getattr(function, "__click_params__", ()) for name in param.opts}
         for name, text in signatures.flags(getattr(arguments, declared)).items():
-            if name != "sha256" and (option := spelled(name)) not in own:
+            if name not in _NO_FLAGS and (option := spelled(name)) not in own:
                 function = click.option(option, cls=LibraryFlag, is_flag=True, help=for_command_line(text))(function)
         return function
 
