@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from bigupload import errors
-from bigupload.cli.help import color_option
+from bigupload.cli.help import common_options
 from bigupload.cli.wording import for_command_line
 from bigupload.units import one_line, printable
 from bigupload.version import __version__
@@ -80,11 +80,6 @@ class _Lazy(click.Group):
 
 @click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="bigupload")
-@click.option("-v", "--verbose", count=True, help="Log what happens; -vv logs each attempt of each request.")
-@click.option("-q", "--quiet", is_flag=True, help="Show errors and results only.")
-@click.option("--log-file", type=click.Path(path_type=Path), metavar="FILE", help="Append a full log to FILE.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning"]), help="What FILE gets. [default: debug]")
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Take options from this TOML file.")
 @click.pass_context
 def _cli(ctx: click.Context, /, **common: Any) -> None:
     """Upload files that are too big to lose: in parallel, resumable after any crash, and proved at the end.
@@ -97,7 +92,7 @@ def _cli(ctx: click.Context, /, **common: Any) -> None:
     remember(ctx, **common)
 
 
-_cli.params.append(color_option())
+_cli.params += common_options()
 
 
 OUT_OF_MEMORY = (

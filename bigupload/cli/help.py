@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -209,16 +210,35 @@ def _section(formatter: click.HelpFormatter, title: str, color: bool | None) -> 
     return formatter.section(title if is_plain else click.style(title, bold=True))
 
 
-def color_option() -> click.Option:
-    """Return `--color`, which every command takes, also before its name."""
-    return click.Option(
-        ["--color"],
-        type=click.Choice(["auto", "always", "never"]),
-        is_eager=True,
-        expose_value=False,
-        callback=_set_color,
-        help="Use colours: on a terminal unless NO_COLOR is set, always, or never. [default: auto]",
-    )
+LOG_LEVELS = ("debug", "info", "warning")
+"""The values of --log-level: each attempt of each request, results, problems."""
+
+
+def common_options(load: Callable[[click.Context, click.Parameter, Any], Any] | None = None) -> list[click.Option]:
+    """Return the options that every command takes, also before its name. `load`: reads the configuration file."""
+    path = click.Path(path_type=Path)
+    return [
+        click.Option(["-v", "--verbose"], count=True, help="Log what happens; -vv logs each attempt of each request."),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Show errors and results only."),
+        click.Option(["--log-file"], type=path, metavar="FILE", help="Append a full log to FILE."),
+        click.Option(["--log-level"], type=click.Choice(LOG_LEVELS), help="What FILE gets. [default: debug]"),
+        click.Option(
+            ["--config"],
+            type=path,
+            metavar="FILE",
+            is_eager=True,
+            help="Take options from this TOML file. [default: config.toml in the user's configuration directory]",
+            callback=load,
+        ),
+        click.Option(  # behind --config, whose file may have it
+            ["--color"],
+            type=click.Choice(["auto", "always", "never"]),
+            is_eager=True,
+            expose_value=False,
+            callback=_set_color,
+            help="Use colours: on a terminal unless NO_COLOR is set, always, or never. [default: auto]",
+        ),
+    ]
 
 
 def _heed_variable(ctx: click.Context) -> None:

@@ -246,7 +246,7 @@ class LibraryFlag(click.Option):
 
 
 def library_flags(declared: str) -> Callable[[F], F]:
-    """Add the options of a class of `api.arguments` that are False by default, unless the command declares them below."""
+    """Add the options of a class of `api.arguments` that are False by default, unless the command has them already."""
 
     def decorate(function: F) -> F:
         from bigupload.api import arguments, signatures

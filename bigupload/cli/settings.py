@@ -31,7 +31,7 @@ from typing import Any
 
 import click
 
-from bigupload.cli.help import add_help, color_option
+from bigupload.cli.help import LOG_LEVELS, add_help, common_options
 from bigupload.errors import UsageError
 from bigupload.support.files import user_path
 
@@ -207,32 +207,6 @@ QUIET = "bigupload.quiet"
 """The key in `Context.meta` of whether -q was given, once the command runs."""
 
 
-LOG_LEVELS = ("debug", "info", "warning")
-"""The values of --log-level: each attempt of each request, results, problems."""
-
-
-def common_options() -> list[click.Option]:
-    """Return the options that every command takes, also before its name."""
-    path = click.Path(path_type=Path)
-    return [
-        click.Option(["-v", "--verbose"], count=True, help="Log what happens; -vv logs each attempt of each request."),
-        click.Option(["-q", "--quiet"], is_flag=True, help="Show errors and results only."),
-        click.Option(
-            ["--log-file"], type=click.Path(path_type=Path), metavar="FILE", help="Append a full log to FILE."
-        ),
-        click.Option(["--log-level"], type=click.Choice(LOG_LEVELS), help="What FILE gets. [default: debug]"),
-        click.Option(
-            ["--config"],
-            type=path,
-            metavar="FILE",
-            is_eager=True,
-            help="Take options from this TOML file. [default: config.toml in the user's configuration directory]",
-            callback=_load,
-        ),
-        color_option(),  # behind --config, whose file may have it
-    ]
-
-
 def variables(path: Sequence[str], option: str) -> list[str]:
     """The environment variables of an option, the strongest first.
 
@@ -251,7 +225,7 @@ def prepare(command: click.Command, path: tuple[str, ...]) -> click.Command:
         return command
     if any(param.name == "log_file" for param in command.params):
         return command
-    command.params += common_options()
+    command.params += common_options(_load)
     for param in command.params:
         if isinstance(param, click.Option) and name_of(param) not in TYPED_ALONE:
             given = [param.envvar] if isinstance(param.envvar, str) else list(param.envvar or ())
