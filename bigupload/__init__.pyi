@@ -428,7 +428,7 @@ async def adopt(
 
     Raises:
         UploadGone: No upload to this key is open.
-        UsageError: Several are open, and `upload_id` does not say which one.
+        UsageError: Several are open, and `upload_id` names none of them.
         ManifestMismatch: A manifest here describes the upload: resume that.
     """
 
@@ -666,8 +666,8 @@ async def resume(
 
     Raises:
         ManifestNotFound: There is no such manifest.
-        UsageError: This user did not begin the manifest on this machine, and `trust` is not set. A manifest says
-            which file is sent where with whose credentials.
+        UsageError: This user did not begin the manifest on this machine, and `trust` is not set. A manifest decides
+            which file is sent where, with whose credentials.
         BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
     """
 
@@ -1648,8 +1648,8 @@ class Uploader:
 
         Raises:
             ManifestNotFound: There is no such manifest.
-            UsageError: This user did not begin the manifest on this machine, and `trust` is not set. A manifest says
-                which file is sent where with whose credentials.
+            UsageError: This user did not begin the manifest on this machine, and `trust` is not set. A manifest decides
+                which file is sent where, with whose credentials.
             BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
         """
     async def adopt(
@@ -1683,7 +1683,7 @@ class Uploader:
 
         Raises:
             UploadGone: No upload to this key is open.
-            UsageError: Several are open, and `upload_id` does not say which one.
+            UsageError: Several are open, and `upload_id` names none of them.
             ManifestMismatch: A manifest here describes the upload: resume that.
         """
     async def abort(

@@ -90,7 +90,7 @@ class Progress(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartUploaded(_UploadEvent):
-    """The store has the part, `proof` says how that was proved, and the manifest, if there is one, records it."""
+    """The store has the part, proved by `proof`, and the manifest, if there is one, records it."""
 
     number: int
     size: int

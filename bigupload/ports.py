@@ -174,7 +174,7 @@ class MultipartStore(Protocol):
             origin: The object. Only while it has this ETag is it copied.
 
         Returns:
-            The part's ETag; and its checksum of the upload's algorithm, computed by the store, if it says that.
+            The part's ETag; and its checksum of the upload's algorithm, computed by the store, if it reports that.
 
         Raises:
             Fault: GONE for an unknown upload. EXISTS if there is another object, or none. REFUSED if these
@@ -188,7 +188,7 @@ class MultipartStore(Protocol):
         """List all parts, from all pages.
 
         Raises:
-            Fault: GONE for an unknown upload. UNSUPPORTED, with a message that says what to do instead, if the store
+            Fault: GONE for an unknown upload. UNSUPPORTED, with a message that has advice, if the store
                 cannot list parts.
         """
         ...
@@ -319,7 +319,7 @@ class Source(Protocol):
             Whether the part can be read. False only without `wait`, if there is no room now.
 
         Raises:
-            Fault: The request failed. The engine calls again, as its policy for retries says. It carries the
+            Fault: The request failed. The engine calls again, by its policy for retries. It carries the
                 `SourceError` to raise after the last attempt (`Fault.public`).
             SourceError: No retry can help.
         """

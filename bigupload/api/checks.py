@@ -67,7 +67,7 @@ def check_names(function: str, options: Mapping[str, Any], declared: type[Any]) 
 
 
 def refuse_unknown(function: str, options: Mapping[str, Any], names: Mapping[str, Any]) -> None:
-    """Raise TypeError for an option that a function does not take. It says which name is meant, or where it belongs."""
+    """Raise TypeError for an option that a function does not take. The text names the likely one, or its place."""
     for name in options:
         if name not in names:
             hint = f": it is a field of S3Options (s3=S3Options({name}=…))" if name in _OF_S3 else ""

@@ -1,7 +1,7 @@
 """How events reach their reader, who may be slower than the upload: the upload does not wait.
 
 Events that the reader has not taken yet wait in a queue, in order. What it holds is bounded: of `Progress`,
-`ReadingBack` and `JobProgress`, which say how far the work is, only the newest of each upload waits.
+`ReadingBack` and `JobProgress`, which report progress, only the newest of each upload waits.
 """
 
 from __future__ import annotations

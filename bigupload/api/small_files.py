@@ -144,7 +144,7 @@ class SmallFiles:
             self._leave(lane)
 
     async def _small(self, given: UploadSource, settings: UploadSettings, options: UploadOptions) -> _Small | None:
-        """What is to be sent by one PUT. None: anything else, or something is wrong with it, which others say."""
+        """What is to be sent by one PUT. None: anything else, or it has an error, which others report."""
         chosen: Any = options
         path = os.path.abspath(given) if is_path(given) else ""  # noqa: PTH100 - as FileSource
         is_file = path != ""
@@ -293,7 +293,7 @@ class Lane:
         self._watching: asyncio.Task[None] | None = None
 
     async def is_open_for(self, small: _Small, call: OpenCall) -> bool:
-        """Open it, unless it is open. False if another call could not do that: in parts, each call says why by itself.
+        """Open it, unless it is open. False if another call could not do that: in parts, each call reports its error.
 
         Raises:
             BigUploadError: This call could not open it.
@@ -333,7 +333,7 @@ class Lane:
     def objects_of(self, s3: S3Options) -> S3Objects:
         """Return where objects of these properties go.
 
-        Those that must not replace others have a token of their own: it tells what this very upload has made.
+        Those that must not replace others have a token of their own, by which an upload knows its object.
         """
         assert self.store is not None
         if self._objects is not None and self._objects[0] is s3:

@@ -240,7 +240,7 @@ async def existing_object(
 
 
 async def object_exists(store: Store, known: Manifest, retrier: Retrier) -> bool:
-    """Whether an upload made its object, although its manifest does not say so."""
+    """Whether an upload made its object, although its manifest does not record that."""
     try:
         facts = await retrier.request(lambda: store.stat(known.upload_id, known.header.checksum.algorithm))
     except (errors.UploadGone, errors.MediaRefused):  # a media service says that nothing of it is left

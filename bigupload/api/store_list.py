@@ -1,6 +1,6 @@
 """The list of a bucket, which is read while the files are compared with it.
 
-A store may list its keys in any order, so that nobody can tell before the list ends that an object is not there. But
+A store may list its keys in any order, so that an object's absence is certain only when the list has ended. But
 one that was listed is there. So files whose objects were listed are looked at at once, and the others at the end.
 """
 

@@ -221,7 +221,7 @@ class SyncMany(UploadMany):
         return await self._store_list.find(self._key_prefix + item.key)
 
     def _recorded(self, item: ManyItem) -> UploadResult | None:
-        """The result of a file of which the record of this sync says that the listed object is the file."""
+        """The result of a file, if this sync's record proves that the listed object is the file; else None."""
         if self._options.get("sha256", False):  # the file is read, which takes a thread
             return None
         if "\\" in item.key:  # see `_object_of`

@@ -247,7 +247,7 @@ class Job(Generic[T, R]):
         self._results.close()
 
     async def results(self) -> AsyncIterator[R]:
-        """Each result as it comes. Ends after the last one that `run` lets through; `run` says whether that was all."""
+        """Each result as it comes. Ends after the last one that `run` lets through; `run` returns whether all came."""
         while batch := await self._results.take():
             for result in batch:
                 yield result

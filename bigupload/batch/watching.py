@@ -1,7 +1,7 @@
 """Uploads the files of a directory, those that come, and those that change, until it is cancelled.
 
 What is there is found by listing the directory: at the start, when something changed, and now and then, because events
-get lost. `file_events` are what the operating system tells, by watchfiles. `WatchedFiles` is that list. `core/settling`
+get lost. `file_events` are the operating system's reports, by watchfiles. `WatchedFiles` is that list. `core/settling`
 decides which files to upload when. What an upload is, only the caller knows.
 """
 

@@ -1,4 +1,4 @@
-"""The progress display of a terminal: a row for each file that is under way, below what has been said."""
+"""The progress display of a terminal: a row for each file that is under way, below the lines printed so far."""
 
 from __future__ import annotations
 

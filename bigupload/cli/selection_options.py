@@ -123,7 +123,7 @@ class Chosen:
     """Whether one of the options is on the command line."""
 
     def is_for(self, names: Sequence[str]) -> bool:
-        """Whether a call needs a list of files: an option says so, or a name is more than one file."""
+        """Whether a call needs a list of files: by an option, or because a name stands for more than one file."""
         if any(map(names_many, names)):
             return True
         if any(map(_is_no_file, names)) and not self.is_asked:

@@ -92,8 +92,8 @@ def _tell_keys() -> None:
 def _forget() -> None:
     """Forget what this machine knows of the store's uploads: to resume one would start a new store.
 
-    Manifests say that a store is local, and not which. So of a store of one's own they are forgotten only if its state
-    directory is one of one's own, too.
+    Manifests record that a store is local, not which one. So those of a store of one's own are forgotten only if its
+    state directory is one of one's own, too.
     """
     if "BIGUPLOAD_LOCAL_STORE_DIR" in os.environ and "BIGUPLOAD_STATE_DIR" not in os.environ:
         return

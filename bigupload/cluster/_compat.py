@@ -92,7 +92,7 @@ async def close(client: Client | None) -> None:
 
 
 def quiet() -> None:
-    """Let Dask log nothing but disasters: the command line says in one line what went wrong."""
+    """Let Dask log nothing but disasters: the command line prints the error in one line."""
     import distributed  # noqa: F401 - sets the levels of its loggers when it is imported
 
     for name in [each for each in logging.root.manager.loggerDict if each.split(".")[0] == "distributed"]:
@@ -111,7 +111,7 @@ def scheduler_address(client: Client) -> str:
 
 
 def reconnects(client: Client) -> bool:
-    """Whether a client that lost its connection tries to connect again; not after the scheduler said goodbye."""
+    """Whether a client that lost its connection tries to connect again; not after the scheduler has closed it."""
     reading = client._handle_report_task
     return client.status == "connecting" and reading is not None and not reading.done()
 

@@ -161,7 +161,7 @@ class Member:
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class SharedFile:
-    """A file that the workers read, as one opened source of it says."""
+    """A file that the workers read, by one opened source of it."""
 
     id: FileId
     bytes_sampled: str

@@ -1,4 +1,4 @@
-"""Which workers of a Dask cluster take part, and what is said to them: one object for each `Uploader`.
+"""Which workers of a Dask cluster take part, and the messages to them: one object for each `Uploader`.
 
 Workers may come and go. A worker takes part if it has the same bigupload, and of a file if it sees the same one. One
 that dies costs the parts that it had in flight; one that hangs gets no more.

@@ -337,7 +337,7 @@ async def install(dask_worker: Any) -> str:
 
 
 def _look(file: FileId, expected: str, ca_bundle: str | bool | None) -> str:
-    """Say what is wrong with a file here; "" if it is the coordinator's."""
+    """Describe the error of a file here; "" if it is the coordinator's."""
     if isinstance(ca_bundle, str) and not Path(ca_bundle).is_file():
         return f"no such file: {ca_bundle}"
     try:

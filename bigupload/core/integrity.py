@@ -40,7 +40,7 @@ class Verified(enum.StrEnum):
     COMPOSITE_ETAG = "composite-etag"
     """The object's ETag is composed of the parts' MD5s, all of them computed here."""
     SIZE = "size"
-    """Only the size is equal. Every part was proved as its record in the manifest says."""
+    """Only the size is equal. Every part was proved, by the proof of its record in the manifest."""
 
     def satisfies(self, required: Verified) -> bool:
         """Whether this level is as strong as `required` or stronger."""

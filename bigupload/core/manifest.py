@@ -166,8 +166,8 @@ class Header:
 class PartRecord:
     """The store has acknowledged a part.
 
-    `checksum` is S3's base64 of the header's algorithm, and empty if that is `none`. `proof` says how the part was
-    proved.
+    `checksum` is S3's base64 of the header's algorithm, and empty if that is `none`. `proof` is the proof of the
+    part.
     """
 
     type: ClassVar = "part"

@@ -114,7 +114,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a journal's bytes say: the manifest of its good lines, their size in bytes, and what is wrong after them."""
+    """The contents of a journal: the manifest of its good lines, their size in bytes, and the error after them."""
 
     manifest: Manifest
     good_bytes: int

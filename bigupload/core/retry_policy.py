@@ -176,7 +176,7 @@ class Fault(Exception):
 
     @property
     def is_absent(self) -> bool:
-        """Whether there is no such upload or object. A response to HEAD has no body, and so no code that says it."""
+        """Whether there is no such upload or object. A response to HEAD has no body, and so no code."""
         return self.kind is FaultKind.GONE or self.status == 404
 
     def of_source(self, what: str | None = None) -> Fault:

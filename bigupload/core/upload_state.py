@@ -26,7 +26,7 @@ from bigupload.core.part_plan import Part, Plan
 
 
 class Stage(enum.Enum):
-    """The stage of the whole upload. The value says what the engine does in it."""
+    """The stage of the whole upload. The value is the engine's work in it."""
 
     NEW = "create the upload"
     RECONCILING = "list the parts in the store, and keep those that are the file's"

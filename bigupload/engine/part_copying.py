@@ -2,7 +2,7 @@
 
 Either the object is what was there before (`delta`): then a part is hashed here, copied if the object has the same one,
 and proved like a part that was sent, by the checksum in the response. Or the object is the source itself: then no byte
-of it is read here, and the checksums of all copies must add up to what its store says of the whole object.
+of it is read here, and the checksums of all copies must add up to its store's checksum of the whole object.
 
 Copies take no slot of the parts in flight, because no bytes leave this machine.
 """

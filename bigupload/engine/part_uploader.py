@@ -76,7 +76,7 @@ class PartUploader:
         self._copier = PartCopier(context, hasher)
         self._signer: Batcher[UnsignedPart, Signed] = Batcher(self._sign_batch, max_batch=_SIGN_BATCH)
         self._bytes_uploaded = context.manifest.bytes_uploaded
-        """As the manifest says, without adding up all parts at each report. Of a stream, parts may be dropped."""
+        """By the manifest, without adding up all parts at each report. Of a stream, parts may be dropped."""
         self._meter = RateMeter()
         self._pending = state.pending()
         self._admitted = 0

@@ -243,7 +243,7 @@ class SinglePuts:
         return manner.less() if fault.may_be_unsupported and not self._confirmed else None
 
     def confirm(self, manner: Manner, refusal: Fault | None, emit: Callable[[events.Event], None]) -> None:
-        """Note that the store has taken a file: the first one says how all others are sent.
+        """Note that the store has taken a file: the first one decides how all others are sent.
 
         Until then, a refusal may be of the one file alone.
 

@@ -151,7 +151,7 @@ def _fault_of_any(e: Exception, where: str) -> Fault | None:
 
 
 def tls_connection_lost(e: BaseException | None) -> bool:
-    """Whether a TLS connection merely ended, during the handshake or later. That says nothing about certificates."""
+    """Whether a TLS connection merely ended, during the handshake or later. That is no sign of a wrong certificate."""
     return any(
         isinstance(each, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError)
         or (isinstance(each, ssl.SSLError) and getattr(each, "library", None) == "SYS")  # a reset, as OpenSSL 3 says it

@@ -47,7 +47,7 @@ CLEAN_EVERY = DAY
 MOST_EXAMINED = 2000
 """How many old files one automatic clean-up opens, at some 30 µs each."""
 _MARK = "cleaned"
-"""A file whose time says when the directory was last cleaned."""
+"""A file whose time is that of the directory's last cleaning."""
 # Patterns are compiled when they are first used: a clean-up is due once a day.
 _MANIFEST = re.escape(SUFFIX) + r"(\.[0-9]+)?$"
 _LOCKED = re.escape(SUFFIX) + r"(\.[0-9]+)?$|" + re.escape(JOB_SUFFIX) + "$"
@@ -168,7 +168,7 @@ def clean(
 
 
 def is_finished(path: Path) -> bool:
-    """Whether a manifest's last record says that the upload was completed or aborted. Blocking; reads only the end."""
+    """Whether a manifest's last record completes or aborts the upload. Blocking; reads only the end."""
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError:

@@ -337,7 +337,7 @@ class JobRecord:
         What is recorded of its files is of use to a sync: see `OtherJobs`.
 
         Args:
-            keep: Called in a thread with each key, to say which files are not forgotten. None: none is.
+            keep: Called in a thread with each key, and returns whether to keep the file. None: every file is kept.
             gone: How many files do not exist. The job then stays unfinished: they may come, and the same call
                 sends them alone.
         """
@@ -421,7 +421,7 @@ class JobRecord:
 
 
 def read_job(path: Path) -> KnownJob:
-    """Read what a record says of its job. Blocking. Nothing is changed, and no lock is needed."""
+    """Read a record's facts about its job. Blocking. Nothing is changed, and no lock is needed."""
     name = path.name.removesuffix(JOB_SUFFIX)
     try:
         if not is_private_file(path.lstat()):

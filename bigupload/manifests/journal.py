@@ -142,7 +142,7 @@ class FileJournal:
     def written_here(self) -> bool:
         """Whether this user began the manifest on this machine.
 
-        A manifest says which file is sent where with whose credentials. One that was downloaded may be a trap.
+        A manifest decides which file is sent where, with whose credentials. One that was downloaded may be a trap.
         """
         if self._notes is None or not only_user_can_write(self._notes.parent):
             return False

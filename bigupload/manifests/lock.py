@@ -140,7 +140,7 @@ def _write_pid(path: Path) -> None:
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock, as far as its file says: "process 7", or "process 7 on HOST"; "" if it does not."""
+    """The holder of a lock by its file: "process 7", or "process 7 on HOST"; "" if it does not."""
     try:
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         try:

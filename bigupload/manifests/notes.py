@@ -1,7 +1,7 @@
 """Notes in the state directory about manifests elsewhere: that this user began them, and where they are.
 
 A note is a file named by the hash of its manifest's first line. It holds the manifest's absolute path and a newline.
-That of an earlier version is empty: it says only who began the manifest. A note only ever protects: `gc` spares an
+That of an earlier version is empty: it shows only who began the manifest. A note only ever protects: `gc` spares an
 upload whose manifest a note names, and nothing is aborted or deleted because of one.
 """
 
@@ -80,7 +80,7 @@ def write_note(notes: Path, first_line: bytes, manifest: Path) -> None:
 
 
 def update_note(notes: Path, first_line: bytes, manifest: Path) -> None:
-    """Let the note of a manifest that was moved say where it is now; likewise that of an earlier version. Blocking.
+    """Record the new place of a moved manifest in its note; likewise that of an earlier version. Blocking.
 
     A manifest without a note gets none: it may have come from elsewhere.
 

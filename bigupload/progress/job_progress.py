@@ -86,7 +86,7 @@ def current(files: Mapping[str, tuple[int, int]]) -> Iterable[str]:
 
 
 def hanging(event: events.Progress | events.JobProgress | events.ReadingBack) -> str:
-    """What to say while reading the file hangs: since when; empty if it does not."""
+    """The text while reading the file hangs, with the time since; empty if it does not."""
     if isinstance(event, events.ReadingBack) or event.source_hangs_for is None:
         return ""
     return f"no byte of the file could be read since {time_in(-event.source_hangs_for)}"

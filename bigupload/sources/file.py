@@ -46,7 +46,7 @@ class FileSource:
         Raises:
             SourceNotFound: There is no such file.
             SourceUnreadable: The file can't be opened or read.
-            SourceUnsupported: It is not a regular file, or it does not say how long it is.
+            SourceUnsupported: It is not a regular file, or it has no known length.
         """
         self.path = os.path.abspath(path)  # noqa: PTH100 - removes "..", so that one file has one manifest
         try:
@@ -95,7 +95,7 @@ class FileSource:
             )
 
     def _require_true_size(self) -> None:
-        """Refuse a file that has more bytes than it says, as files in /proc and of some FUSE file systems do."""
+        """Refuse a file that has more bytes than its size, as files in /proc and of some FUSE file systems do."""
         size = self.fingerprint.size
         try:
             more = self._read(memoryview(bytearray(1)), size)

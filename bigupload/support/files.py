@@ -34,7 +34,7 @@ def is_lasting(e: BaseException, *, creating: bool = False) -> bool:
 
     Args:
         e: The error.
-        creating: Whether a file was being created, and the directories above it: ENOENT says then that the file system
+        creating: Whether a file was being created, and the directories above it: ENOENT means then that the file system
             takes none, as /proc does.
     """
     return isinstance(e, OSError) and (e.errno in _LASTING or (creating and e.errno == errno.ENOENT))

@@ -16,9 +16,9 @@ _ONE_SLASH = re.compile(r"(s3|https?):/*(?!/)(?P<rest>.*)", re.IGNORECASE | re.D
 
 
 def why_missing(name: str) -> str:
-    """Return what to say behind "no such file: NAME", empty if nothing is known. Reads the directory. Blocking.
+    """Return the text behind "no such file: NAME", empty if nothing is known. Reads the directory. Blocking.
 
-    It never raises: what can't be looked at says nothing.
+    It never raises: what can't be looked at is left out.
     """
     if match := _ONE_SLASH.fullmatch(shown(name)):
         return f"; a URL has two slashes: {match[1].lower()}://{match['rest']}"

@@ -175,7 +175,7 @@ class Orphan:
 
 @dataclass(slots=True, kw_only=True)
 class OrphanReport:
-    """The outcome for the open uploads under a prefix. The fields are numbers of uploads unless they say otherwise."""
+    """The outcome for the open uploads under a prefix. The fields are numbers of uploads unless noted."""
 
     orphans: int = 0
     """Aborted (with `dry_run`: would be)."""
