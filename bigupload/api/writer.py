@@ -100,7 +100,7 @@ async def _abort(resources: UploaderResources, manifest: Path, options: WriterOp
             await operations.abort(resources, call, manifest, given)
     except (errors.BigUploadError, TimeoutError) as e:
         reason = str(e) or "the store does not respond"
-        LOG.warning("the parts of %s stay in the store: %s. `gc` deletes them", manifest, reason)
+        LOG.warning("the parts of %s stay in the store: %s. bigupload gc deletes them", manifest, reason)
 
 
 class _Reporting:
