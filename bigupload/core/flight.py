@@ -189,8 +189,8 @@ class Sample:
     """Bytes of all parts so far, or accepted ones if the system reports no more."""
     writing: int
     """Parts in flight that are not paused."""
-    part_size: float = 1.0
-    """Their size in bytes, on average."""
+    part_size: float = 0.0
+    """The size in bytes of all parts in flight, on average; 0: there is none."""
     is_late: bool = False
     """Whether the response to a whole body is late that has not come yet."""
     left: float = math.inf
@@ -606,10 +606,10 @@ class _Bound:
         """Drop the measurements: they were not goodput."""
         self._goodput.clear()
 
-    def measured(self, now: float, goodput: float, sample: Sample, *, may_begin: bool) -> None:
+    def measured(self, now: float, goodput: float, sample: Sample, part_size: float, *, may_begin: bool) -> None:
         """Take the goodput of a window that ends with a sample, and decide.
 
-        `may_begin`: whether a trial may begin.
+        `part_size`: of the latest parts, in bytes. `may_begin`: whether a trial may begin.
         """
         if now >= self._again_at and self._open:
             self._open = False
@@ -622,15 +622,15 @@ class _Bound:
             return
         elif self._goodput[-1] > SETTLED * self._goodput[-2]:
             if self.limit is not None:  # a link that is faster now: new connections fill it sooner than an old one
-                self.limit = max(self.limit, _affordable(self._goodput[-2], sample.part_size))
+                self.limit = max(self.limit, _affordable(self._goodput[-2], part_size))
             return
         latest = mean(self._goodput[-2:]) if self._goodput else goodput
         self.average += (latest - self.average) * (AVERAGED if self.average else 1.0)
         if self.trial is None and may_begin:
-            self._look(now, latest, sample)
+            self._look(now, latest, sample, part_size)
 
-    def _look(self, now: float, goodput: float, sample: Sample) -> None:
-        parts, part_size = sample.writing, sample.part_size
+    def _look(self, now: float, goodput: float, sample: Sample, part_size: float) -> None:
+        parts = sample.writing
         affordable = _affordable(self.average, part_size)
         if self.limit is not None and affordable > self.limit:
             self.limit = affordable  # a faster link
@@ -878,10 +878,10 @@ class Flight:
         average = self._bound.average
         most = min(LATE * average, HORIZON * average - self._part_size)
         self._ending = sample.left <= max(0.0, most)
-        if sample.writing:
-            self._part_size = max(1.0, sample.part_size)
+        if sample.part_size:
+            self._part_size = sample.part_size
         if late and stored.parts:
-            self._bound.stored(now, stored.rate, sample.part_size)
+            self._bound.stored(now, stored.rate, self._part_size)
         done = stored.bytes if late else sample.acknowledged
         window, trials = self._window, self._trials
         if window is None or not window.goes_on(now, sample.writing, self._trials.limit):
@@ -905,7 +905,7 @@ class Flight:
         if late:
             return
         may_begin = trials.trial is None or not window.reached  # a limit that is not reached is not judged
-        self._bound.measured(now, goodput, sample, may_begin=may_begin)
+        self._bound.measured(now, goodput, sample, self._part_size, may_begin=may_begin)
 
     @property
     def _start(self) -> int:

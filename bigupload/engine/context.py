@@ -182,7 +182,7 @@ class SharedSlots:
                 now=now,
                 acknowledged=sent - self._filled,
                 writing=self.slots.borrowed_tokens - sum(part.is_held for part in parts),
-                part_size=sum(part.size for part in parts) / len(parts) if parts else 1.0,
+                part_size=sum(part.size for part in parts) / len(parts) if parts else 0.0,
                 is_late=self._is_late(waiting, now),
                 left=0 if waiting else min((part.size - of_part for part, of_part in writing), default=math.inf),
                 buffered=sum(part.filling.bytes for part in parts),

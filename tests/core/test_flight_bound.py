@@ -412,6 +412,14 @@ def test_something_that_takes_bodies_and_passes_them_on_slowly(rate: float, acce
     assert stored >= 0.85 * rate * MB * (path.now - begun) - PART
 
 
+def test_a_moment_with_nothing_in_flight_bounds_what_begins_after_it() -> None:
+    path = Path(link(50 * MB), passes_on=0.8 * MB, together=True).run(60)
+    assert path.flight.limit == 1
+    path.flying.clear()
+    path.flight.sample(Sample(now=path.now + TICK, acknowledged=int(path.sent), writing=0))
+    assert path.flight.limit == 1
+
+
 def test_parts_that_wait_count_among_those_that_are_bounded() -> None:
     flight = Flight()
     flight.expect_parts(0.0, int(PART))
