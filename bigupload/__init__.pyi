@@ -697,6 +697,7 @@ def start(
     skip_existing: bool = False,
     delta: bool = False,
     sha256: bool = False,
+    xxh128: bool = False,
     retry: RetryPolicy | None = None,
     state_dir: StrPath | None = None,
     concurrency: int | None = None,
@@ -734,6 +735,7 @@ def start(
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
+        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
@@ -772,6 +774,7 @@ async def sync(
     allow_empty: bool = False,
     on_outcome: Callable[[SyncOutcome], object] | None = None,
     sha256: bool = False,
+    xxh128: bool = False,
     retry: RetryPolicy | None = None,
     state_dir: StrPath | None = None,
     concurrency: int | None = None,
@@ -809,6 +812,7 @@ async def sync(
         allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
         sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
+        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
@@ -855,6 +859,7 @@ async def upload(
     skip_existing: bool = False,
     delta: bool = False,
     sha256: bool = False,
+    xxh128: bool = False,
     retry: RetryPolicy | None = None,
     state_dir: StrPath | None = None,
     concurrency: int | None = None,
@@ -897,6 +902,7 @@ async def upload(
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
+        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
@@ -935,6 +941,7 @@ def upload_many(
     resume: bool = True,
     skip_existing: bool = False,
     sha256: bool = False,
+    xxh128: bool = False,
     retry: RetryPolicy | None = None,
     state_dir: StrPath | None = None,
     concurrency: int | None = None,
@@ -977,6 +984,7 @@ def upload_many(
         resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
         sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
+        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
@@ -1022,6 +1030,7 @@ def upload_sync(
     skip_existing: bool = False,
     delta: bool = False,
     sha256: bool = False,
+    xxh128: bool = False,
     retry: RetryPolicy | None = None,
     state_dir: StrPath | None = None,
     concurrency: int | None = None,
@@ -1059,6 +1068,7 @@ def upload_sync(
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
+        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
@@ -1283,6 +1293,7 @@ class Uploader:
         skip_existing: bool = False,
         delta: bool = False,
         sha256: bool = False,
+        xxh128: bool = False,
     ) -> UploadResult:
         """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
@@ -1316,6 +1327,7 @@ class Uploader:
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
             sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
+            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:
             Where the object is and how it was proved.
@@ -1351,6 +1363,7 @@ class Uploader:
         skip_existing: bool = False,
         delta: bool = False,
         sha256: bool = False,
+        xxh128: bool = False,
     ) -> UploadHandle:
         """Start an upload and return at once. It runs in a task of its own until it ends, or its `Uploader` is closed.
 
@@ -1379,6 +1392,7 @@ class Uploader:
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
             sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
+            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:
             The upload: its progress, its manifest, its events; `await` it for the result, or cancel it.
@@ -1455,6 +1469,7 @@ class Uploader:
         resume: bool = True,
         skip_existing: bool = False,
         sha256: bool = False,
+        xxh128: bool = False,
     ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
         """Upload many files, several at a time, and yield what becomes of each as soon as it is known.
 
@@ -1488,6 +1503,7 @@ class Uploader:
             resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
             skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
             sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
+            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:
             A generator. If you leave it early, close it (`contextlib.aclosing`): that cancels what is in flight.
@@ -1578,6 +1594,7 @@ class Uploader:
         allow_empty: bool = False,
         on_outcome: Callable[[SyncOutcome], object] | None = None,
         sha256: bool = False,
+        xxh128: bool = False,
     ) -> SyncResult:
         """Send the files of a directory that are not in the store yet, and on request delete what has no file.
 
@@ -1606,6 +1623,7 @@ class Uploader:
             allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.
             on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
             sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
+            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:
             How many files were sent, and so on. `on_outcome` is called with each.

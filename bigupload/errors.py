@@ -48,7 +48,8 @@
     ├── LocalStoreError            the local store did not start or stop
     └── ServiceError               the media service cannot start, or its files are broken
 
-Exit statuses of the commands: 0: done and proved. 1: resuming cannot help. 2: wrong arguments. 75: stopped, resumable.
+Exit statuses of the commands: 0: done and proved. 1: resuming cannot help. 2: wrong arguments. 3: done and proved, but
+what was to follow (`--on-done`, say) failed. 75: stopped, resumable.
 
 An error is *resumable* if the same command, given again, can resume; of a file that is gone, if the command names its
 new place, so that the exit status is 1. It is also 1 where the place of the manifest must be changed first
@@ -68,6 +69,7 @@ from typing import Any, ClassVar
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_AFTERWARDS = 3
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 

@@ -215,6 +215,7 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
             sent, and a warning says why.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`. Raises
             SourceChanged if it is no longer what was uploaded.
+        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
     """
 
     to: str | None
@@ -223,6 +224,7 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
     skip_existing: bool
     delta: bool
     sha256: bool
+    xxh128: bool
 
 
 class WriterOptions(RequiredProofOptions, PriorityOptions, StreamOptions, total=False):
@@ -275,6 +277,7 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=Fals
             for that.
         sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`. A file that is no
             longer what was uploaded fails.
+        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
     """
 
     to: str | None
@@ -288,6 +291,7 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=Fals
     resume: bool
     skip_existing: bool
     sha256: bool
+    xxh128: bool
 
 
 class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
@@ -312,6 +316,7 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
             result is `skipped` if the file was there. The function must return quickly. What it raises ends the sync.
         sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`. A file that is no
             longer what was uploaded fails.
+        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
     """
 
     to: str | None
@@ -326,6 +331,7 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
     allow_empty: bool
     on_outcome: Callable[[SyncOutcome], object] | None
     sha256: bool
+    xxh128: bool
 
 
 class WatchOptions(ProofOptions, PriorityOptions, total=False):

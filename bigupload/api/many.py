@@ -28,7 +28,7 @@ from bigupload.api.many_items import ManyItem, items_of, prefix_of
 from bigupload.api.resources import UploaderResources
 from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
 from bigupload.api.source_types import ManySource
-from bigupload.api.sources import check_sha256_source, size_of
+from bigupload.api.sources import check_hashed_source, size_of, wanted_digests
 from bigupload.batch.job import Job, Recorder, UploadFailed, befalls_all, results_while
 from bigupload.batch.listing import CountedFiles
 from bigupload.core.manifest import Fingerprint, SourceKind, Target, manifest_id
@@ -79,6 +79,7 @@ class UploadMany:
         self._call = call
         self._settings = settings
         self._options = options
+        self._digests = wanted_digests(options)
         self._prefix = prefix_of(options.get("to") or f"s3://{LOCAL_BUCKET}/")
         self._holder = FileHolder()
         self._contact = Contact()
@@ -196,8 +197,8 @@ class UploadMany:
         try:
             with log_failure(f"{item.shown} → {self._to(item)}"):
                 item.check()
-                if self._options.get("sha256", False):
-                    check_sha256_source(item.source)
+                if self._digests:
+                    check_hashed_source(item.source, self._digests)
                 if (known := await self._known(item)) is not None:
                     return await self._hashed(known)
                 sent = await self._send(item)
@@ -215,14 +216,14 @@ class UploadMany:
         return sent
 
     async def _hashed(self, done: Done) -> Done:
-        """With the file's SHA-256, if that is wanted."""
+        """With the file's digests, if any are wanted."""
         result = done.outcome
-        if not self._options.get("sha256", False) or isinstance(result, UploadFailed) or result.sha256 is not None:
+        if isinstance(result, UploadFailed) or all(getattr(result, name) is not None for name in self._digests):
             return done
-        from bigupload.verification.by_checksum import with_sha256
+        from bigupload.verification.file_digests import with_digests
 
         uploaded = done.recorded.fingerprint if done.recorded is not None else done.fingerprint
-        return Done(await with_sha256(result, self._resources.reading, uploaded), done.recorded)
+        return Done(await with_digests(result, self._resources.reading, uploaded, **self._digests), done.recorded)
 
     async def _send(self, item: ManyItem) -> Done | None:
         """Upload a file that is not known to be in the store. None: without a result."""

@@ -38,7 +38,7 @@ from bigupload.api.copying import (
 from bigupload.api.event_log import LOG, log_orphans
 from bigupload.api.resources import UploaderResources
 from bigupload.api.source_types import OpenedSource
-from bigupload.api.sources import check_sha256_source, open_named, reopening, shown
+from bigupload.api.sources import check_hashed_source, open_named, reopening, shown, wanted_digests
 from bigupload.api.state import existing_object, object_exists, require_trust
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Aborted, Fingerprint, SourceKind
@@ -75,7 +75,7 @@ async def upload(
     by_put: bool = True,
     job_began: float | None = None,
 ) -> Uploaded:
-    """Upload a source, or resume its upload; with `sha256`, hash it once more.
+    """Upload a source, or resume its upload; with `sha256` or `xxh128`, hash it once more.
 
     Args:
         resources: What all uploads share.
@@ -87,9 +87,9 @@ async def upload(
         by_put: Whether a small file may be sent by one PUT.
         job_began: When the job of it began, in seconds since 1970.
     """
-    hashed = options.get("sha256", False)
-    if hashed:
-        check_sha256_source(given)
+    digests = wanted_digests(options)
+    if digests:
+        check_hashed_source(given, digests)
     await resources.state.clean()
     sent: Uploaded | None = None
     if by_put:
@@ -98,12 +98,12 @@ async def upload(
     if sent is None:
         in_parts = partial(_upload, resources, call, given, settings, options, job_began)
         sent = await (in_parts() if in_place is None else in_place(in_parts))
-    if not hashed:
+    if not digests:
         return sent
-    from bigupload.verification.by_checksum import with_sha256
+    from bigupload.verification.file_digests import with_digests
 
     result, uploaded = sent
-    return await with_sha256(result, resources.reading, uploaded), uploaded
+    return await with_digests(result, resources.reading, uploaded, **digests), uploaded
 
 
 async def _upload(

@@ -6,8 +6,9 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from bigupload import errors
 from bigupload.api.arguments import UploadOptions, UploadSource
@@ -265,7 +266,16 @@ def subject_of(source: str, options: UploadOptions) -> str:
     return f"{source} → {options.get('to') or options.get('service') or 'the local store'}"
 
 
-def check_sha256_source(given: UploadSource) -> None:
-    """Raise UsageError if a source can't be read once more, to be hashed by SHA-256."""
+def wanted_digests(options: Mapping[str, Any]) -> dict[str, bool]:
+    """Return the digests of the whole file that a caller wants, as `file_digests.with_digests` takes them."""
+    return {name: True for name in ("sha256", "xxh128") if options.get(name, False)}
+
+
+def check_hashed_source(given: UploadSource, digests: Collection[str]) -> None:
+    """Raise UsageError if a source can't be read once more, to be hashed; or if the package for XXH128 is missing."""
     if not is_path(given):
-        raise errors.UsageError("`sha256` is for files: leave it out")
+        raise errors.UsageError(f"`{min(digests)}` is for files: leave it out")
+    if "xxh128" in digests:
+        from bigupload.verification.file_digests import new_xxh128
+
+        new_xxh128()

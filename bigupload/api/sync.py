@@ -98,9 +98,10 @@ class SyncMany(UploadMany):
                 f"`size_only` compares sizes, and `require_proof` asks for {self._settings.require_proof}: "
                 "leave one of them out"
             )
-        if self._size_only and self._options.get("sha256", False):
+        if self._size_only and self._digests:
             raise errors.UsageError(
-                "`sha256` is of objects that are the files, and `size_only` does not look: leave one of them out"
+                f"`{min(self._digests)}` is of objects that are the files, and `size_only` does not look: leave one of "
+                "them out"
             )
         self._scope = self._selection.scope()
 
@@ -222,7 +223,7 @@ class SyncMany(UploadMany):
 
     def _recorded(self, item: ManyItem) -> UploadResult | None:
         """The result of a file, if this sync's record proves that the listed object is the file; else None."""
-        if self._options.get("sha256", False):  # the file is read, which takes a thread
+        if self._digests:  # the file is read, which takes a thread
             return None
         if "\\" in item.key:  # see `_object_of`
             return None

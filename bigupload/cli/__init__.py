@@ -84,8 +84,9 @@ class _Lazy(click.Group):
 def _cli(ctx: click.Context, /, **common: Any) -> None:
     """Upload files that are too big to lose: in parallel, resumable after any crash, and proved at the end.
 
-    Exit status: 0 done and proved; 1 failed, and the same command would fail again; 2 wrong call; 75 stopped, and the
-    same command (without --no-resume) resumes; 130 Ctrl-C, otherwise as 75.
+    Exit status: 0 done and proved; 1 failed, and the same command would fail again; 2 wrong call; 3 done and proved,
+    but what was to follow failed; 75 stopped, and the same command (without --no-resume) resumes; 130 Ctrl-C, otherwise
+    as 75.
     """
     from bigupload.cli.settings import remember
 

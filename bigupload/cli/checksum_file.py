@@ -6,38 +6,22 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from bigupload import errors
+from bigupload.cli.output_file import output_file
 
-if TYPE_CHECKING:
-    from bigupload.batch.selecting import Selection
-
+OPTION = "--write-checksums"
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r"})
 
 
 write_checksums_option: Callable[[Any], Any] = click.option(
-    "--write-checksums",
+    OPTION,
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Read each file that is in the store once more, and write its SHA-256, as sha256sum -c reads it.",
 )
-
-
-def check_checksum_file(file: Path, directory: str, selection: Selection) -> None:
-    """Raise UsageError if the file would be one of those that are uploaded."""
-    from bigupload.core.selection import selects
-
-    top, path = os.path.realpath(directory), os.path.realpath(file)
-    if os.path.commonpath([top, path]) == top:
-        key = os.path.relpath(path, top)
-        if any(selects(selection.scope(), name) for name in (key, _partial(Path(key)).as_posix())):
-            raise errors.UsageError(
-                f"--write-checksums {file} would be uploaded itself while it is written: name a file elsewhere, or add "
-                f"--exclude '/{key}*'"
-            )
 
 
 def name_below(directory: str) -> Callable[[Path], str]:
@@ -67,32 +51,17 @@ def writing_checksums(path: Path | None) -> Iterator[Callable[[str | None, str],
     if path is None:
         yield lambda sha256, name: None
         return
-    partial, has_lines = _partial(path), False
-    with contextlib.ExitStack() as opened:
-        with _naming(path):
-            file = opened.enter_context(partial.open("w", encoding="utf-8", errors="surrogateescape", newline="\n"))
-        opened.callback(partial.unlink, missing_ok=True)
+    has_lines = False
+    with output_file(path, OPTION) as file:
 
         def write(sha256: str | None, name: str) -> None:
             nonlocal has_lines
-            with _naming(path):
-                has_lines = True
-                file.write(_line(sha256 or "", name))
+            has_lines = True
+            file.write(_line(sha256 or "", name))
 
         yield write
-        with _naming(path):
-            file.close()
-            if has_lines:
-                partial.replace(path)
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Raise BigUploadError, which names the file, for an OSError."""
-    try:
-        yield
-    except OSError as e:
-        raise errors.BigUploadError(f"can't write --write-checksums {path}: {e.strerror}") from e
+        if has_lines:
+            file.finish()
 
 
 def _line(sha256: str, name: str) -> str:
@@ -100,7 +69,3 @@ def _line(sha256: str, name: str) -> str:
     escaped = name.translate(_ESCAPED)
     mark = "\\" if escaped != name else ""
     return f"{mark}{sha256}  {escaped}\n"
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f"{path.name}.partial")

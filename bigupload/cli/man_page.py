@@ -16,6 +16,7 @@ _STATUS = (
     ("0", "Done and proved."),
     ("1", "Failed, and the same command would fail again."),
     ("2", "Wrong call: an option, an argument or a setting that cannot be used."),
+    ("3", "Done and proved, but what was to follow (a receipt, say) failed."),
     ("75", "Stopped; the same command (without --no-resume) resumes."),
     ("130", "Ctrl-C; the same command (without --no-resume) resumes."),
 )

@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import events
-from bigupload.cli.checksum_file import (
-    check_checksum_file,
-    name_below,
-    write_checksums_option,
-    writing_checksums,
-)
+from bigupload.cli.after_proof import Wishes, after_options, after_proof, take_wishes
+from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
+from bigupload.cli.checksum_file import name_below, write_checksums_option, writing_checksums
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     CHECKSUMS,
@@ -29,6 +26,7 @@ from bigupload.cli.options import (
     s3_options,
     store_options,
 )
+from bigupload.cli.output_file import check_not_among_sources
 from bigupload.cli.selection_options import (
     CommandWithRules,
     directory_and_target,
@@ -57,6 +55,7 @@ if TYPE_CHECKING:
 )
 @on_change_option("restart")
 @write_checksums_option
+@after_options
 @limit_options
 @pace_options
 @connection_options
@@ -80,12 +79,15 @@ def sync(directory: str, target: str | None, **arguments: Any) -> None:
     dry_run = arguments["dry_run"]
     if dry_run and arguments["write_checksums"] is not None:
         raise click.UsageError("--dry-run sends nothing, so there is nothing to write: leave out --write-checksums")
+    wishes = take_wishes(arguments)
+    wishes.check_not_dry(dry_run=dry_run)
     arguments["selection"] = take_selection(ctx, arguments).selection
     arguments["dry_run"] = dry_run
     arguments["resume"] = not arguments.pop("no_resume")
     stopped = "nothing was sent" if dry_run else "the same command resumes"
     kept = KeptParts()
-    raise SystemExit(run(lambda: _sync(directory, arguments, kept), stopped=stopped, kept="" if dry_run else kept))
+    kept_parts = "" if dry_run else kept
+    raise SystemExit(run(lambda: _sync(directory, arguments, wishes, kept), stopped=stopped, kept=kept_parts))
 
 
 def _has_entries(directory: str) -> bool:
@@ -94,12 +96,13 @@ def _has_entries(directory: str) -> bool:
     return False
 
 
-async def _sync(directory: str, arguments: dict[str, Any], kept: KeptParts) -> int:
+async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
     from bigupload.api.arguments import SyncOptions
     from bigupload.api.uploader import Uploader
     from bigupload.cli.job_report import SyncReport
     from bigupload.cli.reporting import mode_of, reporting
     from bigupload.engine.upload_run import UploadResult
+    from bigupload.stores.targets import LOCAL_BUCKET
 
     options: dict[str, Any] = {name: arguments.pop(name) for name in SyncOptions.__annotations__ if name in arguments}
     options["s3"] = s3_options(arguments, local=arguments.pop("local"))
@@ -107,9 +110,14 @@ async def _sync(directory: str, arguments: dict[str, Any], kept: KeptParts) -> i
     only_sums = arguments["json_summary"] and not arguments["as_json"]
     as_json = only_sums or arguments["as_json"]
     if checksums is not None:
-        check_checksum_file(checksums, directory, options["selection"])
-    options["sha256"], name_of = checksums is not None, name_below(directory)
-    async with Uploader(**pace(arguments)) as uploader:
+        check_not_among_sources(WRITE_CHECKSUMS, checksums, directory, options["selection"])
+    wishes.check_sources(directory, options["selection"])
+    options["sha256"] = options["sha256"] or checksums is not None
+    name_of, target = name_below(directory), options["to"] or f"s3://{LOCAL_BUCKET}/"
+    async with (
+        Uploader(**pace(arguments)) as uploader,
+        after_proof(wishes, target=target, s3=options["s3"]) as after,
+    ):
         with writing_checksums(checksums) as write, reporting(mode, job=True) as reporter:
             report = SyncReport(reporter, as_json=as_json, mode=mode_of(mode), dry_run=options["dry_run"])
             report.only_sums = only_sums
@@ -123,9 +131,11 @@ async def _sync(directory: str, arguments: dict[str, Any], kept: KeptParts) -> i
             def on_outcome(outcome: SyncOutcome) -> None:
                 kept.on_outcome(outcome)
                 report.on_sync(outcome)
-                if isinstance(outcome, UploadResult) and outcome.sha256 is not None:
+                if isinstance(outcome, UploadResult):
                     write(outcome.sha256, name_of(outcome.path))
+                    after.add(outcome)
 
             with report.running():
                 result = await uploader.sync(directory, on_outcome=on_outcome, on_event=on_event, **options)
-            return report.end(result)
+            after.ended(report.end(result), failed=report.failed)
+    return after.exit_status

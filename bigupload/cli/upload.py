@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,12 +16,9 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
-from bigupload.cli.checksum_file import (
-    check_checksum_file,
-    name_below,
-    write_checksums_option,
-    writing_checksums,
-)
+from bigupload.cli.after_proof import AfterProof, Wishes, after_options, after_proof, take_wishes
+from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
+from bigupload.cli.checksum_file import name_below, write_checksums_option, writing_checksums
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     CHECKSUMS,
@@ -39,6 +37,7 @@ from bigupload.cli.options import (
     s3_options,
     store_options,
 )
+from bigupload.cli.output_file import check_not_among_sources
 from bigupload.cli.selection_options import (
     TARGET_LAST,
     Chosen,
@@ -68,6 +67,7 @@ from bigupload.units import escaped, format_size
 if TYPE_CHECKING:
     from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import Reporter
+    from bigupload.engine.upload_run import UploadResult
 
 
 _OF_A_BUCKET = (
@@ -243,6 +243,7 @@ _SAMPLE_SIZE = 250_000_000
 @click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed.")
 @on_change_option("raise")
 @write_checksums_option
+@after_options
 @follow_options
 @stream_options
 @selection_options
@@ -265,15 +266,18 @@ def upload(names: tuple[str, ...], **arguments: Any) -> None:
     files = [source_named(name) for name in dict.fromkeys(names)]
     ctx = click.get_current_context()
     drop_what_is_overruled(ctx, arguments)
-    chosen, kept = take_selection(ctx, arguments), KeptParts()
+    chosen, kept, wishes = take_selection(ctx, arguments), KeptParts(), take_wishes(arguments)
+    wishes.check_not_dry(dry_run=chosen.dry_run)
     stopped = "the same command without --no-resume resumes" if arguments["no_resume"] else "the same command resumes"
     check_target(bool(files) or chosen.files_from is not None, arguments, names)
     if chosen.is_for(names) or is_better_a_job(names, arguments):
         check_many(names, chosen, arguments)
         stopped = "nothing was sent" if chosen.dry_run else stopped
-        raise SystemExit(run(lambda: _upload_listed(names, chosen, arguments, kept), stopped=stopped, kept=kept))
+        upload_listed = partial(_upload_listed, names, chosen, arguments, wishes, kept)
+        raise SystemExit(run(upload_listed, stopped=stopped, kept=kept))
     check_files(files, arguments)
-    raise SystemExit(run(lambda: _upload_all(files or [_sample()], arguments, kept), stopped=stopped, kept=kept))
+    upload_all = partial(_upload_all, files or [_sample()], arguments, wishes, kept)
+    raise SystemExit(run(upload_all, stopped=stopped, kept=kept))
 
 
 def _sample() -> Path:
@@ -297,7 +301,7 @@ def _sample() -> Path:
     return path
 
 
-async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], kept: KeptParts) -> int:
+async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
     import anyio
 
     from bigupload.cli.reporting import waits_for, worst
@@ -305,7 +309,7 @@ async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], ke
     codes: list[int] = []
     at_once = anyio.CapacityLimiter(_FILES_AT_ONCE)
     local, as_json = arguments["local"], arguments["as_json"]
-    async with _uploading(arguments) as uploading:
+    async with _uploading(arguments, wishes) as uploading:
         reporter = uploading.reporter
 
         async def one(path: Path | str) -> None:
@@ -320,10 +324,13 @@ async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], ke
         async with anyio.create_task_group() as tasks:
             for path in files:
                 tasks.start_soon(one, path)
-    return worst(codes)
+        uploading.after.ended(worst(codes), failed=sum(map(bool, codes)))
+    return uploading.after.exit_status
 
 
-async def _upload_listed(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any], kept: KeptParts) -> int:
+async def _upload_listed(
+    names: Sequence[str], chosen: Chosen, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts
+) -> int:
     from bigupload.api.arguments import UploadManyOptions
     from bigupload.batch.job import UploadFailed
     from bigupload.batch.tree import Omitted
@@ -341,14 +348,15 @@ async def _upload_listed(names: Sequence[str], chosen: Chosen, arguments: dict[s
         async for file in listed.found():  # the one file
             if isinstance(file, Omitted):
                 raise errors.SourceError(f"{escaped(file.path)}: {file.reason}")
-            return await _upload_all([Path(file.path)], arguments, kept)
+            return await _upload_all([Path(file.path)], arguments, wishes, kept)
         return errors.EXIT_OK
     note = await waits_for(local=arguments["local"])
-    if (checksums := arguments["write_checksums"]) is not None and chosen.files_from is None:
-        for directory in listed.directories:
-            check_checksum_file(checksums, directory, chosen.selection)
+    for directory in listed.directories if chosen.files_from is None else ():
+        if (checksums := arguments["write_checksums"]) is not None:
+            check_not_among_sources(WRITE_CHECKSUMS, checksums, directory, chosen.selection)
+        wishes.check_sources(directory, chosen.selection)
     name_of = name_below(listed.top)
-    async with _uploading(arguments, job=True) as uploading:
+    async with _uploading(arguments, wishes, job=True) as uploading:
         given = uploading.options.items()
         options = {name: value for name, value in given if name in UploadManyOptions.__annotations__}
         options["to"] = None if service else listed.to
@@ -365,9 +373,10 @@ async def _upload_listed(names: Sequence[str], chosen: Chosen, arguments: dict[s
                 async for outcome in outcomes:
                     kept.on_outcome(outcome)
                     report.on_outcome(outcome)
-                    if not isinstance(outcome, UploadFailed) and outcome.sha256 is not None:
-                        uploading.write(outcome.sha256, name_of(outcome.path))
-        return report.finish()
+                    if not isinstance(outcome, UploadFailed):
+                        uploading.add(outcome, name_of(outcome.path))
+        uploading.after.ended(report.finish(), failed=report.failed)
+    return uploading.after.exit_status
 
 
 class _Uploading(NamedTuple):
@@ -378,13 +387,20 @@ class _Uploading(NamedTuple):
     options: dict[str, Any]
     write: Callable[[str | None, str], None]
     """Adds a line to the file of `--write-checksums`, if there is one."""
+    after: AfterProof
+
+    def add(self, result: UploadResult, name: str) -> None:
+        """A file is in the store. `name` is what `sha256sum -c` shall open."""
+        self.write(result.sha256, name)
+        self.after.add(result)
 
 
 @contextlib.asynccontextmanager
-async def _uploading(arguments: dict[str, Any], *, job: bool = False) -> AsyncIterator[_Uploading]:
-    """Begin several uploads. `job` is that of `reporting`."""
+async def _uploading(arguments: dict[str, Any], wishes: Wishes, *, job: bool = False) -> AsyncIterator[_Uploading]:
+    """Begin several uploads, and do at the end what is to follow. `job` is that of `reporting`."""
     from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import reporting
+    from bigupload.stores.targets import LOCAL_BUCKET
 
     s3 = s3_options(arguments, local=arguments.pop("local"), if_none_match=arguments.pop("if_none_match"))
     arguments["resume"] = not arguments.pop("no_resume")
@@ -392,10 +408,15 @@ async def _uploading(arguments: dict[str, Any], *, job: bool = False) -> AsyncIt
         del arguments["idle"]
     del arguments["as_json"]
     mode, checksums = arguments.pop("progress"), arguments.pop("write_checksums")
-    async with Uploader(**pace(arguments), temp_dir=arguments.pop("temp_dir")) as uploader:
+    to, service = arguments["to"], arguments["service"]
+    target, reached = service or to or f"s3://{LOCAL_BUCKET}/", None if service else s3
+    async with (
+        Uploader(**pace(arguments), temp_dir=arguments.pop("temp_dir")) as uploader,
+        after_proof(wishes, target=target, s3=reached) as after,
+    ):
         with writing_checksums(checksums) as write, reporting(mode, job=job) as reporter:
-            options = {**arguments, "s3": s3, "sha256": checksums is not None}
-            yield _Uploading(uploader, reporter, options, write)
+            options = {**arguments, "s3": s3, "sha256": arguments["sha256"] or checksums is not None}
+            yield _Uploading(uploader, reporter, options, write, after)
 
 
 async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, kept: KeptParts) -> int:
@@ -429,7 +450,7 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
             )
         return e.exit_code
     kept.on_outcome(result)
-    uploading.write(result.sha256, str(path))
+    uploading.add(result, str(path))
     reporter.on_result(result_line(result, as_json=as_json))
     return errors.EXIT_OK
 

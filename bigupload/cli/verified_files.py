@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,6 +26,7 @@ from bigupload.units import counted, escaped, format_size, one_line
 if TYPE_CHECKING:
     from bigupload.options import S3Options
     from bigupload.verification.by_checksum import Verification
+    from bigupload.verification.receipts import ReceiptVerdict
 
 _WAYS = {
     "full-object": "the store's checksum of each whole object is the file's",
@@ -50,8 +51,9 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
     url, as_json, checksums = arguments["url"], arguments["as_json"], arguments["write_checksums"]
     listed = ListedFiles([path], chosen, url, arguments["progress"] == "none", "verify")
     await listed.open()
-    sums = _Sums(url, as_json=as_json, is_quiet=listed.is_quiet)
-    prefix = parse_s3_url(url, "x")[1].removesuffix("x")
+    sums = Sums(url, as_json=as_json, is_quiet=listed.is_quiet)
+    bucket, prefix = parse_s3_url(url, "x")
+    prefix = prefix.removesuffix("x")
     with writing_checksums(checksums) as write:
         async with Uploader() as uploader:
             verdicts = uploader.verify_many(
@@ -64,17 +66,26 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
             )
             async with contextlib.aclosing(verdicts):
                 async for found in verdicts:
-                    sums.add(found)
+                    sums.add(found, url=f"s3://{bucket}/{found.key}" if found.key else "")
                     if not isinstance(found, VerificationFailed):
                         write(found.sha256, found.key.removeprefix(prefix))
     return sums.finish()
 
 
-class _Sums:
+class Sums:
     """Print the result of each file, and the sums."""
 
-    def __init__(self, url: str, *, as_json: bool, is_quiet: bool) -> None:
-        self._url = url
+    def __init__(self, against: str, *, as_json: bool, is_quiet: bool, ways: Mapping[str, str] = _WAYS) -> None:
+        """Begin with nothing.
+
+        Args:
+            against: What the files are compared with, for the sums.
+            as_json: Whether a result is a JSON object.
+            is_quiet: Whether to print results alone.
+            ways: What each proof means.
+        """
+        self._against = against
+        self._ways = ways
         self._failures = Failures()
         self._first: Callable[[], None] | None = None
         """Prints the first failure."""
@@ -84,12 +95,11 @@ class _Sums:
         self._codes: list[int] = []
         self._size = 0
 
-    def add(self, found: Verification | VerificationFailed) -> None:
-        """Count one file, and print its result if it failed or every result is printed."""
+    def add(self, found: Verification | ReceiptVerdict | VerificationFailed, *, url: str = "") -> None:
+        """Count one file, and print its result if it failed or every result is printed. `url`: its object's."""
         if isinstance(found, VerificationFailed):
             self._codes.append(found.error.exit_code)
-            bucket = parse_s3_url(self._url, "x")[0]
-            self._failures.add(found.source, found.error, url=f"s3://{bucket}/{found.key}" if found.key else "")
+            self._failures.add(found.source, found.error, url=url)
             report = functools.partial(complain, found.error, escaped(found.source), is_path=True)
             self._first = self._first or report
             if self._is_quiet:  # nobody asked for a table
@@ -106,7 +116,9 @@ class _Sums:
         """Print the sums. Return the exit status."""
         count, status = self._proofs.total(), worst(self._codes)
         failed = f", {len(self._codes):,} failed" if self._codes else ""
-        summary = f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._url)}{failed}"
+        summary = (
+            f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._against)}{failed}"
+        )
         self._tell_failures()
         with writing_results(summary):
             if self._as_json:
@@ -131,4 +143,4 @@ class _Sums:
     def _how(self) -> str:
         """How all of them were proved, if in one way."""
         (way, *others) = self._proofs or ("",)
-        return f": {_WAYS[way]}" if way in _WAYS and not others else ""
+        return f": {self._ways[way]}" if way in self._ways and not others else ""

@@ -31,7 +31,8 @@ from bigupload.cli.selection_options import (
     selection_options,
     take_selection,
 )
-from bigupload.cli.settings import drop_weaker
+from bigupload.cli.settings import COMMAND_LINE, drop_weaker, strength
+from bigupload.cli.wording import spelled
 from bigupload.units import escaped, format_size, one_line
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=CommandWithRules)
-@click.argument("path", type=NAME)
-@click.argument("url", metavar="s3://BUCKET/KEY", shell_complete=completed_by("s3_urls"))
+@click.argument("path", type=NAME, required=False)
+@click.argument("url", metavar="s3://BUCKET/KEY", required=False, shell_complete=completed_by("s3_urls"))
 @click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
 @click.option("--download", is_flag=True, help="Download the object and compare every byte. Resumable.")
 @click.option(
@@ -60,11 +61,18 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Write the SHA-256 of each file that is proved, as sha256sum -c reads it.",
 )
+@click.option(
+    "--receipt",
+    type=PATH,
+    metavar="FILE",
+    help="Without PATH: prove that the objects are still what this receipt of an upload says. With PATH and no object: "
+    "prove that a copy is.",
+)
 @selection_options
 @progress_option
 @connection_options
 @store_options
-def verify(path: str, **arguments: Any) -> None:
+def verify(path: str | None, **arguments: Any) -> None:
     """Prove that the object s3://BUCKET/KEY equals the file PATH.
 
     The proof compares the checksums that the store holds with the file's, whichever tool uploaded it. --download
@@ -72,6 +80,12 @@ def verify(path: str, **arguments: Any) -> None:
     """
     from bigupload.cli.running import run
 
+    if arguments["receipt"] is not None:
+        raise SystemExit(_against_receipt(path, arguments))
+    for name, value in (("PATH", path), ("s3://BUCKET/KEY", arguments["url"])):
+        if value is None:
+            raise click.UsageError(f"Missing argument '{name}'.")
+    assert path is not None
     if arguments["download"] and arguments["part_size"] is not None:
         raise errors.UsageError("--download compares bytes and not parts: leave out --part-size")
     if arguments["download"] and arguments["write_checksums"] is not None:
@@ -95,6 +109,28 @@ def verify(path: str, **arguments: Any) -> None:
     url, options = _object_of(file, arguments["url"]), s3_options(arguments, local=arguments["local"])
     way = _read_back if arguments["download"] else _by_checksums
     raise SystemExit(run(lambda: way(file, url, options, arguments)))
+
+
+_FOR_OTHERS = frozenset({
+    "download", "part_size", "write_checksums", "include", "exclude", "exclude_from", "min_size", "max_size",
+    "newer_than", "follow_symlinks", "files_from", "null",
+})  # fmt: skip
+"""Options that a receipt leaves nothing to."""
+
+
+def _against_receipt(path: str | None, arguments: dict[str, Any]) -> int:
+    from bigupload.cli.running import run
+
+    ctx = click.get_current_context()
+    if arguments["url"] is not None or (path or "").lower().startswith("s3://"):
+        raise click.UsageError("the receipt names the objects: leave out the s3:// URL")
+    if others := [name for name in arguments if name in _FOR_OTHERS and strength(ctx, name) == COMMAND_LINE]:
+        raise click.UsageError(f"--receipt says what to compare: leave out {', '.join(map(spelled, others))}")
+    from bigupload.cli.verified_receipt import verify_receipt
+
+    options = s3_options(arguments, local=arguments["local"])
+    copy = None if path is None else local_path(path)
+    return run(lambda: verify_receipt(copy, options, arguments), stopped="the same command starts again")
 
 
 def _object_of(file: Path, url: str) -> str:

@@ -17,7 +17,7 @@ OTHERS = {
     "api_key": "BIGUPLOAD_API_KEY",
     "credentials": "a --profile with a role, SSO or credential_process",
     "read_back": "bigupload verify --download",
-    "sha256": "--write-checksums",
+    "sha256": "--sha256 (or --write-checksums)",
 }
 """The replacements of other arguments and functions."""
 COMMANDS = {

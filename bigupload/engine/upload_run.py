@@ -67,6 +67,8 @@ class UploadResult:
     from an s3:// source."""
     sha256: str | None = None
     """The file's SHA-256 in hexadecimal, if that was asked for."""
+    xxh128: str | None = None
+    """The file's XXH128 in hexadecimal, if that was asked for."""
 
 
 class UploadRun:

@@ -3,20 +3,15 @@
 A checksum of the whole object decides. To check a checksum of the parts' checksums, the part sizes must be known: the
 store is asked, and if it does not say, the sizes that common tools use are tried. A composite checksum contradicts the
 file only if the part sizes are certain. `prove_existing` does this before an upload, so that it can be skipped.
-`with_sha256` reads a file once more for its SHA-256, which is what other tools compare; if the object has a checksum of
-its whole content, the same read proves that, too. Here is also what both ways to verify begin with: a file and its
-object, opened and checked together.
+Here is also what both ways to verify begin with: a file and its object, opened and checked together.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import hashlib
 import math
 import os
-import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
@@ -26,9 +21,8 @@ import anyio
 import anyio.from_thread
 
 from bigupload import errors
-from bigupload.core.checksums import Algorithm, Hasher, combine_crc, decode, digest_of, new_hasher
+from bigupload.core.checksums import Algorithm, combine_crc, digest_of, new_hasher
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import Fingerprint
 from bigupload.core.object_claims import ObjectAttributes, ObjectClaim, claims_of, plausible_part_sizes
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.core.retry_policy import RetryPolicy
@@ -37,15 +31,13 @@ from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.options import S3Options
 from bigupload.records import dataclass
-from bigupload.sources.file import FileSource, fingerprint_of, open_file
+from bigupload.sources.file import FileSource, open_file
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.targets import connect, parse_s3_url
-from bigupload.support.daemon_threads import run_in_daemon_thread, run_in_thread
-from bigupload.support.files import reason_of
+from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.pages import page_buffer
 from bigupload.support.shielding import for_each
-from bigupload.units import escaped
 
 _CHECKS_AT_ONCE = 8
 
@@ -434,67 +426,3 @@ def _skipped(found: Verification, url: str, manifest: Path) -> UploadResult:
         manifest=manifest,
         skipped=True,
     )
-
-
-_WHOLE = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.SHA256)
-
-
-async def with_sha256(
-    result: UploadResult, reading: anyio.CapacityLimiter, uploaded: Fingerprint | None
-) -> UploadResult:
-    """Return the result with the file's SHA-256.
-
-    Args:
-        result: The file's, which is in the store.
-        reading: Bounds the threads that read files.
-        uploaded: The file's metadata when it was uploaded, or proved to be in the store. They decide where the object
-            has no checksum of its whole content. None: they are not known.
-
-    Raises:
-        SourceChanged: The file is no longer what was uploaded.
-        SourceUnreadable: It can't be read.
-    """
-    stop = threading.Event()
-    try:
-        hashed = await run_in_daemon_thread(lambda: _hash(result, uploaded, stop), reading)
-    finally:
-        stop.set()
-    return dataclasses.replace(result, sha256=hashed)
-
-
-def _hash(result: UploadResult, uploaded: Fingerprint | None, stop: threading.Event) -> str:
-    sha256, buffer, size = hashlib.sha256(), memoryview(page_buffer(_BUFFER)), 0
-    proof = _whole(result)
-    try:
-        with Path(result.path).open("rb", buffering=0) as file:
-            before = fingerprint_of(os.fstat(file.fileno()))
-            while (count := file.readinto(buffer)) and not stop.is_set():
-                size += count
-                sha256.update(buffer[:count])
-                if proof is not None:
-                    proof[0].update(buffer[:count])
-            after = fingerprint_of(os.fstat(file.fileno()))
-    except OSError as e:
-        raise errors.SourceUnreadable(f"can't read {escaped(str(result.path))}: {reason_of(e)}") from e
-    is_same = before == after and size == result.size
-    is_object = proof[0].digest() == proof[1] if proof is not None else uploaded in (None, before)
-    if not (is_same and is_object):
-        raise errors.SourceChanged(
-            f"{escaped(str(result.path))} changed after it was uploaded, so its SHA-256 is not the object's. The "
-            "object is complete. Upload the file again when nothing writes to it any more",
-            same_size=size == result.size,
-        )
-    return sha256.hexdigest()
-
-
-def _whole(result: UploadResult) -> tuple[Hasher, bytes] | None:
-    """What computes the checksum of the object's whole content, and that checksum; None if it has none."""
-    name, _, value = (result.checksum or "").partition(":")
-    if result.verified is not Verified.FULL_OBJECT or name not in _WHOLE:
-        return None
-    algorithm = Algorithm(name)
-    try:
-        digest = decode(algorithm, value)
-    except ValueError:
-        return None
-    return new_hasher(algorithm), digest

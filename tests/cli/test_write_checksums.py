@@ -124,4 +124,4 @@ def test_a_stream_has_none(bigupload: Command, s3: StrictS3, tmp_path: Path) -> 
     sums.write_text("earlier")
     ended = bigupload("upload", "https://localhost:1/x", *to(s3), "--write-checksums", sums, "--progress", "none")
     assert sums.read_text() == "earlier"
-    assert_refused(ended, 2, "--write-checksums is for files: leave it out")
+    assert_refused(ended, 2, "--sha256 (or --write-checksums) is for files: leave it out")

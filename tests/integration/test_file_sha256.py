@@ -11,7 +11,7 @@ import pytest
 
 import bigupload
 from bigupload import UploadFailed, UploadResult, errors
-from bigupload.verification import by_checksum
+from bigupload.verification import file_digests
 
 from .support import BUCKET, FAST, PART, World
 
@@ -31,15 +31,15 @@ async def test_a_file_that_changed_since_is_found_without_a_checksum_of_the_whol
 ) -> None:
     world.s3.knobs.echo_checksums = checksum != "md5"
     path = world.file(size, "file.bin")
-    data, status, hashed = path.read_bytes(), path.stat(), by_checksum._hash
+    data, status, read = path.read_bytes(), path.stat(), file_digests._read
 
-    def change_and_hash(*arguments: Any) -> str:
+    def change_and_read(*arguments: Any) -> file_digests.ReadFile:
         path.write_bytes(bytes(size))
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-        return hashed(*arguments)
+        return read(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(by_checksum, "_hash", change_and_hash)
+        patch.setattr(file_digests, "_read", change_and_read)
         with pytest.raises(errors.SourceChanged, match="changed after it was uploaded"):
             await bigupload.upload(
                 path, to=TO, s3=world.options(), retry=FAST, part_size=PART, sha256=True, checksum=checksum

@@ -1,0 +1,151 @@
+"""Read a file once from its beginning to its end, for every digest that is wanted of it.
+
+`with_digests` does that for a file that is in the store, for the digests that other tools compare: SHA-256, and XXH128
+of film people's hash lists. If the object has a checksum of its whole content, the same read proves that, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from bigupload import errors
+from bigupload.core.checksums import Algorithm, Hasher, decode, new_hasher
+from bigupload.core.integrity import Verified
+from bigupload.core.manifest import Fingerprint
+from bigupload.core.part_plan import MIB
+from bigupload.engine.upload_run import UploadResult
+from bigupload.records import dataclass
+from bigupload.sources.file import fingerprint_of
+from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.files import reason_of
+from bigupload.support.pages import page_buffer
+from bigupload.units import escaped, install_command
+
+_BUFFER = MIB
+_WHOLE = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32, Algorithm.SHA256, Algorithm.SHA1)
+_OBJECT = "object"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """A file that was read."""
+
+    size: int
+    """Bytes."""
+    before: Fingerprint
+    """Its metadata before it was read."""
+    after: Fingerprint
+
+
+def new_xxh128() -> Hasher:
+    """Make a hasher for XXH128. Raises UsageError if the package is missing."""
+    try:
+        import xxhash
+    except ImportError:
+        raise errors.UsageError(f"XXH128 needs the package xxhash: {install_command('mhl')}") from None
+    return xxhash.xxh3_128()
+
+
+async def read_file(path: Path, hashers: Mapping[str, Hasher], reading: anyio.CapacityLimiter) -> ReadFile:
+    """Read a file in a thread, which is left behind if nobody waits for it any more.
+
+    Args:
+        path: The file.
+        hashers: Get its bytes.
+        reading: Bounds the threads that read files.
+
+    Raises:
+        SourceUnreadable: It can't be read.
+    """
+    stop = threading.Event()
+    try:
+        return await run_in_daemon_thread(lambda: _read(path, [*hashers.values()], stop), reading)
+    finally:
+        stop.set()
+
+
+def _read(path: Path, hashers: list[Hasher], stop: threading.Event) -> ReadFile:
+    buffer, size = memoryview(page_buffer(_BUFFER)), 0
+    try:
+        with path.open("rb", buffering=0) as file:
+            before = fingerprint_of(os.fstat(file.fileno()))
+            while (count := file.readinto(buffer)) and not stop.is_set():
+                size += count
+                for hasher in hashers:
+                    hasher.update(buffer[:count])
+            after = fingerprint_of(os.fstat(file.fileno()))
+    except OSError as e:
+        raise errors.SourceUnreadable(f"can't read {escaped(str(path))}: {reason_of(e)}") from e
+    return ReadFile(size, before, after)
+
+
+async def with_digests(
+    result: UploadResult,
+    reading: anyio.CapacityLimiter,
+    uploaded: Fingerprint | None,
+    *,
+    sha256: bool = False,
+    xxh128: bool = False,
+) -> UploadResult:
+    """Return the result with the file's digests.
+
+    Args:
+        result: The file's, which is in the store.
+        reading: Bounds the threads that read files.
+        uploaded: The file's metadata when it was uploaded, or proved to be in the store. They decide where the object
+            has no checksum of its whole content. None: they are not known.
+        sha256: Whether SHA-256 is wanted.
+        xxh128: Whether XXH128 is wanted.
+
+    Raises:
+        SourceChanged: The file is no longer what was uploaded.
+        SourceUnreadable: It can't be read.
+    """
+    hashers: dict[str, Any] = {}
+    if sha256:
+        hashers["sha256"] = hashlib.sha256()
+    if xxh128:
+        hashers["xxh128"] = new_xxh128()
+    wanted = dict(hashers)
+    proof = whole_checksum(result.checksum) if result.verified is Verified.FULL_OBJECT else None
+    if proof is not None:
+        hashers[_OBJECT] = proof[0]
+    found = await read_file(Path(result.path), hashers, reading)
+    is_same = found.before == found.after and found.size == result.size
+    is_object = proof[0].digest() == proof[1] if proof is not None else uploaded in (None, found.before)
+    if not (is_same and is_object):
+        raise errors.SourceChanged(
+            f"{escaped(str(result.path))} changed after it was uploaded, so its {_named(wanted)} is not the object's. "
+            "The object is complete. Upload the file again when nothing writes to it any more",
+            same_size=found.size == result.size,
+        )
+    return dataclasses.replace(result, **{name: hasher.hexdigest() for name, hasher in wanted.items()})
+
+
+def _named(wanted: Mapping[str, object]) -> str:
+    return "SHA-256" if "sha256" in wanted else "XXH128"
+
+
+def whole_checksum(checksum: str | None) -> tuple[Hasher, bytes] | None:
+    """Return what computes the checksum of an object's whole content, and that checksum; None if it is none of these.
+
+    Args:
+        checksum: As `UploadResult.checksum`.
+    """
+    name, _, value = (checksum or "").partition(":")
+    if name not in _WHOLE:
+        return None
+    algorithm = Algorithm(name)
+    try:
+        digest = decode(algorithm, value)
+    except ValueError:
+        return None
+    return new_hasher(algorithm), digest

@@ -1,0 +1,286 @@
+"""Receipts: what was uploaded, and how that was proved, as a JSON document that outlives the files themselves.
+
+`schema/receipt.schema.json` describes the document. It has one line for each file, and is written as files are done, so
+that a receipt of a million files takes no memory. It holds nothing secret. With it, an object can be verified without
+the file, and a copy that was restored without the object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from bigupload import errors
+from bigupload.core.checksums import Hasher
+from bigupload.core.integrity import Verified
+from bigupload.core.object_claims import ObjectAttributes, claims_of
+from bigupload.core.retry_policy import RetryPolicy
+from bigupload.engine.retrying import Retrier
+from bigupload.engine.upload_run import UploadResult
+from bigupload.options import S3Options
+from bigupload.records import dataclass
+from bigupload.stores.s3.bucket import BucketPool
+from bigupload.stores.targets import connect
+from bigupload.support.files import reason_of
+from bigupload.units import escaped
+from bigupload.verification.file_digests import read_file, whole_checksum
+from bigupload.version import __version__
+
+KIND = "bigupload.receipt"
+VERSION = 1
+LOCAL = "local"
+"""The endpoint of the local store, whose port belongs to the machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptFile:
+    """One file of a receipt. Its fields are the document's."""
+
+    source: str
+    size: int
+    url: str
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str
+    checksum: str | None
+    sha256: str | None
+    xxh128: str | None
+    verified: str
+    guarded_by: str
+    skipped: bool
+    seconds: float
+    proved_at: str
+
+    @classmethod
+    def of(cls, result: UploadResult, proved_at: str) -> ReceiptFile:
+        """Make one of a result."""
+        names = cls.__annotations__.keys() - {"source", "proved_at"}
+        fields: dict[str, Any] = {name: getattr(result, name) for name in names}
+        return cls(**{**fields, "verified": str(result.verified), "source": str(result.path), "proved_at": proved_at})
+
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("source", "url", "bucket", "key", "etag", "verified", "guarded_by", "proved_at"), str),
+    **dict.fromkeys(("version_id", "checksum", "sha256", "xxh128"), (str, type(None))),
+    "size": int,
+    "skipped": bool,
+    "seconds": (int, float),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A receipt that was read."""
+
+    target: str
+    endpoint: str | None
+    """The store's; None: AWS."""
+    files: Sequence[ReceiptFile]
+
+    @property
+    def folder(self) -> str:
+        """What all its keys begin with that stands for the directory: the key of a file in it is this and its path."""
+        _, _, key = self.target.partition("://")[2].partition("/")
+        return key[: key.rfind("/") + 1]
+
+
+def now() -> str:
+    """The time as receipts have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class ReceiptWriter:
+    """Writes one receipt."""
+
+    def __init__(
+        self, write: Callable[[str], None], *, target: str, endpoint: str | None, clock: Callable[[], str] = now
+    ) -> None:
+        """Write the document's beginning.
+
+        Args:
+            write: Writes a text.
+            target: What the files' keys begin with, or the one object, or a media service's URL.
+            endpoint: The store's; None: AWS.
+            clock: Returns the time. Tests pass their own.
+        """
+        self._write = write
+        self._clock = clock
+        self.files = 0
+        self._size = 0
+        head = {
+            "kind": KIND,
+            "version": VERSION,
+            "bigupload": __version__,
+            "target": target,
+            "endpoint": endpoint,
+            "begun_at": clock(),
+        }
+        lines = [f" {json.dumps(name)}: {json.dumps(value)},\n" for name, value in head.items()]
+        write("".join(["{\n", *lines, ' "files": [']))
+
+    def add(self, result: UploadResult, **more: object) -> None:
+        """Add a file, with other fields than the schema has, for those who do not read it as a receipt."""
+        file = dataclasses.asdict(ReceiptFile.of(result, self._clock()))
+        self._write(f"{',' if self.files else ''}\n  {json.dumps({**file, **more})}")
+        self.files += 1
+        self._size += result.size
+
+    def end(self, *, failed: int) -> None:
+        """Write the document's end.
+
+        Args:
+            failed: How many files of the same call are not in the store.
+        """
+        sums = {"files": self.files, "size": self._size, "failed": failed}
+        self._write(f'\n ],\n "sums": {json.dumps(sums)},\n "ended_at": {json.dumps(self._clock())}\n}}\n')
+
+
+def read_receipt(path: Path) -> Receipt:
+    """Read a receipt. Blocking.
+
+    Raises:
+        UsageError: It is no receipt, or one of a later version.
+        SourceError: It can't be read.
+    """
+    try:
+        document: Any = json.loads(path.read_text(encoding="utf-8"), object_hook=_compact)
+    except OSError as e:
+        raise errors.SourceUnreadable(f"can't read the receipt {escaped(str(path))}: {reason_of(e)}") from e
+    except (ValueError, RecursionError):
+        raise errors.UsageError(f"{escaped(str(path))} is not a receipt: it is not JSON") from None
+    if not isinstance(document, dict) or document.get("kind") != KIND:
+        raise errors.UsageError(f"{escaped(str(path))} is not a receipt: `receipt` of an upload writes one")
+    version, files = document.get("version"), document.get("files", ())
+    if version != VERSION:
+        raise errors.UsageError(f"{escaped(str(path))} is a receipt of version {version}, and this reads {VERSION}")
+    target, endpoint = document.get("target"), document.get("endpoint")
+    is_whole = isinstance(files, list) and all(isinstance(each, ReceiptFile) for each in files)
+    if not is_whole or not isinstance(target, str) or not isinstance(endpoint, str | None):
+        raise errors.UsageError(f"{escaped(str(path))} is a receipt that was damaged: a field is missing or wrong")
+    return Receipt(target=target, endpoint=endpoint, files=files)
+
+
+def _compact(found: dict[str, Any]) -> object:
+    """A file's fields as one object at once: of a million files, dictionaries would take gigabytes."""
+    if "source" not in found:
+        return found
+    if any(name not in found or not isinstance(found[name], kind) for name, kind in _KINDS.items()):
+        return found
+    if found["verified"] not in [*Verified]:
+        return found
+    return ReceiptFile(**{name: found[name] for name in _KINDS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptVerdict:
+    """An object, or a file, that is what a receipt says."""
+
+    what: str
+    """The object's URL, "s3://BUCKET/KEY", or the file's path."""
+    key: str
+    size: int
+    checksum: str | None
+    """What proved it, "<algorithm>:<value>"; None: only the ETag or the size did."""
+    verified: Verified
+
+
+async def verify_object(
+    file: ReceiptFile, s3: S3Options, *, require_proof: Verified, pool: BucketPool | None = None
+) -> ReceiptVerdict:
+    """Prove that an object is still what a receipt says, by what the store reports of it.
+
+    Args:
+        file: The receipt's file.
+        s3: How to reach the store.
+        require_proof: The weakest proof that is accepted.
+        pool: Where to take the connection to the bucket from.
+
+    Raises:
+        ObjectNotFound: There is no object.
+        ObjectMismatch: The object is another one.
+        ProofTooWeak: The store reports nothing that can be compared with the receipt.
+        UsageError: It went to a media service.
+        StoreError: The store refused, or can't be reached.
+    """
+    if not file.bucket:
+        raise errors.UsageError("it went to a media service, whose bucket only the service reads")
+    retrier = Retrier(policy=RetryPolicy(), emit=lambda _: None)
+    url = f"s3://{file.bucket}/{file.key}"
+    store = await connect(file.bucket, file.key, s3, pool, creates_bucket=False)
+    async with contextlib.aclosing(store):
+        found = await retrier.request(store.attributes)
+    if found is None:
+        raise errors.ObjectNotFound(f"there is no object at {url}, or no such bucket")
+    if found.size != file.size:
+        raise errors.ObjectMismatch(f"{url} has {found.size:,} bytes, and had {file.size:,}")
+    verified, checksum = _same_claim(file, found, url)
+    if verified is Verified.SIZE and file.etag and found.etag == file.etag:
+        verified = Verified.COMPOSITE_ETAG
+    _require(verified, require_proof, f"the store reports neither checksum nor ETag of the receipt for {url}")
+    return ReceiptVerdict(what=url, key=file.key, size=found.size, checksum=checksum, verified=verified)
+
+
+def _same_claim(file: ReceiptFile, found: ObjectAttributes, url: str) -> tuple[Verified, str | None]:
+    """Compare a receipt's checksum with the store's of the same kind. Raises ObjectMismatch."""
+    recorded = file.checksum or ""
+    for claim in claims_of(found):
+        claimed = f"{claim.algorithm}:{claim.value}"
+        if claim.is_etag or not recorded.startswith(f"{claim.algorithm}:"):
+            continue
+        if claimed == recorded:
+            return claim.level, claimed
+        if ("-" in claimed) == ("-" in recorded):
+            raise errors.ObjectMismatch(f"{url} is another object: its checksum is {claimed}, and was {recorded}")
+    return Verified.SIZE, None
+
+
+async def verify_copy(
+    file: ReceiptFile, path: Path, *, require_proof: Verified, reading: anyio.CapacityLimiter
+) -> ReceiptVerdict:
+    """Prove that a file is what a receipt says: a copy that was restored, say.
+
+    Args:
+        file: The receipt's file.
+        path: The copy.
+        require_proof: The weakest proof that is accepted.
+        reading: Bounds the threads that read files.
+
+    Raises:
+        ObjectMismatch: It is another file.
+        ProofTooWeak: The receipt has no checksum of the whole file.
+        SourceError: It can't be read.
+    """
+    shown = escaped(str(path))
+    try:
+        size = path.stat().st_size
+    except OSError as e:
+        raise errors.SourceNotFound(f"can't read {shown}: {reason_of(e)}") from e
+    if size != file.size:
+        raise errors.ObjectMismatch(f"{shown} has {size:,} bytes, and the receipt says {file.size:,}")
+    whole = whole_checksum(file.checksum) if file.verified == Verified.FULL_OBJECT else None
+    hasher: Hasher
+    if file.sha256 is not None:
+        hasher, digest, name = hashlib.sha256(), file.sha256, f"sha256:{file.sha256}"
+    elif whole is not None:
+        hasher, digest, name = whole[0], whole[1].hex(), file.checksum or ""
+    else:
+        _require(Verified.SIZE, require_proof, f"the receipt has no checksum of the whole of {shown}")
+        return ReceiptVerdict(what=str(path), key=file.key, size=size, checksum=None, verified=Verified.SIZE)
+    await read_file(path, {"whole": hasher}, reading)
+    if hasher.digest().hex() != digest:
+        raise errors.ObjectMismatch(f"{shown} is another file: its {name.partition(':')[0]} is not the receipt's")
+    return ReceiptVerdict(what=str(path), key=file.key, size=size, checksum=name, verified=Verified.FULL_OBJECT)
+
+
+def _require(verified: Verified, required: Verified, why: str) -> None:
+    if not verified.satisfies(required):
+        raise errors.ProofTooWeak(f"not proved ({verified} only): {why}")

@@ -1,0 +1,206 @@
+"""`--receipt` of `upload` and `sync`, and `verify --receipt`."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import bigupload as package
+from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.verification.receipts import ReceiptFile
+from tests.crash.running import Place
+
+from .support import IN_PARTS, PART, SIZE, Command, assert_refused, to
+
+SCHEMA = json.loads((Path(package.__file__).parent / "schema" / "receipt.schema.json").read_text())
+QUIET = ("--progress", "none")
+NAMES = ("a.txt", "sub/b c.txt", "sub/\u00e4.txt")
+
+
+@pytest.fixture
+def tree(place: Place, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = place.directory / "tree"
+    for name in NAMES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    (root / "large").write_bytes(b"x" * SIZE)
+    monkeypatch.chdir(place.directory)
+    return root
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text())
+    jsonschema.validate(document, SCHEMA, format_checker=jsonschema.FormatChecker())
+    for each in (document["begun_at"], document["ended_at"], *(file["proved_at"] for file in document["files"])):
+        assert datetime.datetime.fromisoformat(each).tzinfo is not None
+    return document
+
+
+def test_the_schema_has_the_fields() -> None:
+    of_file = SCHEMA["$defs"]["file"]
+    assert set(of_file["properties"]) == set(of_file["required"]) == set(ReceiptFile.__annotations__)
+
+
+def test_of_one_file(
+    bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3.knobs, "versioning", True)
+    receipt = tmp_path / "receipt.json"
+    ended = bigupload("upload", file, *to(s3), *IN_PARTS, *QUIET, "--receipt", receipt, "--sha256", "--json")
+    assert ended.code == 0, ended.err
+    found, result = read(receipt), ended.result
+    assert (found["target"], found["endpoint"], found["bigupload"]) == ("s3://bucket/key", s3.url, package.__version__)
+    assert found["sums"] == {"files": 1, "size": SIZE, "failed": 0}
+    (row,) = found["files"]
+    assert {name: row[name] for name in ("size", "etag", "checksum", "verified", "version_id", "url", "key")} == {
+        name: result[name] for name in ("size", "etag", "checksum", "verified", "version_id", "url", "key")
+    }
+    assert row["version_id"]
+    assert row["source"] == str(file)
+    assert row["sha256"] == result["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert "secret" not in receipt.read_text().lower()
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
+
+    os.remove(file)
+    assert bigupload("verify", "--receipt", receipt, "--endpoint-url", s3.url).out == "full-object: 1 file\n"
+
+
+@pytest.mark.parametrize("command", ["upload", "sync"])
+def test_of_many_files_also_those_that_were_there(
+    bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path, command: str
+) -> None:
+    receipt = tmp_path / "receipt.json"
+    options = [*to(s3, "s3://bucket/p/"), *QUIET, "--part-size", str(PART), "--receipt", receipt]
+    s3.script("PutObject", Status(403, "AccessDenied"), key="p/a.txt", repeat=True)
+    assert bigupload(command, tree, *options).code == 1
+    s3.clear()
+    assert read(receipt)["sums"] == {"files": 3, "size": sum(map(len, map(str.encode, NAMES[1:]))) + SIZE, "failed": 1}
+    assert bigupload(command, tree, *options).code == 0
+    found = read(receipt)
+    assert {row["key"] for row in found["files"]} == {"p/large", *(f"p/{name}" for name in NAMES)}
+    assert {row["skipped"] for row in found["files"]} == {True, False}
+
+    there = ["--receipt", receipt, "--endpoint-url", s3.url, *QUIET]
+    assert bigupload("verify", *there).out == "full-object: 4 files\n"
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    assert bigupload("verify", copy, "--receipt", receipt).out == "full-object: 4 files\n"
+    flipped = bytearray((copy / "large").read_bytes())
+    flipped[4_000_000] ^= 1
+    (copy / "large").write_bytes(flipped)
+    (copy / "a.txt").unlink()
+    ended = bigupload("verify", copy, "--receipt", receipt, *QUIET)
+    assert (ended.code, ended.out) == (1, "full-object: 2 files\n")
+    assert "large is another file: its crc64nvme is not the receipt's" in ended.err
+    assert "a.txt: No such file or directory" in ended.err
+
+
+def test_an_object_that_is_another_one_now(bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt.json"
+    assert bigupload("upload", tree, *to(s3, "s3://bucket/p/"), *QUIET, "--receipt", receipt).code == 0
+    (tree / "a.txt").write_bytes(b"A.TXT")
+    assert bigupload("upload", tree / "a.txt", *to(s3, "s3://bucket/p/"), *QUIET).code == 0
+    (tree / "large").write_bytes(b"x")
+    assert bigupload("upload", tree / "large", *to(s3, "s3://bucket/p/"), *QUIET).code == 0
+    del s3.objects["bucket"]["p/sub/b c.txt"]
+    there = ["--receipt", receipt, "--endpoint-url", s3.url, *QUIET]
+    ended = bigupload("verify", *there, "--json")
+    *rows, sums = map(json.loads, ended.out.splitlines())
+    assert (ended.code, sums["files"], sums["failed"]) == (1, 1, 3)
+    assert {row["key"]: row["error"] for row in rows if "error" in row} == {
+        "p/a.txt": "ObjectMismatch", "p/large": "ObjectMismatch", "p/sub/b c.txt": "ObjectNotFound",
+    }  # fmt: skip
+    assert "s3://bucket/p/a.txt is another object: its checksum is crc64nvme:" in ended.err
+
+
+def test_a_receipt_that_can_not_be_written_is_found_before_anything_is_sent(
+    bigupload: Command, s3: StrictS3, tree: Path, file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "directory").mkdir()
+    before = len(s3.requests)
+    for name, code, says in (
+        ("no/receipt", 1, "can't write --receipt no/receipt: No such file or directory"),
+        ("directory", 1, "can't write --receipt directory: it is a directory"),
+        ("tree/receipt", 2, "--receipt tree/receipt would be uploaded itself while it is written"),
+    ):
+        assert_refused(bigupload("upload", "tree", *to(s3, "s3://bucket/p/"), *QUIET, "--receipt", name), code, says)
+    assert_refused(bigupload("upload", file, *to(s3), *QUIET, "--receipt", "no/r"), 1, "can't write --receipt no/r")
+    assert_refused(
+        bigupload("upload", "tree", *to(s3, "s3://bucket/p/"), "--dry-run", "--receipt", "r"), 2, "leave out --receipt"
+    )
+    assert len(s3.requests) == before
+
+
+def test_an_upload_that_fails_leaves_the_receipt_of_an_earlier_one(
+    bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path
+) -> None:
+    receipt = tmp_path / "receipt.json"
+    receipt.write_text("earlier")
+    for target in ("s3://nowhere/key", "s3://bucket/key"):
+        s3.script("PutObject", Status(403, "AccessDenied"), repeat=True)
+        assert bigupload("upload", file, *to(s3, target), *QUIET, "--receipt", receipt).code == 1
+        assert receipt.read_text() == "earlier"
+        assert [path.name for path in tmp_path.iterdir() if "receipt" in path.name] == ["receipt.json"]
+
+
+def test_a_device_is_written_and_not_replaced(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    assert bigupload("upload", file, *to(s3), *QUIET, "--receipt", "/dev/null").code == 0
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_disk_that_is_full_at_the_end(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    """The upload is a success, and the status says that what follows it is not."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    ended = bigupload("upload", file, *to(s3), *QUIET, "--receipt", "/dev/full")
+    assert (ended.code, ended.out) == (3, f"{s3.url}/bucket/key\n")
+    assert "the upload is done, but can't write --receipt /dev/full: No space left on device" in ended.err
+
+
+def test_what_verify_refuses(bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt.json"
+    assert bigupload("upload", tree, *to(s3, "s3://bucket/p/"), *QUIET, "--receipt", receipt).code == 0
+    document = json.loads(receipt.read_text())
+    for name, content, code, says in (
+        ("none", None, 1, "can't read the receipt none: No such file or directory"),
+        ("text", "x", 2, "text is not a receipt: it is not JSON"),
+        ("deep", "[" * 100_000, 2, "deep is not a receipt: it is not JSON"),
+        ("list", "[]", 2, "list is not a receipt"),
+        ("later", json.dumps({**document, "version": 2}), 2, "later is a receipt of version 2, and this reads 1"),
+        ("lacks", json.dumps({**document, "files": [{"source": "x"}]}), 2, "lacks is a receipt that was damaged"),
+    ):
+        if content is not None:
+            (tmp_path / name).write_text(content)
+        assert_refused(bigupload("verify", "--receipt", name, "--endpoint-url", s3.url), code, says)
+    there = ["--receipt", receipt, "--endpoint-url", s3.url]
+    assert_refused(bigupload("verify", tree / "a.txt", *there), 2, "is of 4 files, and", "name the directory")
+    assert_refused(bigupload("verify", tree, "s3://bucket/p/", *there), 2, "leave out the s3:// URL")
+    assert_refused(bigupload("verify", *there, "--download"), 2, "leave out --download")
+    assert_refused(
+        bigupload("verify", "--receipt", receipt, "--endpoint-url", "http://127.0.0.1:1"),
+        2,
+        f"this receipt is of the store {s3.url}, and the command asks http://127.0.0.1:1",
+    )
+    assert_refused(bigupload("verify", "--receipt", receipt, "--local"), 2, "not of the local store: leave out --local")
+    assert_refused(bigupload("verify"), 2, "Missing argument 'PATH'")
+    assert_refused(bigupload("verify", tree), 2, "Missing argument 's3://BUCKET/KEY'")
+
+
+def test_a_proof_that_is_too_weak(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt.json"
+    options = [*to(s3), *IN_PARTS, *QUIET, "--checksum", "sha256", "--receipt", receipt]
+    assert bigupload("upload", file, *options).code == 0
+    there = ["--receipt", receipt, "--endpoint-url", s3.url]
+    assert bigupload("verify", *there).out == "composite-checksum: 1 file\n"
+    ended = bigupload("verify", file, "--receipt", receipt)
+    assert ended.code == 1
+    assert "the receipt has no checksum of the whole of" in ended.err
+    assert bigupload("upload", file, *options, "--sha256").code == 0
+    assert bigupload("verify", file, "--receipt", receipt).out == "full-object: 1 file\n"
