@@ -22,6 +22,9 @@ from bigupload.api.arguments import (
     ResumeOptions as ResumeOptions,
 )
 from bigupload.api.arguments import (
+    ShareOptions as ShareOptions,
+)
+from bigupload.api.arguments import (
     SyncOptions as SyncOptions,
 )
 from bigupload.api.arguments import (
@@ -91,6 +94,9 @@ from bigupload.core.integrity import (
 )
 from bigupload.core.retry_policy import (
     RetryPolicy as RetryPolicy,
+)
+from bigupload.engine.upload_run import (
+    Share as Share,
 )
 from bigupload.engine.upload_run import (
     UploadResult as UploadResult,
@@ -671,6 +677,29 @@ async def resume(
         BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
     """
 
+async def share(
+    url: str,
+    *,
+    s3: S3Options | None = None,
+    lasts: float | str = "7d",
+    retry: RetryPolicy | None = None,
+) -> Share:
+    """Make a link to an object, by which anyone can read it until the link ends.
+
+    The store is asked first whether the object is there, and whether these credentials may read it.
+
+    Args:
+        url: "s3://BUCKET/KEY" of the object.
+        s3: How to reach the store.
+        lasts: For how long, in seconds or like "7d", which is the most.
+        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
+
+    Raises:
+        ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
+        AccessDenied: These credentials may not read it.
+        UsageError: `lasts` is more than 7 days, or the object can't be shared.
+    """
+
 def start(
     source: UploadSource,
     target: str | None = None,
@@ -695,6 +724,7 @@ def start(
     end_marker: str | bytes | None = None,
     allow_empty: bool = False,
     skip_existing: bool = False,
+    share: float | str | None = None,
     delta: bool = False,
     sha256: bool = False,
     xxh128: bool = False,
@@ -733,6 +763,7 @@ def start(
         end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
         allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
+        share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -857,6 +888,7 @@ async def upload(
     end_marker: str | bytes | None = None,
     allow_empty: bool = False,
     skip_existing: bool = False,
+    share: float | str | None = None,
     delta: bool = False,
     sha256: bool = False,
     xxh128: bool = False,
@@ -900,6 +932,7 @@ async def upload(
         end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
         allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
+        share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -940,6 +973,7 @@ def upload_many(
     job: str | None = None,
     resume: bool = True,
     skip_existing: bool = False,
+    share: float | str | None = None,
     sha256: bool = False,
     xxh128: bool = False,
     retry: RetryPolicy | None = None,
@@ -983,6 +1017,7 @@ def upload_many(
         job: The name of the job, whose record says which files are in the store; None: no record.
         resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
+        share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
         sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
@@ -1028,6 +1063,7 @@ def upload_sync(
     end_marker: str | bytes | None = None,
     allow_empty: bool = False,
     skip_existing: bool = False,
+    share: float | str | None = None,
     delta: bool = False,
     sha256: bool = False,
     xxh128: bool = False,
@@ -1066,6 +1102,7 @@ def upload_sync(
         end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
         allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
+        share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -1291,6 +1328,7 @@ class Uploader:
         end_marker: str | bytes | None = None,
         allow_empty: bool = False,
         skip_existing: bool = False,
+        share: float | str | None = None,
         delta: bool = False,
         sha256: bool = False,
         xxh128: bool = False,
@@ -1325,6 +1363,7 @@ class Uploader:
             end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
             allow_empty: Let a stream or a URL without bytes become an empty object.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
+            share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
             sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -1361,6 +1400,7 @@ class Uploader:
         end_marker: str | bytes | None = None,
         allow_empty: bool = False,
         skip_existing: bool = False,
+        share: float | str | None = None,
         delta: bool = False,
         sha256: bool = False,
         xxh128: bool = False,
@@ -1390,6 +1430,7 @@ class Uploader:
             end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
             allow_empty: Let a stream or a URL without bytes become an empty object.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
+            share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
             sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -1468,6 +1509,7 @@ class Uploader:
         job: str | None = None,
         resume: bool = True,
         skip_existing: bool = False,
+        share: float | str | None = None,
         sha256: bool = False,
         xxh128: bool = False,
     ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
@@ -1502,6 +1544,7 @@ class Uploader:
             job: The name of the job, whose record says which files are in the store; None: no record.
             resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
             skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
+            share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
             sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
@@ -1805,6 +1848,21 @@ class Uploader:
             ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
             ObjectMismatch: The object is not the file.
             TargetReplaced: Another object took its place meanwhile.
+        """
+    async def share(self, url: str, *, s3: S3Options | None = None, lasts: float | str = "7d") -> Share:
+        """Make a link to an object, by which anyone can read it until the link ends.
+
+        The store is asked first whether the object is there, and whether these credentials may read it.
+
+        Args:
+            url: "s3://BUCKET/KEY" of the object.
+            s3: How to reach the store.
+            lasts: For how long, in seconds or like "7d", which is the most.
+
+        Raises:
+            ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
+            AccessDenied: These credentials may not read it.
+            UsageError: `lasts` is more than 7 days, or the object can't be shared.
         """
     async def list_uploads(self) -> list[KnownUpload]:
         """Return the uploads whose manifests are in the state directory, the least recently changed first.

@@ -36,6 +36,7 @@ DEFAULTS: Mapping[str, Any] = {
     "congestion_control": "auto",
     "hedge": True,
     "idle": "10s",
+    "lasts": "7d",
     "older_than": "7d",
     "on_change": "raise",
     "on_error": "keep",
@@ -210,6 +211,8 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
             writes the stream has probably failed.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file. The file is hashed for
             that.
+        share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`. It ends with
+            temporary credentials, if these end sooner. Without the right to read, `Share.refused` says so.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others. That needs
             the manifest of that upload. Each copy is proved by its checksum. Where the store can't copy, all parts are
             sent, and a warning says why.
@@ -222,6 +225,7 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
     end_marker: str | bytes | None
     allow_empty: bool
     skip_existing: bool
+    share: float | str | None
     delta: bool
     sha256: bool
     xxh128: bool
@@ -275,6 +279,7 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=Fals
             what the job recorded, and sets manifests aside.
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag. The files are hashed
             for that.
+        share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
         sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`. A file that is no
             longer what was uploaded fails.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
@@ -290,6 +295,7 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=Fals
     job: str | None
     resume: bool
     skip_existing: bool
+    share: float | str | None
     sha256: bool
     xxh128: bool
 
@@ -417,6 +423,19 @@ class VerifyOptions(TypedDict, total=False):
     part_size: int | str | None
     require_proof: Verified | ProofName
     sha256: bool
+
+
+class ShareOptions(TypedDict, total=False):
+    """A link to one object.
+
+    Attributes:
+        s3: How to reach the store.
+        lasts: For how long, in seconds or like "7d", which is the most. It ends with temporary credentials, if these
+            end sooner.
+    """
+
+    s3: S3Options | None
+    lasts: float | str
 
 
 class ReadBackOptions(EventOptions, total=False):

@@ -143,6 +143,19 @@ def checked_age(age: float | str) -> float:
     return age
 
 
+_LONGEST_LINK = 604_800
+"""Seconds. https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html"""
+
+
+def checked_lifetime(lasts: float | str, name: str) -> float:
+    """Whole seconds of a link. Raises UsageError unless it is a time that S3 allows for one."""
+    seconds = parse_duration(lasts) if isinstance(lasts, str) else lasts
+    if not (_is_finite(seconds) and 1 <= seconds <= _LONGEST_LINK):
+        shown = lasts if isinstance(lasts, str) else f"{lasts} s"
+        raise errors.UsageError(f"`{name}` is a time like '7d', from 1 second to 7 days, and not {shown}")
+    return int(seconds)
+
+
 def checked_proof(proof: Verified | ProofName) -> Verified:
     """Raises UsageError for an unknown proof."""
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import random
 import secrets
@@ -200,9 +201,9 @@ class UploadMany:
                 if self._digests:
                     check_hashed_source(item.source, self._digests)
                 if (known := await self._known(item)) is not None:
-                    return await self._hashed(known)
+                    return await self._shared(await self._hashed(known))
                 sent = await self._send(item)
-                sent = sent and await self._hashed(sent)
+                sent = sent and await self._shared(await self._hashed(sent))
         except errors.BigUploadError as e:
             # A store that responds with errors is asked for each file: a large one's responses are not seen here.
             others_go = isinstance(e, errors.StoreUnavailable) or self._responded_since(began)
@@ -224,6 +225,16 @@ class UploadMany:
 
         uploaded = done.recorded.fingerprint if done.recorded is not None else done.fingerprint
         return Done(await with_digests(result, self._resources.reading, uploaded, **self._digests), done.recorded)
+
+    async def _shared(self, done: Done) -> Done:
+        """With a link to the object, if that is wanted."""
+        if self._options.get("share") is None or isinstance(done.outcome, UploadFailed):
+            return done
+        from bigupload.api.sharing import with_share
+
+        retrier = Retrier(policy=self._resources.retry, emit=lambda _: None, contact=self._contact)
+        shared = await with_share(done.outcome, self._options, retrier, self._resources.buckets)
+        return dataclasses.replace(done, outcome=shared)
 
     async def _send(self, item: ManyItem) -> Done | None:
         """Upload a file that is not known to be in the store. None: without a result."""

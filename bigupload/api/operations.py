@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from bigupload import errors
-from bigupload.api import checks
+from bigupload.api import checks, sharing
 from bigupload.api.arguments import (
     AbortOptions,
     AdoptOptions,
     OrphanOptions,
     ReadBackOptions,
     ResumeOptions,
+    ShareOptions,
     StrPath,
     UploadOptions,
     UploadSource,
@@ -37,6 +38,7 @@ from bigupload.api.copying import (
 )
 from bigupload.api.event_log import LOG, log_orphans
 from bigupload.api.resources import UploaderResources
+from bigupload.api.sharing import with_share
 from bigupload.api.source_types import OpenedSource
 from bigupload.api.sources import check_hashed_source, open_named, reopening, shown, wanted_digests
 from bigupload.api.state import existing_object, object_exists, require_trust
@@ -45,7 +47,7 @@ from bigupload.core.manifest import Aborted, Fingerprint, SourceKind
 from bigupload.core.remote_url import is_remote, shown_url
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier, RunCounts
-from bigupload.engine.upload_run import UploadResult, UploadRun, result_of
+from bigupload.engine.upload_run import Share, UploadResult, UploadRun, result_of
 from bigupload.events import UploadSkipped
 from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
@@ -98,12 +100,12 @@ async def upload(
     if sent is None:
         in_parts = partial(_upload, resources, call, given, settings, options, job_began)
         sent = await (in_parts() if in_place is None else in_place(in_parts))
-    if not digests:
-        return sent
-    from bigupload.verification.file_digests import with_digests
-
     result, uploaded = sent
-    return await with_digests(result, resources.reading, uploaded, **digests), uploaded
+    if digests:
+        from bigupload.verification.file_digests import with_digests
+
+        result = await with_digests(result, resources.reading, uploaded, **digests)
+    return await with_share(result, options, _quiet(resources), resources.buckets), uploaded
 
 
 async def _upload(
@@ -321,6 +323,17 @@ async def read_back(
 
     on_event = call.emit_as_own
     return await by_download.read_back(file, url, s3=options.get("s3"), retry=resources.retry, on_event=on_event)
+
+
+async def share(resources: UploaderResources, url: str, options: ShareOptions) -> Share:
+    """Make a link to an object."""
+    lasts, s3 = options.get("lasts", "7d"), options.get("s3") or S3Options()
+    return await sharing.share(url, lasts, s3, _quiet(resources), resources.buckets)
+
+
+def _quiet(resources: UploaderResources) -> Retrier:
+    """Repeats requests that belong to no upload, so that they have no events."""
+    return Retrier(policy=resources.retry, emit=lambda _: None)
 
 
 async def abort_orphans(resources: UploaderResources, url: str, options: OrphanOptions) -> OrphanReport:

@@ -18,6 +18,7 @@ from bigupload.api.arguments import (
     OrphanOptions,
     ReadBackOptions,
     ResumeOptions,
+    ShareOptions,
     StrPath,
     SyncOptions,
     UploaderOptions,
@@ -33,9 +34,10 @@ from bigupload.api.copying import check_delta
 from bigupload.api.event_log import log_failure
 from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
+from bigupload.api.sharing import check_share
 from bigupload.api.sources import shown, size_of, subject_of
 from bigupload.core.integrity import Verified
-from bigupload.engine.upload_run import UploadResult
+from bigupload.engine.upload_run import Share, UploadResult
 from bigupload.options import S3Options
 
 if TYPE_CHECKING:  # what only some methods need is imported by them: a start is part of the speed
@@ -153,6 +155,7 @@ class Uploader:
         checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
         settings = checks.settings_of(options)
         check_delta(options, settings)
+        check_share(options)
 
         async def work() -> UploadResult:
             subject = shown(source, options)
@@ -218,6 +221,7 @@ class Uploader:
         call = self._begin("upload_many", options, UploadManyOptions)
         checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
         settings = checks.settings_of(options)
+        check_share(options)
         from bigupload.api.many import UploadMany
 
         return UploadMany(self._resources, call, settings, options).outcomes(checks.checked_sources(sources))
@@ -417,6 +421,23 @@ class Uploader:
         call = self._begin("read_back", options, ReadBackOptions)
         file = checks.checked_path(path, "path")
         return await call.run(partial(operations.read_back, self._resources, call, file, url, options))
+
+    async def share(self, url: str, **options: Unpack[ShareOptions]) -> Share:
+        """Make a link to an object, by which anyone can read it until the link ends.
+
+        The store is asked first whether the object is there, and whether these credentials may read it.
+
+        Args:
+            url: "s3://BUCKET/KEY" of the object.
+
+        Raises:
+            ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
+            AccessDenied: These credentials may not read it.
+            UsageError: `lasts` is more than 7 days, or the object can't be shared.
+        """
+        options = self._given(options)
+        call = self._begin("share", options, ShareOptions)
+        return await call.run(partial(operations.share, self._resources, url, options))
 
     async def list_uploads(self) -> list[KnownUpload]:
         """Return the uploads whose manifests are in the state directory, the least recently changed first.

@@ -35,6 +35,7 @@ _COMMANDS = {
     "abort": ("status", "Abort uploads and free their parts in the store."),
     "gc": ("gc", "Abort the orphaned uploads of a bucket and free their parts."),
     "check-url": ("serve", "Check whether a URL can be used as a media item."),
+    "share": ("share", "Print a link by which anyone can read an object for a while."),
     "verify": ("verify", "Prove that an object equals a file, by checksums or by a download."),
     "serve": ("serve", "Run the media service: clients upload with an API key."),
     "keys": ("keys", "Create, list and revoke the media service's API keys."),

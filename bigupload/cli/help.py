@@ -24,7 +24,7 @@ _GROUPS = {
         "no_resume* manifest skip_existing* size_only delete* delta if_none_match* verify_source on_change "
         "write_checksums require_proof* trust complete_within yes download* state keep* clean only_unfinished"
     ),
-    "After the proof": "receipt* sha256",
+    "After the proof": "share* receipt* sha256",
     "Object": (
         "content_type* content_language content_encoding content_disposition cache_control expires metadata* "
         "tags storage_class* website_redirect part_size checksum"
@@ -96,6 +96,7 @@ EXAMPLES = {
         ("bigupload gc s3://bucket/ --older-than 7d", "abort those that have been idle for a week"),
     ),
     "check-url": (("bigupload check-url https://example.com/film.mp4", "whether it can be a media item"),),
+    "share": (("bigupload share s3://bucket/film.mov --for 7d", "a link that lasts for a week"),),
     "verify": (
         ("bigupload verify film.mov s3://bucket/film.mov", "by the checksums that the store has"),
         ("bigupload verify photos/ s3://bucket/photos/", "each file of a directory"),

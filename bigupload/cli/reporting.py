@@ -224,8 +224,11 @@ async def waits_for(*, local: bool) -> str:
 
 
 def result_line(result: UploadResult, *, as_json: bool) -> str:
-    """The line to print: the object's URL, or with `as_json` everything."""
-    return json.dumps(dataclasses.asdict(result), default=str) if as_json else printable(result.url)
+    """The line to print: the link or else the object's URL, or with `as_json` everything."""
+    if as_json:
+        return json.dumps(dataclasses.asdict(result), default=str)
+    link = result.share.url if result.share is not None else None
+    return printable(link or result.url)
 
 
 def worst(codes: list[int]) -> int:

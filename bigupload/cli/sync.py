@@ -116,7 +116,7 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
     name_of, target = name_below(directory), options["to"] or f"s3://{LOCAL_BUCKET}/"
     async with (
         Uploader(**pace(arguments)) as uploader,
-        after_proof(wishes, target=target, s3=options["s3"]) as after,
+        after_proof(wishes, target=target, s3=options["s3"], mode=mode) as after,
     ):
         with writing_checksums(checksums) as write, reporting(mode, job=True) as reporter:
             report = SyncReport(reporter, as_json=as_json, mode=mode_of(mode), dry_run=options["dry_run"])

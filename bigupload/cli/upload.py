@@ -16,7 +16,7 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
-from bigupload.cli.after_proof import AfterProof, Wishes, after_options, after_proof, take_wishes
+from bigupload.cli.after_proof import AfterProof, Wishes, after_options, after_proof, share_option, take_wishes
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
 from bigupload.cli.checksum_file import name_below, write_checksums_option, writing_checksums
 from bigupload.cli.kept_parts import KeptParts
@@ -243,6 +243,7 @@ _SAMPLE_SIZE = 250_000_000
 @click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed.")
 @on_change_option("raise")
 @write_checksums_option
+@share_option
 @after_options
 @follow_options
 @stream_options
@@ -412,7 +413,7 @@ async def _uploading(arguments: dict[str, Any], wishes: Wishes, *, job: bool = F
     target, reached = service or to or f"s3://{LOCAL_BUCKET}/", None if service else s3
     async with (
         Uploader(**pace(arguments), temp_dir=arguments.pop("temp_dir")) as uploader,
-        after_proof(wishes, target=target, s3=reached) as after,
+        after_proof(wishes, target=target, s3=reached, mode=mode) as after,
     ):
         with writing_checksums(checksums) as write, reporting(mode, job=job) as reporter:
             options = {**arguments, "s3": s3, "sha256": arguments["sha256"] or checksums is not None}

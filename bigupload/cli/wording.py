@@ -17,6 +17,7 @@ OTHERS = {
     "api_key": "BIGUPLOAD_API_KEY",
     "credentials": "a --profile with a role, SSO or credential_process",
     "read_back": "bigupload verify --download",
+    "lasts": "--for",
     "sha256": "--sha256 (or --write-checksums)",
 }
 """The replacements of other arguments and functions."""

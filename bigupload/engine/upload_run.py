@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,20 @@ _GUARDS: dict[SourceKind | None, Literal["fingerprint", "version"]] = {
     None: "fingerprint",
     SourceKind.REMOTE: "version",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A link to an object: whoever has it can read the object until it ends."""
+
+    url: str | None = field(repr=False)
+    """A presigned GET: a secret. None: there is no link, and `refused` says why."""
+    expires_at: str | None
+    """When the link ends, as ISO 8601 in UTC."""
+    note: str | None = None
+    """Why it ends sooner than asked for, or may do so."""
+    refused: str | None = None
+    """Why there is no link although the upload is complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +84,8 @@ class UploadResult:
     """The file's SHA-256 in hexadecimal, if that was asked for."""
     xxh128: str | None = None
     """The file's XXH128 in hexadecimal, if that was asked for."""
+    share: Share | None = None
+    """The link to the object, if that was asked for."""
 
 
 class UploadRun:

@@ -13,7 +13,7 @@ import functools
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
@@ -63,6 +63,17 @@ class _Reached(NamedTuple):
     presigner: S3Signer
     begins_session: S3Signer | None
     """Signs the request for a session, by whose keys all others are signed: of a directory bucket (S3 Express)."""
+
+
+class SharedUrl(NamedTuple):
+    """A presigned GET."""
+
+    url: str
+    expires_at: datetime
+    is_shortened: bool
+    """Whether it ends sooner than asked for, with the credentials."""
+    end_is_known: bool
+    """False: the credentials are temporary, and nobody knows when they end."""
 
 
 class _BucketCall(NamedTuple):
@@ -334,6 +345,33 @@ class S3Bucket:
             urls.append(reached.presigner.presign(request.method, request.key, request.query, request.headers, keys))
         return urls
 
+    async def share(self, key: str, seconds: float) -> SharedUrl:
+        """Presign a GET of an object for whoever gets the URL. It needs no headers.
+
+        Args:
+            key: The object's key.
+            seconds: For how long it is valid, unless the credentials end sooner.
+
+        Raises:
+            UsageError: Requests are not signed.
+            Fault: The credentials can't be fetched.
+        """
+        reached = await self._reach()
+        keys = await self._keys(reached)
+        if keys is None:
+            raise errors.UsageError("a link is signed with credentials, and there are none")
+        left = self._seconds_left()
+        lasts = seconds if left is None else min(seconds, left)
+        signer = reached.presigner.lasting(max(1, int(lasts)))
+        query = {"x-amz-request-payer": "requester"} if self.options.request_payer else {}
+        url, signed_at = signer.presign("GET", key, query, {}, keys), int(time.time())
+        return SharedUrl(
+            url=url,
+            expires_at=datetime.fromtimestamp(signed_at + max(1, int(lasts)), UTC),
+            is_shortened=lasts < seconds,
+            end_is_known=left is not None or not keys.token,
+        )
+
     # -- credentials and address
 
     async def _reach(self) -> _Reached:
@@ -411,12 +449,17 @@ class S3Bucket:
 
     def urls_last(self) -> float:
         """Return for how many seconds a URL that was signed just now is valid: no longer than its credentials."""
+        left = self._seconds_left()
+        return URL_LIFETIME if left is None else min(URL_LIFETIME, left)
+
+    def _seconds_left(self) -> float | None:
+        """Return for how many seconds what signs is valid; None: for ever, or nobody knows."""
         if self._session is not None:
             return self._session[1] - time.time()
         left = self.renewal.seconds_left()
         if left is None and self._reached is not None:
             left = seconds_left(self._reached.access.credentials)
-        return URL_LIFETIME if left is None else min(URL_LIFETIME, left)
+        return left
 
 
 MAX_AGE = 900.0

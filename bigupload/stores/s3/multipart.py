@@ -25,7 +25,7 @@ from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, OpenUpload, PutResponse, SignedRequest, UnsignedPart
 from bigupload.records import dataclass
 from bigupload.s3_parameters import CUSTOMER_KEY, OBJECT, TOKEN, check_lock, metadata_headers, parameters
-from bigupload.stores.s3.bucket import BucketPool, S3Bucket
+from bigupload.stores.s3.bucket import BucketPool, S3Bucket, SharedUrl
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.s3.operations import copy_source, date_of, rows, told
 from bigupload.stores.s3.pages import MOST_PAGES, OpenPage, UploadPages
@@ -271,6 +271,10 @@ class S3Store:
             checksum_type=answer.get("ChecksumType"),
             modified="" if modified is None else modified.isoformat(),
         )
+
+    async def share(self, seconds: float) -> SharedUrl:
+        """Presign a GET of the object for whoever gets it. See `S3Bucket.share`."""
+        return await self._bucket.share(self._key, seconds)
 
     async def part(self, number: int) -> ObjectPart | None:
         """Return one part of the object. If the store does not know its parts: the whole object, or None."""

@@ -75,6 +75,11 @@ class S3Signer:
         self._clock = clock
         self._moment: tuple[tuple[int, str, str, str | None], _Moment] | None = None
 
+    def lasting(self, lifetime: int) -> S3Signer:
+        """Return a signer whose presigned URLs are valid for `lifetime` seconds."""
+        more: dict[str, Any] = {"service": self._service, "token": self._token, "clock": self._clock}
+        return S3Signer(self.base, self.region, lifetime=lifetime, **more)
+
     def presign(
         self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], keys: SigningKeys | None
     ) -> str:

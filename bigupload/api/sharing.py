@@ -1,0 +1,90 @@
+"""Links to objects: presigned GETs, with the moment when they end.
+
+A link is only a signature, which can be made without the store. So the store is asked first whether these credentials
+may read the object at all: otherwise, the link is refused when somebody else opens it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from bigupload import errors
+from bigupload.api.checks import checked_lifetime
+from bigupload.engine.retrying import Retrier
+from bigupload.engine.upload_run import Share, UploadResult
+from bigupload.options import S3Options
+from bigupload.stores.s3.bucket import BucketPool
+from bigupload.stores.targets import connect, parse_s3_url
+from bigupload.units import format_span
+
+
+def check_share(options: Mapping[str, Any]) -> None:
+    """Raise UsageError if an upload's `share` is no lifetime, or if its object can't be shared."""
+    if options.get("share") is None:
+        return
+    checked_lifetime(options["share"], "share")
+    if options.get("service") is not None:
+        raise errors.UsageError("the media service decides who reads its files: leave out `share`")
+    _refuse_unshareable(options.get("s3") or S3Options())
+
+
+def _refuse_unshareable(s3: S3Options) -> None:
+    if s3.no_sign_request:
+        raise errors.UsageError("a link is signed with credentials: leave out `no_sign_request`")
+    if s3.sse_customer_key is not None:
+        raise errors.UsageError("an object with a key of your own (`sse_customer_key`) can't be read by a link alone")
+
+
+async def share(url: str, lasts: float | str, s3: S3Options, retrier: Retrier, pool: BucketPool) -> Share:
+    """Make a link to an object.
+
+    Args:
+        url: "s3://BUCKET/KEY" of the object.
+        lasts: For how long.
+        s3: How to reach the store.
+        retrier: Repeats failed requests.
+        pool: Where to take the connection to the bucket from.
+
+    Raises:
+        ObjectNotFound: There is no object.
+        AccessDenied: These credentials may not read it, so nobody could by the link.
+        UsageError: The link would last for longer than the store allows, or the object can't be shared.
+        StoreError: The store refused, or can't be reached.
+    """
+    seconds = checked_lifetime(lasts, "lasts")
+    _refuse_unshareable(s3)
+    bucket, key = parse_s3_url(url)
+    store = await connect(bucket, key, s3, pool, creates_bucket=False)
+    async with contextlib.aclosing(store):
+        try:
+            found = await retrier.request(store.attributes)
+        except errors.AccessDenied as e:
+            raise errors.AccessDenied(
+                f"these credentials may not read {url} (it takes s3:GetObject), so a link would be refused: {e}"
+            ) from e
+        if found is None:
+            raise errors.ObjectNotFound(f"there is no object at {url}, or no such bucket")
+        link = await retrier.request(lambda: store.share(seconds))
+    note = None
+    if link.is_shortened:
+        note = f"sooner than the {format_span(seconds)} asked for, because the temporary credentials end then"
+    elif not link.end_is_known:
+        note = "or sooner: the credentials are temporary, and do not say when they end"
+    return Share(url=link.url, expires_at=link.expires_at.isoformat(), note=note)
+
+
+async def with_share(
+    result: UploadResult, options: Mapping[str, Any], retrier: Retrier, pool: BucketPool
+) -> UploadResult:
+    """Return the result with a link, if its caller asked for one. Without it, the upload is as complete."""
+    if options.get("share") is None or result.share is not None:
+        return result
+    url = f"s3://{result.bucket}/{result.key}"
+    try:
+        link = await share(url, options["share"], options.get("s3") or S3Options(), retrier, pool)
+    except errors.BigUploadError as e:
+        link = Share(url=None, expires_at=None, refused=str(e))
+    return dataclasses.replace(result, share=link)
