@@ -55,6 +55,7 @@ __all__ = [
     "FileEntry",
     "FileNotShared",
     "Hashing",
+    "JobDone",
     "JobProgress",
     "KnownUpload",
     "LocalStoreError",

@@ -72,6 +72,9 @@ from bigupload.api.writer import (
     UploadWriter as UploadWriter,
 )
 from bigupload.batch.job import (
+    JobDone as JobDone,
+)
+from bigupload.batch.job import (
     UploadFailed as UploadFailed,
 )
 from bigupload.batch.selecting import (
@@ -974,6 +977,7 @@ def upload_many(
     resume: bool = True,
     skip_existing: bool = False,
     share: float | str | None = None,
+    on_done: Callable[[JobDone], object] | None = None,
     sha256: bool = False,
     xxh128: bool = False,
     retry: RetryPolicy | None = None,
@@ -1018,6 +1022,7 @@ def upload_many(
         resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
         share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
+        on_done: A function, async or not, that is called with a `JobDone` when the job has ended.
         sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
@@ -1510,6 +1515,7 @@ class Uploader:
         resume: bool = True,
         skip_existing: bool = False,
         share: float | str | None = None,
+        on_done: Callable[[JobDone], object] | None = None,
         sha256: bool = False,
         xxh128: bool = False,
     ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
@@ -1545,6 +1551,7 @@ class Uploader:
             resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
             skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
             share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
+            on_done: A function, async or not, that is called with a `JobDone` when the job has ended.
             sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 

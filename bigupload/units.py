@@ -58,6 +58,17 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * factor
 
 
+def parse_command(text: str) -> tuple[str, ...]:
+    """The words of a command, split as a shell would do it, without one. Raises UsageError."""
+    try:
+        words = shlex.split(text)
+    except ValueError as e:
+        raise UsageError(f"not a command: {str(e).lower()}") from None
+    if not words:
+        raise UsageError("the command is empty")
+    return tuple(words)
+
+
 def format_size(count: float) -> str:
     """An amount of data, decimal as rates are: "5.3 GB", "268.4 MB", "17 B"; whole numbers without a fraction."""
     number, unit = _scaled(count)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 from bigupload import errors, events
 from bigupload.api.source_types import StrPath as StrPath
 from bigupload.api.source_types import UploadSource as UploadSource
+from bigupload.batch.job import JobDone
 from bigupload.batch.selecting import Selection
 from bigupload.core.integrity import Verified
 from bigupload.core.retry_policy import RetryPolicy
@@ -280,6 +281,8 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=Fals
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag. The files are hashed
             for that.
         share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
+        on_done: A function, async or not, that is called with a `JobDone` when the job has ended. The last result was
+            taken by then. It is not called if the job ends early. What it raises is raised by the job.
         sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`. A file that is no
             longer what was uploaded fails.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
@@ -296,6 +299,7 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=Fals
     resume: bool
     skip_existing: bool
     share: float | str | None
+    on_done: Callable[[JobDone], object] | None
     sha256: bool
     xxh128: bool
 

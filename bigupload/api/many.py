@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import inspect
 import os
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias, cast
 
@@ -30,7 +31,7 @@ from bigupload.api.resources import UploaderResources
 from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
 from bigupload.api.source_types import ManySource
 from bigupload.api.sources import check_hashed_source, size_of, wanted_digests
-from bigupload.batch.job import Job, Recorder, UploadFailed, befalls_all, results_while
+from bigupload.batch.job import Job, JobDone, Recorder, UploadFailed, befalls_all, results_while
 from bigupload.batch.listing import CountedFiles
 from bigupload.core.manifest import Fingerprint, SourceKind, Target, manifest_id
 from bigupload.engine.context import UploadSettings
@@ -109,11 +110,16 @@ class UploadMany:
         """
         recorder: Recorder[Done] | None = self if self._options.get("job") is not None else None
         self._tally = JobTally(sources.found if isinstance(sources, CountedFiles) else None)
-        items = self._tally.counted(items_of(sources))
+        items, sums = self._tally.counted(items_of(sources)), _Sums(self._resources.clock)
         job: Job[ManyItem, Done] = Job(items, self._upload, at_once=self._at_once, recorder=recorder)
         async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as all_done:
             async for done in all_done:
+                sums.add(done.outcome)
                 yield done.outcome
+        if (on_done := self._options.get("on_done")) is not None:
+            returned = on_done(sums.done())
+            if inspect.isawaitable(returned):
+                await returned
 
     def _at_once(self) -> int:
         return self._resources.shared.limit + AHEAD
@@ -397,6 +403,34 @@ class UploadMany:
     def _manifests_count_since(self, item: ManyItem) -> float | None:
         """The time, in seconds since 1970, from which manifests have what a killed job did not record; None: never."""
         return None if self._record is None else self._record.began
+
+
+class _Sums:
+    """What became of the files of a job."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._files = self._skipped = self._failed = self._size = self._sent = 0
+
+    def add(self, outcome: Outcome) -> None:
+        if isinstance(outcome, UploadFailed):
+            self._failed += 1
+            return
+        self._files += 1
+        self._skipped += outcome.skipped
+        self._size += outcome.size
+        self._sent += outcome.bytes_sent
+
+    def done(self) -> JobDone:
+        return JobDone(
+            files=self._files,
+            skipped=self._skipped,
+            failed=self._failed,
+            size=self._size,
+            bytes_sent=self._sent,
+            seconds=self._clock() - self._began,
+        )
 
 
 def _identity(source: str, target: Target) -> events.UploadIdentity:

@@ -6,24 +6,26 @@ A failure here is never a failure of the upload: the exit status is 3, and a lin
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.options import DURATION, PATH, joined
+from bigupload.cli.options import COMMAND, DURATION, PATH, joined
 from bigupload.cli.output_file import OutputFile, check_not_among_sources, output_file
+from bigupload.units import counted, format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.batch.selecting import Selection
     from bigupload.engine.upload_run import Share, UploadResult
     from bigupload.options import S3Options
-    from bigupload.verification.receipts import ReceiptWriter
 
 RECEIPT = "--receipt"
+ON_DONE = "--on-done"
 
 after_options = joined(
     click.option(
@@ -37,6 +39,22 @@ after_options = joined(
         is_flag=True,
         help="Read each file that is in the store once more, for its SHA-256 in --json and --receipt.",
     ),
+    click.option(
+        ON_DONE,
+        type=COMMAND,
+        metavar="COMMAND",
+        help="Run this program with these arguments, not a shell, when everything is done and proved. It gets "
+        "BIGUPLOAD_DONE_... in its environment, and the receipt on its standard input.",
+    ),
+    click.option(
+        "--on-done-timeout",
+        type=DURATION,
+        default="5min",
+        show_default=True,
+        metavar="TIME",
+        help="End the program of --on-done after so long.",
+    ),
+    click.option("--notify", is_flag=True, help="Show a notification on the desktop at the end."),
 )
 
 share_option: Callable[[Any], Any] = click.option(
@@ -53,11 +71,14 @@ class Wishes(NamedTuple):
 
     receipt: Path | None
     share: float | None
+    on_done: tuple[str, ...] | None
+    on_done_timeout: float
+    notify: bool
 
     @property
     def named(self) -> list[str]:
         """The options that were given."""
-        given = {RECEIPT: self.receipt, "--share": self.share}
+        given = {RECEIPT: self.receipt, "--share": self.share, ON_DONE: self.on_done}
         return [option for option, value in given.items() if value is not None]
 
     def check_not_dry(self, *, dry_run: bool) -> None:
@@ -73,7 +94,8 @@ class Wishes(NamedTuple):
 
 def take_wishes(arguments: dict[str, Any]) -> Wishes:
     """Take these options out of a command's arguments; `sha256` and `share` stay, as the library has them."""
-    return Wishes(receipt=arguments.pop("receipt"), share=arguments.get("share"))
+    own = ("receipt", "on_done", "on_done_timeout", "notify")
+    return Wishes(share=arguments.get("share"), **{name: arguments.pop(name) for name in own})
 
 
 def tell_end(first: Share, count: int = 1) -> None:
@@ -110,23 +132,98 @@ class _Links:
             raise errors.BigUploadError(f"there is no link{some}: {self._refused[0]}")
 
 
+class _Document:
+    """A receipt that is written as files are done. A full disk ends the writing, and not the uploads."""
+
+    def __init__(self, write: Callable[[str], object], **head: Any) -> None:
+        from bigupload.verification.receipts import ReceiptWriter
+
+        self._writer = ReceiptWriter(write, **head)
+        self._error: errors.BigUploadError | None = None
+
+    @property
+    def files(self) -> int:
+        """How many files it has."""
+        return self._writer.files
+
+    def add(self, result: UploadResult, proved_at: str, **more: object) -> None:
+        """Add a file."""
+        if self._error is None:
+            try:
+                self._writer.add(result, proved_at, **more)
+            except errors.BigUploadError as e:
+                self._error = e
+
+    def end(self, *, failed: int) -> None:
+        """Write its end. Raises BigUploadError if any of it could not be written."""
+        if self._error is not None:
+            raise self._error
+        self._writer.end(failed=failed)
+
+
 class AfterProof:
     """What follows the uploads of one call."""
 
-    def __init__(self, receipt: tuple[OutputFile, ReceiptWriter] | None, *, is_quiet: bool) -> None:
+    def __init__(self, wishes: Wishes, *, target: str, mode: str) -> None:
         self.exit_status = errors.EXIT_OK
         """The command's, once `after_proof` has ended."""
-        self._receipt = receipt
-        self._is_quiet = is_quiet
-        self._failed = 0
+        self._wishes = wishes
+        self._target = target
+        self._is_quiet = mode in ("none", "json")
+        self._failed = self._files = self._size = 0
+        self._last: UploadResult | None = None
         self._links = _Links()
+        self._receipt: tuple[_Document, OutputFile] | None = None
+        self._given: tuple[_Document, TextIO] | None = None
+        """What the command of `--on-done` reads."""
+
+    def prepare(self, opened: contextlib.ExitStack, endpoint: str | None) -> None:
+        """Open what is written meanwhile, and look at what is to be run.
+
+        Args:
+            opened: Closes it.
+            endpoint: The store's, for receipts.
+
+        Raises:
+            BigUploadError: The receipt can't be written.
+        """
+        wishes = self._wishes
+        head: dict[str, Any] = {"target": self._target, "endpoint": endpoint}
+        if wishes.receipt is not None:
+            file = opened.enter_context(output_file(wishes.receipt, RECEIPT))
+            self._receipt = _Document(file.write, **head), file
+        if wishes.on_done is not None:
+            from bigupload.cli import on_done
+
+            given = opened.enter_context(on_done.document())
+            self._given = _Document(given.write, **head), given.file
+            if not on_done.is_there(wishes.on_done):
+                name = one_line(wishes.on_done[0])
+                complain(errors.BigUploadError(f"{ON_DONE}: there is no program {name} now"), "warning")
+        if wishes.notify:
+            from bigupload.cli import on_done
+
+            if on_done.notifier("", "") is None:
+                why = "this machine has neither notify-send nor osascript"
+                complain(errors.BigUploadError(f"--notify shows nothing: {why}"), "warning")
 
     def add(self, result: UploadResult) -> None:
         """A file is in the store."""
-        if self._receipt is not None:
-            self._receipt[1].add(result)
+        self._files, self._size, self._last = self._files + 1, self._size + result.size, result
+        if self._receipt is not None or self._given is not None:
+            self._write(result)
         if result.share is not None:
             self._links.add(result.share)
+
+    def _write(self, result: UploadResult) -> None:
+        from bigupload.verification.receipts import now
+
+        proved_at = now()
+        if self._receipt is not None:
+            self._receipt[0].add(result, proved_at)
+        if self._given is not None:  # with the link, which is a secret, and not in receipts
+            link = {} if result.share is None else {"share": dataclasses.asdict(result.share)}
+            self._given[0].add(result, proved_at, **link)
 
     def ended(self, status: int, *, failed: int) -> None:
         """All uploads have ended.
@@ -138,18 +235,39 @@ class AfterProof:
         self.exit_status, self._failed = status, failed
 
     async def follow(self) -> None:
-        """Do what is to follow."""
+        """Do what is to follow, each of it also if another failed."""
+        is_proved = self.exit_status == errors.EXIT_OK
         self._links.tell(is_quiet=self._is_quiet)
         with self._reporting():
             self._links.check()
         with self._reporting():
-            self._finish_receipt()
+            if self._receipt is not None and self._receipt[0].files:
+                self._receipt[0].end(failed=self._failed)
+                self._receipt[1].finish()
+        if is_proved and self._given is not None and self._wishes.on_done is not None:
+            with self._reporting():
+                await self._run(self._wishes.on_done, *self._given)
+        await self.notify(None if is_proved else f"{counted(self._failed, 'file')} failed")
 
-    def _finish_receipt(self) -> None:
-        if self._receipt is not None and self._receipt[1].files:
-            file, writer = self._receipt
-            writer.end(failed=self._failed)
-            file.finish()
+    async def _run(self, words: Sequence[str], written: _Document, given: TextIO) -> None:
+        from bigupload.cli import on_done
+
+        written.end(failed=0)
+        sums = {"files": self._files, "size": self._size, "target": self._target, "receipt": self._wishes.receipt}
+        environment = on_done.variables(sums, self._last if self._files == 1 else None)
+        await on_done.run_command(words, given, environment, within=self._wishes.on_done_timeout)
+
+    async def notify(self, failed: str | None) -> None:
+        """Show a notification, if that is wanted. `failed`: what failed. It is a convenience, and changes no status."""
+        if not self._wishes.notify:
+            return
+        from bigupload.cli import on_done
+
+        what = one_line(self._last.path.name) if self._last and self._files == 1 else counted(self._files, "file")
+        title = f"Uploaded {what}" if failed is None else f"Not uploaded: {failed}"
+        text = f"{format_size(self._size)} to {one_line(self._target)}"
+        if not await on_done.notify(title, text) and on_done.notifier("", "") is not None:
+            complain(errors.BigUploadError("--notify: the notification could not be shown"), "warning")
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -175,17 +293,20 @@ async def after_proof(wishes: Wishes, *, target: str, s3: S3Options | None, mode
         BigUploadError: Something can't be done. Nothing was sent.
     """
     with contextlib.ExitStack() as opened:
-        receipt = None
-        if wishes.receipt is not None:
-            from bigupload.verification.receipts import LOCAL, ReceiptWriter
-
-            file = opened.enter_context(output_file(wishes.receipt, RECEIPT))
-            endpoint = None
-            if s3 is not None:
-                from bigupload.stores.targets import reach
-
-                endpoint = LOCAL if s3.local else (await reach(s3)).endpoint_url
-            receipt = file, ReceiptWriter(file.write, target=target, endpoint=endpoint)
-        after = AfterProof(receipt, is_quiet=mode in ("none", "json"))
-        yield after
+        after = AfterProof(wishes, target=target, mode=mode)
+        after.prepare(opened, await _endpoint(wishes, s3))
+        try:
+            yield after
+        except errors.BigUploadError:
+            await after.notify("see the terminal")
+            raise
         await after.follow()
+
+
+async def _endpoint(wishes: Wishes, s3: S3Options | None) -> str | None:
+    """The endpoint for receipts."""
+    if s3 is None or not (wishes.receipt or wishes.on_done):
+        return None
+    from bigupload.stores.targets import LOCAL, reach
+
+    return LOCAL if s3.local else (await reach(s3)).endpoint_url

@@ -18,7 +18,7 @@ from bigupload.core.checksums import UPLOAD_ALGORITHMS
 from bigupload.core.remote_url import foreign_scheme, is_remote
 from bigupload.errors import UsageError
 from bigupload.s3_parameters import ADDRESS, KEY_BYTES, OBJECT, PARAMETERS, REQUEST, Parameter, normalized
-from bigupload.units import parse_duration, parse_rate_limit, parse_size
+from bigupload.units import parse_command, parse_duration, parse_rate_limit, parse_size
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -153,6 +153,7 @@ def _parse_concurrency(text: str) -> int | None:
 SIZE = _Parsed("size", parse_size)
 RATE = _Parsed("rate", parse_rate_limit)
 DURATION = _Parsed("time", parse_duration)
+COMMAND = _Parsed("command", parse_command)
 CONCURRENCY = _Parsed("n|auto", _parse_concurrency)
 
 

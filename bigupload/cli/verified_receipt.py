@@ -15,11 +15,10 @@ from bigupload.api.verify_many import VerificationFailed
 from bigupload.cli.verified_files import Sums
 from bigupload.core.integrity import Verified
 from bigupload.stores.s3.bucket import BucketPool
-from bigupload.stores.targets import reach
+from bigupload.stores.targets import LOCAL, reach
 from bigupload.support.shielding import for_each
 from bigupload.units import escaped
 from bigupload.verification.receipts import (
-    LOCAL,
     Receipt,
     ReceiptFile,
     ReceiptVerdict,

@@ -36,8 +36,6 @@ from bigupload.version import __version__
 
 KIND = "bigupload.receipt"
 VERSION = 1
-LOCAL = "local"
-"""The endpoint of the local store, whose port belongs to the machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +100,7 @@ class ReceiptWriter:
     """Writes one receipt."""
 
     def __init__(
-        self, write: Callable[[str], None], *, target: str, endpoint: str | None, clock: Callable[[], str] = now
+        self, write: Callable[[str], object], *, target: str, endpoint: str | None, clock: Callable[[], str] = now
     ) -> None:
         """Write the document's beginning.
 
@@ -127,9 +125,9 @@ class ReceiptWriter:
         lines = [f" {json.dumps(name)}: {json.dumps(value)},\n" for name, value in head.items()]
         write("".join(["{\n", *lines, ' "files": [']))
 
-    def add(self, result: UploadResult, **more: object) -> None:
+    def add(self, result: UploadResult, proved_at: str, **more: object) -> None:
         """Add a file, with other fields than the schema has, for those who do not read it as a receipt."""
-        file = dataclasses.asdict(ReceiptFile.of(result, self._clock()))
+        file = dataclasses.asdict(ReceiptFile.of(result, proved_at))
         self._write(f"{',' if self.files else ''}\n  {json.dumps({**file, **more})}")
         self.files += 1
         self._size += result.size

@@ -1,0 +1,157 @@
+"""A command of the user's, and a desktop notification, once everything is done and proved.
+
+The command is a program and its arguments, never a shell's line: no name of a file can become a part of it. It gets
+variables, and on its standard input the receipt as JSON, with the links. A command that hangs is ended, with all that
+it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from bigupload import errors
+from bigupload.units import format_seconds, one_line
+
+if TYPE_CHECKING:
+    from bigupload.engine.upload_run import UploadResult
+
+OPTION = "--on-done"
+PREFIX = "BIGUPLOAD_DONE_"
+_ENDS_WITHIN = 5.0
+"""Seconds that a command has to end after SIGTERM."""
+_NOTIFIES_WITHIN = 10.0
+_OSASCRIPT = (
+    "on run argv", "display notification (item 2 of argv) with title (item 1 of argv)", "end run",
+)  # fmt: skip
+
+
+def is_there(words: Sequence[str]) -> bool:
+    """Whether the command's program is there now."""
+    return shutil.which(words[0]) is not None
+
+
+class Spool(NamedTuple):
+    """A file without a name for what the command reads: of a million files, it would not fit into memory or a pipe."""
+
+    file: TextIO
+
+    def write(self, text: str) -> None:
+        """Add a text. Raises BigUploadError."""
+        with _naming():
+            self.file.write(text)
+
+
+@contextlib.contextmanager
+def document() -> Iterator[Spool]:
+    """Open the file. Raises BigUploadError if that is impossible."""
+    with contextlib.ExitStack() as opened:
+        with _naming():
+            file = opened.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", prefix="bigupload-"))
+        yield Spool(file)
+
+
+@contextlib.contextmanager
+def _naming() -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise errors.BigUploadError(f"can't keep what {OPTION} is to read: {e.strerror}") from e
+
+
+def variables(sums: Mapping[str, object], one: UploadResult | None) -> dict[str, str]:
+    """Return the variables of the command.
+
+    Args:
+        sums: Those that it always has, by names in lower case.
+        one: The one file, if there is no other.
+    """
+    found = dict(sums)
+    if one is not None:
+        names = ("url", "bucket", "key", "etag", "checksum", "verified", "version_id", "sha256")
+        found |= {"source": one.path, **{name: getattr(one, name) for name in names}}
+        found["link"] = None if one.share is None else one.share.url
+    return {f"{PREFIX}{name.upper()}": str(value) for name, value in found.items() if value is not None}
+
+
+async def run_command(words: Sequence[str], given: TextIO, environment: Mapping[str, str], *, within: float) -> None:
+    """Run the command. What it writes goes to standard error: standard output has results.
+
+    Args:
+        words: The program and its arguments.
+        given: Its standard input.
+        environment: More variables.
+        within: Its time limit, in seconds.
+
+    Raises:
+        BigUploadError: It is not there, fails, or does not end.
+    """
+    with _naming():
+        given.seek(0)  # writes what is buffered, too
+    status = await _ended(words, within=within, stdin=given.fileno(), environment={**os.environ, **environment})
+    if status is None:
+        raise _failed(words, f"did not end within {format_seconds(within)}, and was ended")
+    if status:
+        raise _failed(words, f"failed: {f'exit status {status}' if status > 0 else signal.Signals(-status).name}")
+
+
+def _failed(words: Sequence[str], how: str) -> errors.BigUploadError:
+    return errors.BigUploadError(f"{OPTION} {one_line(words[0])} {how}")
+
+
+async def _ended(
+    words: Sequence[str], *, within: float, stdin: int, environment: Mapping[str, str] | None = None
+) -> int | None:
+    """Run a program to its end. Return its status; None: it did not end in time."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words, stdin=stdin, stdout=2, env=environment, start_new_session=True
+        )
+    except (OSError, ValueError) as e:
+        raise _failed(words, f"can't be started: {getattr(e, 'strerror', None) or e}") from None
+    try:
+        async with asyncio.timeout(within):
+            return await process.wait()
+    except TimeoutError:
+        return None
+    finally:
+        if process.returncode is None:
+            await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a program with all that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ENDS_WITHIN):
+                await process.wait()
+                return
+
+
+def notifier(title: str, text: str) -> list[str] | None:
+    """Return the command that shows a notification on this desktop; None if there is none."""
+    if sys.platform != "darwin" and (program := shutil.which("notify-send")) is not None:
+        return [program, "--app-name=bigupload", "--", title, text]
+    if (program := shutil.which("osascript")) is not None:
+        return [program, *(word for line in _OSASCRIPT for word in ("-e", line)), title, text]
+    return None
+
+
+async def notify(title: str, text: str) -> bool:
+    """Show a notification. Return whether that worked."""
+    words = notifier(title, text)
+    if words is None:
+        return False
+    try:
+        return await _ended(words, within=_NOTIFIES_WITHIN, stdin=asyncio.subprocess.DEVNULL) == 0
+    except errors.BigUploadError:
+        return False
