@@ -276,6 +276,6 @@ def check_hashed_source(given: UploadSource, digests: Collection[str]) -> None:
     if not is_path(given):
         raise errors.UsageError(f"`{min(digests)}` is for files: leave it out")
     if "xxh128" in digests:
-        from bigupload.verification.file_digests import new_xxh128
+        from bigupload.verification.media_hash_lists import XXH128, new_hasher_of
 
-        new_xxh128()
+        new_hasher_of(XXH128)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -17,15 +18,18 @@ from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import COMMAND, DURATION, PATH, joined
 from bigupload.cli.output_file import OutputFile, check_not_among_sources, output_file
-from bigupload.units import counted, format_size, one_line
+from bigupload.units import counted, escaped, format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.batch.selecting import Selection
+    from bigupload.cli.hash_lists import HashLists
+    from bigupload.cli.selection_options import Chosen
     from bigupload.engine.upload_run import Share, UploadResult
     from bigupload.options import S3Options
 
 RECEIPT = "--receipt"
 ON_DONE = "--on-done"
+MHL = "--mhl"
 
 after_options = joined(
     click.option(
@@ -57,13 +61,22 @@ after_options = joined(
     click.option("--notify", is_flag=True, help="Show a notification on the desktop at the end."),
 )
 
-share_option: Callable[[Any], Any] = click.option(
-    "--share",
-    type=DURATION,
-    metavar="TIME",
-    help="Print a link by which anyone can read the object for so long, as in 7d, which is the most. It ends with "
-    "temporary credentials, if these end sooner.",
+upload_after_options = joined(
+    click.option(
+        "--share",
+        type=DURATION,
+        metavar="TIME",
+        help="Print a link by which anyone can read the object for so long, as in 7d, which is the most. It ends with "
+        "temporary credentials, if these end sooner.",
+    ),
+    click.option(
+        MHL,
+        is_flag=True,
+        help="Write an ASC Media Hash List (XXH128) of the directory's files into its folder ascmhl and the bucket.",
+    ),
+    after_options,
 )
+"""Those of `upload`: a sync keeps no history of its directory, and makes no links."""
 
 
 class Wishes(NamedTuple):
@@ -74,12 +87,27 @@ class Wishes(NamedTuple):
     on_done: tuple[str, ...] | None
     on_done_timeout: float
     notify: bool
+    mhl: bool
 
     @property
     def named(self) -> list[str]:
         """The options that were given."""
-        given = {RECEIPT: self.receipt, "--share": self.share, ON_DONE: self.on_done}
+        given = {RECEIPT: self.receipt, "--share": self.share, ON_DONE: self.on_done, MHL: self.mhl or None}
         return [option for option, value in given.items() if value is not None]
+
+    def check_mhl(self, names: Sequence[str], chosen: Chosen, service: str | None) -> None:
+        """Raise UsageError if a hash list is wanted of what is not one whole directory, for a bucket."""
+        if not self.mhl:
+            return
+        if service is not None:
+            raise click.UsageError(f"{MHL} is of names, and a media service makes its own: leave it out")
+        selection = chosen.selection
+        limits = (selection.min_size, selection.max_size, selection.newer_than)
+        picks = any(rule.startswith("!") for rule in selection.exclude) or any(each is not None for each in limits)
+        if chosen.files_from is not None or picks or selection.follow_symlinks:
+            raise click.UsageError(f"{MHL} is of all files of a directory: of the rules, it takes --exclude alone")
+        if len(names) != 1 or not os.path.isdir(names[0]):  # noqa: PTH112 - as the source is looked at
+            raise click.UsageError(f"{MHL} is of one directory: name that alone")
 
     def check_not_dry(self, *, dry_run: bool) -> None:
         """Raise UsageError if nothing is sent, so that nothing can follow."""
@@ -95,7 +123,8 @@ class Wishes(NamedTuple):
 def take_wishes(arguments: dict[str, Any]) -> Wishes:
     """Take these options out of a command's arguments; `sha256` and `share` stay, as the library has them."""
     own = ("receipt", "on_done", "on_done_timeout", "notify")
-    return Wishes(share=arguments.get("share"), **{name: arguments.pop(name) for name in own})
+    mhl = arguments.pop("mhl", False)
+    return Wishes(share=arguments.get("share"), mhl=mhl, **{name: arguments.pop(name) for name in own})
 
 
 def tell_end(first: Share, count: int = 1) -> None:
@@ -176,6 +205,7 @@ class AfterProof:
         self._receipt: tuple[_Document, OutputFile] | None = None
         self._given: tuple[_Document, TextIO] | None = None
         """What the command of `--on-done` reads."""
+        self._hash_lists: HashLists | None = None
 
     def prepare(self, opened: contextlib.ExitStack, endpoint: str | None) -> None:
         """Open what is written meanwhile, and look at what is to be run.
@@ -210,6 +240,8 @@ class AfterProof:
     def add(self, result: UploadResult) -> None:
         """A file is in the store."""
         self._files, self._size, self._last = self._files + 1, self._size + result.size, result
+        if self._hash_lists is not None:
+            self._hash_lists.add(result)
         if self._receipt is not None or self._given is not None:
             self._write(result)
         if result.share is not None:
@@ -234,6 +266,10 @@ class AfterProof:
         """
         self.exit_status, self._failed = status, failed
 
+    def list_hashes(self, hash_lists: HashLists) -> None:
+        """Write hash lists of the files, too."""
+        self._hash_lists = hash_lists
+
     async def follow(self) -> None:
         """Do what is to follow, each of it also if another failed."""
         is_proved = self.exit_status == errors.EXIT_OK
@@ -244,6 +280,12 @@ class AfterProof:
             if self._receipt is not None and self._receipt[0].files:
                 self._receipt[0].end(failed=self._failed)
                 self._receipt[1].finish()
+        if is_proved and self._hash_lists is not None:
+            with self._reporting():
+                for path in await self._hash_lists.write():
+                    name = one_line(escaped(path))
+                    complain(errors.BigUploadError(f"{name} is not what an earlier hash list of the directory says"))
+                    self.exit_status = errors.EXIT_FAILED
         if is_proved and self._given is not None and self._wishes.on_done is not None:
             with self._reporting():
                 await self._run(self._wishes.on_done, *self._given)

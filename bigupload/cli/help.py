@@ -24,7 +24,7 @@ _GROUPS = {
         "no_resume* manifest skip_existing* size_only delete* delta if_none_match* verify_source on_change "
         "write_checksums require_proof* trust complete_within yes download* state keep* clean only_unfinished"
     ),
-    "After the proof": "share* receipt* sha256 on_done* on_done_timeout notify",
+    "After the proof": "share* receipt* mhl* sha256 on_done* on_done_timeout notify",
     "Object": (
         "content_type* content_language content_encoding content_disposition cache_control expires metadata* "
         "tags storage_class* website_redirect part_size checksum"

@@ -16,7 +16,7 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
-from bigupload.cli.after_proof import AfterProof, Wishes, after_options, after_proof, share_option, take_wishes
+from bigupload.cli.after_proof import AfterProof, Wishes, after_proof, take_wishes, upload_after_options
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
 from bigupload.cli.checksum_file import name_below, write_checksums_option, writing_checksums
 from bigupload.cli.kept_parts import KeptParts
@@ -243,8 +243,7 @@ _SAMPLE_SIZE = 250_000_000
 @click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed.")
 @on_change_option("raise")
 @write_checksums_option
-@share_option
-@after_options
+@upload_after_options
 @follow_options
 @stream_options
 @selection_options
@@ -273,10 +272,12 @@ def upload(names: tuple[str, ...], **arguments: Any) -> None:
     check_target(bool(files) or chosen.files_from is not None, arguments, names)
     if chosen.is_for(names) or is_better_a_job(names, arguments):
         check_many(names, chosen, arguments)
+        wishes.check_mhl(names, chosen, arguments["service"])
         stopped = "nothing was sent" if chosen.dry_run else stopped
         upload_listed = partial(_upload_listed, names, chosen, arguments, wishes, kept)
         raise SystemExit(run(upload_listed, stopped=stopped, kept=kept))
     check_files(files, arguments)
+    wishes.check_mhl(names, chosen, arguments["service"])
     upload_all = partial(_upload_all, files or [_sample()], arguments, wishes, kept)
     raise SystemExit(run(upload_all, stopped=stopped, kept=kept))
 
@@ -358,6 +359,11 @@ async def _upload_listed(
         wishes.check_sources(directory, chosen.selection)
     name_of = name_below(listed.top)
     async with _uploading(arguments, wishes, job=True) as uploading:
+        if wishes.mhl:
+            from bigupload.cli.hash_lists import open_hash_lists
+
+            hash_lists = await open_hash_lists(names[0], chosen.selection, listed.to, uploading)
+            uploading.after.list_hashes(hash_lists)
         given = uploading.options.items()
         options = {name: value for name, value in given if name in UploadManyOptions.__annotations__}
         options["to"] = None if service else listed.to
@@ -416,7 +422,8 @@ async def _uploading(arguments: dict[str, Any], wishes: Wishes, *, job: bool = F
         after_proof(wishes, target=target, s3=reached, mode=mode) as after,
     ):
         with writing_checksums(checksums) as write, reporting(mode, job=job) as reporter:
-            options = {**arguments, "s3": s3, "sha256": arguments["sha256"] or checksums is not None}
+            digests = {"sha256": arguments["sha256"] or checksums is not None, "xxh128": wishes.mhl}
+            options = {**arguments, "s3": s3, **digests}
             yield _Uploading(uploader, reporter, options, write, after)
 
 

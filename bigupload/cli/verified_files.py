@@ -24,6 +24,7 @@ from bigupload.stores.targets import parse_s3_url
 from bigupload.units import counted, escaped, format_size, one_line
 
 if TYPE_CHECKING:
+    from bigupload.cli.hash_lists import ListedFile
     from bigupload.options import S3Options
     from bigupload.verification.by_checksum import Verification
     from bigupload.verification.receipts import ReceiptVerdict
@@ -95,7 +96,7 @@ class Sums:
         self._codes: list[int] = []
         self._size = 0
 
-    def add(self, found: Verification | ReceiptVerdict | VerificationFailed, *, url: str = "") -> None:
+    def add(self, found: Verification | ReceiptVerdict | ListedFile | VerificationFailed, *, url: str = "") -> None:
         """Count one file, and print its result if it failed or every result is printed. `url`: its object's."""
         if isinstance(found, VerificationFailed):
             self._codes.append(found.error.exit_code)

@@ -68,6 +68,11 @@ if TYPE_CHECKING:
     help="Without PATH: prove that the objects are still what this receipt of an upload says. With PATH and no object: "
     "prove that a copy is.",
 )
+@click.option(
+    "--mhl",
+    is_flag=True,
+    help="Compare the files of the directory PATH with its ASC Media Hash Lists, without an object.",
+)
 @selection_options
 @progress_option
 @connection_options
@@ -80,6 +85,8 @@ def verify(path: str | None, **arguments: Any) -> None:
     """
     from bigupload.cli.running import run
 
+    if arguments["mhl"]:
+        raise SystemExit(_against_hash_lists(path, arguments))
     if arguments["receipt"] is not None:
         raise SystemExit(_against_receipt(path, arguments))
     for name, value in (("PATH", path), ("s3://BUCKET/KEY", arguments["url"])):
@@ -115,17 +122,33 @@ _FOR_OTHERS = frozenset({
     "download", "part_size", "write_checksums", "include", "exclude", "exclude_from", "min_size", "max_size",
     "newer_than", "follow_symlinks", "files_from", "null",
 })  # fmt: skip
-"""Options that a receipt leaves nothing to."""
+"""Options that a receipt or a hash list leaves nothing to."""
+
+
+def _against_hash_lists(path: str | None, arguments: dict[str, Any]) -> int:
+    from bigupload.cli.running import run
+
+    if path is None or arguments["url"] is not None or arguments["receipt"] is not None:
+        raise click.UsageError("--mhl compares a directory with its own hash lists: name the directory alone")
+    _refuse_others("--mhl", arguments)
+    from bigupload.cli.hash_lists import verify_hash_lists
+
+    directory = local_path(path)
+    return run(lambda: verify_hash_lists(directory, arguments), stopped="the same command starts again")
+
+
+def _refuse_others(option: str, arguments: dict[str, Any]) -> None:
+    ctx = click.get_current_context()
+    if others := [name for name in arguments if name in _FOR_OTHERS and strength(ctx, name) == COMMAND_LINE]:
+        raise click.UsageError(f"{option} says what to compare: leave out {', '.join(map(spelled, others))}")
 
 
 def _against_receipt(path: str | None, arguments: dict[str, Any]) -> int:
     from bigupload.cli.running import run
 
-    ctx = click.get_current_context()
     if arguments["url"] is not None or (path or "").lower().startswith("s3://"):
         raise click.UsageError("the receipt names the objects: leave out the s3:// URL")
-    if others := [name for name in arguments if name in _FOR_OTHERS and strength(ctx, name) == COMMAND_LINE]:
-        raise click.UsageError(f"--receipt says what to compare: leave out {', '.join(map(spelled, others))}")
+    _refuse_others("--receipt", arguments)
     from bigupload.cli.verified_receipt import verify_receipt
 
     options = s3_options(arguments, local=arguments["local"])

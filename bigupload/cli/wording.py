@@ -18,6 +18,7 @@ OTHERS = {
     "credentials": "a --profile with a role, SSO or credential_process",
     "read_back": "bigupload verify --download",
     "lasts": "--for",
+    "xxh128": "--mhl",
     "sha256": "--sha256 (or --write-checksums)",
 }
 """The replacements of other arguments and functions."""

@@ -27,7 +27,8 @@ from bigupload.sources.file import fingerprint_of
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.files import reason_of
 from bigupload.support.pages import page_buffer
-from bigupload.units import escaped, install_command
+from bigupload.units import escaped
+from bigupload.verification.media_hash_lists import XXH128, new_hasher_of
 
 _BUFFER = MIB
 _WHOLE = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32, Algorithm.SHA256, Algorithm.SHA1)
@@ -43,15 +44,6 @@ class ReadFile:
     before: Fingerprint
     """Its metadata before it was read."""
     after: Fingerprint
-
-
-def new_xxh128() -> Hasher:
-    """Make a hasher for XXH128. Raises UsageError if the package is missing."""
-    try:
-        import xxhash
-    except ImportError:
-        raise errors.UsageError(f"XXH128 needs the package xxhash: {install_command('mhl')}") from None
-    return xxhash.xxh3_128()
 
 
 async def read_file(path: Path, hashers: Mapping[str, Hasher], reading: anyio.CapacityLimiter) -> ReadFile:
@@ -113,7 +105,7 @@ async def with_digests(
     if sha256:
         hashers["sha256"] = hashlib.sha256()
     if xxh128:
-        hashers["xxh128"] = new_xxh128()
+        hashers[XXH128] = new_hasher_of(XXH128)
     wanted = dict(hashers)
     proof = whole_checksum(result.checksum) if result.verified is Verified.FULL_OBJECT else None
     if proof is not None:
