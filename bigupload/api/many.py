@@ -110,7 +110,7 @@ class UploadMany:
         """
         recorder: Recorder[Done] | None = self if self._options.get("job") is not None else None
         self._tally = JobTally(sources.found if isinstance(sources, CountedFiles) else None)
-        items, sums = self._tally.counted(items_of(sources)), _Sums(self._resources.clock)
+        items, sums = self._tally.counted(items_of(sources)), _JobSums(self._resources.clock)
         job: Job[ManyItem, Done] = Job(items, self._upload, at_once=self._at_once, recorder=recorder)
         async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as all_done:
             async for done in all_done:
@@ -405,7 +405,7 @@ class UploadMany:
         return None if self._record is None else self._record.began
 
 
-class _Sums:
+class _JobSums:
     """What became of the files of a job."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

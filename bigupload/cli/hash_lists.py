@@ -20,7 +20,6 @@ from bigupload.batch.tree import Omitted
 from bigupload.cli.verified_files import Sums
 from bigupload.core.checksums import Hasher
 from bigupload.core.selection import selects
-from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.shielding import for_each
 from bigupload.units import escaped
@@ -31,6 +30,7 @@ from bigupload.verification.media_hash_lists import (
     XXH128,
     HashedFile,
     History,
+    ListedFile,
     check_writable,
     hex_digest,
     nested_histories,
@@ -47,7 +47,7 @@ _OF_EACH = ("s3", "checksum", "require_proof")
 """The options that the hash lists themselves are uploaded with."""
 
 
-class Uploading(Protocol):
+class ListsUploading(Protocol):
     """What hash lists are uploaded by."""
 
     @property
@@ -61,7 +61,7 @@ class Uploading(Protocol):
         ...
 
 
-async def open_hash_lists(directory: str, selection: Selection, to: str, uploading: Uploading) -> HashLists:
+async def open_hash_lists(directory: str, selection: Selection, to: str, uploading: ListsUploading) -> HashLists:
     """Read the hash lists that a directory has, and see that another can be written.
 
     Raises:
@@ -74,7 +74,7 @@ async def open_hash_lists(directory: str, selection: Selection, to: str, uploadi
         check_writable(root)
         if nested := nested_histories(root):
             name = escaped(str(nested[0]))
-            raise errors.UsageError(f"{name} has hash lists of its own: upload that directory by itself, with `mhl`")
+            raise errors.UsageError(f"{name} has hash lists of its own: upload that directory by itself")
         return read_history(root)
 
     return HashLists(root, await _in_thread(look), selection, to, uploading)
@@ -88,7 +88,7 @@ class HashLists:
     """The hash list of one upload of a directory."""
 
     def __init__(
-        self, root: Path, history: History | None, selection: Selection, to: str, uploading: Uploading
+        self, root: Path, history: History | None, selection: Selection, to: str, uploading: ListsUploading
     ) -> None:
         self._root = root
         self._top = os.path.abspath(root)  # noqa: PTH100 - keeps links, as the paths of results do
@@ -148,18 +148,6 @@ class HashLists:
 def _ignoring(patterns: list[str]) -> Callable[[str], bool]:
     scope = Selection(exclude=patterns).scope()
     return lambda path: not selects(scope, path)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedFile:
-    """A file that is what a hash list says."""
-
-    path: Path
-    size: int
-    checksum: str
-    """The hash that was compared, "<format>:<value>"."""
-    verified: str
-    """Its format."""
 
 
 async def verify_hash_lists(directory: Path, arguments: Mapping[str, Any]) -> int:

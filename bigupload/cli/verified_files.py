@@ -24,9 +24,9 @@ from bigupload.stores.targets import parse_s3_url
 from bigupload.units import counted, escaped, format_size, one_line
 
 if TYPE_CHECKING:
-    from bigupload.cli.hash_lists import ListedFile
     from bigupload.options import S3Options
     from bigupload.verification.by_checksum import Verification
+    from bigupload.verification.media_hash_lists import ListedFile
     from bigupload.verification.receipts import ReceiptVerdict
 
 _WAYS = {

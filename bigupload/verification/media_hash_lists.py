@@ -194,6 +194,18 @@ class HashedFile:
     """By format."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedFile:
+    """A file that is what a hash list says."""
+
+    path: Path
+    size: int
+    checksum: str
+    """The hash that was compared, "<format>:<value>"."""
+    verified: str
+    """Its format."""
+
+
 def check_writable(root: Path) -> None:
     """Raise BigUploadError if no hash lists can be written into a directory. It leaves no trace."""
     import tempfile

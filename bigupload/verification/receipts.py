@@ -156,7 +156,7 @@ def read_receipt(path: Path) -> Receipt:
     except (ValueError, RecursionError):
         raise errors.UsageError(f"{escaped(str(path))} is not a receipt: it is not JSON") from None
     if not isinstance(document, dict) or document.get("kind") != KIND:
-        raise errors.UsageError(f"{escaped(str(path))} is not a receipt: `receipt` of an upload writes one")
+        raise errors.UsageError(f"{escaped(str(path))} is not a receipt, as an upload writes one on request")
     version, files = document.get("version"), document.get("files", ())
     if version != VERSION:
         raise errors.UsageError(f"{escaped(str(path))} is a receipt of version {version}, and this reads {VERSION}")

@@ -37,7 +37,8 @@ _TASKS = {
     "reference/many": (
         "Upload many files",
         "Files of a program's choice, several at a time.",
-        ("upload_many", "select_files", "Selection", "FileEntry", "Omitted", "UploadFailed", "UploadManyOptions"),
+        ("upload_many", "select_files", "Selection", "FileEntry", "Omitted", "UploadFailed", "JobDone",
+         "UploadManyOptions"),
     ),
     "reference/directories": (
         "Keep a directory in the store",
@@ -55,6 +56,11 @@ _TASKS = {
         "Compare an object with a file, whichever program uploaded it.",
         ("verify", "verify_many", "read_back", "Verification", "VerificationFailed", "ReadBack", "VerifyOptions",
          "ReadBackOptions"),
+    ),
+    "reference/share": (
+        "Share objects",
+        "Links by which others can read an object.",
+        ("share", "Share", "ShareOptions"),
     ),
     "reference/uploader": (
         "Share an uploader",
@@ -89,6 +95,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         **_commands(),
         "reference/events-json": _schema("Events as JSON", "events.schema.json"),
         "reference/manifest": _schema("The manifest", "manifest.schema.json"),
+        "reference/receipt": _schema("Receipts", "receipt.schema.json"),
         "reference/api": _api(),
     }
     for name, lines in pages.items():
