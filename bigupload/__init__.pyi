@@ -768,7 +768,7 @@ def start(
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
-        sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
+        sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
@@ -845,7 +845,7 @@ async def sync(
         dry_run: Send and delete nothing, and report what would be sent and deleted.
         allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
-        sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
+        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
@@ -937,7 +937,7 @@ async def upload(
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
-        sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
+        sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
@@ -1023,7 +1023,7 @@ def upload_many(
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
         share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
         on_done: A function, async or not, that is called with a `JobDone` when the job has ended.
-        sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
+        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
@@ -1109,7 +1109,7 @@ def upload_sync(
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
-        sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
+        sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
@@ -1370,7 +1370,7 @@ class Uploader:
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
             share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
-            sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
+            sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:
@@ -1437,7 +1437,7 @@ class Uploader:
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
             share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
-            sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`.
+            sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:
@@ -1552,7 +1552,7 @@ class Uploader:
             skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
             share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
             on_done: A function, async or not, that is called with a `JobDone` when the job has ended.
-            sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
+            sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:
@@ -1672,7 +1672,7 @@ class Uploader:
             dry_run: Send and delete nothing, and report what would be sent and deleted.
             allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.
             on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
-            sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`.
+            sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:

@@ -217,8 +217,9 @@ class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions,
         delta: Send only the parts that differ from the last upload to this key: the store copies the others. That needs
             the manifest of that upload. Each copy is proved by its checksum. Where the store can't copy, all parts are
             sent, and a warning says why.
-        sha256: Read the file once more when its object is complete, for its SHA-256: `UploadResult.sha256`. Raises
-            SourceChanged if it is no longer what was uploaded.
+        sha256: Also compute the file's SHA-256: `UploadResult.sha256`. If the store has a checksum of the whole object,
+            it comes from the read that hashes the parts; otherwise the file is read once more. Raises SourceChanged if
+            it is no longer what was uploaded.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
     """
 
@@ -283,7 +284,7 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=Fals
         share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
         on_done: A function, async or not, that is called with a `JobDone` when the job has ended. The last result was
             taken by then. It is not called if the job ends early. What it raises is raised by the job.
-        sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`. A file that is no
+        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`. A file that is no
             longer what was uploaded fails.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
     """
@@ -324,7 +325,7 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
             an error, because the directory is probably not mounted, or the selection is wrong.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop. A
             result is `skipped` if the file was there. The function must return quickly. What it raises ends the sync.
-        sha256: Read each file that is in the store once more, for its SHA-256: `UploadResult.sha256`. A file that is no
+        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`. A file that is no
             longer what was uploaded fails.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
     """

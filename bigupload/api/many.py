@@ -230,7 +230,9 @@ class UploadMany:
         from bigupload.verification.file_digests import with_digests
 
         uploaded = done.recorded.fingerprint if done.recorded is not None else done.fingerprint
-        return Done(await with_digests(result, self._resources.reading, uploaded, **self._digests), done.recorded)
+        return Done(
+            await with_digests(result, self._resources.reading, uploaded, whole=None, **self._digests), done.recorded
+        )
 
     async def _shared(self, done: Done) -> Done:
         """With a link to the object, if that is wanted."""

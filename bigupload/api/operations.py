@@ -48,6 +48,7 @@ from bigupload.core.remote_url import is_remote, shown_url
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier, RunCounts
 from bigupload.engine.upload_run import Share, UploadResult, UploadRun, result_of
+from bigupload.engine.whole_digests import WholeDigests
 from bigupload.events import UploadSkipped
 from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
@@ -93,18 +94,23 @@ async def upload(
     if digests:
         check_hashed_source(given, digests)
     await resources.state.clean()
+    whole: WholeDigests | None = None
+    if digests and settings.algorithm.is_crc:
+        from bigupload.verification.file_digests import new_hashers
+
+        whole = WholeDigests(new_hashers(settings.algorithm, **digests))
     sent: Uploaded | None = None
     if by_put:
         takes_place = in_place is not None
         sent = await resources.small.send(call, given, settings, options, takes_place=takes_place, job_began=job_began)
     if sent is None:
-        in_parts = partial(_upload, resources, call, given, settings, options, job_began)
+        in_parts = partial(_upload, resources, call, given, settings, options, job_began, whole)
         sent = await (in_parts() if in_place is None else in_place(in_parts))
     result, uploaded = sent
     if digests:
         from bigupload.verification.file_digests import with_digests
 
-        result = await with_digests(result, resources.reading, uploaded, **digests)
+        result = await with_digests(result, resources.reading, uploaded, whole=whole, **digests)
     return await with_share(result, options, _quiet(resources), resources.buckets), uploaded
 
 
@@ -115,6 +121,7 @@ async def _upload(
     settings: UploadSettings,
     options: UploadOptions,
     job_began: float | None,
+    whole: WholeDigests | None,
 ) -> Uploaded:
     """Upload with a manifest, in parts."""
     async with contextlib.AsyncExitStack() as opened:
@@ -140,7 +147,7 @@ async def _upload(
                 if (found := await _already_there(source, store, journal, settings, options, job_began)) is not None:
                     call.emit_of(source.path, store.target, journal)(_skipped(found))
                     return found, source.fingerprint
-                context = await resources.context(source, store, journal, settings, call)
+                context = await resources.context(source, store, journal, settings, call, whole)
                 if found_source.warning is not None:
                     context.warn(found_source.warning)
                 again = reopening_copied(context, store, open_again)

@@ -23,6 +23,7 @@ from bigupload.core.manifest import SourceKind, Target
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadContext, UploadSettings
 from bigupload.engine.retrying import Retrier
+from bigupload.engine.whole_digests import WholeDigests
 from bigupload.events import UploadIdentity, Warned, identified
 from bigupload.http.client import HttpClients
 from bigupload.http.origins import CaBundle
@@ -141,7 +142,13 @@ class UploaderResources:
         return await connect(bucket, key, with_type_of(name, s3), self.buckets)
 
     async def context(
-        self, source: Source, store: Store, journal: FileJournal, settings: UploadSettings, call: OpenCall
+        self,
+        source: Source,
+        store: Store,
+        journal: FileJournal,
+        settings: UploadSettings,
+        call: OpenCall,
+        whole: WholeDigests | None = None,
     ) -> UploadContext:
         """The engine's context of one upload."""
         here = await self.transport(store.ca_bundle)
@@ -160,6 +167,7 @@ class UploaderResources:
             shared=self.shared,
             hash_elsewhere=None if spread is None else spread.hasher(source),
             groups=None if spread is None else spread.groups(source),
+            whole=whole,
         )
         for note in notes:
             context.warn(note)

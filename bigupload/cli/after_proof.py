@@ -41,7 +41,7 @@ after_options = joined(
     click.option(
         "--sha256",
         is_flag=True,
-        help="Read each file that is in the store once more, for its SHA-256 in --json and --receipt.",
+        help="Compute the SHA-256 of each file that is in the store, for --json and --receipt.",
     ),
     click.option(
         ON_DONE,

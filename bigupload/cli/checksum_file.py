@@ -20,7 +20,7 @@ write_checksums_option: Callable[[Any], Any] = click.option(
     OPTION,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Read each file that is in the store once more, and write its SHA-256, as sha256sum -c reads it.",
+    help="Write the SHA-256 of each file that is in the store, as sha256sum -c reads it.",
 )
 
 

@@ -22,6 +22,7 @@ from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.retrying import Effects, Retrier, RunCounts
+from bigupload.engine.whole_digests import WholeDigests
 from bigupload.ports import Gauge, GroupTransport, HashElsewhere, Journal, MultipartStore, Source, Transport
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
@@ -301,6 +302,8 @@ class UploadContext:
     """Whether the parts of a copied source did not add up to it, so that all of it is read here."""
     hash_elsewhere: HashElsewhere | None = None
     """Hashes parts on another machine; None: threads here do."""
+    whole: WholeDigests | None = None
+    """Gets the bytes that are read to hash parts, for digests of the whole file; None: nobody wants any."""
     groups: GroupTransport | None = None
     """Hashes and sends groups of parts; None: each part is sent by itself."""
     retrier: Retrier = field(init=False)

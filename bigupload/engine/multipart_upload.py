@@ -70,7 +70,7 @@ class MultipartUpload:
         if context.origin is not None and context.origin.algorithm is not algorithm:
             context.origin = None  # an upload that began with another checksum keeps it
         self._state = UploadState(plan, stage)
-        self._hasher = PartHasher(context.source, algorithm, context.hashing, context.hash_elsewhere)
+        self._hasher = PartHasher(context.source, algorithm, context.hashing, context.hash_elsewhere, context.whole)
         self._reconciler = Reconciler(context, self._state, self._hasher)
         self._completion = Completion(context, self._state, self._reconciler)
         stream = context.source.stream

@@ -14,6 +14,7 @@ import anyio.from_thread
 
 from bigupload.core.checksums import Algorithm, Digests, Hashed
 from bigupload.core.part_plan import MIB, Part
+from bigupload.engine.whole_digests import WholeDigests
 from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceUnreadable
 from bigupload.ports import HashElsewhere, Source
 from bigupload.support.daemon_threads import run_in_thread
@@ -59,6 +60,7 @@ class PartHasher:
         algorithm: Algorithm,
         threads: AbstractAsyncContextManager[Any],
         elsewhere: HashElsewhere | None = None,
+        whole: WholeDigests | None = None,
     ) -> None:
         """Hash nothing yet.
 
@@ -67,11 +69,13 @@ class PartHasher:
             algorithm: The algorithm of their checksums.
             threads: Entered while a thread hashes. It bounds the threads of all uploads.
             elsewhere: Hashes the parts instead of a thread here.
+            whole: Gets the bytes that threads here read, for digests of the whole source.
         """
         self._source = source
         self.algorithm = algorithm
         self._threads = threads
         self._elsewhere = elsewhere
+        self._whole = whole
         self._unbounded = anyio.CapacityLimiter(math.inf)
         self._ahead: dict[int, Hashed] = {}
         self._reading = _Reading()
@@ -132,10 +136,15 @@ class PartHasher:
             anyio.from_thread.check_cancelled()
 
         # Checked often: hashing gigabytes would delay Ctrl-C.
-        return hash_part(self._source, part, wanted, check=check)
+        hashed = hash_part(self._source, part, wanted, check=check, whole=self._whole)
+        if self._whole is not None:
+            self._whole.part_done(self._source, part, _buffer(), check)
+        return hashed
 
 
-def hash_part(source: Source, part: Part, wanted: Digests, *, check: Callable[[], object]) -> Hashed:
+def hash_part(
+    source: Source, part: Part, wanted: Digests, *, check: Callable[[], object], whole: WholeDigests | None = None
+) -> Hashed:
     """Hash a part. Blocking.
 
     Args:
@@ -143,12 +152,13 @@ def hash_part(source: Source, part: Part, wanted: Digests, *, check: Callable[[]
         part: What to hash.
         wanted: Which digests to compute.
         check: Called after each MiB. What it raises ends the hashing.
+        whole: Gets the same bytes, for digests of the whole source.
 
     Raises:
         SourceUnreadable: An I/O error.
         SourceChanged: The file ends within the part.
     """
-    hashing = wanted.hashing()
+    hashing, offset = wanted.hashing(), part.offset
     for chunk in _chunks(source, part):
         try:
             hashing.update(chunk)
@@ -156,6 +166,9 @@ def hash_part(source: Source, part: Part, wanted: Digests, *, check: Callable[[]
             if not is_out_of_descriptors(e):
                 raise
             raise SourceUnreadable(f"can't hash {source.path}: {OUT_OF_DESCRIPTORS}") from e
+        if whole is not None:
+            whole.feed(offset, chunk)
+        offset += len(chunk)
         check()
     return hashing.result()
 

@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import anyio
 
@@ -22,6 +21,7 @@ from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.part_plan import MIB
 from bigupload.engine.upload_run import UploadResult
+from bigupload.engine.whole_digests import WholeDigests
 from bigupload.records import dataclass
 from bigupload.sources.file import fingerprint_of
 from bigupload.support.daemon_threads import run_in_daemon_thread
@@ -40,35 +40,39 @@ class ReadFile:
     """A file that was read."""
 
     size: int
-    """Bytes."""
+    """Bytes, with those before the first that was read."""
     before: Fingerprint
     """Its metadata before it was read."""
     after: Fingerprint
 
 
-async def read_file(path: Path, hashers: Mapping[str, Hasher], reading: anyio.CapacityLimiter) -> ReadFile:
+async def read_file(
+    path: Path, hashers: Mapping[str, Hasher], reading: anyio.CapacityLimiter, *, start: int = 0
+) -> ReadFile:
     """Read a file in a thread, which is left behind if nobody waits for it any more.
 
     Args:
         path: The file.
         hashers: Get its bytes.
         reading: Bounds the threads that read files.
+        start: The first byte.
 
     Raises:
         SourceUnreadable: It can't be read.
     """
     stop = threading.Event()
     try:
-        return await run_in_daemon_thread(lambda: _read(path, [*hashers.values()], stop), reading)
+        return await run_in_daemon_thread(lambda: _read(path, [*hashers.values()], stop, start), reading)
     finally:
         stop.set()
 
 
-def _read(path: Path, hashers: list[Hasher], stop: threading.Event) -> ReadFile:
-    buffer, size = memoryview(page_buffer(_BUFFER)), 0
+def _read(path: Path, hashers: list[Hasher], stop: threading.Event, start: int = 0) -> ReadFile:
+    buffer, size = memoryview(page_buffer(_BUFFER)), start
     try:
         with path.open("rb", buffering=0) as file:
             before = fingerprint_of(os.fstat(file.fileno()))
+            file.seek(start)
             while (count := file.readinto(buffer)) and not stop.is_set():
                 size += count
                 for hasher in hashers:
@@ -86,6 +90,7 @@ async def with_digests(
     *,
     sha256: bool = False,
     xxh128: bool = False,
+    whole: WholeDigests | None = None,
 ) -> UploadResult:
     """Return the result with the file's digests.
 
@@ -96,18 +101,19 @@ async def with_digests(
             has no checksum of its whole content. None: they are not known.
         sha256: Whether SHA-256 is wanted.
         xxh128: Whether XXH128 is wanted.
+        whole: What was computed while the parts were hashed. Only the rest of the file is read then.
 
     Raises:
         SourceChanged: The file is no longer what was uploaded.
         SourceUnreadable: It can't be read.
     """
-    hashers: dict[str, Any] = {}
-    if sha256:
-        hashers["sha256"] = hashlib.sha256()
-    if xxh128:
-        hashers[XXH128] = new_hasher_of(XXH128)
-    wanted = dict(hashers)
     proof = whole_checksum(result.checksum) if result.verified is Verified.FULL_OBJECT else None
+    if whole is not None and whole.size and proof is not None and uploaded is not None:
+        found = await read_file(Path(result.path), whole.hashers, reading, start=whole.size)
+        is_same = found.before == found.after == uploaded and found.size == result.size
+        if is_same and whole.hashers[_OBJECT].digest() == proof[1]:
+            return _with(result, whole.hashers)
+    hashers = new_hashers(sha256=sha256, xxh128=xxh128)
     if proof is not None:
         hashers[_OBJECT] = proof[0]
     found = await read_file(Path(result.path), hashers, reading)
@@ -115,11 +121,28 @@ async def with_digests(
     is_object = proof[0].digest() == proof[1] if proof is not None else uploaded in (None, found.before)
     if not (is_same and is_object):
         raise errors.SourceChanged(
-            f"{escaped(str(result.path))} changed after it was uploaded, so its {_named(wanted)} is not the object's. "
+            f"{escaped(str(result.path))} changed after it was uploaded, so its {_named(hashers)} is not the object's. "
             "The object is complete. Upload the file again when nothing writes to it any more",
             same_size=found.size == result.size,
         )
-    return dataclasses.replace(result, **{name: hasher.hexdigest() for name, hasher in wanted.items()})
+    return _with(result, hashers)
+
+
+def new_hashers(algorithm: Algorithm | None = None, *, sha256: bool = False, xxh128: bool = False) -> dict[str, Hasher]:
+    """Make hashers for these digests, and for the checksum of the object, if that is one of the whole."""
+    hashers: dict[str, Hasher] = {}
+    if sha256:
+        hashers["sha256"] = hashlib.sha256()
+    if xxh128:
+        hashers[XXH128] = new_hasher_of(XXH128)
+    if algorithm is not None:
+        hashers[_OBJECT] = new_hasher(algorithm)
+    return hashers
+
+
+def _with(result: UploadResult, hashers: Mapping[str, Hasher]) -> UploadResult:
+    found = {name: hasher.digest().hex() for name, hasher in hashers.items() if name != _OBJECT}
+    return dataclasses.replace(result, **found)  # type: ignore[arg-type]  # of these fields, each is a text
 
 
 def _named(wanted: Mapping[str, object]) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import xxhash
 
 import bigupload
 from bigupload import UploadFailed, UploadResult, errors
+from bigupload.engine.whole_digests import WholeDigests
 from bigupload.verification import file_digests
 
 from .support import BUCKET, FAST, PART, World
@@ -52,6 +54,41 @@ async def test_a_file_that_changed_since_is_found_without_a_checksum_of_the_whol
     told = await many(world, path, checksum=checksum)
     assert isinstance(told, UploadResult)
     assert told.sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_the_read_that_hashes_the_parts_computes_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, resumed: bool
+) -> None:
+    """So a disk gives each byte once. What an earlier run hashed is read at the end."""
+    path = world.file(6 * PART + 5)
+    read_file, starts = file_digests.read_file, []
+
+    async def read(*arguments: Any, start: int = 0) -> file_digests.ReadFile:
+        starts.append(start)
+        return await read_file(*arguments, start=start)
+
+    monkeypatch.setattr(file_digests, "read_file", read)
+    if resumed:
+        await world.interrupted(path, after=2, part_size=PART)
+    told = await world.upload(path, part_size=PART, sha256=True, xxh128=True)
+    assert starts == ([0] if resumed else [6 * PART + 5])
+    assert told.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert told.xxh128 == xxhash.xxh3_128_hexdigest(path.read_bytes())
+
+
+async def test_what_was_computed_meanwhile_counts_only_if_it_is_of_the_object(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = WholeDigests._take
+
+    def wrong(self: WholeDigests, chunk: memoryview) -> None:
+        take(self, memoryview(bytes(chunk)[::-1]))
+
+    monkeypatch.setattr(WholeDigests, "_take", wrong)
+    path = world.file(3 * PART)
+    told = await world.upload(path, part_size=PART, sha256=True)
+    assert told.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 async def test_a_comparison_of_sizes_does_not_tell_it(world: World) -> None:
