@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 from bigupload import errors, events
 from bigupload.api.source_types import StrPath as StrPath
 from bigupload.api.source_types import UploadSource as UploadSource
-from bigupload.batch.job import JobDone
 from bigupload.batch.selecting import Selection
 from bigupload.core.integrity import Verified
 from bigupload.core.retry_policy import RetryPolicy
@@ -22,9 +21,10 @@ from bigupload.units import RateSchedule
 
 if TYPE_CHECKING:
     from bigupload.api.sync_types import SyncOutcome
+    from bigupload.batch.job import JobDone
     from bigupload.verification.orphans import Orphan
 else:
-    Orphan = SyncOutcome = Any  # what checks the options asks only whether `on_orphan` is a function
+    JobDone = Orphan = SyncOutcome = Any  # what checks the options asks only whether `on_orphan` is a function
 
 OnEvent: TypeAlias = Callable[[events.Event], Awaitable[object] | None]
 ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]
