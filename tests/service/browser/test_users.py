@@ -61,7 +61,7 @@ def test_a_second_user_begins_anew_and_the_first_one_goes_on(profile: Profile, a
         handles = upload_at(tab, app, file)
         [second] = handles.evaluate(FINISHED)
         assert handles.evaluate("([{ progress }]) => progress.found") == 0, "the first user's parts were taken"
-        assert app.stage.attempts(second) == {1: 1, 2: 1, 3: 1, 4: 1}
+        assert set(app.stage.attempts(second)) == {1, 2, 3, 4}
 
         signed_in(app, "u-1")
         handles = upload_at(tab, app, file)
