@@ -44,7 +44,7 @@ const STYLE = `
   progress { grid-column: 1 / -1; width: 100%; height: .375em; accent-color: var(--accent); }
   [part~="status"], [part~="error"] { margin: 0; font-size: .875em; font-variant-numeric: tabular-nums; }
   [part~="status"] { color: var(--soft); }
-  [part~="error"] { grid-column: 1 / -1; color: color-mix(in srgb, red 60%, currentColor); font-weight: 550; }
+  [part~="error"] { grid-column: 1 / -1; padding-inline-start: .5em; border-inline-start: 3px solid #d33; font-weight: 550; }
   @media (max-width: 32em) {
     li { grid-template-columns: auto minmax(0, 1fr); }
     [part~="buttons"] { grid-column: 1 / -1; }
