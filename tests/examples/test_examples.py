@@ -59,7 +59,9 @@ def test_a_django_form(run: Run) -> None:
 
 def test_what_a_library_writes_into_a_file(run: Run) -> None:
     """What it had written when it raised is no object."""
-    assert run("written_file.py") == "zip: full-object\nthe rows have ended too early: SourceUnreadable\n"
+    assert run("written_file.py") == (
+        "zip: full-object\ncsv: full-object\nthe rows have ended too early\nnothing was committed\n"
+    )
 
 
 def test_a_mounted_service(run: Run) -> None:
