@@ -24,6 +24,7 @@ from bigupload.api import writer as writer_module
 from bigupload.sources import pushed
 from bigupload.testing.strict_s3 import Status
 from tests.tools.cases import each_case
+from tests.tools.waiting import until
 
 from .stopped import PARTS, SIZE
 from .streams import WHOLE, hashed, whole
@@ -452,6 +453,51 @@ def test_writes_of_several_threads_are_whole(world: World) -> None:
             thread.join()
     found = world.s3.objects[BUCKET]["key"].body.splitlines(keepends=True)
     assert sorted(found) == sorted(lines * 500)
+
+
+def test_a_write_that_was_interrupted(world: World) -> None:
+    """Nobody knows how many of its bytes went: a program that goes on all the same gets no object."""
+    world.s3.hold("CreateMultipartUpload")
+    writer = opened(world)
+
+    def interrupt() -> None:
+        asyncio.run(until(lambda: any(each.op == "CreateMultipartUpload" for each in list(world.s3.requests))))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        writer.write(WHOLE)  # which waits for the upload to begin
+    thread.join()
+    world.s3.release()
+    with pytest.raises(bigupload.UploadCancelled, match="interrupted half-way"):
+        writer.close()
+    assert stored(world) is None
+
+
+def test_a_write_that_comes_while_the_writer_is_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the object, or it is refused."""
+    writer = opened(world)
+    writer.write(WHOLE)
+    write, submit = writer.write, writer._thread.submit
+    refused: list[ValueError] = []
+
+    def write_late() -> None:
+        with pytest.raises(ValueError, match=r"closed|detached") as raised:
+            write(b"late")
+        refused.append(raised.value)
+
+    def submit_later(work: Any) -> Any:
+        if work.__name__ == "close":
+            thread = threading.Thread(target=write_late)
+            thread.start()
+            thread.join()
+        return submit(work)
+
+    monkeypatch.setattr(writer._thread, "submit", submit_later)
+    writer.close()
+    assert refused
+    assert stored(world) == hashed(WHOLE)
 
 
 def test_the_store_refuses(world: World) -> None:
