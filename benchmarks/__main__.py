@@ -10,6 +10,7 @@
   memory       resident memory with SeaweedFS and different part sizes
   stream       a pipe of 5 GB: resident memory, and ten kills with a replay each
   pipe         the same through a pipe, against what other uploaders do with standard input
+  writers      5 GB written into an object: speed, memory, and what is left of a writer that is not closed
   files        thousands of small files: files a second, CPU time a file
   tree         10,000 files with awkward names: ten kills, every object read back, three kinds of syncs
   sync         a sync of up to a million files that finds nothing to do: seconds, memory
@@ -44,7 +45,8 @@ from bigupload.errors import BigUploadError
 
 NAMES = (
     "throughput", "latency", "faults", "resume", "scale", "service", "service_load", "memory", "stream", "pipe",
-    "files", "tree", "sync", "delta", "interruptions", "paths", "closed_page", "fairness", "loop_lag", "ten_thousand",
+    "writers", "files", "tree", "sync", "delta", "interruptions", "paths", "closed_page", "fairness", "loop_lag",
+    "ten_thousand",
     "dask", "soak", "controller", "growth", "sweep", "starts", "peers", "goals", "plots", "all",
 )  # fmt: skip
 _OTHER_MODULES = {"peers": "peering", "all": "everything"}

@@ -6,7 +6,9 @@ Imports as little as can be: whatever is loaded here is on the bill of whichever
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -37,12 +39,46 @@ class Job:
         self.options: dict[str, Any] = fields["options"]
         self.piped: bool = self.options.pop("piped", False)
         """Whether to send standard input, not `file`, from which it comes."""
+        self.writes: int = self.options.pop("writes", 1 << 20)
+        """Bytes of each write, where a writer is open."""
+        self.ends: str = self.options.pop("ends", "cleanly")
+        """How the program ends half-way through the file, where a writer is open."""
         self.warm: str | None = fields["warm"]
 
 
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def written(job: Job, opened: Callable[[str], Any]) -> Send:
+    """Return a function that writes a file into what `opened` returns for a key, a file object for `with`."""
+
+    def write(writer: Any, file: str) -> None:
+        whole = os.path.getsize(file)
+        size = whole if job.ends == "cleanly" else whole // 2
+        with open(file, "rb") as source:
+            block = source.read(min(size, 1 << 20))
+            while block:
+                for at in range(0, len(block), job.writes):
+                    writer.write(block[at : at + job.writes])
+                size -= len(block)
+                block = source.read(min(size, 1 << 20))
+        if job.ends == "exception":
+            raise LookupError("the rows are gone")
+        if job.ends == "sys.exit":
+            sys.exit(0)
+        if job.ends == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def send(file: str, key: str) -> None:
+        if job.ends == "never closed":
+            write(opened(key), file)
+            return
+        with opened(key) as writer:
+            write(writer, file)
+
+    return send
 
 
 def main(connect: Callable[[Job], Send]) -> None:
