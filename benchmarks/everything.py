@@ -60,6 +60,8 @@ ENTRIES = (
     Entry(name="throughput", options="--seaweedfs"),
     Entry(name="pipe", quick="--size 1GB --rounds 1 --contestants bigupload,mc,obstore"),
     Entry(name="pipe", options="--tls"),
+    Entry(name="writers"),
+    Entry(name="writers", options="--leaves --size 200MB"),
     Entry(name="latency", quick="--size 256MB --rounds 1 --contestants bigupload,crt,obstore"),
     Entry(name="latency", options="--path", root=True),
     Entry(name="sweep", root=True, quick="--size 64MB --rounds 1 --rtts 10,50,150 --losses 0,0.1,1"),
