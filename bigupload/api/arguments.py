@@ -151,7 +151,8 @@ class ChangeOptions(TypedDict, total=False):
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now. A source has
             also changed if it has another size than when its unfinished upload began. With "restart": if its size is
             the same, parts that did not change are kept. Otherwise the unfinished upload is aborted, so that its parts
-            cost nothing, and a new one begins. After three changes in one call, SourceChanged.
+            cost nothing, and a new one begins. After three changes in one call, SourceChanged. A stream replaces
+            another one that an unfinished upload began with: only parts that differ are sent.
     """
 
     on_change: OnChange

@@ -44,6 +44,8 @@ class StreamParts:
         self.is_growing = stream.is_growing
         self.is_another = False
         """Whether a part was not what an earlier run uploaded."""
+        self._replaces = context.settings.follow_changes and not self.is_growing
+        """Whether this stream is what is to be uploaded, whatever an earlier run uploaded of another one."""
 
     async def restart(self) -> None:
         """Begin with the first part again, for a new upload.
@@ -65,13 +67,13 @@ class StreamParts:
         """Wait for the next part that the store does not have; None when the stream has ended.
 
         Raises:
-            SourceChanged: A part is not what an earlier run uploaded.
+            SourceChanged: A part is not what an earlier run uploaded, and does not replace that.
             StreamInterrupted: The stream ended before the place that an earlier run had reached.
         """
         while not self._ended:
             part = await self._stream.next_part(self._state.plan)
             if part is None:
-                self._end()
+                await self._end()
                 break
             self._seen.add(part.number)
             if not await self._is_there(part):
@@ -136,11 +138,14 @@ class StreamParts:
                 f"which the stream can't deliver again: {_AGAIN}"
             )
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
         size = self._stream.position
         # Only a longer stream made what the store lists, recorded or not: this one was cut off.
-        if unseen := sorted((self._context.manifest.parts.keys() | self._reconciler.unrecorded.keys()) - self._seen):
-            raise self._ended_early(size, self._state.plan.part(unseen[-1]))
+        recorded = self._context.manifest.parts.keys()
+        if unseen := sorted((recorded | self._reconciler.unrecorded.keys()) - self._seen):
+            if not self._replaces:
+                raise self._ended_early(size, self._state.plan.part(unseen[-1]))
+            await self._reconciler.drop(sorted(recorded - self._seen), "the stream ends before it now")
         self._ended = True
         self._state.end(size)
 
@@ -161,13 +166,13 @@ class StreamParts:
         record = self._context.manifest.parts.get(part.number)
         if record is None:
             rows = self._reconciler.unrecorded.pop(part.number, ())
-            if any(row.size > part.size for row in rows):
+            if any(row.size > part.size for row in rows) and not self._replaces:
                 raise self._ended_early(part.offset + part.size, part)
             if not rows or not await self._reconciler.adopt(part, rows):
                 return False
             self._context.counts.resumed_parts += 1
             return True
-        if record.size > part.size:
+        if record.size > part.size and not self._replaces:
             raise self._ended_early(part.offset + part.size, part)
         if record.size == part.size:
             if self.is_growing:  # it is hashed again at the end
@@ -175,6 +180,9 @@ class StreamParts:
             same = await self._is_same(part, record)
             if same:
                 return True
+            if same is not None and self._replaces:
+                await self._reconciler.drop([part.number], "the stream has other bytes there now")
+                return False
             if same is not None:
                 self.is_another = True
                 raise errors.SourceChanged(

@@ -227,3 +227,30 @@ async def test_a_manifest_alone_can_not_resume_it(world: World) -> None:
     await world.interrupted(stream(WHOLE), after=3)
     with pytest.raises(errors.UsageError, match="upload the same bytes once more"):
         await world.resume()
+
+
+@pytest.mark.parametrize("checksum", ["auto", "md5"])
+async def test_another_stream_replaces_the_unfinished_one_where_changes_are_followed(
+    world: World, checksum: str
+) -> None:
+    """Parts that are the same stay. One that differs is sent, and a shorter end; what was beyond that is dropped."""
+    await world.interrupted(stream(WHOLE), after=3, checksum=checksum)
+    recorded, before = dict(world.manifest.parts), len(world.s3.requests)
+    other = bytearray(WHOLE[: max(recorded) * PART - 5])
+    first = min(recorded)
+    other[(first - 1) * PART + 5] ^= 1
+    result = await world.upload(stream(bytes(other)), on_change="restart", checksum=checksum)
+    assert whole(world.object()) == hashed(bytes(other))
+    assert first in world.sent(since=before)
+    assert result.size == len(other)
+    assert world.s3.count("CreateMultipartUpload") == 1
+
+
+async def test_a_shorter_stream_replaces_what_only_the_store_has(world: World) -> None:
+    await world.interrupted(stream(WHOLE), after=3)
+    lines = world.manifest_path.read_bytes().splitlines(keepends=True)
+    world.manifest_path.write_bytes(lines[0])  # killed before any record
+    assert not world.manifest.parts
+    await world.upload(stream(WHOLE[: PART + 7]), on_change="restart")
+    assert whole(world.object()) == hashed(WHOLE[: PART + 7])
+    assert world.s3.count("CreateMultipartUpload") == 1
