@@ -81,7 +81,7 @@ def open_source(source: Any, name: str) -> Source:
         return _rest_of(source, name)
     if isinstance(source, bytes | bytearray | memoryview):
         return MemorySource(name, bytes_of(source))
-    path = _path_of(source)
+    path = path_behind(source)
     return FileObjectSource(name, source) if path is None else FileSource(path)
 
 
@@ -152,7 +152,7 @@ def _can_seek(source: Any) -> bool:
         return False
 
 
-def _path_of(source: Any) -> Path | None:
+def path_behind(source: Any) -> Path | None:
     """The path of a regular file that was opened with `open(path, "rb")` and not read yet, else None.
 
     Only for Python's own file objects: what has a descriptor may still decompress or decrypt what is read.

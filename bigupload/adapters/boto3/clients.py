@@ -1,0 +1,107 @@
+"""What a boto3 client says about its store: address, region, credentials, certificates, proxies, retries."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import urllib.request
+from typing import Any
+
+from bigupload.adapters.boto3._compat import credentials_of, trusted_by, trusted_by_botocore
+from bigupload.core.retry_policy import RetryPolicy
+from bigupload.options import S3Options
+
+_OF_AWS = re.compile(r"https://s3(-fips)?(\.dualstack)?(\.[a-z0-9-]+)?\.amazonaws\.com(\.cn)?")
+"""The endpoints of AWS that follow from the region. Any other was given, as that of a VPC is."""
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_SIGNED_BY_V4 = ("s3v4", "v4", None)
+
+
+class CannotTakeOver(Exception):
+    """An upload that only boto3 can make as it was asked for. Its text is the reason."""
+
+
+class ClientSession:
+    """A client, as `S3Options.session` wants one: with the client's credentials and region."""
+
+    profile_name = "default"
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._made: dict[str, Any] = {}
+
+    @property
+    def region_name(self) -> str:
+        """The client's region."""
+        return str(self._client.meta.region_name)
+
+    def get_credentials(self) -> Any:
+        """Return the client's credentials, which may renew themselves."""
+        return credentials_of(self._client)
+
+    def client(self, service: str, **arguments: Any) -> Any:
+        """Return a client that knows addresses, and no credentials. Those with the same arguments are one."""
+        key = repr(sorted((name, vars(value) if name == "config" else value) for name, value in arguments.items()))
+        if key not in self._made:
+            self._made[key] = _plain_session().create_client(service, **arguments)
+        return self._made[key]
+
+
+@functools.cache
+def _plain_session() -> Any:
+    """A session of botocore without a profile: the environment may name one that is not there."""
+    import botocore.session
+
+    return botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+
+
+def s3_options(client: Any, session: ClientSession) -> S3Options:
+    """Return how to reach the store of a client.
+
+    Raises:
+        CannotTakeOver: It is reached in a way that bigupload has not.
+        UsageError: Its settings contradict one another.
+    """
+    from botocore import UNSIGNED
+
+    config = client.meta.config
+    of_s3 = config.s3 or {}
+    if config.client_cert:
+        raise CannotTakeOver("the client shows a certificate of its own")
+    is_unsigned = config.signature_version is UNSIGNED
+    if not is_unsigned and config.signature_version not in _SIGNED_BY_V4:
+        raise CannotTakeOver(f"the client signs by {config.signature_version}")
+    if config.proxies is not None and _with_scheme(config.proxies) != _with_scheme(urllib.request.getproxies()):
+        raise CannotTakeOver("the client has proxies that are not those of the environment")
+    endpoint = str(client.meta.endpoint_url)
+    is_aws = _OF_AWS.fullmatch(endpoint) is not None
+    style: Any = of_s3.get("addressing_style") or "auto"
+    if is_aws and any(map(os.environ.get, _ENDPOINTS)):  # which would count if no endpoint was named
+        is_aws, style = False, "virtual" if style == "auto" else style
+    verify = trusted_by(client)
+    if verify is True and endpoint.startswith("https:"):
+        verify = trusted_by_botocore()
+    return S3Options(
+        endpoint_url=None if is_aws else endpoint,
+        addressing=style,
+        accelerate=is_aws and bool(of_s3.get("use_accelerate_endpoint")),
+        dual_stack=is_aws and bool(config.use_dualstack_endpoint),
+        fips=is_aws and bool(config.use_fips_endpoint),
+        ca_bundle=None if isinstance(verify, bool) else verify,
+        no_verify_ssl=verify is False,
+        no_sign_request=is_unsigned,
+        session=None if is_unsigned else session,  # type: ignore[arg-type]  # it has what is used of one
+        region=session.region_name if is_unsigned else None,  # else the store may name another, as boto3 follows it
+    )
+
+
+def _with_scheme(proxies: dict[str, str]) -> dict[str, str]:
+    named = {scheme: url for scheme, url in proxies.items() if scheme in ("http", "https")}
+    return {scheme: url if "://" in url else f"http://{url}" for scheme, url in named.items()}
+
+
+def retry_policy(client: Any) -> RetryPolicy | None:
+    """Return the retries that somebody chose for a client; None: nobody did."""
+    attempts = (client.meta.config.retries or {}).get("total_max_attempts")
+    return None if attempts is None else RetryPolicy(attempts=max(1, int(attempts)))

@@ -1,0 +1,266 @@
+"""The methods that take the place of a client's own, with the same signatures."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from bigupload import errors, events
+from bigupload.adapters.background import BackgroundUploaders
+from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, retry_policy, s3_options
+from bigupload.adapters.boto3.exceptions import translated
+from bigupload.adapters.boto3.jobs import Request, UploadJob
+from bigupload.api.uploader import Uploader
+from bigupload.core.integrity import Verified
+from bigupload.core.manifest import Target, manifest_id
+from bigupload.engine.upload_run import UploadResult
+from bigupload.manifests.journal import read_manifest
+from bigupload.manifests.state_directory import SUFFIX
+from bigupload.manifests.state_directory import state_dir as default_state_dir
+
+BotoCallback: TypeAlias = Callable[[int], object]
+_METHODS = ("upload_file", "upload_fileobj")
+
+
+class NotTakenOver(UserWarning):
+    """An upload that boto3 makes by itself, as before: it does not resume, and nothing proves its object."""
+
+
+class _Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+class TakenOver:
+    """A client's uploads."""
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        require_proof: Verified | str,
+        state_dir: str | os.PathLike[str] | None,
+        on_result: Callable[[UploadResult], object] | None,
+    ) -> None:
+        """Connect to nothing yet. The arguments are those of `install`."""
+        self._client = client
+        self._own = {name: vars(client)[name] for name in _METHODS if name in vars(client)}
+        """What somebody else had put in place of the class's methods."""
+        self._theirs_file, self._theirs_object = client.upload_file, client.upload_fileobj
+        self._session = ClientSession(client)
+        self._reach = partial(s3_options, client, self._session)
+        self._proof: Any = Verified(require_proof)
+        self._state_dir = None if state_dir is None else Path(state_dir)
+        self._on_result = on_result
+        self._uploaders = BackgroundUploaders(retry=retry_policy(client), state_dir=self._state_dir)
+        client.upload_file, client.upload_fileobj = self.upload_file, self.upload_fileobj
+
+    def leave(self) -> None:
+        """Give the client its own methods back."""
+        for name in _METHODS:
+            delattr(self._client, name)
+        vars(self._client).update(self._own)
+        self._uploaders.close()
+
+    # -- the methods, with the arguments' names of boto3
+
+    def upload_file(
+        self,
+        Filename: str | os.PathLike[str],
+        Bucket: str,
+        Key: str,
+        ExtraArgs: Mapping[str, Any] | None = None,
+        Callback: BotoCallback | None = None,
+        Config: Any = None,
+    ) -> None:
+        """Upload a file to an S3 object, as boto3's method does, by bigupload: it resumes, and proves the object.
+
+        Args:
+            Filename: The path of the file.
+            Bucket: The name of the bucket.
+            Key: The key of the object.
+            ExtraArgs: Properties of the object, by the names in `S3Transfer.ALLOWED_UPLOAD_ARGS`.
+            Callback: Called with a number of bytes now and then, in this thread. All numbers add up to the size.
+            Config: A `boto3.s3.transfer.TransferConfig`.
+
+        Raises:
+            S3UploadFailedError: The store refused, or the object is not proved to be the file.
+            OSError: The file can't be read.
+            BotoCoreError: The store can't be reached, or there are no credentials.
+            ValueError: `ExtraArgs` has an unknown name.
+        """
+        from boto3.exceptions import S3UploadFailedError
+        from botocore.exceptions import ClientError
+
+        others: dict[str, Any] = {"ExtraArgs": ExtraArgs, "Callback": Callback, "Config": Config}
+        theirs = partial(self._theirs_file, Filename, Bucket, Key, **others)
+        path: object = os.fspath(Filename) if hasattr(Filename, "__fspath__") else Filename
+        if not isinstance(path, str):
+            theirs()  # says what is wrong
+            return
+        try:
+            job = Request(Bucket, Key, ExtraArgs, Config, self._reach).of_file(path)
+            self._upload(job, Callback)
+            return
+        except CannotTakeOver as e:
+            reason = str(e)
+        except ClientError as e:
+            raise S3UploadFailedError(f"Failed to upload {path} to {Bucket}/{Key}: {e}") from e.__cause__
+        _leave_to(theirs, reason, ExtraArgs)
+
+    def upload_fileobj(
+        self,
+        Fileobj: _Readable,
+        Bucket: str,
+        Key: str,
+        ExtraArgs: Mapping[str, Any] | None = None,
+        Callback: BotoCallback | None = None,
+        Config: Any = None,
+    ) -> None:
+        """Upload what a file object has from its position on, as boto3's method does, by bigupload.
+
+        The object stays open. To resume, the same bytes have to come again, to the same key.
+
+        Args:
+            Fileobj: A file object in binary mode, which need not be able to seek.
+            Bucket: The name of the bucket.
+            Key: The key of the object.
+            ExtraArgs: Properties of the object, by the names in `S3Transfer.ALLOWED_UPLOAD_ARGS`.
+            Callback: Called with a number of bytes now and then, in this thread. All numbers add up to the size.
+            Config: A `boto3.s3.transfer.TransferConfig`.
+
+        Raises:
+            ClientError: The store refused.
+            S3UploadFailedError: The object is not proved to be what was read.
+            BotoCoreError: The store can't be reached, or there are no credentials.
+            ValueError: `Fileobj` can't be read, or `ExtraArgs` has an unknown name.
+            Exception: What `Fileobj` raised.
+        """
+        others: dict[str, Any] = {"ExtraArgs": ExtraArgs, "Callback": Callback, "Config": Config}
+        theirs = partial(self._theirs_object, Fileobj, Bucket, Key, **others)
+        if not hasattr(Fileobj, "read"):
+            theirs()  # says what is wrong
+            return
+        try:
+            job = Request(Bucket, Key, ExtraArgs, Config, self._reach).of_object(Fileobj)
+            self._upload(job, Callback)
+            return
+        except CannotTakeOver as e:
+            reason = str(e)
+        _leave_to(theirs, reason, ExtraArgs)
+
+    # -- the upload
+
+    def _upload(self, job: UploadJob, callback: BotoCallback | None) -> None:
+        """Upload in the background, and wait.
+
+        Raises:
+            CannotTakeOver: Nothing was sent, and boto3 can do it.
+            Exception: As boto3 raises it.
+        """
+        with self._uploaders.turn((job.bucket, job.key)):
+            heard = _Heard(job.operation, callback)
+            while True:
+                try:
+                    result = self._uploaders.run(partial(self._work, job), heard, **job.of_uploader)
+                    break
+                except errors.BigUploadError as e:
+                    if job.again is not None and heard.resumed and not e.resumable:
+                        job.again()  # what an earlier run began, and was aborted now, can't be the reason twice
+                        heard = heard.anew()
+                        continue
+                    if job.again is not None and _is_for_boto3(e):
+                        job.again()
+                        raise CannotTakeOver(str(e)) from e
+                    where = f"{job.shown} to {job.bucket}/{job.key}"
+                    raise translated(e, self._client, heard.operation, where) from e
+            heard.end(result.size)
+            job.finish()
+        if self._on_result is not None:
+            self._on_result(result)
+
+    async def _work(self, job: UploadJob, uploader: Uploader, tell: Callable[[events.Event], None]) -> UploadResult:
+        s3 = job.options.get("s3")
+        await self._abort_if_other(job, uploader)
+        try:
+            return await uploader.upload(job.source, on_event=tell, require_proof=self._proof, **job.options)  # type: ignore[misc]  # neither is in `options`
+        except errors.BigUploadError as e:
+            if e.manifest is not None and not e.resumable:  # as boto3 does with what has failed for good
+                with contextlib.suppress(errors.BigUploadError):
+                    await uploader.abort(e.manifest, s3=s3)
+            raise
+
+    async def _abort_if_other(self, job: UploadJob, uploader: Uploader) -> None:
+        """Abort an unfinished upload of this source that began with other properties, which it would keep."""
+        s3 = job.options.get("s3")
+        assert s3 is not None
+        target = Target(bucket=job.bucket, key=job.key, endpoint=s3.endpoint_url)
+        directory = default_state_dir() if self._state_dir is None else self._state_dir
+        path = directory / f"{manifest_id(job.name, target)}{SUFFIX}"
+        try:
+            known = read_manifest(path).manifest if path.exists() else None
+        except (errors.ManifestError, OSError):
+            return
+        if known is None or known.status != "uploading":
+            return
+        try:
+            differs = bool(s3.with_object_of(known.header.options)[1])
+        except errors.BigUploadError:  # one of the two has a customer key
+            differs = True
+        if differs or job.options.get("checksum", "auto") not in ("auto", known.header.checksum.algorithm.value):
+            with contextlib.suppress(errors.ManifestLocked):  # another process is at it
+                await uploader.abort(path, s3=s3)
+
+
+def _leave_to(theirs: Callable[[], None], reason: str, extra: Mapping[str, Any] | None) -> None:
+    from boto3.s3.transfer import S3Transfer
+
+    if all(name in S3Transfer.ALLOWED_UPLOAD_ARGS for name in extra or ()):  # else it is a mistake, as boto3 says
+        message = f"boto3 makes this upload itself, so that it does not resume: {reason}"
+        warnings.warn(message, NotTakenOver, stacklevel=3)
+    theirs()
+
+
+def _is_for_boto3(e: errors.BigUploadError) -> bool:
+    """Whether nothing was sent, for a reason that does not concern boto3."""
+    has_no_place = isinstance(e, errors.ManifestUnwritable) and e.lasting and e.manifest is None
+    return has_no_place or isinstance(e, errors.UsageError | errors.ManifestLocked)
+
+
+class _Heard:
+    """The events of one upload, as a boto3 callback gets them: each call has the bytes since the one before."""
+
+    def __init__(self, operation: str, callback: BotoCallback | None, reported: int = 0) -> None:
+        self._callback = callback
+        self._reported = reported
+        self._first = operation
+        self.operation = operation
+        """The operation of S3 that is under way, as far as the events say."""
+        self.resumed = False
+        """Whether an earlier run had begun the upload."""
+
+    def anew(self) -> _Heard:
+        """Return what hears the next attempt."""
+        return _Heard(self._first, self._callback, self._reported)
+
+    def __call__(self, event: events.Event) -> None:
+        if isinstance(event, events.UploadStarted):
+            self.operation = "PutObject" if event.manifest is None else "UploadPart"
+            self.resumed |= event.resumed_parts > 0
+        elif isinstance(event, events.Completing):
+            self.operation = "CompleteMultipartUpload"
+        elif isinstance(event, events.Progress):
+            self._report(event.bytes_uploaded + event.bytes_in_flight)
+
+    def end(self, size: int) -> None:
+        """Report the rest."""
+        self._report(size)
+
+    def _report(self, reached: int) -> None:
+        if self._callback is not None and reached != self._reported:
+            step, self._reported = reached - self._reported, reached
+            self._callback(step)
