@@ -45,7 +45,7 @@ class BackgroundUploaders:
         """
         Uploader(**options)  # checks the options
         self._options = options
-        self._turns = _Turns()
+        self._turns = _TargetTurns()
         self._begin()
         _all.add(self)
 
@@ -71,7 +71,7 @@ class BackgroundUploaders:
             BaseException: What `work` or `hear` raised.
             OutOfThreads: The system has no thread left for the event loop.
         """
-        call: _Call[News, R] = _Call(hear)
+        call: _WaitingCall[News, R] = _WaitingCall(hear)
         state, options = self._state, {**self._options, **own}
 
         async def with_uploader() -> R:
@@ -103,11 +103,11 @@ class BackgroundUploaders:
     def _forget(self) -> None:
         """In a forked process: leave everything to the one before."""
         self._finalizer.detach()
-        self._turns = _Turns()
+        self._turns = _TargetTurns()
         self._begin()
 
 
-class _Turns:
+class _TargetTurns:
     """One call for a target at a time."""
 
     def __init__(self) -> None:
@@ -184,7 +184,7 @@ def _key(options: UploaderOptions | dict[str, Any]) -> str:
     return repr(sorted(options.items()))
 
 
-class _Call(Generic[News, R]):
+class _WaitingCall(Generic[News, R]):
     """One call, from the thread that waits for it."""
 
     def __init__(self, hear: Callable[[News], object]) -> None:

@@ -4,7 +4,7 @@ They are not part of this repository. Fetch them, and name their directories::
 
     pip download --no-deps --no-binary :all: s3transfer     # unpack it: the archive has its tests
     git clone https://github.com/boto/boto3                 # the archive has none
-    export BIGUPLOAD_S3TRANSFER_SOURCE=… BIGUPLOAD_BOTO3_SOURCE=…
+    export S3TRANSFER_SOURCE=… BOTO3_SOURCE=…
     python -m pytest -m '' -s tests/adapters/test_boto3_foreign.py
 
 Left out is what tests the insides: all that uses botocore's `Stubber`, which answers requests that boto3 itself would
@@ -44,9 +44,9 @@ SUITES = {
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SUITES)
 def test_their_suite(name: str, weed: LocalStore, tmp_path: Path) -> None:
-    source = os.environ.get(f"BIGUPLOAD_{name.upper()}_SOURCE")
+    source = os.environ.get(f"{name.upper()}_SOURCE")
     if source is None:
-        pytest.skip(f"BIGUPLOAD_{name.upper()}_SOURCE does not name a directory of {name}'s sources")
+        pytest.skip(f"{name.upper()}_SOURCE does not name a directory of {name}'s sources")
     files, which, least = SUITES[name]
     repository = Path(__file__).parents[2]
     shutil.copy(

@@ -19,6 +19,7 @@ import boto3
 
 import bigupload
 from bigupload import KnownUpload, OrphanReport, ReadBack, S3Options, UploadResult, Verification, events
+from bigupload.adapters.boto3 import install, uninstall
 
 
 def on_event(event: bigupload.Event) -> None:
@@ -109,3 +110,15 @@ async def program() -> None:
         pass
     except (bigupload.StoreUnreachable, bigupload.SourceChanged, bigupload.UploadCancelled) as e:
         assert_type(e.manifest, Path | None)
+
+
+def adapted() -> None:
+    """boto3 has no types of its own, and `boto3-stubs` may be there or not."""
+    client = install(boto3.client("s3"), require_proof="full-object", on_result=print_result)
+    client.upload_file("film.mov", "my-bucket", "film.mov", ExtraArgs={"ContentType": "video/mp4"})
+    with open("film.mov", "rb") as file:
+        uninstall(client).upload_fileobj(file, "my-bucket", "film.mov")
+
+
+def print_result(result: bigupload.UploadResult) -> None:
+    print(result.verified)

@@ -39,13 +39,15 @@ WRONG = {
     "an unknown argument of open_writer": "bigupload.open_writer('s3://b/k', part_sice=1)",
     "a writer's text into bytes": "with bigupload.open_writer('s3://b/k') as w: w.write('text')",
     "a writer's bytes into text": "with bigupload.open_writer('s3://b/k', text=True) as w: w.write(b'data')",
+    "a resource in place of a client": "import boto3\nboto.install(boto3.resource('s3'))",
+    "an option that install has not": "import boto3\nboto.install(boto3.client('s3'), proof='size')",
     "an event that has no such field": "def f(e: bigupload.PartUploaded) -> int: return e.part",
 }
 
 
 def written(directory: Path) -> Path:
     """One file whose functions hold a wrong line each, so that one run of a checker is enough."""
-    text = "import bigupload\n"
+    text = "import bigupload\nimport bigupload.adapters.boto3 as boto\n"
     for number, code in enumerate(WRONG.values()):
         text += f"def wrong_{number}() -> None:\n" + "".join(f"    {line}\n" for line in code.splitlines())
     path = directory / "wrong.py"

@@ -47,7 +47,7 @@ class UploadJob:
     """Moves a file object to its end, where its reader would have left it."""
 
 
-class Request:
+class BotoRequest:
     """The arguments that the two methods have in common."""
 
     def __init__(

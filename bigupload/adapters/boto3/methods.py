@@ -14,7 +14,7 @@ from bigupload import errors, events
 from bigupload.adapters.background import BackgroundUploaders
 from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, retry_policy, s3_options
 from bigupload.adapters.boto3.exceptions import translated
-from bigupload.adapters.boto3.jobs import Request, UploadJob
+from bigupload.adapters.boto3.jobs import BotoRequest, UploadJob
 from bigupload.api.uploader import Uploader
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Target, manifest_id
@@ -103,7 +103,7 @@ class TakenOver:
             theirs()  # says what is wrong
             return
         try:
-            job = Request(Bucket, Key, ExtraArgs, Config, self._reach).of_file(path)
+            job = BotoRequest(Bucket, Key, ExtraArgs, Config, self._reach).of_file(path)
             self._upload(job, Callback)
             return
         except CannotTakeOver as e:
@@ -146,7 +146,7 @@ class TakenOver:
             theirs()  # says what is wrong
             return
         try:
-            job = Request(Bucket, Key, ExtraArgs, Config, self._reach).of_object(Fileobj)
+            job = BotoRequest(Bucket, Key, ExtraArgs, Config, self._reach).of_object(Fileobj)
             self._upload(job, Callback)
             return
         except CannotTakeOver as e:
