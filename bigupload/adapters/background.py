@@ -241,11 +241,20 @@ def _loop() -> asyncio.AbstractEventLoop:
         if _running is None:
             made: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
             # A daemon, because an upload that hangs must not hold the process after all else has ended.
-            thread = threading.Thread(target=asyncio.run, args=(_serve(made),), name="bigupload", daemon=True)
+            thread = threading.Thread(target=_run_loop, args=(made,), name="bigupload", daemon=True)
             with starting_threads():
                 thread.start()
             _running = made.result()
         return _running
+
+
+def _run_loop(made: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:
+    try:
+        asyncio.run(_serve(made))
+    except BaseException as e:  # no descriptor is left for a loop
+        if made.done():
+            raise
+        made.set_exception(e)
 
 
 async def _serve(made: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bigupload import Uploader, UsageError
+from bigupload.adapters import background
 from bigupload.adapters.background import BackgroundUploaders
 
 
@@ -104,6 +105,7 @@ def test_uploaders_are_closed_with_their_owner() -> None:
 
 PROGRAM = """
 import os, sys, threading
+from bigupload.adapters import background
 from bigupload.adapters.background import BackgroundUploaders
 async def work(uploader, tell):
     return 1
@@ -122,3 +124,19 @@ def test_a_program_ends_at_once_and_without_a_word(tmp_path: Path) -> None:
     """So does a process that it forked, whose end does not disturb the loop of the other."""
     done = subprocess.run([sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call says so, and none waits for ever."""
+
+    def fail(main: Any) -> None:
+        main.close()
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(background, "_running", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "run", fail)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Too many open files"):
+                BackgroundUploaders().run(identify, bool)
+    assert isinstance(BackgroundUploaders().run(identify, bool), int)

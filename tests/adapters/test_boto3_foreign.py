@@ -30,7 +30,7 @@ SUITES = {
     "s3transfer": (
         ["tests/integration/test_upload.py", "tests/integration/test_s3transfer.py"],
         "not exits_quicky and not with_acl and not test_can_send_extra_params_on_upload",
-        19,
+        17,
     ),
     "boto3": (
         ["tests/integration/test_s3.py", "tests/unit/s3/test_inject.py", "tests/unit/s3/test_transfer.py"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import threading
 import urllib.request
 from typing import Any
 
@@ -43,17 +44,22 @@ class ClientSession:
     def client(self, service: str, **arguments: Any) -> Any:
         """Return a client that knows addresses, and no credentials. Those with the same arguments are one."""
         key = repr(sorted((name, vars(value) if name == "config" else value) for name, value in arguments.items()))
-        if key not in self._made:
-            self._made[key] = _plain_session().create_client(service, **arguments)
-        return self._made[key]
+        session, lock = _plain_session(os.getpid())
+        with lock:  # https://boto3.amazonaws.com/v1/documentation/api/latest/guide/session.html
+            if key not in self._made:
+                self._made[key] = session.create_client(service, **arguments)
+            return self._made[key]
 
 
 @functools.cache
-def _plain_session() -> Any:
-    """A session of botocore without a profile: the environment may name one that is not there."""
+def _plain_session(_process: int) -> tuple[Any, threading.Lock]:
+    """A session of botocore without a profile, as the environment may name one that is not there; and who may use it.
+
+    A forked process has its own: a thread of the other one may have held the lock.
+    """
     import botocore.session
 
-    return botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    return botocore.session.Session(session_vars={"profile": (None, None, None, None)}), threading.Lock()
 
 
 def s3_options(client: Any, session: ClientSession) -> S3Options:
