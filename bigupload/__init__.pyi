@@ -1,7 +1,7 @@
 # What type checkers and editors see of the package: each name of `__all__`, and each option of the functions with its
 # type, default and documentation. The part below the line is made by `python -m tests.tools.library_stub`.
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Literal, overload
 
 from bigupload import errors
@@ -409,6 +409,7 @@ async def adopt(
     hedge: bool = True,
     temp_dir: StrPath | None = None,
     dask: object = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> UploadResult:
     """Take over an open upload that no manifest here describes, by ListParts and the file.
 
@@ -434,6 +435,7 @@ async def adopt(
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
         temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
         dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+        proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Raises:
         UploadGone: No upload to this key is open.
@@ -481,6 +483,7 @@ def open_writer(
     hedge: bool = True,
     temp_dir: StrPath | None = None,
     dask: object = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> UploadWriter:
     """Open an object for writing, like a file, which is uploaded while it is written. Use it by `with`.
 
@@ -519,6 +522,7 @@ def open_writer(
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
         temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
         dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+        proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Returns:
         The writer. Once it is closed, `writer.result` says where the object is and how it was proved.
@@ -557,6 +561,7 @@ def open_writer(
     hedge: bool = True,
     temp_dir: StrPath | None = None,
     dask: object = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> TextUploadWriter:
     """Open an object for writing, like a file, which is uploaded while it is written. Use it by `with`.
 
@@ -595,6 +600,7 @@ def open_writer(
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
         temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
         dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+        proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Returns:
         The writer. Once it is closed, `writer.result` says where the object is and how it was proved.
@@ -647,6 +653,7 @@ async def resume(
     hedge: bool = True,
     temp_dir: StrPath | None = None,
     dask: object = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> UploadResult:
     """Resume the upload that a manifest describes. If it is complete, return its result again.
 
@@ -672,6 +679,7 @@ async def resume(
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
         temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
         dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+        proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Raises:
         ManifestNotFound: There is no such manifest.
@@ -740,6 +748,7 @@ def start(
     hedge: bool = True,
     temp_dir: StrPath | None = None,
     dask: object = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> UploadHandle:
     """Start an upload and return at once. It runs in a task of its own until it ends, or its `Uploader` is closed.
 
@@ -779,6 +788,7 @@ def start(
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
         temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
         dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+        proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Returns:
         The upload: its progress, its manifest, its events; `await` it for the result, or cancel it.
@@ -818,6 +828,7 @@ async def sync(
     hedge: bool = True,
     temp_dir: StrPath | None = None,
     dask: object = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> SyncResult:
     """Send the files of a directory that are not in the store yet, and on request delete what has no file.
 
@@ -856,6 +867,7 @@ async def sync(
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
         temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
         dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+        proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Returns:
         How many files were sent, and so on. `on_outcome` is called with each.
@@ -904,6 +916,7 @@ async def upload(
     hedge: bool = True,
     temp_dir: StrPath | None = None,
     dask: object = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> UploadResult:
     """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
@@ -948,6 +961,7 @@ async def upload(
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
         temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
         dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+        proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Returns:
         Where the object is and how it was proved.
@@ -989,6 +1003,7 @@ def upload_many(
     hedge: bool = True,
     temp_dir: StrPath | None = None,
     dask: object = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
     """Upload many files, several at a time, and yield what becomes of each as soon as it is known.
 
@@ -1034,6 +1049,7 @@ def upload_many(
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
         temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
         dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+        proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Returns:
         A generator. If you leave it early, close it (`contextlib.aclosing`): that cancels what is in flight.
@@ -1081,6 +1097,7 @@ def upload_sync(
     hedge: bool = True,
     temp_dir: StrPath | None = None,
     dask: object = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> UploadResult:
     """Upload a source from code without an event loop, as `upload` does it.
 
@@ -1120,6 +1137,7 @@ def upload_sync(
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
         temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
         dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+        proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Returns:
         Where the object is and how it was proved.
@@ -1215,6 +1233,7 @@ def watch(
     hedge: bool = True,
     temp_dir: StrPath | None = None,
     dask: object = None,
+    proxies: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
     """Upload the files of a directory, those that come into it, and those that change, until it is cancelled.
 
@@ -1254,6 +1273,7 @@ def watch(
         hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
         temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
         dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+        proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Returns:
         An iterator of what became of each file: its result, also of a file that was uploaded before
@@ -1289,6 +1309,7 @@ class Uploader:
         hedge: bool = True,
         temp_dir: StrPath | None = None,
         dask: object = None,
+        proxies: Mapping[str, str] | None = None,
     ) -> None:
         """Check the options; nothing is connected yet.
 
@@ -1304,6 +1325,7 @@ class Uploader:
             hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
             temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
             dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
+            proxies: Proxies for stores by their scheme; None: those that the environment names.
 
         Raises:
             UsageError: A value is out of range, or the kernel does not offer the congestion control.

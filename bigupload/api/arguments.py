@@ -133,6 +133,8 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
         dask: A Dask cluster that hashes and sends the parts of files; None: this process does it. It is the address of
             its scheduler ("tcp://scheduler:8786"), a `distributed.Client`, or "local:4" for four worker processes on
             this machine. The workers see the same files, and hold no credentials. Needs bigupload[dask].
+        proxies: Proxies for stores by their scheme; None: those that the environment names. As in
+            {"https": "http://proxy.example:3128"}. An empty mapping means none.
     """
 
     concurrency: int | None
@@ -142,6 +144,7 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
     hedge: bool
     temp_dir: StrPath | None
     dask: object
+    proxies: Mapping[str, str] | None
 
 
 class ChangeOptions(TypedDict, total=False):

@@ -36,7 +36,13 @@ from bigupload.engine.context import UploadSettings
 from bigupload.options import S3Options
 from bigupload.units import RateSchedule, parse_duration, parse_rate_limit, parse_size
 
-_NAMES = {str: "a text", bool: "True or False", os.PathLike: "a path", collections.abc.Sequence: "a list of paths"}
+_NAMES = {
+    collections.abc.Mapping: "a mapping",
+    str: "a text",
+    bool: "True or False",
+    os.PathLike: "a path",
+    collections.abc.Sequence: "a list of paths",
+}
 _Rule: typing.TypeAlias = "list[tuple[Any, _Rule | None]]"
 _CHECKED_ELSEWHERE = (int, float, typing.Literal)
 """The functions of `arguments` describe the valid numbers and choices."""
@@ -180,6 +186,19 @@ def checked_temp_dir(path: StrPath | None) -> Path | None:
     if directory is not None and not directory.is_dir():
         raise errors.UsageError(f"`temp_dir` must be a directory that exists, not {directory}")
     return directory
+
+
+def checked_proxies(proxies: Mapping[str, str] | None, dask: object) -> Mapping[str, str] | None:
+    """Raises UsageError for a scheme that no store has, or with a cluster, whose workers have proxies of their own."""
+    if proxies is not None and (not set(proxies) <= {"http", "https"} or not all(map(_is_text, proxies.values()))):
+        raise errors.UsageError("`proxies` is like {'https': 'http://proxy.example:3128'}, for http and https")
+    if proxies is not None and dask is not None:
+        raise errors.UsageError("the workers of `dask` use the proxies of their environment: leave out `proxies`")
+    return proxies
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def checked_dask(where: object) -> object:

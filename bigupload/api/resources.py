@@ -69,7 +69,7 @@ class UploaderResources:
         concurrency = checks.checked_concurrency(options.get("concurrency"))
         self.retry = options.get("retry") or RetryPolicy()
         self.state = UploaderState(None if directory is None else checks.checked_path(directory, "state_dir"))
-        self._clients = HttpClients()
+        self._clients = HttpClients(checks.checked_proxies(options.get("proxies"), options.get("dask")))
         self.buckets = BucketPool(self._clients)
         self.calls = OpenCalls()
         self.parts = PartPool(checks.checked_temp_dir(options.get("temp_dir")))

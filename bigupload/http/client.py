@@ -157,13 +157,17 @@ class OpenResponse:
 class HttpClient:
     """The connections that trust the same certificates. Used in one event loop at a time."""
 
-    def __init__(self, ca_bundle: CaBundle, *, with_system: bool = False) -> None:
+    def __init__(
+        self, ca_bundle: CaBundle, *, with_system: bool = False, proxies: Mapping[str, str] | None = None
+    ) -> None:
         """Open no connection yet.
 
         Args:
             ca_bundle: Which certificates to trust.
             with_system: Whether to trust the system's, too, if there is a file of others.
+            proxies: The URLs of proxies by scheme; None: those of the environment.
         """
+        self._proxies = proxies
         self._context = partial(context_of, ca_bundle, with_system=with_system)
         self._pool: ConnectionPool | None = None
         self._routes: dict[str, Route] = {}
@@ -203,8 +207,12 @@ class HttpClient:
         if place not in self._routes:
             origin = origin_of(place)
             try:
-                self._routes[place] = Route(origin, proxy_for(origin))
+                self._routes[place] = Route(origin, proxy_for(origin, self._proxies))
             except ValueError as e:
+                if self._proxies is not None:
+                    raise errors.UsageError(
+                        f"a proxy of `proxies` can't be used ({e}): write it like http://HOST:PORT"
+                    ) from None
                 raise errors.UsageError(
                     f"the proxy of the environment can't be used ({e}): set https_proxy (and http_proxy) to "
                     "http://HOST:PORT"
@@ -315,13 +323,14 @@ class HttpClient:
 class HttpClients:
     """The clients of one `Uploader`: one for each set of certificates that is trusted."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxies: Mapping[str, str] | None = None) -> None:
         self._clients: dict[CaBundle, HttpClient] = {}
+        self._proxies = proxies
 
     def of(self, ca_bundle: CaBundle) -> HttpClient:
         """Return the client that trusts these certificates."""
         if ca_bundle not in self._clients:
-            self._clients[ca_bundle] = HttpClient(ca_bundle)
+            self._clients[ca_bundle] = HttpClient(ca_bundle, proxies=self._proxies)
         return self._clients[ca_bundle]
 
     async def aclose(self) -> None:

@@ -123,12 +123,14 @@ class Route(NamedTuple):
         return head.encode()
 
 
-def proxy_for(place: WebOrigin) -> Proxy:
-    """Return the proxy that the environment (or the system) names for an origin.
+def proxy_for(place: WebOrigin, proxies: Mapping[str, str] | None = None) -> Proxy:
+    """Return the proxy for an origin: of `proxies`, by its scheme; None: the one that the environment or system names.
 
     Raises:
-        ValueError: The environment's value is not the URL of a proxy for HTTP. The text says why, without a password.
+        ValueError: The value is not the URL of a proxy for HTTP. The text says why, without a password.
     """
+    if proxies is not None:
+        return _proxy_at(proxies[place.scheme]) if proxies.get(place.scheme) else Proxy()
     if sys.platform not in _SYSTEMS_WITH_PROXIES and not any(name.lower().endswith("_proxy") for name in os.environ):
         return Proxy()
     import urllib.request  # a tenth of the command's start
@@ -137,6 +139,10 @@ def proxy_for(place: WebOrigin) -> Proxy:
     bypass = urllib.request.proxy_bypass  # no_proxy may name a host with or without its port
     if not found or bypass(place.host) or bypass(place.where):
         return Proxy()
+    return _proxy_at(found)
+
+
+def _proxy_at(found: str) -> Proxy:
     parts = urlsplit(found if "://" in found else f"http://{found}")
     if parts.scheme not in _PORTS:
         raise ValueError(f"{parts.scheme}:// is not supported")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import warnings
@@ -14,9 +15,10 @@ import pytest
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import ClientError
 
 from bigupload.adapters.boto3 import NotTakenOver, install, uninstall
-from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, retry_policy, s3_options
+from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, proxies_of, retry_policy, s3_options
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.stores.s3.access import find_access
 from bigupload.testing.strict_s3 import StrictS3
@@ -91,7 +93,7 @@ def test_the_environment_of_the_client_counts(monkeypatch: pytest.MonkeyPatch) -
 
 @each_case(
     "config",
-    [{"client_cert": "/cert.pem"}, {"signature_version": "s3"}, {"proxies": {"https": "http://proxy.example:3128"}}],
+    [{"client_cert": "/cert.pem"}, {"signature_version": "s3"}, {"proxies_config": {"proxy_ca_bundle": "/ca"}}],
 )
 def test_a_client_that_bigupload_can_not_be(config: dict[str, Any]) -> None:
     client = client_of(config=Config(**config))
@@ -99,10 +101,24 @@ def test_a_client_that_bigupload_can_not_be(config: dict[str, Any]) -> None:
         s3_options(client, ClientSession(client))
 
 
-def test_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "proxy.example:3128")
-    client = client_of(config=Config(proxies={"https": "http://proxy.example:3128"}))
-    assert s3_options(client, ClientSession(client)).endpoint_url is None
+@each_case("proxies", [None, {}, {"https": "http://proxy.example:3128"}, {"http": "a:1", "https": "b:2", "ftp": "c:3"}])
+def test_proxies(proxies: dict[str, str] | None) -> None:
+    given = proxies and {scheme: url for scheme, url in proxies.items() if scheme != "ftp"}
+    assert proxies_of(client_of(config=Config(proxies=proxies))) == given
+
+
+def test_a_proxy_of_the_client_is_used(s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else knows where the store is: its name resolves nowhere."""
+    port = s3.url.rpartition(":")[2]
+    client = install(
+        boto3.client(
+            "s3", endpoint_url="http://store.invalid", config=Config(proxies={"http": f"http://127.0.0.1:{port}"})
+        )
+    )
+    with contextlib.suppress(ClientError):  # the fake is no proxy
+        client.upload_fileobj(io.BytesIO(b"data"), "bucket", "key")
+    assert len(s3.requests) > 0
+    client.close()
 
 
 @each_case(

@@ -109,3 +109,13 @@ def test_netrc_is_not_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how:
     assert proxy_for(HTTPS) == Proxy()
     monkeypatch.setenv("https_proxy", PROXY)
     assert proxy_for(HTTPS) == Proxy(PROXY)
+
+
+def test_given_proxies_take_the_place_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts that the environment excepts are none of theirs."""
+    monkeypatch.setenv("http_proxy", "http://other.example:1")
+    monkeypatch.setenv("no_proxy", "*")
+    assert proxy_for(HTTP, {"http": PROXY}) == Proxy(PROXY)
+    assert proxy_for(HTTPS, {"http": PROXY}) == proxy_for(HTTP, {}) == Proxy()
+    with pytest.raises(ValueError, match="not supported"):
+        proxy_for(HTTP, {"http": "socks5://proxy.example:1"})

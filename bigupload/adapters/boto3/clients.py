@@ -6,7 +6,6 @@ import functools
 import os
 import re
 import threading
-import urllib.request
 from typing import Any
 
 from bigupload.adapters.boto3._compat import credentials_of, trusted_by, trusted_by_botocore
@@ -78,8 +77,8 @@ def s3_options(client: Any, session: ClientSession) -> S3Options:
     is_unsigned = config.signature_version is UNSIGNED
     if not is_unsigned and config.signature_version not in _SIGNED_BY_V4:
         raise CannotTakeOver(f"the client signs by {config.signature_version}")
-    if config.proxies is not None and _with_scheme(config.proxies) != _with_scheme(urllib.request.getproxies()):
-        raise CannotTakeOver("the client has proxies that are not those of the environment")
+    if config.proxies_config:
+        raise CannotTakeOver("the client has settings for its proxies")
     endpoint = str(client.meta.endpoint_url)
     is_aws = _OF_AWS.fullmatch(endpoint) is not None
     style: Any = of_s3.get("addressing_style") or "auto"
@@ -102,9 +101,10 @@ def s3_options(client: Any, session: ClientSession) -> S3Options:
     )
 
 
-def _with_scheme(proxies: dict[str, str]) -> dict[str, str]:
-    named = {scheme: url for scheme, url in proxies.items() if scheme in ("http", "https")}
-    return {scheme: url if "://" in url else f"http://{url}" for scheme, url in named.items()}
+def proxies_of(client: Any) -> dict[str, str] | None:
+    """Return the proxies of a client by scheme; None: those of the environment."""
+    given = client.meta.config.proxies
+    return None if given is None else {scheme: given[scheme] for scheme in ("http", "https") if given.get(scheme)}
 
 
 def retry_policy(client: Any) -> RetryPolicy | None:

@@ -12,7 +12,13 @@ from typing import Any, Protocol, TypeAlias
 
 from bigupload import errors, events
 from bigupload.adapters.background import BackgroundUploaders
-from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, retry_policy, s3_options
+from bigupload.adapters.boto3.clients import (
+    CannotTakeOver,
+    ClientSession,
+    proxies_of,
+    retry_policy,
+    s3_options,
+)
 from bigupload.adapters.boto3.exceptions import translated
 from bigupload.adapters.boto3.jobs import BotoRequest, UploadJob
 from bigupload.api.uploader import Uploader
@@ -56,7 +62,9 @@ class TakenOver:
         self._proof: Any = Verified(require_proof)
         self._state_dir = None if state_dir is None else Path(state_dir)
         self._on_result = on_result
-        self._uploaders = BackgroundUploaders(retry=retry_policy(client), state_dir=self._state_dir)
+        self._uploaders = BackgroundUploaders(
+            retry=retry_policy(client), state_dir=self._state_dir, proxies=proxies_of(client)
+        )
         client.upload_file, client.upload_fileobj = self.upload_file, self.upload_fileobj
 
     def leave(self) -> None:
