@@ -26,6 +26,7 @@ from bigupload.service.callers import Caller, authenticate
 from bigupload.service.cors import CrossOrigin
 from bigupload.service.direct_url import DirectUrls
 from bigupload.service.endpoints import ENDPOINTS, Endpoint
+from bigupload.service.field_errors import words_for
 from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import IN_FLIGHT, LOGGED, RequestMiddleware, RequestsInFlight
 from bigupload.service.openapi import document
@@ -315,10 +316,10 @@ def _parse(model: type[pydantic.BaseModel], body: bytes) -> Any:
 
 
 def _refusal(error: pydantic.ValidationError) -> Refused:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] == "json_invalid" or not first["loc"]:
         return Refused(Problem.INVALID_JSON)
-    return Refused(Problem.INVALID_FIELD, first["msg"], field=_path(first["loc"]))
+    return Refused(Problem.INVALID_FIELD, words_for(first), field=_path(first["loc"]))
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from bigupload.errors import UsageError
 from bigupload.service import contract as c
+from bigupload.service.field_errors import words_for
 from bigupload.service.keys import check_owner, token_signing_key
 from bigupload.service.problems import Problem, Refused
 
@@ -154,8 +155,9 @@ def mint_token(secret: str, owner: str, *, expires_in: int = 3600, **limits: Any
         request = c.TokenRequest.model_validate({"expires_in": expires_in, **limits}, by_alias=False, by_name=True)
         return UploadTokens([secret], clock=time.time).mint(owner, request, key_id=None)
     except pydantic.ValidationError as e:
-        first = e.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise UsageError(f"not a limit of an upload token: `{'.'.join(map(str, first['loc']))}`: {first['msg']}") from e
+        first = e.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"not a limit of an upload token: `{where}`: {words_for(first)}") from e
     except Refused as refused:
         raise UsageError(str(refused)) from refused
 

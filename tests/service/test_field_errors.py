@@ -1,0 +1,38 @@
+"""What is wrong with a field, in words for people."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pydantic
+import pytest
+
+from bigupload.service import contract as c
+from bigupload.service.field_errors import words_for
+
+PATTERN = "the field is not written as it must be: the API's description shows how"
+WRONG: list[tuple[type[pydantic.BaseModel], dict[str, Any], str]] = [
+    (c.CreateRequest, {"filename": "a.jpg", "contentType": "image/jpeg", "size": 0}, "the file is empty"),
+    (c.CreateRequest, {"filename": "a.jpg", "contentType": "image/jpeg"}, "the field is missing"),
+    (c.PresignRequest, {"filename": "", "contentType": "image/jpeg"}, "the field must have 1 characters or more"),
+    (c.PresignRequest, {"filename": "x" * 2000, "contentType": "a/b"}, "the field must have 1,024 characters at most"),
+    (c.TokenRequest, {"maxsize": 1}, "there is no such field"),
+    (c.TokenRequest, {"expiresIn": 10**9}, "the number must be 86,400 at most"),
+    (c.TokenRequest, {"user": "a\nb"}, "the name is too long, or has characters that can't be shown"),
+    (
+        c.TokenRequest,
+        {"contentTypes": ["x"]},
+        "the field is not written as it must be: the API's description shows how",
+    ),
+    (c.PostRequest, {"mediaItems": [{"type": "x", "url": "u"}]}, "the field must be 'image', 'video' or 'gif'"),
+]
+
+
+@pytest.mark.parametrize(("model", "value", "words"), WRONG, ids=[words for *_, words in WRONG])
+def test_words(model: type[pydantic.BaseModel], value: dict[str, Any], words: str) -> None:
+    with pytest.raises(pydantic.ValidationError) as caught:
+        model.model_validate(value, by_alias=True, by_name=False)
+    first = caught.value.errors(include_url=False, include_input=False)[0]
+    assert words_for(first) == words
+    assert not re.search(r"Input|String|should|\^", words)
