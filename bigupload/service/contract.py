@@ -17,7 +17,6 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
-    field_validator,
     model_serializer,
 )
 from pydantic.alias_generators import to_camel
@@ -25,6 +24,7 @@ from pydantic.alias_generators import to_camel
 from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
 from bigupload.service.media import MediaType
 from bigupload.service.object_keys import is_user
+from bigupload.service.object_metadata import why_not
 from bigupload.service.problems import Problem, Refused
 
 URL_LIFETIME = 3600
@@ -32,9 +32,6 @@ URL_LIFETIME = 3600
 MAX_PARTS_PER_CALL = 100
 MAX_TOKEN_LENGTH = 4096
 """Characters: a header has room for it."""
-MAX_METADATA = 2000
-"""Bytes of the names and values of a token's metadata. S3 takes 2 KB, of which the service's own take 47:
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html"""
 LONGEST_TOKEN = 24 * 3600
 """Seconds: 24 hours. Whoever needs longer fetches another one."""
 MAX_COUNTED_UPLOADS = 1000
@@ -67,6 +64,18 @@ Base64 = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9+/]+={0,2}$", 
 UploadChecksum = Literal["crc64nvme", "crc32c", "sha256", "md5", "none"]
 
 
+def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    if (why := why_not(metadata)) is not None:
+        raise ValueError(why)
+    return metadata
+
+
+MetadataName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
+MetadataValue = Annotated[str, Field(min_length=1, max_length=256)]
+Metadata = Annotated[dict[MetadataName, MetadataValue], Field(max_length=16), AfterValidator(_check_metadata)]
+"""Any text, without control characters. Whoever can read an object can read its metadata."""
+
+
 class PresignRequest(_Model):
     """Sign one PUT of a whole file."""
 
@@ -78,6 +87,9 @@ class PresignRequest(_Model):
     """Bytes. If given, it is part of the signature: the store refuses a PUT of another size."""
     user: User | None = None
     """The end user whose file it will be. An API key may name any; an upload token names its own."""
+    metadata: Metadata | None = None
+    """Metadata of the object (`x-amz-meta-…`), beside that of the upload token. If it is given, even empty, the file's
+    name is kept, too, and the response has `headers`, which the PUT must carry."""
 
 
 class PresignResponse(_Model):
@@ -137,6 +149,8 @@ class CreateRequest(_Model):
     """A random token of the client, kept in the object's metadata, by which the client recognises its object."""
     user: User | None = None
     """The end user whose file it will be. An API key may name any; an upload token names its own."""
+    metadata: Metadata | None = None
+    """Metadata of the object (`x-amz-meta-…`), beside that of the upload token, which prevails."""
 
 
 class CreateResponse(_Model):
@@ -216,8 +230,6 @@ class CompleteResponse(_Model):
     token: str | None = None
 
 
-MetadataName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
-MetadataValue = Annotated[str, Field(pattern=r"^[!-~]([ -~]*[!-~])?$", max_length=256)]
 TypePattern = Annotated[
     str,
     Field(max_length=100, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/(\*|[A-Za-z0-9!#$&^_.+-]+)$"),
@@ -245,18 +257,8 @@ class TokenLimits(_ShownLimits):
 
     model_config = ConfigDict(extra="forbid")
 
-    metadata: Annotated[dict[MetadataName, MetadataValue], Field(max_length=16)] | None = None
-    """Metadata of the objects (`x-amz-meta-…`), in ASCII. Whoever can read an object can read it."""
-
-    @field_validator("metadata")
-    @classmethod
-    def _check_metadata(cls, value: dict[str, str] | None) -> dict[str, str] | None:
-        if value is not None and any(name.startswith("bigupload") for name in value):
-            raise ValueError("names that begin with bigupload are the service's own")
-        length = sum(len(name) + len(text) for name, text in (value or {}).items())
-        if length > MAX_METADATA:
-            raise ValueError(f"the names and values have {length:,} bytes, and the store takes {MAX_METADATA:,}")
-        return value
+    metadata: Metadata | None = None
+    """Metadata of the objects (`x-amz-meta-…`). Whoever can read an object can read it."""
 
     def check(self, kind: MediaType, size: int | None) -> None:
         """Raise Refused unless the token allows an upload of this type and size."""
@@ -348,6 +350,16 @@ class ListRequest(_Model):
     """`nextCursor` of the page before; left out for the first page."""
     user: User | None = None
     """The end user whose files to list; left out: those of all."""
+    details: bool = False
+    """Whether to ask the store for each file's content type, name and metadata."""
+    content_type: TypePattern | None = None
+    """Only files of this content type, also as `image/*`. Asks the store for each file."""
+    metadata: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*(=.*)?$", max_length=512)] | None = None
+    """Only files with this name in their metadata, as `album`, or with this value, as `album=a-3`. As above."""
+    stored_after: datetime.datetime | None = None
+    """Only files that the store got at this time or later, as `2026-11-29T00:00:00Z`."""
+    stored_before: datetime.datetime | None = None
+    """Only files that the store got before this time."""
 
 
 class DeleteRequest(_Model):
@@ -372,6 +384,12 @@ class StoredMedia(_Model):
     """When the store got it; of a multipart upload, some stores tell when it began."""
     expires_at: datetime.datetime | None
     """When it will be deleted; null: never."""
+    content_type: str | None = None
+    """With `details`: as the store serves it."""
+    filename: str | None = None
+    """With `details`: the file's own name, if it was kept."""
+    metadata: dict[str, str] | None = None
+    """With `details`: that of the upload token and the request."""
 
 
 class ListResponse(_Model):
@@ -491,7 +509,9 @@ class CompletedMedia(_Body):
     """Of the whole object, in base64, as the store tells it; null: the store has none."""
     checksum_algorithm: str | None
     metadata: dict[str, str]
-    """From the upload token."""
+    """From the upload token and the request."""
+    filename: str | None
+    """The file's own name; null: it was not kept, as of a single PUT without `metadata`."""
     way: Literal["put", "multipart"]
     """Whether the file was sent by one PUT or in parts."""
     presigned_key: str | None

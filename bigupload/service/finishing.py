@@ -25,6 +25,7 @@ from bigupload.service.judgement import FINAL_PROBLEMS, judge
 from bigupload.service.media import HEAD_BYTES, MediaType
 from bigupload.service.media_objects import ATTACHMENT, MediaBucket, ObjectHead
 from bigupload.service.object_keys import PASSED_PREFIX, note_key
+from bigupload.service.object_metadata import decoded
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.quota import Quotas
@@ -33,8 +34,7 @@ from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.multipart import S3Store
 
 _METADATA = "x-amz-meta-"
-_OURS = "bigupload"
-"""How the names of bigupload's own metadata begin."""
+_KEPT = ("content-disposition",)
 
 
 class Finishing:
@@ -109,10 +109,9 @@ class Finishing:
         """
         final = self._policy.keys.copy_key(key, head, kind)
         if await self._objects.look(final, first=1) is None:
-            disposition = head.headers.get("content-disposition", "")
-            await self._objects.copy(
-                key, final, etag=head.etag, content_type=kind.content_type, disposition=disposition
-            )
+            kept = {name: head.headers[name] for name in head.headers if name in _KEPT or name.startswith(_METADATA)}
+            kept.pop(_METADATA + TOKEN, None)  # which a copy has not
+            await self._objects.copy(key, final, etag=head.etag, headers={**kept, "content-type": kind.content_type})
         return final
 
     async def _tell(self, key: str, head: ObjectHead, file: FinishedFile, kind: MediaType) -> bool:
@@ -146,7 +145,7 @@ class Finishing:
         if self._hooks.check_files:
             (url,) = await self._objects.bucket.presign("GetObject", [{"Key": key}])
         checksum = facts.checksum if facts is not None and facts.algorithm is not None else None
-        named = {name.removeprefix(_METADATA): value for name, value in head.headers.items() if _METADATA in name}
+        metadata, filename = decoded(_carried(head))
         return FinishedFile(
             key=key,
             owner=self._policy.keys.owner_of(key) or "",
@@ -156,7 +155,8 @@ class Finishing:
             etag=head.etag,
             checksum=checksum,
             checksum_algorithm=facts.algorithm.value if facts and facts.algorithm and checksum else None,
-            metadata={name: value for name, value in named.items() if not name.startswith(_OURS)},
+            metadata=metadata,
+            filename=filename,
             url=url,
         )
 
@@ -180,6 +180,10 @@ class Finishing:
         if problem is None or note is None:
             return None
         return Refused(problem, unquote(note.get("message", "")) or None)
+
+
+def _carried(head: ObjectHead) -> dict[str, str]:
+    return {name.removeprefix(_METADATA): text for name, text in head.headers.items() if name.startswith(_METADATA)}
 
 
 def _version(key: str, head: ObjectHead) -> str:

@@ -56,7 +56,7 @@ class NewUpload:
     way: Literal["put", "multipart"]
     """Whether one PUT or a multipart upload is to be signed."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """From the upload token."""
+    """From the upload token and the request."""
     token: str | None = None
     """The id (`jti`) of the upload token; None: an API key is used."""
 
@@ -92,6 +92,8 @@ class FinishedFile:
     checksum_algorithm: str | None
     metadata: Mapping[str, str]
     """The object's metadata without bigupload's own."""
+    filename: str | None = None
+    """The file's own name; None: it was not kept."""
     url: str = field(repr=False)
     """A presigned URL to GET the bytes, valid for an hour. Whoever has it can read the file."""
 
@@ -108,6 +110,7 @@ class FinishedFile:
             "checksum": self.checksum,
             "checksumAlgorithm": self.checksum_algorithm,
             "metadata": dict(self.metadata),
+            "filename": self.filename,
             "url": self.url,
         }
 

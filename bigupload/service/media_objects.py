@@ -89,7 +89,7 @@ class MediaBucket:
 
         return read
 
-    async def copy(self, key: str, to: str, *, etag: str, content_type: str, disposition: str = "") -> None:
+    async def copy(self, key: str, to: str, *, etag: str, headers: Mapping[str, str]) -> None:
         """Have the store copy the object at `key` to the key `to`, with these headers and no others.
 
         Raises Fault(EXISTS) if the object now has another ETag and the store supports the condition. The limit of one
@@ -103,7 +103,7 @@ class MediaBucket:
             Key=to,
             CopySource=copy_source(self.bucket.name, key),
             MetadataDirective="REPLACE",
-            headers={"content-type": content_type} | ({"content-disposition": disposition} if disposition else {}),
+            headers=headers,
             **condition,
         )
 

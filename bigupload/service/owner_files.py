@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
+from bigupload.service.media import content_type_of
 from bigupload.service.object_keys import account_of
+from bigupload.service.object_metadata import decoded
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_health import store_faults_as_refusals
@@ -19,6 +22,7 @@ from bigupload.stores.s3.pages import ObjectPages, UploadPages
 
 _PAGE = 1000
 """How many objects S3 lists in one request."""
+_LOOKS_AT_ONCE = 16
 _Rows = list[tuple[str, str]]  # inside of OwnerFiles, `list` is its method
 
 
@@ -56,11 +60,31 @@ class OwnerFiles:
             page = await self._bucket.call(
                 "to list the files", "ListObjectsV2", Prefix=prefix, MaxKeys=request.limit, **start
             )
-        rows = page.get("Contents", ())
+            rows = page.get("Contents", ())
+            media = [
+                file for row in rows if (file := self._file(owner, row)) is not None and _is_in_time(file, request)
+            ]
+            if request.details or request.content_type is not None or request.metadata is not None:
+                media = [file for file in await self._with_details(media) if _is_wanted(file, request)]
         return c.ListResponse(
-            media=[file for row in rows if (file := self._file(owner, row)) is not None],
+            media=media,
             next_cursor=rows[-1]["Key"] if rows and page.get("IsTruncated") else None,
         )
+
+    async def _with_details(self, files: Sequence[c.StoredMedia]) -> Sequence[c.StoredMedia]:
+        """Ask the store for each file, some at a time. What is gone meanwhile is left out. Raises Fault."""
+        at_once = asyncio.Semaphore(_LOOKS_AT_ONCE)
+
+        async def look(file: c.StoredMedia) -> c.StoredMedia | None:
+            async with at_once:
+                head = await self._bucket.head(file.key)
+            if head is None:
+                return None
+            metadata, filename = decoded(head["Metadata"])
+            details = {"content_type": head.get("ContentType"), "filename": filename, "metadata": metadata}
+            return file.model_copy(update=details)
+
+        return [file for file in await asyncio.gather(*map(look, files)) if file is not None]
 
     def _file(self, owner: str, row: Mapping[str, Any]) -> c.StoredMedia | None:
         """None for an object that is not the owner's, or that is due to be deleted."""
@@ -163,6 +187,31 @@ class OwnerFiles:
         """Yield the keys of an account's open multipart uploads. Raises Fault or BigUploadError."""
         async for row in self._bucket.open_uploads(self._policy.keys.prefix_of(account)):
             yield row["Key"]
+
+
+def _is_in_time(file: c.StoredMedia, request: c.ListRequest) -> bool:
+    after, before = request.stored_after, request.stored_before
+    return (after is None or file.stored_at >= _utc(after)) and (before is None or file.stored_at < _utc(before))
+
+
+def _utc(when: datetime) -> datetime:
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+
+
+def _is_wanted(file: c.StoredMedia, request: c.ListRequest) -> bool:
+    """Return whether a file with its details passes the request's filters."""
+    if request.content_type is not None and not _is_of(file.content_type or "", request.content_type):
+        return False
+    if request.metadata is None:
+        return True
+    name, equals, value = request.metadata.partition("=")
+    found = (file.metadata or {}).get(name)
+    return found is not None and (not equals or found == value)
+
+
+def _is_of(content_type: str, pattern: str) -> bool:
+    told = content_type_of(content_type)
+    return told.startswith(pattern[:-1]) if pattern.endswith("/*") else told == pattern
 
 
 _MARKERS = ("KeyMarker", "UploadIdMarker")

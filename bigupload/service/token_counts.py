@@ -22,7 +22,7 @@ from bigupload.service.upload_tokens import UploadToken
 
 _ATTEMPTS = 3
 """For one place, if the store asks to repeat a conditional PUT (409)."""
-_WHAT_IS_MADE = {"filename", "content_type", "size", "checksum_algorithm", "part_size", "token"}
+_WHAT_IS_MADE = {"filename", "content_type", "size", "checksum_algorithm", "part_size", "token", "user", "metadata"}
 """The fields of a create that make the upload; the others only save a call."""
 _PROBE = f"{TOKENS_PREFIX}{0:040}/00001"
 

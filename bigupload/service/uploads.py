@@ -34,6 +34,7 @@ from bigupload.service.hooks import Hooks, NewUpload
 from bigupload.service.judgement import FINAL_PROBLEMS, check_size
 from bigupload.service.media_objects import ATTACHMENT, MediaBucket
 from bigupload.service.object_keys import account_of, public_urls
+from bigupload.service.object_metadata import encoded, why_not, with_filename
 from bigupload.service.owner_files import OwnerFiles
 from bigupload.service.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
 from bigupload.service.posts import PostedMedia
@@ -130,7 +131,9 @@ class MediaUploads:
         if request.size is not None and request.size > MAX_SINGLE_PUT:
             message = "one PUT takes at most 5 GiB: create a multipart upload"
             raise Refused(Problem.FILE_TOO_LARGE, message, field="size")
-        metadata = (token.metadata if token is not None else None) or {}
+        metadata = _metadata(request, token)
+        if request.metadata is not None:
+            metadata = with_filename(metadata, request.filename)
         if token is not None:
             if not token.single_put:
                 raise Refused(Problem.TOKEN_PUT_REFUSED)
@@ -143,7 +146,7 @@ class MediaUploads:
                 undo.callback(self._quota.release, key)
                 if token is not None:
                     await self.counts.take(token, undo)
-                signed = metadata_headers(metadata)
+                signed = metadata_headers(encoded(metadata))
                 if kind.as_attachment:
                     signed["content-disposition"] = ATTACHMENT
                 content_type = {"content-type": request.content_type}
@@ -181,7 +184,7 @@ class MediaUploads:
             async with contextlib.AsyncExitStack() as undo:
                 if made is None:
                     await self._hooks.before_create(_new_upload("multipart", owner, request, token))
-                    made = await self._begin(owner, request.user, kind, plan, mark, token, undo, algorithm)
+                    made = await self._begin(owner, request, kind, plan, mark, token, undo, algorithm)
                 signed = await self._sign(self._outcomes.store(made.key, kind.content_type), made.upload_id, first)
                 undo.pop_all()
             await self.counts.remember(token, request, made)
@@ -210,7 +213,7 @@ class MediaUploads:
     async def _begin(
         self,
         owner: str,
-        user: str | None,
+        request: c.CreateRequest,
         kind: media.MediaType,
         plan: Plan,
         mark: str,
@@ -219,13 +222,13 @@ class MediaUploads:
         algorithm: Algorithm,
     ) -> MadeBefore:
         """Create the upload in the store. `undo` aborts it, because its client would never learn of it."""
-        await self._check_open_uploads(owner, user)
-        key = self._policy.keys.new_final_key(account_of(owner, user), kind, self._now())
+        await self._check_open_uploads(owner, request.user)
+        key = self._policy.keys.new_final_key(account_of(owner, request.user), kind, self._now())
         await self._quota.reserve(key, plan.size, lifetime=self._policy.upload_lifetime)
         undo.callback(self._quota.release, key)
         if token is not None:
             await self.counts.take(token, undo)
-        metadata = token.metadata if token is not None else None
+        metadata = encoded(with_filename(_metadata(request, token), request.filename))
         store = self._outcomes.store(key, kind.content_type, metadata, as_attachment=kind.as_attachment)
         upload_id = await _create(store, plan, algorithm, mark)
         undo.push_async_callback(quietly, store.abort, upload_id)
@@ -400,6 +403,18 @@ class MediaUploads:
         return None
 
 
+def _metadata(request: c.PresignRequest | c.CreateRequest, token: UploadToken | None) -> dict[str, str]:
+    """Return the metadata of a new file. What the backend put into the token prevails.
+
+    Raises:
+        Refused: INVALID_FIELD: together, they are too long.
+    """
+    metadata = {**(request.metadata or {}), **((token.metadata if token is not None else None) or {})}
+    if (why := why_not(metadata)) is not None:
+        raise Refused(Problem.INVALID_FIELD, why, field="metadata")
+    return metadata
+
+
 def _new_upload(
     way: Literal["put", "multipart"],
     owner: str,
@@ -413,7 +428,7 @@ def _new_upload(
         content_type=request.content_type,
         size=request.size,
         way=way,
-        metadata=(token.metadata if token is not None else None) or {},
+        metadata=_metadata(request, token),
         token=token.id if token is not None else None,
     )
 

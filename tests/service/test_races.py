@@ -40,10 +40,10 @@ def creation(data: bytes, **more: Any) -> c.CreateRequest:
     return c.CreateRequest.model_validate(body | more)
 
 
-async def sent(uploads: MediaUploads, data: bytes = DATA) -> c.CompleteRequest:
+async def sent(uploads: MediaUploads, data: bytes = DATA, **more: Any) -> c.CompleteRequest:
     """An upload whose parts are all there."""
     first = described([data], Algorithm.CRC64NVME)
-    made = await uploads.create("me", creation(data, firstParts=first))
+    made = await uploads.create("me", creation(data, firstParts=first, **more))
     (signed,) = made.signed
     async with httpx.AsyncClient(trust_env=False) as http:
         response = await http.put(signed.url, headers=signed.headers, content=data)

@@ -81,6 +81,7 @@ class Telling:
             "checksum": file.checksum,
             "checksumAlgorithm": file.checksum_algorithm,
             "metadata": dict(file.metadata),
+            "filename": file.filename,
             "way": way,
             "presignedKey": presigned_key,
         }

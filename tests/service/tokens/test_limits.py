@@ -253,7 +253,7 @@ def test_what_can_t_be_asked_for(replicas: Replicas) -> None:
         ({"expiresIn": 0}, "invalid_field", "expiresIn"),
         ({"expiresIn": 86_401}, "invalid_field", "expiresIn"),
         ({"contentTypes": ["image/heic"]}, "unsupported_media", "contentTypes[0]"),
-        ({"metadata": {"a": "\n"}}, "invalid_field", "metadata.a"),
+        ({"metadata": {"a": "\n"}}, "invalid_field", "metadata"),
         ({"metadata": {f"a{n}": "x" * 256 for n in range(8)}}, "invalid_field", "metadata"),
     ):
         response = replicas.call("POST", "/v1/media/tokens", json=body)

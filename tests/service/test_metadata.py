@@ -1,0 +1,133 @@
+"""A file's own name and its metadata, of any characters: into the store, the list and the hooks."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from bigupload.service import contract as c
+from bigupload.service.handles import Handles
+from bigupload.service.hooks import FinishedFile, Hooks, NewUpload, Question
+from bigupload.service.object_metadata import FILENAME, MOST_BYTES, decoded, encoded, length_of, why_not, with_filename
+from bigupload.service.uploads import MediaUploads
+from tests.service.test_attacks import refusal
+from tests.service.test_multipart import PART, create
+from tests.service.test_races import sent
+from tests.tools.buckets import Meddled
+from tests.tools.cases import each_case
+from tests.tools.media import sample
+from tests.tools.service import Service
+
+TEXTS = [
+    "plain",
+    "Zürich",
+    "東京 タワー",
+    "🎬",
+    "=?UTF-8?B?eA==?=",
+    "=?x",
+    '<b onclick="x">&amp;</b>',
+    "a  b",
+    "%41",
+]
+
+
+@each_case("text", TEXTS)
+def test_every_text_comes_back(text: str) -> None:
+    carried = encoded({"place": text})
+    assert carried["place"].isascii()
+    assert decoded(carried) == ({"place": text}, None)
+    assert why_not({"place": text}) is None
+
+
+@each_case(
+    "metadata",
+    [
+        {"a": "x\ny"},
+        {"a": "\x7f"},
+        {"a": " x"},
+        {"a": "x "},
+        {"bigupload-token": "x"},
+        {"a": "é" * 1000},
+        {"a": "\ud800"},
+    ],
+)
+def test_what_can_t_be_kept(metadata: dict[str, str]) -> None:
+    assert why_not(metadata) is not None
+
+
+def test_a_file_s_name_takes_what_room_there_is() -> None:
+    assert with_filename({}, "Ferien/Zürich.jpg")[FILENAME] == "Ferien/Zürich.jpg"
+    assert with_filename({}, "ü" * 500 + ".jpg")[FILENAME].endswith("ü.jpg")
+    full = {"a": "x" * (MOST_BYTES - 10)}
+    assert with_filename(full, "a.jpg") == full
+    assert length_of(with_filename({"a": "x" * 1500}, "ü" * 500)) <= MOST_BYTES
+
+
+def test_into_the_store_and_the_list(service: Service) -> None:
+    key, metadata = service.new_key("archive"), {"place": "Zürich", "album": "a-3"}
+    token = service.call("POST", "/v1/media/tokens", key=key, json={"metadata": {"plan": "größer"}, "singlePut": True})
+    body: dict[str, Any] = {"filename": "Ferien im Süden.jpg", "contentType": "image/jpeg", "metadata": metadata}
+    made = service.call("POST", "/v1/media/presign", key=token.json()["token"], json=body).json()
+    put = httpx.put(made["uploadUrl"], headers=made["headers"], content=sample("jpg"), trust_env=False)
+    assert put.status_code == 200, put.text
+    plain = service.call("POST", "/v1/media/presign", key=key, json=body | {"metadata": None}).json()
+    assert (
+        httpx.put(plain["uploadUrl"], headers={"Content-Type": "image/jpeg"}, content=sample("jpg")).status_code == 200
+    )
+
+    def listed(**parameters: str) -> list[dict[str, Any]]:
+        response = service.call("GET", "/v1/media", key=key, params=parameters)
+        assert response.status_code == 200, response.text
+        return list(response.json()["media"])
+
+    (found,) = [row for row in listed(details="true") if row["key"] == made["key"]]
+    assert found["metadata"] == metadata | {"plan": "größer"}
+    assert (found["filename"], found["contentType"]) == ("Ferien im Süden.jpg", "image/jpeg")
+    assert all(row["metadata"] is None for row in listed())
+    for filters in ({"metadata": "place=Zürich"}, {"metadata": "album", "contentType": "image/*"}):
+        assert [row["key"] for row in listed(**filters)] == [made["key"]]
+    for filters in ({"metadata": "place=Genf"}, {"contentType": "video/mp4"}, {"metadata": "year"}):
+        assert listed(**filters) == []
+    hour = timedelta(hours=1)
+    assert len(listed(storedAfter=(datetime.now(UTC) - hour).isoformat())) == 2
+    assert listed(storedBefore=(datetime.now(UTC) - hour).isoformat()) == []
+
+
+def test_what_is_refused(service: Service) -> None:
+    for wrong in ({"a": "x\ny"}, {"A": "x"}, {"bigupload-x": "y"}, {"a": "ü" * 256, "b": "ü" * 256, "c": "ü" * 256}):
+        for response in (
+            create(service, PART, metadata=wrong),
+            service.call("POST", "/v1/media/tokens", json={"metadata": wrong}),
+        ):
+            assert refusal(response) == (422, "invalid_field")
+            assert "^" not in response.json()["error"]["message"]
+
+
+async def test_hooks_see_it(bucket: Meddled) -> None:
+    asked: list[Question] = []
+
+    async def hook(question: Question) -> None:
+        asked.append(question)
+
+    uploads = MediaUploads(bucket, Handles(["secret"], clock=time.time), hooks=Hooks(hook, hook))
+    await uploads.complete("me", await sent(uploads, metadata={"place": "Zürich"}))
+    new, finished = asked
+    assert isinstance(new, NewUpload)
+    assert isinstance(finished, FinishedFile)
+    assert new.metadata == finished.metadata == {"place": "Zürich"}
+    assert new.filename == finished.filename
+
+
+async def test_a_copy_keeps_it(bucket: Meddled) -> None:
+    uploads = MediaUploads(bucket, Handles(["secret"], clock=time.time))
+    request = c.PresignRequest(filename="Süd.jpg", content_type="image/jpeg", metadata={"place": "Zürich"})
+    made = await uploads.presign("me", request)
+    async with httpx.AsyncClient(trust_env=False) as http:
+        put = await http.put(made.upload_url, headers=made.headers, content=sample("jpg"))
+    assert put.status_code == 200
+    copy = (await uploads.posted.check("me", made.key)).key
+    listed = {file.key: file for file in (await uploads.files.list("me", c.ListRequest(details=True))).media}
+    assert (listed[copy].filename, listed[copy].metadata) == ("Süd.jpg", {"place": "Zürich"})
