@@ -239,6 +239,9 @@ class _Service:
         request = _for_user(caller, request)
         await self._dependencies.uploads.delete_file(caller.owner, request.key, request.user)
 
+    async def _read_url(self, caller: Caller, request: c.ReadUrlRequest, _: bytes) -> c.ReadUrlResponse:
+        return await self._dependencies.uploads.files.read_url(caller.owner, _for_user(caller, request))
+
     async def _open_uploads(self, caller: Caller, request: c.OpenUploadsRequest, _: bytes) -> c.OpenUploadsResponse:
         return await self._dependencies.uploads.files.open_uploads(caller.owner, _for_user(caller, request))
 
@@ -263,6 +266,7 @@ _Named = TypeVar(
     c.DeleteRequest,
     c.OpenUploadsRequest,
     c.AbortRequest,
+    c.ReadUrlRequest,
 )
 
 

@@ -371,6 +371,27 @@ class DeleteRequest(_Model):
     """The end user whose file it must be; left out: any of the owner's."""
 
 
+class ReadUrlRequest(_Model):
+    """Which of one's own files to read."""
+
+    key: Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.jpg"])]
+    """The file's `key`. Its slashes may be sent as they are."""
+    expires_in: Annotated[int, Field(ge=1, le=URL_LIFETIME, examples=[300])] = 300
+    """Seconds for which the URL is valid. Default: 300."""
+    download: bool = False
+    """Whether browsers save the file, by its own name if it was kept, instead of showing it."""
+    user: User | None = None
+    """The end user whose file it must be; left out: any of the owner's."""
+
+
+class ReadUrlResponse(_Model):
+    """GET the file from `url`, in ranges if you like. The URL is a secret until it expires."""
+
+    url: str
+    expires_in: int
+    """Seconds."""
+
+
 class StoredMedia(_Model):
     """A file that the store has. It may not have been checked yet."""
 

@@ -190,6 +190,16 @@ ENDPOINTS = (
         parameters=c.DeleteRequest,
     ),
     Endpoint(
+        name="read_url",
+        operation_id="signReadUrl",
+        tag=_FILES,
+        method="GET",
+        path="/v1/media/{key}/url",
+        summary="Sign a URL by which one of one's own files can be read",
+        parameters=c.ReadUrlRequest,
+        returns=c.ReadUrlResponse,
+    ),
+    Endpoint(
         name="open_uploads",
         operation_id="listOpenUploads",
         tag=_FILES,

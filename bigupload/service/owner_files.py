@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
@@ -116,6 +118,24 @@ class OwnerFiles:
                 if fault.kind is not FaultKind.GONE:
                     raise
 
+    async def read_url(self, owner: str, request: c.ReadUrlRequest) -> c.ReadUrlResponse:
+        """Sign a GET of a file.
+
+        Raises:
+            Refused: NO_SUCH_MEDIA if there is no such file of the owner's, or of the user's.
+        """
+        self._check_key(owner, request.key, request.user)
+        with store_faults_as_refusals():
+            head = await self._bucket.head(request.key)
+            if head is None:
+                raise Refused(Problem.NO_SUCH_MEDIA, field="key")
+            given = {"Key": request.key}
+            if request.download:
+                _, filename = decoded(head["Metadata"])
+                given["ResponseContentDisposition"] = _attachment(filename or request.key)
+            (url,) = await self._bucket.presign("GetObject", [given], lifetime=request.expires_in)
+        return c.ReadUrlResponse(url=url, expires_in=request.expires_in)
+
     async def open_uploads(self, owner: str, request: c.OpenUploadsRequest) -> c.OpenUploadsResponse:
         """Return a page of an owner's open uploads, as the store orders them.
 
@@ -187,6 +207,12 @@ class OwnerFiles:
         """Yield the keys of an account's open multipart uploads. Raises Fault or BigUploadError."""
         async for row in self._bucket.open_uploads(self._policy.keys.prefix_of(account)):
             yield row["Key"]
+
+
+def _attachment(path: str) -> str:
+    """Return a Content-Disposition: https://www.rfc-editor.org/rfc/rfc6266"""
+    name = re.split(r"[/\\]", path)[-1]
+    return f"attachment; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _is_in_time(file: c.StoredMedia, request: c.ListRequest) -> bool:

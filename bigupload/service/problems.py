@@ -47,7 +47,7 @@ class Problem(enum.Enum):
     USER_NOT_ALLOWED = (
         403,
         "This upload token acts for another end user.",
-        "presign create mint files delete open_uploads abort_all",
+        "presign create mint files delete open_uploads abort_all read_url",
     )
     TOO_MANY_UPLOADS = 429, "The owner of this key, or its end user, has too many open uploads.", "create"
 
@@ -104,7 +104,7 @@ class Problem(enum.Enum):
         "complete",
     )
 
-    NO_SUCH_MEDIA = 404, "The key is not one of your files.", "delete abort_all"
+    NO_SUCH_MEDIA = 404, "The key is not one of your files.", "delete abort_all read_url"
 
     MEDIA_NOT_FOUND = (
         422,

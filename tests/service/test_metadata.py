@@ -131,3 +131,25 @@ async def test_a_copy_keeps_it(bucket: Meddled) -> None:
     copy = (await uploads.posted.check("me", made.key)).key
     listed = {file.key: file for file in (await uploads.files.list("me", c.ListRequest(details=True))).media}
     assert (listed[copy].filename, listed[copy].metadata) == ("Süd.jpg", {"place": "Zürich"})
+
+
+def test_a_url_to_read_a_file(service: Service) -> None:
+    body: dict[str, Any] = {"filename": "Süd.jpg", "contentType": "image/jpeg", "metadata": {}, "user": "ann"}
+    made = service.call("POST", "/v1/media/presign", json=body).json()
+    path = f"/v1/media/{made['key']}/url"
+    assert refusal(service.call("GET", path)) == (404, "no_such_media")  # it was not sent yet
+    assert httpx.put(made["uploadUrl"], headers=made["headers"], content=sample("jpg")).status_code == 200
+    signed = service.call("GET", path, params={"expiresIn": "60", "download": "true", "user": "ann"}).json()
+    assert (signed["expiresIn"], "X-Amz-Expires=60&" in signed["url"]) == (60, True)
+    got = httpx.get(signed["url"], headers={"Range": "bytes=2-3"}, trust_env=False)
+    assert (got.status_code, got.content) == (206, sample("jpg")[2:4])
+    assert got.headers["content-disposition"] == "attachment; filename*=UTF-8''S%C3%BCd.jpg"
+    shown = httpx.get(service.call("GET", path).json()["url"], trust_env=False)
+    assert (shown.content, "content-disposition" in shown.headers) == (sample("jpg"), False)
+    altered = signed["url"].replace("X-Amz-Expires=60", "X-Amz-Expires=3600")
+    assert httpx.get(altered, trust_env=False).status_code == 403
+    assert refusal(service.call("GET", path, params={"user": "bob"})) == (404, "no_such_media")
+    assert refusal(service.call("GET", path, key=service.new_key("stranger"))) == (404, "no_such_media")
+    assert refusal(service.call("GET", path, params={"expiresIn": "3601"})) == (422, "invalid_field")
+    token = service.call("POST", "/v1/media/tokens", json={"user": "ann"}).json()["token"]
+    assert refusal(service.call("GET", path, key=token)) == (403, "token_not_allowed")

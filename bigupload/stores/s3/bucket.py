@@ -323,8 +323,10 @@ class S3Bucket:
 
     # -- presigned URLs
 
-    async def presign(self, operation: str, each: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Presign URLs that are valid for URL_LIFETIME.
+    async def presign(
+        self, operation: str, each: Sequence[Mapping[str, Any]], *, lifetime: int = URL_LIFETIME
+    ) -> list[str]:
+        """Presign URLs that are valid for `lifetime` seconds, at most URL_LIFETIME.
 
         With `urls_hold`, temporary credentials that expire sooner are refreshed first.
 
@@ -338,11 +340,12 @@ class S3Bucket:
         """
         reached = await self._reach()
         keys = await self._keys(reached, signs_urls=True)
+        signer = reached.presigner if lifetime == URL_LIFETIME else reached.presigner.lasting(lifetime)
         urls = []
         for given in each:
             named = dict(given)
             request = request_of(operation, named, named.pop("Headers", {}), self.headers)
-            urls.append(reached.presigner.presign(request.method, request.key, request.query, request.headers, keys))
+            urls.append(signer.presign(request.method, request.key, request.query, request.headers, keys))
         return urls
 
     async def share(self, key: str, seconds: float) -> SharedUrl:

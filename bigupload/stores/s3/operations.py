@@ -41,6 +41,7 @@ _QUERY = {
     "MaxKeys": "max-keys",
     "MaxParts": "max-parts", "MaxUploads": "max-uploads", "PartNumber": "partNumber",
     "PartNumberMarker": "part-number-marker", "Prefix": "prefix", "StartAfter": "start-after",
+    "ResponseContentDisposition": "response-content-disposition",
     "UploadId": "uploadId", "UploadIdMarker": "upload-id-marker", "VersionId": "versionId",
 }  # fmt: skip
 """The parameters that go into the query."""
@@ -173,7 +174,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "PutObject": _on_object("PUT", _names("Body") | _CONDITIONS | _CHECKSUMS.keys(), body=_given),
     "CopyObject": _on_object("PUT", _names("MetadataDirective") | _COPIES, root="CopyObjectResult"),
     "HeadObject": _on_object("HEAD", _names("ChecksumMode PartNumber VersionId") | _CONDITIONS),
-    "GetObject": _on_object("GET", _names("Range VersionId PartNumber ChecksumMode") | _CONDITIONS),
+    "GetObject": _on_object(
+        "GET", _names("Range VersionId PartNumber ChecksumMode ResponseContentDisposition") | _CONDITIONS
+    ),
     "DeleteObject": Operation("DELETE", _names("VersionId IfMatch")),
     "DeleteObjects": _on_bucket(
         "POST",

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.h
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import hmac
@@ -77,8 +78,9 @@ class S3Signer:
 
     def lasting(self, lifetime: int) -> S3Signer:
         """Return a signer whose presigned URLs are valid for `lifetime` seconds."""
-        more: dict[str, Any] = {"service": self._service, "token": self._token, "clock": self._clock}
-        return S3Signer(self.base, self.region, lifetime=lifetime, **more)
+        other = copy.copy(self)
+        other._lifetime, other._moment = lifetime, None
+        return other
 
     def presign(
         self, method: str, key: str, query: Mapping[str, str], headers: Mapping[str, str], keys: SigningKeys | None
