@@ -565,6 +565,10 @@ class ExpiredMedia(_Body):
     """Bytes."""
 
 
+class DeletedMedia(ExpiredMedia):
+    """A file that was deleted through the API."""
+
+
 class TrialMessage(_Body):
     """What a test says."""
 
@@ -590,6 +594,13 @@ class MediaExpiredEvent(_EventBody):
 
     type: Literal["media.expired"]
     data: ExpiredMedia
+
+
+class MediaDeletedEvent(_EventBody):
+    """A file was deleted through the API."""
+
+    type: Literal["media.deleted"]
+    data: DeletedMedia
 
 
 class WebhookTest(_EventBody):

@@ -110,7 +110,7 @@ class OwnerFiles:
         Raises:
             Refused: NO_SUCH_MEDIA if the key is not one that the owner's files, or those of the user, can have.
         """
-        self._check_key(owner, key, user)
+        self.check_key(owner, key, user)
         with store_faults_as_refusals():
             try:
                 await self._bucket.delete(key, etag="")
@@ -124,7 +124,7 @@ class OwnerFiles:
         Raises:
             Refused: NO_SUCH_MEDIA if there is no such file of the owner's, or of the user's.
         """
-        self._check_key(owner, request.key, request.user)
+        self.check_key(owner, request.key, request.user)
         with store_faults_as_refusals():
             head = await self._bucket.head(request.key)
             if head is None:
@@ -174,7 +174,7 @@ class OwnerFiles:
         if request.key is None and request.user is None:
             raise Refused(Problem.INVALID_FIELD, "name the key of an open upload, or an end user", field="key")
         if request.key is not None:
-            self._check_key(owner, request.key, request.user)
+            self.check_key(owner, request.key, request.user)
         prefix, found = request.key or keys.prefix_of(account_of(owner, request.user)), _Rows()
         with store_faults_as_refusals():
             async for row in self._bucket.open_uploads(prefix):
@@ -185,7 +185,7 @@ class OwnerFiles:
                 found.append((row["Key"], row["UploadId"]))
         return found, False
 
-    def _check_key(self, owner: str, key: str, user: str | None) -> None:
+    def check_key(self, owner: str, key: str, user: str | None) -> None:
         """Raise Refused unless files of the owner, or of the user, can have the key."""
         keys = self._policy.keys
         if keys.owner_of(key) != owner or user not in (None, keys.user_of(key)):

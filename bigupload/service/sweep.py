@@ -272,7 +272,7 @@ class Sweep:
         async def worker(telling: Telling) -> None:
             for item in waiting:
                 version = version_of(item.key, etag=item.etag, size=item.size, modified=item.last_modified)
-                await telling.expiring(version, item.key, item.etag, item.size)
+                await telling.leaving("media.expired", version, item.key, item.etag, item.size)
 
         await asyncio.gather(*(worker(self._telling) for _ in range(min(_LOOKS_AT_ONCE, len(items)))))
 

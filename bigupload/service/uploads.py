@@ -43,9 +43,10 @@ from bigupload.service.quota import QuotaLimits, Quotas
 from bigupload.service.store_health import quietly, refusal_of, store_faults_as_refusals
 from bigupload.service.token_counts import MadeBefore, TokenCounts
 from bigupload.service.upload_tokens import UploadToken
-from bigupload.service.webhooks.telling import Telling
+from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.multipart import S3Store
+from bigupload.stores.s3.operations import told
 
 if TYPE_CHECKING:
     from bigupload.service.shared.engine import SharedEngine
@@ -152,15 +153,15 @@ class MediaUploads:
                 content_type = {"content-type": request.content_type}
                 url = await self._objects.sign_put(key, content_type | signed, request.size)
                 undo.pop_all()
-        told = {_SPELLED.get(name, name): value for name, value in signed.items()}
-        if told or request.content_type not in kind.content_types:
-            told["Content-Type"] = request.content_type.strip()
+        sent = {_SPELLED.get(name, name): value for name, value in signed.items()}
+        if sent or request.content_type not in kind.content_types:
+            sent["Content-Type"] = request.content_type.strip()
         return c.PresignResponse(
             upload_url=url,
             public_url=self.public_url(key),
             key=key,
             expires_in=URL_LIFETIME,
-            headers=told or None,
+            headers=sent or None,
         )
 
     # -- many parts
@@ -343,8 +344,20 @@ class MediaUploads:
 
     async def delete_file(self, owner: str, key: str, user: str | None = None) -> None:
         """Delete one of an owner's files. Idempotent. Raises Refused as `OwnerFiles.delete`."""
+        self.files.check_key(owner, key, user)
+        if self._telling is not None:
+            await self._tell_deletion(self._telling, key)
         await self.files.delete(owner, key, user)
         self._quota.changed(key)
+
+    async def _tell_deletion(self, telling: Telling, key: str) -> None:
+        """Note that a file is about to be deleted, if it is there. Raises Refused."""
+        with store_faults_as_refusals():
+            head = await self._bucket.head(key)
+            if head is not None:
+                etag, size = head.get("ETag", ""), told(head, "ContentLength", int)
+                version = version_of(key, etag=etag, size=size, modified=told(head, "LastModified", datetime))
+                await telling.leaving("media.deleted", version, key, etag, size)
 
     # -- inside
 

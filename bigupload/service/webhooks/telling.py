@@ -104,11 +104,19 @@ class Telling:
         if await self.notes.add(note) and self.deliver_soon is not None:
             self.deliver_soon(note)
 
-    async def expiring(self, version: str, key: str, etag: str, size: int) -> None:
-        """Note that an object is about to be deleted because of its age. The event is sent once the object is gone."""
+    async def leaving(self, kind: str, version: str, key: str, etag: str, size: int) -> None:
+        """Note that an object is about to be deleted. The event is sent once the object is gone.
+
+        Args:
+            kind: `media.expired` or `media.deleted`.
+            version: The object's version.
+            key: Its key.
+            etag: Its ETag.
+            size: Bytes.
+        """
         now = self._clock()
         data = {**self._about(key), "size": size}
-        what = dataclasses.asdict(event("media.expired", version, data, now))
+        what = dataclasses.asdict(event(kind, version, data, now))
         intent = {"of": "expiry", "key": key, "etag": etag, "event": what}
         await self.notes.add(Note(name=f"old-{version}", since=now, next=now + _LOOK_AFTER, intent=intent))
 
