@@ -27,7 +27,7 @@ _OF_THE_HOST = {
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class BoundUser:
     """The one end user for whom somebody may act."""
 
     user: str | None
@@ -46,9 +46,9 @@ class Caller:
     token: UploadToken | None = None
 
     @property
-    def bound(self) -> Bound | None:
+    def bound(self) -> BoundUser | None:
         """The one end user for whom it may act; None: for all of the owner's, as a backend with an API key."""
-        return Bound(self.user) if self.token is not None or self.user is not None else None
+        return BoundUser(self.user) if self.token is not None or self.user is not None else None
 
     def user_of(self, named: str | None) -> str | None:
         """Return for which end user a request is that names `named`. Raises Refused: USER_NOT_ALLOWED."""

@@ -433,7 +433,7 @@ class OpenUploadsRequest(_Model):
     """The end user whose uploads to list; left out: those of all."""
 
 
-class OpenUpload(_Model):
+class ListedUpload(_Model):
     """A multipart upload that was begun, and is neither complete nor aborted."""
 
     key: str
@@ -448,7 +448,7 @@ class OpenUpload(_Model):
 class OpenUploadsResponse(_Model):
     """A page of open uploads."""
 
-    uploads: list[OpenUpload]
+    uploads: list[ListedUpload]
     next_cursor: str | None
     """The `cursor` of the next page; null on the last one."""
 

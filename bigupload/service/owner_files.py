@@ -152,7 +152,7 @@ class OwnerFiles:
             pages.advance(page)
         return c.OpenUploadsResponse(
             uploads=[
-                c.OpenUpload(
+                c.ListedUpload(
                     key=row["Key"],
                     user=self._policy.keys.user_of(row["Key"]),
                     started_at=row["Initiated"],

@@ -21,7 +21,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.socket_tuning import CONNECT_TIMEOUT
 from bigupload.records import dataclass
 from bigupload.service import contract as c
-from bigupload.service.callers import Bound
+from bigupload.service.callers import BoundUser
 from bigupload.service.direct_url import DirectUrls
 from bigupload.service.finishing import Finishing
 from bigupload.service.judgement import FINAL_PROBLEMS
@@ -91,7 +91,7 @@ class PostedMedia:
             raise Refused(Problem.MEDIA_NOT_FOUND, "this is not the publicUrl of an upload, character for character")
         return None
 
-    async def check(self, owner: str, key: str, bound: Bound | None = None) -> PostableMedia:
+    async def check(self, owner: str, key: str, bound: BoundUser | None = None) -> PostableMedia:
         """Return the immutable object to post for the upload at `key`. A refused object is deleted.
 
         Raises:
@@ -198,7 +198,9 @@ class Posts:
         self._api = api
         self._health = health
 
-    async def post(self, owner: str, request: c.PostRequest, body: bytes, bound: Bound | None = None) -> PostResponse:
+    async def post(
+        self, owner: str, request: c.PostRequest, body: bytes, bound: BoundUser | None = None
+    ) -> PostResponse:
         """Raises Refused for the first media item that can't be used."""
         if self._api is None:
             raise Refused(Problem.POSTS_NOT_CONFIGURED)
@@ -225,7 +227,7 @@ class Posts:
                 raise refused
         return await self._hand_on(self._api, owner, _with_copies(body, copies))
 
-    async def _check(self, owner: str, bound: Bound | None, item: c.MediaItem, copies: dict[str, str]) -> None:
+    async def _check(self, owner: str, bound: BoundUser | None, item: c.MediaItem, copies: dict[str, str]) -> None:
         """Raise Refused, or enter in `copies` the URL to post instead of the item's."""
         key = self._uploads.key_of(item.url)
         if key is not None:

@@ -26,7 +26,7 @@ from bigupload.ports import UnsignedPart
 from bigupload.s3_parameters import metadata_headers
 from bigupload.service import contract as c
 from bigupload.service import media
-from bigupload.service.callers import Bound
+from bigupload.service.callers import BoundUser
 from bigupload.service.file_structure import check_start
 from bigupload.service.finishing import Finishing, UploadOutcomes
 from bigupload.service.handles import Handle, Handles, handle_from_json
@@ -236,7 +236,7 @@ class MediaUploads:
         return MadeBefore(key, upload_id)
 
     async def sign(
-        self, owner: str, request: c.SignRequest, token: UploadToken | None = None, bound: Bound | None = None
+        self, owner: str, request: c.SignRequest, token: UploadToken | None = None, bound: BoundUser | None = None
     ) -> c.SignResponse:
         """Sign parts of an upload."""
         handle = self._decode(request.upload, owner, bound, token)
@@ -245,7 +245,7 @@ class MediaUploads:
             signed = await self._sign(self._outcomes.store_of(handle), handle.upload_id, parts)
         return c.SignResponse(signed=signed, expires_in=URL_LIFETIME)
 
-    async def parts(self, owner: str, upload: str, bound: Bound | None = None) -> c.PartsResponse:
+    async def parts(self, owner: str, upload: str, bound: BoundUser | None = None) -> c.PartsResponse:
         """Return the parts of an upload that the store has."""
         handle = self._decode(upload, owner, bound)
         with store_faults_as_refusals():
@@ -254,7 +254,7 @@ class MediaUploads:
             parts=[c.StoredPart(part_number=r.number, size=r.size, etag=r.etag, checksum=r.checksum) for r in rows]
         )
 
-    async def status(self, owner: str, upload: str, bound: Bound | None = None) -> c.StatusResponse:
+    async def status(self, owner: str, upload: str, bound: BoundUser | None = None) -> c.StatusResponse:
         """Whether an upload is open, completed or gone. An object that was not judged yet is judged."""
         handle = self._decode(upload, owner, bound)
         try:
@@ -274,7 +274,7 @@ class MediaUploads:
         return c.StatusResponse(status=c.UploadStatus.GONE)
 
     async def complete(
-        self, owner: str, request: c.CompleteRequest, token: UploadToken | None = None, bound: Bound | None = None
+        self, owner: str, request: c.CompleteRequest, token: UploadToken | None = None, bound: BoundUser | None = None
     ) -> c.CompleteResponse:
         """Make the object and judge it. Idempotent: a repeated call has the same result."""
         handle = self._decode(request.upload, owner, bound, token)
@@ -321,7 +321,7 @@ class MediaUploads:
             return refused.problem.status < 500
         return True
 
-    async def abort(self, owner: str, upload: str, bound: Bound | None = None) -> None:
+    async def abort(self, owner: str, upload: str, bound: BoundUser | None = None) -> None:
         """Abort an upload. Idempotent; the object of a completed upload stays."""
         handle = self._decode(upload, owner, bound)
         with store_faults_as_refusals():
@@ -361,7 +361,7 @@ class MediaUploads:
 
     # -- inside
 
-    def _decode(self, upload: str, owner: str, bound: Bound | None, token: UploadToken | None = None) -> Handle:
+    def _decode(self, upload: str, owner: str, bound: BoundUser | None, token: UploadToken | None = None) -> Handle:
         """The handle of an upload. If it goes on by a token, that one must allow it too, whoever began it."""
         handle = self._handles.decode(upload, owner=owner)
         if bound is not None and self._policy.keys.user_of(handle.key) != bound.user:

@@ -21,6 +21,7 @@ from bigupload.errors import UsageError
 from bigupload.service import contract as c
 from bigupload.service.keys import token_signing_key
 from bigupload.service.media import JPEG, MP4
+from bigupload.service.object_metadata import MOST_BYTES
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.upload_tokens import UploadTokens, mint_token
 from tests.tools.cases import each_case
@@ -184,12 +185,12 @@ def test_tokens_that_are_too_long() -> None:
         assert (caught.value.problem, caught.value.field) == (Problem.INVALID_FIELD, field)
 
 
-@pytest.mark.parametrize("length", [c.MAX_METADATA, c.MAX_METADATA + 1])
+@pytest.mark.parametrize("length", [MOST_BYTES, MOST_BYTES + 1])
 def test_as_much_metadata_as_the_store_takes(length: int) -> None:
     metadata = {f"m{n}": "x" * 248 for n in range(8)}
     metadata["m0"] += "x" * (length - sum(len(name) + len(text) for name, text in metadata.items()))
     claims = signed(CLAIMS | {"metadata": metadata})
-    if length <= c.MAX_METADATA:
+    if length <= MOST_BYTES:
         assert tokens().verify(claims).metadata == metadata
         assert c.TokenRequest(metadata=metadata).metadata == metadata
     else:
