@@ -149,7 +149,7 @@ def test_a_header_that_says_more(more: dict[str, Any]) -> None:
         {"contentTypes": "image/png"}, {"contentTypes": ["*"]}, {"contentTypes": ["*/*"]}, {"contentTypes": ["image"]},
         {"contentTypes": ["image/png\r\nX: y"]}, {"uploads": 0}, {"uploads": 1001}, {"uploads": True},
         {"metadata": {"A": "x"}}, {"metadata": {"bigupload-token": "x"}}, {"metadata": {"a": "\r\nX: y"}},
-        {"metadata": {"a": "é"}}, {"metadata": {"a": 1}}, {"metadata": []}, {"maxsize": 5}, {"admin": True},
+        {"metadata": {"a": 1}}, {"metadata": []}, {"maxsize": 5}, {"admin": True},
     ],
 )  # fmt: skip
 def test_claims_that_are_missing_wrong_or_unknown(change: dict[str, Any]) -> None:
