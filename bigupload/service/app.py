@@ -80,7 +80,9 @@ def create_app(config: ServiceConfig) -> web.Application:
 
 def _route(path: str) -> str:
     """The path for aiohttp. A key has slashes, as they are or quoted; another path, and a declared one, is no key."""
-    before, _, _ = path.partition("{key}")
+    before, _, after = path.partition("{key}")
+    if after:  # else it would be taken for a key that ends so
+        return path.replace("{key}", "{key:.+}")
     declared = "|".join(re.escape(e.path.removeprefix(before)) for e in ENDPOINTS if "{" not in e.path)
     return path.replace("{key}", f"{{key:(?!(?:{declared})$).+(?:/|%2F).+}}")
 

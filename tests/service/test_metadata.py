@@ -150,6 +150,7 @@ def test_a_url_to_read_a_file(service: Service) -> None:
     assert httpx.get(altered, trust_env=False).status_code == 403
     assert refusal(service.call("GET", path, params={"user": "bob"})) == (404, "no_such_media")
     assert refusal(service.call("GET", path, key=service.new_key("stranger"))) == (404, "no_such_media")
+    assert refusal(service.call("GET", "/v1/media/0/url")) == (404, "no_such_media")
     assert refusal(service.call("GET", path, params={"expiresIn": "3601"})) == (422, "invalid_field")
     token = service.call("POST", "/v1/media/tokens", json={"user": "ann"}).json()["token"]
     assert refusal(service.call("GET", path, key=token)) == (403, "token_not_allowed")

@@ -40,7 +40,7 @@ const state = await client.GET("/v1/media/multipart", { params: { query } });
 const aborted = await client.DELETE("/v1/media/multipart", { params: { query } });
 console.log(upload.data.parts, state.data?.status, aborted.response.status);
 
-const token = await client.POST("/v1/media/tokens", { body: { uploads: 1, contentTypes: ["image/*"] } });
+const token = await client.POST("/v1/media/tokens", { body: { uploads: 1, contentTypes: ["image/*"], singlePut: true } });
 const refused = await client.POST("/v1/media/presign", {
   body: { filename: "film.mp4", contentType: "video/mp4" },
   headers: { Authorization: `Bearer ${token.data?.token}` },
