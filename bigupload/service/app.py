@@ -120,7 +120,6 @@ class _Service:
         self._opened: OpenService | None = None
         self._page: UploadPageFiles | None = None
         self._posts: Posts | None = None
-        self._urls: DirectUrls | None = None
 
     async def connections(self, _: web.Application) -> AsyncIterator[None]:
         """For the application's life: the store, a pool for the posts API, another for users' URLs."""
@@ -128,14 +127,14 @@ class _Service:
         self._tracing.start()
         async with (
             opened(config, self._log, self._metrics, self._tracing) as self._opened,
-            DirectUrls(allow_private=config.allow_private_media_hosts) as self._urls,
+            DirectUrls(allow_private=config.allow_private_media_hosts) as urls,
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as http,
         ):
             self._page = UploadPageFiles(
                 self._opened.store_origin, self._opened.policy, own_users=config.authorize is not None
             )
             uploads, health = self._opened.uploads, self._opened.health
-            self._posts = Posts(uploads.posted, self._urls, http, config.posts_api, health)
+            self._posts = Posts(uploads.posted, urls, http, config.posts_api, health)
             yield
 
     @property
@@ -250,9 +249,9 @@ class _Service:
     async def _abort_all(self, caller: Caller, request: c.AbortRequest, _: bytes) -> c.AbortedResponse:
         return await self._dependencies.uploads.abort_all(caller.owner, _for_user(caller, request))
 
-    async def _check(self, _: Caller, request: c.CheckRequest, __: bytes) -> c.CheckResponse:
-        assert self._urls is not None
-        return c.CheckResponse.model_validate((await self._urls.check(request.url)).to_json())
+    async def _check(self, caller: Caller, request: c.CheckRequest, _: bytes) -> c.CheckResponse:
+        assert self._posts is not None
+        return await self._posts.look(caller.owner, request.url, caller.bound)
 
     async def _post(self, caller: Caller, request: c.PostRequest, body: bytes) -> PostResponse:
         assert self._posts is not None

@@ -471,17 +471,19 @@ class AbortedResponse(_Model):
 
 
 class CheckRequest(_Model):
-    """Check whether a URL can be used as a media item."""
+    """Check whether a URL can be used as a media item: an upload's publicUrl, or a direct URL."""
 
     url: Annotated[str, Field(min_length=1, max_length=4096, examples=["https://cdn.example.com/movie.mp4"])]
 
 
 class CheckResponse(_Model):
-    """Whether the URL can be used directly, and which rule it breaks if not."""
+    """Whether the URL can be used, and which rule it breaks if not."""
 
     usable: bool
     url: str
     """The URL after all redirects, without its query."""
+    key: str | None = None
+    """The key of one's own upload that passed all checks, and that nobody can replace."""
     content_type: str | None = None
     type: Literal["image", "video"] | None = None
     size: int | None = None

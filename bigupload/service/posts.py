@@ -98,9 +98,7 @@ class PostedMedia:
             Refused: The upload belongs to another owner or end user, does not exist, or is not the media that
                 it claims to be.
         """
-        keys = self._policy.keys
-        if keys.owner_of(key) != owner or (bound is not None and keys.user_of(key) != bound.user):
-            raise Refused(Problem.MEDIA_NOT_FOUND)
+        self._check_owner(owner, key, bound)
         with store_faults_as_refusals():
             kind, head = await self._judged(key)
             if self._policy.keys.is_final(key):
@@ -115,6 +113,25 @@ class PostedMedia:
                 raise
             await self._finishing.accept_by_copy(key, head, kind)
             return PostableMedia(kind=kind, key=final)
+
+    async def look(self, owner: str, key: str, bound: BoundUser | None = None) -> tuple[MediaType, ObjectHead]:
+        """Return the type of the upload at `key` and its properties. A refused object is deleted, and nothing copied.
+
+        Raises:
+            Refused: As `check`.
+        """
+        self._check_owner(owner, key, bound)
+        with store_faults_as_refusals():
+            return await self._judged(key)
+
+    def _check_owner(self, owner: str, key: str, bound: BoundUser | None) -> None:
+        keys = self._policy.keys
+        if keys.owner_of(key) != owner or (bound is not None and keys.user_of(key) != bound.user):
+            raise Refused(Problem.MEDIA_NOT_FOUND)
+
+    def is_final(self, key: str) -> bool:
+        """Return whether the object at `key` stays as it was checked."""
+        return self._policy.keys.is_final(key)
 
     async def _tell_refusal(self, key: str, head: ObjectHead, refused: Refused) -> None:
         if not self._finishing.is_copy(key, head):
@@ -226,6 +243,32 @@ class Posts:
             if (refused := check.result()) is not None:
                 raise refused
         return await self._hand_on(self._api, owner, _with_copies(body, copies))
+
+    async def look(self, owner: str, url: str, bound: BoundUser | None = None) -> c.CheckResponse:
+        """Return whether a URL can be a media item: an upload's publicUrl, or a direct URL.
+
+        Raises:
+            Refused: The store, or a check of the operator, failed.
+        """
+        try:
+            key = self._uploads.key_of(url)
+            if key is None:
+                return c.CheckResponse.model_validate((await self._urls.check(url)).to_json())
+            kind, head = await self._health.while_responding(self._uploads.look(owner, key, bound))
+        except Refused as refused:
+            if refused.problem.status >= 500:
+                raise
+            shown = str(yarl.URL(url).with_query(None).with_fragment(None).with_user(None))
+            error = c.ErrorDetail.model_validate(refused.to_json()["error"])
+            return c.CheckResponse(usable=False, url=shown, error=error)
+        return c.CheckResponse(
+            usable=True,
+            url=url,
+            key=key if self._uploads.is_final(key) else None,
+            content_type=kind.content_type,
+            type=None if kind.kind == "other" else kind.kind,
+            size=head.size,
+        )
 
     async def _check(self, owner: str, bound: BoundUser | None, item: c.MediaItem, copies: dict[str, str]) -> None:
         """Raise Refused, or enter in `copies` the URL to post instead of the item's."""

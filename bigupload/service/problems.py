@@ -124,7 +124,7 @@ class Problem(enum.Enum):
     CHECK_FAILED = (
         503,
         "A check of the operator did not work. Nothing is lost; `Retry-After` says when to try again.",
-        "presign create status complete post",
+        "presign create status complete check post",
     )
     CREDENTIALS_EXPIRING = 503, "The service's credentials expire before a new URL would: try again soon.", "store"
     TOO_MANY_CONNECTIONS = 503, "The service has too many connections: try again soon.", ""
