@@ -32,5 +32,5 @@ def explicit(config: Any, name: str) -> Any:
     value = object.__getattribute__(config, name)
     unset = getattr(type(config), "UNSET_DEFAULT", None)
     if unset is not None:
-        return None if value is unset else value
+        return None if value is unset or type(value) is object else value  # the second: it was pickled
     return None if value == type(config).DEFAULTS.get(name) else value
