@@ -1,0 +1,48 @@
+"""A pytest plugin for s3fs's own tests: their `S3FileSystem` is `bigupload.adapters.s3fs.S3FileSystem`.
+
+    cd CHECKOUT_OF_S3FS && PYTHONPATH=CHECKOUT_OF_BIGUPLOAD:. python -m pytest -p tests.adapters.foreign_s3fs s3fs/tests
+
+At the end it prints what s3fs did by itself. fsspec's abstract tests (`s3fs/tests/derived`) are among them.
+"""
+
+# mypy: disable-error-code="import-untyped"
+
+from __future__ import annotations
+
+import collections
+import warnings
+from typing import Any
+
+import pytest
+import s3fs
+import s3fs.core
+
+from bigupload.adapters import s3fs as adapter
+
+made: collections.Counter[str] = collections.Counter()
+
+
+class S3FileSystem(adapter.S3FileSystem):  # type: ignore[misc]
+    """Counts what is uploaded how."""
+
+    async def _put_file(self, *arguments: Any, **named: Any) -> None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            await super()._put_file(*arguments, **named)
+        left = [str(each.message) for each in caught if issubclass(each.category, adapter.NotTakenOver)]
+        made[f"put_file: {left[0] if left else 'made by bigupload'}"] += 1
+
+    def _open(self, path: str, mode: str = "rb", **named: Any) -> Any:
+        file = super()._open(path, mode, **named)
+        if "r" not in mode:
+            made[f"open {mode}: a {type(file).__name__}"] += 1
+        return file
+
+
+def pytest_configure() -> None:
+    s3fs.core.S3FileSystem = s3fs.S3FileSystem = S3FileSystem
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for what, count in sorted(made.items()):
+        terminalreporter.write_line(f"{what}: {count}")
