@@ -28,7 +28,8 @@ OF_UPLOADS = (
 COMMON = frozenset({"verbose", "quiet", "help_all"})
 """The pages have the first two by their short names alone, and the last one once for all commands."""
 LEAVES = list(settings.leaves(_cli))
-NO_SETTING = frozenset({"AWS_EXECUTION_ENV"})
+NO_SETTING = frozenset({"AWS_EXECUTION_ENV", "BIGUPLOAD_MEDIA", "BIGUPLOAD_REQUIRE_PROOF"})
+"""The last two are settings of Django: docs/drop-in.md."""
 
 
 def _text(names: tuple[str, ...]) -> str:

@@ -6,13 +6,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
-import fastapi
 import uvicorn
 
 
 @contextlib.contextmanager
-def serving(app: fastapi.FastAPI) -> Iterator[str]:
+def serving(app: Any) -> Iterator[str]:
     """Serve an application on a free port of this machine; gives its URL."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)

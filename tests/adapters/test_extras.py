@@ -16,6 +16,8 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     "case",
     [
         ("s3fs", "import bigupload.adapters.s3fs", "s3fs", "s3fs"),
+        ("django", "from bigupload.adapters.django import UploadField", "Django", "django"),
+        ("storages", "from bigupload.adapters.django import S3Storage", "django-storages", "django"),
     ],
 )
 def test_a_missing_package_is_one_line_that_names_the_extra(case: tuple[str, str, str, str]) -> None:

@@ -57,6 +57,15 @@ def test_a_django_form(run: Run) -> None:
     )  # fmt: skip
 
 
+def test_a_django_project_with_big_files(run: Run) -> None:
+    """The field believes no form, and the storage proves what it saves."""
+    pytest.importorskip("storages")
+    assert run("django_media.py") == (
+        "the URL of another user's file: 422\n"
+        "media/films/~ada/….mp4 has 20,000,048 bytes, and the poster is posters/poster.jpg\n"
+    )  # fmt: skip
+
+
 def test_what_a_library_writes_into_a_file(run: Run) -> None:
     """What it had written when it raised is no object."""
     assert run("written_file.py") == (

@@ -1,0 +1,146 @@
+"""The S3 storage of django-storages, whose files bigupload sends: what is saved is proved, or there is an exception.
+
+Options, settings and results are those of django-storages. Saving goes by its boto3 client, whose uploads the adapter
+for boto3 makes. A file that is opened to be written is a writer: it is an object only if it is closed, and no exception
+leaves its block.
+"""
+
+# mypy: disable-error-code="misc"
+# Neither Django nor django-storages has types, so their classes are Any.
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import warnings
+from collections.abc import Generator
+from typing import Any
+
+from django.contrib.staticfiles.storage import ManifestFilesMixin
+from storages.backends import s3
+from storages.utils import clean_name, setting, to_bytes
+
+import bigupload
+from bigupload import errors
+from bigupload.adapters.boto3 import NotTakenOver, install
+from bigupload.adapters.boto3.arguments import object_options
+from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, s3_options
+from bigupload.adapters.boto3.exceptions import translated
+from bigupload.api.writer import UploadWriter
+
+
+class WrittenFile(s3.S3File):
+    """A file that is opened to be written: what `S3Storage.open(name, "w")` returns."""
+
+    _writer: UploadWriter | None = None
+
+    def write(self, content: Any) -> int:
+        """Write bytes or text. Waits while the memory for parts is full."""
+        if self._writer is None:
+            self._writer = self._storage.open_writer(self.obj.key)
+        data = to_bytes(content)
+        with self._as_theirs():
+            written = self._writer.write(data)
+        self._raw_bytes_written += written
+        return written
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return int(self._raw_bytes_written)
+
+    def flush(self) -> None:
+        """Do nothing: parts are sent as they are full."""
+
+    def close(self) -> None:
+        """Complete the upload and prove the object. One that nothing was written to is empty, if there is none."""
+        if self._writer is None:
+            super().close()
+            return
+        try:
+            with self._as_theirs():
+                self._writer.close()
+        finally:
+            self._end()
+
+    def discard(self) -> None:
+        """End without an object."""
+        if self._writer is not None:
+            self._writer.abandon()
+        self._end()
+
+    def _end(self) -> None:
+        self._writer, self._closed = None, True
+        self._reset_file_properties()
+
+    @contextlib.contextmanager
+    def _as_theirs(self) -> Generator[None]:
+        """Raise bigupload's errors as the exceptions of boto3."""
+        try:
+            yield
+        except errors.StoreError as e:
+            raise translated(e, self._storage.connection.meta.client, "UploadPart", self.name) from e
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+class S3Storage(s3.S3Storage):
+    """`storages.backends.s3.S3Storage` with the same options, and two more: `require_proof` and `state_dir`.
+
+    `require_proof` is the least proof of a file that is saved, as for `bigupload.upload`. `state_dir` is the directory
+    for manifests, by which the same file resumes; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
+    """
+
+    def get_default_settings(self) -> dict[str, Any]:
+        """Return the options and their defaults, which settings may name."""
+        return {
+            **super().get_default_settings(),
+            "require_proof": setting("BIGUPLOAD_REQUIRE_PROOF", "size"),
+            "state_dir": setting("BIGUPLOAD_STATE_DIR"),
+        }
+
+    @property
+    def connection(self) -> Any:
+        """The boto3 resource of this thread."""
+        is_there = getattr(self._connections, "connection", None) is not None
+        connection = super().connection
+        if not is_there:
+            install(connection.meta.client, require_proof=self.require_proof, state_dir=self.state_dir)
+        return connection
+
+    def open_writer(self, key: str) -> UploadWriter:
+        """Return a writer for an object, whose parameters are those of a file that is saved."""
+        client = self.connection.meta.client
+        fields, options = object_options(self._get_write_parameters(key))
+        return bigupload.open_writer(
+            f"s3://{self.bucket_name}/{key}",
+            s3=dataclasses.replace(s3_options(client, ClientSession(client)), **fields),
+            require_proof=self.require_proof,
+            checksum=options.get("checksum", "auto"),
+            state_dir=self.state_dir,
+        )
+
+    def _open(self, name: str, mode: str = "rb") -> Any:
+        if "w" not in mode:
+            return super()._open(name, mode)
+        key = self._normalize_name(clean_name(name))
+        try:
+            object_options(self._get_write_parameters(key))
+            s3_options(self.connection.meta.client, ClientSession(self.connection.meta.client))
+        except (CannotTakeOver, errors.UsageError) as e:
+            warnings.warn(f"django-storages writes this file itself: {e}", NotTakenOver, stacklevel=3)
+            return super()._open(name, mode)
+        return WrittenFile(key, mode, self)
+
+
+class S3StaticStorage(S3Storage):
+    """The same for static files: URLs have no signature."""
+
+    querystring_auth = False
+
+
+class S3ManifestStaticStorage(ManifestFilesMixin, S3StaticStorage):
+    """The same for static files with a hash in their names."""
