@@ -92,6 +92,8 @@ class S3FileSystem(s3fs.S3FileSystem):
         """
         super().__init__(*args, max_concurrency=10 if max_concurrency is None else max_concurrency, **kwargs)
         options: UploaderOptions = {"state_dir": state_dir, "limit_rate": limit_rate, "concurrency": max_concurrency}
+        if (proxies := self.config_kwargs.get("proxies")) is not None:
+            options["proxies"] = {scheme: proxies[scheme] for scheme in ("http", "https") if proxies.get(scheme)}
         try:
             Uploader(**options)  # checks them
         except errors.UsageError as e:

@@ -143,6 +143,13 @@ def test_what_s3_takes_for_an_object(fs: S3FileSystem, weed: LocalStore, film: P
     assert head(weed, "o.bin").get("StorageClass") == "STANDARD_IA"
 
 
+def test_its_proxies(weed: LocalStore, film: Path) -> None:
+    fs = S3FileSystem(**options_of(weed), config_kwargs={"proxies": {"http": "http://127.0.0.1:1", "ftp": "x"}})
+    with pytest.raises(Exception, match=r"127\.0\.0\.1"):
+        fs.put_file(film, f"{BUCKET}/by-proxy")
+    assert fs._uploaders.options["proxies"] == {"http": "http://127.0.0.1:1"}
+
+
 def test_what_bigupload_has_not_is_s3fs_own(fs: S3FileSystem, film: Path) -> None:
     with pytest.warns(NotTakenOver, match="s3fs makes this upload itself, .*BucketKeyEnabled"):
         fs.put_file(film, f"{BUCKET}/own.mp4", BucketKeyEnabled=True)

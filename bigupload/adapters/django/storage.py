@@ -24,7 +24,7 @@ import bigupload
 from bigupload import errors
 from bigupload.adapters.boto3 import NotTakenOver, install
 from bigupload.adapters.boto3.arguments import object_options
-from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, s3_options
+from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, proxies_of, s3_options
 from bigupload.adapters.boto3.exceptions import translated
 from bigupload.api.writer import UploadWriter
 
@@ -121,6 +121,7 @@ class S3Storage(s3.S3Storage):
             require_proof=self.require_proof,
             checksum=options.get("checksum", "auto"),
             state_dir=self.state_dir,
+            proxies=proxies_of(client),
         )
 
     def _open(self, name: str, mode: str = "rb") -> Any:
