@@ -42,7 +42,7 @@ from bigupload.units import install_command
 
 try:
     import s3fs
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import BotoCoreError, ClientError
     from fsspec.asyn import sync
     from fsspec.callbacks import DEFAULT_CALLBACK
     from fsspec.compression import compr
@@ -518,4 +518,6 @@ def _as_theirs(e: errors.BigUploadError, client: Any, where: str, path: str) -> 
     if isinstance(made, ClientError):
         theirs: Exception = translate_boto_error(made, set_cause=False)
         return theirs
-    return made if isinstance(made, OSError) or not isinstance(e, errors.ProofError) else OSError(errno.EIO, str(e))
+    if isinstance(made, OSError | BotoCoreError):
+        return made
+    return OSError(errno.EBUSY if isinstance(e, errors.ManifestLocked) else errno.EIO, str(e), path)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import errno
 import gc
 import hashlib
 import json
@@ -329,6 +330,16 @@ def test_a_transaction_ends_them_together(fs: S3FileSystem) -> None:
         write_and_break(fs.open(f"{BUCKET}/x/3", "wb"), b"3")
     fs.invalidate_cache()
     assert not fs.exists(f"{BUCKET}/x/3")
+
+
+def test_one_file_at_a_time_is_written_to_a_key(fs: S3FileSystem) -> None:
+    with fs.open(f"{BUCKET}/twice", "wb") as one:
+        one.write(bytes(12 * MIB))
+        two = fs.open(f"{BUCKET}/twice", "wb")
+        with pytest.raises(OSError, match="another upload") as caught:
+            two.close()
+    assert caught.value.errno == errno.EBUSY
+    assert fs.size(f"{BUCKET}/twice") == 12 * MIB
 
 
 def test_exclusive_writes(fs: S3FileSystem) -> None:

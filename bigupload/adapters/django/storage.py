@@ -77,7 +77,7 @@ class WrittenFile(s3.S3File):
         """Raise bigupload's errors as the exceptions of boto3."""
         try:
             yield
-        except errors.StoreError as e:
+        except (errors.StoreError, errors.ManifestError, errors.ProofError) as e:
             raise translated(e, self._storage.connection.meta.client, "UploadPart", self.name) from e
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
