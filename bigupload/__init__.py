@@ -99,6 +99,7 @@ __all__ = [
     "ShareOptions",
     "SourceChanged",
     "SourceError",
+    "SourceNotDeleted",
     "SourceNotFound",
     "SourceUnreachable",
     "SourceUnreadable",

@@ -192,6 +192,9 @@ from bigupload.errors import (
     SourceError as SourceError,
 )
 from bigupload.errors import (
+    SourceNotDeleted as SourceNotDeleted,
+)
+from bigupload.errors import (
     SourceNotFound as SourceNotFound,
 )
 from bigupload.errors import (
@@ -728,6 +731,11 @@ def start(
     on_change: OnChange = "raise",
     follow: bool = False,
     idle: float | str = "10s",
+    delete_source: bool = False,
+    delete_if_proved: Verified | ProofName = "full-object",
+    delete_empty_dirs: bool = False,
+    delete_links: bool = False,
+    keep_for: float | str | None = None,
     expected_size: int | str | None = None,
     checksum: ChecksumName = "auto",
     manifest: StrPath | None = None,
@@ -768,6 +776,11 @@ def start(
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
+        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_if_proved: The least proof for `delete_source`.
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
+        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
+        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
         expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
@@ -810,6 +823,11 @@ async def sync(
     verify_source: bool = False,
     priority: int = 0,
     on_change: OnChange = "restart",
+    delete_source: bool = False,
+    delete_if_proved: Verified | ProofName = "full-object",
+    delete_empty_dirs: bool = False,
+    delete_links: bool = False,
+    keep_for: float | str | None = None,
     checksum: ChecksumName = "auto",
     resume: bool = True,
     delete: bool = False,
@@ -849,6 +867,11 @@ async def sync(
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
+        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_if_proved: The least proof for `delete_source`.
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
+        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
+        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         resume: Use the record of earlier syncs, and resume unfinished uploads.
         delete: At the end, delete the objects below the target that have no file; nothing if a file failed.
@@ -896,6 +919,11 @@ async def upload(
     on_change: OnChange = "raise",
     follow: bool = False,
     idle: float | str = "10s",
+    delete_source: bool = False,
+    delete_if_proved: Verified | ProofName = "full-object",
+    delete_empty_dirs: bool = False,
+    delete_links: bool = False,
+    keep_for: float | str | None = None,
     expected_size: int | str | None = None,
     checksum: ChecksumName = "auto",
     manifest: StrPath | None = None,
@@ -941,6 +969,11 @@ async def upload(
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
+        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_if_proved: The least proof for `delete_source`.
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
+        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
+        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
         expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
@@ -985,6 +1018,11 @@ def upload_many(
     verify_source: bool = False,
     priority: int = 0,
     on_change: OnChange = "raise",
+    delete_source: bool = False,
+    delete_if_proved: Verified | ProofName = "full-object",
+    delete_empty_dirs: bool = False,
+    delete_links: bool = False,
+    keep_for: float | str | None = None,
     allow_empty: bool = False,
     checksum: ChecksumName = "auto",
     job: str | None = None,
@@ -1031,6 +1069,11 @@ def upload_many(
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
+        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_if_proved: The least proof for `delete_source`.
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
+        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
+        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
         allow_empty: Let streams and URLs without bytes become empty objects.
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         job: The name of the job, whose record says which files are in the store; None: no record.
@@ -1077,6 +1120,11 @@ def upload_sync(
     on_change: OnChange = "raise",
     follow: bool = False,
     idle: float | str = "10s",
+    delete_source: bool = False,
+    delete_if_proved: Verified | ProofName = "full-object",
+    delete_empty_dirs: bool = False,
+    delete_links: bool = False,
+    keep_for: float | str | None = None,
     expected_size: int | str | None = None,
     checksum: ChecksumName = "auto",
     manifest: StrPath | None = None,
@@ -1117,6 +1165,11 @@ def upload_sync(
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
+        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_if_proved: The least proof for `delete_source`.
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
+        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
+        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
         expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
@@ -1219,6 +1272,11 @@ def watch(
     require_proof: Verified | ProofName = "size",
     verify_source: bool = False,
     priority: int = 0,
+    delete_source: bool = False,
+    delete_if_proved: Verified | ProofName = "full-object",
+    delete_empty_dirs: bool = False,
+    delete_links: bool = False,
+    keep_for: float | str | None = None,
     checksum: ChecksumName = "auto",
     idle: float | str = "10s",
     all_names: bool = False,
@@ -1259,6 +1317,11 @@ def watch(
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
+        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_if_proved: The least proof for `delete_source`.
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
+        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
+        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
         idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
         all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
@@ -1348,6 +1411,11 @@ class Uploader:
         on_change: OnChange = "raise",
         follow: bool = False,
         idle: float | str = "10s",
+        delete_source: bool = False,
+        delete_if_proved: Verified | ProofName = "full-object",
+        delete_empty_dirs: bool = False,
+        delete_links: bool = False,
+        keep_for: float | str | None = None,
         expected_size: int | str | None = None,
         checksum: ChecksumName = "auto",
         manifest: StrPath | None = None,
@@ -1383,6 +1451,11 @@ class Uploader:
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
             follow: Upload a file while something still writes to it: each part as soon as it is complete.
             idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
+            delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+            delete_if_proved: The least proof for `delete_source`.
+            delete_empty_dirs: With `delete_source`: also delete directories that become empty.
+            delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
+            keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
             expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
@@ -1420,6 +1493,11 @@ class Uploader:
         on_change: OnChange = "raise",
         follow: bool = False,
         idle: float | str = "10s",
+        delete_source: bool = False,
+        delete_if_proved: Verified | ProofName = "full-object",
+        delete_empty_dirs: bool = False,
+        delete_links: bool = False,
+        keep_for: float | str | None = None,
         expected_size: int | str | None = None,
         checksum: ChecksumName = "auto",
         manifest: StrPath | None = None,
@@ -1450,6 +1528,11 @@ class Uploader:
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
             follow: Upload a file while something still writes to it: each part as soon as it is complete.
             idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
+            delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+            delete_if_proved: The least proof for `delete_source`.
+            delete_empty_dirs: With `delete_source`: also delete directories that become empty.
+            delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
+            keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
             expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
@@ -1531,6 +1614,11 @@ class Uploader:
         verify_source: bool = False,
         priority: int = 0,
         on_change: OnChange = "raise",
+        delete_source: bool = False,
+        delete_if_proved: Verified | ProofName = "full-object",
+        delete_empty_dirs: bool = False,
+        delete_links: bool = False,
+        keep_for: float | str | None = None,
         allow_empty: bool = False,
         checksum: ChecksumName = "auto",
         job: str | None = None,
@@ -1567,6 +1655,11 @@ class Uploader:
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
+            delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+            delete_if_proved: The least proof for `delete_source`.
+            delete_empty_dirs: With `delete_source`: also delete directories that become empty.
+            delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
+            keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
             allow_empty: Let streams and URLs without bytes become empty objects.
             checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             job: The name of the job, whose record says which files are in the store; None: no record.
@@ -1598,6 +1691,11 @@ class Uploader:
         require_proof: Verified | ProofName = "size",
         verify_source: bool = False,
         priority: int = 0,
+        delete_source: bool = False,
+        delete_if_proved: Verified | ProofName = "full-object",
+        delete_empty_dirs: bool = False,
+        delete_links: bool = False,
+        keep_for: float | str | None = None,
         checksum: ChecksumName = "auto",
         idle: float | str = "10s",
         all_names: bool = False,
@@ -1628,6 +1726,11 @@ class Uploader:
             require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
+            delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+            delete_if_proved: The least proof for `delete_source`.
+            delete_empty_dirs: With `delete_source`: also delete directories that become empty.
+            delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
+            keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
             idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
             all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
@@ -1658,6 +1761,11 @@ class Uploader:
         verify_source: bool = False,
         priority: int = 0,
         on_change: OnChange = "restart",
+        delete_source: bool = False,
+        delete_if_proved: Verified | ProofName = "full-object",
+        delete_empty_dirs: bool = False,
+        delete_links: bool = False,
+        keep_for: float | str | None = None,
         checksum: ChecksumName = "auto",
         resume: bool = True,
         delete: bool = False,
@@ -1687,6 +1795,11 @@ class Uploader:
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
+            delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+            delete_if_proved: The least proof for `delete_source`.
+            delete_empty_dirs: With `delete_source`: also delete directories that become empty.
+            delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
+            keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
             checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             resume: Use the record of earlier syncs, and resume unfinished uploads.
             delete: At the end, delete the objects below the target that have no file; nothing if a file failed.

@@ -11,6 +11,7 @@
     │   ├── SourceUnsupported      a directory, a device, or a URL that can't be read
     │   ├── SourceChanged          the file changed meanwhile                 resumable while its size is the same
     │   ├── DirectoryGone          the watched or synced directory is gone, or replaced      resumable
+    │   ├── SourceNotDeleted       the object is proved, and the file could not be deleted
     │   └── StreamInterrupted      a stream ended early, or has to be sent once more         resumable
     ├── ManifestError              the manifest of the upload
     │   ├── ManifestNotFound       there is no such manifest
@@ -162,6 +163,15 @@ class DirectoryGone(SourceError):
 
     resumable = True
     transient = True
+
+
+class SourceNotDeleted(SourceError):
+    """`delete_source` could not delete the file, which is unharmed. Before the upload nothing was sent; after it, the
+    object is complete and proved. Resumable while only another program that uses the file is in the way."""
+
+    def __init__(self, message: str, *, in_use: bool = False, manifest: Path | None = None) -> None:
+        super().__init__(message, manifest=manifest)
+        self.resumable = in_use
 
 
 class StreamInterrupted(SourceError):

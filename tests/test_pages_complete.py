@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 OF_THE_SERVICE = ("hooks.md", "production.md", *(page.name for page in DOCS.glob("service*.md")))
 OF_UPLOADS = (
     "commands.md", "settings.md", "many-files.md", "streams.md", "resuming.md", "proof.md", "copying.md", "remote.md",
-    "cluster.md",
+    "cluster.md", "deleting.md",
 )  # fmt: skip
 """Pages that explain options. Others mention some in passing."""
 COMMON = frozenset({"verbose", "quiet", "help_all"})

@@ -35,6 +35,7 @@ ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-e
 DEFAULTS: Mapping[str, Any] = {
     "checksum": "auto",
     "congestion_control": "auto",
+    "delete_if_proved": "full-object",
     "hedge": True,
     "idle": "10s",
     "lasts": "7d",
@@ -175,6 +176,29 @@ class FollowOptions(TypedDict, total=False):
     idle: float | str
 
 
+class DeleteOptions(TypedDict, total=False):
+    """What to do with a file that is in the store.
+
+    Attributes:
+        delete_source: Delete the file when its object is proved, if it is still the file that was proved. The store is
+            asked for the object once more, immediately before. A call that was killed is completed by the same call.
+            Raises SourceNotDeleted if the file must stay.
+        delete_if_proved: The least proof for `delete_source`. As `require_proof`, but "full-object" by default.
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty. The one that was listed
+            stays.
+        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links. Of these the
+            link is deleted, and not the file that it leads to.
+        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d". The same call,
+            or the watch, deletes it later.
+    """
+
+    delete_source: bool
+    delete_if_proved: Verified | ProofName
+    delete_empty_dirs: bool
+    delete_links: bool
+    keep_for: float | str | None
+
+
 class StreamOptions(TypedDict, total=False):
     """Where an upload goes and how, whether its source is a file or a stream.
 
@@ -204,7 +228,9 @@ class StreamOptions(TypedDict, total=False):
     resume: bool
 
 
-class UploadOptions(ProofOptions, PriorityOptions, ChangeOptions, FollowOptions, StreamOptions, total=False):
+class UploadOptions(
+    ProofOptions, PriorityOptions, ChangeOptions, FollowOptions, DeleteOptions, StreamOptions, total=False
+):
     """One upload.
 
     Attributes:
@@ -264,7 +290,7 @@ class TextOptions(TypedDict, total=False):
     newline: str | None
 
 
-class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
+class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, total=False):
     """Many files.
 
     Attributes:
@@ -309,7 +335,7 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, total=Fals
     xxh128: bool
 
 
-class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
+class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, total=False):
     """A directory whose files are to be in the store.
 
     Attributes:
@@ -349,7 +375,7 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, total=False):
     xxh128: bool
 
 
-class WatchOptions(ProofOptions, PriorityOptions, total=False):
+class WatchOptions(ProofOptions, PriorityOptions, DeleteOptions, total=False):
     """The uploads of a directory's files, as they come and as they grow.
 
     Attributes:

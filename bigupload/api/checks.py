@@ -369,6 +369,55 @@ def checked_idle(idle: float | str, name: str = "idle") -> float:
     return seconds
 
 
+_DELETING = ("delete_if_proved", "delete_empty_dirs", "delete_links", "keep_for")
+
+
+def checked_deletes(options: Any) -> bool:
+    """Whether sources are to be deleted. Raises UsageError for options that do not fit that."""
+    if not options.get("delete_source", False):
+        if given := next((name for name in _DELETING if options.get(name) not in (None, False)), None):
+            raise errors.UsageError(f"`{given}` is for `delete_source=True`: add that, or leave it out")
+        return False
+    required = checked_proof(options.get("delete_if_proved", "full-object"))
+    checksum = options.get("checksum", "auto")
+    best = _BEST_PROOFS.get(checksum, Verified.FULL_OBJECT)
+    if not best.satisfies(required):
+        raise errors.UsageError(
+            f"`checksum='{checksum}'` proves at most {best} of a file in parts, and `delete_source` wants {required}: "
+            f"leave the checksum out, or add `delete_if_proved='{best}'`"
+        )
+    refused = {
+        "follow": "a growing file is not deleted: leave one of them out",
+        "size_only": "it compares no contents: leave one of them out",
+        "delete": "it would delete the objects of the files that are gone: leave one of them out",
+    }
+    for name, reason in refused.items():
+        if options.get(name):
+            raise errors.UsageError(f"`{name}` can't be used with `delete_source`: {reason}")
+    if options.get("keep_for") is not None and options.get("service") is not None:
+        raise errors.UsageError(
+            "`keep_for` can't be used with a media service, which can't be asked later whether it still has a file"
+        )
+    checked_keep_for(options.get("keep_for"))
+    return True
+
+
+_BEST_PROOFS = {
+    "sha256": Verified.COMPOSITE_CHECKSUM,
+    "md5": Verified.COMPOSITE_ETAG,
+    "none": Verified.SIZE,
+}
+"""What the checksums of parts prove of a whole object, where that is not all."""
+
+
+def checked_keep_for(keep_for: float | str | None) -> float:
+    """Seconds. Raises UsageError unless it is a finite number from 0 on."""
+    seconds = parse_duration(keep_for) if isinstance(keep_for, str) else keep_for
+    if seconds is not None and not (_is_finite(seconds) and seconds >= 0):
+        raise errors.UsageError(f"keep_for is a number of seconds, or like '7d', not {keep_for!r}")
+    return seconds or 0.0
+
+
 def check_follow(options: Any, *, is_path: bool) -> None:
     """Raise UsageError for what can't be done with a file that is still being written.
 

@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
 
@@ -49,6 +49,9 @@ from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.shielding import run_shielded
+
+if TYPE_CHECKING:  # few calls delete
+    from bigupload.api.source_deletes import SourceDeletes
 
 Outcome: TypeAlias = UploadResult | UploadFailed
 _TOLD_EVERY = 0.5
@@ -94,6 +97,12 @@ class UploadMany:
         self._no_manifest = resources.state.directory / "none"
         self._manifests = Turns()
         self._tally = JobTally()
+        self._source_deletes: SourceDeletes | None = None
+        """Deletes what is in the store; None: the sources stay."""
+        self._base = ""
+        """What `SourceDeletes` calls the job's target."""
+        self._unmoved: dict[int, RecordedFile] = {}
+        """By item: files that are in the store, and are about to be deleted."""
         self._failures = 0
         self._gone = 0
         """How many of them are files that do not exist."""
@@ -132,6 +141,7 @@ class UploadMany:
                 target = await self._job_target()
                 self._record = opened.enter_context(state.job_record(name, target))
                 self._record.open(resume=self._options.get("resume", True))
+            await self._prepare_deletes(opened)
             if self._options.get("service") is None and not self._options.get("skip_existing", False):
                 await self._prepare(opened)
             async with self._telling():
@@ -172,6 +182,17 @@ class UploadMany:
             return service
         return await job_target(self._prefix, self._options.get("s3") or S3Options())
 
+    async def _prepare_deletes(self, opened: contextlib.AsyncExitStack) -> None:
+        """Complete what a killed call began to delete, if this one deletes its sources, too."""
+        if not self._options.get("delete_source", False):
+            return
+        from bigupload.api.source_deletes import SourceDeletes
+
+        self._source_deletes = SourceDeletes(self._resources, self._call, self._options)
+        opened.push_async_callback(self._source_deletes.aclose)
+        self._base = await self._job_target()
+        await self._source_deletes.recover(self._base)
+
     async def record(self, results: Sequence[Done]) -> None:
         """Record which files are in the store. See `batch.job.Recorder`."""
         assert self._record is not None
@@ -203,13 +224,19 @@ class UploadMany:
         began = self._resources.clock()
         try:
             with log_failure(f"{item.shown} → {self._to(item)}"):
+                if item.omitted is not None and self._source_deletes is not None:
+                    moved = await self._source_deletes.moved(item.path, self._base)
+                    if moved is not None:
+                        return Done(moved)
                 item.check()
                 if self._digests:
                     check_hashed_source(item.source, self._digests)
-                if (known := await self._known(item)) is not None:
-                    return await self._shared(await self._hashed(known))
-                sent = await self._send(item)
-                sent = sent and await self._shared(await self._hashed(sent))
+                if self._source_deletes is not None:
+                    sent = await self._moved(self._source_deletes, item)
+                elif (known := await self._known(item)) is not None:
+                    return await self._finished(known)
+                else:
+                    sent = await self._sent(item)
         except errors.BigUploadError as e:
             # A store that responds with errors is asked for each file: a large one's responses are not seen here.
             others_go = isinstance(e, errors.StoreUnavailable) or self._responded_since(began)
@@ -218,9 +245,57 @@ class UploadMany:
             self._failures += 1
             self._gone += await run_in_daemon_thread(item.is_gone, self._resources.shared.checking)
             key = self._to(item).partition("://")[2].partition("/")[2] if item.key else ""
-            return Done(UploadFailed(source=item.shown, key=key, error=e))
+            is_stored = self._unmoved.pop(id(item), None)
+            return Done(UploadFailed(source=item.shown, key=key, error=e), is_stored)
         self._last_success = self._resources.clock()
         return sent
+
+    async def _sent(self, item: ManyItem) -> Done | None:
+        sent = await self._send(item)
+        return sent and await self._finished(sent)
+
+    async def _finished(self, done: Done) -> Done:
+        """With the file's digests and a link to its object, if they are wanted."""
+        return await self._shared(await self._hashed(done))
+
+    async def _moved(self, deletes: SourceDeletes, item: ManyItem) -> Done | None:
+        """Upload a file that may not be in the store yet, and delete it. None: without a result."""
+        from bigupload.api.source_deletes import check_source
+
+        check_source(item.source)
+        key = parse_s3_url(self._to(item))[1] if self._options.get("service") is None else item.key
+        target = await deletes.target_of(key)
+        done: Done | None = None
+        if (found := await deletes.begin(item.path, target)) is not None:
+            if found.source_deleted:
+                return Done(found)
+            done = Done(found, fingerprint=await self._now(item))
+        elif (known := await self._known(item)) is not None:
+            done = await self._finished(known)
+        if done is not None:
+            with contextlib.suppress(errors.ObjectMismatch):  # the record is out of date: send it
+                return await self._delete(deletes, item, target, done)
+        done = await self._sent(item)
+        return done and await self._delete(deletes, item, target, done)
+
+    async def _delete(self, deletes: SourceDeletes, item: ManyItem, target: str, done: Done) -> Done:
+        result, recorded = done.outcome, done.recorded
+        assert isinstance(result, UploadResult)
+        fingerprint = recorded.fingerprint if recorded is not None else done.fingerprint
+        if recorded is not None:
+            self._unmoved[id(item)] = recorded
+        result = await deletes.finish(result, item.path, fingerprint, target, self._base)
+        self._unmoved.pop(id(item), None)
+        return Done(result, recorded, done.fingerprint)
+
+    async def _now(self, item: ManyItem) -> Fingerprint | None:
+        """A file's fingerprint; None if it can't be looked at: the upload says why."""
+        try:
+            return fingerprint_of(
+                await run_in_daemon_thread(partial(os.stat, item.path), self._resources.shared.checking)
+            )
+        except (OSError, ValueError):
+            return None
 
     async def _hashed(self, done: Done) -> Done:
         """With the file's digests, if any are wanted."""
@@ -230,9 +305,8 @@ class UploadMany:
         from bigupload.verification.file_digests import with_digests
 
         uploaded = done.recorded.fingerprint if done.recorded is not None else done.fingerprint
-        return Done(
-            await with_digests(result, self._resources.reading, uploaded, whole=None, **self._digests), done.recorded
-        )
+        whole = await with_digests(result, self._resources.reading, uploaded, whole=None, **self._digests)
+        return Done(whole, done.recorded, done.fingerprint)
 
     async def _shared(self, done: Done) -> Done:
         """With a link to the object, if that is wanted."""
@@ -261,12 +335,7 @@ class UploadMany:
             return None
         if item.fingerprint is not None:
             return item.fingerprint
-        try:
-            return fingerprint_of(
-                await run_in_daemon_thread(partial(os.stat, item.path), self._resources.shared.checking)
-            )
-        except (OSError, ValueError):  # the upload says what is wrong with it
-            return None
+        return await self._now(item)
 
     async def _known(self, item: ManyItem) -> Done | None:
         """What is known of a file that need not be sent; None: send it."""
@@ -313,7 +382,8 @@ class UploadMany:
                 except NothingProvesPut:
                     self._puts = None  # nor would a PUT prove enough of the others
         fingerprint = await self._fingerprint(item)  # before: a file that changes meanwhile is sent again
-        return await self._upload_alone(item), fingerprint
+        result, sent = await self._upload_alone(item)
+        return result, fingerprint if self._source_deletes is None else sent
 
     async def _open_small(self, item: ManyItem) -> Source | None:
         """Open what can be sent by one PUT; None for anything else."""
@@ -376,7 +446,7 @@ class UploadMany:
     def _emit(self, source: str, target: Target, event: events.Event) -> None:
         events.identified(_identity(source, target), self._call.emit)(event)
 
-    async def _upload_alone(self, item: ManyItem) -> UploadResult:
+    async def _upload_alone(self, item: ManyItem) -> operations.Uploaded:
         """Upload a file as `upload` does."""
         given = cast("dict[str, Any]", self._options)
         options = cast("UploadOptions", {name: given[name] for name in _OF_EACH_FILE & given.keys()})
@@ -388,16 +458,15 @@ class UploadMany:
         # A service has one manifest for all keys of a file: what it says of one is not true of another.
         manifest = item.path if self._options.get("service") is not None and item.path else item.key
 
-        async def upload() -> UploadResult:
+        async def upload() -> operations.Uploaded:
             async with self._manifests.of(manifest) as is_others:
                 is_believed = self._options.get("resume", True) and not is_others
                 began = self._manifests_count_since(item) if is_believed else None
                 by_put = self._options.get("skip_existing", False)  # any other small file would have been sent by one
                 source, settings = item.source, self._settings
-                uploaded = await operations.upload(
+                return await operations.upload(
                     self._resources, call, source, settings, options, by_put=by_put, job_began=began
                 )
-                return uploaded[0]
 
         size = partial(size_of, item.source)
         return await self._resources.places.run(item.shown, size, self._settings.priority, upload)

@@ -16,6 +16,7 @@ from bigupload.api.arguments import (
     DEFAULTS,
     AbortOptions,
     ChangeOptions,
+    DeleteOptions,
     EventOptions,
     FollowOptions,
     PriorityOptions,
@@ -30,7 +31,7 @@ _FIRST = ("to", "service", "api_key", "s3", "source", "selection", "name", "part
 """The options that a signature begins with."""
 _SHARED = (
     EventOptions, RequiredProofOptions, ProofOptions, PriorityOptions, RetryOptions, StateOptions, ChangeOptions,
-    FollowOptions, AbortOptions, StreamOptions,
+    FollowOptions, DeleteOptions, AbortOptions, StreamOptions,
 )  # fmt: skip
 """Classes of options that others have as their bases, which a TypedDict does not know of itself."""
 _ATTRIBUTE = re.compile(r"^    (\w+): ((?:.+\n?(?:        .+\n?)*))", re.MULTILINE)

@@ -66,13 +66,15 @@ class SyncMany(UploadMany):
             UsageError: The options contradict one another.
         """
         of_many = {name: value for name, value in options.items() if name in UploadManyOptions.__annotations__}
+        if options.get("dry_run", False):
+            of_many.pop("delete_source", None)
         super().__init__(resources, call, settings, cast("UploadManyOptions", of_many))
         self._directory = "" if directory == "" else os.fspath(checked_path(directory, "directory"))
         self._selection = options.get("selection") or Selection()
         self._size_only = options.get("size_only", False)
         self._dry_run = options.get("dry_run", False)
         self._deletes = options.get("delete", False)
-        self._may_be_empty = options.get("allow_empty", False)
+        self._may_be_empty = options.get("allow_empty", False) or options.get("delete_source", False)
         self._on_outcome: Callable[[SyncOutcome], object] = options.get("on_outcome") or (lambda _: None)
         self._s3 = options.get("s3") or S3Options()
         self._key_prefix = parse_s3_url(self._prefix, _NAME)[1].removesuffix(_NAME)
@@ -119,6 +121,9 @@ class SyncMany(UploadMany):
         await self._standing.check()
         async with contextlib.AsyncExitStack() as opened:
             await self._open_record(opened)
+            await self._prepare_deletes(opened)
+            if self._source_deletes is not None:
+                await self._source_deletes.check_top(self._directory)
             objects, retrier = await self._prepare(opened)
             async with self._telling():
                 await self._compare(partial(self._next_objects, objects, retrier, ObjectPages()))
@@ -223,7 +228,7 @@ class SyncMany(UploadMany):
 
     def _recorded(self, item: ManyItem) -> UploadResult | None:
         """The result of a file, if this sync's record proves that the listed object is the file; else None."""
-        if self._digests:  # the file is read, which takes a thread
+        if self._digests or self._source_deletes is not None:  # both take a thread
             return None
         if "\\" in item.key:  # see `_object_of`
             return None

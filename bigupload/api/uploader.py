@@ -41,6 +41,7 @@ from bigupload.engine.upload_run import Share, UploadResult
 from bigupload.options import S3Options
 
 if TYPE_CHECKING:  # what only some methods need is imported by them: a start is part of the speed
+    from bigupload.api.source_deletes import SourceDeletes
     from bigupload.api.source_types import ManySource
     from bigupload.api.sync_types import SyncResult
     from bigupload.api.verify_many import VerificationFailed
@@ -156,13 +157,26 @@ class Uploader:
         settings = checks.settings_of(options)
         check_delta(options, settings)
         check_share(options)
+        deletes: SourceDeletes | None = None
+        if checks.checked_deletes(options):
+            from bigupload.api.source_deletes import SourceDeletes, check_source
+
+            check_source(source)
+            deletes = SourceDeletes(self._resources, call, options)
 
         async def work() -> UploadResult:
             subject = shown(source, options)
             with log_failure(subject_of(subject, options)):
                 in_place = partial(self._resources.places.run, subject, partial(size_of, source), settings.priority)
                 upload = partial(operations.upload, self._resources, call, source, settings, options, in_place=in_place)
-                return (await call.run(upload))[0]
+                if deletes is None:
+                    return (await call.run(upload))[0]
+
+                async def unless_known(believes: bool) -> operations.Uploaded:
+                    return await upload(job_began=0.0 if believes and options.get("resume", True) else None)
+
+                move = partial(deletes.upload, source, options.get("name"), unless_known)
+                return (await call.run(move))[0]
 
         return call, work
 
@@ -222,6 +236,7 @@ class Uploader:
         checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
         settings = checks.settings_of(options)
         check_share(options)
+        checks.checked_deletes(options)
         from bigupload.api.many import UploadMany
 
         return UploadMany(self._resources, call, settings, options).outcomes(checks.checked_sources(sources))
@@ -286,6 +301,7 @@ class Uploader:
         options = self._given(options, target)
         call = self._begin("sync", options, SyncOptions)
         checks.check_target(options.get("to"), None, options.get("s3"))
+        checks.checked_deletes(options)
         from bigupload.api.sync import SyncMany
 
         settings = checks.settings_of({"on_change": "restart", **options})

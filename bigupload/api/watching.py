@@ -8,9 +8,10 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
@@ -19,7 +20,7 @@ from bigupload import errors, events
 from bigupload.api import operations
 from bigupload.api.arguments import StrPath, UploadOptions, WatchOptions
 from bigupload.api.calls import OpenCall
-from bigupload.api.checks import check_target, checked_idle, checked_path, upload_settings
+from bigupload.api.checks import check_target, checked_deletes, checked_idle, checked_path, upload_settings
 from bigupload.api.event_log import log_failure
 from bigupload.api.job_files import job_target, recorded_file, result_of_record
 from bigupload.api.many import Outcome
@@ -45,11 +46,17 @@ from bigupload.support.batching import Batcher
 from bigupload.support.shielding import run_shielded
 from bigupload.units import parse_duration
 
+if TYPE_CHECKING:  # few watches delete
+    from bigupload.api.source_deletes import SourceDeletes
+    from bigupload.manifests.move_record import Move
+
 _WAITING = 100
 """Outcomes that wait for the iterator's reader. While there are more, the uploads wait, too."""
 _MOST_RECORDED = 1000
 """Files that are recorded by one fsync."""
 _LEAST_POLL = 1.0
+_LOOK_AT_KEPT = 60.0
+"""Seconds between two looks for files that have stayed for as long as `keep_for` says."""
 
 
 def watch(
@@ -60,6 +67,7 @@ def watch(
     prefix = prefix_of(options.get("to") or f"s3://{LOCAL_BUCKET}/")
     if options.get("checksum") == "none":
         raise errors.UsageError("`checksum='none'` can't be used here: only checksums show rewritten parts")
+    checked_deletes(options)
     settings = upload_settings(
         checksum=options.get("checksum", "auto"),
         part_size=options.get("part_size"),
@@ -110,7 +118,8 @@ async def _outcomes(
         with resources.state.job_record(f"watch {watched.directory}", target) as record:
             open_record(record)
             uploads.record = record
-            await watching.run()
+            async with uploads.deleting(target):
+                await watching.run()
             if not uploads.has_failed():
                 await record.finish(keep=lambda key: not is_gone(f"{watched.directory}/{key}"))
 
@@ -206,6 +215,10 @@ class FileUploads:
         """What is in the store."""
         self._failed: set[str] = set()
         """Paths of files whose last upload failed."""
+        self._deletes: SourceDeletes | None = None
+        """Deletes what is in the store; None: the files stay."""
+        self._base = ""
+        """What `SourceDeletes` calls the watch's target."""
         self._recording = Batcher(self._record_all, max_batch=_MOST_RECORDED)  # a record takes one call at a time
 
     def warn(self, message: str) -> None:
@@ -230,19 +243,87 @@ class FileUploads:
             parse_s3_url(target)
         except errors.UsageError as e:
             raise errors.SourceUnsupported(f"can't be an object's name: {e}") from e
+        of_move = await self._begin_move(begin, target)
         if (recorded := self._recorded(begin, target)) is not None:
-            self._failed.discard(begin.path)
-            await self._outcomes.send(recorded)
-            return begin.fingerprint
+            with contextlib.suppress(errors.ObjectMismatch):  # the record is out of date: send it
+                recorded = await self._delete(begin, recorded, begin.fingerprint, of_move)
+                self._failed.discard(begin.path)
+                await self._outcomes.send(recorded)
+                return begin.fingerprint
         call = self._resources.calls.begin(self._options.get("on_event"))
         work = partial(self._upload, call, begin, target)
         size, priority = begin.fingerprint.size, self._settings.priority
         subject = f"{begin.path} → {target}"
         result, fingerprint = await call.run(partial(self._resources.places.run, subject, lambda: size, priority, work))
         await self._recording.submit(recorded_file(begin.key, begin.path, fingerprint, result))
+        result = await self._delete(begin, result, fingerprint, of_move)
         self._failed.discard(begin.path)
         await self._outcomes.send(result)
         return fingerprint
+
+    # -- with `delete_source`
+
+    @contextlib.asynccontextmanager
+    async def deleting(self, base: str) -> AsyncIterator[None]:
+        """Delete what is in the store, if that is wanted, also what has stayed for long enough meanwhile.
+
+        Args:
+            base: The watch's target, with its endpoint.
+        """
+        if not self._options.get("delete_source", False):
+            yield
+            return
+        from bigupload.api.source_deletes import SourceDeletes
+
+        self._base = base
+        async with contextlib.aclosing(SourceDeletes(self._resources, self._call, self._options)) as self._deletes:
+            await self._deletes.check_top(self._directory)
+            await self._deletes.recover(base)
+            task = asyncio.create_task(self._delete_kept(self._deletes)) if self._deletes.keep_for else None
+            try:
+                yield
+            finally:
+                if task is not None:
+                    task.cancel()
+                    await run_shielded(_ended(task))
+
+    async def _begin_move(self, begin: Begin, target: str) -> str | None:
+        """Look at a file that is to be deleted. Returns what `SourceDeletes` calls its target."""
+        if self._deletes is None:
+            return None
+        of_move = await self._deletes.target_of(parse_s3_url(target)[1])
+        await self._deletes.begin(begin.path, of_move)
+        return of_move
+
+    async def _delete(
+        self, begin: Begin, result: UploadResult, fingerprint: Fingerprint, of_move: str | None
+    ) -> UploadResult:
+        if self._deletes is None or of_move is None:
+            return result
+        return await self._deletes.finish(result, begin.path, fingerprint, of_move, self._base)
+
+    async def _delete_kept(self, deletes: SourceDeletes) -> None:
+        """Delete the files that have stayed for long enough, again and again."""
+        tried: set[tuple[str, float]] = set()
+        while True:
+            now = self._resources.state.wall_clock()
+            waiting = [move for move in await deletes.kept(self._base) if (move.path, move.proved) not in tried]
+            for move in waiting:
+                if move.proved + deletes.keep_for <= now and _is_below(move.path, self._directory):
+                    tried.add((move.path, move.proved))
+                    await self._delete_one_kept(deletes, move)
+            ends = [move.proved + deletes.keep_for - now for move in waiting]
+            await anyio.sleep(max(_LEAST_POLL, min([_LOOK_AT_KEPT, *(end for end in ends if end > 0)])))
+
+    async def _delete_one_kept(self, deletes: SourceDeletes, move: Move) -> None:
+        try:
+            await self._outcomes.send(await deletes.delete_kept(move))
+        except (errors.SourceChanged, errors.SourceNotFound):  # it is uploaded again when it has settled
+            return
+        except errors.BigUploadError as e:
+            await self._outcomes.send(UploadFailed(source=move.path, key=move.key, error=e))
+
+    # -- one upload
 
     async def _record_all(self, files: Sequence[RecordedFile]) -> Sequence[None]:
         if self.record is not None:
@@ -317,6 +398,10 @@ class FileUploads:
             await operations.abort(self._resources, call, known.path, {"s3": options.get("s3")})
         except errors.UsageError:  # it was completed, which is not recorded
             options["resume"] = False
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return path.startswith(f"{directory.rstrip(os.sep)}{os.sep}")
 
 
 def _key_of(url: str) -> str:

@@ -17,7 +17,7 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.core.selection import FileLimits, Scope
 from bigupload.records import dataclass
 from bigupload.s3_parameters import MOST_KEY_BYTES, RENAME, why_no_key, why_too_long
-from bigupload.support.files import reason_of
+from bigupload.support.files import ASIDE, reason_of
 
 _NO_LIMITS = FileLimits()
 _KINDS = {
@@ -137,6 +137,8 @@ def walk(directory: str, scopes: Sequence[Scope], options: WalkOptions) -> Itera
 
 def look_at(path: str, key: str, options: WalkOptions) -> Found | None:
     """One file, with its metadata. None: its size or time is not within the limits."""
+    if os.path.basename(path).startswith(ASIDE):
+        return Omitted(path, "an interrupted move was about to delete it: run that move again", is_failure=False)
     if options.names_are_keys and (why_not := why_no_key(key)) is not None:
         return Omitted(path, f"{why_not}: {RENAME}", is_failure=True)
     try:

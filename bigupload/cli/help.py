@@ -22,7 +22,8 @@ _GROUPS = {
     ),
     "Resume and safety": (
         "no_resume* manifest skip_existing* size_only delete* delta if_none_match* verify_source on_change "
-        "write_checksums require_proof* trust complete_within yes download* state keep* clean only_unfinished"
+        "write_checksums delete_source* delete_if_proved delete_empty_dirs delete_links keep_for "
+        "require_proof* trust complete_within yes download* state keep* clean only_unfinished"
     ),
     "After the proof": "share* receipt* mhl* sha256 on_done* on_done_timeout notify",
     "Object": (
@@ -66,6 +67,11 @@ EXAMPLES = {
         ("bigupload upload film.mov s3://bucket/films/", "to s3://bucket/films/film.mov; the same again resumes"),
         ("bigupload upload photos/ s3://bucket/photos/ --exclude '*.tmp'", "a directory"),
         ("pg_dump app | bigupload upload - s3://bucket/app.sql --checksum sha256", "standard input"),
+    ),
+    "move": (
+        ("bigupload move film.mov s3://bucket/films/", "one file; the same again completes it after any stop"),
+        ("bigupload move /media/card/DCIM s3://bucket/card/ --delete-empty-dirs", "a directory"),
+        ("bigupload move old/ s3://bucket/old/ --keep-for 7d", "run it again in a week: then the files are deleted"),
     ),
     "sync": (
         ("bigupload sync photos/ s3://bucket/photos/", "send what is not there yet"),

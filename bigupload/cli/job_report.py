@@ -185,6 +185,10 @@ class JobReport:
         """Bytes that were sent for that."""
         self.copied = 0
         """Bytes that the store copied from objects that it has."""
+        self.sources_deleted = 0
+        """Files that were deleted here, as they are in the store."""
+        self.sources_kept = 0
+        """Files that are to be deleted later."""
         self.codes: set[int] = set()
 
     @property
@@ -214,6 +218,8 @@ class JobReport:
         self.size += 0 if outcome.skipped else outcome.size
         self.sent += outcome.bytes_sent
         self.copied += outcome.bytes_copied
+        self.sources_deleted += outcome.source_deleted
+        self.sources_kept += outcome.source_kept_until is not None
         self._reporter.end(outcome.path)
         if self._is_told(outcome):
             self._print(result_line(outcome, as_json=self._as_json))
@@ -277,6 +283,7 @@ class JobReport:
             "failed": self.failed,
             "bytes_sent": self.sent,
             "bytes_copied": self.copied,
+            "sources_deleted": self.sources_deleted,
         }
 
     def _sum(self, seconds: float) -> str:
@@ -287,7 +294,9 @@ class JobReport:
         skipped = f", {self.skipped:,} already there" if self.skipped else ""
         failed = f", {self.failed:,} failed" if self.failed else ""
         uploaded = f"{counted(self.files - self.skipped, 'file')}, {format_size(self.size)}{self._moved()}"
-        return f"{uploaded}{skipped}{self._deleted()}{failed}"
+        gone = f", {self.sources_deleted:,} deleted here" if self.sources_deleted else ""
+        kept = f", {self.sources_kept:,} to be deleted later" if self.sources_kept else ""
+        return f"{uploaded}{skipped}{gone}{kept}{self._deleted()}{failed}"
 
     def _moved(self) -> str:
         """Describe the uploaded bytes that were not sent."""

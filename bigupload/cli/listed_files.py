@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import field
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -42,6 +43,8 @@ class ListedFiles:
     """Whether to print failures only."""
     verb: str = "upload"
     """The verb for the files in messages."""
+    may_be_empty: bool = False
+    """Whether it is no error that there is no file."""
     _listing: FileListing = field(init=False)
 
     async def open(self) -> None:
@@ -78,6 +81,13 @@ class ListedFiles:
         left_out.finish()
         if is_empty:
             self._tell_empty()
+
+    async def check_deletable(self) -> None:
+        """Raise SourceNotDeleted if no file of a source can be deleted."""
+        from bigupload.sources.removal import check_top
+
+        for directory in self.directories:
+            await _in_thread(partial(check_top, directory))
 
     @property
     def job(self) -> str:
@@ -127,7 +137,7 @@ class ListedFiles:
         text = f"nothing to {self.verb}: {what} has no file" + (
             " that the options select" if self.chosen.selects else ""
         )
-        if not self.chosen.may_be_empty():
+        if not (self.may_be_empty or self.chosen.may_be_empty()):
             raise errors.UsageError(text)
         if not self.is_quiet:
             complain(errors.SourceError(text))

@@ -235,7 +235,7 @@ def part_options(checksums: Sequence[str]) -> Callable[[F], F]:
     )
 
 
-_NO_FLAGS = frozenset({"sha256"})
+_NO_FLAGS = frozenset({"sha256", "xxh128"})
 """Digests of whole files, for which commands have `--write-checksums`."""
 
 

@@ -12,6 +12,7 @@ from bigupload import events
 from bigupload.cli.after_proof import Wishes, after_options, after_proof, take_wishes
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
 from bigupload.cli.checksum_file import name_below, write_checksums_option, writing_checksums
+from bigupload.cli.delete_options import check_deletes, delete_options
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     CHECKSUMS,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 @on_change_option("restart")
 @write_checksums_option
 @after_options
+@delete_options
 @limit_options
 @pace_options
 @connection_options
@@ -76,6 +78,7 @@ def sync(directory: str, target: str | None, **arguments: Any) -> None:
             "a media service makes a new object for each upload: name a bucket, as s3://BUCKET/FOLDER/"
         )
     take_target(ctx, directory, target, arguments)
+    check_deletes(arguments)
     dry_run = arguments["dry_run"]
     if dry_run and arguments["write_checksums"] is not None:
         raise click.UsageError("--dry-run sends nothing, so there is nothing to write: leave out --write-checksums")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import os
 import re
 from collections import Counter
@@ -19,6 +20,7 @@ from bigupload.cli import complain
 from bigupload.cli.after_proof import AfterProof, Wishes, after_proof, take_wishes, upload_after_options
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
 from bigupload.cli.checksum_file import name_below, write_checksums_option, writing_checksums
+from bigupload.cli.delete_options import check_deletes, check_sources, delete_options
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     CHECKSUMS,
@@ -244,6 +246,7 @@ _SAMPLE_SIZE = 250_000_000
 @on_change_option("raise")
 @write_checksums_option
 @upload_after_options
+@delete_options
 @follow_options
 @stream_options
 @selection_options
@@ -260,12 +263,53 @@ def upload(names: tuple[str, ...], **arguments: Any) -> None:
     input: to resume that, run the same command with the same bytes again. Of a directory, all files in it are uploaded:
     their paths below it are their keys below the target.
     """
+    _run(names, arguments)
+
+
+def _move(names: tuple[str, ...], **arguments: Any) -> None:
+    if not names and arguments["files_from"] is None:
+        raise click.UsageError("name the files to move: bigupload move PATH... s3://BUCKET/FOLDER/")
+    _run(names, arguments, moves=True)
+
+
+_NOT_OF_MOVE = ("delete_source", "follow", "idle", "end_marker", "expected_size", "allow_empty", "temp_dir")
+
+
+def _of_move(param: click.Parameter) -> click.Parameter:
+    """Return a parameter of `upload` for `move`, hidden where `move` refuses it or has it always."""
+    param = copy.copy(param)
+    if isinstance(param, click.Option):
+        param.hidden = param.hidden or param.name in _NOT_OF_MOVE
+        param.help = (
+            (param.help or "").replace("With --delete-source: also", "Also").replace("With --delete-source: ", "")
+        )
+    return param
+
+
+move = CommandWithRules(
+    "move",
+    callback=_move,
+    params=[_of_move(param) for param in upload.params],
+    help="""Upload files and directories, and delete each file here once its object is proved.
+
+    It is `upload --delete-source`. A file stays if it was changed meanwhile, if a program has it open for writing, if
+    the proof is weaker than --delete-if-proved, or if the store does not have the object any more when it is asked once
+    more, immediately before.
+    """,
+    epilog="After any stop, the same command completes what was begun, and a file that is gone counts as moved.",
+)
+
+
+def _run(names: tuple[str, ...], arguments: dict[str, Any], *, moves: bool = False) -> None:
     from bigupload.cli.running import run
 
     names = take_target(names, arguments)
     files = [source_named(name) for name in dict.fromkeys(names)]
     ctx = click.get_current_context()
     drop_what_is_overruled(ctx, arguments)
+    check_deletes(arguments, moves=moves)
+    if arguments["delete_source"]:
+        check_sources(files)
     chosen, kept, wishes = take_selection(ctx, arguments), KeptParts(), take_wishes(arguments)
     wishes.check_not_dry(dry_run=chosen.dry_run)
     stopped = "the same command without --no-resume resumes" if arguments["no_resume"] else "the same command resumes"
@@ -343,6 +387,7 @@ async def _upload_listed(
 
     mode, as_json, service = arguments["progress"], arguments["as_json"], arguments["service"]
     listed = ListedFiles(names, chosen, arguments["to"] or f"s3://{LOCAL_BUCKET}/", mode == "none")
+    listed.may_be_empty = arguments["delete_source"]  # what is moved is gone
     await listed.open()
     if chosen.dry_run:
         return await dry_run(listed, as_json=as_json, service=service)
@@ -357,6 +402,8 @@ async def _upload_listed(
         if (checksums := arguments["write_checksums"]) is not None:
             check_not_among_sources(WRITE_CHECKSUMS, checksums, directory, chosen.selection)
         wishes.check_sources(directory, chosen.selection)
+    if arguments["delete_source"]:
+        await listed.check_deletable()
     name_of = name_below(listed.top)
     async with _uploading(arguments, wishes, job=True) as uploading:
         if wishes.mhl:

@@ -10,6 +10,7 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
+from bigupload.cli.delete_options import check_deletes, delete_options
 from bigupload.cli.options import (
     CHECKSUMS,
     DURATION,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 @part_options([name for name in CHECKSUMS if name != "none"])
 @object_options
 @click.option("--if-none-match", is_flag=True, help="Fail a file if another file's object has its key.")
+@delete_options
 @pace_options
 @connection_options
 @store_options
@@ -84,6 +86,7 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
 
     ctx = click.get_current_context()
     take_target(ctx, directory, target, arguments)
+    check_deletes(arguments)
     arguments["selection"] = take_rules(ctx, arguments)
     path = local_path(directory)
     raise SystemExit(run(lambda: _watch(path, arguments)))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # filelock warns of its fallback in the middle of an upload. The fallback does what the caller needs.
 warnings.filterwarnings("ignore", message="flock not supported on this filesystem", category=UserWarning)
+ASIDE = ".bigupload-moved-"
+"""How the name of a file begins that `sources/removal` is about to delete."""
 _LASTING = (
     errno.EACCES, errno.EPERM, errno.EROFS,
     errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG,

@@ -157,8 +157,8 @@ def test_what_was_done_is_told_also_if_the_job_ends_early(capsys: pytest.Capture
         return
     total = json.loads(reporter.lines[-1])
     assert total == {
-        "files": 2, "skipped": 1, "size": 100, "failed": 4, "bytes_sent": 100, "bytes_copied": 0, "exit_status": 1,
-        "seconds": 10.0, "error": "BucketNotFound", "message": "no such bucket: b",
+        "files": 2, "skipped": 1, "size": 100, "failed": 4, "bytes_sent": 100, "bytes_copied": 0, "sources_deleted": 0,
+        "exit_status": 1, "seconds": 10.0, "error": "BucketNotFound", "message": "no such bucket: b",
     }  # fmt: skip
 
 

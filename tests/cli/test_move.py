@@ -1,0 +1,197 @@
+"""`bigupload move`, and `--delete-source` of the other commands."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bigupload.testing.strict_s3 import Call, StrictS3
+from tests.crash.running import Place
+from tests.tools.cases import each_case
+
+from .support import IN_PARTS, PART, Command, assert_refused, to
+
+
+@pytest.fixture
+def tree(place: Place, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = place.directory / "tree"
+    (root / "sub").mkdir(parents=True)
+    for name in ("a", "b", "sub/c"):
+        (root / name).write_bytes(name.encode() * 100)
+    (root / "large").write_bytes(b"x" * (PART + 1000))
+    monkeypatch.chdir(place.directory)
+    return root
+
+
+def there(s3: StrictS3) -> set[str]:
+    return set(s3.objects["bucket"])
+
+
+def here(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+def quiet(s3: StrictS3, url: str = "s3://bucket/p/") -> list[str]:
+    return [*to(s3, url), "--progress", "none"]
+
+
+@each_case("command", [("move",), ("upload", "--delete-source")])
+def test_one_file(bigupload: Command, s3: StrictS3, tree: Path, command: tuple[str, ...]) -> None:
+    path = tree / command[0]
+    path.write_bytes(b"frames")
+    result = bigupload(*command, path, *quiet(s3), "--json").result
+    assert (result["source_deleted"], result["source_kept_until"]) == (True, None)
+    assert not path.exists()
+    assert f"p/{command[0]}" in there(s3)
+    again = bigupload(*command, path, *quiet(s3), "--json").result  # as after a kill
+    assert (again["source_deleted"], again["skipped"], again["url"]) == (True, True, result["url"])
+
+
+def test_a_directory(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    ended = bigupload("move", tree, *to(s3, "s3://bucket/p/"), "--delete-empty-dirs", "--progress", "plain", *IN_PARTS)
+    assert ended.code == 0
+    assert "uploaded 4 files" in ended.err
+    assert "4 deleted here" in ended.err
+    assert there(s3) == {"p/a", "p/b", "p/sub/c", "p/large"}
+    assert here(tree) == []
+    assert tree.is_dir()
+    again = bigupload("move", tree, *to(s3, "s3://bucket/p/"))
+    assert (again.code, again.out) == (0, "")
+    assert "nothing to upload" in again.err
+
+
+def test_named_files_again(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    names = [tree / "a", tree / "b"]
+    assert bigupload("move", names[0], *quiet(s3)).code == 0
+    ended = bigupload("move", *names, *quiet(s3), "--json")
+    assert ended.code == 0
+    assert all(json.loads(line)["source_deleted"] for line in ended.out.splitlines())
+    assert_refused(bigupload("move", names[0], *quiet(s3, "s3://bucket/q/")), 1, "no such file")
+
+
+def test_the_list_of_a_job_again(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    (tree.parent / "list").write_text("tree/a\ntree/sub/c\n")
+    command = ("move", "--files-from", "list", *quiet(s3), "--json")
+    assert bigupload(*command).code == 0
+    assert there(s3) == {"p/tree/a", "p/tree/sub/c"}
+    ended = bigupload(*command)
+    assert ended.code == 0
+    *files, total = map(json.loads, ended.out.splitlines())
+    assert [each["source_deleted"] for each in files] == [True, True]
+    assert (total["failed"], total["sources_deleted"], total["bytes_sent"]) == (0, 2, 0)
+
+
+def test_files_that_stay_for_a_while(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    ended = bigupload("move", tree, *to(s3, "s3://bucket/p/"), "--keep-for", "7d", "--progress", "plain")
+    assert ended.code == 0
+    assert "4 to be deleted later" in ended.err
+    assert len(here(tree)) == 5
+    count = len(s3.requests)
+    ended = bigupload("move", tree, *to(s3, "s3://bucket/p/"), "--keep-for", "0s", "--progress", "plain")
+    assert "4 deleted here" in ended.err
+    assert "PutObject" in {request.op for request in s3.requests[count:]}  # another rule: nothing was promised
+
+
+@each_case("command", ["upload", "sync"])
+def test_with_others(bigupload: Command, s3: StrictS3, tree: Path, command: str) -> None:
+    """What was in the store already is deleted, too; what changed is sent before."""
+    root = tree / command
+    root.mkdir()
+    (root / "old").write_bytes(b"old")
+    (root / "new").write_bytes(b"new")
+    url = f"s3://bucket/{command}/"
+    assert bigupload("sync", root, *quiet(s3, url)).code == 0
+    (root / "new").write_bytes(b"newer")
+    more = ("--skip-existing",) if command == "upload" else ()
+    ended = bigupload(command, root, *quiet(s3, url), "--delete-source", "--json", *more)
+    assert ended.code == 0
+    *files, total = map(json.loads, ended.out.splitlines())
+    assert {Path(each["path"]).name: each["skipped"] for each in files} == {"old": True, "new": False}
+    assert total["sources_deleted"] == 2
+    assert here(root) == []
+    assert bytes(s3.objects["bucket"][f"{command}/new"].body) == b"newer"
+    ended = bigupload(command, root, *quiet(s3, url), "--delete-source")
+    assert ended.code == 0
+    assert f"{command}/old" in there(s3)
+
+
+BAD = {
+    "input": (("-",), "standard input can't be deleted"),
+    "url": (("https://127.0.0.1:1/film.mov",), "a URL can't be deleted here"),
+    "object": (("s3://bucket/key",), "a URL can't be deleted here"),
+    "beside": (("tree/a", "https://127.0.0.1:1/film.mov"), "a URL can't be deleted here"),
+    "nothing": ((), "name the files to move"),
+    "follow": (("tree/a", "--follow"), "can't be used with --delete-source"),
+    "sums": (("tree", "--write-checksums", "sums"), "add --skip-existing --delete-source instead"),
+    "checksum": (("tree/a", "--checksum", "md5"), "add --delete-if-proved composite-etag"),
+    "size": (("tree", "--keep-for", "soon"), "soon"),
+}
+
+
+@each_case("name", BAD)
+def test_what_can_t_be_moved(bigupload: Command, s3: StrictS3, tree: Path, name: str) -> None:
+    arguments, says = BAD[name]
+    count = len(s3.requests)
+    assert_refused(bigupload("move", *arguments, *quiet(s3)), 2, says)
+    assert len(s3.requests) == count
+    assert len(here(tree)) == 5
+
+
+@each_case("command", ["upload", "sync", "watch"])
+def test_an_option_without_delete_source(bigupload: Command, s3: StrictS3, tree: Path, command: str) -> None:
+    for option in (("--keep-for", "7d"), ("--delete-links",), ("--delete-empty-dirs",)):
+        ended = bigupload(command, tree, *quiet(s3), *option)
+        assert_refused(ended, 2, "is for --delete-source", option[0])
+
+
+def test_a_sync_that_deletes_both(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    ended = bigupload("sync", tree, *quiet(s3), "--delete", "--delete-source")
+    assert_refused(ended, 2, "--delete can't be used with --delete-source")
+
+
+def test_hard_links(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    os.link(tree / "a", tree / "d")
+    assert_refused(bigupload("move", tree / "a", *quiet(s3)), 1, "2 hard links", "--delete-links deletes this one")
+    ended = bigupload("move", tree, *to(s3, "s3://bucket/p/"), "--progress", "plain")
+    assert ended.code == 1
+    assert "failed: 2" in ended.err
+    assert there(s3) == {"p/b", "p/sub/c", "p/large"}
+    assert here(tree) == ["a", "d", "sub"]
+
+
+def test_a_weak_proof(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    s3.knobs.echo_checksums = False
+    try:
+        ended = bigupload("move", tree / "large", *quiet(s3), *IN_PARTS)
+        assert (ended.code, ended.out) == (1, "")
+        assert "is in the store and stays here" in ended.err
+        assert "--delete-if-proved composite-etag deletes it" in ended.err
+        assert (tree / "large").exists()
+        command = ("move", tree / "large", *quiet(s3), *IN_PARTS, "--delete-if-proved", "composite-etag")
+        assert bigupload(*command).code == 0
+    finally:
+        s3.knobs.echo_checksums = True
+    assert not (tree / "large").exists()
+
+
+def test_a_file_that_changes_while_the_store_is_asked(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    def rewrite(_: object) -> None:
+        """Of its name: while it is set aside, another program makes a new one."""
+        (tree / "a").write_bytes(b"new")
+
+    s3.script("HeadObject", Call(rewrite), key="p/a")
+    ended = bigupload("move", tree / "a", *quiet(s3))
+    assert ended.code == 0
+    assert (tree / "a").read_bytes() == b"new"  # it is another file
+    assert bytes(s3.objects["bucket"]["p/a"].body) == b"a" * 100
+
+
+def test_the_help(bigupload: Command) -> None:
+    text = bigupload("move", "--help-all").out
+    for word in ("--delete-if-proved", "--keep-for", "--delete-empty-dirs", "--delete-links", "--files-from"):
+        assert word in text
+    for word in ("--delete-source  ", "--follow ", "--end-marker", "With --delete-source"):
+        assert word not in text

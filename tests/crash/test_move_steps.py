@@ -1,0 +1,41 @@
+"""Killed at every await, every file operation, every statement and every request of an upload that deletes its source:
+the file is here, or its object is proved, and the same call ends with the one state. `move_steps.py` does it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .move_steps import SCENARIOS
+from .running import REPOSITORY
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="each attempt is a fork")]
+
+KINDS = {
+    "fresh": {"before create", "after complete", "before INSERT", "before COMMIT", "before rename of the source"},
+    "aside": set[str](),
+    "kept": {"before rename of the source", "after rename of the source"},
+}
+"""Of steps that there must be, or the scenario is not what it says."""
+AT_LAST = {"before stat", "before unlink of the source", "after unlink of the source", "after rmdir of the source"}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_killed_at_every_step(scenario: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash.move_steps", str(tmp_path), scenario],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["wrong"] == {}, done.stderr[-3000:]
+    assert told["killed"] >= len(told["steps"]) > 10
+    assert set(told["steps"]) >= KINDS[scenario] | AT_LAST
