@@ -85,7 +85,7 @@ class SourceDeletes:
         self._inodes: dict[tuple[int, int], str] = {}
         """Files with several hard links, by device and inode: each with the path that this call deletes."""
         self._leftover: set[str] = set()
-        """Paths of files that an earlier call could not delete."""
+        """Paths of files that an earlier call, or this one, could not delete."""
         self._forbidden: list[str] | None = None
         self._moves = resources.state.moves()
 
@@ -254,6 +254,9 @@ class SourceDeletes:
             await self._delete(move)
         except (errors.SourceChanged, errors.ObjectMismatch):
             await self._moves.forget(move)
+            raise
+        except (errors.SourceNotDeleted, errors.StoreError):
+            self._leftover.add(path)  # the next try need not send it
             raise
         return dataclasses.replace(result, source_deleted=True)
 

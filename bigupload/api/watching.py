@@ -243,8 +243,9 @@ class FileUploads:
             parse_s3_url(target)
         except errors.UsageError as e:
             raise errors.SourceUnsupported(f"can't be an object's name: {e}") from e
-        of_move = await self._begin_move(begin, target)
-        if (recorded := self._recorded(begin, target)) is not None:
+        of_move, recorded = await self._begin_move(begin, target)
+        recorded = recorded or self._recorded(begin, target)
+        if recorded is not None:
             with contextlib.suppress(errors.ObjectMismatch):  # the record is out of date: send it
                 recorded = await self._delete(begin, recorded, begin.fingerprint, of_move)
                 self._failed.discard(begin.path)
@@ -287,13 +288,13 @@ class FileUploads:
                     task.cancel()
                     await run_shielded(_ended(task))
 
-    async def _begin_move(self, begin: Begin, target: str) -> str | None:
-        """Look at a file that is to be deleted. Returns what `SourceDeletes` calls its target."""
+    async def _begin_move(self, begin: Begin, target: str) -> tuple[str | None, UploadResult | None]:
+        """Look at a file that is to be deleted. Returns what `SourceDeletes` calls its target, and what it knows."""
         if self._deletes is None:
-            return None
+            return None, None
         of_move = await self._deletes.target_of(parse_s3_url(target)[1])
-        await self._deletes.begin(begin.path, of_move)
-        return of_move
+        known = await self._deletes.begin(begin.path, of_move)
+        return of_move, None if known is None or known.source_deleted else known
 
     async def _delete(
         self, begin: Begin, result: UploadResult, fingerprint: Fingerprint, of_move: str | None

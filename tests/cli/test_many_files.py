@@ -65,7 +65,8 @@ def test_the_target_may_come_last(bigupload: Command, s3: StrictS3, tree: Path) 
     assert {file["key"] for file in files} == {"c.jpg", "d e+%#?.tmp"}
     assert total.pop("seconds") >= 0
     assert total == {
-        "files": 2, "size": 7, "skipped": 0, "failed": 0, "bytes_sent": 7, "bytes_copied": 0, "exit_status": 0,
+        "files": 2, "size": 7, "skipped": 0, "failed": 0, "bytes_sent": 7, "bytes_copied": 0, "sources_deleted": 0,
+        "exit_status": 0,
     }  # fmt: skip
 
 

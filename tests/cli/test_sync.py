@@ -124,7 +124,7 @@ def test_as_json(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     total.pop("seconds")
     assert total == {
         "files": 2, "skipped": 2, "size": 0, "failed": 1, "deleted": 0, "not_deleted": "1 file failed",
-        "exit_status": ended.code, "bytes_sent": 0, "bytes_copied": 0,
+        "exit_status": ended.code, "bytes_sent": 0, "bytes_copied": 0, "sources_deleted": 0,
     }  # fmt: skip
     assert ended.code == 1
     assert "bigupload: nothing was deleted: 1 file failed" in ended.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -517,7 +518,52 @@ async def test_a_watch_deletes_what_has_stayed_for_long_enough(world: World, sou
     assert told[-1].source_deleted
 
 
+@pytest.mark.slow
+async def test_a_watch_waits_for_the_program_that_has_a_file_open(world: World, source: Path) -> None:
+    """It sends the file once."""
+    path = write(source / "file.bin")
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # a lock shows it on any file system
+        told = await watched(world, source, lambda: True)
+        assert isinstance(told[0].error, errors.SourceNotDeleted)
+        assert told[0].retry_in is not None
+        told = await watched(world, source, lambda: True)
+        assert isinstance(told[0].error, errors.SourceNotDeleted)
+
+    told = await watched(world, source, lambda: not files(source))
+    assert told[-1].source_deleted
+    assert ops(world).count("PutObject") == 1
+
+
 # -- events and records
+
+
+async def test_a_kill_before_the_record_sends_nothing_again(
+    world: World, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest says that the upload of this very file is complete, and the store has the object."""
+    path = write(source / "file.bin", 3 * PART)
+
+    async def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SourceDeletes, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await move(world, path)
+    count = len(world.s3.requests)
+    assert (await move(world, path)).source_deleted
+    assert set(ops(world, count)) == {"HeadObject"}
+    path = write(source / "file.bin", 3 * PART)
+    with monkeypatch.context() as patch:
+        patch.setattr(SourceDeletes, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            await move(world, path, resume=False)
+    del world.s3.objects[BUCKET]["p/file.bin"]
+    count = len(world.s3.requests)
+    assert (await move(world, path)).source_deleted
+    assert ops(world, count).count("UploadPart") == 3
+    assert stored(world) == {"p/file.bin": content(3 * PART)}
 
 
 async def test_the_record(world: World, source: Path, state: Path) -> None:

@@ -1,0 +1,69 @@
+"""`bigupload move DIR`, killed while files are set aside and others are on their way: the same command ends with all
+objects and no file, and nothing is ever in neither place."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from bigupload.sources.removal import ASIDE
+from bigupload.testing.strict_s3 import Call, StrictS3
+
+from .running import Place, end_of, until
+
+FILES = 60
+HELD = (7, 23, 41)
+
+
+@pytest.mark.slow
+def test_a_killed_move_continues(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    contents = {f"{number % 7}/file {number}": f"{number}".encode() * 1000 for number in range(FILES)}
+    contents["large"] = b"x" * (17 << 20)
+    for name, body in contents.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(body)
+
+    def found() -> dict[str, bytes]:
+        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+    def stored(s3: StrictS3) -> dict[str, bytes]:
+        return {key.removeprefix("p/"): bytes(each.body) for key, each in s3.objects["bucket"].items()}
+
+    def look(s3: StrictS3) -> None:
+        here, there = set(found().values()), stored(s3)
+        assert {name: body for name, body in contents.items() if body not in here and there.get(name) != body} == {}
+
+    held = threading.Event()
+    with contextlib.ExitStack() as opened:
+        s3 = opened.enter_context(StrictS3())
+        opened.callback(held.set)
+        s3.create_bucket("bucket")
+        for number in HELD:  # asked for while the file is set aside
+            s3.script("HeadObject", Call(lambda _: held.wait() and None), key=f"p/{number % 7}/file {number}")
+        s3.script("PutObject", Call(lambda _: held.wait() and None), key="p/5/file 40")
+        place = Place(tmp_path / "home")
+        place.directory.mkdir()
+        command = (
+            "move", root, "s3://bucket/p/", "--endpoint-url", s3.url, "--progress", "none", "--delete-empty-dirs",
+        )  # fmt: skip
+        with place.start(*command) as process:
+            until(lambda: len(found()) == len(HELD) + 1, process)
+            look(s3)
+            process.kill()
+            assert end_of(process).code == -signal.SIGKILL
+        look(s3)
+        left = sorted(Path(name).name for name in found())
+        assert [name.startswith(ASIDE) for name in left] == [True, True, True, False]
+        held.set()
+        s3.clear()
+        before = len(s3.requests)
+        ended = place.run(*command)
+        assert ended.code == 0, ended.err
+        assert [request.key for request in s3.requests[before:] if request.op == "PutObject"] == ["p/5/file 40"]
+        assert stored(s3) == contents
+        assert list(root.iterdir()) == []
