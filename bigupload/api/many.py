@@ -99,6 +99,8 @@ class UploadMany:
         self._tally = JobTally()
         self._source_deletes: SourceDeletes | None = None
         """Deletes what is in the store; None: the sources stay."""
+        self._recovered: dict[str, UploadResult] = {}
+        """By path: files that this call deleted for one that was killed, as far as they are not among its own."""
         self._base = ""
         """What `SourceDeletes` calls the job's target."""
         self._unmoved: dict[int, RecordedFile] = {}
@@ -125,6 +127,9 @@ class UploadMany:
             async for done in all_done:
                 sums.add(done.outcome)
                 yield done.outcome
+        for recovered in self._recovered.values():
+            sums.add(recovered)
+            yield recovered
         if (on_done := self._options.get("on_done")) is not None:
             returned = on_done(sums.done())
             if inspect.isawaitable(returned):
@@ -191,7 +196,7 @@ class UploadMany:
         self._source_deletes = SourceDeletes(self._resources, self._call, self._options)
         opened.push_async_callback(self._source_deletes.aclose)
         self._base = await self._job_target()
-        await self._source_deletes.recover(self._base)
+        self._recovered = {str(each.path): each for each in await self._source_deletes.recover(self._base)}
 
     async def record(self, results: Sequence[Done]) -> None:
         """Record which files are in the store. See `batch.job.Recorder`."""
@@ -227,6 +232,7 @@ class UploadMany:
                 if item.omitted is not None and self._source_deletes is not None:
                     moved = await self._source_deletes.moved(item.path, self._base)
                     if moved is not None:
+                        self._recovered.pop(item.path, None)
                         return Done(moved)
                 item.check()
                 if self._digests:
@@ -268,6 +274,7 @@ class UploadMany:
         done: Done | None = None
         if (found := await deletes.begin(item.path, target)) is not None:
             if found.source_deleted:
+                self._recovered.pop(item.path, None)
                 return Done(found)
             done = Done(found, fingerprint=await self._now(item))
         elif (known := await self._known(item)) is not None:

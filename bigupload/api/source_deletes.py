@@ -143,20 +143,26 @@ class SourceDeletes:
             self._at = await job_target("", self._s3)
         return f"s3://{parse_s3_url(self._to, 'key')[0]}/{key}{self._at}"
 
-    async def recover(self, base: str) -> None:
+    async def recover(self, base: str) -> list[UploadResult]:
         """Complete what killed calls with the same target began.
+
+        Returns:
+            The results of the files that are deleted now.
 
         Raises:
             StoreError: The store can't be asked.
             ManifestError: The record can't be read or written.
         """
+        done = []
         for move in await self._moves.of_base(base, MoveState.DELETING):
             try:
                 await self._delete(move)
+                done.append(dataclasses.replace(_result(move, self._moves.path), source_deleted=True))
             except errors.SourceNotDeleted:  # another process is at it, or it is said when the file's turn comes
                 self._leftover.add(move.path)
             except (errors.SourceChanged, errors.ObjectMismatch):
                 await self._moves.forget(move)
+        return done
 
     async def begin(self, path: str, target: str) -> UploadResult | None:
         """Look at a file before it is sent.

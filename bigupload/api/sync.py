@@ -124,6 +124,8 @@ class SyncMany(UploadMany):
             await self._prepare_deletes(opened)
             if self._source_deletes is not None:
                 await self._source_deletes.check_top(self._directory)
+            for recovered in self._recovered.values():
+                self._tell(recovered)
             objects, retrier = await self._prepare(opened)
             async with self._telling():
                 await self._compare(partial(self._next_objects, objects, retrier, ObjectPages()))

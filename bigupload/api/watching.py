@@ -279,7 +279,8 @@ class FileUploads:
         self._base = base
         async with contextlib.aclosing(SourceDeletes(self._resources, self._call, self._options)) as self._deletes:
             await self._deletes.check_top(self._directory)
-            await self._deletes.recover(base)
+            for recovered in await self._deletes.recover(base):
+                await self._outcomes.send(recovered)
             task = asyncio.create_task(self._delete_kept(self._deletes)) if self._deletes.keep_for else None
             try:
                 yield
