@@ -354,6 +354,13 @@ for look in (lambda: check_can_be_deleted(path, links=False), lambda: check_top(
 """
 
 
+def _open_the_way(directory: Path) -> None:
+    """Let another user reach a directory: pytest makes those above it for one user alone."""
+    for above in (directory, *directory.parents):
+        if above.name.startswith(("pytest-", "popen-", "test_")):
+            above.chmod(0o755)
+
+
 def _as_nobody(path: Path) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", _NOBODY, str(path), str(Path(removal.__file__).parents[2])],
@@ -363,8 +370,7 @@ def _as_nobody(path: Path) -> list[str]:
 
 
 def test_a_directory_that_may_not_be_written_to(tmp_path: Path) -> None:
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
+    _open_the_way(tmp_path)
     path = made(tmp_path)
     tmp_path.chmod(0o555)
     try:
@@ -380,8 +386,7 @@ def test_a_directory_that_may_not_be_written_to(tmp_path: Path) -> None:
 def test_another_users_file_in_a_directory_as_tmp(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs files of two users")
-    for directory in tmp_path.parents[:2]:
-        directory.chmod(0o755)
+    _open_the_way(tmp_path)
     path = made(tmp_path)
     tmp_path.chmod(0o1777)
     before, top, at_it = _as_nobody(path)
