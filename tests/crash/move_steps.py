@@ -26,7 +26,6 @@ from bigupload.api.source_deletes import SourceDeletes
 from bigupload.core.manifest import Fingerprint, Target
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadContext, UploadSettings
-from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult, UploadRun
 from bigupload.manifests import move_record
 from bigupload.manifests.journal import FileJournal
@@ -95,7 +94,8 @@ async def move(directory: Path, reach: Callable[[str], object] = lambda _: None,
 async def _upload(directory: Path, store: _Store) -> tuple[UploadResult, Fingerprint]:
     with FileSource(file_in(directory)) as source, FileJournal(manifest_in(directory)) as journal:
         context = UploadContext(
-            retrier=Retrier(policy=RetryPolicy(base_delay=0, max_delay=0), emit=lambda _: None),
+            policy=RetryPolicy(base_delay=0, max_delay=0),
+            emit=lambda _: None,
             source=source,
             store=store,
             transport=store,
