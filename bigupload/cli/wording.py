@@ -16,6 +16,7 @@ from bigupload.s3_parameters import PARAMETERS
 OTHERS = {
     "api_key": "BIGUPLOAD_API_KEY",
     "credentials": "a --profile with a role, SSO or credential_process",
+    "proxies": "HTTPS_PROXY",
     "read_back": "bigupload verify --download",
     "lasts": "--for",
     "xxh128": "--mhl",

@@ -18,7 +18,7 @@ from bigupload.cli.wording import COMMANDS, OTHERS, for_command_line
 from tests.tools.cases import each_case
 
 _ROOT = Path(bigupload.__file__).parent
-_OTHERS_MESSAGES = {"cli", "service", "progress", "testing"}
+_OTHERS_MESSAGES = {"cli", "service", "progress", "testing", "adapters"}
 """Folders whose messages nobody meets but who types commands, or nobody but who writes programs."""
 
 

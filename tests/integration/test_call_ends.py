@@ -15,7 +15,7 @@ from bigupload import errors, events
 from bigupload.api import many
 from bigupload.manifests.job_record import JobRecord
 from bigupload.testing.strict_s3 import Status
-from bigupload.verification import by_checksum
+from bigupload.verification import file_digests
 from tests.tools.web_server import WebFault, WebServer
 
 from .other_tools import URL, put
@@ -111,10 +111,10 @@ async def test_a_remote_source_that_can_t_be_opened(world: World, web: WebServer
 async def test_a_completed_upload_is_not_said_to_have_stopped(
     world: World, show: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def changed(*_: Any) -> str:
+    def changed(*_: Any) -> file_digests.ReadFile:
         raise errors.SourceChanged("changed after it was uploaded", same_size=True)
 
-    monkeypatch.setattr(by_checksum, "_hash", changed)
+    monkeypatch.setattr(file_digests, "_read", changed)
     told = Told(show)
     with pytest.raises(errors.SourceChanged):
         await upload(world, on_event=told, sha256=True, checksum="md5")
