@@ -68,7 +68,7 @@ def test_killed_and_run_again(bigupload_bucket: LocalBucket, tmp_path: Path, kin
     print(f"{kind}: {SIZE:,} bytes, killed at {reached:,}; then {int(sent):,} sent, {resumed} parts kept, {verified}")
     assert verified == "full-object"
     assert int(resumed) > 0
-    assert int(sent) < SIZE * 0.6
+    assert int(sent) < SIZE * 0.85  # what was seen and not yet stored is sent again
     assert [line for line in lines if line.startswith("seen")][-1] == f"seen {SIZE}"
     found = hashlib.sha256()
     for piece in bigupload_bucket.client.get_object(Bucket=bigupload_bucket.name, Key=key)["Body"].iter_chunks(1 << 20):

@@ -87,8 +87,8 @@ async def test_an_uploader_is_entered_first() -> None:
         uploader.start("f", to="s3://b/k")
 
 
-async def test_an_uploader_is_entered_once() -> None:
-    uploader = bigupload.Uploader()
+async def test_an_uploader_is_entered_once(tmp_path: Path) -> None:
+    uploader = bigupload.Uploader(state_dir=tmp_path)
     async with uploader:
         with pytest.raises(errors.UsageError, match="was entered before: create another one"):
             await uploader.__aenter__()
@@ -99,8 +99,8 @@ async def test_an_uploader_is_entered_once() -> None:
         await uploader.list_uploads()
 
 
-async def test_an_uploader_belongs_to_one_event_loop() -> None:
-    async with bigupload.Uploader() as uploader:
+async def test_an_uploader_belongs_to_one_event_loop(tmp_path: Path) -> None:
+    async with bigupload.Uploader(state_dir=tmp_path) as uploader:
 
         def elsewhere() -> None:
             with pytest.raises(errors.UsageError, match=r"another event loop \(in thread .*\): create one for each"):

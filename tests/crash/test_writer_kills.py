@@ -22,7 +22,7 @@ from .running import LONG, Ended, Place, end_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")]
 
-SIZE = 100_000_000
+SIZE = 300_000_000
 PART_SIZE = 5 << 20
 KILLS = 10
 BUCKET = "written"

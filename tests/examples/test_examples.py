@@ -79,7 +79,7 @@ def test_a_mounted_service(run: Run) -> None:
 
 def test_a_fastapi_application_with_the_media_service(run: Run) -> None:
     pytest.importorskip("fastapi")
-    assert run("fastapi_media.py") == "/media/ada: full-object\n"
+    assert run("fastapi_media.py") == "/media/my-app/~ada: full-object\n"
 
 
 def test_a_streamed_request(run: Run) -> None:
