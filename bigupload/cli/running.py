@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import click
 
@@ -55,6 +56,18 @@ def _end_without_memory(failed: threading.ExceptHookArgs) -> None:
     if not issubclass(failed.exc_type, MemoryError):
         threading.__excepthook__(failed)
         return
+    _leave_without_memory()
+
+
+def _end_callback_without_memory(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """End the process for a callback of the event loop that got no memory, for the same reason."""
+    if not isinstance(context.get("exception"), MemoryError):
+        loop.default_exception_handler(context)
+        return
+    _leave_without_memory()
+
+
+def _leave_without_memory() -> None:
     from bigupload.cli import OUT_OF_MEMORY
 
     _say(f"bigupload: {OUT_OF_MEMORY}")
@@ -100,6 +113,7 @@ def collect_garbage() -> None:
 
 async def _supervise(command: Callable[[], Awaitable[int]], stopped: str, kept: object) -> int:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_end_callback_without_memory)
     task = asyncio.ensure_future(command())
     loop.call_later(_START, collect_garbage)
     received: list[int] = []

@@ -57,6 +57,11 @@ _TASKS = {
         ("verify", "verify_many", "read_back", "Verification", "VerificationFailed", "ReadBack", "VerifyOptions",
          "ReadBackOptions"),
     ),
+    "reference/writers": (
+        "Write an object",
+        "An object that a program writes like a file, and that exists only if it was closed cleanly.",
+        ("open_writer", "UploadWriter", "TextUploadWriter", "AsyncUploadWriter", "WriterOptions"),
+    ),
     "reference/share": (
         "Share objects",
         "Links by which others can read an object.",

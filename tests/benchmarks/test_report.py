@@ -71,8 +71,8 @@ def job(tmp_path: Path, *, secure: bool = False) -> Job:
 def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Peers:
     """All of them, as far as files tell."""
     monkeypatch.setenv("PATH", "")
-    modules = {"main": ("boto3", "awscrt", "obstore", "minio"), "aioboto3": ("aioboto3",), "awscli": ()}
-    commands = {"main": ("s5cmd", "rclone", "mc"), "aioboto3": (), "awscli": ("aws",)}
+    modules = {"main": ("boto3", "awscrt", "obstore", "minio"), "aioboto3": ("aioboto3",), "awscli": (), "writers": ()}
+    commands = {"main": ("s5cmd", "rclone", "mc"), "aioboto3": (), "awscli": ("aws",), "writers": ()}
     for environment in ENVIRONMENTS:
         home = tmp_path / "peers" / environment
         for name in ("python", *commands[environment]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import subprocess
 import sys
@@ -85,6 +86,30 @@ def test_a_thread_that_gets_no_memory_ends_the_process(
     running._end_without_memory(threading.ExceptHookArgs((ValueError, ValueError("other"), None, None)))
     assert left == [75]
     assert "ValueError: other" in capsys.readouterr().err
+
+
+def test_a_callback_that_gets_no_memory_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left: list[int] = []
+    monkeypatch.setattr(running, "_leave", left.append)
+
+    async def command() -> int:
+        def fail(error: BaseException) -> None:
+            raise error
+
+        loop = asyncio.get_running_loop()
+        loop.call_soon(fail, MemoryError())
+        loop.call_soon(fail, ValueError("other"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return 0
+
+    assert running.run(command) == 0
+    assert left == [75]
+    said = capsys.readouterr().err
+    assert OUT_OF_MEMORY in said
+    assert "Traceback" not in said
 
 
 def test_a_thread_that_gets_no_memory_before_its_first_line_ends_the_process(
