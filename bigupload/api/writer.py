@@ -399,6 +399,8 @@ class _RawWriter(io.RawIOBase):
         self._written = 0
         self.is_broken = False
         """Whether a write failed, so that nobody knows where its bytes ended."""
+        self.discards = False
+        """Whether nobody has the writer any more: a wrapper that is collected writes what it still has, to nowhere."""
         self._before: Future[int] | None = None
         """The block before, which is read while the program makes the next one."""
 
@@ -412,6 +414,8 @@ class _RawWriter(io.RawIOBase):
         _refuse_in_child(self._process)
         self.refuse_in_loop()
         view = memoryview(data).cast("B")
+        if self.discards:
+            return len(view)
         try:
             for at in range(0, len(view), BLOCK):
                 block = bytes(view[at : at + BLOCK])  # the caller's buffer is used again, and gone after an interrupt
@@ -551,20 +555,24 @@ class UploadWriter(_Reporting, io.BufferedIOBase):
     def __del__(self) -> None:
         if hasattr(self, "_buffer"):
             self._dealloc_warn(self)
+            self._raw.close()
 
     def _dealloc_warn(self, source: object) -> None:
         """End without an object: the garbage collector found the writer, or what wraps it, before it was closed.
 
         `io.TextIOWrapper` and its like call this before they close what they wrap, when they are collected.
         """
-        if self.closed:
+        if self.closed or self._raw.discards:
             return
-        self._raw.close()
+        self._raw.discards = True
         if os.getpid() == self._process:
             self._thread.release()
             _warn_unclosed(self._core._subject, source)
 
     def _close(self, unwinding: BaseException | None) -> None:
+        if self._raw.discards:
+            self._raw.close()
+            return
         _refuse_in_child(self._process)
         self._raw.refuse_in_loop()
         with self._lock:

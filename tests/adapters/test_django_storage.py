@@ -37,7 +37,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     only_strict_s3(monkeypatch, tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # as the store lives
 def bucket(weed: LocalStore) -> str:
     client = weed_client(weed)
     client.create_bucket(Bucket=BUCKET)
