@@ -170,6 +170,10 @@ def _task(name: str, title: str, text: str, names: Iterable[str]) -> Iterator[st
         elif each in ("start", "upload_sync"):  # the same thirty parameters
             yield f"::: bigupload.{each}\n    options: {{show_signature: false, show_docstring_parameters: false}}\n"
             yield "Its parameters are those of [upload][bigupload.upload].\n"
+        elif each == "open_writer":  # in the stub it is overloaded, and mkdocstrings finds no such function
+            yield f'<a id="bigupload.{each}"></a>\n'
+            yield f"::: bigupload.api.functions.{each}\n    options: {{heading: {each}, show_signature: false}}\n"
+            yield "Its options are those below, `text`, `encoding` and `newline`, and those of an `Uploader`.\n"
         else:
             yield f"::: bigupload.{each}\n"
 

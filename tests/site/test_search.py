@@ -16,7 +16,7 @@ FINDS = {
     "macos": "",
     "notify": "hooks/#webhooks",
     "pandas": "streams/#a-pipe-whose-beginning-fails",
-    "share link": "commands/#output-and-exit-status",
+    "share link": "commands/#links",
     "uninstall": "settings/#uninstall",
 }
 
