@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bigupload import events
 from bigupload.api.many_items import ManyItem
@@ -18,6 +19,9 @@ from bigupload.manifests.job_record import RecordedFile
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.stores.targets import LOCAL, reach
+
+if TYPE_CHECKING:
+    from bigupload.manifests.move_record import Move
 
 
 async def job_target(prefix: str, s3: S3Options) -> str:
@@ -40,7 +44,7 @@ def recorded_file(key: str, path: str, fingerprint: Fingerprint, result: UploadR
     )
 
 
-def result_of_record(found: RecordedFile, record: Path, *, bucket: str, key: str, url: str) -> UploadResult:
+def result_of_record(found: RecordedFile | Move, record: Path, *, bucket: str, key: str, url: str) -> UploadResult:
     """Return the result of a file that an earlier run uploaded."""
     return UploadResult(
         path=Path(found.path),

@@ -24,7 +24,7 @@ import anyio
 from bigupload import errors
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_keep_for, checked_proof
-from bigupload.api.job_files import job_target
+from bigupload.api.job_files import job_target, result_of_record
 from bigupload.api.resources import UploaderResources
 from bigupload.api.source_types import UploadSource
 from bigupload.core.checksums import Algorithm
@@ -218,40 +218,9 @@ class SourceDeletes:
             SourceNotDeleted: It can't be deleted.
             ObjectMismatch: The store no longer has the object.
         """
-        if not result.verified.satisfies(self._required):
-            raise errors.SourceNotDeleted(
-                f"{shown(path)} is in the store and stays here: it is proved only by {result.verified} "
-                f"(`delete_if_proved='{result.verified}'` deletes it all the same)"
-            )
-        if self._service is not None and result.skipped and not _was_proved_here(result, self._moves.path):
-            raise errors.SourceNotDeleted(
-                f"{shown(path)} stays here: an earlier call uploaded it, and a media service can't be asked whether it "
-                "still has it"
-            )
-        if fingerprint is None:
-            raise errors.SourceNotDeleted(f"{shown(path)} stays here: nobody knows how it was when it was uploaded")
-        now = self._resources.state.wall_clock()
-        move = Move(
-            path=path,
-            target=target,
-            base=base,
-            fingerprint=fingerprint,
-            bucket=result.bucket,
-            key=result.key,
-            url=result.url,
-            etag=result.etag,
-            checksum=result.checksum,
-            verified=result.verified,
-            version_id=result.version_id,
-            proved=now,
-            state=MoveState.DELETING,
-        )
+        move = self._checked_move(result, path, fingerprint, target, base)
         if self.keep_for:
-            known = await self._moves.find(path, target)
-            if known is not None and (known.fingerprint, known.etag) == (fingerprint, result.etag):
-                move = dataclasses.replace(move, proved=known.proved)
-            else:
-                await self._moves.write(dataclasses.replace(move, state=MoveState.KEPT))
+            now, move = move.proved, await self._since_its_proof(move)
             if now < move.proved + self.keep_for:
                 until = datetime.datetime.fromtimestamp(move.proved + self.keep_for, datetime.UTC)
                 return dataclasses.replace(result, source_kept_until=until.isoformat(timespec="seconds"))
@@ -265,6 +234,46 @@ class SourceDeletes:
             self._leftover.add(path)  # the next try need not send it
             raise
         return dataclasses.replace(result, source_deleted=True)
+
+    def _checked_move(
+        self, result: UploadResult, path: str, fingerprint: Fingerprint | None, target: str, base: str
+    ) -> Move:
+        """The record of a deletion that may begin. Raises SourceNotDeleted unless enough is proved."""
+        if not result.verified.satisfies(self._required):
+            raise errors.SourceNotDeleted(
+                f"{shown(path)} is in the store and stays here: it is proved only by {result.verified} "
+                f"(`delete_if_proved='{result.verified}'` deletes it all the same)"
+            )
+        if self._service is not None and result.skipped and not _was_proved_here(result, self._moves.path):
+            raise errors.SourceNotDeleted(
+                f"{shown(path)} stays here: an earlier call uploaded it, and a media service can't be asked whether it "
+                "still has it"
+            )
+        if fingerprint is None:
+            raise errors.SourceNotDeleted(f"{shown(path)} stays here: nobody knows how it was when it was uploaded")
+        return Move(
+            path=path,
+            target=target,
+            base=base,
+            fingerprint=fingerprint,
+            bucket=result.bucket,
+            key=result.key,
+            url=result.url,
+            etag=result.etag,
+            checksum=result.checksum,
+            verified=result.verified,
+            version_id=result.version_id,
+            proved=self._resources.state.wall_clock(),
+            state=MoveState.DELETING,
+        )
+
+    async def _since_its_proof(self, move: Move) -> Move:
+        """The same with the time of the first proof, which is recorded now if it was not before."""
+        known = await self._moves.find(move.path, move.target)
+        if known is not None and (known.fingerprint, known.etag) == (move.fingerprint, move.etag):
+            return dataclasses.replace(move, proved=known.proved)
+        await self._moves.write(dataclasses.replace(move, state=MoveState.KEPT))
+        return move
 
     async def kept(self, base: str) -> list[Move]:
         """The files that stay for a while, of the calls with one target."""
@@ -396,22 +405,5 @@ def _was_proved_here(result: UploadResult, record: Path) -> bool:
 
 def _result(move: Move, record: Path) -> UploadResult:
     """The result of a file that an earlier call uploaded."""
-    return UploadResult(
-        path=Path(move.path),
-        bucket=move.bucket,
-        key=move.key,
-        url=move.url,
-        size=move.fingerprint.size,
-        etag=move.etag,
-        checksum=move.checksum,
-        verified=move.verified,
-        parts=0,
-        resumed_parts=0,
-        bytes_sent=0,
-        retries=0,
-        seconds=0.0,
-        manifest=record,
-        skipped=True,
-        version_id=move.version_id,
-        source_deleted=move.state is MoveState.DELETED,
-    )
+    known = result_of_record(move, record, bucket=move.bucket, key=move.key, url=move.url)
+    return dataclasses.replace(known, source_deleted=move.state is MoveState.DELETED)
