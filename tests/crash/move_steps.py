@@ -34,7 +34,7 @@ from bigupload.sources.file import FileSource, fingerprint_of
 from bigupload.sources.removal import aside_name
 from tests.tools.directory_store import DirectoryStore
 
-from .steps import NEVER, PART, SIZE, Steps, _stepping, double_os, manifest_in
+from .steps import NEVER, PART, SIZE, Steps, _stepping, double_os, manifest_in, report
 
 BODY = random.Random(1).randbytes(SIZE)
 BASE = "s3://bucket/"
@@ -72,7 +72,7 @@ async def move(directory: Path, reach: Callable[[str], object] = lambda _: None,
     async def connect(*_: Any, **__: Any) -> _Store:
         return store
 
-    source_deletes.connect = connect  # type: ignore[assignment]
+    source_deletes.connect = connect  # type: ignore[assignment]  # in place of a connection to S3
     resources = UploaderResources({"state_dir": directory / "state"})
     resources.calls.open()
     try:
@@ -268,21 +268,10 @@ def kill_at(directory: Path, scenario: str, last: int) -> tuple[bool, str | None
 
 def main() -> None:
     directory, scenario = Path(sys.argv[1]) / "place", sys.argv[2]
-    assert kill_at(directory, scenario, -1) == (
-        False,
-        None,
-    )  # what is imported late is imported here, not in every fork
+    # What is imported late is imported here, and not in every fork.
+    assert kill_at(directory, scenario, -1) == (False, None)
     steps: list[str] = json.loads((directory / "told").read_text())
-    wrong: dict[int, str] = {}
-    last = 0
-    while True:  # threads make one run a few steps longer than another
-        last += 1
-        was_there, complaint = kill_at(directory, scenario, last)
-        if complaint is not None:
-            wrong[last] = complaint
-        if not was_there and last > len(steps):
-            break
-    print(json.dumps({"steps": steps, "killed": last - 1, "wrong": wrong}))
+    report(steps, functools.partial(kill_at, directory, scenario))
 
 
 if __name__ == "__main__":

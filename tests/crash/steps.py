@@ -300,11 +300,21 @@ def main() -> None:
     put_back(directory, saved)
     code, steps = attempt(directory, -1)
     assert code == _PROVED, "it does not even end when nobody kills it"
+    report(steps, functools.partial(kill_at, directory, saved))
+
+
+def report(steps: list[str], kill: Callable[[int], tuple[bool, str | None]]) -> None:
+    """Kill at each step, and print which steps there are, how many kills there were, and what was wrong after them.
+
+    Args:
+        steps: Those of a run that nobody killed.
+        kill: Kills at the step of a number. Returns whether there was such a step, and what was wrong after it.
+    """
     wrong: dict[int, str] = {}
     last = 0
     while True:  # threads make one run a few steps longer than another
         last += 1
-        was_there, complaint = kill_at(directory, saved, last)
+        was_there, complaint = kill(last)
         if complaint is not None:
             wrong[last] = complaint
         if not was_there and last > len(steps):

@@ -3,16 +3,13 @@ the file is here, or its object is proved, and the same call ends with the one s
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from .move_steps import SCENARIOS
-from .running import REPOSITORY
+from .test_every_step import steps_killed_at
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="each attempt is a fork")]
 
@@ -27,15 +24,4 @@ AT_LAST = {"before stat", "before unlink of the source", "after unlink of the so
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_killed_at_every_step(scenario: str, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.crash.move_steps", str(tmp_path), scenario],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["wrong"] == {}, done.stderr[-3000:]
-    assert told["killed"] >= len(told["steps"]) > 10
-    assert set(told["steps"]) >= KINDS[scenario] | AT_LAST
+    assert steps_killed_at("tests.crash.move_steps", scenario, tmp_path) >= KINDS[scenario] | AT_LAST
