@@ -228,5 +228,8 @@ def test_a_config_of_a_boto3_that_does_not_tell_defaults_apart(monkeypatch: pyte
 
 @each_case("key", ["", "folder/", "a\nb\n"])
 def test_a_key_that_bigupload_does_not_take(client: Any, key: str) -> None:
+    done: list[object] = []
+    install(client, on_result=done.append)
     with pytest.warns(NotTakenOver), contextlib.suppress(ClientError, ParamValidationError):
         client.upload_fileobj(io.BytesIO(SMALL), "bucket", key)
+    assert done == [], "boto3 did it, or refused it"

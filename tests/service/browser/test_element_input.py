@@ -144,3 +144,4 @@ def test_removed_and_added_again_it_goes_on(app: App, tmp_path: Path) -> None:
         app.stage.proxy.restore()
         fox.evaluate("form.prepend(element)")
         fox.until("element.value.length === 1")
+        assert fox.evaluate("element.uploads[0].state") == "done"
