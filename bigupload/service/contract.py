@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import datetime
 import enum
+import re
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -55,6 +58,17 @@ def _check_user(name: str) -> str:
 
 User = Annotated[str, Field(min_length=1, max_length=128, examples=["u-17"]), AfterValidator(_check_user)]
 """The name of an end user of an owner: an application's own id of a person. It is a part of keys and public URLs."""
+
+
+def _check_time(given: object) -> object:
+    """pydantic would take a number for seconds since 1970, and a date for its midnight."""
+    if isinstance(given, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d", given):
+        raise ValueError("give the time as 2026-11-29T00:00:00Z")
+    return given
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_check_time)]
+"""A moment with its time zone, as `2026-11-29T00:00:00Z`: https://www.rfc-editor.org/rfc/rfc3339"""
 Filename = Annotated[str, Field(min_length=1, max_length=1024, examples=["photo.jpg"])]
 ContentType = Annotated[str, Field(min_length=1, max_length=100, examples=["image/jpeg"])]
 FileSize = Annotated[int, Field(ge=1, le=_MAX_SIZE, examples=[1_073_741_824])]
@@ -356,9 +370,9 @@ class ListRequest(_Model):
     """Only files of this content type, also as `image/*`. Asks the store for each file."""
     metadata: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*(=.*)?$", max_length=512)] | None = None
     """Only files with this name in their metadata, as `album`, or with this value, as `album=a-3`. As above."""
-    stored_after: datetime.datetime | None = None
+    stored_after: Time | None = None
     """Only files that the store got at this time or later, as `2026-11-29T00:00:00Z`."""
-    stored_before: datetime.datetime | None = None
+    stored_before: Time | None = None
     """Only files that the store got before this time."""
 
 

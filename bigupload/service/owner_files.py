@@ -217,11 +217,7 @@ def _attachment(path: str) -> str:
 
 def _is_in_time(file: c.StoredMedia, request: c.ListRequest) -> bool:
     after, before = request.stored_after, request.stored_before
-    return (after is None or file.stored_at >= _utc(after)) and (before is None or file.stored_at < _utc(before))
-
-
-def _utc(when: datetime) -> datetime:
-    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+    return (after is None or file.stored_at >= after) and (before is None or file.stored_at < before)
 
 
 def _is_wanted(file: c.StoredMedia, request: c.ListRequest) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -132,8 +133,8 @@ def tell(process: subprocess.Popen[str], count: int) -> None:
 
 
 @pytest.fixture
-def watch(tmp_path: Path, weed: LocalStore, request: pytest.FixtureRequest) -> Watch:
-    return Watch(tmp_path, weed, f"watch-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]}")
+def watch(tmp_path: Path, weed: LocalStore) -> Watch:
+    return Watch(tmp_path, weed, f"watch-{secrets.token_hex(8)}")
 
 
 def test_a_day_in_a_directory(watch: Watch) -> None:
