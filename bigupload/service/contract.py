@@ -60,14 +60,16 @@ User = Annotated[str, Field(min_length=1, max_length=128, examples=["u-17"]), Af
 """The name of an end user of an owner: an application's own id of a person. It is a part of keys and public URLs."""
 
 
-def _check_time(given: object) -> object:
+def _time(given: object) -> object:
     """pydantic would take a number for seconds since 1970, and a date for its midnight."""
-    if isinstance(given, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d", given):
+    if not isinstance(given, str):
+        return given
+    if not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d", given):
         raise ValueError("give the time as 2026-11-29T00:00:00Z")
-    return given
+    return datetime.datetime.fromisoformat(given)
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_check_time)]
+Time = Annotated[AwareDatetime, BeforeValidator(_time)]
 """A moment with its time zone, as `2026-11-29T00:00:00Z`: https://www.rfc-editor.org/rfc/rfc3339"""
 Filename = Annotated[str, Field(min_length=1, max_length=1024, examples=["photo.jpg"])]
 ContentType = Annotated[str, Field(min_length=1, max_length=100, examples=["image/jpeg"])]

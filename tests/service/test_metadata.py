@@ -95,7 +95,8 @@ def test_into_the_store_and_the_list(service: Service) -> None:
     assert len(listed(storedAfter=(datetime.now(UTC) - hour).isoformat())) == 2
     assert listed(storedBefore=(datetime.now(UTC) - hour).isoformat()) == []
     for wrong in ("0", "2026-11-29", "2026-11-29T00:00:00", "yesterday"):
-        assert refusal(service.call("GET", "/v1/media", key=key, params={"storedAfter": wrong})) == (422, "invalid_field")
+        response = service.call("GET", "/v1/media", key=key, params={"storedAfter": wrong})
+        assert refusal(response) == (422, "invalid_field")
 
 
 def test_what_is_refused(service: Service) -> None:
