@@ -85,8 +85,8 @@ WORTH_OF_OURS = 1.5
 LATE = 8
 """An upload that takes so many times as long as the path needs is stopped."""
 LOOK_EVERY = 0.2
-DRAINED_WITHIN = 600.0
-"""Seconds in which nothing must be left of what a killed process had given to its kernel."""
+DRAINED_WITHIN = 1200.0
+"""Seconds in which nothing must be left of what a killed process had given to its kernel. It gives up after 924."""
 MOST_FILE = 140e9
 """Bytes. Parts of a larger file are larger than usual."""
 
@@ -323,7 +323,9 @@ def killed(
     `stored` is what `rate_of_kills` returns.
     """
     file = directory / f"kills-{contestant.name.replace(':', '-')}.bin"
-    write_sparse(file, int(min(MOST_FILE, kind.most(rate) * (settings.latest + 10) * (settings.kills + 1))))
+    write_sparse(
+        file, int(min(MOST_FILE, kind.most(rate) * (settings.latest + settings.response_within) * (settings.kills + 1)))
+    )
     found: list[Killed] = []
     with (
         tempfile.TemporaryDirectory(prefix="bigupload-bench-") as name,
