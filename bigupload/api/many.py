@@ -86,6 +86,8 @@ class UploadMany:
         self._options = options
         self._digests = wanted_digests(options)
         self._prefix = prefix_of(options.get("to") or f"s3://{LOCAL_BUCKET}/")
+        self._bucket, key = parse_s3_url(self._prefix, "key")
+        self._key_prefix = key.removesuffix("key")
         self._holder = FileHolder()
         self._contact = Contact()
         self._puts: tuple[SinglePuts, S3Objects] | None = None
@@ -205,8 +207,9 @@ class UploadMany:
 
     async def _prepare(self, opened: contextlib.AsyncExitStack) -> tuple[S3Objects, Retrier]:
         """Get ready to send small files by one PUT each."""
-        bucket, key = parse_s3_url(self._prefix, "key")
-        store = await connect(bucket, key, self._options.get("s3") or S3Options(), self._resources.buckets)
+        store = await connect(
+            self._bucket, f"{self._key_prefix}key", self._options.get("s3") or S3Options(), self._resources.buckets
+        )
         await opened.enter_async_context(contextlib.aclosing(store))
         objects = store.objects(secrets.token_hex(16))
         retrier = Retrier(policy=self._resources.retry, emit=self._emit_of_job, contact=self._contact)
@@ -361,9 +364,9 @@ class UploadMany:
         if found.place is not None:
             key, url = found.place
             return result_of_record(found, self._record.path, bucket="", key=key, url=url)
-        bucket, key = parse_s3_url(self._to(item))
+        key = self._key_prefix + item.key
         url = self._puts[1].url(key) if self._puts is not None else self._to(item)
-        return result_of_record(found, self._record.path, bucket=bucket, key=key, url=url)
+        return result_of_record(found, self._record.path, bucket=self._bucket, key=key, url=url)
 
     def _to(self, item: ManyItem) -> str:
         return f"{self._prefix}{item.key}" if self._options.get("service") is None else f"service:///{item.key}"

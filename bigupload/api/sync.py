@@ -46,8 +46,6 @@ from bigupload.stores.s3.pages import ObjectPages
 from bigupload.stores.targets import parse_s3_url
 from bigupload.units import counted
 
-_NAME = "name"
-
 
 class SyncMany(UploadMany):
     """One call."""
@@ -77,7 +75,6 @@ class SyncMany(UploadMany):
         self._may_be_empty = options.get("allow_empty", False) or options.get("delete_source", False)
         self._on_outcome: Callable[[SyncOutcome], object] = options.get("on_outcome") or (lambda _: None)
         self._s3 = options.get("s3") or S3Options()
-        self._key_prefix = parse_s3_url(self._prefix, _NAME)[1].removesuffix(_NAME)
         self._listed = FoundFiles()
         self._tally = JobTally(self._listed)
         self._reading = anyio.CapacityLimiter(os.cpu_count() or 1)

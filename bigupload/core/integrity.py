@@ -44,8 +44,10 @@ class Verified(enum.StrEnum):
 
     def satisfies(self, required: Verified) -> bool:
         """Whether this level is as strong as `required` or stronger."""
-        order = list(Verified)
-        return order.index(self) <= order.index(required)
+        return _RANKS[self] <= _RANKS[required]
+
+
+_RANKS = {level: rank for rank, level in enumerate(Verified)}
 
 
 class ChecksumMismatch(Exception):
