@@ -86,7 +86,10 @@ LATE = 8
 """An upload that takes so many times as long as the path needs is stopped."""
 LOOK_EVERY = 0.2
 DRAINED_WITHIN = 1200.0
-"""Seconds in which nothing must be left of what a killed process had given to its kernel. It gives up after 924."""
+"""Seconds in which nothing must be left of what a killed process had given to its kernel."""
+STILL = 150.0
+"""Seconds without a byte after which none will come: TCP tries again within 120, and where its last packets are lost, a
+store waits for a killed process for ever."""
 MOST_FILE = 140e9
 """Bytes. Parts of a larger file are larger than usual."""
 
@@ -389,9 +392,15 @@ def _kill(
 
 def _becomes_idle(place: Place) -> bool:
     """Wait until nothing is under way that a killed process had given to its kernel."""
-    began = time.monotonic()
+    began = changed = time.monotonic()
+    known = -1
     while not place.idle():
-        if time.monotonic() - began > DRAINED_WITHIN:
+        now, left = time.monotonic(), place.store.counts()["bytes_left"]
+        if left != known:
+            known, changed = left, now
+        if now - changed > STILL:
+            return True
+        if now - began > DRAINED_WITHIN:
             return False
         time.sleep(LOOK_EVERY)
     return True

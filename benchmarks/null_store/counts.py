@@ -51,8 +51,9 @@ class Counts:
     def end(self, body: Arriving) -> None:
         """A body has ended, in whatever way."""
         with self._lock:
-            self._arriving.discard(body)
-            self._number["bytes_received"] += body.received
+            if body in self._arriving:  # it began before the last reset otherwise
+                self._arriving.discard(body)
+                self._number["bytes_received"] += body.received
 
     def in_flight(self, number: int) -> None:
         with self._lock:
@@ -99,6 +100,7 @@ class Counts:
             }
             if reset:
                 self._clear()
+                self._arriving.clear()
             return made
 
 
