@@ -36,6 +36,7 @@ from bigupload.service.posts import PostResponse, Posts
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.settings import ServiceConfig
 from bigupload.service.tracing import Tracing
+from bigupload.service.webhooks import sending
 
 _BODY_WITHIN = 60.0
 """Seconds that a request's body may take. Bodies are small: a slow one only occupies a connection."""
@@ -122,13 +123,13 @@ class _Service:
         self._posts: Posts | None = None
 
     async def connections(self, _: web.Application) -> AsyncIterator[None]:
-        """For the application's life: the store, a pool for the posts API, another for users' URLs."""
+        """For the application's life: the store, connections to the posts API, others to users' URLs."""
         config = self._config
         self._tracing.start()
         async with (
             opened(config, self._log, self._metrics, self._tracing) as self._opened,
             DirectUrls(allow_private=config.allow_private_media_hosts) as urls,
-            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as http,
+            sending.connections() as http,
         ):
             self._page = UploadPageFiles(
                 self._opened.store_origin, self._opened.policy, own_users=config.authorize is not None

@@ -34,9 +34,14 @@ class Received:
 
 
 class HttpStub:
-    """`responses` by path; a path that has none is 404, and None closes the connection without a word."""
+    """`responses` by path; a path that has none is 404, and None closes the connection without a word.
+
+    It says that it closes each connection after its response. `keeps` does not, and closes a kept one as soon as it is
+    used again: a server whose time for idle connections ends at that moment.
+    """
 
     def __init__(self) -> None:
+        self.keeps = False
         self.responses: dict[str, Response | None] = {}
         self.received: list[Received] = []
         self.url = ""
@@ -45,6 +50,7 @@ class HttpStub:
         """As it was at the beginning."""
         self.responses.clear()
         self.received.clear()
+        self.keeps = False
 
 
 @contextlib.contextmanager
@@ -54,17 +60,19 @@ def http_stub() -> Iterator[HttpStub]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        is_used_again = False
 
         def _respond(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             stub.received.append(Received(method=self.command, path=self.path, headers=headers, body=body))
             response = stub.responses.get(self.path, Response(status=404))
-            self.close_connection = True
-            if response is None:
+            self.close_connection = not stub.keeps or self.is_used_again or response is None
+            if response is None or self.is_used_again:
                 return
+            self.is_used_again = True
             self.send_response_only(response.status)
-            own = {"Content-Length": str(len(response.body)), "Connection": "close"}
+            own = {"Content-Length": str(len(response.body)), "Connection": "keep-alive" if stub.keeps else "close"}
             for name, value in (own | dict(response.headers)).items():
                 self.send_header(name, value)
             self.end_headers()

@@ -97,6 +97,14 @@ def test_a_posts_api_that_is_down(posting: Service, posts_api: HttpStub) -> None
     assert refusal(post(posting)) == (502, "posts_unreachable", None)
 
 
+def test_a_posts_api_that_closes_idle_connections(posting: Service, posts_api: HttpStub) -> None:
+    """A kept connection may end at the moment when the next post is sent, and no post is sent twice."""
+    posts_api.responses["/v1/posts"] = CREATED
+    posts_api.keeps = True
+    assert [post(posting).status_code for _ in range(3)] == [201] * 3
+    assert len(posts_api.received) == 3
+
+
 def test_a_response_that_is_cut_off(posting: Service, posts_api: HttpStub) -> None:
     posts_api.responses["/v1/posts"] = Response(headers={"Content-Length": "10"}, body=b"short")
     assert refusal(post(posting)) == (502, "posts_unreachable", None)
