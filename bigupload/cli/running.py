@@ -87,8 +87,12 @@ def _hook_without_memory() -> Callable[[sys.UnraisableHookArgs], None]:
 
     `Thread.start` waits for that line for ever. The hook runs in the thread that has no memory: it is a function of C,
     because one of Python needs a frame.
+
+    Raises:
+        OutOfThreads: The system has no thread left.
     """
     from bigupload.cli import OUT_OF_MEMORY
+    from bigupload.support.daemon_threads import starting_threads  # anyio: few processes have a limit of memory
 
     failures: queue.SimpleQueue[sys.UnraisableHookArgs] = queue.SimpleQueue()
     said = f"bigupload: {OUT_OF_MEMORY}\n".encode()
@@ -100,7 +104,8 @@ def _hook_without_memory() -> Callable[[sys.UnraisableHookArgs], None]:
             os.write(2, said)
         os._exit(errors.EXIT_RESUMABLE)
 
-    threading.Thread(target=watch, daemon=True).start()
+    with starting_threads():
+        threading.Thread(target=watch, daemon=True).start()
     return failures.put
 
 

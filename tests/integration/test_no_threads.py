@@ -101,8 +101,10 @@ def test_a_thread_that_can_t_be_started_is_one_line_of_bigupload_s(
 
 
 _LIMITED = """
-import runpy, sys, threading
-start, left = threading.Thread.start, [int(sys.argv.pop(1))]
+import resource, runpy, sys, threading
+start, left, memory = threading.Thread.start, [int(sys.argv.pop(1))], int(sys.argv.pop(1))
+if memory:
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 def limited(thread):
     if not left[0]:
         raise RuntimeError("can't start new thread")
@@ -114,11 +116,12 @@ runpy.run_module("bigupload", run_name="__main__", alter_sys=True)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("most", range(5))
-def test_the_command_says_it_in_one_line(s3: StrictS3, tmp_path: Path, most: int) -> None:
+@pytest.mark.parametrize(("most", "memory"), [*((most, 0) for most in range(5)), (0, 16 << 30)])
+def test_the_command_says_it_in_one_line(s3: StrictS3, tmp_path: Path, most: int, memory: int) -> None:
+    """A limit of memory takes a thread of its own."""
     path = write(tmp_path / "file", 12 * 1024 * KIB)
     call = ["upload", path, "--to", f"s3://{BUCKET}/key", "--endpoint-url", s3.url, "--progress", "none"]
-    ended = Place(tmp_path).run(*call, command=[sys.executable, "-c", _LIMITED, str(most)])
+    ended = Place(tmp_path).run(*call, command=[sys.executable, "-c", _LIMITED, str(most), str(memory)])
     if ended.code == 0:
         assert most >= 2
         return
