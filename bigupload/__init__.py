@@ -77,6 +77,7 @@ __all__ = [
     "OutageContinues",
     "OutageEnded",
     "OutageStarted",
+    "OutputUnwritable",
     "PartCorrupted",
     "PartProof",
     "PartUnproved",

@@ -44,6 +44,7 @@
     ├── ClusterError               the Dask cluster that hashes and sends parts              resumable
     │   ├── ClusterUnreachable     no scheduler or no worker responds                        resumable
     │   └── FileNotShared          a worker sees another file than this machine, or none
+    ├── OutputUnwritable           a receipt, or a list of checksums, can't be written      resumable
     ├── UploadCancelled            its handle's `cancel`, or the end of its Uploader's context   resumable
     ├── OutOfThreads               the system lets this process start no further thread      resumable
     ├── LocalStoreError            the local store did not start or stop
@@ -366,6 +367,13 @@ class FileNotShared(ClusterError):
     """A worker sees another file than this machine, or none: workers need the same file system."""
 
     resumable = False
+
+
+class OutputUnwritable(BigUploadError):
+    """A file that is written beside uploads, such as a receipt, can't be written. If the message says that the upload
+    is done, the object is complete and proved."""
+
+    resumable = True
 
 
 class UploadCancelled(BigUploadError):

@@ -5,11 +5,22 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from bigupload.batch.tree import WalkOptions
-from bigupload.core.selection import FileLimits, FileRule, Scope, exclude, include, parse_exclude_file, scope_of
+from bigupload.core.selection import (
+    FileLimits,
+    FileRule,
+    Scope,
+    exclude,
+    include,
+    parse_exclude_file,
+    scope_of,
+    selects,
+)
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
+from bigupload.support.output_file import partial_name
 from bigupload.units import parse_duration, parse_size
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -95,6 +106,25 @@ def read_exclude_file(path: str | os.PathLike[str]) -> list[FileRule]:
     except UnicodeDecodeError:
         raise UsageError(f"`exclude_from` {name} is not a text in UTF-8") from None
     return parse_exclude_file(text, name)
+
+
+def check_not_among_sources(option: str, file: Path, directory: str, selection: Selection) -> None:
+    """Raise UsageError if a file that is written meanwhile would be one of those that are uploaded.
+
+    Args:
+        option: The option or argument that names the file, as messages spell it.
+        file: The file.
+        directory: The directory that is uploaded.
+        selection: Which files of it.
+    """
+    top, path = os.path.realpath(directory), os.path.realpath(file)
+    if os.path.commonpath([top, path]) == top:
+        key = os.path.relpath(path, top)
+        if any(selects(selection.scope(), name) for name in (key, partial_name(Path(key)).as_posix())):
+            raise UsageError(
+                f"{option} {file} would be uploaded itself while it is written: name a file elsewhere, or exclude it: "
+                f"`exclude='/{key}*'`"
+            )
 
 
 def _size(name: str, given: int | str | None) -> int | None:

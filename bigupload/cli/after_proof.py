@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -17,7 +17,6 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import COMMAND, DURATION, PATH, joined
-from bigupload.cli.output_file import OutputFile, check_not_among_sources, output_file
 from bigupload.units import counted, escaped, format_size, one_line
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from bigupload.cli.selection_options import Chosen
     from bigupload.engine.upload_run import Share, UploadResult
     from bigupload.options import S3Options
+    from bigupload.verification.receipts import ReceiptOutput
 
 RECEIPT = "--receipt"
 ON_DONE = "--on-done"
@@ -117,6 +117,8 @@ class Wishes(NamedTuple):
     def check_sources(self, directory: str, selection: Selection) -> None:
         """Raise UsageError if the receipt would be one of the files of a directory that is uploaded."""
         if self.receipt is not None:
+            from bigupload.batch.selecting import check_not_among_sources
+
             check_not_among_sources(RECEIPT, self.receipt, directory, selection)
 
 
@@ -161,35 +163,6 @@ class _Links:
             raise errors.BigUploadError(f"there is no link{some}: {self._refused[0]}")
 
 
-class _Document:
-    """A receipt that is written as files are done. A full disk ends the writing, and not the uploads."""
-
-    def __init__(self, write: Callable[[str], object], **head: Any) -> None:
-        from bigupload.verification.receipts import ReceiptWriter
-
-        self._writer = ReceiptWriter(write, **head)
-        self._error: errors.BigUploadError | None = None
-
-    @property
-    def files(self) -> int:
-        """How many files it has."""
-        return self._writer.files
-
-    def add(self, result: UploadResult, proved_at: str, **more: object) -> None:
-        """Add a file."""
-        if self._error is None:
-            try:
-                self._writer.add(result, proved_at, **more)
-            except errors.BigUploadError as e:
-                self._error = e
-
-    def end(self, *, failed: int) -> None:
-        """Write its end. Raises BigUploadError if any of it could not be written."""
-        if self._error is not None:
-            raise self._error
-        self._writer.end(failed=failed)
-
-
 class AfterProof:
     """What follows the uploads of one call."""
 
@@ -202,8 +175,8 @@ class AfterProof:
         self._failed = self._files = self._size = 0
         self._last: UploadResult | None = None
         self._links = _Links()
-        self._receipt: tuple[_Document, OutputFile] | None = None
-        self._given: tuple[_Document, TextIO] | None = None
+        self._receipt: ReceiptOutput | None = None
+        self._given: tuple[ReceiptOutput, TextIO] | None = None
         """What the command of `--on-done` reads."""
         self._hash_lists: HashLists | None = None
 
@@ -215,18 +188,20 @@ class AfterProof:
             endpoint: The store's, for receipts.
 
         Raises:
-            BigUploadError: The receipt can't be written.
+            OutputUnwritable: The receipt can't be written.
         """
         wishes = self._wishes
         head: dict[str, Any] = {"target": self._target, "endpoint": endpoint}
         if wishes.receipt is not None:
-            file = opened.enter_context(output_file(wishes.receipt, RECEIPT))
-            self._receipt = _Document(file.write, **head), file
+            from bigupload.verification.receipts import receipt_output
+
+            self._receipt = opened.enter_context(receipt_output(wishes.receipt, RECEIPT, **head))
         if wishes.on_done is not None:
             from bigupload.cli import on_done
+            from bigupload.verification.receipts import ReceiptOutput
 
             given = opened.enter_context(on_done.document())
-            self._given = _Document(given.write, **head), given.file
+            self._given = ReceiptOutput(given.write, lambda: None, **head), given.file
             if not on_done.is_there(wishes.on_done):
                 name = one_line(wishes.on_done[0])
                 complain(errors.BigUploadError(f"{ON_DONE}: there is no program {name} now"), "warning")
@@ -252,7 +227,7 @@ class AfterProof:
 
         proved_at = now()
         if self._receipt is not None:
-            self._receipt[0].add(result, proved_at)
+            self._receipt.add(result, proved_at)
         if self._given is not None:  # with the link, which is a secret, and not in receipts
             link = {} if result.share is None else {"share": dataclasses.asdict(result.share)}
             self._given[0].add(result, proved_at, **link)
@@ -277,9 +252,8 @@ class AfterProof:
         with self._reporting():
             self._links.check()
         with self._reporting():
-            if self._receipt is not None and self._receipt[0].files:
-                self._receipt[0].end(failed=self._failed)
-                self._receipt[1].finish()
+            if self._receipt is not None:
+                self._receipt.end(failed=self._failed)
         if is_proved and self._hash_lists is not None:
             with self._reporting():
                 for path in await self._hash_lists.write():
@@ -291,7 +265,7 @@ class AfterProof:
                 await self._run(self._wishes.on_done, *self._given)
         await self.notify(None if is_proved else f"{counted(self._failed, 'file')} failed")
 
-    async def _run(self, words: Sequence[str], written: _Document, given: TextIO) -> None:
+    async def _run(self, words: Sequence[str], written: ReceiptOutput, given: TextIO) -> None:
         from bigupload.cli import on_done
 
         written.end(failed=0)

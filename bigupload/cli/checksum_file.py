@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from bigupload.cli.output_file import output_file
+from bigupload.support.output_file import output_file
 
 OPTION = "--write-checksums"
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r"})

@@ -27,7 +27,6 @@ from bigupload.cli.options import (
     s3_options,
     store_options,
 )
-from bigupload.cli.output_file import check_not_among_sources
 from bigupload.cli.selection_options import (
     CommandWithRules,
     directory_and_target,
@@ -102,6 +101,7 @@ def _has_entries(directory: str) -> bool:
 async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
     from bigupload.api.arguments import SyncOptions
     from bigupload.api.uploader import Uploader
+    from bigupload.batch.selecting import check_not_among_sources
     from bigupload.cli.job_report import SyncReport
     from bigupload.cli.reporting import mode_of, reporting
     from bigupload.engine.upload_run import UploadResult

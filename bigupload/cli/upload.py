@@ -39,7 +39,6 @@ from bigupload.cli.options import (
     s3_options,
     store_options,
 )
-from bigupload.cli.output_file import check_not_among_sources
 from bigupload.cli.selection_options import (
     TARGET_LAST,
     Chosen,
@@ -379,6 +378,7 @@ async def _upload_listed(
 ) -> int:
     from bigupload.api.arguments import UploadManyOptions
     from bigupload.batch.job import UploadFailed
+    from bigupload.batch.selecting import check_not_among_sources
     from bigupload.batch.tree import Omitted
     from bigupload.cli.job_report import JobReport
     from bigupload.cli.listed_files import ListedFiles, dry_run

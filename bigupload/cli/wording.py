@@ -72,7 +72,7 @@ def _option(match: re.Match[str]) -> str:
         return option
     if value == "False":
         return option.replace("--", "--no-", 1)
-    text = value.strip("'")
+    text = shlex.quote(value.strip("'"))
     return f"{option} {text}"
 
 

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import connect
 from bigupload.support.files import reason_of
+from bigupload.support.output_file import output_file
 from bigupload.units import escaped
 from bigupload.verification.file_digests import read_file, whole_checksum
 from bigupload.version import __version__
@@ -140,6 +141,67 @@ class ReceiptWriter:
         """
         sums = {"files": self.files, "size": self._size, "failed": failed}
         self._write(f'\n ],\n "sums": {json.dumps(sums)},\n "ended_at": {json.dumps(self._clock())}\n}}\n')
+
+
+class ReceiptOutput:
+    """A receipt that is written as files are done. A full disk ends the writing, and not the uploads."""
+
+    def __init__(
+        self, write: Callable[[str], object], finish: Callable[[], object], *, target: str, endpoint: str | None
+    ) -> None:
+        """Write the document's beginning.
+
+        Args:
+            write: Writes a text.
+            finish: Lets the file take its name.
+            target: As `ReceiptWriter` has it.
+            endpoint: As `ReceiptWriter` has it.
+        """
+        self._writer = ReceiptWriter(write, target=target, endpoint=endpoint)
+        self._finish = finish
+        self._error: errors.BigUploadError | None = None
+
+    @property
+    def files(self) -> int:
+        """How many files it has."""
+        return self._writer.files
+
+    def add(self, result: UploadResult, proved_at: str | None = None, **more: object) -> None:
+        """Add a file, which is proved now or at another time."""
+        if self._error is None:
+            try:
+                self._writer.add(result, proved_at or now(), **more)
+            except errors.BigUploadError as e:
+                self._error = e
+
+    def end(self, *, failed: int) -> None:
+        """Write its end, and let it take its name. Without a file in it, an earlier receipt stays.
+
+        Raises:
+            BigUploadError: Any of it could not be written.
+        """
+        if self._error is not None:
+            raise self._error
+        if self.files:
+            self._writer.end(failed=failed)
+            self._finish()
+
+
+@contextlib.contextmanager
+def receipt_output(path: Path, option: str, *, target: str, endpoint: str | None) -> Iterator[ReceiptOutput]:
+    """Open a receipt to write. Without its `end`, an earlier receipt of that name stays as it is.
+
+    Args:
+        path: Its file.
+        option: The option or argument that names it, as messages spell it.
+        target: As `ReceiptWriter` has it.
+        endpoint: As `ReceiptWriter` has it.
+
+    Raises:
+        OutputUnwritable: It can't be written.
+    """
+    with output_file(path, option) as file:
+        yield ReceiptOutput(file.write, file.finish, target=target, endpoint=endpoint)
 
 
 def read_receipt(path: Path) -> Receipt:

@@ -1,4 +1,4 @@
-"""A file that a command writes beside its uploads.
+"""A file that is written beside uploads: a receipt, or a list of checksums.
 
 It takes its name when it is whole. Whether it can be written shows before anything is sent.
 """
@@ -10,33 +10,9 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from bigupload import errors
-
-if TYPE_CHECKING:
-    from bigupload.batch.selecting import Selection
-
-
-def check_not_among_sources(option: str, file: Path, directory: str, selection: Selection) -> None:
-    """Raise UsageError if the file would be one of those that are uploaded.
-
-    Args:
-        option: The option that names the file, as "--receipt".
-        file: The file.
-        directory: The directory that is uploaded.
-        selection: Which files of it.
-    """
-    from bigupload.core.selection import selects
-
-    top, path = os.path.realpath(directory), os.path.realpath(file)
-    if os.path.commonpath([top, path]) == top:
-        key = os.path.relpath(path, top)
-        if any(selects(selection.scope(), name) for name in (key, _partial(Path(key)).as_posix())):
-            raise errors.UsageError(
-                f"{option} {file} would be uploaded itself while it is written: name a file elsewhere, or add "
-                f"--exclude '/{key}*'"
-            )
 
 
 class OutputFile:
@@ -49,12 +25,12 @@ class OutputFile:
         self._finish = finish
 
     def write(self, text: str) -> None:
-        """Add a text. Raises BigUploadError, which names the file."""
+        """Add a text. Raises OutputUnwritable, which names the file."""
         with _naming(self._option, self._path):
             self._file.write(text)
 
     def finish(self) -> None:
-        """Let the file take its name. Raises BigUploadError, which names the file."""
+        """Let the file take its name. Raises OutputUnwritable, which names the file."""
         with _naming(self._option, self._path):
             self._file.close()
             self._finish()
@@ -68,19 +44,19 @@ def output_file(path: Path, option: str) -> Iterator[OutputFile]:
 
     Args:
         path: The file.
-        option: The option that names it, for messages.
+        option: The option or argument that names it, as messages spell it.
 
     Raises:
-        BigUploadError: It can't be written.
+        OutputUnwritable: It can't be written.
     """
     with contextlib.ExitStack() as opened:
         with _naming(option, path):
             target = Path(os.path.realpath(path))
             status = target.stat() if target.exists() else None
             if status is not None and stat.S_ISDIR(status.st_mode):
-                raise errors.BigUploadError(f"can't write {option} {path}: it is a directory")
+                raise errors.OutputUnwritable(f"can't write {option} {path}: it is a directory")
             is_file = status is None or stat.S_ISREG(status.st_mode)
-            partial = _partial(target) if is_file else target
+            partial = partial_name(target) if is_file else target
             # A pipe that nobody reads is an error, not a wait.
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if is_file else os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)
             descriptor = os.open(partial, flags, 0o666)
@@ -99,12 +75,13 @@ def _close(file: TextIO) -> None:
 
 @contextlib.contextmanager
 def _naming(option: str, path: Path) -> Iterator[None]:
-    """Raise BigUploadError, which names the file, for an OSError."""
+    """Raise OutputUnwritable, which names the file, for an OSError."""
     try:
         yield
     except OSError as e:
-        raise errors.BigUploadError(f"can't write {option} {path}: {e.strerror}") from e
+        raise errors.OutputUnwritable(f"can't write {option} {path}: {e.strerror}") from e
 
 
-def _partial(path: Path) -> Path:
+def partial_name(path: Path) -> Path:
+    """The name of a file until it is whole."""
     return path.with_name(f"{path.name}.partial")
