@@ -171,6 +171,9 @@ from bigupload.errors import (
     OutOfThreads as OutOfThreads,
 )
 from bigupload.errors import (
+    OutputUnwritable as OutputUnwritable,
+)
+from bigupload.errors import (
     PartCorrupted as PartCorrupted,
 )
 from bigupload.errors import (
@@ -744,6 +747,7 @@ def start(
     allow_empty: bool = False,
     skip_existing: bool = False,
     share: float | str | None = None,
+    receipt: StrPath | None = None,
     delta: bool = False,
     sha256: bool = False,
     xxh128: bool = False,
@@ -789,6 +793,7 @@ def start(
         allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
+        receipt: The file for a receipt: JSON that says what was proved, how and when.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -834,6 +839,8 @@ async def sync(
     size_only: bool = False,
     dry_run: bool = False,
     allow_empty: bool = False,
+    share: float | str | None = None,
+    receipt: StrPath | None = None,
     on_outcome: Callable[[SyncOutcome], object] | None = None,
     sha256: bool = False,
     xxh128: bool = False,
@@ -878,6 +885,8 @@ async def sync(
         size_only: Take an object of the same size for the same file, without any proof.
         dry_run: Send and delete nothing, and report what would be sent and deleted.
         allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.
+        share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
+        receipt: The file for a receipt: JSON that says what was proved, how and when.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
         sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -932,6 +941,7 @@ async def upload(
     allow_empty: bool = False,
     skip_existing: bool = False,
     share: float | str | None = None,
+    receipt: StrPath | None = None,
     delta: bool = False,
     sha256: bool = False,
     xxh128: bool = False,
@@ -982,6 +992,7 @@ async def upload(
         allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
+        receipt: The file for a receipt: JSON that says what was proved, how and when.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -1029,6 +1040,7 @@ def upload_many(
     resume: bool = True,
     skip_existing: bool = False,
     share: float | str | None = None,
+    receipt: StrPath | None = None,
     on_done: Callable[[JobDone], object] | None = None,
     sha256: bool = False,
     xxh128: bool = False,
@@ -1080,6 +1092,7 @@ def upload_many(
         resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
         share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
+        receipt: The file for a receipt: JSON that says what was proved, how and when.
         on_done: A function, async or not, that is called with a `JobDone` when the job has ended.
         sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -1133,6 +1146,7 @@ def upload_sync(
     allow_empty: bool = False,
     skip_existing: bool = False,
     share: float | str | None = None,
+    receipt: StrPath | None = None,
     delta: bool = False,
     sha256: bool = False,
     xxh128: bool = False,
@@ -1178,6 +1192,7 @@ def upload_sync(
         allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
         share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
+        receipt: The file for a receipt: JSON that says what was proved, how and when.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
         sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -1424,6 +1439,7 @@ class Uploader:
         allow_empty: bool = False,
         skip_existing: bool = False,
         share: float | str | None = None,
+        receipt: StrPath | None = None,
         delta: bool = False,
         sha256: bool = False,
         xxh128: bool = False,
@@ -1464,6 +1480,7 @@ class Uploader:
             allow_empty: Let a stream or a URL without bytes become an empty object.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
             share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
+            receipt: The file for a receipt: JSON that says what was proved, how and when.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
             sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -1506,6 +1523,7 @@ class Uploader:
         allow_empty: bool = False,
         skip_existing: bool = False,
         share: float | str | None = None,
+        receipt: StrPath | None = None,
         delta: bool = False,
         sha256: bool = False,
         xxh128: bool = False,
@@ -1541,6 +1559,7 @@ class Uploader:
             allow_empty: Let a stream or a URL without bytes become an empty object.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
             share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
+            receipt: The file for a receipt: JSON that says what was proved, how and when.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
             sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -1625,6 +1644,7 @@ class Uploader:
         resume: bool = True,
         skip_existing: bool = False,
         share: float | str | None = None,
+        receipt: StrPath | None = None,
         on_done: Callable[[JobDone], object] | None = None,
         sha256: bool = False,
         xxh128: bool = False,
@@ -1666,6 +1686,7 @@ class Uploader:
             resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
             skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
             share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
+            receipt: The file for a receipt: JSON that says what was proved, how and when.
             on_done: A function, async or not, that is called with a `JobDone` when the job has ended.
             sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
@@ -1772,6 +1793,8 @@ class Uploader:
         size_only: bool = False,
         dry_run: bool = False,
         allow_empty: bool = False,
+        share: float | str | None = None,
+        receipt: StrPath | None = None,
         on_outcome: Callable[[SyncOutcome], object] | None = None,
         sha256: bool = False,
         xxh128: bool = False,
@@ -1806,6 +1829,8 @@ class Uploader:
             size_only: Take an object of the same size for the same file, without any proof.
             dry_run: Send and delete nothing, and report what would be sent and deleted.
             allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.
+            share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
+            receipt: The file for a receipt: JSON that says what was proved, how and when.
             on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
             sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.

@@ -247,6 +247,9 @@ class UploadOptions(
         delta: Send only the parts that differ from the last upload to this key: the store copies the others. That needs
             the manifest of that upload. Each copy is proved by its checksum. Where the store can't copy, all parts are
             sent, and a warning says why.
+        receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It takes its name
+            when the object is proved. Raises OutputUnwritable if it can't be written: before anything is sent, or at
+            the end, where the message says that the upload is done.
         sha256: Also compute the file's SHA-256: `UploadResult.sha256`. If the store has a checksum of the whole object,
             it comes from the read that hashes the parts; otherwise the file is read once more. Raises SourceChanged if
             it is no longer what was uploaded.
@@ -258,6 +261,7 @@ class UploadOptions(
     allow_empty: bool
     skip_existing: bool
     share: float | str | None
+    receipt: StrPath | None
     delta: bool
     sha256: bool
     xxh128: bool
@@ -312,6 +316,9 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOpti
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag. The files are hashed
             for that.
         share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
+        receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It has a line for
+            each file in the store, and takes its name at the end. Raises OutputUnwritable if it can't be written:
+            before anything is sent, or at the end, where the message says that the upload is done.
         on_done: A function, async or not, that is called with a `JobDone` when the job has ended. The last result was
             taken by then. It is not called if the job ends early. What it raises is raised by the job.
         sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`. A file that is no
@@ -330,6 +337,7 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOpti
     resume: bool
     skip_existing: bool
     share: float | str | None
+    receipt: StrPath | None
     on_done: Callable[[JobDone], object] | None
     sha256: bool
     xxh128: bool
@@ -353,6 +361,10 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, t
         dry_run: Send and delete nothing, and report what would be sent and deleted.
         allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then. Otherwise it is
             an error, because the directory is probably not mounted, or the selection is wrong.
+        share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
+        receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It has a line for
+            each file in the store, and takes its name at the end. Raises OutputUnwritable if it can't be written:
+            before anything is sent, or at the end, where the message says that the upload is done.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop. A
             result is `skipped` if the file was there. The function must return quickly. What it raises ends the sync.
         sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`. A file that is no
@@ -370,6 +382,8 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, t
     size_only: bool
     dry_run: bool
     allow_empty: bool
+    share: float | str | None
+    receipt: StrPath | None
     on_outcome: Callable[[SyncOutcome], object] | None
     sha256: bool
     xxh128: bool

@@ -18,7 +18,7 @@ from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.job_record import RecordedFile
 from bigupload.options import S3Options
 from bigupload.records import dataclass
-from bigupload.stores.targets import LOCAL, reach
+from bigupload.stores.targets import endpoint_of
 
 if TYPE_CHECKING:
     from bigupload.manifests.move_record import Move
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 async def job_target(prefix: str, s3: S3Options) -> str:
     """Return what a job's record calls its target: the endpoint is part of it."""
-    endpoint = LOCAL if s3.local else (await reach(s3)).endpoint_url
+    endpoint = await endpoint_of(s3)
     return prefix if endpoint is None else f"{prefix} at {endpoint}"
 
 

@@ -27,6 +27,7 @@ from bigupload.api.calls import OpenCall
 from bigupload.api.event_log import log_failure
 from bigupload.api.job_files import JobTally, job_target, recorded_file, result_of_record
 from bigupload.api.many_items import ManyItem, items_of, prefix_of
+from bigupload.api.receipts import writing_receipt
 from bigupload.api.resources import UploaderResources
 from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
 from bigupload.api.source_types import ManySource
@@ -125,13 +126,17 @@ class UploadMany:
         self._tally = JobTally(sources.found if isinstance(sources, CountedFiles) else None)
         items, sums = self._tally.counted(items_of(sources)), _JobSums(self._resources.clock)
         job: Job[ManyItem, Done] = Job(items, self._upload, at_once=self._at_once, recorder=recorder)
-        async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as all_done:
-            async for done in all_done:
-                sums.add(done.outcome)
-                yield done.outcome
-        for recovered in self._recovered.values():
-            sums.add(recovered)
-            yield recovered
+        async with writing_receipt(self._options) as receipt:
+            async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as all_done:
+                async for done in all_done:
+                    sums.add(done.outcome)
+                    receipt.add(done.outcome)
+                    yield done.outcome
+            for recovered in self._recovered.values():
+                sums.add(recovered)
+                receipt.add(recovered)
+                yield recovered
+            receipt.end()
         if (on_done := self._options.get("on_done")) is not None:
             returned = on_done(sums.done())
             if inspect.isawaitable(returned):

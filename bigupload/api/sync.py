@@ -12,11 +12,13 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import anyio
 
 from bigupload import errors
+from bigupload.api import receipts
 from bigupload.api.arguments import StrPath, SyncOptions, UploadManyOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_path
@@ -32,7 +34,7 @@ from bigupload.api.sync_types import SyncOutcome, SyncResult, SyncStep
 from bigupload.batch.inventory import Inventory, ListedObject
 from bigupload.batch.job import Job, UploadFailed, results_while
 from bigupload.batch.listing import FileListing, FoundFiles, StandingDirectory, read_ahead
-from bigupload.batch.selecting import Selection
+from bigupload.batch.selecting import Selection, check_not_among_sources
 from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint
@@ -82,6 +84,7 @@ class SyncMany(UploadMany):
         note = "Nothing more was deleted. " if self._deletes else ""
         self._standing = StandingDirectory(self._directory, "sync", self._threads, note)
         self._others: OtherJobs | None = None
+        self._receipt = receipts.Written(None)
         self._files = 0
         self._counts = dict.fromkeys(("uploaded", "same", "deleted", "failed", "size"), 0)
         self._check_options()
@@ -103,6 +106,10 @@ class SyncMany(UploadMany):
                 "them out"
             )
         self._scope = self._selection.scope()
+        if (receipt := self._options.get("receipt")) is not None:
+            if self._dry_run:
+                raise errors.UsageError(f"`dry_run` sends nothing, so nothing follows: leave out {receipts.NAME}")
+            check_not_among_sources(receipts.NAME, Path(os.fspath(receipt)), self._directory, self._selection)
 
     async def run(self) -> SyncResult:
         """Sync.
@@ -111,7 +118,10 @@ class SyncMany(UploadMany):
             BigUploadError: What ends the whole.
         """
         with contextlib.closing(self._inventory), log_failure(f"{self._directory} → {self._prefix}"):
-            return await self._call.run(self._sync)
+            async with receipts.writing_receipt(self._options) as self._receipt:
+                result = await self._call.run(self._sync)
+                self._receipt.end()
+                return result
 
     async def _sync(self) -> SyncResult:
         began = self._resources.clock()
@@ -203,6 +213,8 @@ class SyncMany(UploadMany):
         elif not isinstance(outcome, Omitted):
             counts["uploaded"] += 1
             counts["size"] += outcome.size
+        if isinstance(outcome, UploadResult | UploadFailed):
+            self._receipt.add(outcome)
         self._on_outcome(outcome)
 
     # -- one file
@@ -217,6 +229,11 @@ class SyncMany(UploadMany):
             return known
         result = await self._proved(item)
         return None if result is None else Done(result, recorded_file(item.key, item.path, fingerprint, result))
+
+    async def _shared(self, done: Done) -> Done:
+        """With a link, if the file was sent: a link to every object that is there would take a request for each."""
+        is_there = isinstance(done.outcome, UploadResult) and done.outcome.skipped
+        return done if is_there else await super()._shared(done)
 
     async def _object_of(self, item: ManyItem) -> ListedObject | None:
         """Return the object of a file. Waits for the end of the list before it returns None."""

@@ -6,12 +6,14 @@ awaited.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from bigupload import errors
-from bigupload.api import checks, operations
+from bigupload.api import checks, operations, receipts
 from bigupload.api.arguments import (
     AbortOptions,
     AdoptOptions,
@@ -39,6 +41,7 @@ from bigupload.api.sources import shown, size_of, subject_of
 from bigupload.core.integrity import Verified
 from bigupload.engine.upload_run import Share, UploadResult
 from bigupload.options import S3Options
+from bigupload.sources.opening import is_path
 
 if TYPE_CHECKING:  # what only some methods need is imported by them: a start is part of the speed
     from bigupload.api.source_deletes import SourceDeletes
@@ -157,6 +160,11 @@ class Uploader:
         settings = checks.settings_of(options)
         check_delta(options, settings)
         check_share(options)
+        if (receipt := options.get("receipt")) is not None and is_path(source):
+            from bigupload.batch.selecting import Selection, check_not_among_sources
+
+            path = os.fspath(source)
+            check_not_among_sources(receipts.NAME, Path(os.fspath(receipt)), path, Selection())
         deletes: SourceDeletes | None = None
         if checks.checked_deletes(options):
             from bigupload.api.source_deletes import SourceDeletes, check_source
@@ -165,15 +173,22 @@ class Uploader:
             deletes = SourceDeletes(self._resources, call, options)
 
         async def work() -> UploadResult:
+            async with receipts.writing_receipt(options) as written:
+                result = await upload()
+                written.add(result)
+                written.end()
+                return result
+
+        async def upload() -> UploadResult:
             subject = shown(source, options)
             with log_failure(subject_of(subject, options)):
                 in_place = partial(self._resources.places.run, subject, partial(size_of, source), settings.priority)
-                upload = partial(operations.upload, self._resources, call, source, settings, options, in_place=in_place)
+                send = partial(operations.upload, self._resources, call, source, settings, options, in_place=in_place)
                 if deletes is None:
-                    return (await call.run(upload))[0]
+                    return (await call.run(send))[0]
 
                 async def unless_known(believes: bool) -> operations.Uploaded:
-                    return await upload(job_began=0.0 if believes and options.get("resume", True) else None)
+                    return await send(job_began=0.0 if believes and options.get("resume", True) else None)
 
                 move = partial(deletes.upload, source, options.get("name"), unless_known)
                 return (await call.run(move))[0]
@@ -301,6 +316,7 @@ class Uploader:
         options = self._given(options, target)
         call = self._begin("sync", options, SyncOptions)
         checks.check_target(options.get("to"), None, options.get("s3"))
+        check_share(options)
         checks.checked_deletes(options)
         from bigupload.api.sync import SyncMany
 

@@ -114,10 +114,12 @@ def check_not_among_sources(option: str, file: Path, directory: str, selection: 
     Args:
         option: The option or argument that names the file, as messages spell it.
         file: The file.
-        directory: The directory that is uploaded.
+        directory: The directory, or the file, that is uploaded.
         selection: Which files of it.
     """
     top, path = os.path.realpath(directory), os.path.realpath(file)
+    if top in (path, str(partial_name(Path(path)))):
+        raise UsageError(f"{option} {file} would replace the file that is uploaded: name another one")
     if os.path.commonpath([top, path]) == top:
         key = os.path.relpath(path, top)
         if any(selects(selection.scope(), name) for name in (key, partial_name(Path(key)).as_posix())):

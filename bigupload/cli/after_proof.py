@@ -201,7 +201,7 @@ class AfterProof:
             from bigupload.verification.receipts import ReceiptOutput
 
             given = opened.enter_context(on_done.document())
-            self._given = ReceiptOutput(given.write, lambda: None, **head), given.file
+            self._given = ReceiptOutput(given.write, **head), given.file
             if not on_done.is_there(wishes.on_done):
                 name = one_line(wishes.on_done[0])
                 complain(errors.BigUploadError(f"{ON_DONE}: there is no program {name} now"), "warning")
@@ -323,6 +323,6 @@ async def _endpoint(wishes: Wishes, s3: S3Options | None) -> str | None:
     """The endpoint for receipts."""
     if s3 is None or not (wishes.receipt or wishes.on_done):
         return None
-    from bigupload.stores.targets import LOCAL, reach
+    from bigupload.stores.targets import endpoint_of
 
-    return LOCAL if s3.local else (await reach(s3)).endpoint_url
+    return await endpoint_of(s3)

@@ -67,6 +67,7 @@ from bigupload.units import escaped, format_size
 
 if TYPE_CHECKING:
     from bigupload.api.uploader import Uploader
+    from bigupload.batch.selecting import Selection
     from bigupload.cli.reporting import Reporter
     from bigupload.engine.upload_run import UploadResult
 
@@ -346,6 +347,16 @@ def _sample() -> Path:
     return path
 
 
+def _check_outputs(source: str, arguments: dict[str, Any], wishes: Wishes, selection: Selection | None = None) -> None:
+    """Raise UsageError if what is written beside the uploads would be, or replace, a source. `selection`: None: all."""
+    from bigupload.batch.selecting import Selection, check_not_among_sources
+
+    selection = selection or Selection()
+    if (checksums := arguments["write_checksums"]) is not None:
+        check_not_among_sources(WRITE_CHECKSUMS, checksums, source, selection)
+    wishes.check_sources(source, selection)
+
+
 async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
     import anyio
 
@@ -353,6 +364,8 @@ async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], wi
 
     codes: list[int] = []
     at_once = anyio.CapacityLimiter(_FILES_AT_ONCE)
+    for file in map(str, filter(lambda file: isinstance(file, Path), files)):
+        _check_outputs(file, arguments, wishes)
     local, as_json = arguments["local"], arguments["as_json"]
     async with _uploading(arguments, wishes) as uploading:
         reporter = uploading.reporter
@@ -378,7 +391,6 @@ async def _upload_listed(
 ) -> int:
     from bigupload.api.arguments import UploadManyOptions
     from bigupload.batch.job import UploadFailed
-    from bigupload.batch.selecting import check_not_among_sources
     from bigupload.batch.tree import Omitted
     from bigupload.cli.job_report import JobReport
     from bigupload.cli.listed_files import ListedFiles, dry_run
@@ -399,9 +411,7 @@ async def _upload_listed(
         return errors.EXIT_OK
     note = await waits_for(local=arguments["local"])
     for directory in listed.directories if chosen.files_from is None else ():
-        if (checksums := arguments["write_checksums"]) is not None:
-            check_not_among_sources(WRITE_CHECKSUMS, checksums, directory, chosen.selection)
-        wishes.check_sources(directory, chosen.selection)
+        _check_outputs(directory, arguments, wishes, chosen.selection)
     if arguments["delete_source"]:
         await listed.check_deletable()
     name_of = name_below(listed.top)

@@ -108,6 +108,11 @@ async def reach(options: S3Options) -> S3Options:
     return await _reach_local(options)
 
 
+async def endpoint_of(options: S3Options) -> str | None:
+    """Return what records call the endpoint: its URL, LOCAL for the local store, or None for AWS."""
+    return LOCAL if options.local else (await reach(options)).endpoint_url
+
+
 async def _configured_endpoint(options: S3Options) -> str | None:
     question = functools.partial(configured_endpoint, options)
     return await run_in_daemon_thread(lambda: translated(question), anyio.CapacityLimiter(1))

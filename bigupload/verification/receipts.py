@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,18 +148,26 @@ class ReceiptOutput:
     """A receipt that is written as files are done. A full disk ends the writing, and not the uploads."""
 
     def __init__(
-        self, write: Callable[[str], object], finish: Callable[[], object], *, target: str, endpoint: str | None
+        self,
+        write: Callable[[str], object],
+        finish: Callable[[], object] = lambda: None,
+        *,
+        target: str,
+        endpoint: str | None,
+        path: Path | None = None,
     ) -> None:
         """Write the document's beginning.
 
         Args:
             write: Writes a text.
             finish: Lets the file take its name.
+            path: Its name, if it gets one.
             target: As `ReceiptWriter` has it.
             endpoint: As `ReceiptWriter` has it.
         """
         self._writer = ReceiptWriter(write, target=target, endpoint=endpoint)
         self._finish = finish
+        self._names = {os.path.abspath(path), os.path.realpath(path)} if path is not None else set()  # noqa: PTH100
         self._error: errors.BigUploadError | None = None
 
     @property
@@ -170,6 +179,8 @@ class ReceiptOutput:
         """Add a file, which is proved now or at another time."""
         if self._error is None:
             try:
+                if str(result.path) in self._names:
+                    raise errors.OutputUnwritable(f"the receipt would replace {result.path}, which was uploaded")
                 self._writer.add(result, proved_at or now(), **more)
             except errors.BigUploadError as e:
                 self._error = e
@@ -201,7 +212,7 @@ def receipt_output(path: Path, option: str, *, target: str, endpoint: str | None
         OutputUnwritable: It can't be written.
     """
     with output_file(path, option) as file:
-        yield ReceiptOutput(file.write, file.finish, target=target, endpoint=endpoint)
+        yield ReceiptOutput(file.write, file.finish, target=target, endpoint=endpoint, path=path)
 
 
 def read_receipt(path: Path) -> Receipt:

@@ -138,6 +138,17 @@ def test_a_receipt_that_can_not_be_written_is_found_before_anything_is_sent(
     assert len(s3.requests) == before
 
 
+def test_a_file_that_is_uploaded_is_not_replaced(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
+    before, body = len(s3.requests), file.read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    for option in ("--receipt", "--write-checksums"):
+        for name in (file, link):
+            ended = bigupload("upload", file, *to(s3), *QUIET, option, name)
+            assert_refused(ended, 2, f"{option} {name} would replace the file that is uploaded")
+    assert (len(s3.requests), file.read_bytes()) == (before, body)
+
+
 def test_an_upload_that_fails_leaves_the_receipt_of_an_earlier_one(
     bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,141 @@
+"""`receipt` of the library's calls: written beside the uploads, whole or not at all, and never over a source."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import bigupload
+from bigupload import UploadFailed, UploadResult, errors
+from bigupload.testing.strict_s3 import Status
+from bigupload.verification.receipts import read_receipt
+from tests.tools.cases import each_case
+
+from .support import BUCKET, FAST, PART, World
+
+TO = f"s3://{BUCKET}/p/"
+SCHEMA = json.loads((Path(bigupload.__file__).parent / "schema" / "receipt.schema.json").read_text())
+
+
+@pytest.fixture
+def receipt(world: World) -> Path:
+    return world.directory / "receipt.json"
+
+
+@pytest.fixture
+def tree(world: World) -> Path:
+    root = world.directory / "tree"
+    root.mkdir()
+    for name, size in (("a", 10), ("b", 3 * PART), ("c", 20)):
+        world.file(size, f"tree/{name}")
+    return root
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text())
+    jsonschema.validate(document, SCHEMA)
+    return document
+
+
+def keys(path: Path) -> list[str]:
+    return sorted(file.key for file in read_receipt(path).files)
+
+
+async def many(world: World, sources: Any, **more: Any) -> list[UploadResult | UploadFailed]:
+    outcomes = bigupload.upload_many(sources, to=TO, s3=world.options(), retry=FAST, part_size=PART, **more)
+    return [each async for each in outcomes]
+
+
+@each_case("size", [10, 3 * PART])
+async def test_of_one_upload(world: World, receipt: Path, size: int) -> None:
+    path = world.file(size, f"{size}.bin")
+    to = f"s3://{BUCKET}/{size}"
+    result = await world.upload(path, to=to, manifest=None, part_size=PART, receipt=receipt, sha256=True)
+    document = read(receipt)
+    assert (document["target"], document["endpoint"]) == (to, world.s3.url)
+    (row,) = document["files"]
+    of_result = dataclasses.asdict(result) | {"source": str(path), "proved_at": row["proved_at"]}
+    assert row == {name: of_result[name] for name in row}
+
+
+async def test_of_many(world: World, tree: Path, receipt: Path) -> None:
+    world.s3.script("PutObject", Status(403, "AccessDenied"), key="p/a", repeat=True)
+    done: list[str] = []
+    await many(world, sorted(tree.iterdir()), receipt=str(receipt), on_done=lambda _: done.extend(keys(receipt)))
+    assert read(receipt)["sums"] == {"files": 2, "size": 3 * PART + 20, "failed": 1}
+    assert done == ["p/b", "p/c"], "it is there when the job has ended"
+
+
+async def test_of_a_sync_also_what_was_there(world: World, tree: Path, receipt: Path) -> None:
+    async def sync() -> dict[str, Any]:
+        await bigupload.sync(tree, to=TO, s3=world.options(), retry=FAST, part_size=PART, receipt=receipt)
+        return read(receipt)
+
+    assert (await sync())["sums"] == {"files": 3, "size": 3 * PART + 30, "failed": 0}
+    (tree / "a").unlink()
+    again = await sync()
+    assert {row["key"]: row["skipped"] for row in again["files"]} == {"p/b": True, "p/c": True}
+
+
+async def test_what_fails_leaves_an_earlier_receipt(world: World, tree: Path, receipt: Path) -> None:
+    receipt.write_text("earlier")
+    world.s3.script("PutObject", Status(403, "AccessDenied"), repeat=True)
+    with pytest.raises(errors.AccessDenied):
+        await world.upload(tree / "a", manifest=None, receipt=receipt)
+    await many(world, [tree / "a"], receipt=receipt)
+    assert receipt.read_text() == "earlier"
+    assert [path.name for path in receipt.parent.iterdir() if "receipt" in path.name] == ["receipt.json"]
+
+
+async def test_what_is_refused_before_anything_is_sent(world: World, tree: Path) -> None:
+    before, s3 = len(world.s3.requests), world.options()
+    film = tree / "a"
+    body = film.read_bytes()
+    partial = world.file(10, "list.partial")
+    with pytest.raises(errors.OutputUnwritable, match=r"can't write `receipt` .*no/r: No such file"):
+        await world.upload(film, manifest=None, receipt=world.directory / "no/r")
+    with pytest.raises(errors.OutputUnwritable, match="it is a directory"):
+        await many(world, [film], receipt=tree)
+    for source, name in ((film, film), (partial, world.directory / "list")):
+        with pytest.raises(errors.UsageError, match="would replace the file that is uploaded"):
+            await world.upload(source, manifest=None, receipt=name)
+    with pytest.raises(errors.UsageError, match="would be uploaded itself"):
+        await bigupload.sync(tree, to=TO, s3=s3, receipt=tree / "r")
+    with pytest.raises(errors.UsageError, match="leave out `receipt`"):
+        await bigupload.sync(tree, to=TO, s3=s3, dry_run=True, receipt=world.directory / "r")
+    with pytest.raises(errors.UsageError, match="receipt"):
+        await world.upload(film, manifest=None, receipt=b"r")
+    assert len(world.s3.requests) == before
+    assert (film.read_bytes(), partial.stat().st_size) == (body, 10)
+
+
+async def test_one_that_can_not_be_written_at_the_end(world: World, tree: Path) -> None:
+    """The upload is a success, and the message says so."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with pytest.raises(errors.OutputUnwritable, match=r"the upload is done, but can't write `receipt` /dev/full"):
+        await world.upload(tree / "b", manifest=None, receipt="/dev/full")
+    assert world.holds(tree / "b")
+
+
+async def test_a_receipt_never_replaces_one_of_many_sources(world: World, tree: Path) -> None:
+    film = tree / "b"
+    with pytest.raises(errors.OutputUnwritable, match=r"the upload is done, but the receipt would replace .*/b"):
+        await many(world, iter([tree / "a", film]), receipt=film)
+    assert world.holds(film, "p/b")
+
+
+async def test_a_sync_shares_what_it_sent(world: World, tree: Path) -> None:
+    told: list[Any] = []
+    options: dict[str, Any] = {"to": TO, "s3": world.options(), "part_size": PART, "share": "1h"}
+    await bigupload.sync(tree, on_outcome=told.append, **options)
+    assert all("X-Amz-Expires=3600" in each.share.url for each in told)
+    world.file(30, "tree/d")
+    told.clear()
+    await bigupload.sync(tree, on_outcome=told.append, **options)
+    assert {each.path.name: each.share is not None for each in told} == {"a": False, "b": False, "c": False, "d": True}
