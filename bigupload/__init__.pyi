@@ -1297,6 +1297,9 @@ def watch(
     all_names: bool = False,
     poll: float | str | None = None,
     until_idle: float | str | None = None,
+    share: float | str | None = None,
+    receipt: StrPath | None = None,
+    sha256: bool = False,
     retry: RetryPolicy | None = None,
     state_dir: StrPath | None = None,
     concurrency: int | None = None,
@@ -1342,6 +1345,9 @@ def watch(
         all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
         poll: List the directory this often, in seconds or like "5s"; None: the system reports changes.
         until_idle: End when nothing has changed for so long, in seconds or like "1min"; None: never.
+        share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
+        receipt: The file for a receipt: JSON that says what was proved, how and when.
+        sha256: Also compute the SHA-256 of each file that is sent: `UploadResult.sha256`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
@@ -1722,6 +1728,9 @@ class Uploader:
         all_names: bool = False,
         poll: float | str | None = None,
         until_idle: float | str | None = None,
+        share: float | str | None = None,
+        receipt: StrPath | None = None,
+        sha256: bool = False,
     ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
         """Upload the files of a directory, those that come into it, and those that change, until it is cancelled.
 
@@ -1757,6 +1766,9 @@ class Uploader:
             all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
             poll: List the directory this often, in seconds or like "5s"; None: the system reports changes.
             until_idle: End when nothing has changed for so long, in seconds or like "1min"; None: never.
+            share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
+            receipt: The file for a receipt: JSON that says what was proved, how and when.
+            sha256: Also compute the SHA-256 of each file that is sent: `UploadResult.sha256`.
 
         Returns:
             An iterator of what became of each file: its result, also of a file that was uploaded before

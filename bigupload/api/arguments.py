@@ -406,6 +406,11 @@ class WatchOptions(ProofOptions, PriorityOptions, DeleteOptions, total=False):
             system reports none.
         until_idle: End when nothing has changed for so long, in seconds or like "1min"; None: never. Everything is
             uploaded then.
+        share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
+        receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It is whole after
+            each file, and the same call continues it. A file is in it before `delete_source` deletes it. If it can't be
+            written, the file fails by OutputUnwritable, and is tried again.
+        sha256: Also compute the SHA-256 of each file that is sent: `UploadResult.sha256`.
     """
 
     to: str | None
@@ -417,6 +422,9 @@ class WatchOptions(ProofOptions, PriorityOptions, DeleteOptions, total=False):
     all_names: bool
     poll: float | str | None
     until_idle: float | str | None
+    share: float | str | None
+    receipt: StrPath | None
+    sha256: bool
 
 
 class AdoptOptions(ProofOptions, PriorityOptions, total=False):

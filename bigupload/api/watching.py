@@ -8,16 +8,16 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from bigupload import errors, events
-from bigupload.api import operations
+from bigupload.api import operations, receipts
 from bigupload.api.arguments import StrPath, UploadOptions, WatchOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import check_target, checked_deletes, checked_idle, checked_path, upload_settings
@@ -26,10 +26,11 @@ from bigupload.api.job_files import job_target, recorded_file, result_of_record
 from bigupload.api.many import Outcome
 from bigupload.api.many_items import prefix_of
 from bigupload.api.resources import UploaderResources
+from bigupload.api.sharing import check_share
 from bigupload.api.source_types import OpenedSource
 from bigupload.api.sync_deletes import is_gone
 from bigupload.batch.job import UploadFailed
-from bigupload.batch.selecting import Selection
+from bigupload.batch.selecting import Selection, check_not_among_sources
 from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching, file_events, require_file_events
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint, Manifest
@@ -43,13 +44,16 @@ from bigupload.records import dataclass
 from bigupload.sources.file import open_file
 from bigupload.stores.targets import LOCAL_BUCKET, parse_s3_url
 from bigupload.support.batching import Batcher
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.shielding import run_shielded
 from bigupload.units import parse_duration
 
 if TYPE_CHECKING:  # few watches delete
     from bigupload.api.source_deletes import SourceDeletes
     from bigupload.manifests.move_record import Move
+    from bigupload.verification.receipts import GrowingReceipt
 
+R = TypeVar("R")
 _WAITING = 100
 """Outcomes that wait for the iterator's reader. While there are more, the uploads wait, too."""
 _MOST_RECORDED = 1000
@@ -68,6 +72,7 @@ def watch(
     if options.get("checksum") == "none":
         raise errors.UsageError("`checksum='none'` can't be used here: only checksums show rewritten parts")
     checked_deletes(options)
+    check_share(options)
     settings = upload_settings(
         checksum=options.get("checksum", "auto"),
         part_size=options.get("part_size"),
@@ -78,6 +83,8 @@ def watch(
     poll, until_idle = options.get("poll"), options.get("until_idle")
     # Symbolic links in it stay: what they lead to may change.
     path = os.path.abspath(checked_path(directory, "directory"))  # noqa: PTH100 - removes "..", as for a file
+    if (receipt := options.get("receipt")) is not None:
+        check_not_among_sources(receipts.NAME, Path(receipt), path, options.get("selection") or Selection())
     if poll is None:
         require_file_events()
     files = WatchedFiles(
@@ -118,7 +125,7 @@ async def _outcomes(
         with resources.state.job_record(f"watch {watched.directory}", target) as record:
             open_record(record)
             uploads.record = record
-            async with uploads.deleting(target):
+            async with uploads.writing_receipt(), uploads.deleting(target):
                 await watching.run()
             if not uploads.has_failed():
                 await record.finish(keep=lambda key: not is_gone(f"{watched.directory}/{key}"))
@@ -213,12 +220,14 @@ class FileUploads:
         self._prefix = prefix
         self.record: JobRecord | None = None
         """What is in the store."""
+        self._receipt: GrowingReceipt | None = None
         self._failed: set[str] = set()
         """Paths of files whose last upload failed."""
         self._deletes: SourceDeletes | None = None
         """Deletes what is in the store; None: the files stay."""
         self._base = ""
         """What `SourceDeletes` calls the watch's target."""
+        self._one_writer = anyio.CapacityLimiter(1)
         self._recording = Batcher(self._record_all, max_batch=_MOST_RECORDED)  # a record takes one call at a time
 
     def warn(self, message: str) -> None:
@@ -247,6 +256,7 @@ class FileUploads:
         recorded = recorded or self._recorded(begin, target)
         if recorded is not None:
             with contextlib.suppress(errors.ObjectMismatch):  # the record is out of date: send it
+                await self._add_to_receipt(recorded)
                 recorded = await self._delete(begin, recorded, begin.fingerprint, of_move)
                 self._failed.discard(begin.path)
                 await self._outcomes.send(recorded)
@@ -257,10 +267,37 @@ class FileUploads:
         subject = f"{begin.path} → {target}"
         result, fingerprint = await call.run(partial(self._resources.places.run, subject, lambda: size, priority, work))
         await self._recording.submit(recorded_file(begin.key, begin.path, fingerprint, result))
+        await self._add_to_receipt(result)  # before the file is deleted
         result = await self._delete(begin, result, fingerprint, of_move)
         self._failed.discard(begin.path)
         await self._outcomes.send(result)
         return fingerprint
+
+    # -- with `receipt`
+
+    @contextlib.asynccontextmanager
+    async def writing_receipt(self) -> AsyncIterator[None]:
+        """Write a receipt of what is in the store, if that is wanted."""
+        if (path := self._options.get("receipt")) is None:
+            yield
+            return
+        from bigupload.verification.receipts import GrowingReceipt
+
+        target, endpoint = await receipts.head_of(self._options)
+        begin = partial(GrowingReceipt, Path(path), receipts.NAME, target=target, endpoint=endpoint)
+        self._receipt = await self._receipt_thread(begin)
+        try:
+            yield
+        finally:
+            await run_shielded(self._receipt_thread(self._receipt.close))
+
+    async def _add_to_receipt(self, result: UploadResult) -> None:
+        """Raises OutputUnwritable: the file is tried again later, and is not sent again."""
+        if self._receipt is not None:
+            await run_shielded(self._receipt_thread(partial(self._receipt.add, result, failed=len(self._failed))))
+
+    async def _receipt_thread(self, function: Callable[[], R]) -> R:
+        return await run_in_daemon_thread(function, self._one_writer)
 
     # -- with `delete_source`
 
@@ -346,6 +383,7 @@ class FileUploads:
         options: UploadOptions = {"to": target}
         if (s3 := self._options.get("s3")) is not None:
             options["s3"] = s3
+        options["share"], options["sha256"] = self._options.get("share"), self._options.get("sha256", False)
         known = await self._known(begin, options)
         if known.result is not None:
             return known.result, known.fingerprint

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
@@ -31,7 +32,20 @@ RECEIPT = "--receipt"
 ON_DONE = "--on-done"
 MHL = "--mhl"
 
-after_options = joined(
+_SHARE = click.option(
+    "--share",
+    type=DURATION,
+    metavar="TIME",
+    help="Print a link by which anyone can read the object for so long, as in 7d, which is the most. It ends with "
+    "temporary credentials, if these end sooner.",
+)
+_MHL = partial(
+    click.option,
+    MHL,
+    is_flag=True,
+    help="Write an ASC Media Hash List (XXH128) of the directory's files into its folder ascmhl and the bucket.",
+)
+_OTHERS = joined(
     click.option(
         RECEIPT,
         type=PATH,
@@ -47,8 +61,8 @@ after_options = joined(
         ON_DONE,
         type=COMMAND,
         metavar="COMMAND",
-        help="Run this program with these arguments, not a shell, when everything is done and proved. It gets "
-        "BIGUPLOAD_DONE_... in its environment, and the receipt on its standard input.",
+        help="Run this program with these arguments, not a shell, when everything is done and proved; of a watch, for "
+        "each file. It gets BIGUPLOAD_DONE_... in its environment, and the receipt on its standard input.",
     ),
     click.option(
         "--on-done-timeout",
@@ -58,25 +72,14 @@ after_options = joined(
         metavar="TIME",
         help="End the program of --on-done after so long.",
     ),
-    click.option("--notify", is_flag=True, help="Show a notification on the desktop at the end."),
+    click.option(
+        "--notify", is_flag=True, help="Show a notification on the desktop at the end; of a watch, for each file."
+    ),
 )
 
-upload_after_options = joined(
-    click.option(
-        "--share",
-        type=DURATION,
-        metavar="TIME",
-        help="Print a link by which anyone can read the object for so long, as in 7d, which is the most. It ends with "
-        "temporary credentials, if these end sooner.",
-    ),
-    click.option(
-        MHL,
-        is_flag=True,
-        help="Write an ASC Media Hash List (XXH128) of the directory's files into its folder ascmhl and the bucket.",
-    ),
-    after_options,
-)
-"""Those of `upload`: a sync keeps no history of its directory, and makes no links."""
+after_options = joined(_SHARE, _MHL(), _OTHERS)
+watch_after_options = joined(_SHARE, _MHL(hidden=True), _OTHERS)
+"""Those of `watch`, which refuses --mhl."""
 
 
 class Wishes(NamedTuple):
@@ -127,6 +130,20 @@ def take_wishes(arguments: dict[str, Any]) -> Wishes:
     own = ("receipt", "on_done", "on_done_timeout", "notify")
     mhl = arguments.pop("mhl", False)
     return Wishes(share=arguments.get("share"), mhl=mhl, **{name: arguments.pop(name) for name in own})
+
+
+def warn_of_programs(wishes: Wishes) -> None:
+    """Warn of a program that is not there now. It may be there in time."""
+    if wishes.on_done is None and not wishes.notify:
+        return
+    from bigupload.cli import on_done
+
+    if wishes.on_done is not None and not on_done.is_there(wishes.on_done):
+        name = one_line(wishes.on_done[0])
+        complain(errors.BigUploadError(f"{ON_DONE}: there is no program {name} now"), "warning")
+    if wishes.notify and on_done.notifier("", "") is None:
+        why = "this machine has neither notify-send nor osascript"
+        complain(errors.BigUploadError(f"--notify shows nothing: {why}"), "warning")
 
 
 def tell_end(first: Share, count: int = 1) -> None:
@@ -202,15 +219,6 @@ class AfterProof:
 
             given = opened.enter_context(on_done.document())
             self._given = ReceiptOutput(given.write, **head), given.file
-            if not on_done.is_there(wishes.on_done):
-                name = one_line(wishes.on_done[0])
-                complain(errors.BigUploadError(f"{ON_DONE}: there is no program {name} now"), "warning")
-        if wishes.notify:
-            from bigupload.cli import on_done
-
-            if on_done.notifier("", "") is None:
-                why = "this machine has neither notify-send nor osascript"
-                complain(errors.BigUploadError(f"--notify shows nothing: {why}"), "warning")
 
     def add(self, result: UploadResult) -> None:
         """A file is in the store."""
@@ -296,7 +304,9 @@ class AfterProof:
 
 
 @contextlib.asynccontextmanager
-async def after_proof(wishes: Wishes, *, target: str, s3: S3Options | None, mode: str) -> AsyncIterator[AfterProof]:
+async def after_proof(
+    wishes: Wishes, *, target: str, s3: S3Options | None, mode: str, warns: bool = True
+) -> AsyncIterator[AfterProof]:
     """Prepare what is to follow, and do it at the end, unless an exception ends the uploads.
 
     Args:
@@ -304,6 +314,7 @@ async def after_proof(wishes: Wishes, *, target: str, s3: S3Options | None, mode
         target: Where the files go.
         s3: How to reach the store; None: they go to a media service.
         mode: That of `--progress`.
+        warns: Whether to warn of programs that are not there.
 
     Raises:
         BigUploadError: Something can't be done. Nothing was sent.
@@ -311,12 +322,25 @@ async def after_proof(wishes: Wishes, *, target: str, s3: S3Options | None, mode
     with contextlib.ExitStack() as opened:
         after = AfterProof(wishes, target=target, mode=mode)
         after.prepare(opened, await _endpoint(wishes, s3))
+        if warns:
+            warn_of_programs(wishes)
         try:
             yield after
         except errors.BigUploadError:
             await after.notify("see the terminal")
             raise
         await after.follow()
+
+
+async def follow_one(result: UploadResult, wishes: Wishes, *, target: str, s3: S3Options, mode: str) -> int:
+    """Do what is to follow one file of a call that has no end. Returns the exit status that this means."""
+    try:
+        async with after_proof(wishes, target=target, s3=s3, mode=mode, warns=False) as after:
+            after.add(result)
+    except errors.BigUploadError as e:
+        complain(errors.BigUploadError(f"the upload is done, but {e}"))
+        return errors.EXIT_AFTERWARDS
+    return after.exit_status
 
 
 async def _endpoint(wishes: Wishes, s3: S3Options | None) -> str | None:

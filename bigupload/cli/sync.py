@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -38,6 +38,7 @@ from bigupload.cli.selection_options import (
 
 if TYPE_CHECKING:
     from bigupload.api.sync_types import SyncOutcome
+    from bigupload.api.uploader import Uploader
 
 
 @click.command(
@@ -83,7 +84,9 @@ def sync(directory: str, target: str | None, **arguments: Any) -> None:
         raise click.UsageError("--dry-run sends nothing, so there is nothing to write: leave out --write-checksums")
     wishes = take_wishes(arguments)
     wishes.check_not_dry(dry_run=dry_run)
-    arguments["selection"] = take_selection(ctx, arguments).selection
+    chosen = take_selection(ctx, arguments)
+    wishes.check_mhl([directory], chosen, None)
+    arguments["selection"], arguments["xxh128"] = chosen.selection, wishes.mhl
     arguments["dry_run"] = dry_run
     arguments["resume"] = not arguments.pop("no_resume")
     stopped = "nothing was sent" if dry_run else "the same command resumes"
@@ -96,6 +99,13 @@ def _has_entries(directory: str) -> bool:
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         return next(entries, None) is not None
     return False
+
+
+class _Uploading(NamedTuple):
+    """What hash lists are uploaded by, too."""
+
+    uploader: Uploader
+    options: dict[str, Any]
 
 
 async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
@@ -121,6 +131,11 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
         Uploader(**pace(arguments)) as uploader,
         after_proof(wishes, target=target, s3=options["s3"], mode=mode) as after,
     ):
+        if wishes.mhl:
+            from bigupload.cli.hash_lists import open_hash_lists
+
+            uploading = _Uploading(uploader, options)
+            after.list_hashes(await open_hash_lists(directory, options["selection"], target, uploading))
         with writing_checksums(checksums) as write, reporting(mode, job=True) as reporter:
             report = SyncReport(reporter, as_json=as_json, mode=mode_of(mode), dry_run=options["dry_run"])
             report.only_sums = only_sums

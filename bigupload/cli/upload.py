@@ -17,7 +17,7 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
-from bigupload.cli.after_proof import AfterProof, Wishes, after_proof, take_wishes, upload_after_options
+from bigupload.cli.after_proof import AfterProof, Wishes, after_options, after_proof, take_wishes
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
 from bigupload.cli.checksum_file import name_below, write_checksums_option, writing_checksums
 from bigupload.cli.delete_options import check_deletes, check_sources, delete_options
@@ -245,7 +245,7 @@ _SAMPLE_SIZE = 250_000_000
 @click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed.")
 @on_change_option("raise")
 @write_checksums_option
-@upload_after_options
+@after_options
 @delete_options
 @follow_options
 @stream_options

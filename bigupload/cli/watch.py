@@ -10,6 +10,7 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
+from bigupload.cli.after_proof import MHL, Wishes, follow_one, take_wishes, warn_of_programs, watch_after_options
 from bigupload.cli.delete_options import check_deletes, delete_options
 from bigupload.cli.options import (
     CHECKSUMS,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
 @part_options([name for name in CHECKSUMS if name != "none"])
 @object_options
 @click.option("--if-none-match", is_flag=True, help="Fail a file if another file's object has its key.")
+@watch_after_options
 @delete_options
 @pace_options
 @connection_options
@@ -86,23 +88,36 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
 
     ctx = click.get_current_context()
     take_target(ctx, directory, target, arguments)
+    if arguments["mhl"]:
+        raise click.UsageError(
+            f"{MHL} is of a whole directory at one moment, which a watch never has: when it has ended, run bigupload "
+            f"sync DIR s3://BUCKET/FOLDER/ {MHL}"
+        )
     check_deletes(arguments)
     arguments["selection"] = take_rules(ctx, arguments)
+    receipt = arguments["receipt"]
+    wishes = take_wishes(arguments)._replace(receipt=None)  # the watch writes it
+    arguments["receipt"] = receipt
     path = local_path(directory)
-    raise SystemExit(run(lambda: _watch(path, arguments)))
+    raise SystemExit(run(lambda: _watch(path, arguments, wishes)))
 
 
-async def _watch(directory: Path, arguments: dict[str, Any]) -> int:
+async def _watch(directory: Path, arguments: dict[str, Any], wishes: Wishes) -> int:
     from bigupload.api.arguments import WatchOptions
     from bigupload.api.uploader import Uploader
     from bigupload.batch.job import UploadFailed
     from bigupload.cli.reporting import reporting, worst
+    from bigupload.engine.upload_run import UploadResult
+    from bigupload.stores.targets import LOCAL_BUCKET
 
     options: dict[str, Any] = {name: arguments.pop(name) for name in WatchOptions.__annotations__ if name in arguments}
+    mode = arguments["progress"]
     options["s3"] = s3_options(arguments, local=arguments.pop("local"), if_none_match=arguments.pop("if_none_match"))
-    seen = _Seen()
+    seen, afterwards = _Seen(), errors.EXIT_OK
+    target = options["to"] or f"s3://{LOCAL_BUCKET}/"
+    warn_of_programs(wishes)
     async with Uploader(**pace(arguments)) as uploader:
-        with reporting(arguments["progress"], endless=True) as reporter:
+        with reporting(mode, endless=True) as reporter:
 
             def on_event(event: events.Event) -> None:
                 reporter.on_event(Path(event.upload.source or directory.absolute()), event)
@@ -116,12 +131,15 @@ async def _watch(directory: Path, arguments: dict[str, Any]) -> int:
                     path = Path(outcome.source) if isinstance(outcome, UploadFailed) else outcome.path
                     reporter.end(path)
                     seen.add(path, outcome, _report(outcome, reporter, as_json=arguments["as_json"]))
+                    if isinstance(outcome, UploadResult) and not outcome.skipped:
+                        status = await follow_one(outcome, wishes, target=target, s3=options["s3"], mode=mode)
+                        afterwards = status or afterwards
                     reporter.begin(directory.absolute(), f"watching: {seen}")
             reporter.end(directory.absolute())
-        if arguments["progress"] != "none" and not arguments["as_json"]:
+        if mode != "none" and not arguments["as_json"]:
             with contextlib.suppress(OSError):  # nobody reads it
                 click.echo(f"bigupload: {seen}", err=True)
-    return worst(list(seen.failed.values()))
+    return worst(list(seen.failed.values())) or afterwards
 
 
 class _Seen:

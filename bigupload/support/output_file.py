@@ -26,12 +26,12 @@ class OutputFile:
 
     def write(self, text: str) -> None:
         """Add a text. Raises OutputUnwritable, which names the file."""
-        with _naming(self._option, self._path):
+        with naming(self._option, self._path):
             self._file.write(text)
 
     def finish(self) -> None:
         """Let the file take its name. Raises OutputUnwritable, which names the file."""
-        with _naming(self._option, self._path):
+        with naming(self._option, self._path):
             self._file.close()
             self._finish()
 
@@ -50,7 +50,7 @@ def output_file(path: Path, option: str) -> Iterator[OutputFile]:
         OutputUnwritable: It can't be written.
     """
     with contextlib.ExitStack() as opened:
-        with _naming(option, path):
+        with naming(option, path):
             target = Path(os.path.realpath(path))
             status = target.stat() if target.exists() else None
             if status is not None and stat.S_ISDIR(status.st_mode):
@@ -74,7 +74,7 @@ def _close(file: TextIO) -> None:
 
 
 @contextlib.contextmanager
-def _naming(option: str, path: Path) -> Iterator[None]:
+def naming(option: str, path: Path) -> Iterator[None]:
     """Raise OutputUnwritable, which names the file, for an OSError."""
     try:
         yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -31,7 +32,7 @@ from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import connect
 from bigupload.support.files import reason_of
-from bigupload.support.output_file import output_file
+from bigupload.support.output_file import naming, output_file
 from bigupload.units import escaped
 from bigupload.verification.file_digests import read_file, whole_checksum
 from bigupload.version import __version__
@@ -115,7 +116,7 @@ class ReceiptWriter:
         self._write = write
         self._clock = clock
         self.files = 0
-        self._size = 0
+        self.size = 0
         head = {
             "kind": KIND,
             "version": VERSION,
@@ -132,7 +133,7 @@ class ReceiptWriter:
         file = dataclasses.asdict(ReceiptFile.of(result, proved_at))
         self._write(f"{',' if self.files else ''}\n  {json.dumps({**file, **more})}")
         self.files += 1
-        self._size += result.size
+        self.size += result.size
 
     def end(self, *, failed: int) -> None:
         """Write the document's end.
@@ -140,7 +141,7 @@ class ReceiptWriter:
         Args:
             failed: How many files of the same call are not in the store.
         """
-        sums = {"files": self.files, "size": self._size, "failed": failed}
+        sums = {"files": self.files, "size": self.size, "failed": failed}
         self._write(f'\n ],\n "sums": {json.dumps(sums)},\n "ended_at": {json.dumps(self._clock())}\n}}\n')
 
 
@@ -215,6 +216,146 @@ def receipt_output(path: Path, option: str, *, target: str, endpoint: str | None
         yield ReceiptOutput(file.write, file.finish, target=target, endpoint=endpoint, path=path)
 
 
+_FILES = b' "files": ['
+"""The line of a receipt behind which its files are, a line each."""
+
+
+class GrowingReceipt:
+    """A receipt that is whole after each file, and that the next call continues: of a watch, which may never end.
+
+    Each file is written over the document's end, with a new end behind it. What a crash tears is cut off by the next
+    call. Blocking.
+    """
+
+    def __init__(self, path: Path, option: str, *, target: str, endpoint: str | None) -> None:
+        """Open a receipt, or begin one.
+
+        Args:
+            path: Its file.
+            option: The option or argument that names it, as messages spell it.
+            target: As `ReceiptWriter` has it.
+            endpoint: As `ReceiptWriter` has it.
+
+        Raises:
+            OutputUnwritable: It can't be written, or another process writes it.
+            UsageError: The file is no receipt, or one of another target.
+        """
+        self._path = path
+        self._option = option
+        self._texts: list[str] = []
+        self._writer = ReceiptWriter(self._texts.append, target=target, endpoint=endpoint)
+        self._known: set[int] = set()
+        """Hashes of the objects that it has: the names of a million would take much memory."""
+        with contextlib.ExitStack() as opened, naming(option, path):
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            opened.callback(os.close, self._file)
+            _lock(self._file)
+            self._end = self._read(target, endpoint)
+            if self._end:
+                self._texts.clear()
+            self._write(failed=0)
+            self._opened = opened.pop_all()
+
+    def add(self, result: UploadResult, *, failed: int) -> None:
+        """Add a file, and bring it to disk. One that was in the store before is added only if the receipt lacks it.
+
+        Args:
+            result: Of the file.
+            failed: How many files are not in the store.
+
+        Raises:
+            OutputUnwritable: It can't be written. The same call may be made again.
+        """
+        key = _object_of(result)
+        if result.skipped and key in self._known:
+            return
+        before = self._writer.files, self._writer.size
+        try:
+            with naming(self._option, self._path):
+                self._writer.add(result, now())
+                self._write(failed=failed)
+        except errors.OutputUnwritable:
+            self._writer.files, self._writer.size = before
+            self._texts.clear()
+            raise
+        self._known.add(key)
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        self._opened.close()
+
+    def _write(self, *, failed: int) -> None:
+        added = "".join(self._texts).encode()
+        self._writer.end(failed=failed)
+        whole, at = memoryview("".join(self._texts).encode()), self._end
+        while whole:
+            written = os.pwrite(self._file, whole, at)
+            whole, at = whole[written:], at + written
+        os.truncate(self._file, at)
+        os.fsync(self._file)
+        self._texts.clear()
+        self._end += len(added)
+
+    def _read(self, target: str, endpoint: str | None) -> int:
+        """Read what is there. Returns where its last whole row ends; 0: nothing is there."""
+        head, at, end = b"", 0, 0
+        with open(self._file, "rb", closefd=False) as file:
+            for line in file:
+                if end:
+                    row = _row(line)
+                    if row is None:
+                        break
+                    self._known.add(_object_of(row))
+                    self._writer.files += 1
+                    self._writer.size += row.size
+                    end = at + len(line.rstrip(b",\n"))
+                else:
+                    head += line
+                    end = at + len(_FILES) if line.rstrip() == _FILES else 0
+                at += len(line)
+        if not end:
+            if head:
+                raise errors.UsageError(f"{escaped(str(self._path))} is there, and is not a receipt: name another file")
+            return 0
+        found = _parsed(head + b"]}")
+        if not isinstance(found, dict) or (found.get("kind"), found.get("version")) != (KIND, VERSION):
+            raise errors.UsageError(f"{escaped(str(self._path))} is there, and is not a receipt: name another file")
+        if (found.get("target"), found.get("endpoint")) != (target, endpoint):
+            raise errors.UsageError(
+                f"{escaped(str(self._path))} is the receipt of {found.get('target')}, and this is {target}: name "
+                "another file"
+            )
+        return end
+
+
+def _lock(file: int) -> None:
+    """Keep a file to one process, until it is closed. Not every system and file system can do that."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(errno.EBUSY, "another process writes it") from None
+    except (ImportError, OSError):
+        pass
+
+
+def _row(line: bytes) -> ReceiptFile | None:
+    found = _parsed(line.rstrip(b",\n"))
+    return found if isinstance(found, ReceiptFile) else None
+
+
+def _parsed(text: bytes) -> object:
+    try:
+        return json.loads(text, object_hook=_compact)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _object_of(file: ReceiptFile | UploadResult) -> int:
+    return hash((file.bucket, file.key, file.etag))
+
+
 def read_receipt(path: Path) -> Receipt:
     """Read a receipt. Blocking.
 
@@ -237,7 +378,8 @@ def read_receipt(path: Path) -> Receipt:
     is_whole = isinstance(files, list) and all(isinstance(each, ReceiptFile) for each in files)
     if not is_whole or not isinstance(target, str) or not isinstance(endpoint, str | None):
         raise errors.UsageError(f"{escaped(str(path))} is a receipt that was damaged: a field is missing or wrong")
-    return Receipt(target=target, endpoint=endpoint, files=files)
+    latest = {(file.bucket, file.key): file for file in files}  # a watch may upload a file several times
+    return Receipt(target=target, endpoint=endpoint, files=[*latest.values()])
 
 
 def _compact(found: dict[str, Any]) -> object:

@@ -103,6 +103,25 @@ def test_a_second_upload_adds_a_generation(bigupload: Command, s3: StrictS3, car
     assert (ended.code, ended.out) == (1, "xxh128: 3 files\n"), "the first hash counts"
 
 
+def test_a_sync_writes_one_too(bigupload: Command, s3: StrictS3, card: Path) -> None:
+    assert bigupload("sync", "card", *offload(s3)).code == 0
+    (listed,) = lists(card)
+    assert s3.objects["bucket"][f"card/ascmhl/{listed.name}"].body == listed.read_bytes()
+    assert bigupload("verify", "--mhl", card).out == "xxh128: 4 files\n"
+    (card / "new").write_bytes(b"new")
+    assert bigupload("sync", "card", *offload(s3), "--delete").code == 0
+    _, second = lists(card)
+    assert (second.read_text().count('action="verified"'), second.read_text().count('action="original"')) == (4, 1)
+    assert bigupload("verify", "--mhl", card).out == "xxh128: 5 files\n"
+    assert bigupload("sync", "card", *to(s3, "s3://bucket/card/"), *QUIET, "--json=summary").result["files"] == 9
+    for arguments, says in (
+        (["--size-only"], "leave one of them out"), (["--dry-run"], "leave out --mhl"),
+        (["--include", "*.mov"], "--mhl is of all files of a directory"),
+    ):  # fmt: skip
+        assert_refused(bigupload("sync", "card", *offload(s3), *arguments), 2, says)
+    assert len(lists(card)) == 2
+
+
 def test_nothing_is_written_unless_everything_is_proved(bigupload: Command, s3: StrictS3, card: Path) -> None:
     s3.script("PutObject", Status(403, "AccessDenied"), key="card/A001.mov", repeat=True)
     assert bigupload("upload", "card", *offload(s3)).code == 1

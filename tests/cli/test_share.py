@@ -82,6 +82,18 @@ def test_the_results_of_many_files_have_links(bigupload: Command, s3: StrictS3, 
     assert "bigupload: 2 links; the first ends 20" in ended.err
 
 
+def test_a_sync_shares_what_it_sends(bigupload: Command, s3: StrictS3, small: Path) -> None:
+    tree = small.parent / "tree"
+    tree.mkdir()
+    (tree / "a").write_bytes(b"a")
+    there = ["sync", tree, *to(s3, "s3://bucket/p/"), "--share", "2d"]
+    ended = bigupload(*there)
+    assert [fetched(line) for line in ended.out.splitlines()] == [b"a"]
+    assert "bigupload: the link ends 20" in ended.err
+    (tree / "b").write_bytes(b"b")
+    assert [fetched(line) for line in bigupload(*there).out.splitlines()] == [b"b"]
+
+
 def test_without_the_right_to_read_the_upload_is_a_success(bigupload: Command, s3: StrictS3, small: Path) -> None:
     s3.script("HeadObject", Status(403, "AccessDenied"), repeat=True)
     there = to(s3, "s3://bucket/key")

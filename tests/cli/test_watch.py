@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,11 @@ from .support import Command, assert_refused
         ([".", "s3://bucket/", "--until-idle", "0s"], 2, "--until-idle is 1 second at least"),
         ([".", "s3://bucket/", "--checksum", "none"], 2, "'none' is not one of"),
         ([".", "s3://bucket/", "--include", ""], 2, "pattern"),
+        ([".", "s3://bucket/", "--mhl"], 2, "which a watch never has: when it has ended, run bigupload sync"),
+        ([".", "s3://bucket/", "--share", "8d"], 2, "--share is a time like '7d'"),
+        ([".", "s3://bucket/", "--receipt", "no/r"], 1, "can't write --receipt no/r: No such file or directory"),
+        ([".", "s3://bucket/", "--receipt", "FILE"], 2, "would be uploaded itself while it is written"),
+        ([".", "s3://bucket/", "--on-done", "a 'b"], 2, "not a command: no closing quotation"),
     ],
 )
 def test_a_wrong_call(
@@ -61,6 +69,40 @@ def test_a_folder_in_the_local_store(
     monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(file))  # so that what begins is told apart from what is refused
     ended = bigupload("watch", file.parent, *target, "--local", "--progress=none")
     assert_refused(ended, 1, "can't make the local store's directory")
+
+
+NOTES = """
+import json, os, sys
+given = json.load(sys.stdin)
+with open(sys.argv[1], "a") as file:
+    print(os.environ["BIGUPLOAD_DONE_KEY"], os.environ["BIGUPLOAD_DONE_LINK"], len(given["files"]), file=file)
+sys.exit(os.environ["BIGUPLOAD_DONE_KEY"] == "w/b")
+"""
+
+
+@pytest.mark.slow
+def test_what_follows_each_file(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
+    directory, receipt, noted = tmp_path / "directory", tmp_path / "receipt", tmp_path / "noted"
+    directory.mkdir()
+    for name in ("a", "b"):
+        (directory / name).write_bytes(b"1234")
+    (tmp_path / "notes.py").write_text(NOTES)
+    command = shlex.join([sys.executable, str(tmp_path / "notes.py"), str(noted)])
+    arguments = [
+        "watch", directory, "s3://bucket/w/", "--endpoint-url", s3.url, "--idle", "1s", "--until-idle", "1s",
+        "--receipt", receipt, "--share", "1h", "--sha256", "--on-done", command,
+    ]  # fmt: skip
+    ended = bigupload(*arguments)
+    assert ended.code == 3
+    assert f"the upload is done, but --on-done {sys.executable} failed: exit status 1" in ended.err
+    assert sorted(line.split()[0] for line in noted.read_text().splitlines()) == ["w/a", "w/b"]
+    assert sorted(line.split()[1] for line in noted.read_text().splitlines()) == sorted(ended.out.splitlines())
+    assert ended.err.count("bigupload: the link ends 20") == 2
+    assert all(row["sha256"] for row in json.loads(receipt.read_text())["files"])
+    assert bigupload("verify", "--receipt", receipt, "--endpoint-url", s3.url).out == "full-object: 2 files\n"
+    before = noted.read_text()
+    ended = bigupload(*arguments)
+    assert (ended.code, ended.out, noted.read_text()) == (0, "", before), "nothing was sent"
 
 
 @pytest.mark.slow

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
+import hashlib
 import json
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +17,11 @@ import pytest
 
 import bigupload
 from bigupload import UploadFailed, UploadResult, errors
+from bigupload.api import checks, watching
+from bigupload.core.settling import SettlingFiles
 from bigupload.testing.strict_s3 import Status
-from bigupload.verification.receipts import read_receipt
+from bigupload.verification import receipts
+from bigupload.verification.receipts import GrowingReceipt, read_receipt
 from tests.tools.cases import each_case
 
 from .support import BUCKET, FAST, PART, World
@@ -139,3 +147,97 @@ async def test_a_sync_shares_what_it_sent(world: World, tree: Path) -> None:
     told.clear()
     await bigupload.sync(tree, on_outcome=told.append, **options)
     assert {each.path.name: each.share is not None for each in told} == {"a": False, "b": False, "c": False, "d": True}
+
+
+# -- of a watch
+
+
+@pytest.fixture
+def recordings(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory whose files settle in no time."""
+    monkeypatch.setattr(checks, "_LEAST_IDLE", 0.0)
+    monkeypatch.setattr(watching, "SettlingFiles", partial(SettlingFiles, follow_from=2 * PART))
+    made = world.directory / "recordings"
+    made.mkdir()
+    return made
+
+
+async def watched(world: World, directory: Path, receipt: Path, **more: Any) -> list[Any]:
+    options: dict[str, Any] = {"to": TO, "s3": world.options(), "retry": FAST, "idle": 0.05, "until_idle": 0.05}
+    async with contextlib.aclosing(bigupload.watch(directory, receipt=receipt, **options | more)) as outcomes:
+        return [outcome async for outcome in outcomes]
+
+
+async def test_the_receipt_of_a_watch_is_continued(world: World, recordings: Path, receipt: Path) -> None:
+    for name, size in (("a", 10), ("b", 3 * PART)):
+        world.file(size, f"recordings/{name}")
+    await watched(world, recordings, receipt, sha256=True)
+    first = read(receipt)
+    assert first["sums"] == {"files": 2, "size": 3 * PART + 10, "failed": 0}
+    assert {row["key"]: row["sha256"] for row in first["files"]} == {
+        f"p/{name}": hashlib.sha256((recordings / name).read_bytes()).hexdigest() for name in ("a", "b")
+    }
+    before = receipt.read_bytes()
+    await watched(world, recordings, receipt)
+    assert read(receipt)["files"] == first["files"], "what it has is not added again"
+    world.file(20, "recordings/c")
+    world.file(11, "recordings/a", seed=1)  # another file: the last row counts
+    receipt.write_bytes(before[: before.index(b' "sums"') + 5])  # as a crash may leave it
+    await watched(world, recordings, receipt)
+    found = read(receipt)
+    assert found["files"][:2] == first["files"]
+    assert sorted(row["key"] for row in found["files"][2:]) == ["p/a", "p/c"]
+    assert found["sums"] == {"files": 4, "size": 3 * PART + 41, "failed": 0}
+    assert {file.key: file.size for file in read_receipt(receipt).files} == {"p/a": 11, "p/b": 3 * PART, "p/c": 20}
+
+
+async def test_a_watch_deletes_no_file_without_its_receipt(
+    world: World, recordings: Path, receipt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = world.file(3 * PART, "recordings/film")
+    write, tries = os.pwrite, 0
+
+    def full(*args: Any) -> int:
+        nonlocal tries
+        tries += 1
+        if tries == 2:  # the first one begins the document
+            assert film.exists()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(*args)
+
+    monkeypatch.setattr(receipts.os, "pwrite", full)
+    monkeypatch.setattr("bigupload.core.settling.FIRST_PAUSE", 0.0)
+    failed, result = await watched(world, recordings, receipt, delete_source=True)
+    assert isinstance(failed.error, errors.OutputUnwritable)
+    assert failed.retry_in is not None
+    assert "No space left on device" in str(failed.error)
+    assert (result.source_deleted, film.exists(), keys(receipt)) == (True, False, ["p/film"])
+    assert len(world.sent()) == 3, "it was not sent again"
+
+
+async def test_what_a_watch_refuses(world: World, recordings: Path, receipt: Path) -> None:
+    before = len(world.s3.requests)
+    inside, foreign = recordings / "r", world.file(10, "film.mov")
+    with pytest.raises(errors.UsageError, match="would be uploaded itself"):
+        await watched(world, recordings, inside)
+    with pytest.raises(errors.UsageError, match=r"film\.mov is there, and is not a receipt: name another file"):
+        await watched(world, recordings, foreign)
+    assert foreign.stat().st_size == 10
+    await watched(world, recordings, receipt)
+    with pytest.raises(errors.UsageError, match=r"is the receipt of s3://bucket/p/, and this is s3://bucket/q/"):
+        await watched(world, recordings, receipt, to="s3://bucket/q/")
+    other = GrowingReceipt(receipt, "`receipt`", target=TO, endpoint=world.s3.url)
+    with contextlib.closing(other), pytest.raises(errors.OutputUnwritable, match="another process writes it"):
+        await watched(world, recordings, receipt)
+    with pytest.raises(errors.OutputUnwritable, match="No such file"):
+        await watched(world, recordings, world.directory / "no" / "r")
+    assert len(world.s3.requests) == before
+
+
+async def test_a_watch_shares_what_it_sends(world: World, recordings: Path, receipt: Path) -> None:
+    world.file(3 * PART, "recordings/film")
+    (sent,) = await watched(world, recordings, receipt, share="1h")
+    assert "X-Amz-Expires=3600" in sent.share.url
+    assert "X-Amz-" not in receipt.read_text()
+    (there,) = await watched(world, recordings, receipt, share="1h")
+    assert (there.skipped, there.share) == (True, None)
