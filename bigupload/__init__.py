@@ -180,7 +180,7 @@ _HOMES = (
     "batch.job",
     "batch.tree",
     "batch.selecting",
-    "api.selected",
+    "api.many_items",
     "api.sync_types",
     "api.verify_many",
     "api.arguments",

@@ -48,7 +48,7 @@ from bigupload.api.arguments import (
 from bigupload.api.handle import (
     UploadHandle as UploadHandle,
 )
-from bigupload.api.selected import (
+from bigupload.api.many_items import (
     select_files as select_files,
 )
 from bigupload.api.source_types import ManySource, StrPath, UploadSource

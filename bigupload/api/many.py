@@ -44,8 +44,7 @@ from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.records import dataclass
 from bigupload.sources.file import fingerprint_of
-from bigupload.sources.held_file import FileHolder
-from bigupload.sources.objects import MemorySource, bytes_of
+from bigupload.sources.objects import FileHolder, MemorySource, bytes_of
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
 from bigupload.support.daemon_threads import run_in_daemon_thread

@@ -1,21 +1,27 @@
-"""The arguments of `upload_many`: sources and their keys, one after another."""
+"""The arguments of `upload_many`: sources and their keys, one after another; and the files that a program selects."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
+
 from bigupload import errors
 from bigupload.api.source_types import ManySource, StrPath, UploadSource
-from bigupload.batch.tree import FileEntry, Omitted
+from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, read_ahead
+from bigupload.batch.selecting import Selection
+from bigupload.batch.tree import FileEntry, Found, Omitted
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.remote_url import chosen_name, is_remote, parse_remote
 from bigupload.records import dataclass
 from bigupload.sources.opening import is_path
 from bigupload.stores.targets import parse_s3_url
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.units import escaped
 
 
@@ -135,3 +141,39 @@ def item_of(given: Any) -> ManyItem:
 
 def _absolute(path: StrPath) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - as FileSource
+
+
+def select_files(*sources: StrPath, selection: Selection | None = None) -> AsyncGenerator[FileEntry | Omitted, None]:
+    """List the files of directories and patterns for `upload_many`, in the order in which S3 lists their keys.
+
+    ::
+
+        files = bigupload.select_files("photos", selection=bigupload.Selection(exclude=["*.tmp"]))
+        async for done in uploader.upload_many(files, to="s3://bucket/photos/"):
+            ...
+
+    Directories are read in a thread, as files are needed. What can't be selected comes as an `Omitted`: `upload_many`
+    makes an `UploadFailed` of each that is a failure.
+
+    Args:
+        *sources: Directories, whose files have keys relative to them; files, whose keys are their names; and patterns
+            such as "src/**/*.c", whose files have keys relative to the directory before the first wildcard.
+        selection: Which of their files; None: all.
+
+    Raises:
+        UsageError: When it is iterated: there is no source, two files have one key, or a directory beside other sources
+            does not end in a slash, so that its name would be lost.
+    """
+    found = FoundFiles()
+    return CountedFiles(_select([os.fspath(source) for source in sources], selection or Selection(), found), found)
+
+
+async def _select(names: list[str], selection: Selection, counted: FoundFiles) -> AsyncGenerator[Found, None]:
+    def open_listing() -> FileListing:
+        listing = FileListing(names, selection, now=time.time())
+        listing.check()
+        return listing
+
+    listing = await run_in_daemon_thread(open_listing, anyio.CapacityLimiter(1))
+    async for found in read_ahead(listing.found(), counted):
+        yield found

@@ -40,8 +40,7 @@ from bigupload.manifests.journal import FileJournal, read_manifest
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import Source
-from bigupload.sources.held_file import FileHolder
-from bigupload.sources.objects import MemorySource, bytes_of
+from bigupload.sources.objects import FileHolder, MemorySource, bytes_of
 from bigupload.sources.opening import checked_name, is_path
 from bigupload.stores.s3.bucket import MAX_AGE, MOST_IDLE, BucketPool, aws_environment, connection_options
 from bigupload.stores.s3.multipart import S3Store

@@ -1,8 +1,8 @@
 """Writers: an object that a program writes like a file, which exists only if the writer was closed cleanly.
 
-A writer is a stream that is pushed (`sources/pushed`), uploaded by the one engine. Its end is `close`, or leaving the
-block without an exception. Anything else, be it an exception, the garbage collector, a fork or the end of the process,
-leaves the stream without an end, and so no object.
+A writer is a stream that is pushed (`sources/producers`), uploaded by the one engine. Its end is `close`, or leaving
+the block without an exception. Anything else, be it an exception, the garbage collector, a fork or the end of the
+process, leaves the stream without an end, and so no object.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import check_stream_options, shown, subject_of
 from bigupload.engine.upload_run import UploadResult
-from bigupload.sources.producers import bytes_of_chunk
-from bigupload.sources.pushed import BLOCK, PushedBytes
+from bigupload.sources.producers import BLOCK, PushedBytes, bytes_of_chunk
 from bigupload.support.daemon_threads import starting_threads
 from bigupload.support.shielding import run_shielded
 from bigupload.units import printable

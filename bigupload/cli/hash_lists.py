@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 
 from bigupload import errors
-from bigupload.api.selected import select_files
+from bigupload.api.many_items import select_files
 from bigupload.api.verify_many import VerificationFailed
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import Omitted

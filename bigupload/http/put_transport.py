@@ -17,12 +17,11 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http import socket_tuning
 from bigupload.http._compat import read_before_closing, unsent_by
-from bigupload.http.body_resources import BodyResources
 from bigupload.http.client import HttpClient, OpenResponse
 from bigupload.http.connection import Connection
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response, fault_of_socket, fault_of_stranger
 from bigupload.http.origins import CaBundle
-from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, PartBody
+from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, BodyResources, PartBody
 from bigupload.http.response_head import ResponseHead
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
 from bigupload.support.rate_limiter import RateLimiter

@@ -1,18 +1,29 @@
 """Python objects as sources: bytes in memory, and file objects that can seek.
 
 They have no fingerprint: no metadata shows whether their bytes have changed.
+
+And small files, each read into memory at once, to be hashed and sent from there. A file that the page cache has is read
+in the event loop: that takes microseconds, and a thread would take longer. Any other file is read in a thread. The
+fingerprint is taken before and after the reading: the bytes are the file as it was at one moment, whatever becomes of
+the file later.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
+import os
+import stat
 import threading
 from typing import Protocol
 
 from bigupload import errors
 from bigupload.core.manifest import Fingerprint, SourceKind
-from bigupload.core.part_plan import Part
+from bigupload.core.part_plan import MIB, Part
 from bigupload.ports import Stream
+from bigupload.sources.file import FileSource, fingerprint_of, open_in_thread
+from bigupload.support.pages import is_on_local_disk, read_cached
 
 
 class Unwatched:
@@ -175,3 +186,138 @@ def _failure(name: str, e: Exception, offset: int) -> errors.SourceUnreadable:
     reason = (isinstance(e, OSError) and e.strerror) or type(e).__name__
     reason = "the system gives this process no more memory" if isinstance(e, MemoryError) else reason
     return errors.SourceUnreadable(f"can't read {name} at byte {offset:,}: {reason}")
+
+
+MOST_HELD = MIB
+"""Bytes of a file that is held. A larger one costs little more by being read twice, and no memory."""
+_BUDGET = 64 * MIB
+"""Bytes of all files that are held at a time. Further files are not held."""
+_MOST_DIRECTORIES = 10_000
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_NO_LINKS = _FLAGS | getattr(os, "O_NOFOLLOW", 0)
+
+
+class HeldFile(MemorySource):
+    """A file whose bytes are in memory. Implements `ports.Source`."""
+
+    kind = SourceKind.FILE
+
+    def __init__(self, path: str, data: bytearray, status: os.stat_result, holder: FileHolder) -> None:
+        """Take what was read.
+
+        Args:
+            path: The file's path, as `FileHolder.open` got it.
+            data: All its bytes.
+            status: Its metadata before and after they were read.
+            holder: Learns when they are let go.
+        """
+        self.path = path
+        self.fingerprint = fingerprint_of(status)
+        self._data = memoryview(data)
+        self._holder = holder
+
+    def close(self) -> None:
+        """Let the bytes go. May be called again."""
+        self._holder.held -= len(self._data)
+        super().close()
+
+
+class FileHolder:
+    """Opens files, and holds the small ones."""
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self.held = 0
+        """Bytes that are held."""
+        self._local: set[str] = set()
+        """Directories on disks of this machine: to open a file there waits for no network."""
+        self._first: dict[str, asyncio.Event] = {}
+        """By directory, whether its first file was opened. The others wait for that: each would take a thread."""
+        self._cached = True
+        """Whether the last small file was in the page cache. If not, the next one probably is not, either, and even to
+        open it waits for the disk."""
+
+    def is_local(self, path: str) -> bool:
+        """Whether a file is known to be on a disk of this machine: to look at it waits for no network."""
+        return os.path.dirname(path) in self._local  # noqa: PTH120 - microseconds count
+
+    def look_where(self, path: str) -> None:
+        """Find out whether a file is on a disk of this machine. Blocking."""
+        with contextlib.suppress(OSError, ValueError):
+            fd = os.open(path, _FLAGS)
+            try:
+                self._remember(path, fd)
+            finally:
+                os.close(fd)
+
+    async def open(self, path: str) -> HeldFile | FileSource:
+        """Open a file. The caller closes it.
+
+        Args:
+            path: Its path. An absolute one makes `HeldFile.path` absolute.
+
+        Raises:
+            SourceError: It can't be opened or read, or is not a regular file.
+        """
+        directory = os.path.dirname(path)  # noqa: PTH120 - microseconds count
+        first = self._first.get(directory)
+        if first is None:
+            return await self._open_first(path, directory)
+        await first.wait()
+        if self._cached and directory in self._local:
+            found = self._read(path, wait=False)
+            if found is not None:
+                return found
+        return await open_in_thread(lambda: self._open(path))
+
+    async def _open_first(self, path: str, directory: str) -> HeldFile | FileSource:
+        if len(self._first) >= _MOST_DIRECTORIES:
+            self._first.clear()
+        self._first[directory] = opened = asyncio.Event()
+        try:
+            return await open_in_thread(lambda: self._open(path))
+        finally:
+            opened.set()
+
+    def _open(self, path: str) -> HeldFile | FileSource:
+        """In a thread."""
+        return self._read(path, wait=True) or FileSource(path)
+
+    def _read(self, path: str, *, wait: bool) -> HeldFile | None:
+        """Read a small file; None: it is not small, changes, or has something about it that `FileSource` looks into.
+
+        Args:
+            path: The file.
+            wait: Whether to wait for the disk. Without, None also means that the page cache does not have it.
+        """
+        try:
+            fd = os.open(path, _FLAGS if wait else _NO_LINKS)
+        except (OSError, ValueError):
+            return None
+        try:
+            status = os.fstat(fd)
+            size = status.st_size
+            if not stat.S_ISREG(status.st_mode) or size > MOST_HELD or self.held + size > _BUDGET:
+                return None
+            data = bytearray(size + 1)  # one more, to see whether it ends there
+            read = read_cached(fd, memoryview(data), 0)
+            self._cached = read == size
+            if wait:
+                self._remember(path, fd)
+                read += os.preadv(fd, [memoryview(data)[read:]], read) if hasattr(os, "preadv") else 0
+            after = os.fstat(fd)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
+        if read != size or fingerprint_of(after) != fingerprint_of(status):
+            return None
+        del data[size:]
+        self.held += size
+        return HeldFile(path, data, status, self)
+
+    def _remember(self, path: str, fd: int) -> None:
+        if len(self._local) >= _MOST_DIRECTORIES:
+            self._local.clear()
+        if is_on_local_disk(fd):
+            self._local.add(os.path.dirname(path))  # noqa: PTH120 - as above

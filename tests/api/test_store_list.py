@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from bigupload.api.store_list import ListFailed, StoreList
-from bigupload.batch.inventory import Inventory, ListedObject
+from bigupload.batch.inventory import Inventory, ListedObject, ListFailed, StoreList
 
 
 class Pages:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.api.selected import select_files
+from bigupload.api.many_items import select_files
 from bigupload.batch.listing import FileList, FileListing
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import FileEntry, Omitted

@@ -15,7 +15,7 @@ import pytest
 
 from bigupload.cli import OUT_OF_MEMORY, running
 from bigupload.sources.file import FileSource
-from bigupload.sources.held_file import FileHolder
+from bigupload.sources.objects import FileHolder
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 

@@ -7,7 +7,7 @@ import sys
 
 _LEAVE_A_READ_BEHIND = """
 import asyncio, os
-from bigupload.http.body_resources import BodyResources
+from bigupload.http.part_body import BodyResources
 
 async def main():
     resources = BodyResources(None, "system")

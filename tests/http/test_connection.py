@@ -8,10 +8,9 @@ from typing import Any, cast
 import pytest
 
 from bigupload.core.part_plan import MIB, Part
-from bigupload.http.body_resources import BodyResources
 from bigupload.http.client import OpenResponse
 from bigupload.http.connection import _MOST_WAITING, Connection
-from bigupload.http.part_body import PartBody
+from bigupload.http.part_body import BodyResources, PartBody
 from bigupload.http.put_transport import MemoryBody
 from bigupload.http.response_head import BodyReader
 from bigupload.sources.objects import MemorySource

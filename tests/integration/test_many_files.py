@@ -14,7 +14,7 @@ import bigupload
 from bigupload import S3Options, UploadFailed, UploadResult, Verified, errors, events
 from bigupload.api import many
 from bigupload.batch.tree import FileEntry
-from bigupload.sources import held_file
+from bigupload.sources import objects
 from bigupload.testing.strict_s3 import Call, FlipBit, LostResponse, Reset, Status, StrictS3
 from tests.tools.web_server import WebServer
 
@@ -371,15 +371,15 @@ async def test_a_file_that_changes_while_it_is_read_never_becomes_an_object(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = world.file(PART)
-    read_cached = held_file.read_cached
+    read_cached = objects.read_cached
 
     def read_and_change(fd: int, buffer: memoryview, offset: int) -> int:
         count = read_cached(fd, buffer, offset)
-        monkeypatch.setattr(held_file, "read_cached", read_cached)
+        monkeypatch.setattr(objects, "read_cached", read_cached)
         path.write_bytes(content(PART, 9))
         return count
 
-    monkeypatch.setattr(held_file, "read_cached", read_and_change)
+    monkeypatch.setattr(objects, "read_cached", read_and_change)
     (result,) = results(await sent([path], world.options()))
     assert result.size == PART
     assert holds(world.s3, path, "p/file.bin")

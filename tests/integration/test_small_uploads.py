@@ -55,7 +55,7 @@ async def test_bytes_in_memory(world: World, source: Any) -> None:
 
 
 async def test_a_file_that_is_read_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigupload.sources.held_file.MOST_HELD", KIB)
+    monkeypatch.setattr("bigupload.sources.objects.MOST_HELD", KIB)
     path = world.file(SIZE)
     await put(world, path)
     assert ops(world) == ["PutObject"]
@@ -74,7 +74,7 @@ async def test_a_file_that_is_read_twice(world: World, monkeypatch: pytest.Monke
     ids=lambda more: next(iter(more)),
 )
 async def test_what_one_put_can_t_do(world: World, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]) -> None:
-    monkeypatch.setattr("bigupload.sources.held_file.MOST_HELD", 0)  # else a file in memory has no bytes to verify
+    monkeypatch.setattr("bigupload.sources.objects.MOST_HELD", 0)  # else a file in memory has no bytes to verify
     if "manifest" in more:
         more = {"manifest": world.directory / more["manifest"]}
     if "options" in more:
@@ -280,7 +280,7 @@ async def test_a_file_that_is_not_there(world: World, to: str) -> None:
 
 
 async def test_a_file_that_changes_while_it_is_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigupload.sources.held_file.MOST_HELD", 0)
+    monkeypatch.setattr("bigupload.sources.objects.MOST_HELD", 0)
     path = world.file(SIZE)
     changes = 0
 

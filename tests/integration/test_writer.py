@@ -21,7 +21,7 @@ import pytest
 import bigupload
 from bigupload import events
 from bigupload.api import writer as writer_module
-from bigupload.sources import pushed
+from bigupload.sources import producers
 from bigupload.testing.strict_s3 import Status
 from tests.tools.cases import each_case
 from tests.tools.waiting import until
@@ -49,7 +49,7 @@ def stored(world: World) -> str | None:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the parts of these tests are small."""
-    monkeypatch.setattr(pushed, "BLOCK", 10_000)
+    monkeypatch.setattr(producers, "BLOCK", 10_000)
     monkeypatch.setattr(writer_module, "BLOCK", 10_000)
 
 

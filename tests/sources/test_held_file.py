@@ -12,9 +12,9 @@ import pytest
 from bigupload import errors
 from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import Part
-from bigupload.sources import held_file
+from bigupload.sources import objects
 from bigupload.sources.file import FileSource, open_in_thread
-from bigupload.sources.held_file import FileHolder, HeldFile
+from bigupload.sources.objects import FileHolder, HeldFile
 
 
 @pytest.fixture(params=["asked", "not asked"], ids=["page cache", "no page cache"])
@@ -59,11 +59,11 @@ async def test_large_files_and_too_many_are_not_held(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"1234")
-    monkeypatch.setattr(held_file, "MOST_HELD", 3)
+    monkeypatch.setattr(objects, "MOST_HELD", 3)
     with await holder.open(str(path)) as found:  # type: ignore[union-attr]  # it is a FileSource
         assert isinstance(found, FileSource)
-    monkeypatch.setattr(held_file, "MOST_HELD", 4)
-    monkeypatch.setattr(held_file, "_BUDGET", 7)
+    monkeypatch.setattr(objects, "MOST_HELD", 4)
+    monkeypatch.setattr(objects, "_BUDGET", 7)
     first = await holder.open(str(path))
     assert isinstance(first, HeldFile)
     second = await holder.open(str(path))
@@ -101,9 +101,9 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         taken.append("a thread")
         return await open_in_thread(open_it)
 
-    monkeypatch.setattr(held_file, "open_in_thread", counted)
-    monkeypatch.setattr(held_file, "is_on_local_disk", lambda fd: True)
-    monkeypatch.setattr(held_file, "read_cached", lambda fd, buffer, offset: os.preadv(fd, [buffer], offset))
+    monkeypatch.setattr(objects, "open_in_thread", counted)
+    monkeypatch.setattr(objects, "is_on_local_disk", lambda fd: True)
+    monkeypatch.setattr(objects, "read_cached", lambda fd, buffer, offset: os.preadv(fd, [buffer], offset))
     return taken
 
 

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import parse_qsl
 
-from bigupload.adapters.boto3._compat import explicit
-from bigupload.adapters.boto3.clients import CannotTakeOver
+from bigupload.adapters.boto3.clients import CannotTakeOver, explicit
 from bigupload.api.arguments import UploaderOptions, UploadOptions
 from bigupload.api.checks import MAX_CONCURRENCY
 from bigupload.core.checksums import Algorithm

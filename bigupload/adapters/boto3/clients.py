@@ -1,4 +1,7 @@
-"""What a boto3 client says about its store: address, region, credentials, certificates, proxies, retries."""
+"""What a boto3 client says about its store: address, region, credentials, certificates, proxies, retries.
+
+The first functions read what has no public name; `tests/adapters/test_compat.py` fails if one of these names changes.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,42 @@ import functools
 import os
 import re
 import threading
+from pathlib import Path
 from typing import Any
 
-from bigupload.adapters.boto3._compat import credentials_of, trusted_by, trusted_by_botocore
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.options import S3Options
+
+
+def credentials_of(client: Any) -> Any:
+    """Return botocore's credentials of a client; None: it has none."""
+    return client._request_signer._credentials
+
+
+def trusted_by(client: Any) -> Path | bool:
+    """Return the file of certificates that a client trusts; True: those of botocore; False: any."""
+    verify = client._endpoint.http_session._verify
+    return verify if isinstance(verify, bool) else Path(verify)
+
+
+def trusted_by_botocore() -> Path:
+    """Return the file of certificates that botocore trusts if nobody names another."""
+    from botocore.httpsession import get_cert_path
+
+    return Path(str(get_cert_path(True)))
+
+
+def explicit(config: Any, name: str) -> Any:
+    """Return what a caller of `TransferConfig` has given; None: nothing.
+
+    Versions of boto3 that do not tell the two apart give their default. It is then taken for nothing.
+    """
+    value = object.__getattribute__(config, name)
+    unset = getattr(type(config), "UNSET_DEFAULT", None)
+    if unset is not None:
+        return None if value is unset or type(value) is object else value  # the second: it was pickled
+    return None if value == type(config).DEFAULTS.get(name) else value
+
 
 _OF_AWS = re.compile(r"https://s3(-fips)?(\.dualstack)?(\.[a-z0-9-]+)?\.amazonaws\.com(\.cn)?")
 """The endpoints of AWS that follow from the region. Any other was given, as that of a VPC is."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bigupload.core.part_plan import MIB, Part
-from bigupload.http import body_resources, part_body, put_transport
+from bigupload.http import part_body, put_transport
 from bigupload.sources.file import FileSource
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, transport_to
@@ -84,7 +84,7 @@ async def test_a_cancel_does_not_wait_for_a_disk_that_hangs(
     store: Bench, disk: HangingDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does the end of the transport. What the disk gives later goes nowhere."""
-    monkeypatch.setattr(body_resources, "ABANDON_AFTER", 0.01)
+    monkeypatch.setattr(part_body, "ABANDON_AFTER", 0.01)
     with FileSource(write(store.directory / "file", SIZE)) as source:
         async with no_leaks():
             async with transport_to(store) as transport:
