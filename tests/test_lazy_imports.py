@@ -11,7 +11,8 @@ import pytest
 
 import bigupload
 from bigupload.core.part_plan import MIB
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 
 HEAVY = {"boto3", "botocore", "aiohttp", "awscrt", "rich", "anyio", "asyncio"}
 

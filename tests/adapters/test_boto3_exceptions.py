@@ -20,7 +20,8 @@ import bigupload
 from bigupload import errors
 from bigupload.adapters.boto3 import install, uninstall
 from bigupload.manifests.journal import FileJournal
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.integration.support import content
 from tests.tools.cases import each_case
 

@@ -23,7 +23,8 @@ import tests.adapters.django_settings
 from bigupload.adapters.boto3 import NotTakenOver
 from bigupload.adapters.django import S3ManifestStaticStorage, S3StaticStorage, S3Storage
 from bigupload.stores.local_store import LocalStore
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.surroundings import only_strict_s3
 from tests.tools.weed import weed_client
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.cli import main
-from bigupload.testing.strict_s3 import Call, StrictS3
+from bigupload.testing.faults import Call
+from bigupload.testing.strict_s3 import StrictS3
 from bigupload.testing.strict_s3.wire import S3Error
 from tests.crash.running import Ended, Place
 from tests.tools.waiting import until

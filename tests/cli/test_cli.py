@@ -19,7 +19,8 @@ import botocore.session
 import pytest
 
 from bigupload.stores import local_store
-from bigupload.testing.strict_s3 import Reset, Status, StrictS3
+from bigupload.testing.faults import Reset, Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
 from tests.tools.cases import each_case
 

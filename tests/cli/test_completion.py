@@ -15,7 +15,8 @@ import pytest
 from click.shell_completion import get_completion_class
 
 from bigupload.cli import completing, man_page
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
 
 from .support import Command, assert_refused, to

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.stores import local_store
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 from tests.tools.weed import fetch
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
 
 from .support import Command, assert_refused, to

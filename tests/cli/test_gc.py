@@ -13,7 +13,8 @@ import pytest
 from bigupload.core.manifest import Aborted, PartDropped
 from bigupload.core.manifest_lines import encode
 from bigupload.manifests.journal import FileJournal
-from bigupload.testing.strict_s3 import Call, Ok, Status, StrictS3
+from bigupload.testing.faults import Call, Ok, Status
+from bigupload.testing.strict_s3 import StrictS3
 from bigupload.verification import orphans
 from tests.crash.running import Ended
 

@@ -15,7 +15,8 @@ from bigupload.cli import unfinished
 from bigupload.cli.unfinished import command_of, shown_name
 from bigupload.manifests.job_record import JobRecord, KnownJob, known_jobs
 from bigupload.stores.targets import LOCAL
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 
 from .support import Command, assert_refused, to

@@ -17,7 +17,8 @@ from bigupload.manifests import journal, notes
 from bigupload.manifests.clean_up import KEEP_NOTES, clean
 from bigupload.manifests.state_directory import NOTES
 from bigupload.support import daemon_threads
-from bigupload.testing.strict_s3 import Ok, Status, StrictS3
+from bigupload.testing.faults import Ok, Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 
 from .support import Command, assert_refused, to

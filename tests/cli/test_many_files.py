@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from bigupload.units import escaped
 from tests.crash.running import Place
 from tests.tools.cases import each_case

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import xxhash
 
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from bigupload.verification.media_hash_lists import FORMATS, hex_digest, new_hasher_of
 from tests.crash.running import Place
 

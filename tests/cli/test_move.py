@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.testing.strict_s3 import Call, StrictS3
+from bigupload.testing.faults import Call
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 from tests.tools.cases import each_case
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from bigupload import errors
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import COMMAND, LONG, Place
 
 from .support import Command, to

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.cli import on_done
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 
 from .support import Command, assert_refused, to

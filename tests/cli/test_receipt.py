@@ -14,7 +14,8 @@ import jsonschema
 import pytest
 
 import bigupload as package
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from bigupload.verification.receipts import ReceiptFile
 from tests.crash.running import Place
 

@@ -15,7 +15,8 @@ from bigupload.cli import _cli
 from bigupload.cli.options import spelled
 from bigupload.options import S3Options
 from bigupload.s3_parameters import PARAMETERS
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools import s3_tables
 from tests.tools.cases import each_case
 

@@ -10,7 +10,8 @@ import click
 import pytest
 
 from bigupload.cli import _cli, settings
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Ended, Place
 from tests.tools.cases import each_case
 

@@ -15,7 +15,8 @@ import pytest
 
 import bigupload as package
 from bigupload import Credentials, S3Options, Share, errors
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 
 from .support import Command, assert_refused, to

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from bigupload.manifests.journal import FileJournal
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 
 from .support import IN_PARTS, PART, Command, to

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.core.retry_policy import RetryPolicy
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import Command, assert_refused
 

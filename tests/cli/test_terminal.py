@@ -13,7 +13,8 @@ from bigupload import events
 from bigupload.cli.reporting import reporting, result_line
 from bigupload.core.integrity import Verified
 from bigupload.engine.upload_run import UploadResult
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.cli.support import IN_PARTS, Command, to
 from tests.cli.test_trust import changed
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bigupload.core.manifest import Target, manifest_id
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.cli.support import IN_PARTS, Command, assert_refused, to
 from tests.crash.running import Place
 

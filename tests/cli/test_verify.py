@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.testing.strict_s3 import Ok, Status, StrictS3
+from bigupload.testing.faults import Ok, Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Ended, Place, until
 
 from .support import SIZE, Command, assert_refused

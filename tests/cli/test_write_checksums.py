@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.testing.strict_s3 import Call, Status, StrictS3
+from bigupload.testing.faults import Call, Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 
 from .support import PART, SIZE, Command, assert_refused, to

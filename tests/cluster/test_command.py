@@ -17,7 +17,8 @@ from distributed import Security
 from bigupload import ClusterUnreachable, UsageError
 from bigupload.cluster import _compat
 from bigupload.cluster.local_cluster import LocalWorkers
-from bigupload.testing.strict_s3 import Stall, StrictS3
+from bigupload.testing.faults import Stall
+from bigupload.testing.strict_s3 import StrictS3
 from bigupload.units import install_command
 from tests.crash.running import Place, end_of, random_file, until
 from tests.tools.signals import heard

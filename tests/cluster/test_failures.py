@@ -22,7 +22,7 @@ from bigupload.cluster.messages import SPOKEN, FileId
 from bigupload.cluster.transport import ClusterTransport
 from bigupload.core.part_plan import Part
 from bigupload.sources.file import FileSource
-from bigupload.testing.strict_s3 import Stall
+from bigupload.testing.faults import Stall
 from tests.integration.support import BUCKET, World
 from tests.tools.cases import each_case
 from tests.tools.waiting import until

@@ -18,7 +18,7 @@ from bigupload.cluster.messaging import Messenger
 from bigupload.cluster.transport import ClusterTransport
 from bigupload.core.part_plan import Part
 from bigupload.http.put_transport import HttpTransport
-from bigupload.testing.strict_s3 import Status
+from bigupload.testing.faults import Status
 from tests.integration.support import BUCKET, World
 
 from .support import MIB

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.manifests.job_record import known_jobs
-from bigupload.testing.strict_s3 import Call, StrictS3
+from bigupload.testing.faults import Call
+from bigupload.testing.strict_s3 import StrictS3
 
 from .running import Place, end_of, until
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.sources.removal import aside_name
-from bigupload.testing.strict_s3 import Call, StrictS3
+from bigupload.testing.faults import Call
+from bigupload.testing.strict_s3 import StrictS3
 
 from .running import Place, end_of, until
 

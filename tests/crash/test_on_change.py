@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.testing.strict_s3 import Call, Status, StrictS3
+from bigupload.testing.faults import Call, Status
+from bigupload.testing.strict_s3 import StrictS3
 from bigupload.testing.strict_s3.exchange import Dropped
 from tests.crash.running import Place, random_file
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.testing.strict_s3 import Call, Ok, StrictS3
+from bigupload.testing.faults import Call, Ok
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.signals import heard
 
 from .running import LONG, PART, Ended, Place, driver, end_of, random_file, until

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.testing.strict_s3 import Stall, StrictS3
+from bigupload.testing.faults import Stall
+from bigupload.testing.strict_s3 import StrictS3
 
 from .running import Place, end_of, random_file, until
 

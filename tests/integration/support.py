@@ -18,7 +18,8 @@ from bigupload.core.manifest import Manifest
 from bigupload.core.part_plan import MIB, Limits
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.manifests.journal import read_manifest
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.leaks import no_leaks, open_descriptors
 
 __all__ = [

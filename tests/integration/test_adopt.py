@@ -12,7 +12,7 @@ from bigupload import Verified, errors
 from bigupload.ports import ListedPart
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.testing.strict_s3 import LostResponse, Status
+from bigupload.testing.faults import LostResponse, Status
 
 from .stopped import PARTS, SIZE, edit, lines, the_file
 from .support import BUCKET, World, content, no_leaks, write

@@ -14,7 +14,7 @@ import bigupload
 from bigupload import errors, events
 from bigupload.api import many
 from bigupload.manifests.job_record import JobRecord
-from bigupload.testing.strict_s3 import Status
+from bigupload.testing.faults import Status
 from bigupload.verification import file_digests
 from tests.tools.web_server import WebFault, WebServer
 

@@ -13,7 +13,8 @@ from bigupload import Verified, errors, events
 from bigupload.core.part_plan import MIB
 from bigupload.http.put_transport import HttpTransport
 from bigupload.stores.local_store import LocalStore
-from bigupload.testing.strict_s3 import Call, LostResponse, Ok, Status, StrictS3
+from bigupload.testing.faults import Call, LostResponse, Ok, Status
+from bigupload.testing.strict_s3 import StrictS3
 from bigupload.testing.strict_s3.model import Checksum, wrong
 from tests.tools.buckets import options_for
 

@@ -19,7 +19,8 @@ from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client.multipart import ServiceStore
-from bigupload.testing.strict_s3 import ErrorIn200, Status, StrictS3
+from bigupload.testing.faults import ErrorIn200, Status
+from bigupload.testing.strict_s3 import StrictS3
 
 from .backends import ANY_UPLOAD, PART, TOKEN, Backend, crc, create, put, raised, strict
 from .support import BUCKET, content

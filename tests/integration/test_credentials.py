@@ -18,7 +18,8 @@ import bigupload
 from bigupload import Credentials, S3Options, Verified, errors, events
 from bigupload.stores.s3 import bucket
 from bigupload.stores.s3.renewal import Renewal
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import BUCKET, FAST, PART, World, assert_secretless
 

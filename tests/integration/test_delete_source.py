@@ -18,7 +18,7 @@ from bigupload import UploadFailed, UploadResult, Verified, errors, events
 from bigupload.api.source_deletes import SourceDeletes
 from bigupload.manifests.move_record import NAME, MoveRecord, MoveState
 from bigupload.sources.removal import FileRemoval, aside_name
-from bigupload.testing.strict_s3 import Reset, Status
+from bigupload.testing.faults import Reset, Status
 from tests.tools.cases import each_case
 
 from .support import BUCKET, FAST, PART, World, content

@@ -17,7 +17,8 @@ from bigupload import Verified, errors, events
 from bigupload.core.part_plan import MIB
 from bigupload.manifests.state_directory import state_dir
 from bigupload.stores.local_store import LocalStore
-from bigupload.testing.strict_s3 import Call, ErrorIn200, LostResponse, Status, StrictS3
+from bigupload.testing.faults import Call, ErrorIn200, LostResponse, Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.buckets import options_for
 
 from .support import BUCKET, LEVELS, PART, World, write

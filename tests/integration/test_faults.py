@@ -13,15 +13,8 @@ import bigupload
 from bigupload import Verified, errors, events
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import MIB
-from bigupload.testing.strict_s3 import (
-    Call,
-    FlipBit,
-    LostResponse,
-    Reset,
-    Stall,
-    Status,
-    StrictS3,
-)
+from bigupload.testing.faults import Call, FlipBit, LostResponse, Reset, Stall, Status
+from bigupload.testing.strict_s3 import StrictS3
 
 from .backends import Backend, raised
 from .support import BUCKET, FAST, KIB, PART, World, assert_secretless, no_leaks

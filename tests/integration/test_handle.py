@@ -16,7 +16,7 @@ import pytest
 import bigupload
 from bigupload import errors, events
 from bigupload.events import PartUploaded, Progress, UploadCompleted, UploadStarted
-from bigupload.testing.strict_s3 import Reset, Status
+from bigupload.testing.faults import Reset, Status
 from tests.tools.waiting import until
 
 from .stopped import PARTS, SIZE

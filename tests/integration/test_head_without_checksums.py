@@ -6,7 +6,7 @@ import pytest
 
 import bigupload
 from bigupload import Verified, errors
-from bigupload.testing.strict_s3 import LostResponse, Status
+from bigupload.testing.faults import LostResponse, Status
 
 from .support import BUCKET, FAST, PART, World
 

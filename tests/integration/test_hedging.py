@@ -16,7 +16,8 @@ from bigupload import UploadResult, Verified, events
 from bigupload.core import hedging
 from bigupload.core.hedging import Pace, PutProgress
 from bigupload.engine.in_flight import PartsInFlight
-from bigupload.testing.strict_s3 import LostResponse, Ok, Reset, Stall, Status, StrictS3
+from bigupload.testing.faults import LostResponse, Ok, Reset, Stall, Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.waiting import until
 
 from .support import BUCKET, KIB, PART, World, no_leaks

@@ -5,11 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bigupload import Verified, errors
-from bigupload.testing.strict_s3 import (
-    Call,
-    LostResponse,
-    StrictS3,
-)
+from bigupload.testing.faults import Call, LostResponse
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import BUCKET, PART, World
 

@@ -8,7 +8,7 @@ import pytest
 
 import bigupload
 from bigupload import JobDone, UploadFailed, errors
-from bigupload.testing.strict_s3 import Status
+from bigupload.testing.faults import Status
 
 from .support import BUCKET, FAST, PART, World
 

@@ -10,7 +10,7 @@ import pytest
 import bigupload
 from bigupload import FileEntry, JobProgress, Progress, UploadFailed, UploadIdentity, UploadResult, events, select_files
 from bigupload.api.event_delivery import EventQueue
-from bigupload.testing.strict_s3 import Status
+from bigupload.testing.faults import Status
 
 from .support import BUCKET, FAST, PART, World
 

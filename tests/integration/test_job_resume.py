@@ -21,7 +21,7 @@ from bigupload.api import many
 from bigupload.batch.tree import FileEntry
 from bigupload.manifests.clean_up import clean
 from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, RecordedFile, known_jobs
-from bigupload.testing.strict_s3 import Stall, Status
+from bigupload.testing.faults import Stall, Status
 
 from .support import BUCKET, FAST, PART, World
 

@@ -12,7 +12,8 @@ import pytest
 
 import bigupload
 from bigupload import errors
-from bigupload.testing.strict_s3 import LostResponse, Reset, Status, StrictS3
+from bigupload.testing.faults import LostResponse, Reset, Status
+from bigupload.testing.strict_s3 import StrictS3
 from bigupload.verification import by_download
 
 from .stopped import PARTS, SIZE

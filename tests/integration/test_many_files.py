@@ -15,7 +15,8 @@ from bigupload import S3Options, UploadFailed, UploadResult, Verified, errors, e
 from bigupload.api import many
 from bigupload.batch.tree import FileEntry
 from bigupload.sources import objects
-from bigupload.testing.strict_s3 import Call, FlipBit, LostResponse, Reset, Status, StrictS3
+from bigupload.testing.faults import Call, FlipBit, LostResponse, Reset, Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.web_server import WebServer
 
 from .backends import Backend

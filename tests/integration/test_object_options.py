@@ -13,7 +13,8 @@ import bigupload
 from bigupload import S3Options, errors, events
 from bigupload.s3_parameters import OBJECT, parameters
 from bigupload.stores.local_store import LocalStore
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.stores.s3.support import PARAMETERS
 from tests.tools.buckets import options_for
 from tests.tools.cases import each_case

@@ -177,7 +177,7 @@ async def test_a_file_that_is_gone_when_it_is_opened_again(world: World) -> None
 
 async def test_a_store_that_cannot_abort_is_not_left_with_the_parts(stopped: World) -> None:
     """Nothing new begins, so that nothing more has to be paid for. The same command tries again."""
-    from bigupload.testing.strict_s3 import Status
+    from bigupload.testing.faults import Status
 
     path, before = stopped.directory / "file.bin", stopped.manifest.upload_id
     grow(path)
@@ -200,7 +200,7 @@ async def test_other_bytes_of_the_same_name(world: World) -> None:
             retry=FAST, **more,
         )  # fmt: skip
 
-    from bigupload.testing.strict_s3 import Status
+    from bigupload.testing.faults import Status
 
     world.s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
     with pytest.raises(errors.AccessDenied):

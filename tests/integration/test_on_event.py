@@ -15,7 +15,7 @@ import bigupload
 from bigupload import errors, events
 from bigupload.api.event_delivery import EventHandler, EventQueue
 from bigupload.events import PartUploaded, Progress, ReadingBack, UploadCompleted, UploadIdentity, UploadStarted
-from bigupload.testing.strict_s3 import Status
+from bigupload.testing.faults import Status
 
 from .stopped import PARTS, SIZE
 from .support import BUCKET, FAST, World, no_leaks

@@ -12,16 +12,8 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 from bigupload.engine import completion
-from bigupload.testing.strict_s3 import (
-    Call,
-    Conflict,
-    ErrorIn200,
-    LostResponse,
-    Reset,
-    Status,
-    StrictS3,
-    Whitespace,
-)
+from bigupload.testing.faults import Call, Conflict, ErrorIn200, LostResponse, Reset, Status, Whitespace
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import BUCKET, FAST, LEVELS, PART, World, content, no_leaks
 

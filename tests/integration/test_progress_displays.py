@@ -16,7 +16,7 @@ from rich.progress import Progress as RichOwn
 
 import bigupload
 from bigupload import errors, events
-from bigupload.testing.strict_s3 import Status
+from bigupload.testing.faults import Status
 from tests.tools.waiting import until
 
 from .stopped import SIZE

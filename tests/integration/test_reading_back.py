@@ -15,7 +15,8 @@ from bigupload import errors, events
 from bigupload.core.integrity import Verified
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
-from bigupload.testing.strict_s3 import Call, CutResponse, LostResponse, Ok, Status, StrictS3
+from bigupload.testing.faults import Call, CutResponse, LostResponse, Ok, Status
+from bigupload.testing.strict_s3 import StrictS3
 from bigupload.verification import by_download
 from bigupload.verification.by_checksum import verify
 from bigupload.verification.by_download import ReadBack, read_back

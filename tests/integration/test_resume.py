@@ -16,7 +16,8 @@ from bigupload.manifests.journal import read_manifest
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.fault_proxy import FaultProxy
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.weed import fetch
 
 from .stopped import PARTS, SIZE, edit, lines, the_file, touch

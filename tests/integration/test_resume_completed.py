@@ -14,7 +14,7 @@ from bigupload.core.manifest import Completed, CompletingRecord
 from bigupload.engine import completion
 from bigupload.manifests.journal import read_manifest
 from bigupload.manifests.state_directory import SUFFIX
-from bigupload.testing.strict_s3 import Status
+from bigupload.testing.faults import Status
 from tests.core import samples
 
 from .stopped import PARTS, SIZE, edit, lines, the_file

@@ -26,7 +26,7 @@ from bigupload import (
     VerificationFailed,
     select_files,
 )
-from bigupload.testing.strict_s3 import Status
+from bigupload.testing.faults import Status
 from tests.tools import awkward_tree
 
 from .backends import Backend

@@ -13,7 +13,7 @@ import bigupload
 from bigupload import Verified, errors, events
 from bigupload.api import small_files
 from bigupload.engine import context
-from bigupload.testing.strict_s3 import LostResponse, Reset, Status
+from bigupload.testing.faults import LostResponse, Reset, Status
 from tests.tools.waiting import until
 
 from .support import BUCKET, FAST, KIB, PART, World, no_leaks

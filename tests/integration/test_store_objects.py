@@ -13,7 +13,7 @@ from bigupload import S3Options, errors
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.testing.strict_s3 import Stall
+from bigupload.testing.faults import Stall
 from tests.tools.buckets import client_of
 from tests.tools.waiting import until
 

@@ -20,7 +20,8 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import UnsignedPart
 from bigupload.stores import targets
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.testing.strict_s3 import LostResponse, Status, StrictS3
+from bigupload.testing.faults import LostResponse, Status
+from bigupload.testing.strict_s3 import StrictS3
 
 from .backends import ANY_UPLOAD, Backend, crc, create, headers_of, put, raised, send, strict
 from .support import BUCKET

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bigupload import Verified, events
-from bigupload.testing.strict_s3 import Ok, Status
+from bigupload.testing.faults import Ok, Status
 
 from .support import PART, World
 from .test_delta import SIZE, changed

@@ -16,7 +16,7 @@ from bigupload.api import sync_deletes
 from bigupload.api.sync_types import SyncOutcome
 from bigupload.manifests.job_record import known_jobs
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.testing.strict_s3 import Status
+from bigupload.testing.faults import Status
 
 from .support import BUCKET, FAST, World
 from .syncing import FILES, TO, asked, counts, files, grow, objects, synced

@@ -10,7 +10,8 @@ import pytest
 import bigupload
 from bigupload import UploadResult, errors
 from bigupload.api.sync_types import SyncOutcome
-from bigupload.testing.strict_s3 import Call, Status, StrictS3
+from bigupload.testing.faults import Call, Status
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import FAST, World
 from .syncing import TO, asked, counts, files, grow, objects, synced

@@ -16,9 +16,10 @@ from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3 import bucket
 from bigupload.stores.s3.access import Access
+from bigupload.testing import faults as wire
 from bigupload.testing.fault_proxy import FaultProxy
-from bigupload.testing.fault_proxy import wire_faults as wire
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.buckets import options_for
 from tests.tools.weed import fetch
 

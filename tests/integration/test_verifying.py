@@ -10,7 +10,7 @@ from bigupload import errors
 from bigupload.core.integrity import Verified
 from bigupload.core.object_claims import MOST_GUESSES, plausible_part_sizes
 from bigupload.core.part_plan import MIB, Plan
-from bigupload.testing.strict_s3 import Call, Ok, Status
+from bigupload.testing.faults import Call, Ok, Status
 from bigupload.verification.by_checksum import verify
 
 from .other_tools import SIZE, URL, even, flipped, put, replace, upload_parts

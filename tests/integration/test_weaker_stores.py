@@ -6,7 +6,7 @@ import pytest
 
 import bigupload
 from bigupload import PartProof, Verified, errors, events
-from bigupload.testing.strict_s3 import LostResponse, Reset, Status, WrongEtag
+from bigupload.testing.faults import LostResponse, Reset, Status, WrongEtag
 
 from .support import FAST, PART, World, assert_secretless
 

@@ -16,7 +16,7 @@ from bigupload import Verified, errors, events
 from bigupload.http import connection_pool
 from bigupload.http.put_transport import HttpTransport
 from bigupload.manifests.journal import read_manifest
-from bigupload.testing.fault_proxy import wire_faults as faults
+from bigupload.testing import faults
 from tests.tools.weed import weed_client
 
 from .support import BUCKET

@@ -6,7 +6,7 @@ import pytest
 
 from bigupload import PartProof, Verified, errors, events
 from bigupload.manifests.journal import read_manifest
-from bigupload.testing.fault_proxy import wire_faults as faults
+from bigupload.testing import faults
 
 from .wire import PARTS, Wire
 

@@ -22,7 +22,7 @@ import bigupload
 from bigupload import events
 from bigupload.api import writer as writer_module
 from bigupload.sources import producers
-from bigupload.testing.strict_s3 import Status
+from bigupload.testing.faults import Status
 from tests.tools.cases import each_case
 from tests.tools.waiting import until
 

@@ -20,8 +20,8 @@ from typing import Any
 from bigupload import errors
 from bigupload.core.manifest import Target, manifest_id
 from bigupload.errors import EXIT_FAILED, EXIT_RESUMABLE
-from bigupload.testing.faults import StoreFault
-from bigupload.testing.strict_s3 import Call, IssuedCredentials, Ok, StrictS3
+from bigupload.testing.faults import Call, Ok, StoreFault
+from bigupload.testing.strict_s3 import IssuedCredentials, StrictS3
 from bigupload.testing.strict_s3.exchange import Dropped
 from bigupload.verification.orphans import Owners
 from tests.integration.support import BUCKET

@@ -16,7 +16,8 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.bucket_rules import browser_trouble, set_up
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.operations import fields_of
-from bigupload.testing.strict_s3 import Reset, Status, StrictS3
+from bigupload.testing.faults import Reset, Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.buckets import Meddled, Next, ask, client_of, fresh_name, options_for
 from tests.tools.cases import each_case
 

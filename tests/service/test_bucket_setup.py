@@ -7,7 +7,8 @@ import pytest
 from bigupload import errors
 from bigupload.cli import main
 from bigupload.stores.local_store import LocalStore
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.buckets import ask, fresh_name
 from tests.tools.cases import each_case
 

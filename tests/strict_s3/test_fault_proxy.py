@@ -11,7 +11,8 @@ import pytest
 import yarl
 
 from bigupload.testing.fault_proxy import FaultProxy
-from bigupload.testing.strict_s3 import LostResponse, Status, StrictS3
+from bigupload.testing.faults import LostResponse, Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.strict_s3.support import BODY, BUCKET, KEY, PART, PARTS, complete, crc64, create, presign, put, send_all
 
 pytestmark = pytest.mark.slow  # the fake is guarded here, and not what is tested by it

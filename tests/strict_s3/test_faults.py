@@ -10,18 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from bigupload.testing.strict_s3 import (
-    Call,
-    ErrorIn200,
-    FlipBit,
-    LostResponse,
-    Ok,
-    Reset,
-    Status,
-    StrictS3,
-    Whitespace,
-    WrongEtag,
-)
+from bigupload.testing.faults import Call, ErrorIn200, FlipBit, LostResponse, Ok, Reset, Status, Whitespace, WrongEtag
+from bigupload.testing.strict_s3 import StrictS3
 from tests.strict_s3.support import BODY, BUCKET, KEY, PARTS, complete, crc64, create, presign, put, send, send_all
 
 pytestmark = pytest.mark.slow  # the fake is guarded here, and not what is tested by it

@@ -12,7 +12,8 @@ import pytest
 from awscrt import checksums as crt
 from botocore.exceptions import ClientError
 
-from bigupload.testing.strict_s3 import Conflict, Stall, StrictS3
+from bigupload.testing.faults import Conflict, Stall
+from bigupload.testing.strict_s3 import StrictS3
 from tests.strict_s3.support import (
     BODY,
     BUCKET,

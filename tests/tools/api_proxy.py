@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from bigupload.testing.fault_proxy import FaultProxy
 from bigupload.testing.fault_proxy.rewriting import Head
-from bigupload.testing.fault_proxy.wire_faults import Alter, Call, LostResponse, Refuse, StoreFault
+from bigupload.testing.faults import Alter, Call, LostResponse, Refuse, StoreFault
 
 _NAMES = {
     ("POST", "/v1/media/multipart"): "create",

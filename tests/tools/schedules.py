@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bigupload import errors
-from bigupload.testing.fault_proxy import wire_faults as wire
+from bigupload.testing import faults as wire
 
 ATTEMPTS = 8
 """Of `RetryPolicy`: as many failures of one request end a run."""

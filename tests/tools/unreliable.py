@@ -12,7 +12,7 @@ import random
 import sys
 
 from bigupload.testing.fault_proxy import FaultProxy
-from bigupload.testing.fault_proxy.wire_faults import (
+from bigupload.testing.faults import (
     ErrorIn200,
     FlipBit,
     HalfResponse,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from bigupload.testing import faults as wire
+
 from . import rewriting
-from . import wire_faults as wire
 from .rewriting import Head, parse_head
 from .traffic import ProxiedExchange, in_thread
 

@@ -10,7 +10,7 @@
         assert proxy.parts["/bucket/key", upload_id, 3].sent_in_full == 1
 
 The Host header passes unchanged: the client signs the proxy's host and port, and a store that verifies against the
-Host that it receives agrees. It is an asyncio loop in a thread of its own. `wire_faults` lists what can go wrong,
+Host that it receives agrees. It is an asyncio loop in a thread of its own. `faults` lists what can go wrong,
 `traffic` what is counted.
 """
 
@@ -27,9 +27,10 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from bigupload.testing.faults import BreakTls, NetworkOutage, Standing, StoreFault
+
 from .exchange import Name, Passing, StreamsProtocol, s3_operation
 from .traffic import ProxiedExchange, Traffic
-from .wire_faults import BreakTls, NetworkOutage, Standing, StoreFault
 
 if TYPE_CHECKING:  # importing it needs cryptography, as https alone does
     from bigupload.testing.certificates import Certificates

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from xml.sax.saxutils import escape
 
-from .wire_faults import Standing
+from bigupload.testing.faults import Standing
 
 
 @dataclass(frozen=True)

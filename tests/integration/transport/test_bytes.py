@@ -17,7 +17,7 @@ from bigupload.http.part_body import PLAIN_BUFFER, TLS_BUFFER
 from bigupload.ports import Gauge, Source
 from bigupload.sources.file import FileSource
 from bigupload.sources.objects import FileObjectSource, MemorySource
-from bigupload.testing.strict_s3 import Stall
+from bigupload.testing.faults import Stall
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to
 from tests.tools.waiting import until

@@ -19,7 +19,7 @@ from bigupload.http import socket_tuning
 from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import SignedRequest
 from bigupload.sources.file import FileSource
-from bigupload.testing.strict_s3 import Stall
+from bigupload.testing.faults import Stall
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to
 from tests.tools.waiting import until

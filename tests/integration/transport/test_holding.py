@@ -17,7 +17,7 @@ from bigupload.ports import Gauge, Source
 from bigupload.sources.file import FileSource
 from bigupload.sources.objects import MemorySource
 from bigupload.support.rate_limiter import RateLimiter
-from bigupload.testing.strict_s3 import Stall, Status
+from bigupload.testing.faults import Stall, Status
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, stalls, transport_to
 from tests.tools.waiting import until

@@ -17,7 +17,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import SignedRequest
 from bigupload.sources.file import FileSource
-from bigupload.testing.strict_s3 import FlipBit, LostResponse, Reset, Status
+from bigupload.testing.faults import FlipBit, LostResponse, Reset, Status
 from tests.integration.support import assert_secretless, content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, transport_to
 

@@ -19,7 +19,7 @@ from bigupload.http import connection
 from bigupload.http.put_transport import HttpTransport, MemoryBody
 from bigupload.ports import PutResponse, SignedRequest
 from bigupload.sources.objects import MemorySource
-from bigupload.testing.strict_s3 import FlipBit, LostResponse, Reset, Stall, Status
+from bigupload.testing.faults import FlipBit, LostResponse, Reset, Stall, Status
 from tests.integration.support import assert_secretless, no_leaks
 from tests.integration.transport.support import Bench, bench, transport_to
 from tests.integration.transport.test_cut_short import discards

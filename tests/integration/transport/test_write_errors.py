@@ -17,7 +17,7 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http import part_body
 from bigupload.sources.file import FileSource
-from bigupload.testing.strict_s3 import Reset, Stall
+from bigupload.testing.faults import Reset, Stall
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to
 

@@ -8,7 +8,8 @@ import pytest
 
 from bigupload import errors
 from bigupload.cli import main
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.service.sweep.support import EXE, made, stored
 
 

@@ -12,7 +12,8 @@ import pytest
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.sweep import Sweep, SweepReport
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.service.sweep.support import EXE, JPG, SECOND, WEEK, Clock, keys, made, open_upload, put, stored
 from tests.tools.buckets import Meddled, Next
 from tests.tools.media import sample

@@ -13,7 +13,8 @@ from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import note_key
 from bigupload.service.policy import Policy
 from bigupload.service.sweep import Reason, Removal, Sweep, SweepReport
-from bigupload.testing.strict_s3 import Status, StrictS3
+from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import StrictS3
 from tests.service.sweep.support import EXE, JPG, SECOND, WEEK, Clock, keys, made, open_keys, open_upload, put, stored
 from tests.tools.buckets import Meddled, Next, client_of
 from tests.tools.media import sample

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bigupload.testing.fault_proxy import FaultProxy
-from bigupload.testing.fault_proxy.wire_faults import Stall
+from bigupload.testing.faults import Stall
 
 from .lacking import what_it_lacks
 from .launching import Store
