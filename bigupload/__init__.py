@@ -188,7 +188,6 @@ _HOMES = (
     "verification.by_checksum",
     "verification.by_download",
     "verification.orphans",
-    "api.verify_many",
 )
 """The modules that have the names; the first one that has a name counts. Those that load little come first."""
 

@@ -51,14 +51,10 @@ from bigupload.api.handle import (
 from bigupload.api.many_items import (
     select_files as select_files,
 )
-from bigupload.api.source_types import ManySource, StrPath, UploadSource
 from bigupload.api.sync_types import SyncOutcome
-from bigupload.api.sync_types import (
-    SyncResult as SyncResult,
-)
-from bigupload.api.sync_types import (
-    SyncStep as SyncStep,
-)
+from bigupload.api.sync_types import SyncResult as SyncResult
+from bigupload.api.sync_types import SyncStep as SyncStep
+from bigupload.api.types import ManySource, StrPath, UploadSource
 from bigupload.api.verify_many import (
     VerificationFailed as VerificationFailed,
 )

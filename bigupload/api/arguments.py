@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 from bigupload import errors, events
-from bigupload.api.source_types import StrPath as StrPath
-from bigupload.api.source_types import UploadSource as UploadSource
+from bigupload.api.types import StrPath as StrPath
+from bigupload.api.types import UploadSource as UploadSource
 from bigupload.batch.selecting import Selection
 from bigupload.core.integrity import Verified
 from bigupload.core.retry_policy import RetryPolicy

@@ -30,8 +30,8 @@ from bigupload.api.many_items import ManyItem, items_of, prefix_of
 from bigupload.api.receipts import writing_receipt
 from bigupload.api.resources import UploaderResources
 from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
-from bigupload.api.source_types import ManySource
 from bigupload.api.sources import check_hashed_source, size_of, wanted_digests
+from bigupload.api.types import ManySource
 from bigupload.batch.job import Job, JobDone, Recorder, UploadFailed, befalls_all, results_while
 from bigupload.batch.listing import CountedFiles
 from bigupload.core.manifest import Fingerprint, SourceKind, Target, manifest_id

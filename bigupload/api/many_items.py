@@ -12,7 +12,7 @@ from typing import Any, cast
 import anyio
 
 from bigupload import errors
-from bigupload.api.source_types import ManySource, StrPath, UploadSource
+from bigupload.api.types import ManySource, StrPath, UploadSource
 from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, read_ahead
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import FileEntry, Found, Omitted

@@ -39,16 +39,16 @@ from bigupload.api.copying import (
 from bigupload.api.event_log import LOG, log_orphans
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sharing import with_share
-from bigupload.api.source_types import OpenedSource
 from bigupload.api.sources import check_hashed_source, open_named, reopening, shown, wanted_digests
 from bigupload.api.state import existing_object, object_exists, require_trust
+from bigupload.api.types import OpenedSource
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Aborted, Fingerprint, SourceKind
 from bigupload.core.remote_url import is_remote, shown_url
 from bigupload.engine.context import UploadSettings
+from bigupload.engine.part_hashing import WholeDigests
 from bigupload.engine.retrying import Retrier, RunCounts
 from bigupload.engine.upload_run import Share, UploadResult, UploadRun, result_of
-from bigupload.engine.whole_digests import WholeDigests
 from bigupload.events import UploadSkipped
 from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options

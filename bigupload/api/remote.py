@@ -7,7 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from bigupload import errors
-from bigupload.api.source_types import OpenedSource
+from bigupload.api.types import OpenedSource
 from bigupload.core.content_types import DEFAULT, type_of
 from bigupload.core.remote_url import RemoteUrl, chosen_name, parse_remote
 from bigupload.engine.retrying import Retrier

@@ -17,13 +17,13 @@ from bigupload.api.calls import OpenCall, OpenCalls
 from bigupload.api.places import Places, divide_descriptors
 from bigupload.api.remote import RemoteOpener
 from bigupload.api.small_files import SmallFiles
-from bigupload.api.source_types import OpenedSource
 from bigupload.api.state import UploaderState
+from bigupload.api.types import OpenedSource
 from bigupload.core.manifest import SourceKind, Target
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadContext, UploadSettings
+from bigupload.engine.part_hashing import WholeDigests
 from bigupload.engine.retrying import Retrier
-from bigupload.engine.whole_digests import WholeDigests
 from bigupload.events import UploadIdentity, Warned, identified
 from bigupload.http.client import HttpClients
 from bigupload.http.origins import CaBundle

@@ -22,9 +22,9 @@ from bigupload.api.arguments import UploadOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_expected_size
 from bigupload.api.places import Places
-from bigupload.api.source_types import UploadSource
 from bigupload.api.sources import name_in_target, size_of
 from bigupload.api.state import UploaderState, existing_object
+from bigupload.api.types import UploadSource
 from bigupload.core.checksums import Algorithm
 from bigupload.core.manifest import Fingerprint, SourceKind, belongs_to, manifest_id
 from bigupload.core.part_plan import plan_parts

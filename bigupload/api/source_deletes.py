@@ -26,7 +26,7 @@ from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_keep_for, checked_proof
 from bigupload.api.job_files import job_target, result_of_record
 from bigupload.api.resources import UploaderResources
-from bigupload.api.source_types import UploadSource
+from bigupload.api.types import UploadSource
 from bigupload.core.checksums import Algorithm
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.remote_url import is_remote

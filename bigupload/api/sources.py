@@ -21,7 +21,7 @@ from bigupload.api.checks import (
 )
 from bigupload.api.places import UNKNOWN
 from bigupload.api.remote import RemoteOpener
-from bigupload.api.source_types import OpenedSource
+from bigupload.api.types import OpenedSource
 from bigupload.core.manifest import SourceKind
 from bigupload.core.remote_url import SCHEMES, foreign_scheme, is_remote, shown_url
 from bigupload.options import S3Options

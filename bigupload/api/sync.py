@@ -27,9 +27,9 @@ from bigupload.api.job_files import JobTally, recorded_file
 from bigupload.api.many import Done, UploadMany
 from bigupload.api.many_items import ManyItem, item_of, items_of
 from bigupload.api.resources import UploaderResources
-from bigupload.api.source_types import ManySource
 from bigupload.api.sync_deletes import Leftovers, SyncDeletes, is_gone
 from bigupload.api.sync_types import SyncOutcome, SyncResult, SyncStep
+from bigupload.api.types import ManySource
 from bigupload.batch.inventory import Inventory, ListedObject, ListFailed, StoreList
 from bigupload.batch.job import Job, UploadFailed, results_while
 from bigupload.batch.listing import FileListing, FoundFiles, StandingDirectory, read_ahead

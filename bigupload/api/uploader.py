@@ -45,8 +45,8 @@ from bigupload.sources.opening import is_path
 
 if TYPE_CHECKING:  # what only some methods need is imported by them: a start is part of the speed
     from bigupload.api.source_deletes import SourceDeletes
-    from bigupload.api.source_types import ManySource
     from bigupload.api.sync_types import SyncResult
+    from bigupload.api.types import ManySource
     from bigupload.api.verify_many import VerificationFailed
     from bigupload.api.writer import AsyncUploadWriter
     from bigupload.batch.job import UploadFailed

@@ -16,7 +16,7 @@ from bigupload.api.arguments import VerifyOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.many_items import ManyItem, items_of, prefix_of
 from bigupload.api.resources import UploaderResources
-from bigupload.api.source_types import ManySource
+from bigupload.api.types import ManySource
 from bigupload.batch.job import Job, results_while
 from bigupload.core.integrity import Verified
 from bigupload.records import dataclass

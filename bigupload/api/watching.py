@@ -27,8 +27,8 @@ from bigupload.api.many import Outcome
 from bigupload.api.many_items import prefix_of
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sharing import check_share
-from bigupload.api.source_types import OpenedSource
 from bigupload.api.sync_deletes import is_gone
+from bigupload.api.types import OpenedSource
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.selecting import Selection, check_not_among_sources
 from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching, file_events, require_file_events

@@ -1,4 +1,4 @@
-"""`bigupload verify` of a directory."""
+"""`bigupload verify` of a directory, and of what a receipt says: its objects, or a copy of its files."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import contextlib
 import dataclasses
 import functools
 import json
+import os
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import anyio
 import click
 
+from bigupload import errors
 from bigupload.api.uploader import Uploader
 from bigupload.api.verify_many import VerificationFailed
 from bigupload.cli import complain, writing_results
@@ -20,14 +24,25 @@ from bigupload.cli.job_report import Failures, failed_line
 from bigupload.cli.listed_files import ListedFiles
 from bigupload.cli.reporting import worst
 from bigupload.cli.selection_options import Chosen
-from bigupload.stores.targets import parse_s3_url
+from bigupload.core.integrity import Verified
+from bigupload.stores.s3.bucket import BucketPool
+from bigupload.stores.targets import LOCAL, parse_s3_url, reach
+from bigupload.support.shielding import for_each
 from bigupload.units import counted, escaped, format_size, one_line
+from bigupload.verification.receipts import (
+    Receipt,
+    ReceiptFile,
+    ReceiptVerdict,
+    read_receipt,
+    verify_copy,
+    verify_object,
+)
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
     from bigupload.verification.by_checksum import Verification
     from bigupload.verification.media_hash_lists import ListedFile
-    from bigupload.verification.receipts import ReceiptVerdict
+
 
 _WAYS = {
     "full-object": "the store's checksum of each whole object is the file's",
@@ -145,3 +160,78 @@ class Sums:
         """How all of them were proved, if in one way."""
         (way, *others) = self._proofs or ("",)
         return f": {self._ways[way]}" if way in self._ways and not others else ""
+
+
+_Verify: TypeAlias = Callable[[ReceiptFile], Awaitable[ReceiptVerdict]]
+_AT_ONCE = 16
+_OF_OBJECTS = {
+    "full-object": "the store's checksum of each whole object is the receipt's",
+    "composite-checksum": "the store's checksum of each object's parts is the receipt's",
+    "composite-etag": "each object's ETag is the receipt's",
+    "size": "only the sizes were compared",
+}
+_OF_COPIES = {"full-object": "the checksum of each file is the receipt's", "size": _OF_OBJECTS["size"]}
+
+
+async def verify_receipt(path: Path | None, options: S3Options, arguments: dict[str, Any]) -> int:
+    """Compare what a receipt says, and print each result.
+
+    Args:
+        path: A copy of the receipt's file, or of the directory of its files; None: compare the objects.
+        options: How to reach the store.
+        arguments: The command's.
+
+    Returns:
+        The exit status.
+    """
+    name: Path = arguments["receipt"]
+    receipt = read_receipt(name)
+    require_proof = Verified(arguments["require_proof"])
+    ways = _OF_OBJECTS if path is None else _OF_COPIES
+    sums = Sums(str(name), as_json=arguments["as_json"], is_quiet=arguments["progress"] == "none", ways=ways)
+    pool = BucketPool()
+    try:
+        if path is None:
+            await _check_endpoint(receipt, options)
+            verify: _Verify = functools.partial(verify_object, s3=options, require_proof=require_proof, pool=pool)
+        else:
+            verify = _copies(receipt, path, require_proof)
+        await for_each(receipt.files, functools.partial(_one, verify, sums), at_once=_AT_ONCE)
+    finally:
+        await pool.aclose()
+    return sums.finish()
+
+
+async def _one(verify: _Verify, sums: Sums, file: ReceiptFile) -> None:
+    try:
+        sums.add(await verify(file))
+    except errors.CredentialsError:  # every other object would meet it, too
+        raise
+    except errors.BigUploadError as e:
+        sums.add(VerificationFailed(source=file.source, key=file.key, error=e), url=f"s3://{file.bucket}/{file.key}")
+
+
+def _copies(receipt: Receipt, path: Path, proof: Verified) -> _Verify:
+    """Return what compares a copy of each file. Raises BigUploadError if it is not known which file is which."""
+    reading = anyio.CapacityLimiter(os.cpu_count() or 1)
+    compare = functools.partial(verify_copy, require_proof=proof, reading=reading)
+    if path.is_dir():
+        return lambda file: compare(file, path / file.key.removeprefix(receipt.folder))
+    if len(receipt.files) == 1:
+        return lambda file: compare(file, path)
+    count, name = f"{len(receipt.files):,}", escaped(str(path))
+    raise errors.UsageError(f"the receipt is of {count} files, and {name} is not a directory: name the directory")
+
+
+async def _check_endpoint(receipt: Receipt, options: S3Options) -> None:
+    """Raise UsageError if the receipt is of another store: no file may decide where credentials are used."""
+    if receipt.endpoint == LOCAL or options.local:
+        if receipt.endpoint != LOCAL:
+            raise errors.UsageError("this receipt is not of the local store: leave out `local`")
+        if not options.local:
+            raise errors.UsageError("this receipt is of the local store: add `local`")
+        return
+    endpoint = (await reach(options)).endpoint_url
+    if endpoint != receipt.endpoint:
+        of = receipt.endpoint or "AWS"
+        raise errors.UsageError(f"this receipt is of the store {of}, and the command asks {endpoint or 'AWS'}")

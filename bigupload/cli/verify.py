@@ -149,7 +149,7 @@ def _against_receipt(path: str | None, arguments: dict[str, Any]) -> int:
     if arguments["url"] is not None or (path or "").lower().startswith("s3://"):
         raise click.UsageError("the receipt names the objects: leave out the s3:// URL")
     _refuse_others("--receipt", arguments)
-    from bigupload.cli.verified_receipt import verify_receipt
+    from bigupload.cli.verified_files import verify_receipt
 
     options = s3_options(arguments, local=arguments["local"])
     copy = None if path is None else local_path(path)

@@ -72,7 +72,7 @@ def test(webhook_urls: tuple[str, ...], webhook_secret_file: Path | None) -> Non
 
 
 async def _send_test(url: str, secrets: tuple[str, ...]) -> tuple[Sent, float]:
-    from bigupload.service.webhooks.events import event
+    from bigupload.service.webhooks.notes import event
     from bigupload.service.webhooks.sending import Signer, connections, send
 
     now = time.time()

@@ -14,15 +14,15 @@ import anyio
 
 from bigupload import events
 from bigupload.core.checksums import Algorithm
-from bigupload.core.copies import CopyBase, CopyOrigin
 from bigupload.core.flight import Bottleneck, Filling, Flight, Sample, is_late
 from bigupload.core.hedging import HedgeSwitch
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
+from bigupload.core.object_claims import CopyBase, CopyOrigin
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import RetryPolicy
+from bigupload.engine.part_hashing import WholeDigests
 from bigupload.engine.retrying import Effects, Retrier, RunCounts
-from bigupload.engine.whole_digests import WholeDigests
 from bigupload.ports import Gauge, GroupTransport, HashElsewhere, Journal, MultipartStore, Source, Transport
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread

@@ -23,10 +23,10 @@ from aiohttp import web
 from bigupload.service import contract as c
 from bigupload.service.access_log import AccessLog, TrustedProxies
 from bigupload.service.callers import Caller, authenticate
+from bigupload.service.contract import words_for
 from bigupload.service.cors import CrossOrigin
 from bigupload.service.direct_url import DirectUrls
 from bigupload.service.endpoints import ENDPOINTS, Endpoint
-from bigupload.service.field_errors import words_for
 from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import IN_FLIGHT, LOGGED, RequestMiddleware, RequestsInFlight
 from bigupload.service.openapi import document

@@ -2,7 +2,8 @@
 of it. `webhooks/telling` writes the events without it, because the sweep does without pydantic.
 
 Field names are the published API's (camelCase); docstrings become the document's descriptions. Sizes are in bytes,
-times in seconds. Unknown fields are ignored, so that a newer client can use an older service.
+times in seconds. Unknown fields are ignored, so that a newer client can use an older service. `words_for` says what is
+wrong with a field: the validator's texts are for programmers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import datetime
 import enum
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -26,8 +28,7 @@ from pydantic.alias_generators import to_camel
 
 from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
 from bigupload.service.media import MediaType
-from bigupload.service.object_keys import is_user
-from bigupload.service.object_metadata import why_not
+from bigupload.service.object_keys import is_user, why_not
 from bigupload.service.problems import Problem, Refused
 
 URL_LIFETIME = 3600
@@ -632,3 +633,37 @@ BODIES: dict[str, type[BaseModel]] = {
     get_args(body.model_fields["type"].annotation)[0]: body for body in _EventBody.__subclasses__()
 }
 """The body of each type of event."""
+
+
+_WORDS = {
+    "missing": "the field is missing",
+    "extra_forbidden": "there is no such field",
+    "string_type": "the field must be a text",
+    "bool_type": "the field must be true or false",
+    "int_type": "the field must be a whole number",
+    "int_parsing": "the field must be a whole number",
+    "list_type": "the field must be a list",
+    "dict_type": "the field must be an object",
+    "model_type": "the field must be an object",
+    "string_too_short": "the field must have {min_length:,} characters or more",
+    "string_too_long": "the field must have {max_length:,} characters at most",
+    "too_short": "the list must have {min_length:,} entries or more",
+    "too_long": "there must be {max_length:,} entries at most",
+    "greater_than_equal": "the number must be {ge:,} or more",
+    "less_than_equal": "the number must be {le:,} at most",
+    "literal_error": "the field must be {expected}",
+    "string_pattern_mismatch": "the field is not written as it must be: the API's description shows how",
+}
+"""By the validator's type of error: https://docs.pydantic.dev/latest/errors/validation_errors/"""
+_EMPTY_FILE = "the file is empty"
+
+
+def words_for(error: Mapping[str, Any]) -> str:
+    """Return one line for one of pydantic's `errors()`, which must have its context."""
+    kind, context = error["type"], error.get("ctx") or {}
+    if kind == "value_error":  # a validator of the contract's own
+        return str(context["error"])
+    if kind == "greater_than_equal" and error["loc"] == ("size",):
+        return _EMPTY_FILE
+    words = _WORDS.get(kind)
+    return "the field is wrong" if words is None else words.format_map(context)

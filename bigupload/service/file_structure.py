@@ -5,14 +5,18 @@ Pure: each check is a generator that yields where it wants to read and how many 
 the file), and raises Refused if the file is not sound. It reads up to MOST_READS times PIECE bytes beyond the file's
 head, and of a JPEG up to MOST_BLOCKS times BLOCK bytes more. What it has not decided by then is taken for sound, but
 for a JPEG. The checks are no decoders: docs/service-policy.md lists what they do not see.
+
+The `is_…` functions check whether a file's first bytes follow its type's specification. A library of magic numbers
+accepts six bytes ("GIF89a" and then a script). They read the next few structures, as far as `head` reaches. A structure
+that is cut off by the end of `head` is accepted. They do not know which types are allowed.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Awaitable, Callable, Generator
 
-from bigupload.service import media_structure
 from bigupload.service.problems import Problem, Refused
 
 Walk = Generator[tuple[int, int], bytes, None]
@@ -160,7 +164,7 @@ def _box(piece: bytes, left: int) -> tuple[bytes, int]:
 def _webm(file: _Reader) -> Walk:
     """The segment's size, where the writer knew it. RFC 9559, 5.1."""
     yield from ()
-    end = media_structure.webm_end(file.head)
+    end = webm_end(file.head)
     if end is not None and end > file.size:
         raise _cut_off(end, file.size)
 
@@ -190,7 +194,7 @@ def _png(file: _Reader) -> Walk:
 
 def _gif(file: _Reader) -> Walk:
     yield from ()
-    head, at = file.head, media_structure.gif_picture(file.head)
+    head, at = file.head, gif_picture(file.head)
     _check_pixels(int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little"))
     if at is not None and at + 9 <= len(head):
         _check_pixels(int.from_bytes(head[at + 5 : at + 7], "little"), int.from_bytes(head[at + 7 : at + 9], "little"))
@@ -250,3 +254,204 @@ _WALKS: dict[str, Callable[[_Reader], Walk]] = {
     "WebM": _webm,
 }
 """By the names of the media types."""
+
+
+def is_jpeg(head: bytes) -> bool:
+    """SOI, then two segments with plausible markers and lengths. ITU-T T.81, B.1.
+
+    No more than two: decoders skip stray bytes further on, and cameras leave some.
+    """
+    if not head.startswith(b"\xff\xd8\xff") or len(head) < 20:
+        return False
+    at, seen = 2, 0
+    while seen < 2 and at + 4 <= len(head):
+        marker, length = head[at + 1], int.from_bytes(head[at + 2 : at + 4])
+        if head[at] != 0xFF:
+            return False
+        if marker == 0xFF:  # a marker may have fill bytes before it
+            at += 1
+            continue
+        if marker not in _JPEG_SEGMENTS or length < 2:
+            return False
+        if not seen and marker == 0xE0 and head[at + 4 : at + 8] not in (b"JFIF", b"JFXX", b"AVI1"):
+            return False
+        at, seen = at + 2 + length, seen + 1
+    return seen > 0
+
+
+_JPEG_SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDB, 0xF0), 0xFE} - {0xC8})
+
+
+def is_png(head: bytes) -> bool:
+    """Signature, an IHDR of non-zero size with its right CRC, and a chunk after it. https://www.w3.org/TR/png-3/"""
+    if not head.startswith(b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR") or len(head) < 41:
+        return False
+    header = head[12:29]
+    sized = header[4:8] != bytes(4) and header[8:12] != bytes(4)
+    return sized and zlib.crc32(header) == int.from_bytes(head[29:33]) and head[37:41].isalpha()
+
+
+def is_gif(head: bytes) -> bool:
+    """Header, colour table, then extensions in sub-blocks up to the first picture. GIF89a specification, 17-26."""
+    at = gif_picture(head)
+    if at is None:
+        return False
+    if at >= len(head):
+        return True
+    table = head[at + 9 : at + 10]  # the picture's descriptor, after whose table the code size must be one of LZW's
+    size = at + 10 + (3 << ((table[0] & 7) + 1) if table and table[0] & 0x80 else 0)
+    return size >= len(head) or 1 <= head[size] <= 11
+
+
+def gif_picture(head: bytes) -> int | None:
+    """Return where the descriptor of the first picture begins, which may be beyond `head`; None if this is no GIF."""
+    if not head.startswith((b"GIF87a", b"GIF89a")) or len(head) < 14:
+        return None
+    flags = head[10]
+    at = 13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
+    while at < len(head):
+        if head[at] == 0x2C:
+            return at
+        if head[at] != 0x21:  # also a trailer, 0x3B: a GIF without a picture shows nothing
+            return None
+        label = head[at + 1 : at + 3]
+        # Graphic control is of 4 bytes, application of 11, plain text of 12; a comment of any.
+        if len(label) == 2 and label[1] != {0xF9: 4, 0xFF: 11, 0x01: 12}.get(label[0], label[1]):
+            return None
+        at += 2
+        while at < len(head) and head[at]:
+            at += 1 + head[at]
+        at += 1
+    return at
+
+
+def is_webp(head: bytes) -> bool:
+    """Whether it is RIFF whose first chunk is an image's and fits into its size. RFC 9649."""
+    if len(head) < 30 or not head.startswith(b"RIFF") or head[8:12] != b"WEBP":
+        return False
+    whole, name, size = int.from_bytes(head[4:8], "little"), head[12:16], int.from_bytes(head[16:20], "little")
+    if size + 12 > whole:
+        return False
+    if name == b"VP8 ":
+        return head[23:26] == b"\x9d\x01\x2a"
+    if name == b"VP8L":
+        return head[20] == 0x2F
+    return name == b"VP8X" and size == 10
+
+
+def is_webm(head: bytes) -> bool:
+    """An EBML header whose DocType is "webm" (Matroska says "matroska"), then the segment. RFC 8794, RFC 9559."""
+    header = _ebml_element(head, 0)
+    if header is None or header[0] != b"\x1a\x45\xdf\xa3":
+        return False
+    at, end = header[1], header[2]
+    if end + 4 > len(head):
+        return False
+    doc_type = b""
+    while at < end:
+        element = _ebml_element(head, at)
+        if element is None or element[2] > end:
+            return False
+        if element[0] == b"\x42\x82":
+            doc_type = head[element[1] : element[2]].rstrip(b"\0")
+        at = element[2]
+    return doc_type == b"webm" and (head[end : end + 4] == b"\x18\x53\x80\x67" or head[end] == 0xEC)  # 0xEC: padding
+
+
+def webm_end(head: bytes) -> int | None:
+    """Return where the segment of a WebM ends; None where its writer did not know it, or `head` does not reach it."""
+    at = 0
+    while (element := _ebml_element(head, at)) is not None:
+        if element[0] == b"\x18\x53\x80\x67":
+            return element[2]
+        at = element[2]
+    return None
+
+
+def _ebml_element(head: bytes, at: int) -> tuple[bytes, int, int] | None:
+    """Return the id of the element, and where its data begin and end. None: no element, or one of unknown size."""
+    if at >= len(head) or head[at] < 0x10:
+        return None
+    size_at = at + 9 - head[at].bit_length()
+    if size_at >= len(head) or not head[size_at]:
+        return None
+    width = 9 - head[size_at].bit_length()
+    data = size_at + width
+    size = int.from_bytes(head[size_at:data]) & ((1 << 7 * width) - 1)
+    if data > len(head) or size == (1 << 7 * width) - 1:
+        return None
+    return head[at:size_at], data, data + size
+
+
+# -- ISO base media (MP4) and QuickTime, which is what it was made from
+
+_MP4_BRAND = re.compile(
+    rb"iso[m1-9a-c]|mp4[12]|mp71|avc1|hvc1|hev1|av01|M4V[ HP]|MSNV|NDS[CHMPS]|dash|cmf[c2-9]|XAVC|CAEP|pana"
+)
+_PHONE_BRAND = re.compile(rb"3g[egprs][4-9a-h]")
+"""3GPP: of audio, H.263 or, if the compatible brands name avc1, of the same film as in an MP4. 3GPP TS 26.244, 5.3."""
+_OTHER_BRAND = re.compile(
+    rb"3g|hei[cxms]|hev[cxms]|mif|msf1|avi[fs]|jp[2xm] |mjp2|mj2s|crx |M4[ABP] |F4|f4|aax|dv|qt  |miaf|MA1"
+)
+"""Still pictures, audio, phones' 3GPP, Flash: built alike, and something else."""
+_TOP_BOX = re.compile(rb"[A-Za-z0-9 ]{4}")
+
+
+def is_mp4(head: bytes) -> bool:
+    """A file type box whose major brand is MP4's; one that nobody knows counts if it names a brand of MP4's beside.
+
+    ISO/IEC 14496-12, 4.3. The compatible brands alone would not do: a HEIC picture may name mp41.
+    """
+    brands = _brands(head)
+    if not brands or (_OTHER_BRAND.match(brands[0]) and not _is_film_of_a_phone(brands)):
+        return False
+    return any(_MP4_BRAND.fullmatch(brand) for brand in brands)
+
+
+def _is_film_of_a_phone(brands: list[bytes]) -> bool:
+    return _PHONE_BRAND.fullmatch(brands[0]) is not None and b"avc1" in brands[1:]
+
+
+def is_mov(head: bytes) -> bool:
+    """A file type box of QuickTime's, or, before there were such boxes, one of its atoms. QuickTime File Format, 1."""
+    brands = _brands(head)
+    if brands:
+        return brands[0] == b"qt  "
+    size, name = int.from_bytes(head[:4]), head[4:8]
+    if name == b"moov":
+        return size >= 16 and head[12:16] in (b"mvhd", b"cmov", b"prfl", b"udta")
+    if name == b"mdat":  # 1: its real size of 64 bits comes next
+        return size >= 8 or (size == 1 and len(head) >= 16 and int.from_bytes(head[8:16]) >= 16)
+    if name == b"pnot":
+        return size == 20 and _goes_on(head, 20)
+    return name in (b"wide", b"free", b"skip") and size >= 8 and _goes_on(head, size)
+
+
+def _goes_on(head: bytes, at: int) -> bool:
+    """Whether what follows an unassuming first atom is one that makes a film; unseen where the head ends before."""
+    return at + 8 > len(head) >= 4096 or head[at + 4 : at + 8] in _FILM_ATOMS
+
+
+_FILM_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"PICT")
+
+
+def _brands(head: bytes) -> list[bytes]:
+    """The major brand and the compatible ones; empty where `head` has no sane file type box with a box after it.
+
+    It should be the first box. Some writers leave an empty one before it.
+    """
+    head = head[_padding(head) :]
+    size = int.from_bytes(head[:4])
+    if head[4:8] != b"ftyp" or not 16 <= size <= 1024 or size % 4 or len(head) < size + 8:
+        return []
+    if not _TOP_BOX.fullmatch(head[size + 4 : size + 8]) or 2 <= int.from_bytes(head[size : size + 4]) < 8:
+        return []
+    return [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
+
+
+def _padding(head: bytes) -> int:
+    """Return how many bytes of empty boxes `head` begins with."""
+    at = 0
+    while head[at + 4 : at + 8] in (b"free", b"skip", b"wide") and int.from_bytes(head[at : at + 4]) >= 8:
+        at += int.from_bytes(head[at : at + 4])
+    return at

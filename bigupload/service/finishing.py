@@ -24,8 +24,7 @@ from bigupload.service.hooks import FinishedFile, Hooks
 from bigupload.service.judgement import FINAL_PROBLEMS, judge
 from bigupload.service.media import HEAD_BYTES, MediaType
 from bigupload.service.media_objects import ATTACHMENT, MediaBucket, ObjectHead
-from bigupload.service.object_keys import PASSED_PREFIX, note_key
-from bigupload.service.object_metadata import decoded
+from bigupload.service.object_keys import PASSED_PREFIX, decoded, note_key
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.quota import Quotas

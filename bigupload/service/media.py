@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from bigupload.records import dataclass
-from bigupload.service import media_structure
+from bigupload.service.file_structure import is_gif, is_jpeg, is_mov, is_mp4, is_png, is_webm, is_webp
 from bigupload.service.problems import Problem, Refused
 
 MAX_FILE_SIZE = 5_000_000_000
@@ -140,13 +140,13 @@ def check_filename(filename: str) -> None:
 
 
 _STRUCTURES: tuple[tuple[MediaType, Callable[[bytes], bool]], ...] = (
-    (JPEG, media_structure.is_jpeg),
-    (PNG, media_structure.is_png),
-    (GIF, media_structure.is_gif),
-    (WEBP, media_structure.is_webp),
-    (MP4, media_structure.is_mp4),
-    (MOV, media_structure.is_mov),
-    (WEBM, media_structure.is_webm),
+    (JPEG, is_jpeg),
+    (PNG, is_png),
+    (GIF, is_gif),
+    (WEBP, is_webp),
+    (MP4, is_mp4),
+    (MOV, is_mov),
+    (WEBM, is_webm),
 )
 _FILMS = frozenset({MP4, MOV})
 """One family: the library takes some brands of one for the other's and does not know all; the structure decides."""

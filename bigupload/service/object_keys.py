@@ -4,20 +4,26 @@ There are two kinds of keys. For a *writable* key, the service signs a PUT: whoe
 for an hour. For a *final* key, the service never signs a PUT, so the object stays as it was checked. A final key
 belongs to a multipart upload, whose part URLs do not work after complete, or to the copy whose URL a post is forwarded
 with. The length of a key's random name distinguishes the two.
+
+Below are the metadata of objects: any text. S3 takes ASCII in headers. A text that is not, or that looks encoded, is
+written as one encoded word of RFC 2047, which is how S3 itself returns such texts:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from urllib.parse import quote, unquote
 
 from bigupload.errors import UsageError
 from bigupload.service import media
-from bigupload.service.media import MediaType
+from bigupload.service.media import MediaType, is_unsafe
 from bigupload.service.media_objects import ObjectHead
 
 REFUSED_PREFIX = "refused/"
@@ -208,3 +214,67 @@ def _check(text: str) -> None:
         )
     if text.startswith(REFUSED_PREFIX):
         raise UsageError(f"the key template begins with {text.partition('/')[0]}/, where the service keeps its notes")
+
+
+FILENAME = "bigupload-filename"
+"""The name under which the file's own name is kept."""
+MOST_BYTES = 2000
+"""Bytes of the names and values. S3 takes 2 KB, of which the service's own token takes 47."""
+_OURS = "bigupload"
+"""How the names of bigupload's own metadata begin."""
+_START, _END = "=?UTF-8?B?", "?="
+_LONGEST_FILENAME = 255
+"""Bytes that are kept of a file's name: what file systems allow. Of a longer one, the end is kept."""
+
+
+def encoded(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata as headers carry it."""
+    return {name: _encoded(text) for name, text in metadata.items()}
+
+
+def length_of(metadata: Mapping[str, str]) -> int:
+    """Return the bytes that S3 counts: of the names and of the encoded values."""
+    return sum(len(name) + len(text) for name, text in encoded(metadata).items())
+
+
+def with_filename(metadata: Mapping[str, str], filename: str) -> dict[str, str]:
+    """Return metadata with the file's name, if there is room for it."""
+    kept = filename.encode()[-_LONGEST_FILENAME:].decode(errors="ignore").strip()
+    whole = {**metadata, FILENAME: kept}
+    return whole if kept and length_of(whole) <= MOST_BYTES else dict(metadata)
+
+
+def decoded(carried: Mapping[str, str]) -> tuple[dict[str, str], str | None]:
+    """Return the metadata of an object without bigupload's own, and the file's name, if it is known."""
+    own = {name: _decoded(text) for name, text in carried.items() if not name.startswith(_OURS)}
+    filename = carried.get(FILENAME)
+    return own, None if filename is None else _decoded(filename)
+
+
+def why_not(metadata: Mapping[str, str]) -> str | None:
+    """Return why metadata can't be kept; None: it can."""
+    if any(name.startswith(_OURS) for name in metadata):
+        return "names that begin with bigupload are the service's own"
+    if any(is_unsafe(text) or text != text.strip() for text in metadata.values()):
+        return "values have no control characters, and no spaces at their ends"
+    length = length_of(metadata)
+    return (
+        f"the names and values have {length:,} bytes, and the store takes {MOST_BYTES:,}"
+        if length > MOST_BYTES
+        else None
+    )
+
+
+def _encoded(text: str) -> str:
+    if text.isascii() and not text.startswith("=?") and "  " not in text:  # signatures count spaces in a row as one
+        return text
+    return f"{_START}{base64.b64encode(text.encode()).decode()}{_END}"
+
+
+def _decoded(text: str) -> str:
+    if not (text.startswith(_START) and text.endswith(_END)):
+        return text
+    try:
+        return base64.b64decode(text[len(_START) : -len(_END)], validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):  # not written here
+        return text

@@ -14,8 +14,7 @@ from urllib.parse import quote
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.media import content_type_of
-from bigupload.service.object_keys import account_of
-from bigupload.service.object_metadata import decoded
+from bigupload.service.object_keys import account_of, decoded
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_health import store_faults_as_refusals

@@ -22,8 +22,7 @@ from bigupload.service.metrics import Metrics
 from bigupload.service.policy import POLICY_KEY, PUBLISHED_POLICY, Policy, read_policy
 from bigupload.service.processes import ChildProcess, begin_child, when_parent_ends
 from bigupload.service.settings import ServeSettings
-from bigupload.service.sweep import Sweep
-from bigupload.service.sweep_memory import SweepLock, SweepMemory, rules_of
+from bigupload.service.sweep import Sweep, SweepLock, SweepMemory, rules_of
 from bigupload.service.webhooks.telling import telling_for
 from bigupload.stores.s3.bucket import S3Bucket
 

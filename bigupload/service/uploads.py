@@ -33,16 +33,14 @@ from bigupload.service.handles import Handle, Handles, handle_from_json
 from bigupload.service.hooks import Hooks, NewUpload
 from bigupload.service.judgement import FINAL_PROBLEMS, check_size
 from bigupload.service.media_objects import ATTACHMENT, MediaBucket
-from bigupload.service.object_keys import account_of, public_urls
-from bigupload.service.object_metadata import encoded, why_not, with_filename
+from bigupload.service.object_keys import account_of, encoded, public_urls, why_not, with_filename
 from bigupload.service.owner_files import OwnerFiles
 from bigupload.service.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
 from bigupload.service.posts import PostedMedia
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.quota import QuotaLimits, Quotas
 from bigupload.service.store_health import quietly, refusal_of, store_faults_as_refusals
-from bigupload.service.token_counts import MadeBefore, TokenCounts
-from bigupload.service.upload_tokens import UploadToken
+from bigupload.service.upload_tokens import MadeBefore, TokenCounts, UploadToken
 from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.multipart import S3Store

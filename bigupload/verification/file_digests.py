@@ -20,8 +20,8 @@ from bigupload.core.checksums import Algorithm, Hasher, decode, new_hasher
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.part_plan import MIB
+from bigupload.engine.part_hashing import WholeDigests
 from bigupload.engine.upload_run import UploadResult
-from bigupload.engine.whole_digests import WholeDigests
 from bigupload.records import dataclass
 from bigupload.sources.file import fingerprint_of
 from bigupload.support.daemon_threads import run_in_daemon_thread

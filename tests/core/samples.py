@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, with_quotes
 from bigupload.core.checksums import encode as encode_digest
-from bigupload.core.copies import CopyBase, CopySource
 from bigupload.core.integrity import PartProof, Verified
 from bigupload.core.manifest import (
     Aborted,
@@ -32,6 +31,7 @@ from bigupload.core.manifest import (
     Target,
 )
 from bigupload.core.manifest_lines import encode
+from bigupload.core.object_claims import CopyBase, CopySource
 from bigupload.core.part_plan import Part, Plan, Step
 
 QUICK = settings(deadline=None, max_examples=60)

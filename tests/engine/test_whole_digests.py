@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from bigupload.core.part_plan import Part, Plan
-from bigupload.engine.whole_digests import WholeDigests
+from bigupload.engine.part_hashing import WholeDigests
 from bigupload.errors import SourceUnreadable
 from bigupload.sources.objects import MemorySource
 

@@ -12,7 +12,7 @@ import xxhash
 
 import bigupload
 from bigupload import UploadFailed, UploadResult, errors
-from bigupload.engine.whole_digests import WholeDigests
+from bigupload.engine.part_hashing import WholeDigests
 from bigupload.verification import file_digests
 
 from .support import BUCKET, FAST, PART, World

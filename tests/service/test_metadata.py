@@ -11,7 +11,7 @@ import httpx
 from bigupload.service import contract as c
 from bigupload.service.handles import Handles
 from bigupload.service.hooks import FinishedFile, Hooks, NewUpload, Question
-from bigupload.service.object_metadata import FILENAME, MOST_BYTES, decoded, encoded, length_of, why_not, with_filename
+from bigupload.service.object_keys import FILENAME, MOST_BYTES, decoded, encoded, length_of, why_not, with_filename
 from bigupload.service.uploads import MediaUploads
 from tests.service.test_attacks import refusal
 from tests.service.test_multipart import PART, create

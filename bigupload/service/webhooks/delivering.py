@@ -19,8 +19,7 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.service.access_log import AccessLog
 from bigupload.service.problems import Refused
-from bigupload.service.webhooks.events import EVENT_PREFIX
-from bigupload.service.webhooks.notes import WAITING, Delivery, Note
+from bigupload.service.webhooks.notes import EVENT_PREFIX, WAITING, Delivery, Note
 from bigupload.service.webhooks.sending import Sent, Signer, host_of, receiver_of, send
 from bigupload.service.webhooks.telling import Telling
 

@@ -3,6 +3,10 @@
 A note lies in the store before the service answers, so that an event outlives its replica. Whoever acts on a note takes
 it first, by a conditional PUT that writes until when it is taken. A store without conditional PUTs lets two replicas
 take one note: then an event is delivered twice, with one id. Knows neither HTTP nor media.
+
+Events, their ids and bodies are as https://www.standardwebhooks.com lays them out; `contract` declares their types. An
+event's id follows from what happened to which version of which object. So whoever notes the same event again, as
+another replica after a kill, gives it the same id, and a receiver can recognise a duplicate.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import field
@@ -20,9 +25,38 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
 from bigupload.service.object_keys import EVENTS_PREFIX
-from bigupload.service.webhooks.events import Event
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.pages import ObjectPages
+
+EVENT_PREFIX = "evt_"
+"""How ids begin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One event. Its body is kept as it was first written: each attempt sends the same bytes."""
+
+    id: str
+    """The header `webhook-id` of all attempts and duplicates."""
+    type: str
+    body: str
+    """JSON."""
+
+
+def event(kind: str, version: str, data: Mapping[str, Any], now: float) -> Event:
+    """Make an event.
+
+    Args:
+        kind: Its type, one of those in `contract.BODIES`.
+        version: What it is about; two events of one type and one version are the same event.
+        data: The field `data` of the body.
+        now: When it happened, in seconds since 1970.
+    """
+    digest = hashlib.sha256(f"{kind}\n{version}".encode()).hexdigest()[:32]
+    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    body = json.dumps({"type": kind, "timestamp": at, "data": dict(data)}, separators=(",", ":"))
+    return Event(id=EVENT_PREFIX + digest, type=kind, body=body)
+
 
 LEASE = 30.0
 """Seconds for which a note is taken. After that, another process takes it over."""

@@ -22,7 +22,7 @@ import aiohttp
 from bigupload.errors import ServiceError, UsageError
 from bigupload.records import dataclass
 from bigupload.service.keys import is_open_to_others, locked, read_regular, service_file, write_private
-from bigupload.service.webhooks.events import Event
+from bigupload.service.webhooks.notes import Event
 from bigupload.version import __version__
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what each begins with

@@ -19,8 +19,7 @@ from bigupload.service.object_keys import KeyTemplate, public_urls
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Refused
 from bigupload.service.store_health import quietly
-from bigupload.service.webhooks.events import Event, event
-from bigupload.service.webhooks.notes import LEASE, Delivery, Note, Notes
+from bigupload.service.webhooks.notes import LEASE, Delivery, Event, Note, Notes, event
 from bigupload.stores.s3.bucket import S3Bucket
 
 if TYPE_CHECKING:

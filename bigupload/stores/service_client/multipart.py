@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
-from bigupload.core.copies import CopySource
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
+from bigupload.core.object_claims import CopySource
 from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.origins import CaBundle, WebOrigin

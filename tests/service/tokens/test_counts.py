@@ -19,8 +19,7 @@ from bigupload.service.object_keys import TOKENS_PREFIX
 from bigupload.service.policy import LONGEST_UPLOAD
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.sweep import Sweep
-from bigupload.service.token_counts import MadeBefore, TokenCounts
-from bigupload.service.upload_tokens import UploadToken
+from bigupload.service.upload_tokens import MadeBefore, TokenCounts, UploadToken
 from bigupload.service.uploads import MediaUploads
 from tests.service.sweep.support import Clock, keys
 from tests.service.test_multipart import PART

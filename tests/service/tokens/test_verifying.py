@@ -21,7 +21,7 @@ from bigupload.errors import UsageError
 from bigupload.service import contract as c
 from bigupload.service.keys import token_signing_key
 from bigupload.service.media import JPEG, MP4
-from bigupload.service.object_metadata import MOST_BYTES
+from bigupload.service.object_keys import MOST_BYTES
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.upload_tokens import UploadTokens, mint_token
 from tests.tools.cases import each_case

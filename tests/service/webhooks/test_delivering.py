@@ -19,8 +19,8 @@ from bigupload.service.policy import STORED_FOR
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks import delivering
 from bigupload.service.webhooks.delivering import RETRIED_FOR
-from bigupload.service.webhooks.events import event as event_of
 from bigupload.service.webhooks.notes import LEASE, WAITING, Note
+from bigupload.service.webhooks.notes import event as event_of
 from bigupload.service.webhooks.sending import Sent
 from bigupload.testing.strict_s3 import StrictS3
 from tests.service.test_races import DATA, PHOTO, sent

@@ -17,7 +17,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from bigupload.errors import ServiceError, UsageError
 from bigupload.service.webhooks import sending
 from bigupload.service.webhooks.delivering import RETRIED_FOR, next_attempt, next_look
-from bigupload.service.webhooks.events import event
+from bigupload.service.webhooks.notes import event
 from bigupload.service.webhooks.sending import (
     Sent,
     Signer,

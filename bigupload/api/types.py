@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 
 from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.core.checksums import Algorithm
-from bigupload.core.copies import CopySource
+from bigupload.core.object_claims import CopySource
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.records import dataclass
