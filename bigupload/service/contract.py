@@ -559,9 +559,7 @@ class CompletedMedia(_Body):
     judged, which nobody can write. null: the file was sent in parts, and is at `key` alone."""
 
 
-class RefusedMedia(_Body):
-    """A file that was refused."""
-
+class _GoneMedia(_Body):
     key: str
     owner: str | None
     """null: the key is of another shape than the policy's."""
@@ -569,22 +567,19 @@ class RefusedMedia(_Body):
     """The end user whose file it was; null: of nobody in particular."""
     size: int
     """Bytes."""
+
+
+class RefusedMedia(_GoneMedia):
+    """A file that was refused."""
+
     error: ErrorDetail
 
 
-class ExpiredMedia(_Body):
+class ExpiredMedia(_GoneMedia):
     """A file that was deleted because of its age."""
 
-    key: str
-    owner: str | None
-    """null: the key is of another shape than the policy's."""
-    user: str | None
-    """The end user whose file it was; null: of nobody in particular."""
-    size: int
-    """Bytes."""
 
-
-class DeletedMedia(ExpiredMedia):
+class DeletedMedia(_GoneMedia):
     """A file that was deleted through the API."""
 
 
@@ -616,14 +611,14 @@ class MediaExpiredEvent(_EventBody):
 
 
 class MediaDeletedEvent(_EventBody):
-    """A file was deleted through the API."""
+    """A file was deleted through the API, and is gone."""
 
     type: Literal["media.deleted"]
     data: DeletedMedia
 
 
 class WebhookTest(_EventBody):
-    """The answer to `bigupload webhooks test`: nothing happened."""
+    """`bigupload webhooks test`: nothing happened."""
 
     type: Literal["webhook.test"]
     data: TrialMessage

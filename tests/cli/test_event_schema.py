@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload import events
-from bigupload.cli import event_schema
 from bigupload.cli.reporting import event_line
+from tests.tools import event_schema
 
 SCHEMA: dict[str, Any] = json.loads(event_schema.FILE.read_bytes())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -22,7 +22,7 @@ st.register_type_strategy(Path, st.text("ab/ü", min_size=1).map(Path))
 
 
 def test_the_schema_is_made_from_the_events() -> None:
-    assert event_schema.FILE.read_text() == event_schema.text(), "run python -m bigupload.cli.event_schema"
+    assert event_schema.FILE.read_text() == event_schema.text(), "run python -m tests.tools.event_schema"
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 

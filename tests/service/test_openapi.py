@@ -19,6 +19,7 @@ from bigupload.service.endpoints import ENDPOINTS
 from bigupload.service.openapi import document
 from bigupload.service.problems import Problem
 from bigupload.service.webhooks.sending import Signer, new_secret
+from tests.tools import webhooks_table
 from tests.tools.errors_page import page
 from tests.tools.service import Service
 
@@ -136,6 +137,13 @@ def test_no_response_lists_a_code_twice_or_under_another_status() -> None:
         for status, response in operation["responses"].items():
             for code in response.get("content", {}).get("application/json", {}).get("examples", {}):
                 assert Problem[code.upper()].status == int(status)
+
+
+def test_the_docs_have_every_webhook() -> None:
+    """If not: python -m tests.tools.webhooks_table"""
+    committed = webhooks_table.PAGE.read_text()
+    assert committed == webhooks_table.page()
+    assert all(f"| `{kind}` | " in committed for kind in BODIES)
 
 
 def test_the_docs_have_every_code() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bigupload.cli.wording import for_command_line, spelled
 from bigupload.s3_parameters import ADDRESS, OBJECT, REQUEST, Parameter
+from tests.tools.tables import with_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 _TABLES = {"| option | what it sets |": OBJECT, "| option | what it does |": {**REQUEST, **ADDRESS}}
@@ -20,9 +21,7 @@ def page() -> str:
     """Return the page with the tables as the options are now."""
     text = PAGE.read_text()
     for header, options in _TABLES.items():
-        table = "\n".join([header, "|---|---|", *_rows(options)])
-        text, count = re.subn(rf"{re.escape(header)}\n(?:\|.*\n)+", lambda _, table=table: f"{table}\n", text)  # type: ignore[misc]  # a default value
-        assert count == 1
+        text = with_table(text, header, _rows(options))
     return text
 
 

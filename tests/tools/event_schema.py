@@ -1,6 +1,6 @@
 """The JSON Schema of the events that `--progress json` prints.
 
-`python -m bigupload.cli.event_schema` writes the file, with pydantic, which the extra `service` has.
+`python -m tests.tools.event_schema` writes the file, with pydantic, which the extra `service` has.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from bigupload import events
 
-FILE = Path(__file__).parents[1] / "schema" / "events.schema.json"
+FILE = Path(events.__file__).parent / "schema" / "events.schema.json"
 _OF_A_LINE = {"path": {"type": "string", "description": "The file, as the command line named it."}}
 
 
