@@ -35,7 +35,7 @@ from .report import Target
 if TYPE_CHECKING:
     from bigupload.stores.local_store import LocalStore
     from bigupload.testing.fault_proxy import FaultProxy
-    from bigupload.testing.fault_proxy.rewriting import Head
+    from bigupload.testing.fault_proxy.exchange import Head
     from bigupload.testing.fault_proxy.traffic import ProxiedExchange
 
 MB = 1_000_000

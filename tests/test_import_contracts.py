@@ -51,7 +51,7 @@ def test_imports_that_are_turned_round_break_them(tmp_path: Path) -> None:
         **{module: f"bigupload.{other}" for module, other in TURNED_ROUND.items()},
         "core.hedging": "time",
         "api.calls": "distributed",
-        "stores.s3.pages": "urllib3",
+        "stores.s3.operations": "urllib3",
         "stores.s3.signer": "botocore",
     }
     for module, other in wrong.items():

@@ -43,7 +43,7 @@ from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.job_record import OtherJobs, RecordedFile
 from bigupload.options import S3Options
 from bigupload.stores.s3.objects import S3Objects
-from bigupload.stores.s3.pages import ObjectPages
+from bigupload.stores.s3.operations import ObjectPages
 from bigupload.stores.targets import parse_s3_url
 from bigupload.units import counted
 

@@ -15,8 +15,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
 from bigupload.s3_parameters import metadata_headers
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.operations import copy_source, told
-from bigupload.stores.s3.pages import ObjectPages
+from bigupload.stores.s3.operations import ObjectPages, copy_source, told
 
 ATTACHMENT = "attachment"
 """The Content-Disposition of what browsers must not show, whatever type the store serves it with."""

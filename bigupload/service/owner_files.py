@@ -19,7 +19,7 @@ from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_health import store_faults_as_refusals
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.pages import ObjectPages, UploadPages
+from bigupload.stores.s3.operations import ObjectPages, UploadPages
 
 _PAGE = 1000
 """How many objects S3 lists in one request."""

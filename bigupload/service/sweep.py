@@ -45,7 +45,7 @@ from bigupload.service.policy import LONGEST_UPLOAD, PUBLISHED_POLICY, Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.delivering import RETRIED_FOR
 from bigupload.service.webhooks.telling import Telling, version_of
-from bigupload.stores.s3.pages import ObjectPages
+from bigupload.stores.s3.operations import ObjectPages
 from bigupload.support.files import file_lock
 from bigupload.version import __version__
 

@@ -26,7 +26,7 @@ from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.stores.s3.multipart import MAX_LISTED_UPLOADS, S3Store
-from bigupload.stores.s3.pages import UploadPages
+from bigupload.stores.s3.operations import UploadPages
 from bigupload.stores.targets import connect, parse_s3_url
 from bigupload.support.shielding import for_each
 

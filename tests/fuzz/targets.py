@@ -25,8 +25,7 @@ from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
 from bigupload.service.media_objects import MediaBucket
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.s3.operations import OPERATIONS, fields_of
-from bigupload.stores.s3.pages import ObjectPages
+from bigupload.stores.s3.operations import OPERATIONS, ObjectPages, fields_of
 from bigupload.stores.service_client.multipart import ServiceStore
 from bigupload.stores.service_client.requests import MOST_BYTES
 from tests.fuzz import samples

@@ -18,8 +18,7 @@ from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
 from bigupload.service.sweep import Sweep, SweepTally
-from bigupload.stores.s3 import multipart
-from bigupload.stores.s3 import pages as list_pages
+from bigupload.stores.s3 import multipart, operations
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.verification import orphans
 from bigupload.verification.orphans import OrphanSearch, Owners
@@ -233,7 +232,7 @@ async def test_a_page_with_half_a_row_is_asked_for_again() -> None:
         return web.Response(body=f"<{root}>{more}{row}</{root}>".encode(), content_type="application/xml")
 
     async with store_that(handler) as store:
-        way = list_pages.UploadPages()
+        way = operations.UploadPages()
         with pytest.raises(Fault) as caught:
             await store.next_open(way)
         assert caught.value.kind is FaultKind.BROKEN
@@ -247,7 +246,7 @@ async def test_a_page_with_half_a_row_is_asked_for_again() -> None:
 async def test_pages_of_open_uploads_that_do_not_end(
     who: Callable[[S3Store], Awaitable[None]], markers: str, row: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(list_pages, "MOST_PAGES", 20)
+    monkeypatch.setattr(operations, "MOST_PAGES", 20)
     pages = Pages(markers, row)
     async with store_that(pages.respond) as store:
         await who(store)

@@ -11,7 +11,7 @@ import bigupload
 from bigupload import SyncStep
 from bigupload.api.sync_types import SyncOutcome
 from bigupload.stores.s3.objects import ListedRow, S3Objects
-from bigupload.stores.s3.pages import ObjectPages
+from bigupload.stores.s3.operations import ObjectPages
 
 from .support import FAST, World
 from .syncing import FILES, TO, grow

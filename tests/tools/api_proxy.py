@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bigupload.testing.fault_proxy import FaultProxy
-from bigupload.testing.fault_proxy.rewriting import Head
+from bigupload.testing.fault_proxy.exchange import Head
 from bigupload.testing.faults import Alter, Call, LostResponse, Refuse, StoreFault
 
 _NAMES = {

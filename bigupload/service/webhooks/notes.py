@@ -26,7 +26,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
 from bigupload.service.object_keys import EVENTS_PREFIX
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.pages import ObjectPages
+from bigupload.stores.s3.operations import ObjectPages
 
 EVENT_PREFIX = "evt_"
 """How ids begin."""

@@ -28,8 +28,7 @@ from bigupload.records import dataclass
 from bigupload.s3_parameters import OBJECT, REQUEST, parameters
 from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_access, no_answer, region_of, translated
 from bigupload.stores.s3.aws_files import configured_ca_bundle
-from bigupload.stores.s3.operations import Request, fields_of, load_parser, request_of, told
-from bigupload.stores.s3.pages import UploadPages
+from bigupload.stores.s3.operations import Request, UploadPages, fields_of, load_parser, request_of, told
 from bigupload.stores.s3.renewal import METHOD, Renewal, explain_refusal, fetch_keys, is_refusal, seconds_left
 from bigupload.stores.s3.signer import S3Signer, SigningKeys
 from bigupload.support.daemon_threads import run_in_daemon_thread

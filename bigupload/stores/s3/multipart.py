@@ -26,8 +26,7 @@ from bigupload.records import dataclass
 from bigupload.s3_parameters import CUSTOMER_KEY, OBJECT, TOKEN, check_lock, metadata_headers, parameters
 from bigupload.stores.s3.bucket import BucketPool, S3Bucket, SharedUrl
 from bigupload.stores.s3.objects import S3Objects
-from bigupload.stores.s3.operations import copy_source, date_of, rows, told
-from bigupload.stores.s3.pages import MOST_PAGES, OpenPage, UploadPages
+from bigupload.stores.s3.operations import MOST_PAGES, OpenPage, UploadPages, copy_source, date_of, rows, told
 
 _COPY_WITHIN = 300.0
 """Timeout in seconds: the store may work on a part of 5 GiB for minutes before it responds."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from bigupload.service.asgi.connection import SCOPE, exchange
+from bigupload.service.asgi import SCOPE, exchange
 from tests.tools.cases import each_case
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigupload.service.asgi.connection import MalformedScope, ResponseParser, path_in_app, request_head
+from bigupload.service.asgi import MalformedScope, ResponseParser, path_in_app, request_head
 from tests.tools.cases import each_case
 
 

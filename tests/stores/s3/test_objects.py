@@ -12,8 +12,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.s3.operations import fields_of
-from bigupload.stores.s3.pages import ObjectPages
+from bigupload.stores.s3.operations import ObjectPages, fields_of
 
 
 @pytest.mark.parametrize(
