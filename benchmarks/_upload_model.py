@@ -21,9 +21,10 @@ import random
 from dataclasses import dataclass, field
 from functools import partial
 
-from bigupload.core.flight import Bottleneck, Filling, Flight, Sample, is_late
+from bigupload.core.flight import Bottleneck, Flight, Sample
 from bigupload.core.part_plan import plan_parts
 from bigupload.core.retry_policy import RetryPolicy
+from bigupload.core.stored_rate import Filling, is_late
 
 TICK = 0.1
 """Seconds between two samples."""

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigupload.core.flight import HORIZON
+from bigupload.core.stored_rate import HORIZON
 from bigupload.stores import local_store
 from bigupload.units import parse_rate
 

@@ -1,9 +1,9 @@
-"""What does each rule of `core.flight` bring?  `python -m benchmarks controller [--seeds N] [--paths]`
+"""What does each rule of what is in flight bring?  `python -m benchmarks controller [--seeds N] [--paths]`
 
-It simulates uploads over many kinds of paths (`_upload_model`), with the real `Flight` and a virtual clock: 1 MB/s to
-25 Gbit/s, 1 to 300 ms, BBR and Reno with up to 2 % of the packets lost, stores that bound each connection, read slowly
-or refuse requests, proxies that take bodies faster than they pass them on. *Regret* is how much longer an upload takes
-than with the best fixed limit, which is found by trying.
+It simulates uploads over many kinds of paths (`_upload_model`), with the real `core.flight` and `core.stored_rate`, and
+a virtual clock: 1 MB/s to 25 Gbit/s, 1 to 300 ms, BBR and Reno with up to 2 % of the packets lost, stores that bound
+each connection, read slowly or refuse requests, proxies that take bodies faster than they pass them on. *Regret* is how
+much longer an upload takes than with the best fixed limit, which is found by trying.
 
 Then each rule is switched off alone. The table shows what that does to the regret, on average and on the worst path,
 and to the number of parts in flight. `yes`: the rule brings something. The same seeds give the same figures.
@@ -26,8 +26,9 @@ from multiprocessing import Pool
 from statistics import fmean as mean
 from typing import Any
 
-from bigupload.core import flight
-from bigupload.core.flight import HORIZON, Flight
+from bigupload.core import flight, stored_rate
+from bigupload.core.flight import Flight
+from bigupload.core.stored_rate import HORIZON
 
 from ._running import all_hold
 from ._upload_model import Outcome, Upload, Way
@@ -109,41 +110,53 @@ class Rules:
     """How the control differs from the usual one."""
 
     constants: tuple[tuple[str, float], ...] = ()
+    """Other values of constants, by their modules and names."""
     wakes: bool = True
     """Whether a raised limit wakes the uploads that wait for room."""
     fixed: int | None = None
 
 
+MODULES = {"flight": flight, "stored_rate": stored_rate}
+"""The modules of `core` whose constants are changed."""
 USUAL = Rules()
 WITHOUT = {
     "the limit adapts": Rules(fixed=flight.START),
     "a raised limit takes effect at once, not when a part ends": Rules(wakes=False),
-    "a larger limit must be worth it (`WORTH`)": Rules(constants=(("WORTH", 0.0),)),
-    "the first trial waits for the start to settle (`SETTLED`)": Rules(constants=(("SETTLED", math.inf),)),
-    "goodput that has sunk begins the search anew (`SUNK`)": Rules(constants=(("SUNK", 0.0),)),
-    "a full link is not doubled (`QUEUED`)": Rules(constants=(("QUEUED", math.inf),)),
-    "what is still seen after some windows will stay (`LASTING`)": Rules(constants=(("LASTING", 1),)),
-    "trials in vain become rare (`LONGEST_REST`)": Rules(constants=(("LONGEST_REST", 1),)),
-    "a few refusals are no reason (`REFUSED_SHARE`, `REFUSALS`)": Rules(
-        constants=(("REFUSED_SHARE", 0.0), ("REFUSALS", 1))
+    "a larger limit must be worth it (`flight.WORTH`)": Rules(constants=(("flight.WORTH", 0.0),)),
+    "the first trial waits for the start to settle (`flight.SETTLED`)": Rules(
+        constants=(("flight.SETTLED", math.inf),)
     ),
-    "the latest requests count (`OLDER`)": Rules(constants=(("OLDER", 0.0),)),
-    "a ceiling is tried again (`PROBE_AFTER`)": Rules(constants=(("PROBE_AFTER", math.inf),)),
-    "a far path begins with more parts (`START_FAR`)": Rules(constants=(("START_FAR", flight.START),)),
-    "first parts that end within a window widen the limit at once (`LEAP`)": Rules(constants=(("LEAP", 1),)),
-    "a new connection to a near store is up to speed at once (`SOON`)": Rules(constants=(("SOON", 0.0),)),
-    "a goodput that wavers is measured for longer (`WAVERS`)": Rules(constants=(("WAVERS", math.inf),)),
-    "what fills a buffer is no goodput (`FILLS_WITHIN`)": Rules(constants=(("FILLS_WITHIN", -1.0),)),
-    "the bound follows many windows (`AVERAGED`)": Rules(constants=(("AVERAGED", 1.0),)),
-    "late responses are no goodput until they come (`LATE`)": Rules(constants=(("LATE", math.inf),)),
+    "goodput that has sunk begins the search anew (`flight.SUNK`)": Rules(constants=(("flight.SUNK", 0.0),)),
+    "a full link is not doubled (`flight.QUEUED`)": Rules(constants=(("flight.QUEUED", math.inf),)),
+    "what is still seen after some windows will stay (`flight.LASTING`)": Rules(constants=(("flight.LASTING", 1),)),
+    "trials in vain become rare (`flight.LONGEST_REST`)": Rules(constants=(("flight.LONGEST_REST", 1),)),
+    "a few refusals are no reason (`flight.REFUSED_SHARE`, `flight.REFUSALS`)": Rules(
+        constants=(("flight.REFUSED_SHARE", 0.0), ("flight.REFUSALS", 1))
+    ),
+    "the latest requests count (`flight.OLDER`)": Rules(constants=(("flight.OLDER", 0.0),)),
+    "a ceiling is tried again (`flight.PROBE_AFTER`)": Rules(constants=(("flight.PROBE_AFTER", math.inf),)),
+    "a far path begins with more parts (`flight.START_FAR`)": Rules(constants=(("flight.START_FAR", flight.START),)),
+    "first parts that end within a window widen the limit at once (`flight.LEAP`)": Rules(
+        constants=(("flight.LEAP", 1),)
+    ),
+    "a new connection to a near store is up to speed at once (`flight.SOON`)": Rules(constants=(("flight.SOON", 0.0),)),
+    "a goodput that wavers is measured for longer (`flight.WAVERS`)": Rules(constants=(("flight.WAVERS", math.inf),)),
+    "what fills a buffer is no goodput (`stored_rate.FILLS_WITHIN`)": Rules(
+        constants=(("stored_rate.FILLS_WITHIN", -1.0),)
+    ),
+    "the bound follows many windows (`flight.AVERAGED`)": Rules(constants=(("flight.AVERAGED", 1.0),)),
+    "late responses are no goodput until they come (`stored_rate.LATE`)": Rules(
+        constants=(("stored_rate.LATE", math.inf),)
+    ),
 }
 """Each rule, and the control without it."""
 BRINGS_ON_ONE, BRINGS_PARTS = 0.1, 0.02
 """What a rule must save: that share of the time on one path, or that share of the parts in flight."""
 NOT_SIMULATED = {
-    "FILLED", "PAUSE", "HORIZON", "SLOWEST", "SILENT", "SMALL", "SMALL_AT_ONCE", "SMALL_A_SECOND", "SMALL_JUDGED"
+    "flight.FILLED", "flight.SILENT", "flight.SMALL", "flight.SMALL_AT_ONCE", "flight.SMALL_A_SECOND",
+    "flight.SMALL_JUDGED", "stored_rate.PAUSE", "stored_rate.HORIZON", "stored_rate.SLOWEST",
 }  # fmt: skip
-"""Constants of `core.flight` that matter to small files, to a busy or sleeping machine, or to what a kill loses."""
+"""Constants that matter to small files, to a busy or sleeping machine, or to what a kill loses."""
 MEAN_REGRET, MOST_REGRET = 0.10, 0.30
 
 
@@ -166,16 +179,27 @@ def best_fixed(way: Way) -> tuple[int, dict[int, float]]:
 
 
 @contextmanager
-def changed(constants: Iterable[tuple[str, float]]) -> Iterator[None]:
-    """Change constants of the concurrency control inside the `with` statement."""
-    before = {name: getattr(flight, name) for name, _ in constants}
+def changed(constants: Sequence[tuple[str, float]]) -> Iterator[None]:
+    """Change constants inside the `with` statement."""
+    before = [(name, value_of(name)) for name, _ in constants]
     try:
-        for name, value in constants:
-            setattr(flight, name, value)
+        _set(constants)
         yield
     finally:
-        for name, value in before.items():
-            setattr(flight, name, value)
+        _set(before)
+
+
+def value_of(name: str) -> float:
+    """Return a constant by its module and name."""
+    module, constant = name.split(".")
+    value: float = getattr(MODULES[module], constant)
+    return value
+
+
+def _set(constants: Iterable[tuple[str, float]]) -> None:
+    for name, value in constants:
+        module, constant = name.split(".")
+        setattr(MODULES[module], constant, value)
 
 
 @dataclass(frozen=True)
@@ -282,10 +306,12 @@ def show_rules(before: Found, seeds: int, run: Run) -> bool:
 
 
 def constants() -> Iterator[tuple[str, float]]:
-    """Each constant of `core.flight` that the simulation can tell from another value."""
-    for name, value in vars(flight).items():
-        if name.isupper() and isinstance(value, int | float) and name not in NOT_SIMULATED:
-            yield name, value
+    """Each constant that the simulation can tell from another value, by its module and name."""
+    for module, where in MODULES.items():
+        for constant, value in vars(where).items():
+            name = f"{module}.{constant}"
+            if constant.isupper() and isinstance(value, int | float) and name not in NOT_SIMULATED:
+                yield name, value
 
 
 def show_constants(before: Found, seeds: int, run: Run) -> None:

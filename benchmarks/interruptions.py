@@ -25,8 +25,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bigupload.core.flight import HORIZON
 from bigupload.core.manifest import Manifest
+from bigupload.core.stored_rate import HORIZON
 from bigupload.manifests.journal import read_manifest
 from bigupload.units import parse_rate, parse_size
 

@@ -1,9 +1,9 @@
 """Decides what is in flight: how many parts may be begun, and how many of them may write. Pure: time is passed in.
 
 Bytes are *accepted* when the socket has taken them, *acknowledged* when the peer's kernel has them, and *stored* when
-the response to their part has come. Only stored bytes survive a kill. Where responses follow their bodies at once,
-goodput is what was acknowledged. Where they do not, something on the way takes bytes faster than it passes them on, and
-goodput is what was stored.
+the response to their part has come (`core.stored_rate`). Only stored bytes survive a kill. Where responses follow their
+bodies at once, goodput is what was acknowledged. Where they do not, something on the way takes bytes faster than it
+passes them on, and goodput is what was stored.
 
 | limit of parts | reason | who sets it |
 |---|---|---|
@@ -43,12 +43,13 @@ store accepts that, the ceiling is gone.
 
 from __future__ import annotations
 
-import bisect
 import enum
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from bigupload.core import stored_rate
 from bigupload.core.averages import mean
+from bigupload.core.stored_rate import Stored
 from bigupload.records import dataclass
 
 START = 16
@@ -69,15 +70,9 @@ MOST = 128
 """The largest limit."""
 WINDOW = 0.4
 """Seconds of one measurement."""
-REMEMBERED = 4096
-"""Samples in which something was stored: seven minutes of them at least."""
-STORED_PARTS = 4
-"""Where goodput counts stored bytes, a measurement lasts until this many parts are stored."""
 FILLED = 0.85
 """The share of the limit that is in flight on average while goodput is measured: between two parts a slot may be empty
 for a moment, as never in the simulation. With fewer, it is not the limit that holds sending back."""
-PAUSE = 1.0
-"""Seconds between two samples. After a longer time, nothing was sent in between, or the machine slept."""
 STEP = 1 / 3
 """Later trials change the limit by 2 to this power: a quarter more, a fifth less."""
 WORTH = 0.25
@@ -112,17 +107,8 @@ OLDER = 0.9
 """The weight of a request that is a window older: the latest four seconds count."""
 PROBE_AFTER = 10.0
 """Seconds until one part more than the ceiling is tried. Each time that this fails, it is twice as long."""
-HORIZON = 10.0
-"""Seconds of goodput that a kill may lose."""
 AIM = 8.0
 """Seconds in which goodput finishes the parts that the bound lets be in flight."""
-SLOWEST = 1e6
-"""Bytes a second, of which half: how slowly a backlog drains at least, until the rate of the stored is known."""
-LATE = 1.0
-"""Seconds between the last byte of a body and its response. If it takes longer, and longer than to write the body, the
-response is late."""
-NEVER = 3
-"""A store that has stored nothing yet has this many times the timeout at most."""
 CONTRAST = 2.0
 """A trial divides the parts by this at least: otherwise chance would decide it."""
 CUT = 4
@@ -138,8 +124,6 @@ LASTING = 10
 full: connections that a loss will slow down fill it while they are new. What paused parts had sent has drained. And if
 a larger limit was kept for a goodput of which less than half is left, its connections have only filled the buffers of
 a store that reads slowly."""
-FILLS_WITHIN = 5.0
-"""Seconds after which a window that becomes full is no sign of a buffer that was filled first."""
 AVERAGED = 0.3
 """The weight of the latest window in the goodput from which the bound is computed."""
 SILENT = 1.0
@@ -203,144 +187,6 @@ class Sample:
     """It matters only if `Flight.doubles`."""
 
 
-class Filling:
-    """Finds the bytes of one body that fill the buffer of a store that reads slowly. They are no goodput."""
-
-    __slots__ = ("_from", "_seen", "_since", "bytes")
-
-    def __init__(self, now: float, *, was_full: bool = False) -> None:
-        """Begin a body. `was_full`: the window was full for the bodies before, so that this is no new connection."""
-        self._since = now
-        self._from: int | None = None if was_full else 0
-        """The acknowledged bytes when the buffer was empty; None: it is not being filled."""
-        self._seen = 0
-        self.bytes = 0
-        """The bytes in the buffer."""
-
-    def look(self, now: float, acknowledged: int, is_full: Callable[[], bool], *, held: bool) -> int:
-        """Return how many bytes have turned out to be no goodput since the last look.
-
-        Args:
-            now: Seconds.
-            acknowledged: Bytes so far.
-            is_full: Whether the store's window is full.
-            held: Whether nothing is sent, so that the buffer becomes empty.
-        """
-        if held:  # its buffer becomes empty. Bytes still in the send buffer are not goodput of the parts that write
-            more = acknowledged - self._seen if is_full() else 0
-            self._since, self._from, self._seen = now, acknowledged, acknowledged
-            return more
-        self._seen = acknowledged
-        if self._from is None:
-            return 0
-        if now - self._since > FILLS_WITHIN:
-            self._from = None
-        elif is_full():
-            self.bytes, self._from = acknowledged - self._from, None
-            return self.bytes
-        return 0
-
-
-class Stored:
-    """The rate at which parts become stored, and whether the response to a part is overdue."""
-
-    def __init__(self) -> None:
-        self._busy = 0.0
-        """Seconds in which something was in flight."""
-        self._sampled = -math.inf
-        self._before: list[tuple[float, int, int, float]] = [(0.0, 0, 0, 0.0)]
-        """Busy seconds, and the bytes and parts that were stored by then, with the longest wait of the parts since the
-        entry before. It has an entry for each sample in which something was stored."""
-        self.bytes = 0
-        self.parts = 0
-        self.late = False
-        """Whether the latest response was late."""
-        self._at = -math.inf
-        """When the latest part was stored."""
-        self._rate_then = 0.0
-        self._has_news = False
-        """Whether parts were stored since that rate was noted."""
-        self.accepted = -math.inf
-        """The latest time at which a part that is stored had been accepted."""
-
-    def passed(self, now: float, *, in_flight: bool) -> None:
-        """Note that time passes. Time without anything in flight, or in which the machine slept, does not count."""
-        self._note_rate()
-        if in_flight and 0 < now - self._sampled <= PAUSE:
-            self._busy += now - self._sampled
-        self._sampled = now
-
-    def add(self, now: float, size: int, wait: float, *, wrote_for: float = 0.0) -> None:
-        """Note that a part was stored.
-
-        Args:
-            now: When.
-            size: Bytes.
-            wait: Seconds since its last byte was accepted.
-            wrote_for: Seconds that it took to write it.
-        """
-        self.late = is_late(wait, wrote_for)
-        self.bytes += size
-        self.parts += 1
-        self._at, self.accepted = now, max(self.accepted, now - wait)
-        longest = wait
-        if len(self._before) > 1 and self._before[-1][0] == self._busy:
-            longest = max(longest, self._before.pop()[3])
-        self._before.append((self._busy, self.bytes, self.parts, longest))
-        if len(self._before) > 2 * REMEMBERED:
-            del self._before[:REMEMBERED]
-        self._has_news = True
-
-    def _note_rate(self) -> None:
-        """Note the rate as of the latest part. Not for each part: thousands of small files are stored a second."""
-        if self._has_news:
-            self._rate_then, self._has_news = self.rate, False
-
-    @property
-    def rate(self) -> float:
-        """Bytes a second, over ten seconds, the latest four parts, or the longest wait of these, whichever is longer.
-
-        Parts that waited together end together: they count for all the time that they have waited. 0 before the first
-        part.
-        """
-        before, latest = self._before, self._busy - HORIZON
-        since, index = latest, len(before) - 1
-        while index and (before[index][0] > latest or self.parts - before[index][2] < STORED_PARTS):
-            at, *_, wait = before[index]
-            index -= 1
-            since = min(since, at - wait, before[index][0] if at <= latest else since)
-        index = max(0, bisect.bisect_right(before, since, key=lambda entry: entry[0]) - 1)
-        return (self.bytes - before[index][1]) / max(self._busy - before[index][0], 1e-3)
-
-    def overdue(self, accepted: float, now: float, *, timeout: float, backlog: int) -> bool:
-        """Return whether the response to a whole body is overdue.
-
-        It is not while other parts become stored, nor before the backlog can have drained. But it is if parts that were
-        accepted much later have been stored.
-
-        Args:
-            accepted: When its last byte was accepted.
-            now: Seconds.
-            timeout: Seconds that the store may take to respond.
-            backlog: Bytes that were accepted and are not stored.
-        """
-        if self.accepted - accepted > timeout:
-            return True
-        self._note_rate()
-        silent = now - max(accepted, self._at)
-        drained = silent * max(self._rate_then, SLOWEST) >= 2 * backlog
-        return silent > timeout and (drained or (not self.parts and silent > NEVER * timeout))
-
-
-def is_late(wait: float, wrote_for: float) -> bool:
-    """Whether a response is late that has come, or has not come yet, so long after its body was accepted.
-
-    A store may need a second for each response. But where a body is written in a moment and waits for long, something
-    on the way has it.
-    """
-    return wait > max(LATE, wrote_for)
-
-
 @dataclass(slots=True)
 class _Window:
     """The measurement that is under way."""
@@ -360,7 +206,7 @@ class _Window:
         self.part_seconds += writing * took
         self.until = now
         self.reached = self.reached or writing >= limit
-        return took <= PAUSE
+        return took <= stored_rate.PAUSE
 
     def filled(self, limit: int) -> bool:
         """Whether the limit is what holds sending back."""
@@ -586,7 +432,7 @@ class _Bound:
         quarter more is accepted, which is ten seconds of the rate, and at least one part more. If each connection to
         the store carries little, the rate grows with that, and the bound with the rate.
         """
-        affordable, took = _affordable(rate, part_size), 2 * STORED_PARTS * part_size / max(1.0, rate)
+        affordable, took = _affordable(rate, part_size), 2 * stored_rate.STORED_PARTS * part_size / max(1.0, rate)
         if now >= self._again_at:
             self._probe_until = now + took
         if math.isinf(self._again_at) or now >= self._again_at:
@@ -636,7 +482,7 @@ class _Bound:
             self.limit = affordable  # a faster link
         if self.limit is not None and now >= self._again_at and parts >= self.limit:
             self._begin(now, 2 * self.limit, self.limit, goodput, 0.0)
-        elif parts > 1 and parts * part_size > HORIZON * self.average and not self._open:
+        elif parts > 1 and parts * part_size > stored_rate.HORIZON * self.average and not self._open:
             fewer = max(1, min(affordable, int(parts / CONTRAST)), -(-parts // CUT))
             waits = 2 * sample.buffered  # the system has about as much to send yet
             drains = min(REST, waits / max(1.0, min(goodput, self.average)))
@@ -876,7 +722,7 @@ class Flight:
         late = stored.late or sample.is_late
         self._measure(by_stored=late)
         average = self._bound.average
-        most = min(LATE * average, HORIZON * average - self._part_size)
+        most = min(stored_rate.LATE * average, stored_rate.HORIZON * average - self._part_size)
         self._ending = sample.left <= max(0.0, most)
         if sample.part_size:
             self._part_size = sample.part_size
@@ -889,7 +735,8 @@ class Flight:
             if not self._trials.goodput:
                 self._trials.since = now
             return
-        if now - window.since < WINDOW or (late and stored.parts - window.stored < max(STORED_PARTS, trials.limit)):
+        parts = max(stored_rate.STORED_PARTS, trials.limit) if late else 0
+        if now - window.since < WINDOW or stored.parts - window.stored < parts:
             return
         self._window = _Window(now, done, now, stored.parts)
         goodput = max(0.0, (done - window.done) / (now - window.since))

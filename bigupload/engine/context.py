@@ -14,13 +14,14 @@ import anyio
 
 from bigupload import events
 from bigupload.core.checksums import Algorithm
-from bigupload.core.flight import Bottleneck, Filling, Flight, Sample, is_late
+from bigupload.core.flight import Bottleneck, Flight, Sample
 from bigupload.core.hedging import HedgeSwitch
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.object_claims import CopyBase, CopyOrigin
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import RetryPolicy
+from bigupload.core.stored_rate import Filling, is_late
 from bigupload.engine.part_hashing import WholeDigests
 from bigupload.engine.retrying import Effects, Retrier, RunCounts
 from bigupload.ports import Gauge, GroupTransport, HashElsewhere, Journal, MultipartStore, Source, Transport
@@ -223,7 +224,7 @@ class SharedSlots:
         self.flight.stored(now, put.size, began=put.began, accepted=accepted, wrote_for=wrote_for)
 
     def is_overdue(self, put: PartInFlight, now: float, timeout: float) -> bool:
-        """Return whether the response to a whole body is overdue. See `core.flight.Stored.overdue`."""
+        """Return whether the response to a whole body is overdue. See `core.stored_rate.Stored.overdue`."""
         backlog = max(self.backlog, put.size)
         return put.accepted is not None and self.flight.stored_parts.overdue(
             put.accepted, now, timeout=timeout, backlog=backlog

@@ -15,11 +15,12 @@ from functools import partial
 import anyio
 from anyio.abc import TaskGroup
 
-from bigupload.core.flight import SILENT, SMALL, Filling
+from bigupload.core.flight import SILENT, SMALL
 from bigupload.core.hedging import Budget, Pace, PutProgress
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
+from bigupload.core.stored_rate import Filling
 from bigupload.engine.context import SharedSlots, UploadContext
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import controller
 from benchmarks._upload_model import PACKET, STORE_TIME, TICK, UNACKNOWLEDGED, Upload, Way
-from bigupload.core import flight
+from bigupload.core import flight, stored_rate
 from bigupload.core.flight import Flight
 from bigupload.core.part_plan import plan_parts
 
@@ -25,16 +25,21 @@ def goodput(way: Way, limit: int) -> float:
 
 def test_each_constant_is_changed() -> None:
     """But for those of which the simulation knows nothing."""
-    names = {name for name, value in vars(flight).items() if name.isupper() and isinstance(value, int | float)}
+    names = {
+        f"{name}.{constant}"
+        for name, module in (("flight", flight), ("stored_rate", stored_rate))
+        for constant, value in vars(module).items()
+        if constant.isupper() and isinstance(value, int | float)
+    }
     assert dict(controller.constants()).keys() == names - controller.NOT_SIMULATED
     assert names > controller.NOT_SIMULATED
 
 
 def test_a_change_is_undone() -> None:
-    before = flight.START
-    with controller.changed([("START", 3)]):
-        assert Flight().limit == 3
-    assert Flight().limit == before
+    before = flight.START, stored_rate.LATE
+    with controller.changed([("flight.START", 3), ("stored_rate.LATE", 7.0)]):
+        assert (Flight().limit, stored_rate.LATE) == (3, 7.0)
+    assert (Flight().limit, stored_rate.LATE) == before
 
 
 def test_the_same_seed_gives_the_same_upload() -> None:
@@ -68,14 +73,14 @@ def test_a_rule_that_is_off_changes_what_it_says() -> None:
     for rules in controller.WITHOUT.values():
         assert rules != controller.USUAL
         for name, value in rules.constants:
-            assert getattr(flight, name) != value
+            assert controller.value_of(name) != value
 
 
 def test_a_rule_that_brings_something_costs_when_it_is_off() -> None:
     crowded = Way(name="crowded", rate=120 * MB, rtt=0.05, size=500 * MB, crowded=16, noise=0.0)
     best, took = controller.best_fixed(crowded)
     usual = controller.Found.of([took[best]], [controller.simulate(crowded, 1)])
-    never = controller.Rules(constants=(("QUEUED", math.inf),))
+    never = controller.Rules(constants=(("flight.QUEUED", math.inf),))
     without = controller.change(never, usual, 1, ways=[crowded])
     assert without.on == "crowded"
     assert without.regret == without.worst > 0.02
@@ -192,7 +197,7 @@ def test_a_kill_loses_little_where_responses_are_late(way: Way) -> None:
     """Once what was begun before the first response is stored. Buffers of megabytes hide the rate for longer than that:
     with them, the bound is found or not by chance."""
     outcome = Upload(way, Flight(), seed=1).run()
-    most = max(flight.HORIZON * way.passes_on, outcome.part_size)
+    most = max(stored_rate.HORIZON * way.passes_on, outcome.part_size)
     first = next(tick for tick, lost in enumerate(outcome.at_risk) if lost)
     later = outcome.at_risk[first + round(outcome.at_risk[first] / way.passes_on / TICK) + 100 :]
     assert sum(lost <= 1.5 * most for lost in later) >= 0.85 * len(later)

@@ -21,7 +21,6 @@ from bigupload.core.flight import (
     LASTING,
     LEAP,
     MOST,
-    PAUSE,
     PROBE_AFTER,
     QUEUED,
     QUEUED_FOR,
@@ -37,8 +36,8 @@ from bigupload.core.flight import (
     Bottleneck,
     Flight,
     Sample,
-    is_late,
 )
+from bigupload.core.stored_rate import PAUSE, is_late
 from tests.tools.cases import each_case
 
 MIB = 1 << 20

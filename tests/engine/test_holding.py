@@ -10,9 +10,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bigupload.core.flight import LATE, START, WINDOW, Bottleneck, Sample
+from bigupload.core.flight import START, WINDOW, Bottleneck, Sample
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
+from bigupload.core.stored_rate import LATE
 from bigupload.engine.context import TICK, SharedSlots
 from bigupload.engine.in_flight import PartsInFlight, PutInFlight
 from bigupload.engine.retrying import RunCounts

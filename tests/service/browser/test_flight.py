@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bigupload.core.flight import HORIZON
+from bigupload.core.stored_rate import HORIZON
 from tests.tools.cases import each_case
 from tests.tools.node import Call
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.core.flight import HORIZON
+from bigupload.core.stored_rate import HORIZON
 from bigupload.stores.local_store import LocalStore
 from tests.tools.browser import Profile
 from tests.tools.buffering_proxy import buffering_proxy
