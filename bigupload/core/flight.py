@@ -106,7 +106,8 @@ REFUSALS = 4
 OLDER = 0.9
 """The weight of a request that is a window older: the latest four seconds count."""
 PROBE_AFTER = 10.0
-"""Seconds until one part more than the ceiling is tried. Each time that this fails, it is twice as long."""
+"""Seconds until one part more than the ceiling is tried. Each time that this fails, it is twice as long, up to
+LONGEST_REST times this."""
 AIM = 8.0
 """Seconds in which goodput finishes the parts that the bound lets be in flight."""
 CONTRAST = 2.0
@@ -264,7 +265,7 @@ class _Trials:
             return
         if self._ceiling is not None and self.limit > self._ceiling:
             limit = self._ceiling
-            self._probe_after *= 2
+            self._probe_after = min(LONGEST_REST * PROBE_AFTER, 2 * self._probe_after)
         else:
             self._ceiling = max(1, self.limit - 1)
             limit = min(self._ceiling, int(self.limit * BACK_OFF))

@@ -20,6 +20,7 @@ from bigupload.core.flight import (
     FILLED,
     LASTING,
     LEAP,
+    LONGEST_REST,
     MOST,
     PROBE_AFTER,
     QUEUED,
@@ -68,6 +69,7 @@ def simulate(
     hiccups: float = 0.0,
     noise: float = 0.0,
     seed: int = 1,
+    since: float = 0.0,
 ) -> list[int]:
     """The limit at each tick. `link` is the goodput, in connections' worth, of so many connections; `noise` is the
     share by which each tick's may be off. More than `slow_above` parts in flight are refused, and so is a share of all
@@ -76,7 +78,7 @@ def simulate(
     limits = []
     sent = 0.0
     for tick in range(1, int(seconds / TICK) + 1):
-        now = tick * TICK
+        now = since + tick * TICK
         taken = min(flight.limit, slow_above)
         sent += link(taken) * RATE * TICK * (1 + chance.uniform(-noise, noise))
         for waiting, refuse, pace in ((taken, hiccups, 1), (flight.limit - taken, 1.0, 2)):
@@ -368,6 +370,13 @@ def test_one_more_than_the_ceiling_is_tried_ever_more_rarely() -> None:
     rises = [when for when in rises if when > PROBE_AFTER]
     assert 2 <= len(rises) <= 8
     assert rises[-1] - rises[-2] > 2 * (rises[1] - rises[0]) or rises[-1] - rises[-2] > 4 * PROBE_AFTER
+
+
+def test_a_store_that_refused_for_hours_is_tried_again_within_minutes() -> None:
+    flight = Flight()
+    simulate(flight, lambda limit: limit, slow_above=3, seconds=5000)
+    limits = simulate(flight, lambda limit: limit, seconds=int(2 * LONGEST_REST * PROBE_AFTER), since=5000)
+    assert max(limits) == MOST
 
 
 def test_after_slow_down_the_limit_stays_below_what_was_too_much() -> None:
