@@ -371,7 +371,7 @@ class _Trials:
         self.goodput.clear()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _BoundTrial:
     """A number of parts that is tried, and what there was before it."""
 
@@ -449,9 +449,11 @@ class _Bound:
         self._open = False
         self._again_at = math.inf
 
-    def forget_window(self) -> None:
-        """Drop the measurements: they were not goodput."""
+    def interrupt(self, now: float) -> None:
+        """Drop the measurements: they were not goodput. A trial is measured anew."""
         self._goodput.clear()
+        if self.trial is not None:
+            self.trial.since = now
 
     def measured(self, now: float, goodput: float, sample: Sample, part_size: float, *, may_begin: bool) -> None:
         """Take the goodput of a window that ends with a sample, and decide.
@@ -733,6 +735,7 @@ class Flight:
         window, trials = self._window, self._trials
         if window is None or not window.goes_on(now, sample.writing, self._trials.limit):
             self._window = _Window(now, done, now, stored.parts)
+            self._bound.interrupt(now)
             if not self._trials.goodput:
                 self._trials.since = now
             return
@@ -748,7 +751,7 @@ class Flight:
             self._bound.helped(now, goodput)
         self._bound.passed(goodput)
         if not goodput:  # an outage shows nothing of the bound
-            self._bound.forget_window()
+            self._bound.interrupt(now)
             return
         if late:
             return

@@ -242,6 +242,29 @@ def test_the_bound_is_lifted_for_a_moment_and_comes_back() -> None:
     assert limits.count(6) * TICK < 2 * len(begun)
 
 
+def pause(path: Path) -> None:
+    path.now += 8 * 3600
+
+
+def long_outage(path: Path) -> None:
+    before, path.goodput = path.goodput, link(0)
+    path.run(600)
+    path.goodput = before
+
+
+@each_case("interruption", [pause, long_outage])
+def test_no_rest_follows_from_an_interruption_of_a_trial(interruption: Callable[[Path], None]) -> None:
+    """Between two uploads nothing is sent, for hours: so long a trial would be followed by days without a bound."""
+    path = Path(link(2 * MB), parts=FEW).run(5)
+    assert path.run_until(lambda limit: limit == 6, within=2 * REST)
+    interruption(path)
+    path.goodput = each(0.7 * MB)
+    path.run(LASTING * WINDOW)
+    assert path.flight.limit > 6, "the bound is lifted"
+    path.goodput = link(2.5 * MB)  # more than half of what helped
+    assert path.run_until(lambda limit: limit == 4, within=3 * REST)
+
+
 def test_connections_that_grow_slowly_are_waited_for() -> None:
     """As over a long round trip: after half of them are gone, the others need two seconds to fill the link."""
     pace = 2 * MB / 6
