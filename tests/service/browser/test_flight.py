@@ -184,6 +184,17 @@ def test_a_part_waits_until_the_backlog_can_be_stored(run: Call) -> None:
     assert run("client/flight", LOST + body) == [False, False, True]
 
 
+def test_a_tiny_part_says_nothing_of_the_patience_with_a_large_one(run: Call) -> None:
+    """100 bytes in 0.2 s are no rate at which 5 MB become stored."""
+    body = """const tiny = flight.begin(100, 0);
+    flight.store(tiny, 0.2);
+    const parts = [flight.begin(5e6, 1), flight.begin(5e6, 1)];
+    for (const part of parts) flight.accept(part, 5e6, 2);
+    flight.look(100);
+    return [101, 103].map((now) => flight.isLost(parts[0], 100, now));"""
+    assert run("client/flight", LOST + body) == [False, True]
+
+
 def test_where_nothing_is_stored_a_part_waits_for_the_timeout(run: Call) -> None:
     body = "const part = begin(5); return [100, 106].map((now) => flight.isLost(part, 100, now));"
     assert run("client/flight", LOST + body) == [False, True]

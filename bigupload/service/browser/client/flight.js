@@ -141,10 +141,12 @@ export class Flight {
    */
   isLost({ whole }, timeout, now) {
     if (this.#newest > whole + timeout) return true;
-    const last = this.#stored.at(-1)?.at;
+    const last = this.#stored.at(-1);
     const backlog = sum(this.#flying, ({ accepted }) => accepted);
-    const patience = last === undefined ? timeout : Math.max(timeout, (2 * backlog) / this.#storedRate(last));
-    return this.#time(now) - Math.max(whole, last ?? 0) > patience;
+    // Where responses follow at once, a low rate is that of tiny parts.
+    const known = last && last.at - last.whole > LATE;
+    const patience = known ? Math.max(timeout, (2 * backlog) / this.#storedRate(last.at)) : timeout;
+    return this.#time(now) - Math.max(whole, last?.at ?? 0) > patience;
   }
 
   /**
