@@ -22,7 +22,8 @@ LATE = 1.0
 """Seconds between the last byte of a body and its response. If it takes longer, and longer than to write the body, the
 response is late."""
 SLOWEST = 1e6
-"""Bytes a second, of which half: how slowly a backlog drains at least, until the rate of the stored is known."""
+"""Bytes a second, of which half: how slowly a backlog drains at least, unless late responses show a lower rate. Small
+files have a low rate because of their responses."""
 NEVER = 3
 """A store that has stored nothing yet has this many times the timeout at most."""
 FILLS_WITHIN = 5.0
@@ -154,7 +155,8 @@ class Stored:
             return True
         self._note_rate()
         silent = now - max(accepted, self._at)
-        drained = silent * max(self._rate_then, SLOWEST) >= 2 * backlog
+        rate = self._rate_then if self.late else max(self._rate_then, SLOWEST)
+        drained = silent * rate >= 2 * backlog
         return silent > timeout and (drained or (not self.parts and silent > NEVER * timeout))
 
 

@@ -91,6 +91,16 @@ def test_a_backlog_has_twice_the_time_that_it_took_when_something_was_stored() -
     assert not made.overdue(1.0, 420.5, timeout=TIMEOUT, backlog=most)
 
 
+@pytest.mark.parametrize(("wait", "overdue"), [(99.0, False), (0.5, True)])
+def test_a_backlog_drains_as_slowly_as_late_responses_show(wait: float, overdue: bool) -> None:
+    """Something passes on 0.1 MB/s. But where responses are quick, few bytes a second are those of small files."""
+    made = stored(*[(100.0 * n, wait) for n in range(1, 6)], size=int(10 * MB))
+    assert made.rate == pytest.approx(0.1 * MB)
+    backlog = int(40 * MB)
+    assert made.overdue(500.0, 500 + TIMEOUT + 1, timeout=TIMEOUT, backlog=backlog) is overdue
+    assert made.overdue(500.0, 500 + 801.0, timeout=TIMEOUT, backlog=backlog)
+
+
 def test_while_others_are_stored_nothing_is_overdue() -> None:
     made = Stored()
     for n in range(1, 1000):
