@@ -83,7 +83,8 @@ class Membership:
         self._is_introduced = False
         """Whether all workers that were there at the beginning were asked to take part."""
         self._failure = ""
-        self._answered = 0.0
+        self._silent_for = 0.0
+        """Seconds for which the scheduler, connected, was asked and did not answer."""
         self._connection: object = None
         """The one that the subscription is of."""
         self._lost: float | None = None
@@ -119,7 +120,7 @@ class Membership:
                     address, security = self._local.address, self._local.security
                 self._client = await _compat.connect(address, security)
                 self._subscribe()
-                self._answered = self._clock()
+                self._silent_for = 0.0
                 self._watching = asyncio.create_task(self._watch())
             await self._wait_for(lambda: self._is_introduced and bool(self.members or self._refused), say)
             if not self.members:
@@ -173,13 +174,15 @@ class Membership:
     def _is_scheduler_gone(self) -> bool:
         if _compat.connection(self._client) is not None:
             self._lost = None
-            return self._clock() - self._answered > _SCHEDULER_GONE_AFTER
+            return self._silent_for > _SCHEDULER_GONE_AFTER
+        self._silent_for = 0.0
         if self._lost is None:
             self._lost = self._clock()
         return not _compat.reconnects(self._client) or self._clock() - self._lost > _RECONNECTS_WITHIN
 
     async def _look_around(self) -> None:
         """Look which workers there are, for as long as the scheduler is connected."""
+        asked = self._clock()
         asking = asyncio.ensure_future(_compat.workers_of(self._client))
         try:
             async with asyncio.timeout(ANSWER):
@@ -191,8 +194,10 @@ class Membership:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
         if not asking.cancelled() and asking.exception() is None:
-            self._answered = self._clock()
+            self._silent_for = 0.0
             self._compare(asking.result())
+        else:  # a process that was stopped meanwhile has not asked for longer than that
+            self._silent_for += min(self._clock() - asked, ANSWER) + _TICK
 
     def _compare(self, there: set[str]) -> None:
         for address in self.members.keys() - there:

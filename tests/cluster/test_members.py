@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import types
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from bigupload.cluster import _compat
 from bigupload.cluster.members import (
     Member,
     Outbox,
@@ -20,8 +22,9 @@ from bigupload.cluster.members import (
     note_hashed,
     note_sent,
 )
+from bigupload.cluster.membership import Membership
 from bigupload.cluster.messages import FileId
-from bigupload.cluster.messaging import Messenger
+from bigupload.cluster.messaging import ANSWER, Messenger
 from bigupload.cluster.worker_side import CoordinatorLink
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import PutResponse
@@ -234,3 +237,39 @@ def test_a_schedule_without_a_limit_now_limits_nobody() -> None:
     shares = RateShares(lambda: None, RateLimiter(100.0))
     shares.divide(4)
     assert shares.share() is None
+
+
+async def test_a_coordinator_that_was_stopped_does_not_take_its_scheduler_for_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Time in which it asked nothing, as after SIGSTOP, or while the connection was lost, is no silence."""
+    now, connected = [0.0], [True]
+    member = Membership("tcp://127.0.0.1:1", spread=lambda _: None, clock=lambda: now[0])
+    monkeypatch.setattr(_compat, "connection", lambda _: "a connection" if connected[0] else None)
+    monkeypatch.setattr(_compat, "reconnects", lambda _: True)
+
+    def looks(seconds: float, *, answers: bool) -> Callable[[Any], Awaitable[set[str]]]:
+        async def workers_of(_: Any) -> set[str]:
+            now[0] += seconds
+            if not answers:
+                raise TimeoutError
+            return set()
+
+        return workers_of
+
+    async def is_gone(seconds: float, *, answers: bool) -> bool:
+        monkeypatch.setattr(_compat, "workers_of", looks(seconds, answers=answers))
+        await member._look_around()
+        return member._is_scheduler_gone()
+
+    assert not await is_gone(0.0, answers=True)
+    now[0] += 120.0  # stopped between two looks
+    assert not member._is_scheduler_gone()
+    assert not await is_gone(120.0, answers=False)  # and within one
+    connected[0] = False
+    assert not member._is_scheduler_gone()
+    now[0] += 4.0
+    connected[0] = True
+    assert not await is_gone(ANSWER, answers=False)
+    assert await is_gone(ANSWER, answers=False), "it hangs"
+    await member.aclose()
