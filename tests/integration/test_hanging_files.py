@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import bigupload
+from bigupload.core.rate_meter import RateMeter
 from bigupload.sources.file import FileSource
 
 from .support import BUCKET, PART, World
@@ -104,6 +105,7 @@ async def test_a_read_that_hangs_is_told(world: World, monkeypatch: pytest.Monke
             told.set()
 
     monkeypatch.setattr("bigupload.engine.part_hashing._HANGS_AFTER", 0.0)
+    monkeypatch.setattr(RateMeter, "seconds_left", lambda *_: 30.0)  # as just before the read began to hang
     monkeypatch.setattr(FileSource, "read_into", hanging)
     options = {"s3": world.options(), "part_size": PART, "manifest": world.manifest_path, "on_event": on_event}
     uploading = asyncio.ensure_future(bigupload.upload(world.file(2 * PART), to=f"s3://{BUCKET}/key", **options))

@@ -385,6 +385,7 @@ async def test_skip_existing(world: World) -> None:
     result = await put(world, path, skip_existing=True)
     assert (result.skipped, result.verified) == (True, Verified.FULL_OBJECT)
     assert len(world.told(events.UploadSkipped)) == 1
+    assert len(world.told(events.UploadCompleted)) == 1, "of the first"
     assert world.s3.count("PutObject") == 1
     assert world.s3.count("CreateMultipartUpload") == 0
 

@@ -37,6 +37,7 @@ async def test_an_object_that_is_the_file_is_skipped(world: World, checksum: str
     assert (result.url, result.etag, result.size) == (first.url, first.etag, first.size)
     assert (result.bytes_sent, result.parts) == (0, 0)
     (told,) = world.told(events.UploadSkipped)
+    assert len(world.told(events.UploadCompleted)) == 1, "of the first"
     assert told == events.UploadSkipped(upload=told.upload, url=result.url, etag=result.etag, verified=result.verified)
     assert world.warnings() == ""
     assert pickle.loads(pickle.dumps(result)) == result

@@ -165,6 +165,24 @@ def test_a_full_disk_leaves_no_record(
     record(tmp_path, threads).close()
 
 
+def test_a_record_that_is_made_is_whole_at_its_place(
+    tmp_path: Path, threads: concurrent.futures.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever a process is killed, there is none, or one that the next run goes on with."""
+    place, seen = tmp_path / "id.job.sqlite", []
+
+    def seeing(path: Path) -> sqlite3.Connection:
+        seen.append(place.exists())
+        if place.exists():
+            with contextlib.closing(sqlite3.connect(f"file:{place}?mode=ro", uri=True)) as opened:
+                assert opened.execute("SELECT count(*) FROM job").fetchone() == (1,)
+        return open_database(path)
+
+    monkeypatch.setattr(job_record, "open_database", seeing)
+    record(tmp_path, threads).close()
+    assert seen[:2] == [False, True]
+
+
 async def test_an_empty_record_is_called_empty_and_goes_on(
     tmp_path: Path, threads: concurrent.futures.Executor
 ) -> None:

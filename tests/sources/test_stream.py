@@ -10,7 +10,7 @@ import io
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -141,14 +141,20 @@ def raising(error: BaseException, after: int) -> Iterator[bytes]:
     raise error
 
 
+async def later(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+@pytest.mark.parametrize("kind", [iter, later])
 @pytest.mark.parametrize(
     ("error", "reason"),
     [(Broken("https://x/?X-Amz-Signature=s"), "Broken"), (OSError(5, "Input/output error"), "Input/output error")],
 )
-async def test_an_iterator_that_raises(error: Exception, reason: str) -> None:
+async def test_an_iterator_that_raises(error: Exception, reason: str, kind: Callable[[Iterator[bytes]], Any]) -> None:
     """Its text may hold a URL, which may be a secret."""
     with pytest.raises(errors.SourceUnreadable, match=rf"name failed after 250 bytes: {reason}") as caught:
-        await cut(stream_of(raising(error, 250)))
+        await cut(stream_of(kind(raising(error, 250))))
     assert caught.value.__cause__ is error
     assert "Signature" not in str(caught.value)
     assert caught.value.resumable
