@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import shutil
 import subprocess
+import threading
 import tomllib
 from collections.abc import Callable
 from functools import partial
@@ -126,15 +128,27 @@ def test_what_is_not_listed(listed: Callable[..., list[str]], s3: StrictS3, word
     assert listed("bigupload", "upload", "f", word) == []
 
 
-def test_a_store_that_does_not_respond(
-    listed: Callable[..., list[str]], s3: StrictS3, monkeypatch: pytest.MonkeyPatch
+def test_a_store_that_does_not_respond_in_time(
+    listed: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also if it is this process that hangs, as in a look-up of a name."""
+    released = threading.Event()
+
+    async def responding_late(*_: object) -> list[str]:
+        await asyncio.sleep(30)
+        return ["late/"]
+
+    async def hanging(*_: object) -> list[str]:
+        released.wait(30)
+        return ["late/"]
+
     monkeypatch.setattr(completing, "LISTED_WITHIN", 0.2)
-    s3.hold("ListBuckets")
     try:
-        assert listed("bigupload", "upload", "f", "s3://") == []
+        for late in (responding_late, hanging):
+            monkeypatch.setattr(completing, "_names", late)
+            assert listed("bigupload", "upload", "f", "s3://") == []
     finally:
-        s3.release()
+        released.set()
 
 
 def test_credentials_that_are_not_at_hand(
