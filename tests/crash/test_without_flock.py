@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -48,10 +49,11 @@ def _tree(directory: Path) -> Path:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("call", [_file, _job, _sync])
+@pytest.mark.parametrize(("call", "after"), [(_file, 0.0), (_job, 0.0), (_sync, 0.0), (_file, 15.0)])
 def test_what_is_killed_runs_again_and_what_lives_keeps_its_lock(
-    s3: StrictS3, tmp_path: Path, call: Callable[[Path], list[str | Path]]
+    s3: StrictS3, tmp_path: Path, call: Callable[[Path], list[str | Path]], after: float
 ) -> None:
+    """`after`: seconds since the kill."""
     place = Place(tmp_path)
     s3.script("UploadPart" if call is _file else "PutObject", *[Stall(0)] * FILES)
     command = [*call(tmp_path), "--endpoint-url", s3.url, "--progress", "none"]
@@ -63,6 +65,9 @@ def test_what_is_killed_runs_again_and_what_lives_keeps_its_lock(
         finally:
             process.kill()
         end_of(process)
+    for lock in place.state.glob("*.lock*"):
+        killed = lock.stat().st_mtime - after
+        os.utime(lock, (killed, killed))
     s3.clear()
     s3.release()
     again = place.run(*command, command=COMMAND)
