@@ -20,74 +20,88 @@ from bigupload.cli import completing, man_page
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
+from tests.tools.cases import each_case
 
 from .support import Command, assert_refused, to
 
+Complete = Callable[..., list[str]]
 
-def complete(place: Place, *words: str, shell: str = "bash", **more: str) -> list[str]:
-    """What a shell offers for the last word."""
-    environment = place.environment(
-        _BIGUPLOAD_COMPLETE=f"{shell}_complete", COMP_WORDS=" ".join(words), COMP_CWORD=str(len(words) - 1), **more
-    )
+
+@pytest.fixture
+def complete(bigupload: Command, monkeypatch: pytest.MonkeyPatch) -> Complete:
+    """What the command in this process prints for a shell that wants the last word completed."""
+
+    def completed(*words: str, shell: str = "bash") -> list[str]:
+        with monkeypatch.context() as patch:
+            patch.setenv("_BIGUPLOAD_COMPLETE", f"{shell}_complete")
+            patch.setenv("COMP_WORDS", " ".join(word and shlex.quote(word) for word in words))
+            patch.setenv("COMP_CWORD", str(len(words) - 1))
+            ended = bigupload()
+        assert (ended.code, ended.err) == (0, "")
+        return ended.out.split()
+
+    return completed
+
+
+def test_in_a_process(place: Place) -> None:
+    environment = place.environment(_BIGUPLOAD_COMPLETE="bash_complete", COMP_WORDS="bigupload up", COMP_CWORD="1")
     done = subprocess.run(COMMAND, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.split()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "plain,upload\n", "")
 
 
-def test_what_is_offered(place: Place) -> None:
-    assert complete(place, "bigupload", "up") == ["plain,upload"]
-    assert complete(place, "bigupload", "store", "rem") == ["plain,remove"]
-    assert complete(place, "bigupload", "upload", "--part") == ["plain,--part-size"]
-    assert "plain,sha256" in complete(place, "bigupload", "upload", "--checksum", "")
-    assert complete(place, "bigupload", "upload", "mov") == ["file,mov"]
+def test_what_is_offered(complete: Complete) -> None:
+    assert complete("bigupload", "up") == ["plain,upload"]
+    assert complete("bigupload", "store", "rem") == ["plain,remove"]
+    assert complete("bigupload", "upload", "--part") == ["plain,--part-size"]
+    assert "plain,sha256" in complete("bigupload", "upload", "--checksum", "")
+    assert complete("bigupload", "upload", "mov") == ["file,mov"]
 
 
 @pytest.mark.parametrize("command", ["abort", "resume"])
-def test_uploads(bigupload: Command, place: Place, stopped: Path, file: Path, command: str) -> None:
+def test_uploads(bigupload: Command, complete: Complete, stopped: Path, file: Path, command: str) -> None:
     own = stopped.name[:8]
-    assert complete(place, "bigupload", command, "") == [f"plain,{own}"]
-    assert complete(place, "bigupload", command, own[:3]) == [f"plain,{own}"]
-    assert complete(place, "bigupload", command, own, "") == [], "it was named before"
-    assert complete(place, "bigupload", command, "./m") == ["file,./m"]
-    kind, shown, *says = complete(place, "bigupload", command, "", shell="zsh")
+    assert complete("bigupload", command, "") == [f"plain,{own}"]
+    assert complete("bigupload", command, own[:3]) == [f"plain,{own}"]
+    assert complete("bigupload", command, own, "") == [], "it was named before"
+    assert complete("bigupload", command, "./m") == ["file,./m"]
+    kind, shown, *says = complete("bigupload", command, "", shell="zsh")
     assert (kind, shown, says[:1]) == ("plain", own, [f"{file},"])
     assert bigupload("abort", own).code == 0
-    assert complete(place, "bigupload", command, "") == []
+    assert complete("bigupload", command, "") == []
 
 
-def test_abort_completes_jobs(bigupload: Command, place: Place, s3: StrictS3, tmp_path: Path) -> None:
+def test_abort_completes_jobs(
+    bigupload: Command, complete: Complete, place: Place, s3: StrictS3, tmp_path: Path
+) -> None:
     directory = tmp_path / "directory"
     directory.mkdir()
     (directory / "a").touch()
     assert bigupload("sync", directory, *to(s3, "s3://bucket/p/")).code == 0
     (record,) = place.state.glob("*.job.sqlite")
-    assert complete(place, "bigupload", "abort", "") == [f"plain,{record.name[:8]}"]
-    assert complete(place, "bigupload", "resume", "") == []
+    assert complete("bigupload", "abort", "") == [f"plain,{record.name[:8]}"]
+    assert complete("bigupload", "resume", "") == []
 
 
-def test_profiles(place: Place) -> None:
+def test_profiles(complete: Complete, place: Place) -> None:
     (place.directory / ".aws").mkdir()
     (place.directory / ".aws" / "config").write_text("[default]\n[profile north]\n[profile 'a b']\n[services x]\n")
     (place.directory / ".aws" / "credentials").write_text("[south]\naws_access_key_id = a\n")
-    assert complete(place, "bigupload", "upload", "--profile", "") == ["plain,default", "plain,north", "plain,south"]
-    assert complete(place, "bigupload", "upload", "--profile", "=", "n") == ["plain,north"]
+    assert complete("bigupload", "upload", "--profile", "") == ["plain,default", "plain,north", "plain,south"]
+    assert complete("bigupload", "upload", "--profile", "=", "n") == ["plain,north"]
 
 
 @pytest.fixture
-def listed(bigupload: Command, s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def listed(complete: Complete, s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """What the command in this process offers, in which a busy machine may take its time."""
     monkeypatch.setattr(completing, "LISTED_WITHIN", 60.0)
     monkeypatch.setenv("BIGUPLOAD_ENDPOINT_URL", s3.url)
+    client = s3.client()
     for key in ("raw/a", "raw/2026/b", "rest", "it's/c", "year=2026/d"):
-        s3.client().put_object(Bucket="bucket", Key=key, Body=b"")
+        client.put_object(Bucket="bucket", Key=key, Body=b"")
+    client.close()
 
     def offered(*words: str, shell: str = "zsh") -> list[str]:
-        monkeypatch.setenv("_BIGUPLOAD_COMPLETE", f"{shell}_complete")
-        monkeypatch.setenv("COMP_WORDS", shlex.join(words))
-        monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
-        ended = bigupload()
-        assert (ended.code, ended.err) == (0, "")
-        return [line for line in ended.out.splitlines() if line not in ("plain", "_", "")]
+        return [word for word in complete(*words, shell=shell) if word not in ("plain", "_")]
 
     return offered
 
@@ -120,7 +134,7 @@ def test_what_bash_splits(listed: Callable[..., list[str]], s3: StrictS3) -> Non
     assert offered("f", "s3://bucket/r") == ["plain,s3://bucket/raw/"], "where : is no break"
 
 
-@pytest.mark.parametrize("word", ["s3://", "s3://bucket/", "s3://nowhere/", "s3://bucket/none"])
+@each_case("word", ["s3://", "s3://bucket/", "s3://nowhere/", "s3://bucket/none"])
 @pytest.mark.parametrize("fault", [Status(403, "AccessDenied"), Status(200, "<html>"), Status(503, "SlowDown")])
 def test_what_is_not_listed(listed: Callable[..., list[str]], s3: StrictS3, word: str, fault: Status) -> None:
     for operation in ("ListBuckets", "ListObjectsV2"):
@@ -167,15 +181,19 @@ def test_credentials_that_are_not_at_hand(
 
 
 @pytest.mark.parametrize("words", [["abort"], ["upload", "--profile"], ["upload", "f", "s3://"], ["upl"]], ids=" ".join)
-def test_what_is_broken_says_nothing(place: Place, words: list[str]) -> None:
+def test_what_is_broken_says_nothing(
+    complete: Complete, place: Place, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
     """`complete` asserts that standard error is empty."""
     config = place.directory / "config.toml"
     config.write_text("[upload\n")
     (place.directory / ".aws").mkdir()
     (place.directory / ".aws" / "config").write_bytes(b"[\xff")
     state = place.directory / "file.bin"
-    more = {"BIGUPLOAD_CONFIG": str(config), "BIGUPLOAD_STATE_DIR": str(state), "AWS_PROFILE": "missing"}
-    found = complete(place, "bigupload", *words, *([] if words[-1] in ("upl", "s3://") else [""]), **more)
+    monkeypatch.setenv("BIGUPLOAD_CONFIG", str(config))
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(state))
+    monkeypatch.setenv("AWS_PROFILE", "missing")
+    found = complete("bigupload", *words, *([] if words[-1] in ("upl", "s3://") else [""]))
     assert found == (["plain,upload"] if words == ["upl"] else [])
 
 
