@@ -21,7 +21,13 @@ from tests.tools.directories import session_directory
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load bigupload's own plugin also where the package was installed in place before it had one."""
+    """Load bigupload's own plugin also where the package was installed in place before it had one.
+
+    Bytecode is written even if PYTHONDONTWRITEBYTECODE is set, as in many containers: otherwise each worker compiles
+    all test files (18 CPU seconds), and each process that a test starts compiles the package.
+    """
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if not config.pluginmanager.has_plugin("bigupload"):
         config.pluginmanager.import_plugin("bigupload.testing.plugin")
     if config.option.markexpr != "not slow":  # a slow file has tests that this plugin makes
