@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import importlib
 import logging
@@ -110,6 +111,15 @@ class NeverRetrieved(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if "was never retrieved" in record.getMessage():
             self.found.append(self.format(record))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_loader() -> Iterator[None]:
+    """botocore's descriptions of AWS are read once, and not for each of a thousand clients and sessions."""
+    with pytest.MonkeyPatch.context() as patch:
+        if (session := sys.modules.get("botocore.session")) is not None:  # a test imported it
+            patch.setattr(session, "create_loader", functools.cache(session.create_loader))
+        yield
 
 
 @pytest.fixture(autouse=True)

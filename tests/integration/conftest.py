@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
 import hashlib
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import botocore.session
 import pytest
 from botocore.config import Config
 
@@ -40,14 +38,6 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(context, "TICK", 0.02)
     # A machine that stops for a moment makes any part seem to lag: those that are sent twice are test_stragglers'.
     monkeypatch.setattr(hedging, "_GRACE", 600.0)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_loader() -> Iterator[None]:
-    """botocore's descriptions of AWS are read once, and not for each of a thousand clients."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.session, "create_loader", functools.cache(botocore.session.create_loader))
-        yield
 
 
 @pytest.fixture
