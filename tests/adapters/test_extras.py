@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.tools.cases import each_case
 
 
@@ -28,6 +30,7 @@ def test_a_missing_package_is_one_line_that_names_the_extra(case: tuple[str, str
     assert last.rstrip("'").endswith(f"[{extra}]")
 
 
+@pytest.mark.slow
 def test_importing_bigupload_imports_no_adapter() -> None:
     program = "import sys, bigupload; bigupload.Uploader, bigupload.open_writer; print(*sys.modules, sep='\\n')"
     loaded = {name.partition(".")[0] for name in run(program).stdout.split()}

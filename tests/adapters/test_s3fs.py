@@ -264,6 +264,7 @@ def test_a_file_that_is_written(fs: S3FileSystem, weed: LocalStore) -> None:
 
 
 # Python 3.13 says what the finalizer of a GzipFile meets, whose file is closed.
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <gzip:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", [{"mode": "wb"}, {"mode": "w"}, {"mode": "wb", "compression": "gzip"}])
 def test_an_exception_in_the_block_makes_no_object(strict: StrictS3, how: dict[str, Any]) -> None:
@@ -279,6 +280,7 @@ def test_an_exception_in_the_block_makes_no_object(strict: StrictS3, how: dict[s
     assert list(strict.objects[BUCKET]) == ["rows"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", [{"mode": "wb"}, {"mode": "w"}, {"mode": "wb", "compression": "gzip"}])
 def test_a_file_that_is_never_closed_makes_no_object(strict: StrictS3, how: dict[str, Any]) -> None:
     fs = S3FileSystem(endpoint_url=strict.url, skip_instance_cache=True)

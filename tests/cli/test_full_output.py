@@ -40,6 +40,7 @@ def full(place: Place) -> Full:
     return run
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_list(full: Full, stopped: Path, unbuffered: str) -> None:
     for more in ([], ["--json"]):
@@ -113,6 +114,7 @@ def test_an_upload_that_fails_keeps_its_status(full: Full, s3: StrictS3, file: P
     assert "can't write the results (No space left on device)" in ended.err
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("more", [["--progress", "none"], ["--progress", "plain"], ["--progress", "bar"], ["--json"]])
 @pytest.mark.parametrize("command", ["sync", "upload"])
 def test_a_dry_run_that_nobody_reads_sent_nothing(s3: StrictS3, place: Place, command: str, more: list[str]) -> None:

@@ -85,6 +85,7 @@ def commands(file: Path, url: str) -> dict[str, list[str | Path]]:
     }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("region", [True, False], ids=["region", "no region"])
 @pytest.mark.parametrize("which", commands(Path("file"), ""))
 def test_an_endpoint_that_redirects(

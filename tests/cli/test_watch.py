@@ -67,7 +67,7 @@ def test_a_folder_in_the_local_store(
     bigupload: Command, file: Path, monkeypatch: pytest.MonkeyPatch, target: list[str]
 ) -> None:
     monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(file))  # so that what begins is told apart from what is refused
-    ended = bigupload("watch", file.parent, *target, "--local", "--progress=none")
+    ended = bigupload("watch", file.parent, *target, "--local", "--progress=none", "--idle=1s", "--until-idle=1s")
     assert_refused(ended, 1, "can't make the local store's directory")
 
 

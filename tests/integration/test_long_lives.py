@@ -200,8 +200,9 @@ def taking(seconds: float) -> Callable[[Life, int], Awaitable[None]]:
     return put
 
 
-@pytest.mark.parametrize("hours", [0.5, 0.99, 1.5, 30])
-@pytest.mark.parametrize("concurrency", [1, 2])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("hours", [30, 0.5, 0.99, 1.5])
+@pytest.mark.parametrize("concurrency", [2, 1])
 async def test_an_upload_that_takes_days(run: Run, hours: float, concurrency: int) -> None:
     """Parts wait in the queue longer than their URLs live: they are signed again there."""
     life = Life(put=taking(hours * HOUR))
@@ -210,7 +211,8 @@ async def test_an_upload_that_takes_days(run: Run, hours: float, concurrency: in
     assert life.refused == 0 or concurrency > 1  # where time leaps between another's signature and its PUT
 
 
-@pytest.mark.parametrize("hours", [2, 12, 24 * 365])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("hours", [12, 2, 24 * 365])
 async def test_a_laptop_that_sleeps_during_every_part(run: Run, hours: float) -> None:
     """Its clock does not show the sleep, so that URLs look fresh; the connection breaks, and what the store then
     refuses is signed again, as often as it comes."""

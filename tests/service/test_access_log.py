@@ -23,6 +23,7 @@ for number in range({LINES}):
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("appending", [True, False], ids=["each opens it", "one opens it"])
 def test_lines_of_several_processes_do_not_interleave(tmp_path: Path, appending: bool) -> None:
     path = tmp_path / "log"

@@ -76,6 +76,7 @@ async def test_a_body_that_is_held_from_the_start_is_sent_when_it_is_released(an
     assert any_path.stored() == content(SIZE)
 
 
+@pytest.mark.exhaustive
 async def test_a_body_that_is_held_midway_goes_on_where_it_was(
     any_path: Bench, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ async def test_a_body_that_is_held_midway_goes_on_where_it_was(
     assert any_path.stored() == content(SIZE)
 
 
+@pytest.mark.exhaustive
 async def test_a_held_body_trickles(any_path: Bench, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store would close a connection over which nothing comes."""
     monkeypatch.setattr(part_body, "_TRICKLE_EVERY", 0.0)
@@ -123,6 +125,7 @@ async def test_a_held_body_trickles(any_path: Bench, source: Source, monkeypatch
     assert any_path.stored() == content(SIZE)
 
 
+@pytest.mark.exhaustive
 async def test_a_response_that_comes_while_it_is_held_ends_it(any_path: Bench, source: Source) -> None:
     any_path.s3.script("UploadPart", Status(503, "SlowDown", read_body=False))
     async with no_leaks(), transport_to(any_path) as transport:

@@ -115,7 +115,7 @@ async def test_the_store_says_that_other_bytes_arrived(any_path: Bench) -> None:
     assert caught.value.kind is FaultKind.CORRUPTED
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("status", [307, *(pytest.param(status, marks=pytest.mark.slow) for status in (301, 302, 308))])
 async def test_a_redirect_is_refused_and_not_followed(any_path: Bench, status: int) -> None:
     where = f"{any_path.s3.url}/elsewhere/key?X-Amz-Signature=secret"
     any_path.s3.script("UploadPart", Status(status, "TemporaryRedirect", headers={"Location": where}))
@@ -128,7 +128,9 @@ async def test_a_redirect_is_refused_and_not_followed(any_path: Bench, status: i
     assert len([r for r in any_path.s3.requests if r.op in ("UploadPart", "PutObject")]) == 1
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    "status", [307, *(pytest.param(status, marks=pytest.mark.slow) for status in (301, 302, 303, 308))]
+)
 async def test_a_redirect_takes_no_byte_to_another_host(any_path: Bench, status: int) -> None:
     """307 and 308 mean that the body is to go there too."""
     heard: list[bytes] = []

@@ -31,6 +31,7 @@ def test_the_package_has_the_client_and_nothing_else() -> None:
     assert packed["unpackedSize"] < 180_000
 
 
+@pytest.mark.slow
 def test_it_stays_a_package_after_a_second_install(tmp_path: Path) -> None:
     """Of a folder, npm makes a link with the next installation, which breaks bundlers: it is packed first."""
     (app := tmp_path / "app").mkdir()

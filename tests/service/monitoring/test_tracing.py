@@ -97,6 +97,7 @@ async def test_without_a_provider_nothing_is_recorded(weed: LocalStore) -> None:
     assert "trace" not in json.loads(lines[-1])
 
 
+@pytest.mark.slow
 def test_the_library_is_not_imported() -> None:
     code = "import sys, bigupload.service.serving; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
