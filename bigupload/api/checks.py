@@ -394,10 +394,6 @@ def checked_deletes(options: Any) -> bool:
     for name, reason in refused.items():
         if options.get(name):
             raise errors.UsageError(f"`{name}` can't be used with `delete_source`: {reason}")
-    if options.get("keep_for") is not None and options.get("service") is not None:
-        raise errors.UsageError(
-            "`keep_for` can't be used with a media service, which can't be asked later whether it still has a file"
-        )
     checked_keep_for(options.get("keep_for"))
     return True
 

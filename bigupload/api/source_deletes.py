@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from os.path import lexists
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
@@ -39,10 +39,13 @@ from bigupload.sources.file import fingerprint_of
 from bigupload.sources.opening import is_path
 from bigupload.sources.removal import FileRemoval, check_can_be_deleted, check_top
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.targets import LOCAL_BUCKET, connect, key_of_file, parse_s3_url
+from bigupload.stores.targets import LOCAL_BUCKET, connect, key_of_file, parse_s3_url, service_of
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.missing_files import shown
 from bigupload.support.shielding import run_shielded
+
+if TYPE_CHECKING:
+    from bigupload.stores.service_client.multipart import ServiceStore
 
 R = TypeVar("R")
 _THREADS = 16
@@ -82,6 +85,8 @@ class SourceDeletes:
         self._threads = anyio.CapacityLimiter(_THREADS)
         self._at: str | None = None
         self._stores: dict[str, S3Store] = {}
+        self._media: ServiceStore | None = None
+        self._api_key: str | None = options.get("api_key")
         self._inodes: dict[tuple[int, int], str] = {}
         """Files with several hard links, by device and inode: each with the path that this call deletes."""
         self._leftover: set[str] = set()
@@ -93,6 +98,8 @@ class SourceDeletes:
         """Give the connections back. Idempotent."""
         while self._stores:
             await self._stores.popitem()[1].aclose()
+        if self._media is not None:
+            await self._media.aclose()
 
     # -- one upload
 
@@ -244,11 +251,6 @@ class SourceDeletes:
                 f"{shown(path)} is in the store and stays here: it is proved only by {result.verified} "
                 f"(`delete_if_proved='{result.verified}'` deletes it all the same)"
             )
-        if self._service is not None and result.skipped and not _was_proved_here(result, self._moves.path):
-            raise errors.SourceNotDeleted(
-                f"{shown(path)} stays here: an earlier call uploaded it, and a media service can't be asked whether it "
-                "still has it"
-            )
         if fingerprint is None:
             raise errors.SourceNotDeleted(f"{shown(path)} stays here: nobody knows how it was when it was uploaded")
         return Move(
@@ -322,19 +324,20 @@ class SourceDeletes:
             SourceNotDeleted: It does not say.
             StoreError: It can't be reached.
         """
-        if self._service is not None:
-            return
-        store = self._stores.get(move.bucket)
-        if store is None:
-            store = self._stores[move.bucket] = await connect(
-                move.bucket, "", self._s3, self._resources.buckets, creates_bucket=False
-            )
         policy = self._resources.retry
         policy = dataclasses.replace(
             policy, attempts=min(policy.attempts, _ATTEMPTS), give_up_after=min(policy.give_up_after, _PATIENCE)
         )
         upload = UploadIdentity(source=move.path, target=move.url, id="", manifest=None)
         retrier = Retrier(policy=policy, emit=identified(upload, self._call.emit))
+        if self._service is not None:
+            await self._require_file(move, self._service, retrier)
+            return
+        store = self._stores.get(move.bucket)
+        if store is None:
+            store = self._stores[move.bucket] = await connect(
+                move.bucket, "", self._s3, self._resources.buckets, creates_bucket=False
+            )
         try:
             facts = await retrier.request(lambda: store.at(move.key).stat("", Algorithm.CRC64NVME))
         except errors.AccessDenied as e:
@@ -351,6 +354,24 @@ class SourceDeletes:
             raise errors.ObjectMismatch(
                 f"{move.url} is no longer the object that was proved: {shown(move.path)} was not deleted"
             )
+
+    async def _require_file(self, move: Move, url: str, retrier: Retrier) -> None:
+        """Ask the media service whether it has the file. Raises what `_require_object` raises."""
+        if self._media is None:
+            self._media = service_of(url, self._s3, api_key=self._api_key)
+        media = self._media
+        try:
+            found = await retrier.request(lambda: media.stored(move.url))
+        except errors.AccessDenied as e:
+            raise errors.SourceNotDeleted(
+                f"{shown(move.path)} is uploaded and stays here: to delete it, the service must say that it has it: {e}"
+            ) from e
+        if found is None:
+            raise errors.ObjectNotFound(
+                f"the media service does not have {move.url} any more: {shown(move.path)} was not deleted"
+            )
+        if found.key != move.key or found.size not in (None, move.fingerprint.size):
+            raise errors.ObjectMismatch(f"{move.url} is another file now: {shown(move.path)} was not deleted")
 
     # -- before anything is sent
 
@@ -396,11 +417,6 @@ class SourceDeletes:
     async def _whole(self, function: Callable[[], R]) -> R:
         """Call a function in a thread, and wait for its end, also if the caller is cancelled: the file is renamed."""
         return await run_shielded(self._thread(function))
-
-
-def _was_proved_here(result: UploadResult, record: Path) -> bool:
-    """Whether a result is made of a row of the record."""
-    return result.manifest == record
 
 
 def _result(move: Move, record: Path) -> UploadResult:

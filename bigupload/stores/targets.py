@@ -225,6 +225,19 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, name: 
     )
 
 
+def service_of(url: str, options: S3Options, *, api_key: str | None) -> ServiceStore:
+    """Return the media service at `url`, to ask about files that it has."""
+    from bigupload.stores.service_client.multipart import ServiceStore
+
+    return ServiceStore(
+        url=url,
+        api_key=_api_key(api_key),
+        filename="",
+        content_type="",
+        ca_bundle=False if options.no_verify_ssl else options.ca_bundle,
+    )
+
+
 async def reconnect(
     target: Target,
     recorded: Mapping[str, Any],

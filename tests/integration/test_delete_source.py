@@ -229,7 +229,6 @@ BAD = {
     "proof": ({"delete_if_proved": "hope"}, "unknown proof"),
     "sha256": ({"checksum": "sha256"}, "add `delete_if_proved='composite-checksum'`"),
     "none": ({"checksum": "none"}, "add `delete_if_proved='size'`"),
-    "service": ({"to": None, "s3": None, "service": "http://127.0.0.1:1", "keep_for": 5}, "can't be asked later"),
 }
 
 

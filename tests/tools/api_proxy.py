@@ -22,11 +22,12 @@ _NAMES = {
     ("POST", "/v1/media/multipart/parts"): "sign",
     ("GET", "/v1/media/multipart/parts"): "list",
     ("POST", "/v1/media/multipart/complete"): "complete",
+    ("POST", "/v1/media/check"): "check",
 }
 
 
 class ApiProxy(FaultProxy):
-    """All by the call's name: create, sign, list, status, complete, abort. One thing goes wrong with a call."""
+    """All by the call's name: create, sign, list, status, complete, abort, check. One thing goes wrong with a call."""
 
     def __init__(self, upstream: str) -> None:
         address = urlsplit(upstream)

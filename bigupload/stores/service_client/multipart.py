@@ -26,8 +26,10 @@ from bigupload.stores.service_client.requests import (
     EXPIRED,
     CompletedUpload,
     ServiceHttp,
+    StoredFile,
     part_to_sign,
     place_of,
+    read_check,
     read_complete,
     read_create,
     read_parts,
@@ -133,6 +135,11 @@ class ServiceStore:
             return read(response)
         except (LookupError, TypeError, ValueError):
             raise self._http.stranger(f"its response to the request {what} does not follow the API") from None
+
+    async def stored(self, url: str) -> StoredFile | None:
+        """Return a file by its publicUrl; None: the service does not have it, or not any more."""
+        body = {"url": url}
+        return await self._call(read_check, "to look at the file", "POST", "/v1/media/check", body=body)
 
     # -- the port
 

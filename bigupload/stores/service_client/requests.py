@@ -49,6 +49,14 @@ class CompletedUpload:
     facts: ObjectFacts
 
 
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that the service has, and that nobody can replace."""
+
+    key: str
+    size: int | None
+
+
 def part_to_sign(part: UnsignedPart) -> dict[str, Any]:
     """Content-MD5 is the checksum of an upload with md5. Beside another checksum it is an addition."""
     md5 = part.headers.get(Algorithm.MD5.header)
@@ -168,6 +176,14 @@ def read_status(response: Mapping[str, Any]) -> tuple[CompletedUpload | None, tu
         raise ValueError("an unknown status")
     error = response.get("error")
     return None, None if error is None else (_typed(str, error["code"]), _typed(str, error["message"]))
+
+
+def read_check(response: Mapping[str, Any]) -> StoredFile | None:
+    """Read what the service says of a publicUrl."""
+    key, size = _optional_line(response.get("key")), response.get("size")
+    if response["usable"] is not True or key is None:
+        return None
+    return StoredFile(key, None if size is None else _typed(int, size))
 
 
 ANSWER_WITHIN = 60.0

@@ -1,0 +1,135 @@
+"""`move` through the media service: a file is deleted only when the service says that it has it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from bigupload.testing.fault_proxy.wire_faults import Refuse
+from tests.crash.running import until
+from tests.service.client.support import AHEAD, Client, object_sha256, sha256, stopped
+from tests.service.client.test_tokens import token
+from tests.tools.api_proxy import ApiProxy
+from tests.tools.media import sample
+from tests.tools.service import Service
+
+MOVE = ("--delete-source", "--json", "--progress", "none")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clips" / "clip.mp4"
+    path.parent.mkdir()
+    path.write_bytes(sample("mp4"))
+    return path
+
+
+def test_a_file_is_deleted_when_the_service_has_it(client: Client, proxy: ApiProxy, clip: Path, tmp_path: Path) -> None:
+    digest, receipt = sha256(clip), tmp_path / "receipt.json"
+    ended = client.upload(clip, *MOVE, "--receipt", str(receipt))
+    assert ended.code == 0, ended.err
+    assert (ended.result["source_deleted"], ended.result["verified"]) == (True, "full-object")
+    assert list(clip.parent.iterdir()) == []
+    assert object_sha256(ended.result["url"]) == digest
+    assert proxy.calls == ["create", "complete", "check"]
+    assert [row["url"] for row in json.loads(receipt.read_text())["files"]] == [ended.result["url"]]
+    again = client.upload(clip, *MOVE)  # as after a kill behind the last record
+    assert (again.code, again.result["skipped"], again.result["url"]) == (0, True, ended.result["url"])
+    assert proxy.calls == ["create", "complete", "check"]
+
+
+def test_a_killed_upload_is_resumed_and_moved(half: Client, proxy: ApiProxy, movie: Path) -> None:
+    digest = sha256(movie)
+    ended = half.upload(movie, *MOVE)
+    assert ended.code == 0, ended.err
+    assert (ended.result["source_deleted"], ended.result["resumed_parts"]) == (True, AHEAD)
+    assert not movie.exists()
+    assert object_sha256(ended.result["url"]) == digest
+    assert "create" not in proxy.calls
+
+
+def test_killed_while_the_service_is_asked(client: Client, proxy: ApiProxy, clip: Path) -> None:
+    """The file is set aside then, and recorded."""
+    body, digest = clip.read_bytes(), sha256(clip)
+    release = proxy.hold("check")
+    with client.start(clip, "--delete-source") as process:
+        until(lambda: "check" in proxy.calls or bool(list(clip.parent.glob(".bigupload-moved-*"))), process)
+        process.kill()
+    del proxy.before["check"]
+    release.set()
+    (left,) = clip.parent.iterdir()
+    assert left.read_bytes() == body
+    ended = client.upload(clip, *MOVE)
+    assert ended.code == 0, ended.err
+    assert ended.result["source_deleted"]
+    assert list(clip.parent.iterdir()) == []
+    assert object_sha256(ended.result["url"]) == digest
+    assert proxy.calls.count("create") == 1
+
+
+def test_what_an_earlier_command_uploaded_is_not_sent_again(client: Client, proxy: ApiProxy, clip: Path) -> None:
+    """As after a kill between the proof and the record of the deletion."""
+    url = client.upload(clip, "--json").result["url"]
+    ended = client.upload(clip, *MOVE)
+    assert ended.code == 0, ended.err
+    assert (ended.result["source_deleted"], ended.result["url"], clip.exists()) == (True, url, False)
+    assert proxy.calls == ["create", "complete", "check"]
+
+
+def test_a_file_that_the_service_lost_is_sent_again(
+    client: Client, proxy: ApiProxy, service: Service, clip: Path
+) -> None:
+    digest, first = sha256(clip), client.upload(clip, "--json").result
+    assert service.call("DELETE", f"/v1/media/{quote(first['key'], safe='')}").status_code == 204
+    ended = client.upload(clip, *MOVE)
+    assert ended.code == 0, ended.err
+    assert ended.result["url"] != first["url"]
+    assert object_sha256(ended.result["url"]) == digest
+    assert not clip.exists()
+    assert proxy.calls == ["create", "complete", "check", "create", "complete", "check"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (200, {"usable": False, "url": "x"}, "does not have"),
+        (200, {"usable": True, "url": "x", "key": None}, "does not have"),
+        (200, {"usable": True, "url": "x", "key": "another"}, "is another file now"),
+        (403, {"error": {"code": "not_your_upload", "message": "No."}}, "is uploaded and stays here"),
+        (200, {"url": "x"}, "does not follow the API"),
+    ],
+)
+def test_a_file_stays_unless_the_service_says_that_it_has_it(
+    client: Client, proxy: ApiProxy, clip: Path, status: int, body: dict[str, object], says: str
+) -> None:
+    content = clip.read_bytes()
+    proxy.script("check", Refuse(status, body=json.dumps(body).encode()))
+    ended = client.upload(clip, *MOVE)
+    stopped(ended, 1, says)
+    assert [path.read_bytes() for path in clip.parent.iterdir()] == [content]
+    assert clip.exists()
+    ended = client.upload(clip, *MOVE)
+    assert (ended.code, clip.exists()) == (0, False), ended.err
+
+
+def test_a_token_is_enough(client: Client, service: Service, clip: Path) -> None:
+    client.key = token(service, maxSize=clip.stat().st_size, uploads=1)
+    ended = client.upload(clip, *MOVE)
+    assert (ended.code, clip.exists()) == (0, False), ended.err
+
+
+def test_a_directory_whose_files_stay_for_a_week(client: Client, proxy: ApiProxy, clip: Path) -> None:
+    (clip.parent / "other.jpg").write_bytes(sample("jpg"))
+    ended = client.upload(clip.parent, *MOVE, "--keep-for", "7d")
+    assert ended.code == 0, ended.err
+    *files, _ = map(json.loads, ended.out.splitlines())
+    assert all(each["source_kept_until"] for each in files)
+    assert len(list(clip.parent.iterdir())) == 2
+    assert proxy.calls.count("check") == 0
+    ended = client.upload(clip.parent, *MOVE, "--keep-for", "0.001s")  # the week is over
+    assert ended.code == 0, ended.err
+    assert list(clip.parent.iterdir()) == []
+    assert proxy.calls.count("create") == 2, "nothing was sent again"
