@@ -40,6 +40,7 @@ __all__ = [
     "AccessDenied",
     "AdoptOptions",
     "Algorithm",
+    "AsyncTextUploadWriter",
     "AsyncUploadWriter",
     "BigUploadError",
     "BucketNotFound",

@@ -149,18 +149,13 @@ def open_writer(target: str | None = None, **options: Any) -> UploadWriter | Tex
         {name: value for name, value in options.items() if name in declared.__annotations__}
         for declared in (TextOptions, WriterOptions, UploaderOptions)
     )
-    check_types(of_text, TextOptions)
     check_types(of_uploader, UploaderOptions)
     if target is not None:
         of_writer["to"] = target
     from bigupload.api.writer import open_in_thread
 
     return open_in_thread(
-        cast("UploaderOptions", of_uploader),
-        cast("WriterOptions", of_writer),
-        text=of_text.get("text", False),
-        encoding=of_text.get("encoding"),
-        newline=of_text.get("newline"),
+        cast("UploaderOptions", of_uploader), cast("WriterOptions", of_writer), cast("TextOptions", of_text)
     )
 
 
@@ -198,7 +193,7 @@ abort_orphans = _function(Uploader.abort_orphans, RetryOptions, StateOptions)
 signatures.document(Uploader.start, Uploader.start)
 signatures.document(start, Uploader.start, UploaderOptions)
 signatures.document(upload_sync, upload_sync, UploadOptions, UploaderOptions)
-signatures.document(Uploader.open_writer, Uploader.open_writer)
+signatures.document(Uploader.open_writer, Uploader.open_writer, WriterOptions, TextOptions)
 signatures.document(open_writer, open_writer, WriterOptions, TextOptions, UploaderOptions)
 signatures.document(Uploader.__init__, Uploader.__init__)
 signatures.document_options()

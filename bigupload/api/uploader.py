@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from bigupload import errors
 from bigupload.api import checks, operations, receipts
@@ -23,6 +23,7 @@ from bigupload.api.arguments import (
     ShareOptions,
     StrPath,
     SyncOptions,
+    TextOptions,
     UploaderOptions,
     UploadManyOptions,
     UploadOptions,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:  # what only some methods need is imported by them: a start is
     from bigupload.api.sync_types import SyncResult
     from bigupload.api.types import ManySource
     from bigupload.api.verify_many import VerificationFailed
-    from bigupload.api.writer import AsyncUploadWriter
+    from bigupload.api.writer import AsyncTextUploadWriter, AsyncUploadWriter
     from bigupload.batch.job import UploadFailed
     from bigupload.manifests.listing import KnownUpload
     from bigupload.verification.by_checksum import Verification
@@ -195,7 +196,23 @@ class Uploader:
 
         return call, work
 
-    def open_writer(self, target: str | None = None, **options: Unpack[WriterOptions]) -> AsyncUploadWriter:
+    @overload
+    def open_writer(
+        self, target: str | None = None, *, text: Literal[False] = False, **options: Unpack[WriterOptions]
+    ) -> AsyncUploadWriter: ...
+
+    @overload
+    def open_writer(
+        self,
+        target: str | None = None,
+        *,
+        text: Literal[True],
+        encoding: str | None = None,
+        newline: str | None = None,
+        **options: Unpack[WriterOptions],
+    ) -> AsyncTextUploadWriter: ...
+
+    def open_writer(self, target: str | None = None, **options: Any) -> AsyncUploadWriter | AsyncTextUploadWriter:
         """Open an object for writing, which is uploaded while it is written. Use it as `async with`.
 
         Leaving the block, or `close`, completes the upload and proves the object. If an exception leaves the block, or
@@ -206,14 +223,17 @@ class Uploader:
             target: The same as `to`.
 
         Returns:
-            The writer: `await writer.write(…)`, then `writer.result`.
+            The writer: `await writer.write(…)`, then `writer.result`. With `text`, it takes text.
 
         Raises:
             UsageError: The options contradict one another, or no event loop is running.
         """
-        from bigupload.api.writer import begin
+        from bigupload.api.writer import open_in_loop
 
-        return begin(self._resources, self._given(options, target))
+        checks.refuse_unknown("open_writer", options, {**WriterOptions.__annotations__, **TextOptions.__annotations__})
+        of_text = {name: options.pop(name) for name in TextOptions.__annotations__ if name in options}
+        given = self._given(cast("WriterOptions", options), target)
+        return open_in_loop(self._resources, given, cast("TextOptions", of_text))
 
     def upload_many(
         self,

@@ -446,6 +446,86 @@ def test_text(world: World) -> None:
     assert stored(world) == hashed("é 1\r\n".encode())
 
 
+TEXTS = ["a\nb\r\n", "", "\u00e9 \u65e5\u672c\n", "\n"]
+"""ISO-2022-JP ends with an escape sequence that belongs to none of the characters."""
+
+
+@each_case(
+    "encoding, newline",
+    [(None, None), ("utf-16", "\r\n"), ("iso2022_jp", "\n"), ("utf-8-sig", ""), ("gb18030", "\r")],
+)
+async def test_async_text_is_what_a_file_of_text_has(
+    world: World, tmp_path: Path, encoding: str | None, newline: str | None
+) -> None:
+    texts = [text.replace("\u00e9", "e") for text in TEXTS]
+    path = tmp_path / "text"
+    path.write_bytes("".join(texts).replace("\n", newline or "\n").encode(encoding or "utf-8"))
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        async with uploader.open_writer(
+            TO, text=True, encoding=encoding, newline=newline, s3=world.options(), manifest=world.manifest_path
+        ) as writer:
+            assert [await writer.write(text) for text in texts[:2]] == [len(text) for text in texts[:2]]
+            await writer.writelines(texts[2:])
+            await writer.flush()
+            with pytest.raises(io.UnsupportedOperation, match="Write to a file"):
+                await writer.seek(0)
+            with pytest.raises(TypeError, match="a str is required, not 'bytes'"):
+                await writer.write(b"x")  # type: ignore[arg-type]
+        await writer.close()
+    assert writer.closed
+    assert (writer.result.size, writer.tell(), writer.manifest) == (path.stat().st_size,) * 2 + (world.manifest_path,)
+    assert stored(world) == hashed(path.read_bytes())
+    with pytest.raises(ValueError, match="closed writer"):
+        await writer.write("x")
+
+
+async def test_async_text_that_no_encoding_has(world: World) -> None:
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        options: dict[str, Any] = {"s3": world.options(), "manifest": world.manifest_path, "part_size": PART}
+
+        def opened_text() -> bigupload.AsyncTextUploadWriter:
+            return uploader.open_writer(TO, text=True, encoding="ascii", **options)
+
+        async def in_block() -> None:
+            async with opened_text() as writer:
+                await writer.write("x" * SIZE)
+                await writer.write("a\u00e9")
+
+        async def in_finally() -> None:
+            writer = opened_text()
+            try:
+                await writer.write("x" * SIZE)
+                raise LookupError
+            finally:
+                await writer.close()
+
+        with pytest.raises(UnicodeEncodeError) as raised:
+            await in_block()
+        assert "nothing was committed" in raised.value.__notes__[0]
+        assert stored(world) is None
+        with pytest.raises(bigupload.UsageError, match="nothing was committed: close was called while"):
+            await in_finally()
+        assert stored(world) is None
+        await opened_text().abandon()
+        async with opened_text() as writer:
+            with pytest.raises(UnicodeEncodeError):
+                await writer.write("a\u00e9")
+            await writer.write("b")
+    assert stored(world) == hashed(b"b"), "nothing of the text that was refused"
+
+
+async def test_wrong_options_of_async_text(world: World) -> None:
+    async with bigupload.Uploader() as uploader:
+        for options, error in (
+            ({"text": 1}, "text must be True or False"), ({"encoding": "utf-8"}, "add `text=True`"),
+            ({"text": True, "encoding": "klingon"}, "unknown encoding"), ({"text": True, "newline": "x"}, "newline"),
+        ):  # fmt: skip
+            with pytest.raises(bigupload.UsageError, match=error):
+                uploader.open_writer(TO, **options)  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match="did you mean encoding"):
+            uploader.open_writer(TO, encodin="utf-8")  # type: ignore[call-overload]
+
+
 def test_writes_of_several_threads_are_whole(world: World) -> None:
     lines = [bytes([letter]) * 999 + b"\n" for letter in b"abcd"]
     with opened(world) as writer:
