@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 R = TypeVar("R")
+_SMALL = 32 * 1024
+"""Bytes of writes that are collected before Python sees them."""
 _ABORT_WITHIN = 10.0
 """Seconds for `on_error="abort"`. The program's own exception waits for it, and `gc` can do it later."""
 _NO_SEEK = (
@@ -527,8 +529,12 @@ class _RawWriter(io.RawIOBase):
         """Whether a write failed, so that nobody knows where its bytes ended."""
         self.discards = False
         """Whether nobody has the writer any more: a wrapper that is collected writes what it still has, to nowhere."""
+        self._blocks = [memoryview(bytearray(BLOCK)), memoryview(bytearray(BLOCK))]
+        """One is read in the thread while the program fills the other: its own buffers are used again at once."""
+        self._filled = 0
+        """Bytes in the first one."""
         self._before: Future[int] | None = None
-        """The block before, which is read while the program makes the next one."""
+        """The block that is read."""
 
     def writable(self) -> bool:
         return True
@@ -542,11 +548,16 @@ class _RawWriter(io.RawIOBase):
         view = memoryview(data).cast("B")
         if self.discards:
             return len(view)
+        self.raise_if_broken()
         try:
-            for at in range(0, len(view), BLOCK):
-                block = bytes(view[at : at + BLOCK])  # the caller's buffer is used again, and gone after an interrupt
-                self.settle()
-                self._before = self._thread.submit(self._thread.writer.write(block))
+            at = 0
+            while at < len(view):
+                count = min(len(view) - at, BLOCK - self._filled)
+                self._blocks[0][self._filled : self._filled + count] = view[at : at + count]
+                self._filled += count
+                at += count
+                if self._filled == BLOCK:
+                    self._pass_on()
         except BaseException:
             self.is_broken = True
             raise
@@ -558,8 +569,24 @@ class _RawWriter(io.RawIOBase):
         if self._thread.is_current:
             raise errors.UsageError("on_event can't write to its own upload, or close it: the upload waits for it")
 
-    def settle(self) -> None:
-        """Wait until all blocks were taken. Raises what ended the upload."""
+    def raise_if_broken(self) -> None:
+        """Raise what ended the upload, if a write failed."""
+        if self.is_broken:
+            self._thread.submit(self._thread.writer._raise_failure()).result()
+
+    def finish(self) -> None:
+        """Pass on what is left, and wait until it was taken. Raises what ended the upload."""
+        if self._filled:
+            self._pass_on()
+        self._settle()
+
+    def _pass_on(self) -> None:
+        self._settle()
+        self._before = self._thread.submit(self._thread.writer.write(self._blocks[0][: self._filled]))
+        self._blocks.reverse()
+        self._filled = 0
+
+    def _settle(self) -> None:
         if self._before is not None:
             self._before.result()
             self._before = None
@@ -588,8 +615,8 @@ class UploadWriter(_Reporting, io.BufferedIOBase):
         self._opened_in = sys.exception()
         self._lock = threading.RLock()
         self._raw = _RawWriter(thread)
-        self._buffer = io.BufferedWriter(self._raw, BLOCK)
-        """Collects small writes. It has a lock, for several threads."""
+        self._buffer = io.BufferedWriter(self._raw, min(BLOCK, _SMALL))
+        """Collects small writes, and hands on large ones without a copy. It has a lock, for several threads."""
         self.write = self._buffer.write  # type: ignore[method-assign]  # small ones: a fifth of the time
 
     @property
@@ -707,12 +734,11 @@ class UploadWriter(_Reporting, io.BufferedIOBase):
             try:
                 if unwinding is not None:
                     raise errors.UsageError(_refused_close(unwinding))
-                if self._raw.is_broken:
-                    self._thread.submit(self._core._raise_failure()).result()
+                self._raw.raise_if_broken()
                 self._buffer.flush()
-                self._raw.settle()
+                self._raw.finish()
                 self._buffer.detach()  # from now on no other thread's write is taken
-                self._raw.settle()
+                self._raw.finish()
                 self._thread.submit(self._core.close()).result()
             finally:
                 self._end()

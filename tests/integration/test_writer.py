@@ -436,6 +436,34 @@ def test_seeking_says_what_to_do(world: World) -> None:
     assert stored(world) == hashed(WHOLE)
 
 
+@each_case("size", [100, 4_000, 10_000, 25_000])
+def test_the_buffer_of_a_write_is_the_programs_again_at_once(world: World, size: int) -> None:
+    with opened(world, part_size=PART) as writer:
+        for piece in in_pieces(WHOLE, size):
+            buffer = bytearray(piece)
+            writer.write(buffer)
+            buffer[:] = bytes(len(buffer))
+    assert stored(world) == hashed(WHOLE)
+
+
+def test_large_writes_are_not_collected_and_small_ones_are(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each copy, and each call of Python for a small write, is CPU time of the program."""
+    sizes: list[int] = []
+    write = writer_module._RawWriter.write
+
+    def noting(self: Any, data: Any, /) -> int:
+        sizes.append(len(data))
+        return write(self, data)
+
+    monkeypatch.setattr(writer_module._RawWriter, "write", noting)
+    with opened(world, part_size=PART) as writer:
+        writer.write(WHOLE)
+        assert sizes == [len(WHOLE)]
+        for _ in range(1_000):
+            writer.write(bytes(100))
+    assert len(sizes) <= 12
+
+
 def test_text(world: World) -> None:
     with bigupload.open_writer(TO, text=True, newline="\r\n", **target(world)) as writer:
         assert isinstance(writer, io.TextIOWrapper)
