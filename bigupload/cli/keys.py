@@ -13,7 +13,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import CLOSED, discard_output
-from bigupload.cli.options import PATH
+from bigupload.cli.options import PATH, need_service
 from bigupload.units import one_line
 
 if TYPE_CHECKING:
@@ -83,15 +83,18 @@ def revoke(id_or_key: str, path: Path | None) -> None:
     click.echo(f"bigupload: key {key.id} of {key.owner}: {already} at {key.revoked_at}", err=True)
 
 
-@keys.command("signing-key")
-@click.option("--owner", required=True, metavar="NAME", help="The owner of the uploads.")
-@click.option(
+_SECRET = click.option(
     "--secret",
     "secret_file",
     type=PATH,
     metavar="FILE",
     help="The file with the service's secret. [default: $BIGUPLOAD_SECRET_FILE, else the user's own]",
 )
+
+
+@keys.command("signing-key")
+@click.option("--owner", required=True, metavar="NAME", help="The owner of the uploads.")
+@_SECRET
 def print_signing_key(owner: str, secret_file: Path | None) -> None:
     """Print the key with which an app's backend makes upload tokens of an owner by itself.
 
@@ -101,6 +104,99 @@ def print_signing_key(owner: str, secret_file: Path | None) -> None:
 
     check_owner(owner)
     click.echo(token_signing_key(load_secret(secret_file or default_secret_file(), create=False)[-1], owner))
+
+
+@keys.group()
+def secret() -> None:
+    """The service's secret: replace it in three steps. It signs handles, tokens and receipts.
+
+    Each secret is named by the id of its receipt key. Restart all replicas after each step.
+    """
+
+
+@secret.command("list")
+@_SECRET
+@click.option("--jwks", is_flag=True, help="Print the public keys of receipts, as the service publishes them.")
+def list_secrets(secret_file: Path | None, jwks: bool) -> None:
+    """List the ids of the secrets: the last one signs, all are accepted."""
+    _, secrets = _secrets(secret_file)
+    from bigupload.service.receipts import key_id, published
+
+    if jwks:
+        click.echo(published(secrets).model_dump_json())
+        return
+    for number, each in enumerate(secrets, 1):
+        click.echo(f"{key_id(each)}  {'signs' if number == len(secrets) else 'accepted'}")
+
+
+@secret.command("add")
+@_SECRET
+def add_secret(secret_file: Path | None) -> None:
+    """Step 1: add a secret that is accepted and signs nothing yet. Print its id."""
+    path, _ = _secrets(secret_file)
+    from bigupload.service.keys import add_secret as add
+    from bigupload.service.receipts import key_id
+
+    kid = key_id(add(path))
+    click.echo(kid)
+    restart = f"restart all replicas, then run: bigupload keys secret sign {kid}"
+    click.echo(f"bigupload: the secret is accepted, and signs nothing yet: {restart}", err=True)
+
+
+@secret.command("sign")
+@click.argument("kid", metavar="ID")
+@_SECRET
+def sign_with_secret(kid: str, secret_file: Path | None) -> None:
+    """Step 2: sign with another secret from now on."""
+    path, secrets = _secrets(secret_file)
+    from bigupload.service.keys import sign_with
+
+    sign_with(path, _named(kid, secrets, path))
+    then = "restart all replicas; after 7 days, remove the others by bigupload keys secret remove ID"
+    click.echo(f"bigupload: the secret {kid} signs: {then}", err=True)
+
+
+@secret.command("remove")
+@click.argument("kid", metavar="ID")
+@_SECRET
+@click.option("--force", is_flag=True, help="Also before 7 days are over: end what it signed now.")
+def remove_secret(kid: str, secret_file: Path | None, force: bool) -> None:
+    """Step 3: remove a secret. What it signed ends: uploads, tokens, receipts, and signing keys of backends."""
+    import time
+
+    path, secrets = _secrets(secret_file)
+    from bigupload.service.keys import remove_secret as remove
+    from bigupload.service.receipts import LIFETIME
+
+    found = _named(kid, secrets, path)
+    if found == secrets[-1]:
+        raise errors.UsageError(f"the secret {kid} signs: first sign with another one")
+    left = LIFETIME - (time.time() - path.stat().st_mtime)
+    if left > 0 and not force:
+        raise errors.UsageError(
+            f"{path} was changed less than 7 days ago, and what the secret {kid} signed may still be in use: wait for "
+            f"{left / 86_400:.1f} days, or add --force"
+        )
+    remove(path, found)
+    click.echo(f"bigupload: the secret {kid} is removed: restart all replicas", err=True)
+
+
+def _secrets(path: Path | None) -> tuple[Path, list[str]]:
+    """Return the secret file and what it holds."""
+    need_service()
+    from bigupload.service.keys import default_secret_file, load_secret
+
+    path = path or default_secret_file()
+    return path, load_secret(path, create=False)
+
+
+def _named(kid: str, secrets: Sequence[str], path: Path) -> str:
+    from bigupload.service.receipts import key_id
+
+    for each in secrets:
+        if key_id(each) == kid:
+            return each
+    raise errors.UsageError(f"{path} has no secret with the id {kid}: bigupload keys secret list shows the ids")
 
 
 def _open(path: Path | None) -> KeyFile:

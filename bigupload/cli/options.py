@@ -384,10 +384,15 @@ follow_options = joined(
 )
 
 
+_SERVICE_PACKAGES = (
+    *("aiohttp", "cryptography", "itsdangerous", "jwt", "limits", "prometheus_client", "pydantic", "redis"),
+    "standardwebhooks",
+)
+
+
 def need_service() -> None:
     """Raise UsageError if the packages of the extra `service` are missing."""
-    needed = ("aiohttp", "pydantic", "itsdangerous", "jwt", "limits", "prometheus_client", "redis", "standardwebhooks")
-    if any(importlib.util.find_spec(name) is None for name in needed):
+    if any(importlib.util.find_spec(name) is None for name in _SERVICE_PACKAGES):
         from bigupload.units import install_command
 
         raise errors.UsageError(f"the media service is not installed: {install_command('service')}")

@@ -90,7 +90,7 @@ def _route(path: str) -> str:
 
 def _add_preflights(app: web.Application, cors: CrossOrigin) -> None:
     """Answer the OPTIONS by which a browser asks whether a page of another origin may call an endpoint."""
-    for path in dict.fromkeys(endpoint.path for endpoint in ENDPOINTS):
+    for path in dict.fromkeys(endpoint.path for endpoint in ENDPOINTS if not endpoint.public):
         app.router.add_route("OPTIONS", _route(path), _preflight(cors, {e.method for e in ENDPOINTS if e.path == path}))
 
 
@@ -106,8 +106,11 @@ def _preflight(cors: CrossOrigin, methods: Collection[str]) -> Callable[[web.Req
     return handle
 
 
+_KEEP_PUBLIC = "public, max-age=300"
+
+
 class _Service:
-    """The endpoints that need a key."""
+    """The endpoints of the API."""
 
     def __init__(
         self, config: ServiceConfig, log: AccessLog, in_flight: RequestsInFlight, metrics: Metrics, tracing: Tracing
@@ -163,6 +166,8 @@ class _Service:
 
     def handler(self, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """The endpoint's handler: key, rate limit, body, work, response."""
+        if endpoint.public:
+            return self._public(getattr(self, f"_{endpoint.name}"))
         work: Callable[[Caller, Any, bytes], Coroutine[Any, Any, Any]] = getattr(self, f"_{endpoint.name}")
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -194,6 +199,18 @@ class _Service:
             return _response(result)
 
         return handle
+
+    @staticmethod
+    def _public(answer: Callable[[], pydantic.BaseModel]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(_: web.Request) -> web.StreamResponse:
+            response = _response(answer())
+            response.headers["Cache-Control"] = _KEEP_PUBLIC
+            return response
+
+        return handle
+
+    def _jwks(self) -> c.JsonWebKeys:
+        return self._dependencies.receipts.published
 
     async def _me(self, caller: Caller, _: c.MeRequest, __: bytes) -> c.MeResponse:
         token = caller.token

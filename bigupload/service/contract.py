@@ -245,6 +245,63 @@ class CompleteResponse(_Model):
     checksum_type: Literal["FULL_OBJECT", "COMPOSITE"] | None = None
     etag: str
     token: str | None = None
+    receipt: str | None = None
+    """The signed receipt, a JWT of `ReceiptClaims`: what an application trusts without asking. It expires."""
+
+
+class ReceiptClaims(_Model):
+    """What a receipt says. Verify it with the keys of `/.well-known/jwks.json`: the algorithm is ES256, and the
+    audience is your owner's name. Claims may be added."""
+
+    aud: str
+    """The owner."""
+    iat: int
+    """When it was signed, in seconds since 1970."""
+    exp: int
+    """When it expires: after 7 days, or when the file is deleted because of its age."""
+    jti: str
+    """The same in each receipt of the same object; of a file that was sent in parts, it is the `webhook-id` of its
+    `media.completed`. Who must use a receipt only once remembers it."""
+    key: str
+    public_url: str
+    user: str | None
+    """The end user whose file it is; null: it was uploaded for nobody in particular."""
+    version_id: str | None
+    """The store's version of the object; null: the bucket keeps none."""
+    etag: str
+    size: int
+    """Bytes."""
+    content_type: str
+    checksum: str | None
+    """Of the whole object, in base64, as the store tells it; null: the store has none."""
+    checksum_algorithm: str | None
+    proof: str | None
+    """`full-object` or `composite-checksum`: the store has compared `checksum` with the one that the client computed of
+    the file. `size`: only the size was compared. null: the receipt is of a check or a post, which compare nothing."""
+    metadata: dict[str, str]
+    """From the upload token and the request."""
+    filename: str | None
+    """The file's own name; null: it was not kept."""
+
+
+class JsonWebKey(_Model):
+    """A public key that verifies receipts: https://www.rfc-editor.org/rfc/rfc7517"""
+
+    kty: Literal["EC"]
+    crv: Literal["P-256"]
+    x: str
+    y: str
+    kid: str
+    """The receipts that it signed name it in their header."""
+    use: Literal["sig"]
+    alg: Literal["ES256"]
+
+
+class JsonWebKeys(_Model):
+    """The keys that verify receipts, the one that signs first. They may be kept for 5 minutes; who meets an unknown
+    `kid` asks again."""
+
+    keys: list[JsonWebKey]
 
 
 TypePattern = Annotated[
@@ -505,6 +562,8 @@ class CheckResponse(_Model):
     type: Literal["image", "video"] | None = None
     size: int | None = None
     """Bytes, if the host reports the size."""
+    receipt: str | None = None
+    """With `key`, the signed receipt of the upload, as complete returns it."""
     error: ErrorDetail | None = None
 
 

@@ -24,7 +24,7 @@ _EXAMPLE_POST = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One method of one path that needs an API key."""
+    """One method of one path of the API."""
 
     name: str
     """The name of the handler."""
@@ -47,6 +47,8 @@ class Endpoint:
     """Those of `Problem` to which it belongs, besides `every`, `body` and `keys`."""
     tokens: bool = False
     """Whether an upload token is accepted in place of an API key."""
+    public: bool = False
+    """Whether it needs neither an API key nor a token, and its response may be kept for 5 minutes."""
     waits_for_store: bool = True
     """Whether the whole request may be given up when the store stops responding."""
     example: dict[str, Any] = field(default_factory=dict)
@@ -54,6 +56,8 @@ class Endpoint:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """The errors that it may give."""
+        if self.public:
+            return (Problem.INTERNAL,)
         body = () if self.takes is None else ("body",)
         keys = () if self.tokens else ("keys",)
         return tuple(p for p in Problem if not p.at.isdisjoint((self.name, "every", *body, *keys, *self.groups)))
@@ -64,6 +68,7 @@ _TOKENS = "upload tokens"
 _MULTIPART = "multipart uploads"
 _FILES = "files"
 _POSTING = "posts"
+_RECEIPTS = "receipts"
 _CREDENTIALS = "credentials"
 TAGS = {
     _SINGLE: "Upload a file by one PUT.",
@@ -71,6 +76,7 @@ TAGS = {
     _FILES: "List and delete what was uploaded.",
     _POSTING: "Use media in a post.",
     _TOKENS: "Let end users upload without an API key.",
+    _RECEIPTS: "Trust what a client says that it has uploaded.",
     _CREDENTIALS: "Find out whose a key or token is.",
 }
 """The groups of endpoints in the OpenAPI document, each with its description."""
@@ -254,6 +260,18 @@ ENDPOINTS = (
         tokens=True,
         parameters=c.MeRequest,
         returns=c.MeResponse,
+        waits_for_store=False,
+    ),
+    Endpoint(
+        name="jwks",
+        operation_id="getReceiptKeys",
+        tag=_RECEIPTS,
+        method="GET",
+        path="/.well-known/jwks.json",
+        summary="Get the public keys that verify receipts",
+        groups=(),
+        public=True,
+        returns=c.JsonWebKeys,
         waits_for_store=False,
     ),
     Endpoint(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, unquote
 
 from bigupload.core.integrity import ObjectFacts
@@ -24,7 +24,8 @@ from bigupload.service.hooks import FinishedFile, Hooks
 from bigupload.service.judgement import FINAL_PROBLEMS, judge
 from bigupload.service.media import HEAD_BYTES, MediaType
 from bigupload.service.media_objects import ATTACHMENT, MediaBucket, ObjectHead
-from bigupload.service.object_keys import PASSED_PREFIX, decoded, note_key
+from bigupload.service.object_keys import HEADER as _METADATA
+from bigupload.service.object_keys import PASSED_PREFIX, carried_by, decoded, note_key
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.quota import Quotas
@@ -32,7 +33,9 @@ from bigupload.service.store_health import store_faults_as_refusals
 from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.multipart import S3Store
 
-_METADATA = "x-amz-meta-"
+if TYPE_CHECKING:
+    from bigupload.service.receipts import Receipts  # the sweep signs none
+
 _KEPT = ("content-disposition",)
 
 
@@ -144,7 +147,7 @@ class Finishing:
         if self._hooks.check_files:
             (url,) = await self._objects.bucket.presign("GetObject", [{"Key": key}])
         checksum = facts.checksum if facts is not None and facts.algorithm is not None else None
-        metadata, filename = decoded(_carried(head))
+        metadata, filename = decoded(carried_by(head.headers))
         return FinishedFile(
             key=key,
             owner=self._policy.keys.owner_of(key) or "",
@@ -181,10 +184,6 @@ class Finishing:
         return Refused(problem, unquote(note.get("message", "")) or None)
 
 
-def _carried(head: ObjectHead) -> dict[str, str]:
-    return {name.removeprefix(_METADATA): text for name, text in head.headers.items() if name.startswith(_METADATA)}
-
-
 def _version(key: str, head: ObjectHead) -> str:
     return version_of(key, etag=head.etag, size=head.size, modified=head.modified)
 
@@ -193,7 +192,12 @@ class UploadOutcomes:
     """The multipart uploads of one bucket."""
 
     def __init__(
-        self, objects: MediaBucket, finishing: Finishing, public_url: Callable[[str], str], quota: Quotas
+        self,
+        objects: MediaBucket,
+        finishing: Finishing,
+        public_url: Callable[[str], str],
+        quota: Quotas,
+        receipts: Receipts | None = None,
     ) -> None:
         """Make it.
 
@@ -202,12 +206,14 @@ class UploadOutcomes:
             finishing: What an object must pass.
             public_url: The URL of a key for everyone.
             quota: Where the room of an object that is refused becomes free.
+            receipts: Signs receipts; None: there are none.
         """
         self._objects = objects
         self._bucket = objects.bucket
         self._finishing = finishing
         self._public_url = public_url
         self._quota = quota
+        self._receipts = receipts
 
     def store(
         self, key: str, content_type: str, metadata: Mapping[str, str] | None = None, *, as_attachment: bool = False
@@ -280,6 +286,7 @@ class UploadOutcomes:
             checksum_type=facts.checksum_type.value if facts.checksum_type is not None else None,
             etag=facts.etag,
             token=handle.token,
+            receipt=None if self._receipts is None else self._receipts.of(handle.key, look, facts, proved=True),
         )
 
     async def _raise_refusal(self, handle: Handle) -> None:

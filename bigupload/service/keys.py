@@ -323,6 +323,43 @@ def load_secret(path: Path, *, create: bool) -> list[str]:
     return [line for line in lines if line]
 
 
+def add_secret(path: Path) -> str:
+    """Put a new secret before the others of a file, so that it is accepted and signs nothing yet. Returns it.
+
+    Raises:
+        ServiceError: The file is missing, can't be used or can't be written.
+    """
+    with _changing(path) as secrets_:
+        secrets_.insert(0, secrets.token_urlsafe(_RANDOM_BYTES))
+        return secrets_[0]
+
+
+def sign_with(path: Path, secret: str) -> None:
+    """Make one of the secrets of a file the last one, which signs. Raises as `add_secret`."""
+    with _changing(path) as secrets_:
+        secrets_.remove(secret)
+        secrets_.append(secret)
+
+
+def remove_secret(path: Path, secret: str) -> None:
+    """Take a secret out of a file. Raises as `add_secret`."""
+    with _changing(path) as secrets_:
+        secrets_.remove(secret)
+
+
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[list[str]]:
+    """Yield the file's secrets, and write them as they were changed. Raises `ServiceError`."""
+    if not os.path.lexists(path):  # else a mistyped path would get a directory and a lock file
+        load_secret(path, create=False)
+    with locked(path):
+        before = load_secret(path, create=False)
+        changed = list(before)
+        yield changed
+        if changed != before:
+            write_private(path, "".join(f"{secret}\n" for secret in changed).encode())
+
+
 def is_open_to_others(status: os.stat_result) -> bool:
     """Return whether others than this process's user can read a secret's file.
 

@@ -11,10 +11,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
 from typing import Any
 
+from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import ObjectFacts
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.s3_parameters import metadata_headers
 from bigupload.stores.s3.bucket import S3Bucket
+from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.operations import ObjectPages, copy_source, told
 
 ATTACHMENT = "attachment"
@@ -69,6 +73,17 @@ class MediaBucket:
             head=answer.get("Body", b""),
             modified=told(answer, "LastModified", datetime.datetime),
             headers=answer["Headers"],
+        )
+
+    async def facts(self, key: str, *, etag: str) -> ObjectFacts | None:
+        """Return what the store knows of the object's checksum; None if it is gone, or has another ETag by now."""
+        store = S3Store(self.bucket.name, key, S3Options(), through=self.bucket)
+        found = await store.attributes()
+        if found is None or found.etag != etag:
+            return None
+        known = next((each for each in Algorithm if each.is_s3_checksum and each.s3_name in found.checksums), None)
+        return ObjectFacts(
+            etag=etag, algorithm=known, checksum=None if known is None else found.checksums[known.s3_name]
         )
 
     def reader(self, key: str, *, etag: str) -> Callable[[int, int], Awaitable[bytes | None]]:

@@ -216,6 +216,8 @@ def _check(text: str) -> None:
         raise UsageError(f"the key template begins with {text.partition('/')[0]}/, where the service keeps its notes")
 
 
+HEADER = "x-amz-meta-"
+"""How the names of headers with metadata begin."""
 FILENAME = "bigupload-filename"
 """The name under which the file's own name is kept."""
 MOST_BYTES = 2000
@@ -225,6 +227,11 @@ _OURS = "bigupload"
 _START, _END = "=?UTF-8?B?", "?="
 _LONGEST_FILENAME = 255
 """Bytes that are kept of a file's name: what file systems allow. Of a longer one, the end is kept."""
+
+
+def carried_by(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return an object's metadata as its headers carry it."""
+    return {name.removeprefix(HEADER): text for name, text in headers.items() if name.startswith(HEADER)}
 
 
 def encoded(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -45,7 +45,7 @@ class _Schemas(GenerateJsonSchema):
 def document() -> dict[str, Any]:
     """Return the document. It names no server, because clients may reach the service through a proxy."""
     models = {model for e in ENDPOINTS for model in (e.takes, e.returns) if model is not None}
-    models |= {c.ErrorResponse, *BODIES.values()}
+    models |= {c.ErrorResponse, c.ReceiptClaims, *BODIES.values()}
     ordered = sorted(models, key=lambda m: m.__name__)
     _, schemas = models_json_schema([(m, "validation") for m in ordered], ref_template=_REF, schema_generator=_Schemas)
     paths: dict[str, Any] = {}
@@ -78,7 +78,9 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "summary": endpoint.summary,
         "tags": [endpoint.tag],
     }
-    if endpoint.tokens:
+    if endpoint.public:
+        operation["security"] = []
+    elif endpoint.tokens:
         operation["security"] = [{"apiKey": []}, {"uploadToken": []}]
     if endpoint.takes is not None:
         operation["requestBody"] = {
@@ -87,7 +89,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         }
     elif endpoint.parameters is not None:
         operation["parameters"] = _parameters(endpoint.parameters, endpoint.path)
-    else:
+    elif not endpoint.public:
         operation["parameters"] = [
             {
                 "name": "upload",

@@ -18,7 +18,9 @@ from bigupload.service.handles import Handles
 from bigupload.service.hooks import Hooks, opened_hooks
 from bigupload.service.keys import KeyFile
 from bigupload.service.metrics import Metrics, OpenUploads
+from bigupload.service.object_keys import public_urls
 from bigupload.service.policy import Policy, agreed_policy
+from bigupload.service.receipts import Receipts
 from bigupload.service.request_rate import RequestRateLimit, SharedRequestRate
 from bigupload.service.settings import ServiceConfig
 from bigupload.service.store_health import StoreHealth
@@ -45,6 +47,7 @@ class OpenService:
     rate: RequestRateLimit | SharedRequestRate
     health: StoreHealth
     policy: Policy
+    receipts: Receipts
     store_origin: str
     """Scheme, host and port of the signed URLs: the page may send requests there."""
 
@@ -85,7 +88,9 @@ async def opened(
         if trouble is not None:
             log.write_event("cors", message=trouble)
         telling = telling_for(bucket, policy, config.public_url) if config.webhook_urls else None
-        uploads = _uploads(config, bucket, policy, hooks, telling, engine)
+        urls = public_urls(bucket.url, config.public_url)
+        receipts = Receipts(config.secrets, public_url=urls, policy=policy, clock=time.time)
+        uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts)
         metrics.also(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
         await stack.enter_async_context(contextlib.aclosing(open_uploads))
         await stack.enter_async_context(_delivering(config, telling, uploads, log, metrics))
@@ -96,6 +101,7 @@ async def opened(
             rate=_rate(config, engine, metrics),
             health=health,
             policy=policy,
+            receipts=receipts,
             store_origin=origin_of(signed),
         )
 
@@ -107,6 +113,7 @@ def _uploads(
     hooks: Hooks,
     telling: Telling | None,
     engine: SharedEngine | None,
+    receipts: Receipts,
 ) -> MediaUploads:
     return MediaUploads(
         bucket,
@@ -121,6 +128,7 @@ def _uploads(
         engine=engine,
         hooks=hooks,
         telling=telling,
+        receipts=receipts,
     )
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import yarl
+from multidict import CIMultiDict
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.socket_tuning import CONNECT_TIMEOUT
@@ -32,6 +33,9 @@ from bigupload.service.problems import Problem, Refused
 from bigupload.service.settings import PostsApi
 from bigupload.service.store_health import StoreHealth, store_faults_as_refusals
 
+if TYPE_CHECKING:
+    from bigupload.service.receipts import Receipts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostableMedia:
@@ -40,6 +44,8 @@ class PostableMedia:
     kind: MediaType
     key: str
     """A final key: its object stays as it was checked."""
+    receipt: str | None = None
+    """Signed, of the object at `key`."""
 
 
 class PostedMedia:
@@ -53,6 +59,7 @@ class PostedMedia:
         finishing: Finishing,
         policy: Policy,
         clock: Callable[[], float],
+        receipts: Receipts | None = None,
     ) -> None:
         """Make it.
 
@@ -62,7 +69,9 @@ class PostedMedia:
             finishing: What an object must pass.
             policy: What is accepted, and how long it is kept.
             clock: The time, in seconds since 1970.
+            receipts: Signs receipts; None: there are none.
         """
+        self._receipts = receipts
         self._objects = objects
         self.public_url = public_url
         self._finishing = finishing
@@ -102,17 +111,17 @@ class PostedMedia:
         with store_faults_as_refusals():
             kind, head = await self._judged(key)
             if self._policy.keys.is_final(key):
-                return PostableMedia(kind=kind, key=key)
+                return PostableMedia(kind=kind, key=key, receipt=await self.receipt(key, head))
             final = await self._copied(key, head, kind)
             try:
-                kind, _ = await self._judged(final)
+                kind, copy = await self._judged(final)
             except Refused as refused:
                 if refused.problem is Problem.FILE_REFUSED:  # only the copy was shown to the hook
                     await self._tell_refusal(key, head, refused)
                     await self._objects.delete_unchanged(key, etag=head.etag, modified=head.modified)
                 raise
             await self._finishing.accept_by_copy(key, head, kind)
-            return PostableMedia(kind=kind, key=final)
+            return PostableMedia(kind=kind, key=final, receipt=await self.receipt(final, copy))
 
     async def look(self, owner: str, key: str, bound: BoundUser | None = None) -> tuple[MediaType, ObjectHead]:
         """Return the type of the upload at `key` and its properties. A refused object is deleted, and nothing copied.
@@ -128,6 +137,14 @@ class PostedMedia:
         keys = self._policy.keys
         if keys.owner_of(key) != owner or (bound is not None and keys.user_of(key) != bound.user):
             raise Refused(Problem.MEDIA_NOT_FOUND)
+
+    async def receipt(self, key: str, head: ObjectHead) -> str | None:
+        """Return the receipt of an object that was judged; None if it can be written again, or nobody signs. Raises
+        Refused if the store fails."""
+        if self._receipts is None or not self._policy.keys.is_final(key):
+            return None
+        with store_faults_as_refusals():
+            return self._receipts.of(key, head, await self._objects.facts(key, etag=head.etag))
 
     def is_final(self, key: str) -> bool:
         """Return whether the object at `key` stays as it was checked."""
@@ -185,6 +202,8 @@ _RESPONSE_WITHIN = 60.0
 _CHECKS_AT_ONCE = 8
 """Media items of one post that are checked at once: a slow host must not make a post wait for all items in turn."""
 _MAX_RESPONSE_BYTES = 4 * 1024 * 1024
+_LONGEST_RECEIPTS = 12_000
+"""Characters of the receipts of one post. Node's server takes 16 KB of headers, and nginx 32 KB."""
 _HANDED_BACK = ("Content-Type", "Content-Encoding", "Retry-After")
 
 
@@ -224,11 +243,12 @@ class Posts:
         _check_unambiguous(body)
         at_once = asyncio.Semaphore(_CHECKS_AT_ONCE)
         copies: dict[str, str] = {}
+        receipts: dict[str, str] = {}
 
         async def refusal(number: int, item: c.MediaItem) -> Refused | None:
             async with at_once:
                 try:
-                    await self._check(owner, bound, item, copies)
+                    await self._check(owner, bound, item, copies, receipts)
                 except Refused as refused:
                     refused.field = f"mediaItems[{number}].{refused.field if refused.field == 'type' else 'url'}"
                     return refused
@@ -242,7 +262,9 @@ class Posts:
         for check in checks:
             if (refused := check.result()) is not None:
                 raise refused
-        return await self._hand_on(self._api, owner, _with_copies(body, copies))
+        urls = dict.fromkeys(item.url for item in request.media_items)
+        shown = _that_fit([receipts[url] for url in urls if url in receipts])
+        return await self._hand_on(self._api, owner, _with_copies(body, copies), shown)
 
     async def look(self, owner: str, url: str, bound: BoundUser | None = None) -> c.CheckResponse:
         """Return whether a URL can be a media item: an upload's publicUrl, or a direct URL.
@@ -255,6 +277,7 @@ class Posts:
             if key is None:
                 return c.CheckResponse.model_validate((await self._urls.check(url)).to_json())
             kind, head = await self._health.while_responding(self._uploads.look(owner, key, bound))
+            receipt = await self._health.while_responding(self._uploads.receipt(key, head))
         except Refused as refused:
             if refused.problem.status >= 500:
                 raise
@@ -268,16 +291,21 @@ class Posts:
             content_type=kind.content_type,
             type=None if kind.kind == "other" else kind.kind,
             size=head.size,
+            receipt=receipt,
         )
 
-    async def _check(self, owner: str, bound: BoundUser | None, item: c.MediaItem, copies: dict[str, str]) -> None:
-        """Raise Refused, or enter in `copies` the URL to post instead of the item's."""
+    async def _check(
+        self, owner: str, bound: BoundUser | None, item: c.MediaItem, copies: dict[str, str], receipts: dict[str, str]
+    ) -> None:
+        """Raise Refused, or enter in `copies` the URL to post instead of the item's, and in `receipts` its receipt."""
         key = self._uploads.key_of(item.url)
         if key is not None:
             found_upload = await self._health.while_responding(self._uploads.check(owner, key, bound))
             kind = found_upload.kind
             if found_upload.key != key:
                 copies[item.url] = self._uploads.public_url(found_upload.key)
+            if found_upload.receipt is not None:
+                receipts[item.url] = found_upload.receipt
         else:
             found = await self._urls.check(item.url)
             if found.media is None:
@@ -286,9 +314,13 @@ class Posts:
         if not _fits(item.type, kind):
             raise Refused(Problem.MEDIA_UNUSABLE, f"the file is {kind.name}, not of type {item.type}", field="type")
 
-    async def _hand_on(self, api: PostsApi, owner: str, body: bytes) -> PostResponse:
+    async def _hand_on(self, api: PostsApi, owner: str, body: bytes, receipts: Sequence[str]) -> PostResponse:
         """A redirect is handed back, not followed: the post is for the host that the operator named, and no other."""
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "X-Bigupload-Owner": owner}
+        headers = CIMultiDict(
+            {"Content-Type": "application/json", "Accept-Encoding": "identity", "X-Bigupload-Owner": owner}
+        )
+        for receipt in receipts:
+            headers.add("X-Bigupload-Receipt", receipt)
         if api.authorization is not None:
             headers["Authorization"] = api.authorization
         try:
@@ -308,6 +340,11 @@ class Posts:
             raise Refused(Problem.POSTS_UNREACHABLE) from e
         kept = {name: response.headers[name] for name in _HANDED_BACK if name in response.headers}
         return PostResponse(status=response.status, body=bytes(content), headers=kept)
+
+
+def _that_fit(receipts: Sequence[str]) -> Sequence[str]:
+    """Return the receipts if servers take so many headers, else none: half of them would look like all."""
+    return receipts if sum(map(len, receipts)) <= _LONGEST_RECEIPTS else ()
 
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')

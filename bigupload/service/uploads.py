@@ -47,6 +47,7 @@ from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.operations import told
 
 if TYPE_CHECKING:
+    from bigupload.service.receipts import Receipts
     from bigupload.service.shared.engine import SharedEngine
 
 
@@ -76,6 +77,7 @@ class MediaUploads:
         engine: SharedEngine | None = None,
         hooks: Hooks | None = None,
         telling: Telling | None = None,
+        receipts: Receipts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Make it.
@@ -93,6 +95,7 @@ class MediaUploads:
             engine: Through it, replicas count these together; None: each by itself.
             hooks: The operator's checks; None: no checks.
             telling: Notes the events for webhooks; None: no webhooks.
+            receipts: Signs receipts; None: there are none.
             clock: The time, in seconds since 1970.
         """
         self._bucket = bucket
@@ -109,7 +112,9 @@ class MediaUploads:
         self._hooks = hooks or Hooks()
         self._telling = telling
         finishing = Finishing(self._objects, policy=policy, clock=clock, hooks=self._hooks, telling=telling)
-        self.posted = PostedMedia(self._objects, self.public_url, finishing=finishing, policy=policy, clock=clock)
+        self.posted = PostedMedia(
+            self._objects, self.public_url, finishing=finishing, policy=policy, clock=clock, receipts=receipts
+        )
         """The uploads, as posts name them."""
         self.files = OwnerFiles(bucket, self.public_url, policy=policy, clock=clock)
         """The objects that the store has of each owner."""
@@ -117,7 +122,7 @@ class MediaUploads:
         self._quota = Quotas(
             self.files.sizes, self.files.open_keys, limits=limits, keys=policy.keys, clock=clock, engine=engine
         )
-        self._outcomes = UploadOutcomes(self._objects, finishing, self.public_url, self._quota)
+        self._outcomes = UploadOutcomes(self._objects, finishing, self.public_url, self._quota, receipts)
 
     # -- one PUT
 

@@ -20,7 +20,7 @@ class Response:
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """What it was asked. Names of headers are in lower case."""
+    """What it was asked. Names of headers are in lower case; repeated ones are joined by commas."""
 
     method: str
     path: str
@@ -64,7 +64,7 @@ def http_stub() -> Iterator[HttpStub]:
 
         def _respond(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {name.lower(): value for name, value in self.headers.items()}
+            headers = {name.lower(): ", ".join(self.headers.get_all(name, ())) for name in self.headers}
             stub.received.append(Received(method=self.command, path=self.path, headers=headers, body=body))
             response = stub.responses.get(self.path, Response(status=404))
             self.close_connection = not stub.keeps or self.is_used_again or response is None

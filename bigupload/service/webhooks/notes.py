@@ -43,6 +43,11 @@ class Event:
     """JSON."""
 
 
+def event_id(kind: str, version: str) -> str:
+    """Return the id of an event: of its type, and of what it is about."""
+    return EVENT_PREFIX + hashlib.sha256(f"{kind}\n{version}".encode()).hexdigest()[:32]
+
+
 def event(kind: str, version: str, data: Mapping[str, Any], now: float) -> Event:
     """Make an event.
 
@@ -52,10 +57,9 @@ def event(kind: str, version: str, data: Mapping[str, Any], now: float) -> Event
         data: The field `data` of the body.
         now: When it happened, in seconds since 1970.
     """
-    digest = hashlib.sha256(f"{kind}\n{version}".encode()).hexdigest()[:32]
     at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     body = json.dumps({"type": kind, "timestamp": at, "data": dict(data)}, separators=(",", ":"))
-    return Event(id=EVENT_PREFIX + digest, type=kind, body=body)
+    return Event(id=event_id(kind, version), type=kind, body=body)
 
 
 LEASE = 30.0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jwt
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
@@ -15,10 +17,11 @@ from tests.tools.media import sample
 from tests.tools.page import PART, clip, quiet
 
 pytestmark = pytest.mark.slow
+UNVERIFIED: Any = {"verify_signature": False}
 
 PAGE = """<!doctype html><html lang=en><title>App</title>
 <script type=module src="https://media.example.com/v1/client/element.js"></script>
-<form><big-upload name=media multiple required>
+<form><big-upload name=media receipt-name=receipt multiple required>
   <b slot=hint>Up to 5 GB</b></big-upload><button>Post</button></form>
 <script type=module>
   const element = document.querySelector("big-upload");
@@ -29,6 +32,7 @@ PAGE = """<!doctype html><html lang=en><title>App</title>
   document.querySelector("form").addEventListener("submit", (event) => {
     event.preventDefault();
     window.sent = new FormData(event.target).getAll("media");
+    window.receipts = new FormData(event.target).getAll("receipt");
   });
   element.endpoint = "https://media.example.com/";
   element.token = async () => (await (await fetch("/upload-token", { method: "POST" })).json()).token;
@@ -80,6 +84,8 @@ def test_a_form_gets_the_urls(tab: UploadPage, app: App, tmp_path: Path) -> None
     urls = tab.page.evaluate("window.sent")
     for url, file in zip(urls, files, strict=True):
         assert app.stage.has(url, file)
+    receipts = [jwt.decode(each, options=UNVERIFIED) for each in tab.page.evaluate("window.receipts")]
+    assert [each["publicUrl"] for each in receipts] == urls
     log = tab.page.evaluate("log")
     assert sorted(name for type_, name in log if type_ == "upload-done") == ["clip.mp4", "photo.jpg"]
     assert [type_ for type_, _ in log].count("change") == 2

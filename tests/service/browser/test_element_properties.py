@@ -49,7 +49,9 @@ def test_properties_are_attributes(run: Call) -> None:
     return [set, element.endpoint, element.accept, element.multiple, element.required,
       "endpoint" in element.attributes];"""
     given = {"endpoint": "/uploads/", "name": "a", "accept": "image/*", "credentials": "include", "multiple": True}
+    given["receiptName"] = "r"
     set_, *others = run("client/problem", DOCUMENT + body, given | {"required": True, "disabled": False})
+    assert set_.pop("receipt-name") == given.pop("receiptName")
     assert set_ == given | {"multiple": "", "required": ""}
     assert others == [None, "image/*", False, True, False]
 

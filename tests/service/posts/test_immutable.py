@@ -96,7 +96,7 @@ def test_parts_that_are_sent_after_complete_change_nothing(service: Service) -> 
     (signed,) = made["signed"]
     assert httpx.put(signed["url"], headers=signed["headers"], content=data, trust_env=False).status_code == 404
     again = service.call("POST", "/v1/media/multipart/complete", json={"upload": made["upload"], "parts": rows})
-    assert again.json() == done.json()
+    assert again.json() | {"receipt": ""} == done.json() | {"receipt": ""}  # which says when it was signed
     assert httpx.get(made["publicUrl"], trust_env=False).content == data
 
 

@@ -29,6 +29,9 @@ export class BigUploadElement extends HTMLElement {
   set endpoint(value: string | URL | null);
   get name(): string | null;
   set name(value: string | null);
+  /** The name of the form's field of receipts, one for each URL. */
+  get receiptName(): string | null;
+  set receiptName(value: string | null);
   get accept(): string | null;
   set accept(value: string | null);
   get credentials(): string | null;

@@ -1,7 +1,7 @@
 // <big-upload endpoint token name multiple accept required disabled>: choose or drop files, see them uploaded. In a form
-// its value are the public URLs. It keeps the contract of <input type=file>: without `multiple` another choice replaces the
-// first one, `accept` counts for what is dropped, and Back brings the value back. README.md says what it has: attributes,
-// events, slots and CSS parts.
+// its value are the public URLs; `receipt-name` names a field for the signed receipts. It keeps the contract of
+// <input type=file>: without `multiple` another choice replaces the first one, `accept` counts for what is dropped, and
+// Back brings the value back. README.md says what it has: attributes, events, slots and CSS parts.
 
 import { Client } from "./client.js";
 import { Row } from "./element_row.js";
@@ -12,7 +12,9 @@ import { describe, read } from "./kept.js";
 import { Thumbs } from "./thumbs.js";
 
 const ENDED = ["done", "cancelled", "remembered"];
-const TEXT_PROPERTIES = ["endpoint", "name", "accept", "credentials"]; // attributes, read and set as properties, too
+// Attributes, read and set as properties, too.
+const TEXT_PROPERTIES = ["endpoint", "name", "accept", "credentials", "receiptName"];
+const ATTRIBUTES = { receiptName: "receipt-name" }; // of properties that are spelled otherwise
 const SWITCHES = ["multiple", "required", "disabled"];
 const MISSING = "<big-upload>: the endpoint is missing. Set the attribute or property `endpoint` to the service's URL.";
 
@@ -36,7 +38,7 @@ const isBusy = ({ running, state }) => running || state === "waiting";
 
 export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   static formAssociated = true;
-  static observedAttributes = ["endpoint", "name", "token", "multiple", "accept", "disabled", "required"];
+  static observedAttributes = ["endpoint", "name", "receipt-name", "token", "multiple", "accept", "disabled", "required"];
 
   #internals = this.attachInternals();
   #root = this.attachShadow({ mode: "open", delegatesFocus: true });
@@ -350,8 +352,12 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
 
   #toForm(texts) {
     const data = new FormData();
-    for (const url of this.value) data.append(this.name ?? "", url);
-    this.#internals.setFormValue(this.name ? data : null, describe(this.uploads));
+    const { name, receiptName } = this;
+    for (const { result } of this.uploads.filter((upload) => upload.result)) {
+      if (name) data.append(name, result.publicUrl);
+      if (receiptName) data.append(receiptName, result.receipt ?? ""); // as many as URLs, in their order
+    }
+    this.#internals.setFormValue(name || receiptName ? data : null, describe(this.uploads));
     const open = this.uploads.filter((upload) => !ENDED.includes(upload.state) && !isLost(upload));
     const missing = this.hasAttribute("required") && !this.value.length && !open.length;
     const unsent = open.length > 0 && !open.some(isBusy) && open.every(({ state }) => state !== "paused");
@@ -365,10 +371,10 @@ for (const name of TEXT_PROPERTIES) {
   Object.defineProperty(BigUploadElement.prototype, name, {
     configurable: true,
     enumerable: true,
-    get() { return this.getAttribute(name); },
+    get() { return this.getAttribute(ATTRIBUTES[name] ?? name); },
     set(value) {
-      if (value === null || value === undefined) this.removeAttribute(name);
-      else this.setAttribute(name, value);
+      if (value === null || value === undefined) this.removeAttribute(ATTRIBUTES[name] ?? name);
+      else this.setAttribute(ATTRIBUTES[name] ?? name, value);
     },
   });
 }

@@ -82,6 +82,8 @@ export interface Result {
   publicUrl: string;
   key: string;
   size: number;
+  /** Signed by the service: what your server verifies instead of asking. */
+  receipt?: string | null;
   [more: string]: unknown;
 }
 
