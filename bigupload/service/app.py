@@ -172,7 +172,7 @@ class _Service:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             opened = self._dependencies
-            caller = await authenticate(request, self._config.authorize, opened.keys, opened.tokens)
+            caller = await authenticate(request, self._config.authorize, opened.keys, opened.tokens, opened.revocations)
             logged = request[LOGGED]
             logged.key_id, logged.owner = caller.key_id, caller.owner
             if caller.user is not None:
@@ -228,7 +228,10 @@ class _Service:
             await self._dependencies.uploads.counts.check_store()
         request = _for_user(caller, request)
         token = self._dependencies.tokens.mint(caller.owner, request, key_id=caller.key_id)
-        return c.TokenResponse(token=token, expires_in=request.expires_in)
+        return c.TokenResponse(token=token.text, expires_in=request.expires_in, id=token.id)
+
+    async def _revoke(self, caller: Caller, request: c.RevokeRequest, _: bytes) -> c.RevokedResponse:
+        return await self._dependencies.revocations.revoke(caller.owner, _for_user(caller, request))
 
     async def _presign(self, caller: Caller, request: c.PresignRequest, _: bytes) -> c.PresignResponse:
         return await self._dependencies.uploads.presign(caller.owner, _for_user(caller, request), caller.token)
@@ -286,6 +289,7 @@ _Named = TypeVar(
     c.OpenUploadsRequest,
     c.AbortRequest,
     c.ReadUrlRequest,
+    c.RevokeRequest,
 )
 
 

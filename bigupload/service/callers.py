@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -13,6 +15,7 @@ from bigupload.records import dataclass
 from bigupload.service.keys import KeyFile, check_owner
 from bigupload.service.object_keys import is_user
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.revocations import Revocations
 from bigupload.service.settings import Authorize
 from bigupload.service.upload_tokens import UploadToken, UploadTokens
 
@@ -74,7 +77,11 @@ class Caller:
 
 
 async def authenticate(
-    request: web.Request, authorize: Authorize | None, keys: KeyFile | None, tokens: UploadTokens
+    request: web.Request,
+    authorize: Authorize | None,
+    keys: KeyFile | None,
+    tokens: UploadTokens,
+    revocations: Revocations,
 ) -> Caller:
     """Return who sent a request.
 
@@ -83,9 +90,10 @@ async def authenticate(
         authorize: The application's, if it knows its users by other means: asked first.
         keys: The API keys; None: no keys.
         tokens: Verifies upload tokens.
+        revocations: Those that were revoked.
 
     Raises:
-        Refused: Nobody who is known.
+        Refused: Nobody who is known; or a token, and the store does not say which ones were revoked.
     """
     if authorize is not None:
         found = await _authorized(authorize, request)
@@ -103,11 +111,26 @@ async def authenticate(
         token = tokens.verify(presented)
         if token.key_id is not None and (keys is None or not keys.holds(token.key_id, token.owner)):
             raise Refused(Problem.INVALID_TOKEN, "the API key for which this upload token was made was revoked")
+        await revocations.check(token)
+        _check_origin(request, token.origins)
         return Caller(owner=token.owner, user=token.user, key_id=token.key_id, token=token)
     key = None if keys is None else keys.find(presented)
     if key is None:
         raise Refused(Problem.INVALID_KEY)
     return Caller(owner=key.owner, key_id=key.id)
+
+
+def _check_origin(request: web.Request, origins: Sequence[str] | None) -> None:
+    """Raise Refused unless a page of one of the origins sent the request.
+
+    A page can't choose these headers. To its own origin a browser sends no `Origin` with a GET, but says that it is:
+    https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
+    """
+    if origins is None or request.headers.getall("Origin", []) in [[origin] for origin in origins]:
+        return
+    is_same = "Origin" not in request.headers and request.headers.get("Sec-Fetch-Site") == "same-origin"
+    if not is_same or request.host not in {urlsplit(origin).netloc for origin in origins}:
+        raise Refused(Problem.TOKEN_ORIGIN_REFUSED)
 
 
 def _checked_owner(name: object) -> str:

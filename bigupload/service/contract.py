@@ -26,6 +26,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from bigupload.errors import UsageError
+from bigupload.service.cors import check_origin
 from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
 from bigupload.service.media import MediaType
 from bigupload.service.object_keys import is_user, why_not
@@ -304,6 +306,14 @@ class JsonWebKeys(_Model):
     keys: list[JsonWebKey]
 
 
+def _check_origin(origin: str) -> str:
+    try:
+        return check_origin(origin)
+    except UsageError:
+        raise ValueError("write an origin as https://app.example.com") from None
+
+
+Origin = Annotated[str, Field(max_length=256, pattern="^https?://"), AfterValidator(_check_origin)]
 TypePattern = Annotated[
     str,
     Field(max_length=100, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/(\*|[A-Za-z0-9!#$&^_.+-]+)$"),
@@ -333,6 +343,8 @@ class TokenLimits(_ShownLimits):
 
     metadata: Metadata | None = None
     """Metadata of the objects (`x-amz-meta-…`). Whoever can read an object can read it."""
+    origins: Annotated[list[Origin], Field(min_length=1, max_length=16)] | None = None
+    """The origins whose pages may use it, as `https://app.example.com`. Then programs, which send no origin, can't."""
 
     def check(self, kind: MediaType, size: int | None) -> None:
         """Raise Refused unless the token allows an upload of this type and size."""
@@ -367,6 +379,26 @@ class TokenResponse(_Model):
     token: str
     expires_in: int
     """Seconds for which it is valid."""
+    id: str
+    """By it the token can be revoked; the service's log names it."""
+
+
+class RevokeRequest(_Model):
+    """Which upload tokens to revoke: the one of an id, those of an end user, or all that were issued before a time."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    """The token's `id`, in its claims `jti`."""
+    user: User | None = None
+    """The end user whose tokens to revoke."""
+    issued_before: Time | None = None
+    """Only tokens that were issued until then, as `2026-11-29T00:00:00Z`; with `user`, now if it is left out."""
+
+
+class RevokedResponse(_Model):
+    """The tokens are revoked. URLs that they had signed before are good until they expire, for up to an hour."""
+
+    holds_within: int
+    """Seconds until it holds in every replica."""
 
 
 class MeRequest(_Model):

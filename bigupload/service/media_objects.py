@@ -163,10 +163,10 @@ class MediaBucket:
             raise
         return True
 
-    async def note_keys(self, prefix: str, *, most: int) -> list[str]:
-        """Return the keys of at most `most` notes under `prefix`."""
-        pages, found = ObjectPages(""), list[str]()
-        while not pages.ended and len(found) < most:
+    async def note_keys(self, prefix: str, *, most: int | None = None, after: str = "") -> list[str]:
+        """Return the keys of at most `most` notes under `prefix`, those after `after`."""
+        pages, found = ObjectPages(after), list[str]()
+        while not pages.ended and (most is None or len(found) < most):
             page = await self.bucket.call("to list notes", "ListObjectsV2", Prefix=prefix, **pages.start)
             found += [row["Key"] for row in page.get("Contents", ())]
             pages.advance(page)

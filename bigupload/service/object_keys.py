@@ -34,9 +34,11 @@ PASSED_PREFIX = f"{REFUSED_PREFIX}passed/"
 """The prefix of the notes of files that the operator's hook accepted."""
 EVENTS_PREFIX = f"{REFUSED_PREFIX}events/"
 """The prefix of the notes of events for webhooks."""
+REVOKED_PREFIX = f"{REFUSED_PREFIX}revoked/"
+"""The prefix of the notes of revoked tokens."""
 _OTHER_NOTE = re.compile(
     rf"{TOKENS_PREFIX}[0-9a-f]{{40}}/(?:[0-9]{{5}}|by-[0-9a-f]{{32}})|{PASSED_PREFIX}[0-9a-f]{{40}}"
-    rf"|{EVENTS_PREFIX}(?:waiting|done)/[0-9A-Za-z_-]+"
+    rf"|{EVENTS_PREFIX}(?:waiting|done)/[0-9A-Za-z_-]+|{REVOKED_PREFIX}[0-9a-z-]+"
 )
 DEFAULT_TEMPLATE = "media/{owner}/{random}.{extension}"
 

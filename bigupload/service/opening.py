@@ -17,11 +17,13 @@ from bigupload.service.bucket_rules import browser_trouble
 from bigupload.service.handles import Handles
 from bigupload.service.hooks import Hooks, opened_hooks
 from bigupload.service.keys import KeyFile
+from bigupload.service.media_objects import MediaBucket
 from bigupload.service.metrics import Metrics, OpenUploads
 from bigupload.service.object_keys import public_urls
 from bigupload.service.policy import Policy, agreed_policy
 from bigupload.service.receipts import Receipts
 from bigupload.service.request_rate import RequestRateLimit, SharedRequestRate
+from bigupload.service.revocations import Revocations
 from bigupload.service.settings import ServiceConfig
 from bigupload.service.store_health import StoreHealth
 from bigupload.service.tracing import MonitoredBucket, Tracing
@@ -48,6 +50,7 @@ class OpenService:
     health: StoreHealth
     policy: Policy
     receipts: Receipts
+    revocations: Revocations
     store_origin: str
     """Scheme, host and port of the signed URLs: the page may send requests there."""
 
@@ -102,6 +105,7 @@ async def opened(
             health=health,
             policy=policy,
             receipts=receipts,
+            revocations=Revocations(MediaBucket(bucket)),
             store_origin=origin_of(signed),
         )
 

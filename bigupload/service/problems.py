@@ -30,11 +30,16 @@ class Problem(enum.Enum):
 
     MISSING_KEY = 401, "No `Authorization: Bearer sk_…` header.", "every"
     INVALID_KEY = 401, "The API key is unknown or was revoked.", "every"
-    INVALID_TOKEN = 401, "The upload token is forged, malformed, not valid yet, or its API key was revoked.", "every"
+    INVALID_TOKEN = (
+        401,
+        "The upload token is forged, malformed, not valid yet, or was revoked, as its API key may be.",
+        "every",
+    )
     TOKEN_EXPIRED = 401, "The upload token has expired: continue with a new one of the same owner.", "every"
     TOKEN_NOT_ALLOWED = 403, "An upload token is not accepted here: use an API key.", "keys"
     TOKEN_SIZE_EXCEEDED = 403, "The file is larger than the upload token allows.", "presign create sign complete"
     TOKEN_TYPE_REFUSED = 403, "The upload token does not allow this type of file.", "presign create sign complete"
+    TOKEN_ORIGIN_REFUSED = 403, "This upload token is for pages of other origins.", "every"
     TOKEN_USED_UP = 403, "As many uploads were begun with this upload token as it allows.", "presign create"
     TOKEN_PUT_REFUSED = 403, "This upload token does not allow single PUTs: create a multipart upload.", "presign"
     UPLOADS_NOT_COUNTED = (
@@ -47,7 +52,7 @@ class Problem(enum.Enum):
     USER_NOT_ALLOWED = (
         403,
         "This upload token acts for another end user.",
-        "presign create mint files delete open_uploads abort_all read_url",
+        "presign create mint revoke files delete open_uploads abort_all read_url",
     )
     TOO_MANY_UPLOADS = 429, "The owner of this key, or its end user, has too many open uploads.", "create"
 

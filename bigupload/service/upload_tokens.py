@@ -20,6 +20,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import jwt
@@ -45,7 +46,7 @@ AUDIENCE = "bigupload"
 _ALGORITHM = "HS256"
 _HEADER_FIELDS = frozenset({"alg", "typ", "kid"})
 """All that a token's header may have. Others change how it is read (`crit`, `b64`) or name keys (`jwk`, `jku`)."""
-_CLOCK_SKEW = 60.0
+CLOCK_SKEW = 60.0
 """Seconds that the clock of a backend may be ahead of the service's. A token's end is never stretched."""
 _OWNER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _IGNORED = frozenset({"iss"})
@@ -65,6 +66,14 @@ class UploadToken(c.TokenLimits):
     """The id of the API key for which the service made it: it ends with that key. None: a backend made it."""
 
 
+@dataclass(frozen=True, slots=True)
+class MintedToken:
+    """A new token."""
+
+    text: str = field(repr=False)
+    id: str
+
+
 class UploadTokens:
     """Mints and verifies tokens. The last of the secrets signs, all are accepted."""
 
@@ -73,7 +82,7 @@ class UploadTokens:
         self._secrets = tuple(secrets)
         self._clock = clock
 
-    def mint(self, owner: str, request: c.TokenRequest, *, key_id: str | None) -> str:
+    def mint(self, owner: str, request: c.TokenRequest, *, key_id: str | None) -> MintedToken:
         """Return a new token of `owner`, which ends with the API key `key_id` at the latest, if there is one.
 
         Raises:
@@ -94,7 +103,7 @@ class UploadTokens:
         if len(token) > c.MAX_TOKEN_LENGTH:
             message = f"the token would be longer than {c.MAX_TOKEN_LENGTH:,} characters: name less"
             raise Refused(Problem.INVALID_FIELD, message, field="metadata" if request.metadata else "contentTypes")
-        return token
+        return MintedToken(token, claims["jti"])
 
     def verify(self, text: str) -> UploadToken:
         """Return the token that a client presents.
@@ -144,7 +153,7 @@ class UploadTokens:
         now = self._clock()
         if token.expires <= now:
             raise Refused(Problem.TOKEN_EXPIRED)
-        if max(token.issued, token.not_before or 0.0) > now + _CLOCK_SKEW:
+        if max(token.issued, token.not_before or 0.0) > now + CLOCK_SKEW:
             raise Refused(Problem.INVALID_TOKEN, "the upload token is not valid yet: set the clock of its issuer")
         if token.expires - token.issued > c.LONGEST_TOKEN:
             hours = c.LONGEST_TOKEN // 3600
@@ -158,7 +167,8 @@ def mint_token(secret: str, owner: str, *, expires_in: int = 3600, **limits: Any
         secret: The last of the service's `secrets`.
         owner: Whose uploads it makes and continues.
         expires_in: Seconds for which it is valid, at most 24 hours.
-        limits: `max_size` in bytes, `content_types`, `uploads`, `user` and `metadata`, as in `POST /v1/media/tokens`.
+        limits: `max_size` in bytes, `content_types`, `uploads`, `user`, `metadata` and `origins`, as in
+            `POST /v1/media/tokens`.
 
     Raises:
         UsageError: A limit can't be, or there is none of that name; or `owner` is no owner's name.
@@ -166,7 +176,7 @@ def mint_token(secret: str, owner: str, *, expires_in: int = 3600, **limits: Any
     check_owner(owner)
     try:
         request = c.TokenRequest.model_validate({"expires_in": expires_in, **limits}, by_alias=False, by_name=True)
-        return UploadTokens([secret], clock=time.time).mint(owner, request, key_id=None)
+        return UploadTokens([secret], clock=time.time).mint(owner, request, key_id=None).text
     except pydantic.ValidationError as e:
         first = e.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))

@@ -64,9 +64,10 @@ def test_a_minted_token_says_what_was_asked() -> None:
             "user": "李",
             "singlePut": True,
             "metadata": {"plan": "a b"},
+            "origins": ["https://app.example.com"],
         }
     )
-    text = tokens().mint("me", request, key_id="9f86d081")
+    text = tokens().mint("me", request, key_id="9f86d081").text
     claims = jwt.decode(text, options={"verify_signature": False})
     assert (claims["exp"], claims["key"]) == (int(NOW) + 90, "9f86d081")
     token = tokens().verify(text)
@@ -78,9 +79,10 @@ def test_a_minted_token_says_what_was_asked() -> None:
         "user": "李",
         "single_put": True,
         "metadata": {"plan": "a b"},
+        "origins": ["https://app.example.com"],
     }
     assert token.model_dump(include=set(c.TokenLimits.model_fields)) == limits
-    plain = tokens().verify(tokens().mint("me", c.TokenRequest(), key_id="k"))
+    plain = tokens().verify(tokens().mint("me", c.TokenRequest(), key_id="k").text)
     assert (plain.max_size, plain.content_types, plain.uploads, plain.metadata) == (None, None, None, None)
     assert plain.expires == int(NOW) + 3600
 
