@@ -8,7 +8,7 @@ import inspect
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -194,6 +194,53 @@ def test_one_that_holds_itself_can_be_shown() -> None:
     loop = Loop()
     loop.inner = loop
     assert repr(loop).endswith("Loop(inner=...)")
+
+
+def test_its_init_is_compiled_once_and_only_when_it_is_needed() -> None:
+    @records.dataclass
+    class Late:
+        name: str
+
+    class Derived(Late):
+        """Not a dataclass of its own."""
+
+    assert not inspect.isfunction(vars(Late)["__init__"])
+    made = Derived("a")
+    compiled = vars(Late)["__init__"]
+    assert inspect.isfunction(compiled)
+    assert "__init__" not in vars(Derived)
+    made.__init__("b")  # type: ignore[misc]  # as `super().__init__` reaches it
+    assert (made.name, Late("c").name) == ("b", "c")
+    assert vars(Late)["__init__"] is compiled
+
+
+def test_what_is_no_field() -> None:
+    def body() -> type:
+        class Mixed:
+            shared: ClassVar[int] = 1
+            first: int
+            _: dataclasses.KW_ONLY
+            second: int = 2
+
+        return Mixed
+
+    theirs, ours = pair(body, {"slots": True})
+    assert [each.name for each in dataclasses.fields(ours)] == [each.name for each in dataclasses.fields(theirs)]
+    assert [each.kw_only for each in dataclasses.fields(ours)] == [False, True]
+    assert ours.shared == 1
+    with pytest.raises(TypeError):
+        ours(1, 2)
+
+
+def test_a_default_that_can_be_changed_is_refused() -> None:
+    for decorate in (dataclasses.dataclass, records.dataclass):
+        with pytest.raises(ValueError, match="use default_factory"):
+            decorate(type("Wrong", (), {"__annotations__": {"names": "list[int]"}, "names": []}))
+
+
+def test_it_can_be_replaced_as_the_standard_library_does() -> None:
+    theirs, ours = pair(plain, {"frozen": True, "slots": True})
+    assert hasattr(ours, "__replace__") == hasattr(theirs, "__replace__")
 
 
 def test_an_empty_one() -> None:

@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import filelock
-
 from bigupload import errors
 from bigupload.support.files import file_lock, is_private_file, make_directory
 from bigupload.units import printable
@@ -74,6 +72,8 @@ class ManifestLock:
             raise
 
     def _acquire(self) -> None:
+        import filelock  # slow to load: a file that one PUT sends has no manifest
+
         pauses = 0
         for _ in range(_MOST_RACES + self._pauses):
             try:
