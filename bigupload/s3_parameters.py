@@ -40,7 +40,7 @@ METADATA = "x-amz-meta-"
 """How the headers of user-defined metadata begin."""
 CUSTOMER_KEY = "x-amz-server-side-encryption-customer"
 """How the headers of a customer key (SSE-C) begin."""
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 """A token of RFC 9110, section 5.6.2."""
 
 
@@ -85,7 +85,7 @@ def _header(value: str) -> str:
 
 def _metadata(value: Mapping[str, str]) -> Mapping[str, str]:
     names = {name.lower() for name in value}
-    if any(_HEADER_NAME.fullmatch(name) is None for name in value):
+    if any(re.fullmatch(_HEADER_NAME, name) is None for name in value):
         raise ValueError("has names that HTTP headers can't have: use ASCII letters, digits and dashes")
     if len(names) < len(value):
         raise ValueError("has two names that differ only in case, which S3 treats as one: leave one out")

@@ -17,12 +17,12 @@ _FACTORS = {
     "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12, "tb": 10**12,
     "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30, "ti": 2**40, "tib": 2**40,
 }  # fmt: skip
-_NUMBER = re.compile(r"\s*(\d{1,30}(?:\.\d{1,30})?)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+_NUMBER = r"(?ia)\s*(\d{1,30}(?:\.\d{1,30})?)\s*([a-z]*)\s*"
 
 
 def parse_size(text: str) -> int:
     """Bytes of "16MiB", "20 MB", "5g", "1048576". MiB is 2^20, MB and M are 10^6. Raises UsageError."""
-    match = _NUMBER.fullmatch(text)
+    match = re.fullmatch(_NUMBER, text)
     factor = match and _FACTORS.get(match[2].lower())
     if match is None or factor is None:
         raise UsageError(f"not a size: {text!r} (write it like 16MiB or 20MB)")
@@ -51,7 +51,7 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 def parse_duration(text: str) -> float:
     """Seconds of "2d", "36 h", "90min", "10m", "1.5w"; a number alone is refused. Raises UsageError."""
-    match = _NUMBER.fullmatch(text)
+    match = re.fullmatch(_NUMBER, text)
     factor = match and _SECONDS.get(match[2].lower())
     if match is None or factor is None:
         raise UsageError(f"not a time: {text!r} (write it like 2d, 12h or 30min)")

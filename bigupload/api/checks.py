@@ -53,9 +53,7 @@ _ON_ERROR = typing.get_args(OnError)
 _LEAST_IDLE = 1.0
 """Seconds. A file's times are coarse, and whoever writes to it needs a moment between two writes."""
 _LINE_ENDS = ("\n", "\r", "\t")
-_DASK = re.compile(
-    r"local:[1-9][0-9]{0,2}|(?!local:)([a-z]+://)?[^\s/:]+(:[0-9]+)?|[a-z]+://\[[0-9a-f:]+\](:[0-9]+)?", re.ASCII
-)
+_DASK = r"(?a)local:[1-9][0-9]{0,2}|(?!local:)([a-z]+://)?[^\s/:]+(:[0-9]+)?|[a-z]+://\[[0-9a-f:]+\](:[0-9]+)?"
 MAX_CONCURRENCY = 256
 """Parts in flight. More connections to one store bring nothing on any path that was measured."""
 _OF_S3 = frozenset(f.name for f in dataclasses.fields(S3Options))
@@ -203,7 +201,7 @@ def _is_text(value: object) -> bool:
 
 def checked_dask(where: object) -> object:
     """Raises UsageError for what is no address of a Dask scheduler and no client, or if Dask is not installed."""
-    if isinstance(where, str) and not _DASK.fullmatch(where):
+    if isinstance(where, str) and not re.fullmatch(_DASK, where):
         raise errors.UsageError(f"`dask` is like 'tcp://scheduler:8786', or like 'local:4', not {where!r}")
     if where is not None:
         from bigupload.cluster._compat import address_of

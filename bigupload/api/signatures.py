@@ -34,8 +34,8 @@ _SHARED = (
     FollowOptions, DeleteOptions, AbortOptions, StreamOptions,
 )  # fmt: skip
 """Classes of options that others have as their bases, which a TypedDict does not know of itself."""
-_ATTRIBUTE = re.compile(r"^    (\w+): ((?:.+\n?(?:        .+\n?)*))", re.MULTILINE)
-_SENTENCE = re.compile(r"(.+?[^.…]\.)(?: (?=[A-Z`\"])|$)")
+_ATTRIBUTE = r"(?m)^    (\w+): ((?:.+\n?(?:        .+\n?)*))"
+_SENTENCE = r"(.+?[^.…]\.)(?: (?=[A-Z`\"])|$)"
 _WIDTH = 120
 
 
@@ -126,7 +126,7 @@ def _attributes(declared: Any) -> Iterator[tuple[str, str]]:
 @functools.cache
 def _own_attributes(declared: Any) -> list[tuple[str, str]]:
     text = cleandoc(declared.__doc__ or "")
-    return [(name, text.rstrip()) for name, text in _ATTRIBUTE.findall(text)]
+    return [(name, text.rstrip()) for name, text in re.findall(_ATTRIBUTE, text)]
 
 
 def _sorted(items: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
@@ -136,7 +136,7 @@ def _sorted(items: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
 def _line(text: str) -> str:
     """The first sentence."""
     line = " ".join(text.split())
-    found = _SENTENCE.match(line)
+    found = re.match(_SENTENCE, line)
     return found[1] if found is not None else line
 
 

@@ -30,15 +30,15 @@ COMMANDS = {
 }
 """Functions of the library that take one name, as commands."""
 _OF_THE_SERVICE = frozenset({"shared"})
-_ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
-_CALL = re.compile(r"([mM])ake the same call")
-_FUNCTION = re.compile(r"`([a-z_]+)\('([^`]*)'\)`")
+_ARGUMENT = r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`"
+_CALL = r"([mM])ake the same call"
+_FUNCTION = r"`([a-z_]+)\('([^`]*)'\)`"
 
 
 def for_command_line(message: str) -> str:
     """Return a message of the library with options in place of arguments, and commands in place of functions."""
-    message = _FUNCTION.sub(_command, _ARGUMENT.sub(_option, message))
-    return _CALL.sub(lambda match: {"m": "run", "M": "Run"}[match[1]] + " the same command", message)
+    message = re.sub(_FUNCTION, _command, re.sub(_ARGUMENT, _option, message))
+    return re.sub(_CALL, lambda match: {"m": "run", "M": "Run"}[match[1]] + " the same command", message)
 
 
 def spelled(name: str) -> str:

@@ -18,12 +18,12 @@ from bigupload.records import dataclass
 SCHEMES = {"https": 443, "http": 80, "s3": None}
 """What a source's URL may begin with, and the usual ports. `api/remote` has what opens each."""
 _REMOTE = re.compile(f"({'|'.join(SCHEMES)})://", re.IGNORECASE)
-_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
-_RANGE = re.compile(r"bytes (?:(\d{1,20})-(\d{1,20})|\*)/(\d{1,20})")
+_RANGE = r"bytes (?:(\d{1,20})-(\d{1,20})|\*)/(\d{1,20})"
 _UNUSABLE = "a URL that can't be used"
-_NO_HOST = re.compile(r"[\s\\<>\"|^`{}]")
-_STRONG = re.compile(r'"[\x21\x23-\x7e]*"')
+_NO_HOST = r"[\s\\<>\"|^`{}]"
+_STRONG = r'"[\x21\x23-\x7e]*"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def parse_remote(url: str) -> RemoteUrl:
             f"the URL of {parts.hostname} holds a user name or a password, which would be recorded and shown: use a "
             "presigned URL, or let another program read it (curl -u NAME URL | bigupload upload -)"
         )
-    if not parts.hostname or _NO_HOST.search(parts.hostname) or port == 0:
+    if not parts.hostname or re.search(_NO_HOST, parts.hostname) or port == 0:
         raise UsageError("the URL names no host: write it like https://host/path/film.mov")
     scheme = parts.scheme
     place = f"{scheme}://{_host(parts)}{f':{port}' if port not in (None, SCHEMES[scheme]) else ''}"
@@ -136,7 +136,7 @@ def is_strong(etag: str | None) -> TypeGuard[str]:
 
     https://www.rfc-editor.org/rfc/rfc9110#name-etag
     """
-    return etag is not None and _STRONG.fullmatch(etag) is not None
+    return etag is not None and re.fullmatch(_STRONG, etag) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class ContentRange:
 
 def content_range(header: str | None) -> ContentRange | None:
     """Read a Content-Range header; None without a size, or without a header."""
-    match = _RANGE.fullmatch(header or "")
+    match = re.fullmatch(_RANGE, header or "")
     if match is None:
         return None
     first, last = match[1], match[2]

@@ -365,7 +365,7 @@ def log_request(method: str, where: str) -> Iterator[None]:
         _LOG.debug("%s at %s: %s after %.0f ms", method, where, outcome, (time.monotonic() - began) * 1000)
 
 
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)")
+_CONTENT_RANGE = r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20}|\*)"
 
 
 async def read_range(
@@ -423,7 +423,7 @@ def _check(response: OpenResponse, start: int, end: int, etag: str, size: int) -
         if start:
             raise Fault(FaultKind.UNSUPPORTED, "the store sends whole objects only: it ignores Range")
         return end
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    match = re.fullmatch(_CONTENT_RANGE, response.headers.get("Content-Range", ""))
     first, last, of = match.groups() if match is not None else (-1, -1, "")
     reached = int(last) + 1
     if int(first) != start or of not in (str(size), "*") or not start < reached <= end:  # it may be less than requested

@@ -28,17 +28,17 @@ _CLOCK_TOLERANCE = 600.0
 """Seconds. With a clock that is further off, a store refuses presigned URLs as expired or not yet valid."""
 _SEVERAL = "Multiple exceptions"
 _OF_ASYNCIO = ("Connect call failed", _SEVERAL)
-_ERRNO = re.compile(r"\[Errno (\d+)\]")
+_ERRNO = r"\[Errno (\d+)\]"
 PROXY_AUTH_REQUIRED = 407
 _TOO_LARGE = 413
 _LONGEST_TEXT = 2000
 """Bytes of an element of an error, with its end tag. A longer one is ignored."""
 _SMALLER_PARTS = (8 * MIB, 5 * MIB)
 """Sizes of parts to try where a larger one was refused. S3 takes no part below 5 MiB, except for the last one."""
-_NO_TLS = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST")
+_NO_TLS = "WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST"
 """OpenSSL's names for a response that is not TLS."""
 
-_OLD_TLS = re.compile("UNSUPPORTED_PROTOCOL|ALERT_PROTOCOL_VERSION")
+_OLD_TLS = "UNSUPPORTED_PROTOCOL|ALERT_PROTOCOL_VERSION"
 """OpenSSL's names for a peer without a common version."""
 
 _NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName"})
@@ -119,7 +119,7 @@ def _of_several(e: OSError) -> OSError | None:
 
     aiohappyeyeballs joins such errors as texts. A refusal comes first, since that address was reached.
     """
-    numbers = [int(number) for number in _ERRNO.findall(str(e))] if str(e).startswith(_SEVERAL) else []
+    numbers = [int(number) for number in re.findall(_ERRNO, str(e))] if str(e).startswith(_SEVERAL) else []
     if not numbers:
         return None
     number = errno.ECONNREFUSED if errno.ECONNREFUSED in numbers else numbers[0]
@@ -127,9 +127,9 @@ def _of_several(e: OSError) -> OSError | None:
 
 
 def _why_no_tls(e: ssl.SSLError, where: str) -> str:
-    if _NO_TLS.search(str(e)):
+    if re.search(_NO_TLS, str(e)):
         return f"{where} speaks no TLS: name it by http://"
-    if _OLD_TLS.search(str(e)):
+    if re.search(_OLD_TLS, str(e)):
         return f"{where} speaks no version of TLS that is safe: it needs TLS 1.2 or later there"
     if not isinstance(e, ssl.SSLCertVerificationError):
         return f"no TLS connection to {where} ({one_line(getattr(e, 'reason', None) or type(e).__name__)})"

@@ -31,7 +31,7 @@ MOST_BYTES = MIB
 """Bytes of a small body. The transport copies what the kernel does not take at once."""
 _CLOSE_GRACE = 2.0
 """Seconds that connections may take to close after the caller was cancelled."""
-_SCOPE = re.compile(r"[?&]X-Amz-Credential=[^&]*(?:%2F|/)[0-9]{8}(?:%2F|/)([A-Za-z0-9-]+)(?:%2F|/)")
+_SCOPE = r"[?&]X-Amz-Credential=[^&]*(?:%2F|/)[0-9]{8}(?:%2F|/)([A-Za-z0-9-]+)(?:%2F|/)"
 """The region in the scope of a presigned URL."""
 
 
@@ -122,7 +122,7 @@ class HttpTransport:
             raise body.failure
         what = request.subject or f"part {part.number}"
         if response.status // 100 != 2:
-            scope = _SCOPE.search(request.url)
+            scope = re.search(_SCOPE, request.url)
             raise fault_of_response(
                 response.status,
                 response.headers,

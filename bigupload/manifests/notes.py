@@ -21,7 +21,7 @@ from bigupload.records import dataclass
 from bigupload.support.daemon_threads import hanging
 from bigupload.support.files import create_private, is_private_file, sync_directory
 
-_NAME = re.compile(r"[0-9a-f]{64}")
+_NAME = r"[0-9a-f]{64}"
 _ID_LENGTH = 32
 """As that of `manifest_id`."""
 _MAX_NOTE = 64 * 1024
@@ -164,7 +164,7 @@ def leads_to(note: Path) -> Path | None:
 def _notes(notes: Path) -> Iterator[Path]:
     try:
         with os.scandir(notes) as entries:
-            yield from [Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name)]
+            yield from [Path(entry.path) for entry in entries if re.fullmatch(_NAME, entry.name)]
     except _GONE:
         return
 

@@ -23,7 +23,7 @@ READ_BACK_SUFFIX = ".readback.json"
 """The end of the name of a file with the progress of `verify --download`."""
 
 
-_SET_ASIDE = re.compile(re.escape(SUFFIX) + r"(\.[0-9]+)?$")
+_SET_ASIDE = re.escape(SUFFIX) + r"(\.[0-9]+)?$"
 
 
 def state_dir() -> Path:
@@ -48,7 +48,7 @@ def find_manifests(directory: Path, *, set_aside: bool = False) -> list[Path]:
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.endswith(SUFFIX) or (set_aside and _SET_ASIDE.search(entry.name)):
+                if entry.name.endswith(SUFFIX) or (set_aside and re.search(_SET_ASIDE, entry.name)):
                     try:
                         found.append((entry.stat().st_mtime_ns, Path(entry.path)))
                     except FileNotFoundError:  # renamed or deleted since it was listed; or a link that leads nowhere

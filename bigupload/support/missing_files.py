@@ -10,9 +10,9 @@ from pathlib import Path
 
 _MOST_NAMES = 20_000
 """Names of a directory that are compared with the missing one."""
-_SECRET = re.compile(r"(?<=[:/])[^/?#]*@|[?#].*", re.DOTALL)
+_PRIVATE = r"(?s)(?<=[:/])[^/?#]*@|[?#].*"
 """The user and password, the query and the fragment of a URL."""
-_ONE_SLASH = re.compile(r"(s3|https?):/*(?!/)(?P<rest>.*)", re.IGNORECASE | re.DOTALL)
+_ONE_SLASH = r"(?is)(s3|https?):/*(?!/)(?P<rest>.*)"
 
 
 def why_missing(name: str) -> str:
@@ -20,7 +20,7 @@ def why_missing(name: str) -> str:
 
     It never raises: what can't be looked at is left out.
     """
-    if match := _ONE_SLASH.fullmatch(shown(name)):
+    if match := re.fullmatch(_ONE_SLASH, shown(name)):
         return f"; a URL has two slashes: {match[1].lower()}://{match['rest']}"
     if name.startswith("~"):
         return "; the shell did not replace ~: write it without quotes"
@@ -32,7 +32,7 @@ def why_missing(name: str) -> str:
 
 def shown(name: str) -> str:
     """Return the name for a message: of what may be meant as a URL, without what may be secret in it."""
-    return _SECRET.sub("", name) if _ONE_SLASH.fullmatch(name) else name
+    return re.sub(_PRIVATE, "", name) if re.fullmatch(_ONE_SLASH, name) else name
 
 
 def _what_is_there(path: Path) -> str:

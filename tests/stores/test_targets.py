@@ -407,6 +407,8 @@ def test_without_a_home_there_is_no_state_directory(monkeypatch: pytest.MonkeyPa
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("BIGUPLOAD_STATE_DIR", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(platformdirs, "user_state_path", no_home)
     with pytest.raises(errors.UsageError, match="BIGUPLOAD_STATE_DIR"):
         state_dir()

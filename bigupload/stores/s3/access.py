@@ -71,19 +71,18 @@ _FIRST_PROVIDERS = ("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
 """Where both are set, a role comes before the keys in files."""
 _REGION = re.compile(r"(?![0-9]+$)(?!-)[a-zA-Z0-9-]{1,63}(?<!-)")
 """https://docs.aws.amazon.com/general/latest/gr/rande.html, and what other stores call theirs."""
-_AWS_REGION = re.compile(r"(?:af|ap|ca|eu|il|me|mx|sa|us)-(?:central|north|south|east|west|northeast|southeast)-[1-9]")
+_AWS_REGION = r"(?:af|ap|ca|eu|il|me|mx|sa|us)-(?:central|north|south|east|west|northeast|southeast)-[1-9]"
 """A region of AWS's main partition."""
-_SPECIAL_NAME = re.compile(r"^arn:|--|-s3alias$")
+_SPECIAL_NAME = r"^arn:|--|-s3alias$"
 """The name of an access point, or of a directory bucket."""
-_IP_ADDRESS = re.compile(r"[0-9.]+|\[.*\]")
+_IP_ADDRESS = r"[0-9.]+|\[.*\]"
 _ANY = "key"
 DEFAULT_REGION = "us-east-1"
-_ARN = re.compile(
-    r"arn:(?P<partition>aws[a-z-]*):(?P<service>[a-z0-9-]*):(?P<region>[a-z0-9-]*):(?P<account>[0-9]*):"
-    r"(?P<kind>[a-z]+)[/:](?P<name>[^/:]+)(?P<rest>.*)",
-    re.DOTALL,
+_ARN = (
+    r"(?s)arn:(?P<partition>aws[a-z-]*):(?P<service>[a-z0-9-]*):(?P<region>[a-z0-9-]*):(?P<account>[0-9]*):"
+    r"(?P<kind>[a-z]+)[/:](?P<name>[^/:]+)(?P<rest>.*)"
 )
-_POINT = re.compile(r"[a-z0-9][a-z0-9-]{1,48}[a-z0-9]")
+_POINT = r"[a-z0-9][a-z0-9-]{1,48}[a-z0-9]"
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-points-naming.html"""
 _NO_OUTPOSTS = "S3 on Outposts is not supported: name a bucket or an access point in a region"
 _SHAPE = "write an access point like s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/NAME/KEY"
@@ -176,7 +175,7 @@ class _Finder:
 
     def is_plain_address(self) -> bool:
         """Whether the address does not need boto3."""
-        if any(getattr(self._options, name) for name in ADDRESS) or _SPECIAL_NAME.search(self._bucket):
+        if any(getattr(self._options, name) for name in ADDRESS) or re.search(_SPECIAL_NAME, self._bucket):
             return False
         if self._settings is None or _has_unknown_variable():
             return False
@@ -252,7 +251,7 @@ def _base(bucket: str, options: S3Options, region: str, endpoint: str | None) ->
     """The bucket's URL by plain rules; None if only the endpoint rules of AWS know it."""
     if endpoint is None:
         plain = options.addressing == "auto" and "." not in bucket and is_valid_name(bucket)
-        if not plain or not _AWS_REGION.fullmatch(region):
+        if not plain or not re.fullmatch(_AWS_REGION, region):
             return None
         of_region = "" if region == DEFAULT_REGION else f".{region}"  # AWS's address for this region has no name of one
         return f"https://{bucket}.s3{of_region}.amazonaws.com"
@@ -261,7 +260,7 @@ def _base(bucket: str, options: S3Options, region: str, endpoint: str | None) ->
     if "amazonaws" in host:
         return None
     scheme, netloc = parts.scheme, parts.netloc
-    can_be_host = is_valid_name(bucket) and not _IP_ADDRESS.fullmatch(host) and ":" not in host
+    can_be_host = is_valid_name(bucket) and not re.fullmatch(_IP_ADDRESS, host) and ":" not in host
     if options.addressing == "virtual" and can_be_host and not (scheme == "https" and "." in bucket):
         return f"{scheme}://{bucket}.{netloc}{place}"
     return f"{scheme}://{netloc}{place}/{quote(bucket, safe='~')}"
@@ -323,7 +322,7 @@ def split_bucket(target: str) -> tuple[str, str]:
         if bucket.endswith("--op-s3"):
             raise errors.UsageError(_NO_OUTPOSTS)
         return bucket, key
-    found = _ARN.fullmatch(target)
+    found = re.fullmatch(_ARN, target)
     if found is None:
         raise errors.UsageError(f"not an access point: {target!r} ({_SHAPE})")
     if found["service"] == "s3-outposts":
@@ -337,14 +336,14 @@ def split_bucket(target: str) -> tuple[str, str]:
         )
     rest = found["rest"]
     sound = (found["service"], found["kind"]) == ("s3", "accesspoint") and len(found["account"]) == 12
-    if not sound or _POINT.fullmatch(found["name"]) is None or rest[:1] not in ("", "/"):
+    if not sound or re.fullmatch(_POINT, found["name"]) is None or rest[:1] not in ("", "/"):
         raise errors.UsageError(f"not an access point: {target!r} ({_SHAPE})")
     return target[: len(target) - len(rest)], rest[1:]
 
 
 def region_of(bucket: str) -> str | None:
     """Return the region that an access point's ARN names; None for a bucket's name."""
-    found = _ARN.fullmatch(bucket)
+    found = re.fullmatch(_ARN, bucket)
     return None if found is None else found["region"]
 
 
