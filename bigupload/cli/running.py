@@ -44,7 +44,7 @@ def run(command: Callable[[], Awaitable[int]], *, stopped: str = "the same comma
     before = threading.excepthook, sys.unraisablehook
     threading.excepthook = _end_without_memory
     try:
-        if _memory_is_limited():
+        if memory_is_limited():
             sys.unraisablehook = _hook_without_memory()
         return asyncio.run(_supervise(command, stopped, kept))
     finally:
@@ -74,7 +74,8 @@ def _leave_without_memory() -> None:
     _leave(errors.EXIT_RESUMABLE)
 
 
-def _memory_is_limited() -> bool:
+def memory_is_limited() -> bool:
+    """Whether a limit may keep this process from more memory: then a thread may fail to begin."""
     if sys.platform == "win32":
         return False
     import resource

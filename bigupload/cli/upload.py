@@ -62,7 +62,7 @@ from bigupload.cli.standard_input import (
 )
 from bigupload.cli.wording import spelled
 from bigupload.core.remote_url import foreign_scheme, is_remote, shown_url
-from bigupload.s3_parameters import PARAMETERS
+from bigupload.s3_parameters import ADDRESS, PARAMETERS
 from bigupload.units import escaped, format_size
 
 if TYPE_CHECKING:
@@ -314,16 +314,38 @@ def _run(names: tuple[str, ...], arguments: dict[str, Any], *, moves: bool = Fal
     wishes.check_not_dry(dry_run=chosen.dry_run)
     stopped = "the same command without --no-resume resumes" if arguments["no_resume"] else "the same command resumes"
     check_target(bool(files) or chosen.files_from is not None, arguments, names)
-    if chosen.is_for(names) or is_better_a_job(names, arguments):
-        check_many(names, chosen, arguments)
-        wishes.check_mhl(names, chosen, arguments["service"])
-        stopped = "nothing was sent" if chosen.dry_run else stopped
-        upload_listed = partial(_upload_listed, names, chosen, arguments, wishes, kept)
-        raise SystemExit(run(upload_listed, stopped=stopped, kept=kept))
-    check_files(files, arguments)
-    wishes.check_mhl(names, chosen, arguments["service"])
-    upload_all = partial(_upload_all, files or [_sample()], arguments, wishes, kept)
-    raise SystemExit(run(upload_all, stopped=stopped, kept=kept))
+    with contextlib.nullcontext() if chosen.dry_run else _connecting(arguments):
+        if chosen.is_for(names) or is_better_a_job(names, arguments):
+            check_many(names, chosen, arguments)
+            wishes.check_mhl(names, chosen, arguments["service"])
+            stopped = "nothing was sent" if chosen.dry_run else stopped
+            command = partial(_upload_listed, names, chosen, arguments, wishes, kept)
+        else:
+            check_files(files, arguments)
+            wishes.check_mhl(names, chosen, arguments["service"])
+            command = partial(_upload_all, files or [_sample()], arguments, wishes, kept)
+        raise SystemExit(run(command, stopped=stopped, kept=kept))
+
+
+def _connecting(arguments: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
+    """Begin to connect to the store: what is still to be imported takes as long as a far store needs for that."""
+    from bigupload.cli.running import memory_is_limited
+    from bigupload.http import early
+    from bigupload.options import S3Options
+    from bigupload.stores.s3.access import address_ahead, split_bucket
+
+    to, url = arguments["to"], arguments["service"]
+    if arguments["local"] or arguments["dask"] or memory_is_limited():
+        return contextlib.nullcontext()
+    own = arguments["ca_bundle"] or arguments["no_verify_ssl"] or "AWS_CA_BUNDLE" in os.environ
+    with contextlib.suppress(errors.BigUploadError, ValueError):  # reported where it is read again
+        if url is None:
+            of_address = ("endpoint_url", "region", "profile", "addressing", *ADDRESS)
+            options = S3Options(**{name: arguments[name] for name in of_address})
+            url = address_ahead(split_bucket(to[len("s3://") :])[0], options)
+        if url is not None:
+            return early.connecting(url, loads_certificates=not own)
+    return contextlib.nullcontext()
 
 
 def _sample() -> Path:

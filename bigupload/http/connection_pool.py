@@ -22,6 +22,7 @@ import aiohappyeyeballs
 import anyio
 
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.http import early
 from bigupload.http.connection import MOST_IDLE, Connection
 from bigupload.http.http_errors import fault_of_connecting, fault_of_proxy, tls_connection_lost
 from bigupload.http.origins import Route, WebOrigin, origin_of, unusable
@@ -207,6 +208,9 @@ class ConnectionPool:
                 the store than an address that refuses, or does not answer.
         """
         tls = {"ssl": self._context(), **_tls_to(to)} if to.scheme == "https" else {}
+        if (sock := await early.take(to.host, to.port)) is not None:
+            with contextlib.suppress(OSError):  # it is tried again, at all addresses
+                return await self._opened(sock, tls)
         rows = await self._addresses.of(to.host, to.port)
         reached: OSError | None = None
         while rows:

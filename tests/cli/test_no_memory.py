@@ -132,7 +132,7 @@ def test_memory_that_is_limited_is_watched(
     bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hooks: list[Any] = []
-    monkeypatch.setattr(running, "_memory_is_limited", lambda: True)
+    monkeypatch.setattr(running, "memory_is_limited", lambda: True)
     monkeypatch.setattr(running, "_hook_without_memory", lambda: hooks.append)
     before = sys.unraisablehook
     read_into = FileSource.read_into

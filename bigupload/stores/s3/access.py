@@ -266,6 +266,20 @@ def _base(bucket: str, options: S3Options, region: str, endpoint: str | None) ->
     return f"{scheme}://{netloc}{place}/{quote(bucket, safe='~')}"
 
 
+def address_ahead(bucket: str, options: S3Options) -> str | None:
+    """Return a bucket's URL, to connect ahead; None if boto3 has to be asked for it. Blocking: this reads files.
+
+    Raises:
+        UsageError: The options, or the AWS configuration, can't be used.
+    """
+    options = options.completed_by(os.environ)
+    finder = _Finder(bucket, options, options.region)
+    if not finder.is_plain_address():
+        return None
+    endpoint = options.endpoint_url or endpoint_in_files(options)[1]
+    return _base(bucket, options, finder.region, endpoint)
+
+
 def configured_endpoint(options: S3Options) -> str | None:
     """Return the S3 endpoint that the AWS files name for the profile of `options`; None means AWS. Blocking.
 
