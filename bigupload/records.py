@@ -26,16 +26,16 @@ else:
 
 
 @dataclasses.dataclass(init=False, repr=False, eq=False)
-class _Model:
+class _StandardRecord:
     """One by the standard library: its functions know a class by what is copied from this one."""
 
     field: int
 
 
 _NOT_GIVEN = object()
-_PARAMS = vars(_Model)["__dataclass_params__"]
-_IS_FIELD = vars(_Model)["__dataclass_fields__"]["field"]._field_type
-_FROM_313 = {name: value for name, value in vars(_Model).items() if name == "__replace__"}
+_PARAMS = vars(_StandardRecord)["__dataclass_params__"]
+_IS_FIELD = vars(_StandardRecord)["__dataclass_fields__"]["field"]._field_type
+_FROM_313 = {name: value for name, value in vars(_StandardRecord).items() if name == "__replace__"}
 """What `copy.replace` of Python 3.13 calls."""
 
 

@@ -101,7 +101,7 @@ def _has_entries(directory: str) -> bool:
     return False
 
 
-class _Uploading(NamedTuple):
+class _HashListUploads(NamedTuple):
     """What hash lists are uploaded by, too."""
 
     uploader: Uploader
@@ -134,7 +134,7 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
         if wishes.mhl:
             from bigupload.cli.hash_lists import open_hash_lists
 
-            uploading = _Uploading(uploader, options)
+            uploading = _HashListUploads(uploader, options)
             after.list_hashes(await open_hash_lists(directory, options["selection"], target, uploading))
         with writing_checksums(checksums) as write, reporting(mode, job=True) as reporter:
             report = SyncReport(reporter, as_json=as_json, mode=mode_of(mode), dry_run=options["dry_run"])

@@ -24,9 +24,9 @@ from bigupload.records import dataclass
 from bigupload.stores.service_client.requests import (
     API,
     EXPIRED,
+    CheckedFile,
     CompletedUpload,
     ServiceHttp,
-    StoredFile,
     part_to_sign,
     place_of,
     read_check,
@@ -136,7 +136,7 @@ class ServiceStore:
         except (LookupError, TypeError, ValueError):
             raise self._http.stranger(f"its response to the request {what} does not follow the API") from None
 
-    async def stored(self, url: str) -> StoredFile | None:
+    async def stored(self, url: str) -> CheckedFile | None:
         """Return a file by its publicUrl; None: the service does not have it, or not any more."""
         body = {"url": url}
         return await self._call(read_check, "to look at the file", "POST", "/v1/media/check", body=body)

@@ -50,7 +50,7 @@ class CompletedUpload:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredFile:
+class CheckedFile:
     """A file that the service has, and that nobody can replace."""
 
     key: str
@@ -178,12 +178,12 @@ def read_status(response: Mapping[str, Any]) -> tuple[CompletedUpload | None, tu
     return None, None if error is None else (_typed(str, error["code"]), _typed(str, error["message"]))
 
 
-def read_check(response: Mapping[str, Any]) -> StoredFile | None:
+def read_check(response: Mapping[str, Any]) -> CheckedFile | None:
     """Read what the service says of a publicUrl."""
     key, size = _optional_line(response.get("key")), response.get("size")
     if response["usable"] is not True or key is None:
         return None
-    return StoredFile(key, None if size is None else _typed(int, size))
+    return CheckedFile(key, None if size is None else _typed(int, size))
 
 
 ANSWER_WITHIN = 60.0
