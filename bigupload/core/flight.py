@@ -27,7 +27,9 @@ a link take goodput from one another. If goodput halves at the same limit, the s
 
 **The bound.** In flight are at most the parts that goodput finishes in eight seconds, and at least one. If goodput
 falls with fewer parts, because each connection carries little, the bound is lifted for a while, and tried again. What
-is too much is paused, the newest first. It is not cancelled. A part whose connection is silent does not count.
+is too much is paused, the newest first. It is not cancelled. A part whose connection is silent does not count. Where
+responses are late, and parts take longer than the bound has seconds, twice as many are tried now and then: if they take
+no longer, each needs as long by itself, and no bound below that number applies.
 
 **Buffers.** A store that reads slowly has buffers, which take the first bytes of each new connection at once. What a
 connection sends until the store's window is full is no goodput. A larger limit that helps at first only is forgotten.
@@ -384,6 +386,103 @@ class _BoundTrial:
     """Seconds until what those parts had sent that are paused now is read: until then, the others get their share."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Doubling:
+    """A trial of twice as many parts."""
+
+    parts: int
+    took: float
+    """Seconds that parts were in flight before it."""
+    began: float
+
+
+class _Delay:
+    """Finds parts that are in flight for long, though they do not wait for one another.
+
+    What scans each body, or passes it on slowly, may need longer for one than the bound has seconds, and take as long
+    for many at a time. Then goodput falls with the number of parts, and what it affords falls with goodput.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.parts = 1
+        """Parts that may be in flight, though goodput does not finish them in time."""
+        self._usual = self._until = 0.0
+        """How long parts were in flight when that was found, and until when it is believed."""
+        self._since = now
+        """Parts that begin from now on count; infinite: a trial has too few in flight yet."""
+        self._took: list[float] = []
+        """How long they were in flight: for each of those that were there at the same time."""
+        self._longer = 0
+        """How many of the latest parts, in a row, were in flight for far longer than that."""
+        self._in_flight = 0
+        """The most since then."""
+        self._doubling: _Doubling | None = None
+        self._again_at = -math.inf
+
+    @property
+    def limit(self) -> int:
+        """Parts that may be in flight now."""
+        return self.parts if self._doubling is None else self._doubling.parts
+
+    def sampled(self, now: float, in_flight: int) -> None:
+        """Note how many parts are in flight."""
+        self._in_flight = max(self._in_flight, in_flight)
+        doubling = self._doubling
+        if doubling is not None and math.isinf(self._since):
+            if in_flight >= doubling.parts:
+                self._since = now
+            elif now - doubling.began > REST:  # there are no more
+                self._measure(now, rest=REST)
+
+    def stored(self, now: float, took: float, most: int) -> None:
+        """Note that a part was stored.
+
+        Args:
+            now: When.
+            took: Seconds that it was in flight, without those in which it was held.
+            most: Parts that may be in flight without a bound.
+        """
+        self._longer = self._longer + 1 if took > CONTRAST * self._usual else 0
+        if self._longer >= stored_rate.STORED_PARTS and self.parts > 1:  # now they wait for one another
+            self.parts = 1
+            self._measure(now)
+        if now - took < self._since:
+            return
+        self._took.append(took)
+        if not 0 < self._in_flight <= len(self._took):
+            return
+        average, in_flight, doubling = mean(self._took), self._in_flight, self._doubling
+        if doubling is not None:
+            length = now - doubling.began
+            if average > doubling.took * (1 + CONTRAST) / 2:  # they wait for one another
+                self._measure(now, rest=LONGEST_REST * length)
+                return
+            self.parts = doubling.parts if CONTRAST * doubling.parts <= most else most
+            self._usual, self._until = average, now + LONGEST_REST * max(REST, length)
+            self._measure(now)
+        elif self.parts > 1 and now >= self._until:
+            self.parts //= 2  # is it still so?
+            self._measure(now)
+            return
+        self._took.clear()
+        self._in_flight = 0
+        # A queue that wavers has more than the bound says now and then. One part cannot have less.
+        usual = stored_rate.HORIZON if in_flight > self.parts == 1 else AIM
+        if average <= usual or CONTRAST * in_flight > most:
+            return
+        if in_flight == 1 and math.isinf(self._again_at):  # it may just be slow, and have more than it should
+            self._again_at = now + LONGEST_REST * CONTRAST * average
+        if now >= self._again_at:
+            self._since, self._doubling = math.inf, _Doubling(int(CONTRAST * in_flight), average, now)
+
+    def _measure(self, now: float, *, rest: float = 0.0) -> None:
+        """Measure anew, and make no trial for so many seconds."""
+        self._doubling = None
+        self._since, self._again_at = now, now + rest
+        self._in_flight = 0
+        self._took.clear()
+
+
 class _Bound:
     """The bound that makes a kill cost little. `limit`: None without a bound."""
 
@@ -402,6 +501,7 @@ class _Bound:
         """The goodput of the larger limit that helped."""
         self._since_then: list[float] = []
         """The goodput of each window since then."""
+        self._delay: _Delay | None = None
         self._probe_until = -math.inf
         """Until then a little more is accepted than the store has got lately: perhaps it gets more then."""
 
@@ -439,7 +539,20 @@ class _Bound:
         if math.isinf(self._again_at) or now >= self._again_at:
             self._again_at = now + max(REST, LONGEST_REST * took)
         self.limit = affordable + (max(1, affordable // 4) if now < self._probe_until else 0)
+        if self._delay is not None:
+            self.limit = max(self.limit, self._delay.limit)
         self.average = rate
+
+    def part_was_late(self, now: float, took: float, most: int) -> None:
+        """Note that a part was stored whose response was late. See `_Delay.stored`."""
+        if self._delay is None:
+            self._delay = _Delay(now)
+        self._delay.stored(now, took, most)
+
+    def sampled(self, now: float, writing: int) -> None:
+        """Note how many parts are in flight."""
+        if self._delay is not None:
+            self._delay.sampled(now, writing)
 
     def forget(self) -> None:
         """Forget everything: goodput is measured in another way from now on."""
@@ -448,6 +561,7 @@ class _Bound:
         self.average = self._helped_by = 0.0
         self._open = False
         self._again_at = math.inf
+        self._delay = None
 
     def interrupt(self, now: float) -> None:
         """Drop the measurements: they were not goodput. A trial is measured anew."""
@@ -654,7 +768,9 @@ class Flight:
             stored.add(now, size, max(0.0, now - accepted), wrote_for=wrote_for)
             if self._fixed is None and stored.late:  # what follows in its slot must be bounded
                 self._measure(by_stored=True)
-                self._bound.stored(now, stored.rate, self._part_size)
+                rate, took = stored.rate, max(0.0, now - accepted) + wrote_for
+                self._bound.part_was_late(now, took, self._trials.limit)
+                self._bound.stored(now, rate, self._part_size)
             elif self._first is not None and stored.parts >= self._first[1]:
                 self._judge_first(now, self._first[0])
         if size <= SMALL and self._small_judged < SMALL_JUDGED:
@@ -730,6 +846,7 @@ class Flight:
         if sample.part_size:
             self._part_size = sample.part_size
         if late and stored.parts:
+            self._bound.sampled(now, sample.writing)
             self._bound.stored(now, stored.rate, self._part_size)
         done = stored.bytes if late else sample.acknowledged
         window, trials = self._window, self._trials

@@ -62,14 +62,16 @@ class Path:
         *,
         passes_on: float = math.inf,
         together: bool = False,
+        responds: float = 0.0,
         parts: int = 1000,
         part_size: float = PART,
         flight: Flight | None = None,
     ) -> None:
         """`goodput`: bytes a second that are accepted of so many writers. `passes_on`: of these, what reaches the
-        store, of whole bodies one by one, or of all `together`. `parts`: how many there are to be in flight."""
+        store, of whole bodies one by one, or of all `together`. `responds`: the seconds that the store needs for each
+        response. `parts`: how many there are to be in flight."""
         self.flight = flight or Flight()
-        self.goodput, self.passes_on, self.together = goodput, passes_on, together
+        self.goodput, self.passes_on, self.together, self.responds = goodput, passes_on, together, responds
         self.parts, self.part_size = parts, part_size
         self.flying: list[_Part] = []
         self.now = self.sent = 0.0
@@ -108,7 +110,7 @@ class Path:
             Sample(
                 now=self.now,
                 acknowledged=int(self.sent),
-                writing=len(writers),
+                writing=len({*writers, *waiting}),
                 part_size=self.part_size,
                 is_late=any(is_late(self.now - part.accepted, part.accepted - part.wrote_from) for part in waiting),
                 left=0 if waiting else min((self.part_size - part.written for part in self.flying), default=math.inf),
@@ -132,7 +134,7 @@ class Path:
             count = min(part.behind, share, rate)
             part.behind -= count
             rate -= count
-        for part in [part for part in self.flying if part.accepted < math.inf and part.behind < 1]:
+        for part in [part for part in self.flying if part.accepted + self.responds <= self.now and part.behind < 1]:
             self.flying.remove(part)
             wrote_for = part.accepted - part.wrote_from
             self.flight.stored(
@@ -456,6 +458,26 @@ def test_a_store_that_needs_a_while_for_each_response_is_not_slow() -> None:
         sample = Sample(now=8.4 + part, acknowledged=int(20 * MB * part), writing=10, part_size=16 << 20)
         flight.sample(sample)
     assert not flight.responses_are_late
+
+
+@each_case("responds", [9, 11, 20])
+def test_what_needs_long_for_each_part_gets_many_at_a_time(responds: float) -> None:
+    """A scanner needs longer for each than the bound has seconds: fewer would be slower, and no sooner stored."""
+    path = Path(each(20 * MB), responds=responds)
+    assert path.run_until(lambda limit: limit >= 2 * START, within=60 * responds)
+    before = path.flight.stored_parts.bytes
+    path.run(100)
+    assert path.flight.stored_parts.bytes - before >= START * PART * 100 / (responds + 1)
+    path.responds, path.passes_on = 0.0, MB
+    assert path.run_until(lambda limit: limit <= 2, within=600), "now they wait for one another"
+    assert path.run_until(lambda limit: limit == 1, within=LONGEST_REST * REST)
+
+
+@each_case("rate", [2, 8])
+def test_parts_that_wait_for_one_another_are_rarely_doubled(rate: float) -> None:
+    path = Path(link(1000 * MB), passes_on=rate * MB, together=True).run(60)
+    usual = AIM * rate * MB / PART
+    assert sum(limit > 1.3 * usual for limit in path.limits(900)) * TICK <= 900 / LONGEST_REST
 
 
 @each_case("rate", [0.5, 5])
