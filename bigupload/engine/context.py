@@ -174,8 +174,9 @@ class SharedSlots:
         waiting = [part for part in parts if part.accepted is not None]
         self.backlog = sum(part.size for part in waiting)
         writing = [(part, of_part) for part, of_part in zip(parts, of_parts, strict=True) if part.accepted is None]
-        times = [part.round_trip_times() for part in parts]
-        bottleneck = Bottleneck.UNKNOWN
+        bottleneck, times = Bottleneck.UNKNOWN, []
+        if self.flight.doubles or self.flight.starts:  # a system call for each part
+            times = [part.round_trip_times() for part in parts]
         if self.flight.doubles:
             paths = zip(parts, times, strict=True)
             bottleneck = Bottleneck.of([(*of_part, part.window_is_full()) for part, of_part in paths])

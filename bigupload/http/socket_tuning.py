@@ -125,7 +125,10 @@ def round_trip_times(sock: Any) -> tuple[float, float]:
 
     What waits in queues counts in the second one alone.
     """
-    least, now = _microseconds(sock, _LEAST_RTT_AT), _microseconds(sock, _RTT_AT)
+    info = _tcp_info(sock, _LEAST_RTT_AT + 4)  # once: it is asked of each connection, many times a second
+    if len(info) < _LEAST_RTT_AT + 4:
+        return 0.0, 0.0
+    least, now = _field(info, _LEAST_RTT_AT), _field(info, _RTT_AT)
     return (least / 1e6, now / 1e6) if least and now and least != _UNKNOWN else (0.0, 0.0)
 
 

@@ -223,6 +223,7 @@ async def test_what_is_no_part_of_the_file_is_not_held() -> None:
 
 async def test_a_sample_shows_what_is_in_flight() -> None:
     flight = Flight(writers=2)
+    flight.starts = True
     parts = [
         put(1.0, Gauge(1000)), put(2.0, Gauge(400, times=(0.02, 0.05))), put(3.0, Gauge(600, times=(0.03, 0.03))),
         put(4.0, size=3000),
@@ -234,12 +235,14 @@ async def test_a_sample_shows_what_is_in_flight() -> None:
     shared.bytes_sent = 100
     async with slots(shared, 4):
         shared.adapt(10.0)
+        flight.starts = False
         shared.adapt(12.5)
     first, second = flight.samples
     assert first == Sample(
         now=10.0, acknowledged=2107, writing=4, part_size=1500, is_late=False, left=0, round_trip=0.02
     )
     assert second.writing == 4 - 1, "one is held"
+    assert second.round_trip == 0, "nobody needs to know it: it costs system calls"
     assert second.is_late
     assert shared.backlog == 1000
     flight.stored_parts.accepted = 11.0

@@ -112,10 +112,22 @@ def test_the_control_stays_after_a_pause(pair: Pair) -> None:
 @needs_linux
 def test_round_trips_in_seconds(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(0 < each < 0.1 for each in socket_tuning.round_trip_times(pair[0]))
-    told = {socket_tuning._LEAST_RTT_AT: 20_000, socket_tuning._RTT_AT: 50_000}
-    monkeypatch.setattr(socket_tuning, "_microseconds", lambda _, at: told[at])
+    asked = []
+
+    def tcp_info(_: object, size: int) -> bytes:
+        asked.append(size)
+        info = bytearray(size)
+        struct.pack_into("I", info, socket_tuning._RTT_AT, 50_000)
+        struct.pack_into("I", info, socket_tuning._LEAST_RTT_AT, least)
+        return bytes(info)[:known]
+
+    monkeypatch.setattr(socket_tuning, "_tcp_info", tcp_info)
+    least, known = 20_000, None
     assert socket_tuning.round_trip_times(pair[0]) == (0.02, 0.05)
-    told[socket_tuning._LEAST_RTT_AT] = socket_tuning._UNKNOWN
+    assert len(asked) == 1, "one system call"
+    least = socket_tuning._UNKNOWN
+    assert socket_tuning.round_trip_times(pair[0]) == (0, 0)
+    least, known = 20_000, socket_tuning._LEAST_RTT_AT  # an old kernel
     assert socket_tuning.round_trip_times(pair[0]) == (0, 0)
 
 
