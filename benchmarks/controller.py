@@ -133,7 +133,6 @@ WITHOUT = {
     "a few refusals are no reason (`flight.REFUSED_SHARE`, `flight.REFUSALS`)": Rules(
         constants=(("flight.REFUSED_SHARE", 0.0), ("flight.REFUSALS", 1))
     ),
-    "the latest requests count (`flight.OLDER`)": Rules(constants=(("flight.OLDER", 0.0),)),
     "a ceiling is tried again (`flight.PROBE_AFTER`)": Rules(constants=(("flight.PROBE_AFTER", math.inf),)),
     "a far path begins with more parts (`flight.START_FAR`)": Rules(constants=(("flight.START_FAR", flight.START),)),
     "first parts that end within a window widen the limit at once (`flight.LEAP`)": Rules(

@@ -101,12 +101,10 @@ than the bound are in flight for at most one second in this many."""
 BACK_OFF = 0.8
 """The share of the limit that is left after too many refusals."""
 REFUSED_SHARE = 0.1
-"""The share of refused requests among the latest that is too many. A store that has a hiccup refuses a few requests,
-however many parts are in flight."""
+"""The share of refused requests, since the limit changed, that is too many. A store that has a hiccup refuses a few
+requests, however many parts are in flight."""
 REFUSALS = 4
 """Fewer are chance."""
-OLDER = 0.9
-"""The weight of a request that is a window older: the latest four seconds count."""
 PROBE_AFTER = 10.0
 """Seconds until one part more than the ceiling is tried. Each time that this fails, it is twice as long, up to
 LONGEST_REST times this."""
@@ -284,8 +282,6 @@ class _Trials:
 
     def measured(self, now: float, goodput: float, bottleneck: Bottleneck) -> bool:
         """Take the goodput of a window, and decide. Returns whether a larger limit has just helped."""
-        self.started *= OLDER
-        self.refused *= OLDER
         self.goodput.append(goodput)
         if self._sunk():
             self._search(1.0)
