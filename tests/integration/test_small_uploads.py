@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 from bigupload.api import small_files
+from bigupload.api.places import MOST_UPLOADS
 from bigupload.engine import context
+from bigupload.sources.file import FileHolder, FileSource, HeldFile
 from bigupload.testing.faults import LostResponse, Reset, Status
 from tests.tools.waiting import until
 
-from .support import BUCKET, FAST, KIB, PART, World, no_leaks
+from .support import BUCKET, FAST, KIB, PART, World, no_leaks, write
 
 SIZE = PART // 2
 TO = f"s3://{BUCKET}/key"
@@ -415,3 +418,45 @@ async def test_a_manifest_of_a_complete_upload_is_set_aside(world: World) -> Non
     world.events.clear()
     await put(world, path, state_dir=state)
     assert world.warnings() == ""
+
+
+@pytest.mark.parametrize("how", ["uploader", "functions", "upload_many"])
+async def test_files_that_the_page_cache_does_not_have_take_few_threads(
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Each is opened and read in a thread, and a slow disk lets them wait there."""
+    released, lock, open_it = threading.Event(), threading.Lock(), FileHolder._open
+    inside: list[str] = []
+
+    def slowly(self: FileHolder, path: str) -> HeldFile | FileSource:
+        with lock:
+            inside.append(path)
+        assert released.wait(60)
+        return open_it(self, path)
+
+    def uncached(*_: object) -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(FileHolder, "_open", slowly)
+    monkeypatch.setattr("bigupload.sources.held_file.read_cached", uncached)
+    paths = []
+    for number in range(150):  # of the files of a directory, the first is opened alone
+        (directory := world.directory / f"of {number}").mkdir()
+        paths.append(write(directory / str(number), 10))
+    calls: dict[str, Any] = {"to": f"s3://{BUCKET}/p/", "s3": world.options()}
+
+    async def all_of_them(uploader: bigupload.Uploader) -> int:
+        if how == "upload_many":
+            return len([each async for each in uploader.upload_many(paths, **calls)])
+        function = bigupload.upload if how == "functions" else uploader.upload
+        return len(await asyncio.gather(*(function(path, **calls) for path in paths)))
+
+    async with bigupload.Uploader() as uploader:
+        working = asyncio.ensure_future(all_of_them(uploader))
+        await until(lambda: len(inside) >= 8)
+        for _ in range(1000):  # whoever would begin as well begins
+            await asyncio.sleep(0)
+        waiting = len(inside)
+        released.set()
+        assert await working == len(paths)
+    assert waiting <= MOST_UPLOADS + 8
