@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bigupload import Uploader, UsageError
+from bigupload import OutOfThreads, Uploader, UsageError
 from bigupload.adapters import background
 from bigupload.adapters.background import BackgroundUploaders
 
@@ -126,6 +126,10 @@ def test_a_program_ends_at_once_and_without_a_word(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each call says so, and none waits for ever."""
 
@@ -139,4 +143,8 @@ def test_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         for _ in range(2):
             with pytest.raises(OSError, match="Too many open files"):
                 BackgroundUploaders().run(identify, bool)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(OutOfThreads):
+            BackgroundUploaders().run(identify, bool)
     assert isinstance(BackgroundUploaders().run(identify, bool), int)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,17 @@ async def test_a_name_that_is_not_utf_8_does_not_end_it(tmp_path: Path) -> None:
             (tmp_path / f"plain {number}").touch()
             assert str(tmp_path / f"plain {number}") in await told.get()
     assert failures == []
+
+
+async def test_no_thread_is_left_to_listen_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory is then listed in turns."""
+    failures: list[str] = []
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        async with file_events(str(tmp_path), lambda _: None, failures.append):
+            (failure,) = failures
+    assert "ulimit -u" in failure

@@ -100,6 +100,17 @@ def test_a_thread_that_can_t_be_started_is_one_line_of_bigupload_s(
         assert "\n" not in str(e)
 
 
+def test_a_writer_without_a_thread_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = Limited(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda thread: limited(thread))
+        with pytest.raises(errors.OutOfThreads, match=r"ulimit -u"):
+            bigupload.open_writer(f"s3://{BUCKET}/key", s3=world.options())
+    with bigupload.open_writer(f"s3://{BUCKET}/key", s3=world.options()) as writer:
+        writer.write(b"1")
+    assert world.s3.objects[BUCKET]["key"].body == b"1"
+
+
 _LIMITED = """
 import resource, runpy, sys, threading
 start, left, memory = threading.Thread.start, [int(sys.argv.pop(1))], int(sys.argv.pop(1))
