@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from pathlib import Path
@@ -242,6 +243,12 @@ def test_after_an_outage_the_attempts_are_all_there() -> None:
 )
 def test_retry_after_is_obeyed_within_reason(retry_after: float | None, delay: float) -> None:
     assert Attempts(POLICY, most).after(fault(FaultKind.BUSY, retry_after), silence=0.0).delay == delay
+
+
+@each_case("most_seconds", [30.0, 7200.0])
+def test_retry_after_is_bounded_by_give_up_after(most_seconds: float) -> None:
+    attempts = Attempts(dataclasses.replace(POLICY, give_up_after=most_seconds), most)
+    assert attempts.after(fault(FaultKind.BUSY, 86_400.0), silence=0.0).delay == most_seconds
 
 
 # -- classification

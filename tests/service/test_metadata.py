@@ -100,7 +100,14 @@ def test_into_the_store_and_the_list(service: Service) -> None:
 
 
 def test_what_is_refused(service: Service) -> None:
-    for wrong in ({"a": "x\ny"}, {"A": "x"}, {"bigupload-x": "y"}, {"a": "ü" * 256, "b": "ü" * 256, "c": "ü" * 256}):
+    too_long = {"a": "x" * 257}
+    for wrong in (
+        too_long,
+        {"a": "x\ny"},
+        {"A": "x"},
+        {"bigupload-x": "y"},
+        {"a": "ü" * 256, "b": "ü" * 256, "c": "ü" * 256},
+    ):
         for response in (
             create(service, PART, metadata=wrong),
             service.call("POST", "/v1/media/tokens", json={"metadata": wrong}),
