@@ -19,7 +19,7 @@ import bigupload
 from bigupload import UploadFailed, UploadResult, errors
 from bigupload.api import checks, watching
 from bigupload.core.settling import SettlingFiles
-from bigupload.testing.strict_s3 import Status
+from bigupload.testing.faults import Status
 from bigupload.verification import receipts
 from bigupload.verification.receipts import GrowingReceipt, read_receipt
 from tests.tools.cases import each_case
