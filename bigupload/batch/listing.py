@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import heapq
 import os
 import stat
@@ -24,7 +25,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 
 from bigupload import errors
-from bigupload.batch.selecting import Selection
+from bigupload.batch.selecting import Selection, check_not_among_sources
 from bigupload.batch.tree import FileEntry, Found, Omitted, WalkOptions, look_at, walk
 from bigupload.core.globs import has_wildcard, split_glob
 from bigupload.core.selection import Scope, include, scope_of, selects
@@ -33,7 +34,8 @@ from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.files import reason_of
 from bigupload.support.missing_files import in_working_directory, shown, why_missing
-from bigupload.units import one_line
+from bigupload.support.output_file import partial_name
+from bigupload.units import escaped, one_line
 
 _CR = "\r"
 _WINDOWS = ": the list has Windows line ends (tr -d '\\r' removes them)"
@@ -111,6 +113,23 @@ class FileListing:
     def may_collide(self) -> bool:
         """Whether two files may have one key: `check` decides."""
         return len(self._trees) + len(self._files.files) > 1
+
+    def check_output(self, option: str, file: Path, selection: Selection, *, done: str) -> None:
+        """Raise UsageError if a file that is written beside them would be, or replace, one of the files. Blocking.
+
+        Args:
+            option: The option that names the file, as messages spell it.
+            file: The file.
+            selection: Which files of the directories.
+            done: What is done with the files, in messages.
+        """
+        for tree in self._trees:
+            check_not_among_sources(option, file, tree.directory or ".", selection, done=done)
+        target = Path(os.path.realpath(file))
+        replaced = {_identity(path) for path in (target, partial_name(target))} - {None}
+        for name in [path for _, path in self._files.files] if replaced else ():
+            if _identity(name) in replaced:
+                raise UsageError(f"{option} {file} would replace {escaped(name)}, which is {done}: name another one")
 
     def check(self) -> None:
         """List everything once, if two files may have one key.
@@ -205,6 +224,14 @@ def _check_beside(sources: Sequence[str]) -> None:
         f"{found}{bare[0]} is a directory beside other sources, so that its name would be lost: upload the directory "
         f"that it is in; or write {bare[0]}/ if its files are to lie beside the others"
     )
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """The device and inode of what a path leads to, if it is there."""
+    with contextlib.suppress(OSError, ValueError):
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _tree(source: str) -> _Tree | None:

@@ -108,23 +108,26 @@ def read_exclude_file(path: str | os.PathLike[str]) -> list[FileRule]:
     return parse_exclude_file(text, name)
 
 
-def check_not_among_sources(option: str, file: Path, directory: str, selection: Selection) -> None:
-    """Raise UsageError if a file that is written meanwhile would be one of those that are uploaded.
+def check_not_among_sources(
+    option: str, file: Path, directory: str, selection: Selection, *, done: str = "uploaded"
+) -> None:
+    """Raise UsageError if a file that is written meanwhile would be, or replace, one of those that are read.
 
     Args:
         option: The option or argument that names the file, as messages spell it.
         file: The file.
-        directory: The directory, or the file, that is uploaded.
+        directory: The directory, or the file, that is read.
         selection: Which files of it.
+        done: What is done with them, in messages.
     """
     top, path = os.path.realpath(directory), os.path.realpath(file)
     if top in (path, str(partial_name(Path(path)))):
-        raise UsageError(f"{option} {file} would replace the file that is uploaded: name another one")
+        raise UsageError(f"{option} {file} would replace the file that is {done}: name another one")
     if os.path.commonpath([top, path]) == top:
         key = os.path.relpath(path, top)
         if any(selects(selection.scope(), name) for name in (key, partial_name(Path(key)).as_posix())):
             raise UsageError(
-                f"{option} {file} would be uploaded itself while it is written: name a file elsewhere, or exclude it: "
+                f"{option} {file} would be {done} itself while it is written: name a file elsewhere, or exclude it: "
                 f"`exclude='/{key}*'`"
             )
 

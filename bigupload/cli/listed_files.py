@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import field
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -81,6 +82,15 @@ class ListedFiles:
         left_out.finish()
         if is_empty:
             self._tell_empty()
+
+    async def check_output(self, option: str, file: Path | None) -> None:
+        """Raise UsageError if a file that is written meanwhile would be, or replace, a source or the list of them."""
+        if file is None:
+            return
+        if (listed := self.chosen.files_from) is not None and os.path.realpath(listed) == os.path.realpath(file):
+            raise errors.UsageError(f"{option} {file} would replace the list of --files-from: name another file")
+        done = {"upload": "uploaded", "verify": "verified"}[self.verb]
+        await _in_thread(partial(self._listing.check_output, option, file, self.chosen.selection, done=done))
 
     async def check_deletable(self) -> None:
         """Raise SourceNotDeleted if no file of a source can be deleted."""

@@ -205,6 +205,8 @@ VERBOSE = "bigupload.verbose"
 """The key in `Context.meta` of how often -v was given, once the command runs."""
 QUIET = "bigupload.quiet"
 """The key in `Context.meta` of whether -q was given, once the command runs."""
+LOG_FILE = "--log-file"
+"""The option, and the key in `Context.meta` of the log file, once the command runs."""
 
 
 def variables(path: Sequence[str], option: str) -> list[str]:
@@ -299,7 +301,7 @@ def _with_log(callback: Any) -> Any:
             from bigupload.cli import logs  # logging takes 10 ms to import
 
             ctx.call_on_close(logs.begin(verbose, log_file, log_level))
-        ctx.meta[VERBOSE], ctx.meta[QUIET] = verbose, quiet
+        ctx.meta[VERBOSE], ctx.meta[QUIET], ctx.meta[LOG_FILE] = verbose, quiet, log_file
         return callback(**arguments)
 
     return logging_too

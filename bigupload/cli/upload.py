@@ -17,7 +17,7 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
-from bigupload.cli.after_proof import AfterProof, Wishes, after_options, after_proof, take_wishes
+from bigupload.cli.after_proof import RECEIPT, AfterProof, Wishes, after_options, after_proof, take_wishes
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
 from bigupload.cli.checksum_file import name_below, write_checksums_option, writing_checksums
 from bigupload.cli.delete_options import check_deletes, check_sources, delete_options
@@ -51,7 +51,7 @@ from bigupload.cli.selection_options import (
     selection_options,
     take_selection,
 )
-from bigupload.cli.settings import COMMAND_LINE, choose, drop_weaker, strength
+from bigupload.cli.settings import COMMAND_LINE, LOG_FILE, choose, drop_weaker, strength
 from bigupload.cli.standard_input import (
     STANDARD_INPUT,
     check_standard_input,
@@ -67,7 +67,6 @@ from bigupload.units import escaped, format_size
 
 if TYPE_CHECKING:
     from bigupload.api.uploader import Uploader
-    from bigupload.batch.selecting import Selection
     from bigupload.cli.reporting import Reporter
     from bigupload.engine.upload_run import UploadResult
 
@@ -369,14 +368,15 @@ def _sample() -> Path:
     return path
 
 
-def _check_outputs(source: str, arguments: dict[str, Any], wishes: Wishes, selection: Selection | None = None) -> None:
-    """Raise UsageError if what is written beside the uploads would be, or replace, a source. `selection`: None: all."""
+def _check_outputs(source: str, arguments: dict[str, Any], wishes: Wishes) -> None:
+    """Raise UsageError if what is written beside the upload of a file would be the file, or replace it."""
     from bigupload.batch.selecting import Selection, check_not_among_sources
 
-    selection = selection or Selection()
-    if (checksums := arguments["write_checksums"]) is not None:
-        check_not_among_sources(WRITE_CHECKSUMS, checksums, source, selection)
-    wishes.check_sources(source, selection)
+    meta = click.get_current_context().meta
+    for option, file in ((WRITE_CHECKSUMS, arguments["write_checksums"]), (LOG_FILE, meta.get(LOG_FILE))):
+        if file is not None:
+            check_not_among_sources(option, file, source, Selection())
+    wishes.check_sources(source, Selection())
 
 
 async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
@@ -432,8 +432,8 @@ async def _upload_listed(
             return await _upload_all([Path(file.path)], arguments, wishes, kept)
         return errors.EXIT_OK
     note = await waits_for(local=arguments["local"])
-    for directory in listed.directories if chosen.files_from is None else ():
-        _check_outputs(directory, arguments, wishes, chosen.selection)
+    for option, output in ((WRITE_CHECKSUMS, arguments["write_checksums"]), (RECEIPT, wishes.receipt)):
+        await listed.check_output(option, output)
     if arguments["delete_source"]:
         await listed.check_deletable()
     name_of = name_below(listed.top)

@@ -19,6 +19,7 @@ from bigupload import errors
 from bigupload.api.uploader import Uploader
 from bigupload.api.verify_many import VerificationFailed
 from bigupload.cli import complain, writing_results
+from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
 from bigupload.cli.checksum_file import writing_checksums
 from bigupload.cli.job_report import Failures, failed_line
 from bigupload.cli.listed_files import ListedFiles
@@ -67,6 +68,7 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
     url, as_json, checksums = arguments["url"], arguments["as_json"], arguments["write_checksums"]
     listed = ListedFiles([path], chosen, url, arguments["progress"] == "none", "verify")
     await listed.open()
+    await listed.check_output(WRITE_CHECKSUMS, checksums)
     sums = Sums(url, as_json=as_json, is_quiet=listed.is_quiet)
     bucket, prefix = parse_s3_url(url, "x")
     prefix = prefix.removesuffix("x")

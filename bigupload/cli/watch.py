@@ -33,6 +33,7 @@ from bigupload.cli.selection_options import (
     take_rules,
     take_target,
 )
+from bigupload.cli.settings import LOG_FILE
 from bigupload.units import counted, escaped, format_seconds, format_size
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
     wishes = take_wishes(arguments)._replace(receipt=None)  # the watch writes it
     arguments["receipt"] = receipt
     path = local_path(directory)
+    if (log := ctx.meta[LOG_FILE]) is not None:  # each upload of it would make it grow
+        from bigupload.batch.selecting import check_not_among_sources
+
+        check_not_among_sources(LOG_FILE, log, str(path), arguments["selection"])
     raise SystemExit(run(lambda: _watch(path, arguments, wishes)))
 
 

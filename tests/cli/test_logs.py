@@ -153,6 +153,21 @@ def test_before_and_after_the_command_s_name(bigupload: Command, tmp_path: Path)
     assert logging.getLogger("bigupload").handlers == before
 
 
+def test_a_log_file_is_not_what_is_uploaded(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    """A watch would send its own log for ever, and an upload a file with its log at the end."""
+    body = file.read_bytes()
+    ended = bigupload("upload", file, *to(s3), "--log-file", file)
+    assert_refused(ended, 2, f"--log-file {file} would replace the file that is uploaded: name another one")
+    log = file.parent / "log"
+    ended = bigupload("watch", file.parent, *to(s3, "s3://bucket/p/"), "--log-file", log)
+    assert_refused(ended, 2, f"--log-file {log} would be uploaded itself while it is written", "--exclude '/log*'")
+    assert (file.read_bytes(), s3.objects["bucket"]) == (body, {})
+    ended = bigupload(
+        "watch", file.parent, *to(s3, "s3://nowhere/p/"), "--log-file", log, "--exclude", "/log*", "--progress", "none"
+    )
+    assert_refused(ended, 1, "there is no bucket 'nowhere'")
+
+
 def test_a_log_file_that_can_not_be_opened_leaves_nothing_behind_to_close(tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError, match="can't write the log file") as refused:
         logs.begin(0, tmp_path / "none" / "log")

@@ -119,6 +119,34 @@ def test_what_can_not_be(bigupload: Command, s3: StrictS3, tree: Path, tmp_path:
     assert_refused(ended, 1, "can't write --write-checksums no/SUMS: No such file or directory")
 
 
+def test_no_file_that_is_read_is_replaced(bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path) -> None:
+    for number in range(17):  # so many names are one job
+        (tree / f"n{number}").write_text(str(number))
+    (tmp_path / "list").write_text("a.txt\nlarge\n")
+    (tmp_path / "link").symlink_to(tree / "a.txt")
+    names, below = sorted(tree.glob("n*")), to(s3, "s3://bucket/p/")
+    before, sent = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}, len(s3.requests)
+    listed = ["tree", "--files-from", "list"]
+    at_store = ["s3://bucket/p/", "--endpoint-url", s3.url]
+    a = "--write-checksums", tree / "a.txt"
+    for call, says in (
+        (["upload", *names, *below, "--write-checksums", tree / "n3"], "n3, which is uploaded: name another one"),
+        (["upload", *names, *below, "--receipt", tree / "n3"], "n3, which is uploaded: name another one"),
+        (["upload", *listed, *below, *a], "a.txt, which is uploaded: name another one"),
+        (
+            ["upload", *listed, *below, "--receipt", "link"],
+            "--receipt link would replace tree/a.txt, which is uploaded",
+        ),
+        (["upload", *listed, *below, "--receipt", "list"], "--receipt list would replace the list of --files-from"),
+        (["verify", "tree/a.txt", *at_store, *a], "would replace the file that is verified: name another one"),
+        (["verify", "tree", *at_store, *a], "would be verified itself while it is written: name a file elsewhere"),
+        (["verify", *listed[:1], *at_store, *listed[1:], *a], "a.txt, which is verified: name another one"),
+    ):
+        assert_refused(bigupload(*call), 2, says)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert len(s3.requests) == sent
+
+
 def test_a_stream_has_none(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
     """An earlier list stays."""
     sums = tmp_path / "SUMS"
