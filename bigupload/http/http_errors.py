@@ -45,6 +45,11 @@ _NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName"})
 _WRONG_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
 """S3's codes for a request that was signed for another region than the bucket's."""
 
+_SECRETS = re.compile(
+    r"(\?)[^\s\"'<>]*=[^\s\"'<>]*|\b((?:X-Amz-)?(?:Signature|Credential|Security-Token)=)[^\s\"'<>,&]+", re.IGNORECASE
+)
+"""A URL's query, and what signs a request."""
+
 NAME_RULES = "3 to 63 lower-case letters, digits, dots and hyphens"
 _BUCKET = re.compile(r"(?!.*\.\.)(?!\d+(\.\d+){3}$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -228,7 +233,7 @@ def fault_of_response(
     if kind is FaultKind.SKEWED:
         message = skew_message(date)
     elif (text := element(body, "Message")) and text != code:
-        message += f" ({one_line(text)})"
+        message += f" ({one_line(_without_secrets(text))})"
     elif code is None and (words := first_words(headers, body)):
         message += f" ({words})"
     if status == _TOO_LARGE and code is None:
@@ -282,11 +287,14 @@ def fault_of_stranger(status: int, headers: Mapping[str, str], body: bytes, what
 
     The arguments are those of `fault_of_response`.
     """
-    words = first_words(headers, body) or "no content"
+    encoding = one_line(headers.get("Content-Encoding", "").strip())[:40]
+    if encoding and encoding != "identity":
+        why = f"{status} (compressed: {encoding}). A proxy on the way changes responses: let it leave them as they are"
+    else:
+        words = first_words(headers, body) or "no content"
+        why = f"{status} ({words}). A proxy or a login page responds in its place: check the endpoint and the network"
     return Fault(
-        FaultKind.BROKEN,
-        f"the response to {what} is not S3's, or was cut off: {status} ({words}). A proxy or a login page "
-        "responds in its place: check the endpoint and the network",
+        FaultKind.BROKEN, f"the response to {what} is not S3's, or was cut off: {why}"
     )  # without a status: the store has not responded
 
 
@@ -335,6 +343,11 @@ def element(body: bytes, name: str) -> str | None:
 
         text = html.unescape(text)
     return text
+
+
+def _without_secrets(text: str) -> str:
+    """A store's message without what it quotes of a presigned URL or of a request's signature."""
+    return _SECRETS.sub(lambda found: f"{found[1] or found[2]}…", text)
 
 
 def skew_message(date: str | None) -> str:

@@ -19,7 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.core.retry_policy import FaultKind
-from bigupload.http.http_errors import fault_of_connecting, fault_of_response, retry_after, skew_message
+from bigupload.http.http_errors import (
+    fault_of_connecting,
+    fault_of_response,
+    fault_of_stranger,
+    retry_after,
+    skew_message,
+)
 from tests.tools.cases import each_case
 
 NOW = 1_700_000_000.0
@@ -101,6 +107,37 @@ def test_a_refused_url_names_a_clock_that_is_off(off: int) -> None:
     found = fault_of_response(403, {"Date": email.utils.formatdate(NOW - off, usegmt=True)}, b"", "part 3")
     assert found.kind is FaultKind.REFUSED
     assert ("clock is" in str(found)) is (abs(off) > 600)
+
+
+QUOTED = "https://h/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F1&X-Amz-Signature=5ec7e7"
+
+
+@each_case(
+    "text",
+    [
+        f"no such thing: {QUOTED.replace('&', '&amp;')} at all",
+        "no such thing: /b/k?uploadId=5ec7e7 at all",
+        "AWS4-HMAC-SHA256 Credential=5ec7e7/20260101/r/s3/aws4_request, SignedHeaders=host, Signature=5ec7e7 at all",
+        "Security-Token=5ec7e7 at all",
+    ],
+)
+def test_a_message_that_quotes_the_request_is_shown_without_what_signs_it(text: str) -> None:
+    found = fault_of_response(
+        400, {}, f"<Error><Code>InvalidRequest</Code><Message>{text}</Message></Error>".encode(), "part 3"
+    )
+    assert "5ec7e7" not in str(found)
+    assert str(found).endswith("… at all)")
+
+
+def test_a_message_that_asks_is_shown() -> None:
+    body = b"<Error><Code>InvalidRequest</Code><Message>Is it = there? Or not?</Message></Error>"
+    assert str(fault_of_response(400, {}, body, "part 3")).endswith("(Is it = there? Or not?)")
+
+
+def test_a_compressed_response_is_called_so() -> None:
+    said = str(fault_of_stranger(200, {"Content-Encoding": "gzip"}, b"\x1f\x8b\x08\x00", "part 3"))
+    assert "200 (compressed: gzip). A proxy on the way changes responses" in said
+    assert '"no"' in str(fault_of_stranger(200, {"Content-Encoding": "identity"}, b"no", "part 3"))
 
 
 # -- connections
