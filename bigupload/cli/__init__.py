@@ -213,26 +213,46 @@ def _run(arguments: list[str] | None) -> NoReturn:
     except click.ClickException as e:
         complain(errors.BigUploadError(e.format_message()))
         raise SystemExit(errors.EXIT_FAILED) from None
-    except OSError as e:
-        if not is_of_output(e):
-            raise
-        complain(unwritten(e))
-        raise SystemExit(errors.EXIT_FAILED) from None
     except (click.Abort, KeyboardInterrupt):  # before the command began: from then on, `running` handles them
         raise SystemExit(errors.EXIT_INTERRUPTED) from None
-    except (MemoryError, ImportError, BaseExceptionGroup) as e:
-        if not _lacks_memory(e):
+    except (MemoryError, ImportError, OSError, BaseExceptionGroup) as e:
+        if isinstance(e, OSError) and is_of_output(e):
+            complain(unwritten(e))
+            raise SystemExit(errors.EXIT_FAILED) from None
+        if (lacking := _lacking(e)) is None:
             raise
-        complain(errors.BigUploadError(OUT_OF_MEMORY))
-        raise SystemExit(errors.EXIT_RESUMABLE) from None
+        message, status = lacking
+        complain(errors.BigUploadError(message))
+        raise SystemExit(status) from None
 
 
-def _lacks_memory(error: BaseException) -> bool:
-    """Whether an error, or one of a group, is that the system gives this process no memory."""
+def _lacking(error: BaseException) -> tuple[str, int] | None:
+    """What an error, or one of a group, lacks that the system gives to every process: the message and the exit status.
+
+    None: it is another error. These may come wherever a module is imported or a path is looked at.
+    """
     if isinstance(error, BaseExceptionGroup):
-        return any(_lacks_memory(each) for each in error.exceptions)
+        return next(filter(None, map(_lacking, error.exceptions)), None)
     # What the dynamic loader says of a library that does not fit has no class or number of its own.
-    return isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error))
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
+        return OUT_OF_MEMORY, errors.EXIT_RESUMABLE
+    if isinstance(error, OSError | ImportError):
+        from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
+
+        if is_out_of_descriptors(error):
+            return f"{OUT_OF_DESCRIPTORS}, and run the same command again", errors.EXIT_RESUMABLE
+        if isinstance(error, FileNotFoundError) and error.filename is None and _is_homeless():
+            return "the working directory was deleted: change into another one, then run again", errors.EXIT_FAILED
+    return None
+
+
+def _is_homeless() -> bool:
+    """Whether the working directory is not there any more."""
+    try:
+        os.getcwd()  # noqa: PTH109 - pathlib takes a while to import
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _usage(error: click.UsageError) -> str:

@@ -34,6 +34,20 @@ def test_a_missing_file(bigupload: Command, s3: StrictS3, tmp_path: Path, monkey
 
 
 @pytest.mark.usefixtures("stopped")
+def test_a_working_directory_that_was_deleted(
+    bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for call in (["upload", "f"], ["upload", "."], ["upload", "*"], ["move", "f"], ["sync", "."], ["watch", "."]):
+        ended = bigupload(*call, *to(s3, "s3://bucket/p/"), "--progress", "none")
+        assert_refused(ended, 1, "the working directory was deleted: change into another one, then run again")
+    assert_refused(bigupload("abort", "m"), 1, "the working directory was deleted")
+    assert bigupload("upload", file, *to(s3)).code == 0, "an absolute path needs none"
+
+
 def test_a_file_that_can_t_be_read_any_more(
     bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import queue
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from typing import Any
 import pytest
 
 from bigupload.cli import OUT_OF_MEMORY, running
+from bigupload.engine.part_hashing import PartHasher
 from bigupload.sources.file import FileSource
 from bigupload.sources.objects import FileHolder
+from bigupload.support.files import OUT_OF_DESCRIPTORS
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 
@@ -63,6 +66,27 @@ def test_a_library_that_does_not_fit(
 
     monkeypatch.setattr(FileSource, "read_into", unloaded)
     assert bigupload("upload", file, *to(s3), *IN_PARTS).complaint == f"bigupload: {OUT_OF_MEMORY}"
+
+
+def test_a_library_that_finds_no_descriptor(
+    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few descriptors, the late import of a module fails, wherever that is."""
+    for error in (
+        OSError(errno.EMFILE, "Too many open files", "/lib/x.py"),
+        ImportError("/lib/x.so: cannot open shared object file: Too many open files"),
+    ):
+
+        def unloaded(*_: Any, error: Exception = error, **__: Any) -> None:
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PartHasher, "hash", unloaded)
+            ended = bigupload("upload", file, *to(s3), *IN_PARTS)
+        said = f"bigupload: {OUT_OF_DESCRIPTORS}, and run the same command again"
+        assert (ended.code, ended.err.splitlines()[-1]) == (75, said)
+        assert "Traceback" not in ended.err
+        assert bigupload("upload", file, *to(s3), *IN_PARTS).code == 0
 
 
 def test_another_import_error_is_not_hidden(
