@@ -245,7 +245,8 @@ class JobReport:
             yield
         except BaseException as e:
             self._reporter.end(TOTAL)
-            if self.files or self.failed:
+            has_begun = self._as_json and not isinstance(e, errors.UsageError)  # a wrong call has no object
+            if self.files or self.failed or has_begun:
                 self._tell(
                     e.exit_code if isinstance(e, errors.BigUploadError) else None,
                     error=e if isinstance(e, errors.BigUploadError) else errors.UploadCancelled("stopped"),

@@ -284,6 +284,20 @@ def test_a_file_that_fails_is_an_object_of_json(bigupload: Command, s3: StrictS3
     assert (total["files"], total["failed"], total["exit_status"]) == (1, 1, 1)
 
 
+def test_a_job_that_ends_before_its_first_file_is_an_object_of_json(
+    bigupload: Command, s3: StrictS3, tree: Path
+) -> None:
+    options = [*to(s3, "s3://nowhere/p/"), "--progress", "none"]
+    for call, json_option in (("upload", "--json"), ("sync", "--json"), ("sync", "--json-summary")):
+        ended = bigupload(call, "tree", *options, json_option)
+        assert ended.code == 1
+        (total,) = map(json.loads, ended.out.splitlines())
+        assert (total["files"], total["failed"], total["exit_status"]) == (0, 0, 1)
+        assert (total["error"], total["message"]) == ("BucketNotFound", ended.complaint.removeprefix("bigupload: "))
+    refused = bigupload("upload", "tree", "--exclude", "**", *options, "--json")
+    assert_refused(refused, 2, "nothing to upload")  # a wrong call has none
+
+
 def test_the_same_command_sends_only_what_is_missing(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     command = ["upload", "tree", "--exclude", "*.js", *to(s3, "s3://bucket/"), "--progress", "plain"]
     s3.script("PutObject", Status(403, "AccessDenied"), key="b.jpg", repeat=True)
