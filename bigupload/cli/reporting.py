@@ -112,6 +112,8 @@ class _Plain(Printing):
             say(f"{name}: {printable(text)}")
         if isinstance(event, events.UploadCompleted) and path in self._followed:
             say(f"{name}: done, proved: {event.verified}")
+        if isinstance(event, events.Completing) and path in self._followed:  # which may take minutes without a line
+            say(f"{name}: all parts are in the store, which completes the object")
         match event:
             case events.Progress():
                 done, flying = event.bytes_uploaded, format_size(event.bytes_in_flight)
