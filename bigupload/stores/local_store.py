@@ -62,6 +62,7 @@ _TERM_SECONDS = 3.0
 # Below the range of ports that kernels use for outgoing connections (Linux: from 32768, elsewhere from 49152).
 # Otherwise weed's own connections could take a port before weed binds it, also at the next start.
 _PORTS = range(10_240, 32_768)
+_VOLUMES = 7  # as many as weed makes for a bucket by itself
 _PORT_FLAGS = tuple(f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc"))
 _FLAGS = (
     f"-ip={_HOST}",
@@ -317,6 +318,20 @@ class _Run:
 
 class _PortTakenError(LocalStoreError):
     """Another process took a port after it was chosen."""
+
+
+def make_room(bucket: str, data_dir: Path | None = None) -> None:
+    """Give a new bucket of a store that runs its volumes. Blocking.
+
+    Otherwise weed makes them at the first write, which it repeats only after a second. If this fails, it still does.
+
+    Args:
+        bucket: The bucket's name. The bucket need not exist yet.
+        data_dir: The store's directory; None is `default_data_dir()`.
+    """
+    run = _read_run(_home(data_dir))
+    if run is not None:
+        _get(run.ports["master.port"], f"/vol/grow?collection={bucket}&count={_VOLUMES}")
 
 
 def _home(data_dir: Path | None) -> Path:

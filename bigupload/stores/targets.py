@@ -179,12 +179,15 @@ async def _connect_local(
     *,
     creates_bucket: bool = True,
 ) -> S3Store:
+    from bigupload.stores import local_store
+
     target = Target(bucket=bucket, key=key, endpoint=LOCAL)
     store = S3Store(bucket, key, reached, recorded=options, target=target, pool=pool)
     if not creates_bucket:
         return store
     try:
-        await store.ensure_bucket()
+        if await store.ensure_bucket():
+            await run_in_thread(functools.partial(local_store.make_room, bucket), anyio.CapacityLimiter(1))
     except BaseException:
         await store.aclose()
         raise

@@ -25,6 +25,8 @@ class LocalBucket:
         import boto3  # only now: it is slow to import
         from botocore.config import Config
 
+        from bigupload.stores import local_store
+
         self.client: Any = boto3.client(
             "s3",
             endpoint_url=self._store.endpoint_url,
@@ -34,6 +36,7 @@ class LocalBucket:
             config=Config(s3={"addressing_style": "path"}),
         )
         self.client.create_bucket(Bucket=self.name)
+        local_store.make_room(self.name, self._store.data_dir)
         return self
 
     def __exit__(self, *error: object) -> None:

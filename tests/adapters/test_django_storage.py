@@ -22,6 +22,7 @@ from django.test import override_settings
 import tests.adapters.django_settings
 from bigupload.adapters.boto3 import NotTakenOver
 from bigupload.adapters.django import S3ManifestStaticStorage, S3StaticStorage, S3Storage
+from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
@@ -43,6 +44,7 @@ def bucket(weed: LocalStore) -> str:
     client = weed_client(weed)
     client.create_bucket(Bucket=BUCKET)
     client.close()
+    local_store.make_room(BUCKET, weed.data_dir)
     return BUCKET
 
 

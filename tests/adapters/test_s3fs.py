@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.fault_proxy import FaultProxy
 from bigupload.testing.faults import Status
@@ -45,6 +46,7 @@ def bucket(weed: LocalStore) -> str:
     client = weed_client(weed)
     client.create_bucket(Bucket=BUCKET)
     client.close()
+    local_store.make_room(BUCKET, weed.data_dir)
     return BUCKET
 
 

@@ -15,5 +15,5 @@ from tests.tools.buckets import fresh_name
 @pytest.mark.timeout(600)
 def test_a_tree_of_awkward_names(tmp_path: Path, weed: LocalStore) -> None:
     large = (30_000_000, 12_000_000, 9_000_000)
-    targets = tree.trial(tmp_path, weed, files=10_000, most=4_000, large=large, kills=3, bucket=fresh_name())
+    targets = tree.trial(tmp_path, weed, files=10_000, most=4_000, large=large, kills=3, bucket=fresh_name(weed))
     assert [str(target) for target in targets if not target.holds] == []

@@ -34,7 +34,7 @@ async def test_the_application_with_the_local_store(
         "WEBHOOK_SECRET": new_secret(),
     }.items():
         monkeypatch.setenv(variable, value)
-    name = fresh_name()
+    name = fresh_name(weed)
     (command,) = re.findall(r"^\$ bigupload (bucket setup .* --local)$", PAGE.read_text(), re.MULTILINE)
     ended = await anyio.run_process([sys.executable, "-m", "bigupload", *command.replace("my-media", name).split()])
     assert ended.returncode == 0
@@ -64,7 +64,7 @@ async def begin_an_upload(app: Any) -> None:
 
 async def test_the_application(weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fastapi")
-    name = fresh_name()
+    name = fresh_name(weed)
     bucket = Meddled(name, options_for(weed))
     await set_up(bucket)
     await bucket.aclose()

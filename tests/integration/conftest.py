@@ -15,6 +15,7 @@ from botocore.config import Config
 
 from bigupload.core import hedging
 from bigupload.engine import completion, context
+from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.certificates import make_certificates
@@ -80,6 +81,7 @@ def weed(weed: LocalStore) -> LocalStore:
     client = weed_client(weed)
     client.create_bucket(Bucket=BUCKET)
     client.close()
+    local_store.make_room(BUCKET, weed.data_dir)
     return weed
 
 

@@ -63,7 +63,7 @@ def posts_api(session_stub: HttpStub) -> HttpStub:
 @pytest.fixture
 async def bucket(weed: LocalStore) -> AsyncIterator[Meddled]:
     """An empty one in SeaweedFS."""
-    found = Meddled(fresh_name(), options_for(weed))
+    found = Meddled(fresh_name(weed), options_for(weed))
     await found.ensure()
     yield found
     await found.aclose()

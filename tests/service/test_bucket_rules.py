@@ -29,7 +29,7 @@ OTHER = "other/b.jpg"
 @pytest.fixture
 async def bucket(weed: LocalStore) -> AsyncIterator[Meddled]:
     """A name in SeaweedFS; there is no such bucket yet."""
-    found = Meddled(fresh_name(), options_for(weed))
+    found = Meddled(fresh_name(weed), options_for(weed))
     yield found
     await found.aclose()
 

@@ -32,7 +32,7 @@ def test_setup_says_what_was_done(
     weed: LocalStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(weed.data_dir))
-    name = fresh_name()
+    name = fresh_name(weed)
     assert command("setup", f"s3://{name}", "--local", "--origin", PAGE) == 0
     told = capsys.readouterr()
     assert told.out.splitlines() == [

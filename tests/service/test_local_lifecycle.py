@@ -26,7 +26,7 @@ OLD, YOUNG = f"media/owner/{0:032x}.jpg", f"media/owner/{1:032x}.jpg"
 @pytest.fixture
 async def bucket(weed: LocalStore, tmp_path: Path) -> AsyncIterator[Meddled]:
     """With its rules, a new object, and one that was written 8 days ago."""
-    found = Meddled(fresh_name(), options_for(weed))
+    found = Meddled(fresh_name(weed), options_for(weed))
     assert await set_up(found) == []
     for key in (OLD, YOUNG):
         await found.call("", "PutObject", Key=key, Body=sample("jpg"), headers={"content-type": "image/jpeg"})

@@ -36,7 +36,7 @@ async def user_of(request: web.Request) -> str | None:
 
 
 async def fresh_bucket(weed: LocalStore, **named: Any) -> str:
-    bucket = Meddled(fresh_name(), options_for(weed))
+    bucket = Meddled(fresh_name(weed), options_for(weed))
     await set_up(bucket, named=named)
     await bucket.aclose()
     return bucket.name

@@ -220,7 +220,7 @@ async def test_the_sweep_keeps_what_the_policy_keeps(bucket: Meddled) -> None:
 def test_the_sweep_command_acts_on_the_bucket_s_policy(weed: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Started without any option, it must not delete what was accepted."""
     monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(weed.data_dir))
-    name = fresh_name()
+    name = fresh_name(weed)
     for arguments in (["setup", f"s3://{name}", "--local", "--types", "any"], ["sweep", f"s3://{name}", "--local"]):
         with pytest.raises(SystemExit) as ended:
             main(["bucket", *arguments])
@@ -248,7 +248,7 @@ def httpx_put(weed: LocalStore, name: str, key: str) -> None:
 @pytest.fixture(scope="module")
 def wide(weed: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service of a bucket whose policy is not the published one, started without its options."""
-    name = fresh_name()
+    name = fresh_name(weed)
     with session_directory(tmp_path_factory, "wide") as home, pytest.MonkeyPatch.context() as patch:
         patch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(weed.data_dir))
         options = [

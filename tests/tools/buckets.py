@@ -12,6 +12,7 @@ import boto3
 from botocore.config import Config
 
 from bigupload.options import S3Options
+from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.testing.strict_s3 import StrictS3
@@ -38,9 +39,11 @@ class Meddled(S3Bucket):
         return await (proceed() if meddler is None else meddler(proceed, arguments))
 
 
-def fresh_name() -> str:
-    """A bucket that no other test has."""
-    return f"media-{next(_numbers)}"
+def fresh_name(store: LocalStore) -> str:
+    """A bucket that no other test has. Its first write does not wait for volumes."""
+    name = f"media-{next(_numbers)}"
+    local_store.make_room(name, store.data_dir)
+    return name
 
 
 def options_for(store: LocalStore | StrictS3) -> S3Options:

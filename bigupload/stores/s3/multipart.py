@@ -121,9 +121,9 @@ class S3Store:
         elif not self._shared:
             await self._bucket.aclose()
 
-    async def ensure_bucket(self) -> None:
-        """Create the bucket if it is missing."""
-        await self._bucket.ensure()
+    async def ensure_bucket(self) -> bool:
+        """Create the bucket if it is missing. Returns whether this call created it."""
+        return await self._bucket.ensure()
 
     async def _call(self, what: str, operation: str, **arguments: Any) -> dict[str, Any]:
         return await self._bucket.call(what, operation, Key=self._key, **arguments)

@@ -12,7 +12,7 @@ from tests.tools.buckets import Meddled, fresh_name, options_for
 @pytest.fixture
 async def ready(weed: LocalStore) -> str:
     """Its name. It is in SeaweedFS, and has the service's rules."""
-    made = Meddled(fresh_name(), options_for(weed))
+    made = Meddled(fresh_name(weed), options_for(weed))
     await set_up(made)
     await made.aclose()
     return made.name

@@ -110,7 +110,7 @@ async def test_what_makes_no_sense_is_told_at_once(weed: LocalStore) -> None:
 async def test_without_a_lifespan_it_starts_at_the_first_request(weed: LocalStore) -> None:
     """Once for all that come at that moment; and if it can't, it tries again at the next request."""
     lines: list[str] = []
-    bucket = Meddled(fresh_name(), options_for(weed))
+    bucket = Meddled(fresh_name(weed), options_for(weed))
     app = service(weed, bucket.name, lines)
     found = await asyncio.gather(*(get(app) for _ in range(5)))
     assert {status for status, _ in found} == {503}
@@ -126,7 +126,7 @@ async def test_without_a_lifespan_it_starts_at_the_first_request(weed: LocalStor
 
 def test_another_event_loop_after_the_first_has_ended(weed: LocalStore) -> None:
     """As the test clients of frameworks have it."""
-    bucket = fresh_name()
+    bucket = fresh_name(weed)
 
     async def made() -> None:
         meddled = Meddled(bucket, options_for(weed))

@@ -53,7 +53,7 @@ def proxy(weed: LocalStore) -> Iterator[FaultProxy]:
 @pytest.fixture
 def app(weed: LocalStore, site: HttpStub, proxy: FaultProxy, tmp_path: Path) -> Iterator[str]:
     """The application's URL."""
-    name, s3 = fresh_name(), options_for(weed)
+    name, s3 = fresh_name(weed), options_for(weed)
 
     async def make() -> None:
         bucket = Meddled(name, s3)

@@ -102,7 +102,7 @@ async def test_its_commands_make_a_service_that_is_healthy(weed: LocalStore, tmp
             for each in sources:
                 _copy(ROOT / each, source / target / (Path(each).name if target.endswith(("/", ".")) else ""))
     assert not (installed / "bin" / "pip").exists()
-    bucket = Meddled(fresh_name(), options_for(weed))
+    bucket = Meddled(fresh_name(weed), options_for(weed))
     await bucket.ensure()
     await bucket.aclose()
     port = _start_and_check(installed, weed, bucket.name, tmp_path / "home")

@@ -148,7 +148,7 @@ async def test_a_sweeper_that_can_not_be_started_is_tried_again(
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))
     lines: list[str] = []
     settings = ServeSettings(
-        host="127.0.0.1", port=0, workers=1, bucket=fresh_name(), s3=options_for(weed), signing_endpoint=None,
+        host="127.0.0.1", port=0, workers=1, bucket=fresh_name(weed), s3=options_for(weed), signing_endpoint=None,
         public_url=None, keys=tmp_path / "keys", secrets=("s" * 32,), requests_a_second=1.0, max_open_uploads=1,
         posts_api=None, allow_private_media_hosts=False, sweep_every=600.0,
     )  # fmt: skip

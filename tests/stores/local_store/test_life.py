@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import random
 import signal
@@ -18,8 +19,10 @@ from typing import Any
 import pytest
 
 from bigupload.errors import LocalStoreError
+from bigupload.options import S3Options
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
+from bigupload.stores.targets import connect
 from tests.stores.local_store.support import PROC, REPOSITORY, alive, needs_weed, posix, run_file, write_run
 from tests.tools.directories import session_directory
 from tests.tools.weed import fetch, weed_client
@@ -60,6 +63,18 @@ def test_a_multipart_upload_works_right_after_start(tmp_path: Path) -> None:
         assert fetch(store, store.bucket, "k") == body
     finally:
         assert local_store.stop(tmp_path)
+
+
+@needs_weed
+async def test_a_new_bucket_has_its_volumes_before_the_first_write(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that has to wait for them takes a second."""
+    monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(store.data_dir))
+    for _ in range(2):  # a bucket that is there gets no more
+        await (await connect("roomy", "key", S3Options(local=True))).aclose()
+        status = json.loads(local_store._get(run_file(store.data_dir)["ports"]["master.port"], "/vol/status")[1])
+        assert json.dumps(status).count('"Collection": "roomy"') == 7
 
 
 @needs_weed
