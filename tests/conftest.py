@@ -18,6 +18,7 @@ import pytest
 
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
+from tests.tools import cases
 from tests.tools.directories import session_directory
 
 
@@ -31,7 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if not config.pluginmanager.has_plugin("bigupload"):
         config.pluginmanager.import_plugin("bigupload.testing.plugin")
-    if config.option.markexpr != "not slow":  # a slow file has tests that this plugin makes
+    cases.thorough = config.option.markexpr != "not slow"
+    if cases.thorough:  # a slow file has tests that this plugin makes
         config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
 
 

@@ -128,6 +128,7 @@ bigupload.__main__.main()
     return done.returncode, set(done.stderr.splitlines()[-1].split())
 
 
+@pytest.mark.slow
 def test_with_static_keys_no_command_needs_an_aws_library(tmp_path: Path) -> None:
     """Nor aiohttp. A resume, a list, an abort start as fast as an upload does."""
     path, folder = tmp_path / "file", tmp_path / "folder"
@@ -154,6 +155,7 @@ def test_with_static_keys_no_command_needs_an_aws_library(tmp_path: Path) -> Non
         assert s3.count("ListParts") >= 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("size", "needed"), [(7, set()), (11 * MIB, {"awscrt"})], ids=["one PUT", "parts"])
 def test_an_upload_needs_no_aiohttp(tmp_path: Path, size: int, needed: set[str]) -> None:
     """From its first request to its proof."""

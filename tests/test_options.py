@@ -22,7 +22,7 @@ from bigupload.errors import ManifestMismatch, UsageError
 from bigupload.options import S3Options
 from tests.core.samples import JSON
 from tests.stores.s3.support import PARAMETERS
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 SECRETS = {"access_key": "AK-hidden", "secret_key": "SK-hidden", "session_token": "ST-hidden"}
 KEY = b"a customer key, which is hidden."
@@ -237,7 +237,7 @@ def test_each_option_is_recorded_but_the_secret_ones() -> None:
     assert S3Options(**SECRETS).to_json() == S3Options().to_json() == {}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(options=OPTIONS)
 def test_round_trip(options: S3Options) -> None:
     secret = uuid.uuid4().hex  # Hypothesis tries the texts that stand in the tests
@@ -307,7 +307,7 @@ def test_values_of_another_type(name: str, value: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     recorded=st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(S3Options)]), JSON, max_size=4),
 )
@@ -336,7 +336,7 @@ def test_how_the_store_is_reached_is_no_difference() -> None:
     assert now.with_object_of({"storage_class": "s", "local": True}) == (now, [])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(began=OPTIONS, now=OPTIONS)
 def test_what_is_kept_differs_no_more(began: S3Options, now: S3Options) -> None:
     kept, _ = now.with_object_of(began.to_json())

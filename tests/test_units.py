@@ -23,7 +23,7 @@ from bigupload.units import (
     parse_rate,
     parse_size,
 )
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 
 @each_case(
@@ -52,7 +52,7 @@ def test_what_is_no_size(text: str) -> None:
         parse_size(text)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(text=st.text(st.sampled_from("0123456789.kKmMgGtTiIbB/sS \n-"), max_size=12) | st.text(max_size=8))
 def test_only_usage_errors(text: str) -> None:
     for parse in (parse_size, parse_rate):
@@ -188,7 +188,7 @@ def test_numbers_with_their_nouns() -> None:
     assert [counted(number, "part") for number in (0, 1, 1203)] == ["0 parts", "1 part", "1,203 parts"]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(text=st.text(max_size=400))
 def test_foreign_texts_can_not_drive_a_terminal(text: str) -> None:
     shown = one_line(text)

@@ -33,8 +33,9 @@ from bigupload.core.manifest import (
 from bigupload.core.manifest_lines import encode
 from bigupload.core.object_claims import CopyBase, CopySource
 from bigupload.core.part_plan import Part, Plan, Step
+from tests.tools.cases import examples
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=examples(60))
 TYPES: tuple[type[Any], ...] = typing.get_args(Record)
 """Of all records."""
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, ChecksumType, with_quotes
 from bigupload.errors import UsageError
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=examples(60))
 CRCS = [Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.CRC32]
 CHUNKS = st.lists(st.binary(max_size=40), max_size=8)
 

@@ -39,7 +39,7 @@ from bigupload.core.flight import (
     Sample,
 )
 from bigupload.core.stored_rate import PAUSE, is_late
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 MIB = 1 << 20
 START, START_BYTES = 8, 32 * MIB
@@ -767,7 +767,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(events=EVENTS, machines=st.integers(1, 3))
 def test_it_never_leaves_its_bounds(events: list[tuple[str, float, int, int]], machines: int) -> None:
     """For any measurement, even if the number of sent bytes falls because a part in flight was aborted."""

@@ -21,7 +21,7 @@ from bigupload.core.integrity import (
     prove_part,
 )
 from bigupload.errors import ObjectMismatch
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 DATA = b"a part's bytes"
 MD5 = checksums.digest_of(Algorithm.MD5, DATA)
@@ -206,7 +206,7 @@ FACTS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(found=FACTS, algorithm=st.sampled_from(Algorithm), with_etags=st.booleans())
 def test_no_level_without_its_evidence(found: ObjectFacts, algorithm: Algorithm, with_etags: bool) -> None:
     try:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bigupload.core.manifest import Fingerprint, SourceIdentity, SourceKind, Target, belongs_to, manifest_id
 from tests.core.samples import PATHS, QUICK, header
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 
 def test_how_targets_are_shown() -> None:
@@ -39,7 +39,7 @@ TARGETS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=examples(80))
 @given(path=PATHS, target=TARGETS)
 def test_the_id_is_a_file_name(path: str, target: Target) -> None:
     found = manifest_id(path, target)

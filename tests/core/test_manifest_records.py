@@ -16,7 +16,7 @@ from bigupload.core.manifest_lines import decode, encode
 from bigupload.core.object_claims import CopyBase, CopySource
 from tests.core import samples
 from tests.core.samples import JSON, QUICK, RECORDS, TYPES, header, part
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 
 @pytest.mark.parametrize("cls", TYPES)
@@ -101,7 +101,7 @@ def test_an_unknown_type_is_skipped() -> None:
     assert decode(b'{"type":"from_the_future","x":1}\n') is None
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(line=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_decode_raises_nothing_but_value_error(line: bytes) -> None:
     try:

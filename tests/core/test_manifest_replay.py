@@ -28,7 +28,7 @@ from bigupload.core.manifest import (
 from bigupload.core.manifest_lines import encode, replay
 from bigupload.errors import ManifestCorrupt
 from tests.core.samples import ALL_PARTS, JSON, QUICK, header, journals, lines, part
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 # -- the fold
 
@@ -255,7 +255,7 @@ def test_a_first_line_that_can_not_be_read(data: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(
     data=st.binary(max_size=80)
     | st.lists(JSON, max_size=3).map(lambda v: b"".join(json.dumps(x).encode() + b"\n" for x in v))

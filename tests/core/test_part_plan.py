@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bigupload.core.part_plan import DEFAULT_PART_SIZE, GIB, MIB, S3_LIMITS, Limits, Part, Plan, plan_parts
 from bigupload.errors import UsageError
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 SMALL = Limits(min_part_size=2, max_part_size=11, max_parts=7, default_part_size=6, granule=2, enough_parts=4)
 ODD = Limits(min_part_size=1, max_part_size=9, max_parts=5, default_part_size=4, granule=3, enough_parts=3)
@@ -70,7 +70,7 @@ def test_every_size_with_every_part_size(limits: Limits) -> None:
     assert accepted > capacity
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(size=st.integers(0, 10_000 * 5 * GIB))
 @example(size=10_000 * 16 * MIB)
 @example(size=10_000 * 16 * MIB + 1)
@@ -88,7 +88,7 @@ def test_real_limits(size: int) -> None:
     assert plan_parts(size) == plan  # nothing but the size decides
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(size=st.integers(0, 200 * MIB), part_size=st.integers(5 * MIB, 64 * MIB))
 def test_real_limits_and_a_given_part_size(size: int, part_size: int) -> None:
     assert_covers(plan_parts(size, part_size), size, S3_LIMITS)

@@ -22,7 +22,7 @@ from bigupload.core.retry_policy import (
     RetryPolicy,
     classify,
 )
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 POLICY = RetryPolicy()
 COUNTED = {
@@ -109,7 +109,7 @@ def test_delays_double_up_to_the_cap(kind: FaultKind) -> None:
     assert not any(again.resign or again.rehash for again in retries)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     retry=st.integers(1, 10**6), chance=st.floats(0, 1, exclude_max=True), base=st.floats(0, 100), cap=st.floats(0, 100)
 )

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.core.selection import FileRule, parse_exclude_file, scope_of, selects
+from tests.tools.cases import examples
 
 NAMES = st.text("ab.", min_size=1, max_size=3).filter(lambda name: name not in (".", ".."))
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
@@ -77,7 +78,7 @@ def reference_selects(rules: list[FileRule], path: str) -> bool:
     return not rules or not rules[0].is_include
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.builds(FileRule, PATTERNS, st.booleans()), max_size=4), st.lists(PATHS, min_size=1, max_size=8))
 def test_as_the_reference_says_and_pruning_never_changes_that(rules: list[FileRule], paths: list[str]) -> None:
     scope = scope_of(rules)

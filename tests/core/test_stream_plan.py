@@ -24,7 +24,7 @@ from bigupload.core.upload_state import Stage, StageResult, UploadState
 from bigupload.errors import ManifestCorrupt, UsageError
 from tests.core import samples
 from tests.core.samples import part
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 SMALL = Limits(min_part_size=2, max_part_size=20, max_parts=20, default_part_size=3, granule=1, enough_parts=4)
 TIB = 1024 * GIB
@@ -215,7 +215,7 @@ def test_the_state_of_a_stream_ends_with_it() -> None:
     assert state.plan.size is None
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(100))
 @given(size=st.integers(0, plan_stream().capacity))
 def test_real_limits(size: int) -> None:
     closed = plan_stream().closed(size)

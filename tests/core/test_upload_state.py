@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.upload_state import TRANSITIONS, ImpossibleMove, PartState, Stage, StageResult, UploadState
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 # Written out a second time, as DESIGN section 4 tells it: the table is only worth what it is compared with.
 EXPECTED = {
@@ -184,4 +184,4 @@ class Parts(RuleBasedStateMachine):
 
 
 TestParts = Parts.TestCase
-TestParts.settings = settings(deadline=None, max_examples=40, stateful_step_count=30)
+TestParts.settings = settings(deadline=None, max_examples=examples(40), stateful_step_count=30)

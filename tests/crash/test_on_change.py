@@ -25,6 +25,7 @@ def s3() -> Iterator[StrictS3]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("op", "acted", "needs_the_option"),

@@ -23,6 +23,7 @@ def block(language: str, number: int = 0) -> str:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[number]
 
 
+@pytest.mark.slow
 async def test_the_application_with_the_local_store(
     weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

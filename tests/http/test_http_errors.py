@@ -26,7 +26,7 @@ from bigupload.http.http_errors import (
     retry_after,
     skew_message,
 )
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 NOW = 1_700_000_000.0
 
@@ -67,7 +67,7 @@ def test_dates_beyond_all_time(date: str) -> None:
     assert (found.kind, found.retry_after) == (FaultKind.SKEWED, None)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(
     value=st.text(max_size=40)
     | st.from_regex(r"\A(Mon, )?\d{1,30} Jan \d{1,30} \d{1,12}:\d{1,12}(:\d{1,12})? ([+-]\d{1,30}|GMT|-0000)\Z")

@@ -15,7 +15,8 @@ from bigupload import Verified, errors, events
 from bigupload.api import small_files
 from bigupload.api.places import MOST_UPLOADS
 from bigupload.engine import context
-from bigupload.sources.file import FileHolder, FileSource, HeldFile
+from bigupload.sources.file import FileSource
+from bigupload.sources.objects import FileHolder, HeldFile
 from bigupload.testing.faults import LostResponse, Reset, Status
 from tests.tools.waiting import until
 

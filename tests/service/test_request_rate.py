@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bigupload.errors import UsageError
 from bigupload.service import request_rate as module
 from bigupload.service.request_rate import RequestRateLimit
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 
 class Clock:
@@ -81,7 +81,7 @@ def test_a_window_never_holds_more_than_the_rate(rate: float) -> None:
     assert limit.window >= 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(rate=st.sampled_from([0.5, 1, 2.5, 10]), steps=st.lists(st.floats(0, 3), min_size=1, max_size=40))
 async def test_in_no_window_are_there_more(rate: float, steps: list[float]) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bigupload import errors
 from bigupload.sources.producers import MarkedProducer, of_async_iterable
 from tests.sources.streams import async_chunks, chunked
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 
 async def read(data: bytes, cuts: list[int], marker: bytes, sizes: list[int]) -> bytes:
@@ -32,7 +32,7 @@ BYTES = st.binary(max_size=30) | st.text("ab", max_size=30).map(str.encode)
 MARKERS = st.binary(min_size=1, max_size=5) | st.text("ab", min_size=1, max_size=5).map(str.encode)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(data=BYTES, marker=MARKERS, ends=st.booleans(), cuts=st.lists(st.integers(0, 30), max_size=8),
        sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4))  # fmt: skip
 def test_every_stream(data: bytes, marker: bytes, ends: bool, cuts: list[int], sizes: list[int]) -> None:

@@ -22,28 +22,14 @@ from bigupload import errors
 from bigupload.core.checksums import Algorithm, combine_crc, digest_of
 from bigupload.core.part_plan import Limits, Part, plan_parts, plan_stream
 from tests.sources.streams import DATA, LIMITS, PLAN, WAYS, Raw, async_chunks, chunked, cut, stream_of
-from tests.tools.cases import each_case
-
-CHUNKINGS = {"size": st.integers(1, len(DATA)), "cuts": st.lists(st.integers(0, len(DATA)), max_size=40)}
+from tests.tools.cases import each_case, examples
 
 
 @pytest.mark.parametrize("way", WAYS)
-@settings(deadline=None, max_examples=50)
-@given(**CHUNKINGS)
+@settings(deadline=None, max_examples=examples(170))
+@given(size=st.integers(1, len(DATA)), cuts=st.lists(st.integers(0, len(DATA)), max_size=40))
 def test_the_chunks_make_no_difference(way: str, size: int, cuts: list[int]) -> None:
     """The same parts, and the same checksum of the whole."""
-    assert_whole(way, size, cuts)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
-@settings(deadline=None, max_examples=170)
-@given(**CHUNKINGS)
-def test_a_thousand_chunkings_make_no_difference(way: str, size: int, cuts: list[int]) -> None:
-    assert_whole(way, size, cuts)
-
-
-def assert_whole(way: str, size: int, cuts: list[int]) -> None:
     data = DATA[:size]
     source = WAYS[way](chunked(data, [min(at, size) for at in cuts]))
     found = asyncio.run(cut(stream_of(source)))

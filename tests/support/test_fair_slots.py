@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.support.fair_slots import FairSlots, SlotQueue
+from tests.tools.cases import examples
 
 KB, MB, GB = 1000, 10**6, 10**9
 
@@ -216,7 +217,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(deadline=None)  # by the clock of a busy machine
+@settings(deadline=None, max_examples=examples(100))  # by the clock of a busy machine
 def test_no_slot_is_lost_and_none_is_idle(steps: list[tuple[str, int]]) -> None:
     """Steps in any order, most of them before the tasks concerned have run: cancels meet grants in every way."""
     asyncio.run(_play(steps))
@@ -260,7 +261,7 @@ SIZES = st.lists(st.sampled_from([KB, MB, 20 * MB, 500 * MB, 40 * GB]), min_size
 
 
 @given(SIZES, st.integers(1, 5))
-@settings(deadline=None)  # by the clock of a busy machine
+@settings(deadline=None, max_examples=examples(100))  # by the clock of a busy machine
 def test_every_queue_gets_its_turn_in_bounded_time(sizes: list[int], total: int) -> None:
     """Between two slots of a queue there is no more than what the docstring says, whatever the others have left."""
     asyncio.run(_rotate(sizes, total))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bigupload.errors import UsageError
 from bigupload.support.rate_limiter import RateLimiter, second_of_day
 from bigupload.units import RateSchedule, parse_rate_limit
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 BURST = 0.1
 
@@ -79,7 +79,7 @@ async def test_the_rate_holds_over_any_window(takers: int) -> None:
     assert clock.now - began == pytest.approx(total / rate)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     turns=st.lists(st.tuples(st.floats(0, 2), st.integers(1, 300_000)), min_size=1, max_size=25),
     rate=st.floats(1000, 10**9),

@@ -91,6 +91,7 @@ def test_nothing_of_the_developers_is_seen(pytester: pytest.Pytester, monkeypatc
     assert not Path((pytester.path / "home").read_text()).exists()
 
 
+@pytest.mark.slow
 def test_boto3s_default_session_is_the_tests_own(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     developers = boto3.Session(aws_access_key_id="developers", aws_secret_access_key="key", region_name="eu-west-1")
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", developers)
@@ -125,6 +126,7 @@ def test_hosts_without_a_proxy_keep_none(pytester: pytest.Pytester, monkeypatch:
     pytester.runpytest_inprocess(*ALONE).assert_outcomes(passed=1)
 
 
+@pytest.mark.slow
 def test_a_program_may_import_bigupload_and_then_run_pytest(pytester: pytest.Pytester) -> None:
     """pytest has the asserts of packages with plugins rewritten, and warns where it comes too late for that."""
     pytester.makepyfile("def test_it(): ...")

@@ -1,4 +1,4 @@
-"""Many cases in one test, where an item for each would cost more than the case: every worker collects every item."""
+"""Many cases in one test, where an item for each would cost more than the case, as every worker collects every item."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from typing import Any
 import pytest
 
 Test = Callable[..., Any]
+thorough = False
+"""Whether the run includes the slow tests. `tests/conftest.py` sets it before it loads the tests."""
+
+
+def examples(count: int) -> int:
+    """The number of examples that hypothesis tries: `count` where the slow tests run, a third in the fast suite."""
+    return count if thorough else max(15, count // 3)
 
 
 def each_case(names: str | tuple[str, ...], cases: Iterable[Any]) -> Callable[[Test], Test]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tools.cases import each_case
+from tests.tools import cases
+from tests.tools.cases import each_case, examples
 
 pytestmark = pytest.mark.slow  # guards the tools of the tests
 TRIED: list[int] = []
@@ -41,3 +42,10 @@ def test_fixtures_are_given(number: int, tmp_path_factory: pytest.TempPathFactor
 def test_without_cases_there_is_no_test() -> None:
     with pytest.raises(AssertionError, match="can't fail"):
         each_case("number", [])
+
+
+def test_the_slow_tests_try_all_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cases.thorough
+    assert examples(300) == 300
+    monkeypatch.setattr(cases, "thorough", False)
+    assert (examples(300), examples(30)) == (100, 15)

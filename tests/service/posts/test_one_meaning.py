@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bigupload.service.posts import _check_unambiguous
 from bigupload.service.problems import Refused
 from tests.service.posts.support import CREATED, refusal
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 from tests.tools.http_stub import HttpStub
 from tests.tools.service import Service
 
@@ -81,7 +81,7 @@ _JSON = st.recursive(
 
 
 # A machine that is busy otherwise makes generating slow: that says nothing of what is tested.
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(), _JSON))
 def test_whatever_else_is_in_a_post_is_nobody_s_business(post: dict[str, Any]) -> None:
     post.pop("mediaItems", None)
@@ -93,7 +93,9 @@ def test_whatever_else_is_in_a_post_is_nobody_s_business(post: dict[str, Any]) -
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.dictionaries(st.text(), _JSON), st.booleans())
 def test_any_body_is_unchanged(posting: Service, posts_api: HttpStub, body: dict[str, Any], ascii_only: bool) -> None:

@@ -20,7 +20,7 @@ from bigupload.options import S3Options
 from bigupload.s3_parameters import OBJECT, REQUEST, parameters
 from bigupload.stores.s3.access import PlainKeys
 from bigupload.stores.s3.signer import S3Signer
-from tests.tools.cases import each_case
+from tests.tools.cases import each_case, examples
 
 from .support import EVERY_OPTION, NOON, OTHER_OPTIONS, parameters_of_boto3
 
@@ -81,7 +81,7 @@ def test_signatures_equal_botocores(base: str) -> None:
         assert_signed_alike(base, key, {}, {}, keys(), b"")
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
     query=st.dictionaries(st.from_regex(r"[a-z]{1,4}-?[a-zA-Z]{0,3}", fullmatch=True), st.text("aZ9 /+=~%&é日")),
