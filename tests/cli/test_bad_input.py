@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bigupload.core.retry_policy import RetryPolicy
 from bigupload.manifests.journal import FileJournal
 from bigupload.sources.file import FileSource
 from bigupload.testing.strict_s3 import StrictS3
@@ -149,7 +150,10 @@ def test_an_unknown_profile(bigupload: Command, s3: StrictS3, file: Path) -> Non
     assert_refused(bigupload("upload", file, *to(s3), "--profile", "nobody"), 2, "there is no profile nobody in ")
 
 
-def test_an_endpoint_that_refuses_the_connection(bigupload: Command, file: Path) -> None:
+def test_an_endpoint_that_refuses_the_connection(
+    bigupload: Command, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RetryPolicy, "delay", lambda *_: 0.0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     where = ["--to", "s3://bucket/key", "--endpoint-url", f"http://127.0.0.1:{port}"]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bigupload.core.manifest import Target, manifest_id
+from bigupload.core.retry_policy import RetryPolicy
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.cli.support import IN_PARTS, Command, assert_refused, to
@@ -75,7 +76,10 @@ def test_what_is_trusted_is_shown(
 
 
 @pytest.mark.parametrize("trusts", [[], ["--trust"]])
-def test_the_query_of_a_url_is_not_shown(bigupload: Command, received: Path, trusts: list[str]) -> None:
+def test_the_query_of_a_url_is_not_shown(
+    bigupload: Command, received: Path, monkeypatch: pytest.MonkeyPatch, trusts: list[str]
+) -> None:
+    monkeypatch.setattr(RetryPolicy, "delay", lambda *_: 0.0)
     source = "http://127.0.0.1:9/film.mov?X-Amz-Signature=SECRETSIG"
     ended = bigupload("resume", received, "--source", source, "--progress", "json", *trusts)
     assert ended.code != 0
