@@ -14,7 +14,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from datetime import UTC, datetime
 from importlib.resources.abc import Traversable
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 import pydantic
@@ -116,7 +116,6 @@ class _Service:
         self, config: ServiceConfig, log: AccessLog, in_flight: RequestsInFlight, metrics: Metrics, tracing: Tracing
     ) -> None:
         self._config = config
-        self._metrics = metrics
         self._tracing = tracing
         self._log = log
         self._metrics = metrics
@@ -184,6 +183,7 @@ class _Service:
             wait = await self._dependencies.rate.take(caller.id)
             if wait > 0:
                 raise Refused(Problem.RATE_LIMITED, retry_after=wait)
+            taken: Any
             if endpoint.takes is None:
                 body = b""
                 taken = _query(request) if endpoint.parameters is None else _parameters(endpoint.parameters, request)
@@ -191,6 +191,9 @@ class _Service:
                 body = await _body(request, endpoint.max_bytes, typed=caller.is_of_the_host)
                 body = body.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1
                 taken = _parse(endpoint.takes, body)
+            model = endpoint.takes or endpoint.parameters
+            if model is not None and "user" in model.model_fields:  # declared: a post may have any other field
+                taken = taken.model_copy(update={"user": caller.user_of(taken.user)})
             working = work(caller, taken, body)
             if endpoint.waits_for_store:
                 working = self._dependencies.health.while_responding(working)
@@ -226,18 +229,17 @@ class _Service:
                 raise Refused(Problem.UNSUPPORTED_MEDIA, message, field=f"contentTypes[{number}]")
         if request.uploads is not None:
             await self._dependencies.uploads.counts.check_store()
-        request = _for_user(caller, request)
         token = self._dependencies.tokens.mint(caller.owner, request, key_id=caller.key_id)
         return c.TokenResponse(token=token.text, expires_in=request.expires_in, id=token.id)
 
     async def _revoke(self, caller: Caller, request: c.RevokeRequest, _: bytes) -> c.RevokedResponse:
-        return await self._dependencies.revocations.revoke(caller.owner, _for_user(caller, request))
+        return await self._dependencies.revocations.revoke(caller.owner, request)
 
     async def _presign(self, caller: Caller, request: c.PresignRequest, _: bytes) -> c.PresignResponse:
-        return await self._dependencies.uploads.presign(caller.owner, _for_user(caller, request), caller.token)
+        return await self._dependencies.uploads.presign(caller.owner, request, caller.token)
 
     async def _create(self, caller: Caller, request: c.CreateRequest, _: bytes) -> c.CreateResponse:
-        return await self._dependencies.uploads.create(caller.owner, _for_user(caller, request), caller.token)
+        return await self._dependencies.uploads.create(caller.owner, request, caller.token)
 
     async def _sign(self, caller: Caller, request: c.SignRequest, _: bytes) -> c.SignResponse:
         return await self._dependencies.uploads.sign(caller.owner, request, caller.token, caller.bound)
@@ -255,20 +257,19 @@ class _Service:
         await self._dependencies.uploads.abort(caller.owner, upload, caller.bound)
 
     async def _files(self, caller: Caller, request: c.ListRequest, _: bytes) -> c.ListResponse:
-        return await self._dependencies.uploads.files.list(caller.owner, _for_user(caller, request))
+        return await self._dependencies.uploads.files.list(caller.owner, request)
 
     async def _delete(self, caller: Caller, request: c.DeleteRequest, _: bytes) -> None:
-        request = _for_user(caller, request)
         await self._dependencies.uploads.delete_file(caller.owner, request.key, request.user)
 
     async def _read_url(self, caller: Caller, request: c.ReadUrlRequest, _: bytes) -> c.ReadUrlResponse:
-        return await self._dependencies.uploads.files.read_url(caller.owner, _for_user(caller, request))
+        return await self._dependencies.uploads.files.read_url(caller.owner, request)
 
     async def _open_uploads(self, caller: Caller, request: c.OpenUploadsRequest, _: bytes) -> c.OpenUploadsResponse:
-        return await self._dependencies.uploads.files.open_uploads(caller.owner, _for_user(caller, request))
+        return await self._dependencies.uploads.files.open_uploads(caller.owner, request)
 
     async def _abort_all(self, caller: Caller, request: c.AbortRequest, _: bytes) -> c.AbortedResponse:
-        return await self._dependencies.uploads.abort_all(caller.owner, _for_user(caller, request))
+        return await self._dependencies.uploads.abort_all(caller.owner, request)
 
     async def _check(self, caller: Caller, request: c.CheckRequest, _: bytes) -> c.CheckResponse:
         assert self._posts is not None
@@ -277,25 +278,6 @@ class _Service:
     async def _post(self, caller: Caller, request: c.PostRequest, body: bytes) -> PostResponse:
         assert self._posts is not None
         return await self._posts.post(caller.owner, request, body, caller.bound)
-
-
-_Named = TypeVar(
-    "_Named",
-    c.PresignRequest,
-    c.CreateRequest,
-    c.TokenRequest,
-    c.ListRequest,
-    c.DeleteRequest,
-    c.OpenUploadsRequest,
-    c.AbortRequest,
-    c.ReadUrlRequest,
-    c.RevokeRequest,
-)
-
-
-def _for_user(caller: Caller, request: _Named) -> _Named:
-    """Return the request with the end user for whom it is. Raises Refused: USER_NOT_ALLOWED."""
-    return request.model_copy(update={"user": caller.user_of(request.user)})
 
 
 # -- requests
