@@ -30,7 +30,7 @@ from bigupload import errors, events
 from bigupload.adapters.boto3 import NotTakenOver
 from bigupload.adapters.boto3.arguments import object_options
 from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, s3_options
-from bigupload.adapters.boto3.exceptions import translated
+from bigupload.adapters.boto3.methods import translated
 from bigupload.api.arguments import ProofName, UploaderOptions, UploadOptions
 from bigupload.api.uploader import Uploader
 from bigupload.api.writer import UploadWriter

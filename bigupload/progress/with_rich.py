@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bigupload import events
 from bigupload.progress import job_progress
-from bigupload.progress.of_calls import ProgressOfCalls, path_of
+from bigupload.progress.job_progress import ProgressOfCalls, path_of
 from bigupload.progress.rows import LiveUnread, Rows, RowState, VisibleCursor, perhaps_unread, update, update_total
 from bigupload.units import printable
 

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]  # it has no types
 
 from bigupload import events
 from bigupload.progress import job_progress
-from bigupload.progress.of_calls import ProgressOfCalls, path_of
+from bigupload.progress.job_progress import ProgressOfCalls, path_of
 from bigupload.units import one_line, printable
 
 

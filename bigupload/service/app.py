@@ -26,10 +26,9 @@ from bigupload.service.callers import Caller, authenticate
 from bigupload.service.contract import words_for
 from bigupload.service.cors import CrossOrigin
 from bigupload.service.direct_url import DirectUrls
-from bigupload.service.endpoints import ENDPOINTS, Endpoint
+from bigupload.service.endpoints import ENDPOINTS, Endpoint, document
 from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import IN_FLIGHT, LOGGED, RequestMiddleware, RequestsInFlight
-from bigupload.service.openapi import document
 from bigupload.service.opening import OpenService, opened
 from bigupload.service.policy import Policy
 from bigupload.service.posts import PostResponse, Posts

@@ -24,8 +24,7 @@ from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.callers import BoundUser
 from bigupload.service.direct_url import DirectUrls
-from bigupload.service.finishing import Finishing
-from bigupload.service.judgement import FINAL_PROBLEMS
+from bigupload.service.finishing import FINAL_PROBLEMS, Finishing
 from bigupload.service.media import HEAD_BYTES, MediaType
 from bigupload.service.media_objects import MediaBucket, ObjectHead
 from bigupload.service.policy import Policy

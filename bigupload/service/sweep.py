@@ -36,9 +36,8 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
 from bigupload.service import media
-from bigupload.service.finishing import Finishing
+from bigupload.service.finishing import FINAL_PROBLEMS, Finishing
 from bigupload.service.hooks import Hooks
-from bigupload.service.judgement import FINAL_PROBLEMS
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import REFUSED_PREFIX
 from bigupload.service.policy import LONGEST_UPLOAD, PUBLISHED_POLICY, Policy

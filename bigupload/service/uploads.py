@@ -28,10 +28,9 @@ from bigupload.service import contract as c
 from bigupload.service import media
 from bigupload.service.callers import BoundUser
 from bigupload.service.file_structure import check_start
-from bigupload.service.finishing import Finishing, UploadOutcomes
+from bigupload.service.finishing import FINAL_PROBLEMS, Finishing, UploadOutcomes, check_size
 from bigupload.service.handles import Handle, Handles, handle_from_json
 from bigupload.service.hooks import Hooks, NewUpload
-from bigupload.service.judgement import FINAL_PROBLEMS, check_size
 from bigupload.service.media_objects import ATTACHMENT, MediaBucket
 from bigupload.service.object_keys import account_of, encoded, public_urls, why_not, with_filename
 from bigupload.service.owner_files import OwnerFiles

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from bigupload.service import contract as c
+from bigupload.service.finishing import check_headers, check_size
 from bigupload.service.handles import Handles
-from bigupload.service.judgement import check_headers, check_size
 from bigupload.service.object_keys import note_key
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.sweep import Removal, Sweep

@@ -15,8 +15,7 @@ from pydantic import BaseModel
 
 from bigupload.service import endpoints, handles, media, posts, uploads
 from bigupload.service.contract import BODIES
-from bigupload.service.endpoints import ENDPOINTS
-from bigupload.service.openapi import document
+from bigupload.service.endpoints import ENDPOINTS, document
 from bigupload.service.problems import Problem
 from bigupload.service.webhooks.sending import Signer, new_secret
 from tests.tools import webhooks_table

@@ -25,7 +25,7 @@ from bigupload import errors
 from bigupload.adapters.boto3 import NotTakenOver, install
 from bigupload.adapters.boto3.arguments import object_options
 from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, proxies_of, s3_options
-from bigupload.adapters.boto3.exceptions import translated
+from bigupload.adapters.boto3.methods import translated
 from bigupload.api.writer import UploadWriter
 
 
