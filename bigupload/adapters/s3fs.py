@@ -28,8 +28,7 @@ from typing import Any, Literal
 import bigupload
 from bigupload import errors, events
 from bigupload.adapters.boto3 import NotTakenOver
-from bigupload.adapters.boto3.arguments import object_options
-from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, s3_options
+from bigupload.adapters.boto3.arguments import CannotTakeOver, ClientSession, object_options, s3_options
 from bigupload.adapters.boto3.methods import translated
 from bigupload.api.arguments import ProofName, UploaderOptions, UploadOptions
 from bigupload.api.uploader import Uploader

@@ -13,7 +13,7 @@ from bigupload.cli.options import DURATION, PATH, SIZE
 from bigupload.units import parse_duration
 
 if TYPE_CHECKING:
-    from bigupload.service.accepted_types import MediaTypes
+    from bigupload.service.policy import MediaTypes
 
 before_finish_option = click.option(
     "--before-finish",
@@ -85,7 +85,7 @@ def take_policy(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _types(text: str) -> MediaTypes:
-    from bigupload.service.accepted_types import ANY_TYPES, PUBLISHED_TYPES, read_types
+    from bigupload.service.policy import ANY_TYPES, PUBLISHED_TYPES, read_types
 
     for known in (ANY_TYPES, PUBLISHED_TYPES):
         if text == known.name:

@@ -16,8 +16,7 @@ from boto3.s3.transfer import S3Transfer, TransferConfig
 from botocore.exceptions import ClientError, ParamValidationError
 
 from bigupload.adapters.boto3 import NotTakenOver, install
-from bigupload.adapters.boto3.arguments import TransferSettings, object_options
-from bigupload.adapters.boto3.clients import CannotTakeOver
+from bigupload.adapters.boto3.arguments import CannotTakeOver, TransferSettings, object_options
 from bigupload.testing.strict_s3 import StrictS3
 from tests.integration.support import content
 from tests.tools.cases import each_case

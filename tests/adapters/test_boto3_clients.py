@@ -18,7 +18,7 @@ from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError
 
 from bigupload.adapters.boto3 import NotTakenOver, install, uninstall
-from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, proxies_of, retry_policy, s3_options
+from bigupload.adapters.boto3.arguments import CannotTakeOver, ClientSession, proxies_of, retry_policy, s3_options
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.stores.s3.access import find_access
 from bigupload.testing.strict_s3 import StrictS3

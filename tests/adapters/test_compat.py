@@ -9,7 +9,7 @@ import boto3
 import pytest
 from boto3.s3.transfer import TransferConfig
 
-from bigupload.adapters.boto3 import clients
+from bigupload.adapters.boto3 import arguments
 
 
 def client_of(**arguments: Any) -> Any:
@@ -17,20 +17,20 @@ def client_of(**arguments: Any) -> Any:
 
 
 def test_the_credentials_of_a_client() -> None:
-    assert clients.credentials_of(client_of()).get_frozen_credentials().access_key == "a"
+    assert arguments.credentials_of(client_of()).get_frozen_credentials().access_key == "a"
 
 
 def test_the_certificates_of_a_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
-    assert clients.trusted_by(client_of()) is True
-    assert clients.trusted_by(client_of(verify=False)) is False
-    assert clients.trusted_by(client_of(verify=str(tmp_path))) == tmp_path
-    assert clients.trusted_by_botocore().is_file()
+    assert arguments.trusted_by(client_of()) is True
+    assert arguments.trusted_by(client_of(verify=False)) is False
+    assert arguments.trusted_by(client_of(verify=str(tmp_path))) == tmp_path
+    assert arguments.trusted_by_botocore().is_file()
 
 
 def test_what_a_config_says_explicitly() -> None:
-    assert clients.explicit(TransferConfig(multipart_threshold=7), "multipart_threshold") == 7
+    assert arguments.explicit(TransferConfig(multipart_threshold=7), "multipart_threshold") == 7
     for name in (
         "multipart_threshold",
         "multipart_chunksize",
@@ -38,4 +38,4 @@ def test_what_a_config_says_explicitly() -> None:
         "max_bandwidth",
         "use_threads",
     ):
-        assert clients.explicit(TransferConfig(), name) is None, name
+        assert arguments.explicit(TransferConfig(), name) is None, name

@@ -7,9 +7,8 @@ import pytest
 
 from bigupload.core.checksums import Algorithm
 from bigupload.service import contract as c
-from bigupload.service.accepted_types import ANY_TYPES
 from bigupload.service.handles import Handles
-from bigupload.service.policy import Policy
+from bigupload.service.policy import ANY_TYPES, Policy
 from bigupload.service.uploads import MediaUploads
 from tests.service.test_multipart import digest
 from tests.tools.buckets import Meddled

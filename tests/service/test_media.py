@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigupload.service import media
-from bigupload.service.accepted_types import PUBLISHED_TYPES
 from bigupload.service.media import GIF, HEAD_BYTES, JPEG, MEDIA_TYPES, MOV, MP4, PNG, WEBM, WEBP, MediaType
+from bigupload.service.policy import PUBLISHED_TYPES
 from bigupload.service.problems import Problem, Refused
 from tests.tools.cases import each_case
 from tests.tools.media import sample

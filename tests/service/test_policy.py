@@ -15,13 +15,23 @@ import pytest
 from bigupload import errors
 from bigupload.cli import main
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service.accepted_types import ANY_TYPES, PUBLISHED_TYPES, read_types
 from bigupload.service.app import policy_module
 from bigupload.service.bucket_rules import set_up
 from bigupload.service.keys import KeyFile
 from bigupload.service.media import MAX_FILE_SIZE, MEDIA_TYPES
 from bigupload.service.object_keys import KeyTemplate
-from bigupload.service.policy import DAY, POLICY_KEY, PUBLISHED_POLICY, Policy, agreed_policy, format_keep, read_policy
+from bigupload.service.policy import (
+    ANY_TYPES,
+    DAY,
+    POLICY_KEY,
+    PUBLISHED_POLICY,
+    PUBLISHED_TYPES,
+    Policy,
+    agreed_policy,
+    format_keep,
+    read_policy,
+    read_types,
+)
 from bigupload.service.sweep import Sweep, SweepReport
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.operations import document, fields_of

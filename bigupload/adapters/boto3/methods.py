@@ -21,10 +21,12 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from bigupload import errors, events
 from bigupload.adapters.background import BackgroundUploaders
-from bigupload.adapters.boto3.arguments import SMALL, TransferSettings, object_options
-from bigupload.adapters.boto3.clients import (
+from bigupload.adapters.boto3.arguments import (
+    SMALL,
     CannotTakeOver,
     ClientSession,
+    TransferSettings,
+    object_options,
     proxies_of,
     retry_policy,
     s3_options,

@@ -23,8 +23,7 @@ from storages.utils import clean_name, setting, to_bytes
 import bigupload
 from bigupload import errors
 from bigupload.adapters.boto3 import NotTakenOver, install
-from bigupload.adapters.boto3.arguments import object_options
-from bigupload.adapters.boto3.clients import CannotTakeOver, ClientSession, proxies_of, s3_options
+from bigupload.adapters.boto3.arguments import CannotTakeOver, ClientSession, object_options, proxies_of, s3_options
 from bigupload.adapters.boto3.methods import translated
 from bigupload.api.writer import UploadWriter
 

@@ -17,11 +17,10 @@ import httpx
 import pytest
 
 from bigupload.service import sweeper
-from bigupload.service.accepted_types import ANY_TYPES
 from bigupload.service.access_log import AccessLog
 from bigupload.service.bucket_rules import set_up
 from bigupload.service.hooks import Hooks
-from bigupload.service.policy import POLICY_KEY
+from bigupload.service.policy import ANY_TYPES, POLICY_KEY
 from bigupload.service.settings import ServeSettings
 from bigupload.stores.local_store import LocalStore
 from tests.service.posts.support import sent
