@@ -4,7 +4,6 @@
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Literal, overload
 
-from bigupload import errors
 from bigupload.api.arguments import (
     AbortOptions as AbortOptions,
 )
@@ -370,7 +369,7 @@ async def abort_orphans(
     owners: Sequence[StrPath] = (),
     dry_run: bool = False,
     on_orphan: Callable[[Orphan], None] | None = None,
-    on_failure: Callable[[str, errors.BigUploadError], None] | None = None,
+    on_failure: Callable[[str, BigUploadError], None] | None = None,
     retry: RetryPolicy | None = None,
     state_dir: StrPath | None = None,
 ) -> OrphanReport:
@@ -2119,7 +2118,7 @@ class Uploader:
         owners: Sequence[StrPath] = (),
         dry_run: bool = False,
         on_orphan: Callable[[Orphan], None] | None = None,
-        on_failure: Callable[[str, errors.BigUploadError], None] | None = None,
+        on_failure: Callable[[str, BigUploadError], None] | None = None,
     ) -> OrphanReport:
         """Abort open multipart uploads that no manifest here owns and of which no part arrived for a while.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("checked.py")
+AROUND = Path(__file__).with_name("checked_around.py")
 REPOSITORY = Path(__file__).parents[2]
 WRONG = {
     "a misspelled error": "try: ...\nexcept bigupload.StoreUnreachble: ...",
@@ -96,13 +97,25 @@ def test_mypy(tmp_path: Path, without: str) -> None:
 
 
 @pytest.mark.slow
+def test_mypy_where_bigupload_is_installed(tmp_path: Path) -> None:
+    """As most have it. s3fs and Django, whose classes the adapters make their own, have no types."""
+    python = environment(tmp_path / "environment", without="no package")
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(python.parent.parent)}))
+    (packages / "bigupload").symlink_to(REPOSITORY / "bigupload")
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path / "cache")]
+    command += ["--python-executable", str(python), str(AROUND)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
 def test_pyright(tmp_path: Path) -> None:
     pytest.importorskip("basedpyright")
     path = written(tmp_path)
     (tmp_path / "pyrightconfig.json").write_text(
         json.dumps(
             {
-                "include": [str(PROGRAM), str(path)],
+                "include": [str(PROGRAM), str(AROUND), str(path)],
                 "typeCheckingMode": "standard",
                 "extraPaths": [str(REPOSITORY)],
                 "pythonPlatform": "Linux",

@@ -21,7 +21,9 @@ def stub() -> str:
     by_hand = STUB.read_text().partition(_LINE)[0]
     functions = [getattr(bigupload, name) for name in bigupload.__all__]
     shown = [each for each in functions if getattr(each, "__module__", "") == "bigupload.api.functions"]
-    text = "\n".join([by_hand + _LINE, *map(_function, shown), *_class(bigupload.Uploader)])
+    made = "\n".join([*map(_function, shown), *_class(bigupload.Uploader)])
+    # An import of its own module would leave every `errors` of the package without a type, for pyright.
+    text = f"{by_hand}{_LINE}\n{made.replace('errors.BigUploadError', 'BigUploadError')}"
     ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(STUB), "-"]
     return subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
 
