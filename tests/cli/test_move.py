@@ -141,6 +141,27 @@ def test_what_can_t_be_moved(bigupload: Command, s3: StrictS3, tree: Path, name:
     assert len(here(tree)) == 5
 
 
+def test_a_device(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    count = len(s3.requests)
+    os.mkfifo(tree / "pipe")
+    for name in ("/dev/null", tree / "pipe"):
+        assert_refused(bigupload("move", name, *quiet(s3)), 1, "is not a regular file")
+    assert Path("/dev/null").is_char_device()
+    assert not [request.op for request in list(s3.requests)[count:] if request.op == "PutObject"]
+
+
+def test_a_file_that_grows(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    """Nothing tells that it will, but that a program has it open: the object is complete, and the file stays."""
+    with (tree / "a").open("ab") as file:
+        ended = bigupload("move", tree / "a", *quiet(s3))
+        assert ended.code == 1
+        assert "open for writing" in ended.err
+        file.write(b"more")
+    assert bigupload("move", tree / "a", *quiet(s3)).code == 0
+    assert bytes(s3.objects["bucket"]["p/a"].body).endswith(b"more")
+    assert "a" not in here(tree)
+
+
 @each_case("command", ["upload", "sync", "watch"])
 def test_an_option_without_delete_source(bigupload: Command, s3: StrictS3, tree: Path, command: str) -> None:
     for option in (("--keep-for", "7d"), ("--delete-links",), ("--delete-empty-dirs",)):
