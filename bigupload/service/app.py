@@ -261,6 +261,9 @@ class _Service:
     async def _delete(self, caller: Caller, request: c.DeleteRequest, _: bytes) -> None:
         await self._dependencies.uploads.delete_file(caller.owner, request.key, request.user)
 
+    async def _delete_many(self, caller: Caller, request: c.DeleteManyRequest, _: bytes) -> c.DeletedResponse:
+        return await self._dependencies.uploads.delete_files(caller.owner, request)
+
     async def _read_url(self, caller: Caller, request: c.ReadUrlRequest, _: bytes) -> c.ReadUrlResponse:
         return await self._dependencies.uploads.files.read_url(caller.owner, request)
 

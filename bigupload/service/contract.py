@@ -77,6 +77,7 @@ Time = Annotated[AwareDatetime, BeforeValidator(_time)]
 Filename = Annotated[str, Field(min_length=1, max_length=1024, examples=["photo.jpg"])]
 ContentType = Annotated[str, Field(min_length=1, max_length=100, examples=["image/jpeg"])]
 FileSize = Annotated[int, Field(ge=1, le=_MAX_SIZE, examples=[1_073_741_824])]
+MediaKey = Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.jpg"])]
 Handle = Annotated[str, Field(min_length=1, max_length=MAX_HANDLE_LENGTH, examples=["WzEsIm93bmVyMTIzIi…"])]
 PartNumber = Annotated[int, Field(ge=1, le=10_000, examples=[1])]
 Base64 = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9+/]+={0,2}$", examples=["mDmyBmPrBjU="])]
@@ -452,7 +453,7 @@ class ListRequest(_Model):
 
     limit: Annotated[int, Field(ge=1, le=1000, examples=[100])] = 100
     """The most files of the page. Default: 100."""
-    cursor: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    cursor: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
     """`nextCursor` of the page before; left out for the first page."""
     user: User | None = None
     """The end user whose files to list; left out: those of all."""
@@ -466,6 +467,28 @@ class ListRequest(_Model):
     """Only files that the store got at this time or later, as `2026-11-29T00:00:00Z`."""
     stored_before: Time | None = None
     """Only files that the store got before this time."""
+    prefix: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """Only files whose keys begin so, as `media/owner123/2026/11/`."""
+    sort: Literal["key", "storedAt", "-storedAt", "size", "-size"] = "key"
+    """The order: by key (the default), by time, the newest first, by size, the largest first. Other orders than that of
+    the keys read the whole list for each page, and are refused above 10,000 files: name a user or a prefix."""
+
+
+class DeleteManyRequest(_Model):
+    """Which of one's own files to delete: those of some keys, or all of an end user."""
+
+    keys: Annotated[list[MediaKey], Field(min_length=1, max_length=1000)] | None = None
+    """The files' `key`s. If one of them can't be yours, nothing is deleted."""
+    user: User | None = None
+    """The end user whose files to delete, a thousand at a time. With `keys`: whose files they must be."""
+
+
+class DeletedResponse(_Model):
+    """The files are deleted, or were gone already."""
+
+    deleted: int
+    more: bool
+    """Whether the end user has more files: then repeat the request."""
 
 
 class DeleteRequest(_Model):
@@ -520,7 +543,7 @@ class StoredMedia(_Model):
 
 
 class ListResponse(_Model):
-    """A page of files, in the order of their keys."""
+    """A page of files, in the order of `sort`."""
 
     media: list[StoredMedia]
     """There may be fewer than `limit`, even none, before the last page."""

@@ -202,6 +202,18 @@ ENDPOINTS = (
         parameters=c.DeleteRequest,
     ),
     Endpoint(
+        name="delete_many",
+        operation_id="deleteManyMedia",
+        tag=_FILES,
+        method="POST",
+        path="/v1/media/delete",
+        summary="Delete many of one's own files, or all of an end user",
+        takes=c.DeleteManyRequest,
+        max_bytes=1280 * _KIB,  # a thousand of the longest keys
+        returns=c.DeletedResponse,
+        example={"keys": ["media/owner123/abc123.jpg", "media/owner123/def456.mp4"]},
+    ),
+    Endpoint(
         name="read_url",
         operation_id="signReadUrl",
         tag=_FILES,

@@ -24,6 +24,9 @@ from bigupload.stores.s3.operations import ObjectPages, UploadPages
 _PAGE = 1000
 """How many objects S3 lists in one request."""
 _LOOKS_AT_ONCE = 16
+_MOST_SORTED = 10_000
+"""Files that are sorted: their rows are read and held for each page."""
+_Files = list[c.StoredMedia]
 _Rows = list[tuple[str, str]]  # inside of OwnerFiles, `list` is its method
 
 
@@ -47,15 +50,22 @@ class OwnerFiles:
         self._clock = clock
 
     async def list(self, owner: str, request: c.ListRequest) -> c.ListResponse:
-        """Return a page of an owner's files, in the order of their keys.
+        """Return a page of an owner's files.
 
         Raises:
-            Refused: INVALID_FIELD if the cursor is no key of the owner's.
+            Refused: INVALID_FIELD if the cursor is of another list, the prefix is not the owner's or the user's, or
+                there are too many files to sort.
         """
         prefix = self._policy.keys.prefix_of(account_of(owner, request.user))
+        if request.prefix is not None:
+            if not request.prefix.startswith(prefix):
+                message = f"your keys begin with {prefix}" if request.user is None else "the prefix is not the user's"
+                raise Refused(Problem.INVALID_FIELD, message, field="prefix")
+            prefix = request.prefix
+        if request.sort != "key":
+            return await self._sorted(owner, prefix, request)
         if request.cursor is not None and not request.cursor.startswith(prefix):
-            message = "the cursor is not the nextCursor of an earlier page"
-            raise Refused(Problem.INVALID_FIELD, message, field="cursor")
+            raise Refused(Problem.INVALID_FIELD, _NO_CURSOR, field="cursor")
         start: dict[str, Any] = {"StartAfter": request.cursor} if request.cursor is not None else {}
         with store_faults_as_refusals():
             page = await self._bucket.call(
@@ -65,12 +75,45 @@ class OwnerFiles:
             media = [
                 file for row in rows if (file := self._file(owner, row)) is not None and _is_in_time(file, request)
             ]
-            if request.details or request.content_type is not None or request.metadata is not None:
-                media = [file for file in await self._with_details(media) if _is_wanted(file, request)]
+            media = await self._wanted(media, request)
         return c.ListResponse(
             media=media,
             next_cursor=rows[-1]["Key"] if rows and page.get("IsTruncated") else None,
         )
+
+    async def _sorted(self, owner: str, prefix: str, request: c.ListRequest) -> c.ListResponse:
+        """Return a page in another order than the store's, for which the whole list is read."""
+        after = None if request.cursor is None else _place_of(request.cursor, request.sort)
+        pages, found, seen = ObjectPages(), list[tuple[float, str, c.StoredMedia]](), 0
+        with store_faults_as_refusals():
+            while not pages.ended:
+                page = await self._bucket.call(
+                    "to list the files", "ListObjectsV2", Prefix=prefix, MaxKeys=_PAGE, **pages.start
+                )
+                rows = page.get("Contents", ())
+                seen += len(rows)
+                if seen > _MOST_SORTED:
+                    message = f"there are more than {_MOST_SORTED:,} files to sort: name a user or a prefix"
+                    raise Refused(Problem.INVALID_FIELD, message, field="sort")
+                for row in rows:
+                    file = self._file(owner, row)
+                    if file is not None and _is_in_time(file, request):
+                        found.append((_rank(file, request.sort), file.key, file))
+                pages.advance(page)
+            found.sort(key=lambda row: row[:2])
+            rest = [row for row in found if after is None or row[:2] > after]
+            chosen = rest[: request.limit]
+            media = await self._wanted([file for *_, file in chosen], request)
+        last = chosen[-1] if len(rest) > len(chosen) else None
+        return c.ListResponse(
+            media=media, next_cursor=None if last is None else _encoded_cursor([request.sort, *last[:2]])
+        )
+
+    async def _wanted(self, files: _Files, request: c.ListRequest) -> _Files:
+        """Return the files with their details, if the request needs them, that pass its filters. Raises Fault."""
+        if not request.details and request.content_type is None and request.metadata is None:
+            return files
+        return [file for file in await self._with_details(files) if _is_wanted(file, request)]
 
     async def _with_details(self, files: Sequence[c.StoredMedia]) -> Sequence[c.StoredMedia]:
         """Ask the store for each file, some at a time. What is gone meanwhile is left out. Raises Fault."""
@@ -184,11 +227,31 @@ class OwnerFiles:
                 found.append((row["Key"], row["UploadId"]))
         return found, False
 
-    def check_key(self, owner: str, key: str, user: str | None) -> None:
+    async def find_files(self, owner: str, request: c.DeleteManyRequest) -> tuple[Sequence[str], bool]:
+        """Return the keys of files to delete, a thousand at most, and whether there are more.
+
+        Raises:
+            Refused: INVALID_FIELD: nothing is named. NO_SUCH_MEDIA: a key is not one of the owner's, or the user's.
+        """
+        if request.keys is not None:
+            for number, key in enumerate(request.keys):
+                self.check_key(owner, key, request.user, field=f"keys[{number}]")
+            return list(dict.fromkeys(request.keys)), False
+        if request.user is None:
+            raise Refused(Problem.INVALID_FIELD, "name the keys of files, or an end user", field="keys")
+        prefix = self._policy.keys.prefix_of(account_of(owner, request.user))
+        with store_faults_as_refusals():
+            page = await self._bucket.call("to list the files", "ListObjectsV2", Prefix=prefix, MaxKeys=_PAGE)
+        rows = [row["Key"] for row in page.get("Contents", ())]
+        keys = self._policy.keys
+        found = [key for key in rows if keys.owner_of(key) == owner and keys.user_of(key) == request.user]
+        return found, bool(page.get("IsTruncated")) and bool(found)
+
+    def check_key(self, owner: str, key: str, user: str | None, *, field: str = "key") -> None:
         """Raise Refused unless files of the owner, or of the user, can have the key."""
         keys = self._policy.keys
         if keys.owner_of(key) != owner or user not in (None, keys.user_of(key)):
-            raise Refused(Problem.NO_SUCH_MEDIA, field="key")
+            raise Refused(Problem.NO_SUCH_MEDIA, field=field)
 
     async def sizes(self, account: str) -> AsyncIterator[tuple[str, int]]:
         """Yield the key and the size in bytes of all of an account's objects. Raises Fault or BigUploadError."""
@@ -235,21 +298,43 @@ def _is_of(content_type: str, pattern: str) -> bool:
     return told.startswith(pattern[:-1]) if pattern.endswith("/*") else told == pattern
 
 
+def _rank(file: c.StoredMedia, sort: str) -> float:
+    """Return the number by which files are in the order of `sort`, the least first."""
+    value = float(file.size) if sort.endswith("size") else file.stored_at.timestamp()
+    return -value if sort.startswith("-") else value
+
+
+def _place_of(cursor: str, sort: str) -> tuple[float, str]:
+    """Return after which rank and key a sorted page begins. Raises Refused: INVALID_FIELD."""
+    match _decoded_cursor(cursor):
+        case [str(named), int() | float() as rank, str(key)] if named == sort:
+            return rank, key
+    raise Refused(Problem.INVALID_FIELD, _NO_CURSOR, field="cursor")
+
+
+def _encoded_cursor(place: Sequence[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+def _decoded_cursor(cursor: str) -> Any:
+    try:
+        return json.loads(base64.urlsafe_b64decode(cursor))
+    except (ValueError, RecursionError):
+        return None
+
+
+_NO_CURSOR = "the cursor is not the nextCursor of an earlier page"
 _MARKERS = ("KeyMarker", "UploadIdMarker")
 
 
 def _cursor(markers: Mapping[str, str]) -> str:
     """Return the place in the store's list of open uploads as text: only the store's own markers lead on in it."""
-    return base64.urlsafe_b64encode(json.dumps([markers.get(name, "") for name in _MARKERS]).encode()).decode()
+    return _encoded_cursor([markers.get(name, "") for name in _MARKERS])
 
 
 def _markers(cursor: str) -> dict[str, str]:
     """Read what `_cursor` wrote. Raises Refused: INVALID_FIELD."""
-    try:
-        found = json.loads(base64.urlsafe_b64decode(cursor))
-    except (ValueError, RecursionError):
-        found = None
-    match found:
+    match _decoded_cursor(cursor):
         case [str(key), str(upload_id)]:
             return {name: text for name, text in zip(_MARKERS, (key, upload_id), strict=True) if text}
-    raise Refused(Problem.INVALID_FIELD, "the cursor is not the nextCursor of an earlier page", field="cursor")
+    raise Refused(Problem.INVALID_FIELD, _NO_CURSOR, field="cursor")

@@ -52,7 +52,7 @@ class Problem(enum.Enum):
     USER_NOT_ALLOWED = (
         403,
         "This upload token acts for another end user.",
-        "presign create mint revoke files delete open_uploads abort_all read_url",
+        "presign create mint revoke files delete delete_many open_uploads abort_all read_url",
     )
     TOO_MANY_UPLOADS = 429, "The owner of this key, or its end user, has too many open uploads.", "create"
 
@@ -109,7 +109,7 @@ class Problem(enum.Enum):
         "complete",
     )
 
-    NO_SUCH_MEDIA = 404, "The key is not one of your files.", "delete abort_all read_url"
+    NO_SUCH_MEDIA = 404, "The key is not one of your files.", "delete delete_many abort_all read_url"
 
     MEDIA_NOT_FOUND = (
         422,

@@ -54,6 +54,7 @@ _ANY_TYPE = "application/octet-stream"
 """An abort sends none."""
 _SPELLED = {"content-disposition": "Content-Disposition"}
 _ABORTS_AT_ONCE = 8
+_DELETIONS_AT_ONCE = 16
 _RETRY_OPEN = 60.0
 """Seconds, for Retry-After."""
 
@@ -351,6 +352,22 @@ class MediaUploads:
             await self._tell_deletion(self._telling, key)
         await self.files.delete(owner, key, user)
         self._quota.changed(key)
+
+    async def delete_files(self, owner: str, request: c.DeleteManyRequest) -> c.DeletedResponse:
+        """Delete many of an owner's files, or all of an end user. Idempotent.
+
+        Raises:
+            Refused: As `OwnerFiles.find_files`; or the store failed, and some are deleted.
+        """
+        found, more = await self.files.find_files(owner, request)
+        waiting = iter(found)
+
+        async def worker() -> None:
+            for key in waiting:
+                await self.delete_file(owner, key, request.user)
+
+        await asyncio.gather(*(worker() for _ in range(_DELETIONS_AT_ONCE)))
+        return c.DeletedResponse(deleted=len(found), more=more)
 
     async def _tell_deletion(self, telling: Telling, key: str) -> None:
         """Note that a file is about to be deleted, if it is there. Raises Refused."""
