@@ -54,8 +54,8 @@ _GROUPS_OF_THE_SERVICE = {
         "user_quota user_files requests allow_private_media_hosts posts_url posts_authorization"
     ),
     "Keys, hooks and webhooks": (
-        "key_file* secret_file before_create before_finish* hook_timeout webhook_urls* webhook_secret_file "
-        "tell_webhooks since ids dry_run*"
+        "key_file* secret_file before_create before_finish* hook_timeout webhook_urls* webhook_uploads "
+        "webhook_secret_file tell_webhooks since ids dry_run*"
     ),
     "Store": _GROUPS["Store"],
     "Output": _GROUPS["Output"],

@@ -117,7 +117,10 @@ def hook_options(function: F) -> F:
         metavar="URL",
         help="Gets an event for each file that is completed, refused or expired. Repeatable.",
     )
-    for option in (webhook_secret_option, urls, hook_timeout_option, before_finish_option, before_create):
+    uploads = click.option(
+        "--webhook-uploads", is_flag=True, help="Send events of uploads that begin or are aborted, too."
+    )
+    for option in (webhook_secret_option, uploads, urls, hook_timeout_option, before_finish_option, before_create):
         function = option(function)
     return function
 
@@ -138,6 +141,7 @@ def take_hooks(arguments: dict[str, Any]) -> dict[str, Any]:
         raise errors.UsageError("--hook-timeout must be above 0")
     hooks = {name: found[name] for name in ("before_create", "before_finish")}
     found["webhook_urls"] = tuple(arguments.pop("webhook_urls", ()))
+    found["webhook_uploads"] = arguments.pop("webhook_uploads", False)
     for url in found["webhook_urls"]:
         check_webhook_url(url)
     signs = found["webhook_urls"] or any(hook is not None and is_url(hook) for hook in hooks.values())

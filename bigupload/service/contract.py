@@ -697,6 +697,34 @@ class DeletedMedia(_GoneMedia):
     """A file that was deleted through the API."""
 
 
+class CreatedUpload(_Body):
+    """An upload in parts that has begun. What it says of the file is the client's word."""
+
+    key: str
+    """The key that the file will have."""
+    owner: str
+    user: str | None
+    """The end user whose file it will be; null: nobody in particular."""
+    size: int
+    """Bytes."""
+    content_type: str
+    metadata: dict[str, str]
+    """From the upload token and the request."""
+    filename: str
+
+
+class AbortedUpload(_Body):
+    """An upload in parts that leaves no file."""
+
+    key: str
+    owner: str | None
+    """null: the key is of another shape than the policy's."""
+    user: str | None
+    """The end user whose file it would have been; null: nobody in particular."""
+    reason: Literal["aborted", "expired"]
+    """Whether somebody aborted it, or the sweep because of its age."""
+
+
 class TrialMessage(_Body):
     """What a test says."""
 
@@ -729,6 +757,20 @@ class MediaDeletedEvent(_EventBody):
 
     type: Literal["media.deleted"]
     data: DeletedMedia
+
+
+class UploadCreatedEvent(_EventBody):
+    """An upload in parts has begun. Sent with `--webhook-uploads` alone."""
+
+    type: Literal["upload.created"]
+    data: CreatedUpload
+
+
+class UploadAbortedEvent(_EventBody):
+    """An upload in parts was aborted. Sent with `--webhook-uploads` alone."""
+
+    type: Literal["upload.aborted"]
+    data: AbortedUpload
 
 
 class WebhookTest(_EventBody):

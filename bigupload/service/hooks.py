@@ -148,6 +148,8 @@ class HookSettings:
     """Seconds that a hook may take. After that, the client gets 503 and tries again."""
     webhook_urls: tuple[str, ...] = field(default=(), repr=False)
     """The URLs that get an event for each file."""
+    webhook_uploads: bool = False
+    """Whether they get an event when an upload in parts begins, and when it is aborted, too."""
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     """The secrets that sign requests to the operator's URLs, as `whsec_…`: each request has a signature by each."""
 

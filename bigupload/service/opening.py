@@ -90,7 +90,9 @@ async def opened(
         trouble = await browser_trouble(bucket, config.cors_origins)
         if trouble is not None:
             log.write_event("cors", message=trouble)
-        telling = telling_for(bucket, policy, config.public_url) if config.webhook_urls else None
+        telling = None
+        if config.webhook_urls:
+            telling = telling_for(bucket, policy, config.public_url, uploads=config.webhook_uploads)
         urls = public_urls(bucket.url, config.public_url)
         receipts = Receipts(config.secrets, public_url=urls, policy=policy, clock=time.time)
         uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts)

@@ -595,6 +595,8 @@ class Sweep:
             try:
                 if not dry_run:
                     await self._bucket.call("to abort", "AbortMultipartUpload", **upload)
+                    if self._telling is not None:
+                        await self._telling.upload_aborted(upload["Key"], upload["UploadId"], by_age=True)
                 tally.removed(upload["Key"], Reason.ABORTED)
             except Fault as fault:
                 if _is_end(fault):

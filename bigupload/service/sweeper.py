@@ -90,7 +90,9 @@ async def _sweep_on(bucket: S3Bucket, settings: ServeSettings, log: AccessLog, f
                 policy = now
                 memory.close()
                 memory = SweepMemory(file, rules=rules_of(policy, hook=hook))
-            telling = telling_for(bucket, policy, settings.public_url) if settings.webhook_urls else None
+            telling = None
+            if settings.webhook_urls:
+                telling = telling_for(bucket, policy, settings.public_url, uploads=settings.webhook_uploads)
             clock = functools.partial(datetime.now, UTC)
             sweep = Sweep(bucket, now=clock, policy=policy, memory=memory, hooks=hooks, telling=telling)
             report = await sweep.run()

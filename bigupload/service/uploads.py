@@ -236,6 +236,8 @@ class MediaUploads:
         store = self._outcomes.store(key, kind.content_type, metadata, as_attachment=kind.as_attachment)
         upload_id = await _create(store, plan, algorithm, mark)
         undo.push_async_callback(quietly, store.abort, upload_id)
+        if self._telling is not None:
+            await self._telling.upload_created(_new_upload("multipart", owner, request, token), key, upload_id)
         return MadeBefore(key, upload_id)
 
     async def sign(
@@ -327,8 +329,12 @@ class MediaUploads:
     async def abort(self, owner: str, upload: str, bound: BoundUser | None = None) -> None:
         """Abort an upload. Idempotent; the object of a completed upload stays."""
         handle = self._decode(upload, owner, bound)
+        telling = self._telling if self._telling is not None and self._telling.uploads else None
         with store_faults_as_refusals():
+            was_open = telling is not None and await self._outcomes.is_open(handle)
             await self._outcomes.store_of(handle).abort(handle.upload_id)
+            if telling is not None and was_open:
+                await telling.upload_aborted(handle.key, handle.upload_id, by_age=False)
         self._quota.aborted(handle.key)
 
     async def abort_all(self, owner: str, request: c.AbortRequest) -> c.AbortedResponse:
@@ -339,6 +345,8 @@ class MediaUploads:
         async def worker() -> None:
             for key, upload_id in waiting:
                 await self._outcomes.store(key, _ANY_TYPE).abort(upload_id)
+                if self._telling is not None:
+                    await self._telling.upload_aborted(key, upload_id, by_age=False)
                 self._quota.aborted(key)
 
         with store_faults_as_refusals():

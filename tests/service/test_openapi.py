@@ -47,7 +47,7 @@ def test_every_endpoint_is_in_it() -> None:
 def test_every_webhook_is_in_it_and_in_the_docs() -> None:
     """`tests/service/webhooks` compares each event that is sent with its schema."""
     hooks = Path(__file__).parents[2].joinpath("docs", "hooks.md").read_text()
-    rows = re.findall(r"^\| `((?:media|webhook)\.\w+)` \|.*\| ([^|]+) \|$", hooks, re.M)
+    rows = re.findall(r"^\| `((?:media|upload|webhook)\.\w+)` \|.*\| ([^|]+) \|$", hooks, re.M)
     assert [kind for kind, _ in rows] == list(DOCUMENT["webhooks"])
     for kind, documented in rows:
         data = BODIES[kind].model_fields["data"].annotation

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bigupload.service.hooks import FinishedFile
+from bigupload.service.hooks import FinishedFile, NewUpload
 from bigupload.service.object_keys import KeyTemplate, public_urls
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Refused
@@ -41,6 +41,7 @@ class Telling:
         public_url: Callable[[str], str],
         keys: KeyTemplate,
         clock: Callable[[], float],
+        uploads: bool = False,
     ) -> None:
         """Make it.
 
@@ -49,7 +50,9 @@ class Telling:
             public_url: The URL of a key for everyone.
             keys: The shape of the keys, which name the owner and the end user.
             clock: The time, in seconds since 1970.
+            uploads: Whether uploads that begin and are aborted have events, too.
         """
+        self.uploads = uploads
         self.notes = Notes(bucket, clock)
         self._bucket = bucket
         self._public_url = public_url
@@ -91,6 +94,27 @@ class Telling:
         error = {"code": refused.problem.code, "message": str(refused)}
         data = {**self._about(key), "size": size, "error": error}
         await self._leave(event("media.refused", version, data, self._clock()))
+
+    async def upload_created(self, upload: NewUpload, key: str, upload_id: str) -> None:
+        """Note that an upload in parts has begun, if such events are sent."""
+        data = {
+            **self._about(key),
+            "size": upload.size,
+            "contentType": upload.content_type,
+            "metadata": dict(upload.metadata),
+            "filename": upload.filename,
+        }
+        await self._of_upload("upload.created", key, upload_id, data)
+
+    async def upload_aborted(self, key: str, upload_id: str, *, by_age: bool) -> None:
+        """Note that an upload in parts was aborted, if such events are sent. `by_age`: the sweep did it."""
+        data = {**self._about(key), "reason": "expired" if by_age else "aborted"}
+        await self._of_upload("upload.aborted", key, upload_id, data)
+
+    async def _of_upload(self, kind: str, key: str, upload_id: str, data: Mapping[str, Any]) -> None:
+        if self.uploads:
+            version = hashlib.sha256(f"{key}\n{upload_id}".encode()).hexdigest()[:40]
+            await self._leave(event(kind, version, data, self._clock()))
 
     def _about(self, key: str) -> dict[str, str | None]:
         return {"key": key, "owner": self._keys.owner_of(key), "user": self._keys.user_of(key)}
@@ -148,10 +172,17 @@ class Telling:
         await quietly(self.notes.remove, note)
 
 
-def telling_for(bucket: S3Bucket, policy: Policy, public_url: str | None) -> Telling:
-    """Return what notes the events of a bucket. `public_url`: the public URL of its objects; None: its own."""
+def telling_for(bucket: S3Bucket, policy: Policy, public_url: str | None, *, uploads: bool = False) -> Telling:
+    """Return what notes the events of a bucket.
+
+    Args:
+        bucket: The bucket.
+        policy: The shape of its keys.
+        public_url: The public URL of its objects; None: its own.
+        uploads: Whether uploads that begin and are aborted have events, too.
+    """
     urls = public_urls(bucket.url, public_url)
-    return Telling(bucket, public_url=urls, keys=policy.keys, clock=time.time)
+    return Telling(bucket, public_url=urls, keys=policy.keys, clock=time.time, uploads=uploads)
 
 
 def version_of(key: str, *, etag: str, size: int, modified: datetime) -> str:

@@ -41,13 +41,13 @@ class Clock:
 class Replica:
     """One process of a service, without its HTTP. It looks at the notes when a test says so."""
 
-    def __init__(self, bucket: S3Bucket, clock: Clock, hook: Ask | None) -> None:
+    def __init__(self, bucket: S3Bucket, clock: Clock, hook: Ask | None, *, uploads: bool = False) -> None:
         self.bucket = bucket
         self.clock = clock
         self.log: list[str] = []
         self.counted: list[str] = []
         self.waiting: list[int] = []
-        self.telling = Telling(bucket, public_url=bucket.url, keys=KeyTemplate(), clock=clock)
+        self.telling = Telling(bucket, public_url=bucket.url, keys=KeyTemplate(), clock=clock, uploads=uploads)
         handles = Handles(["secret"], clock=clock)
         hooks = Hooks(None, hook)
         self.uploads = MediaUploads(bucket, handles, telling=self.telling, hooks=hooks, clock=clock)
@@ -55,7 +55,9 @@ class Replica:
 
     async def sweep(self, later: float = 0.0) -> SweepReport:
         """One that leaves notes, and delivers nothing."""
-        telling = Telling(self.bucket, public_url=self.bucket.url, keys=KeyTemplate(), clock=self.clock)
+        telling = Telling(
+            self.bucket, public_url=self.bucket.url, keys=KeyTemplate(), clock=self.clock, uploads=self.telling.uploads
+        )
         now = datetime.fromtimestamp(self.clock() + later, UTC)
         return await Sweep(self.bucket, now=lambda: now, telling=telling).run()
 
@@ -68,10 +70,15 @@ class Replica:
 
 @asynccontextmanager
 async def replica(
-    bucket: S3Bucket, urls: Sequence[str], clock: Clock | None = None, hook: Ask | None = None
+    bucket: S3Bucket,
+    urls: Sequence[str],
+    clock: Clock | None = None,
+    hook: Ask | None = None,
+    *,
+    uploads: bool = False,
 ) -> AsyncIterator[Replica]:
     """One whose clock a test sets."""
-    made = Replica(bucket, clock or Clock(), hook)
+    made = Replica(bucket, clock or Clock(), hook, uploads=uploads)
     async with connections() as http:
         made.deliverer = Deliverer(
             made.telling, urls, http=http, signer=Signer([SECRET]), settle_upload=made.uploads.settle,

@@ -80,6 +80,45 @@ async def test_a_completed_upload_is_told_at_once(bucket: Meddled, one: Replica,
     assert one.counted == ["delivered"]
 
 
+async def test_uploads_that_begin_and_are_aborted_are_told_if_wanted(
+    bucket: Meddled, one: Replica, receiver: HttpStub, clock: Clock
+) -> None:
+    request = c.CreateRequest(
+        filename="Zürich.mp4", content_type="video/mp4", size=len(DATA), user="ann", metadata={"album": "a"}
+    )
+    made = await one.uploads.create("me", request)
+    await one.uploads.abort("me", made.upload)
+    assert await waiting(bucket) == [], "nobody asked for them"
+    async with replica(bucket, [f"{receiver.url}/hook"], clock, uploads=True) as wanting:
+        uploads = wanting.uploads
+        async with wanting.deliverer.running(every=600):
+            first, second, third = [await uploads.create("me", request) for _ in range(3)]
+            for _ in range(2):
+                await uploads.abort("me", first.upload)
+            await uploads.abort_all("me", c.AbortRequest(key=second.key))
+            completed = await sent(uploads)
+            done_ = await uploads.complete("me", completed)
+            await uploads.abort("me", completed.upload)  # which is complete
+            await until(lambda: len(receiver.received) == 7)
+        await wanting.sweep(later=8 * 86_400)
+        await wanting.deliverer.look()
+    events = [(event["type"], event["data"]["key"], event["data"].get("reason")) for _, event in told(receiver)]
+    assert sorted(events, key=str) == sorted(
+        [
+            *(("upload.created", key, None) for key in (first.key, second.key, third.key, done_.key)),
+            ("upload.aborted", first.key, "aborted"),
+            ("upload.aborted", second.key, "aborted"),
+            ("upload.aborted", third.key, "expired"),
+            ("media.completed", done_.key, None),
+        ],
+        key=str,
+    )
+    assert next(event["data"] for _, event in told(receiver) if event["data"]["key"] == first.key) == {
+        "key": first.key, "owner": "me", "user": "ann", "size": len(DATA), "contentType": "video/mp4",
+        "metadata": {"album": "a"}, "filename": "Zürich.mp4",
+    }  # fmt: skip
+
+
 async def test_the_note_lies_in_the_store_before_the_answer(bucket: Meddled, one: Replica, receiver: HttpStub) -> None:
     """Another replica delivers it, with the same id, once the first one's time is over."""
     receiver.responses["/hook"] = None
