@@ -177,15 +177,18 @@ class MediaBucket:
         answer = await self.bucket.head(key, "to look for a note")
         return None if answer is None else answer["Metadata"]
 
-    async def open_uploads(self, prefix: str, *, most: int, counts: Callable[[str], bool]) -> int:
-        """Return the number of open multipart uploads under `prefix` whose keys count, but at most `most`.
+    async def open_uploads(
+        self, prefix: str, *, most: int, counts: Callable[[str], bool]
+    ) -> list[tuple[datetime.datetime, str]]:
+        """Return when the open multipart uploads under `prefix` whose keys count began, and their ids; at most `most`.
 
         It reads as many pages as it takes: not every store lists keys in their order.
         """
-        found = 0
+        found: list[tuple[datetime.datetime, str]] = []
         async for row in self.bucket.open_uploads(prefix):
-            found += counts(row["Key"])
-            if found >= most:
+            if counts(row["Key"]):
+                found.append((row["Initiated"], row["UploadId"]))
+            if len(found) >= most:
                 break
         return found
 

@@ -57,6 +57,9 @@ _ABORTS_AT_ONCE = 8
 _DELETIONS_AT_ONCE = 16
 _RETRY_OPEN = 60.0
 """Seconds, for Retry-After."""
+_RECOUNT_AFTER = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds after which a new upload counts the open ones again: of those that began at the same moment, some give up."""
+_MOST_CROWDED = 10_000
 
 
 class MediaUploads:
@@ -108,6 +111,8 @@ class MediaUploads:
         self._policy = policy
         self._max_open_uploads = max_open_uploads
         self._max_open_uploads_of_user = max_open_uploads_of_user
+        self._crowded: dict[str, None] = {}
+        """The accounts whose last create was refused because of their open uploads."""
         self._clock = clock
         self._hooks = hooks or Hooks()
         self._telling = telling
@@ -226,9 +231,15 @@ class MediaUploads:
         algorithm: Algorithm,
     ) -> MadeBefore:
         """Create the upload in the store. `undo` aborts it, because its client would never learn of it."""
-        await self._check_open_uploads(owner, request.user)
-        key = self._policy.keys.new_final_key(account_of(owner, request.user), kind, self._now())
-        await self._quota.reserve(key, plan.size, lifetime=self._policy.upload_lifetime)
+        account = account_of(owner, request.user)
+        if account in self._crowded:  # else who tries again and again would begin upload after upload in the store
+            await self._check_open_uploads(account, request.user)
+        key = self._policy.keys.new_final_key(account, kind, self._now())
+        try:
+            await self._quota.reserve(key, plan.size, lifetime=self._policy.upload_lifetime)
+        except Refused:
+            await self._check_open_uploads(account, request.user)  # aborting one may make room, too: say so first
+            raise
         undo.callback(self._quota.release, key)
         if token is not None:
             await self.counts.take(token, undo)
@@ -236,6 +247,7 @@ class MediaUploads:
         store = self._outcomes.store(key, kind.content_type, metadata, as_attachment=kind.as_attachment)
         upload_id = await _create(store, plan, algorithm, mark)
         undo.push_async_callback(quietly, store.abort, upload_id)
+        await self._check_open_uploads(account, request.user, upload_id)
         if self._telling is not None:
             await self._telling.upload_created(_new_upload("multipart", owner, request, token), key, upload_id)
         return MadeBefore(key, upload_id)
@@ -404,19 +416,36 @@ class MediaUploads:
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
 
-    async def _check_open_uploads(self, owner: str, user: str | None) -> None:
-        """Count in the store's own list: a replica does not know another's uploads.
+    async def _check_open_uploads(self, account: str, user: str | None, made: str | None = None) -> None:
+        """Raise Refused if an account has too many open uploads, as the store lists them: replicas share nothing else.
 
-        Those of end users take no place of the owner's, so that one of them can't lock out the others.
+        The upload `made` is open already, and stays only if the list has room for it beside all others. Of many that
+        begin at once, in any replicas, the last one to list sees all that stay, so no more stay than may. Those that
+        began too late give up at once, and the others look again when these are gone.
+
+        Uploads of end users take no place of the owner's, so that one of them can't lock out the others.
         """
         keys, most = self._policy.keys, self._max_open_uploads if user is None else self._max_open_uploads_of_user
-        found = await self._objects.open_uploads(
-            keys.prefix_of(account_of(owner, user)), most=most, counts=lambda key: keys.user_of(key) == user
-        )
-        if found >= most:
-            whose = "you have" if user is not None else "the owner of this key has"
-            message = f"{whose} {found:,} open uploads, and more are not allowed: complete or abort one"
-            raise Refused(Problem.TOO_MANY_UPLOADS, message, retry_after=_RETRY_OPEN)
+        for pause in (*_RECOUNT_AFTER, None):
+            rows = await self._objects.open_uploads(
+                keys.prefix_of(account),
+                most=most if made is None else 2 * most + 1,
+                counts=lambda key: keys.user_of(key) == user,
+            )
+            others = sorted(row for row in rows if row[1] != made)
+            if len(others) < most:
+                self._crowded.pop(account, None)
+                return
+            mine = [row for row in rows if row[1] == made]
+            if pause is None or not mine or others[most - 1] < mine[0]:
+                break
+            await asyncio.sleep(pause)
+        self._crowded[account] = None
+        if len(self._crowded) > _MOST_CROWDED:
+            del self._crowded[next(iter(self._crowded))]
+        whose = "you have" if user is not None else "the owner of this key has"
+        message = f"{whose} {most:,} open uploads, and more are not allowed: complete or abort one"
+        raise Refused(Problem.TOO_MANY_UPLOADS, message, retry_after=_RETRY_OPEN)
 
     async def _sign(self, store: S3Store, upload_id: str, parts: Sequence[UnsignedPart]) -> list[c.SignedPart]:
         signed = await store.sign(upload_id, parts) if parts else []
