@@ -171,10 +171,12 @@ class S3Options:
     """Use AWS's addresses that comply with FIPS 140."""
 
     def __post_init__(self) -> None:
-        for name, hint in _hints().items():
-            _check(name, getattr(self, name), hint)
+        for name, default in _defaults().items():
+            if (value := getattr(self, name)) is default:
+                continue
+            _check(name, value, _hint(name))
             if name in PARAMETERS:
-                object.__setattr__(self, name, normalized(name, getattr(self, name)))  # frozen for all others
+                object.__setattr__(self, name, normalized(name, value))  # frozen for all others
         if self.ca_bundle is not None:
             object.__setattr__(self, "ca_bundle", _path(self.ca_bundle))
         if self.endpoint_url is not None:
@@ -235,7 +237,6 @@ class S3Options:
             ManifestMismatch: A value is of the wrong type.
             UsageError: Values contradict one another.
         """
-        hints = _hints()
         given: dict[str, Any] = {}
         for f in dataclasses.fields(cls):
             if f.name == "profile" and secrets is not None and (secrets.session or secrets.credentials) is not None:
@@ -246,7 +247,7 @@ class S3Options:
                 given[f.name] = getattr(secrets, f.name, None)
             elif f.name in options:
                 value = options[f.name]
-                if not _fits(value, hints[f.name]):
+                if not _fits(value, _hint(f.name)):
                     raise ManifestMismatch(f"the manifest's option {f.name} is of the wrong type")
                 given[f.name] = Path(value) if f.name == "ca_bundle" and value is not None else value
         return cls(**given)
@@ -303,8 +304,15 @@ def require_customer_key(recorded: Mapping[str, Any], options: S3Options | None)
 
 
 @functools.cache
-def _hints() -> dict[str, Any]:
-    return typing.get_type_hints(S3Options)
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(S3Options)}
+
+
+@functools.cache
+def _hint(name: str) -> Any:
+    """The type of one field: those of all would take longer than a call that sets a few needs for the rest."""
+    declared = types.SimpleNamespace(__annotations__={name: S3Options.__annotations__[name]})
+    return typing.get_type_hints(declared, globals())[name]
 
 
 def _check(name: str, value: Any, hint: Any) -> None:

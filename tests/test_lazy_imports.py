@@ -21,8 +21,8 @@ FEW_NEED = {
     "sqlite3", "watchfiles", "bigupload.verification", "bigupload.stores.service_client",
     "bigupload.api.many", "bigupload.api.watching", "bigupload.batch.job", "bigupload.manifests.listing",
     "bigupload.manifests.job_record", "bigupload.stores.s3.object_file", "bigupload.http.web_file",
-    "bigupload.cluster", "botocore", "urllib3", "dateutil", "jmespath", "awscrt",
-    "urllib.request", "email", "http.client",
+    "bigupload.cluster", "botocore", "urllib3", "dateutil", "jmespath", "awscrt", "_awscrt",
+    "urllib.request", "email", "http.client", "filelock", "platformdirs", "tempfile", "encodings.idna", "ctypes",
 }  # fmt: skip
 """What an upload of one file to a store does without: each costs every start a millisecond or more."""
 
@@ -156,7 +156,9 @@ def test_with_static_keys_no_command_needs_an_aws_library(tmp_path: Path) -> Non
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(("size", "needed"), [(7, set()), (11 * MIB, {"awscrt"})], ids=["one PUT", "parts"])
+@pytest.mark.parametrize(
+    ("size", "needed"), [(7, set()), (11 * MIB, {"awscrt", "ctypes", "filelock"})], ids=["one PUT", "parts"]
+)
 def test_an_upload_needs_no_aiohttp(tmp_path: Path, size: int, needed: set[str]) -> None:
     """From its first request to its proof."""
     (tmp_path / "file").write_bytes(bytes(size))

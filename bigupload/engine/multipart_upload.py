@@ -35,8 +35,8 @@ _HASH_FIRST = 128 * MIB
 _HASH_AHEAD = 512 * MIB
 """Bytes hashed before the upload exists at most: they should still be in memory when they are sent."""
 _HEAD_START = 0.01
-"""Seconds that the create request has before anything else. Loading awscrt holds the GIL for 40 ms, and a store with
-few workers would first serve connections that send nothing."""
+"""Seconds that the create request has before anything else. What hashing loads holds the GIL, and a store with few
+workers would first serve connections that send nothing."""
 _GONE = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
 _NO_COPIES = "the store does not know of copies, and has a part without bytes now"
 _CONFLICT = "another write to the key won (409), and the store wants every part again"

@@ -85,7 +85,8 @@ async def _wait(made: Future[Any], seconds: float) -> None:
 def _connect(host: str, port: int, made: Future[socket.socket | None], loads: bool) -> None:
     sock = None
     try:
-        row = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)[0]
+        # Of a text, Python would load the codec for names in other scripts. `origin_of` has encoded those.
+        row = socket.getaddrinfo(host.encode(), port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)[0]
         sock = new_socket(row[:3])
         sock.settimeout(CONNECT_TIMEOUT)
         sock.connect(row[4])

@@ -65,7 +65,7 @@ async def test_too_few_descriptors_for_the_library_of_checksums(
     def import_it(name: str) -> NoReturn:
         raise error
 
-    monkeypatch.setattr(checksums, "_of_awscrt", import_it)
+    monkeypatch.setattr(checksums, "crc_function", import_it)
     monkeypatch.setattr(checksums._Few, "left", 0)
     with pytest.raises(SourceUnreadable, match="too many files and connections open: allow more"):
         await PartHasher(source, Algorithm.CRC64NVME, anyio.CapacityLimiter(1)).hash(Part(1, 0, 10))
