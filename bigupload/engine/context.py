@@ -12,14 +12,14 @@ from typing import Protocol
 
 import anyio
 
-from bigupload import events
+from bigupload import errors, events
 from bigupload.core.checksums import Algorithm
 from bigupload.core.flight import Bottleneck, Flight, Sample
 from bigupload.core.hedging import HedgeSwitch
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.object_claims import CopyBase, CopyOrigin
-from bigupload.core.part_plan import Part, Plan
+from bigupload.core.part_plan import Part, Plan, plan_parts, plan_stream
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.core.stored_rate import Filling, is_late
 from bigupload.engine.part_hashing import WholeDigests
@@ -414,6 +414,17 @@ async def check_source(source: Source, threads: anyio.CapacityLimiter) -> None:
         source.check()
     else:
         await run_in_daemon_thread(source.check, threads)
+
+
+def plan_of(context: UploadContext) -> Plan:
+    """The plan of a new upload. Raises UsageError if the part size does not fit."""
+    part_size, limits = context.settings.part_size, context.store.limits
+    if context.source.stream is not None and not context.source.stream.expected:
+        return plan_stream(part_size, limits=limits)
+    if context.base is not None:
+        with contextlib.suppress(errors.UsageError):  # a source that has grown meanwhile has to be sent whole
+            return plan_parts(context.source.fingerprint.size, context.base.part_size, limits=limits)
+    return plan_parts(context.source.fingerprint.size, part_size, limits=limits)
 
 
 def new_header(

@@ -15,12 +15,12 @@ import anyio
 
 from bigupload import errors, events
 from bigupload.core.manifest import ChecksumRecord, Completed, Restart, SourceRecord
-from bigupload.core.part_plan import MIB, Plan, plan_parts, plan_stream
+from bigupload.core.part_plan import MIB, Plan
 from bigupload.core.remote_url import path_of
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import Stage, StageResult, UploadState
 from bigupload.engine.completion import Completion
-from bigupload.engine.context import CANCEL_GRACE, UploadContext, new_header
+from bigupload.engine.context import CANCEL_GRACE, UploadContext, new_header, plan_of
 from bigupload.engine.part_copying import CopyTakenForPart, matches_source
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.part_uploader import PartUploader, UnknownUpload
@@ -347,14 +347,3 @@ def _closed(plan: Plan, context: UploadContext) -> Plan:
             manifest=context.journal.path,
         )
     return plan.closed(size)
-
-
-def plan_of(context: UploadContext) -> Plan:
-    """The plan of a new upload. Raises UsageError if the part size does not fit."""
-    part_size, limits = context.settings.part_size, context.store.limits
-    if context.source.stream is not None and not context.source.stream.expected:
-        return plan_stream(part_size, limits=limits)
-    if context.base is not None:
-        with contextlib.suppress(errors.UsageError):  # a source that has grown meanwhile has to be sent whole
-            return plan_parts(context.source.fingerprint.size, context.base.part_size, limits=limits)
-    return plan_parts(context.source.fingerprint.size, part_size, limits=limits)

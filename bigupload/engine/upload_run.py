@@ -13,8 +13,7 @@ from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Aborted, ChecksumRecord, Manifest, SourceKind, belongs_to, manifest_id
 from bigupload.core.part_plan import Plan, plan_parts
 from bigupload.core.remote_url import is_remote, path_of
-from bigupload.engine.context import UploadContext, new_header
-from bigupload.engine.multipart_upload import MultipartUpload, plan_of
+from bigupload.engine.context import UploadContext, new_header, plan_of
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Journal, ListedPart, OpenUpload, Source
 from bigupload.records import dataclass
@@ -213,6 +212,8 @@ class UploadRun:
             follow_changes: If an earlier run completed the object, and the file has changed since, upload the file as
                 it is now.
         """
+        from bigupload.engine.multipart_upload import MultipartUpload  # one PUT does without its modules
+
         context = self._context
         while True:
             upload = MultipartUpload(context, manifest_id=self._id)
