@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class CreatedUpload:
+class OpenedUpload:
     """What the service created."""
 
     upload: str
@@ -73,9 +73,9 @@ def _typed(kind: type[T], value: Any) -> T:
     return value
 
 
-def read_create(response: Mapping[str, Any], first: Sequence[UnsignedPart]) -> CreatedUpload:
+def read_create(response: Mapping[str, Any], first: Sequence[UnsignedPart]) -> OpenedUpload:
     """Read the response to create, with the presigned requests of the first parts."""
-    return CreatedUpload(
+    return OpenedUpload(
         upload=_line(response["upload"]),
         key=_line(response["key"]),
         public_url=_link(response["publicUrl"]),
