@@ -424,11 +424,15 @@ class _Delay:
         """Note how many parts are in flight."""
         self._in_flight = max(self._in_flight, in_flight)
         doubling = self._doubling
-        if doubling is not None and math.isinf(self._since):
-            if in_flight >= doubling.parts:
-                self._since = now
-            elif now - doubling.began > REST:  # there are no more
-                self._measure(now, rest=REST)
+        if doubling is None:
+            return
+        if math.isfinite(self._since):
+            if not self._took and now - self._since > 2.5 * doubling.took:  # one that began then is not stored yet
+                self._measure(now, rest=LONGEST_REST * (now - doubling.began))
+        elif in_flight >= doubling.parts:
+            self._since = now
+        elif now - doubling.began > REST:  # there are no more
+            self._measure(now, rest=REST)
 
     def stored(self, now: float, took: float, most: int) -> None:
         """Note that a part was stored.
@@ -462,8 +466,8 @@ class _Delay:
             return
         self._took.clear()
         self._in_flight = 0
-        # A queue that wavers has more than the bound says now and then. One part cannot have less.
-        usual = stored_rate.HORIZON if in_flight > self.parts == 1 else AIM
+        # A queue that wavers, or was longer at the start, has more than the bound says. One part cannot have less.
+        usual = 1.5 * AIM if in_flight > self.parts == 1 else AIM
         if average <= usual or CONTRAST * in_flight > most:
             return
         if in_flight == 1 and math.isinf(self._again_at):  # it may just be slow, and have more than it should
