@@ -110,8 +110,6 @@ PROBE_AFTER = 10.0
 LONGEST_REST times this."""
 AIM = 8.0
 """Seconds in which goodput finishes the parts that the bound lets be in flight."""
-CONTRAST = 2.0
-"""A trial divides the parts by this at least: otherwise chance would decide it."""
 CUT = 4
 """A trial leaves one in so many parts at least: with a few left, a long path would not be full again before the trial
 is judged."""
@@ -442,7 +440,7 @@ class _Delay:
             took: Seconds that it was in flight, without those in which it was held.
             most: Parts that may be in flight without a bound.
         """
-        self._longer = self._longer + 1 if took > CONTRAST * self._usual else 0
+        self._longer = self._longer + 1 if took > 2 * self._usual else 0
         if self._longer >= stored_rate.STORED_PARTS and self.parts > 1:  # now they wait for one another
             self.parts = 1
             self._measure(now)
@@ -454,10 +452,10 @@ class _Delay:
         average, in_flight, doubling = mean(self._took), self._in_flight, self._doubling
         if doubling is not None:
             length = now - doubling.began
-            if average > doubling.took * (1 + CONTRAST) / 2:  # they wait for one another
+            if average > 1.5 * doubling.took:  # they wait for one another
                 self._measure(now, rest=LONGEST_REST * length)
                 return
-            self.parts = doubling.parts if CONTRAST * doubling.parts <= most else most
+            self.parts = doubling.parts if 2 * doubling.parts <= most else most
             self._usual, self._until = average, now + LONGEST_REST * max(REST, length)
             self._measure(now)
         elif self.parts > 1 and now >= self._until:
@@ -468,12 +466,12 @@ class _Delay:
         self._in_flight = 0
         # A queue that wavers, or was longer at the start, has more than the bound says. One part cannot have less.
         usual = 1.5 * AIM if in_flight > self.parts == 1 else AIM
-        if average <= usual or CONTRAST * in_flight > most:
+        if average <= usual or 2 * in_flight > most:
             return
         if in_flight == 1 and math.isinf(self._again_at):  # it may just be slow, and have more than it should
-            self._again_at = now + LONGEST_REST * CONTRAST * average
+            self._again_at = now + LONGEST_REST * 2 * average
         if now >= self._again_at:
-            self._since, self._doubling = math.inf, _Doubling(int(CONTRAST * in_flight), average, now)
+            self._since, self._doubling = math.inf, _Doubling(2 * in_flight, average, now)
 
     def _measure(self, now: float, *, rest: float = 0.0) -> None:
         """Measure anew, and make no trial for so many seconds."""
@@ -600,7 +598,7 @@ class _Bound:
         if self.limit is not None and now >= self._again_at and parts >= self.limit:
             self._begin(now, 2 * self.limit, self.limit, goodput, 0.0)
         elif parts > 1 and parts * part_size > stored_rate.HORIZON * self.average and not self._open:
-            fewer = max(1, min(affordable, int(parts / CONTRAST)), -(-parts // CUT))
+            fewer = max(affordable, -(-parts // CUT))
             waits = 2 * sample.buffered  # the system has about as much to send yet
             drains = min(REST, waits / max(1.0, min(goodput, self.average)))
             self._begin(now, fewer, parts, goodput, drains)
