@@ -13,6 +13,7 @@ from typing import Any
 
 from bigupload import errors
 from bigupload.api.checks import checked_lifetime
+from bigupload.core.retry_policy import Fault
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import Share, UploadResult
 from bigupload.options import S3Options
@@ -62,6 +63,8 @@ async def share(url: str, lasts: float | str, s3: S3Options, retrier: Retrier, p
         try:
             found = await retrier.request(store.attributes)
         except errors.AccessDenied as e:
+            if isinstance(e.__cause__, Fault) and e.__cause__.is_explained:  # by a clock that is off, and no right
+                raise
             raise errors.AccessDenied(
                 f"these credentials may not read {url} (it takes s3:GetObject), so a link would be refused: {e}"
             ) from e

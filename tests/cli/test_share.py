@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import json
 import logging
 import time
@@ -105,6 +106,16 @@ def test_without_the_right_to_read_the_upload_is_a_success(bigupload: Command, s
     assert (result["verified"], result["share"]["url"]) == ("full-object", None)
     assert result["share"]["refused"].startswith("these credentials may not read")
     assert_refused(bigupload("share", *there[1:]), 1, "these credentials may not read s3://bucket/key")
+
+
+def test_a_clock_that_is_off_is_not_called_a_right(bigupload: Command, s3: StrictS3, small: Path) -> None:
+    there = to(s3, "s3://bucket/key")
+    assert bigupload("upload", small, *there, *QUIET).code == 0
+    early = {"Date": email.utils.formatdate(time.time() - 3601, usegmt=True)}
+    s3.script("HeadObject", Status(403, "AccessDenied", headers=early), repeat=True)
+    ended = bigupload("share", *there[1:])
+    assert_refused(ended, 1, "this machine's clock is 1 h fast: set it, then run again")
+    assert "may not read" not in ended.err
 
 
 def test_what_is_refused_before_anything_is_sent(bigupload: Command, s3: StrictS3, small: Path) -> None:
