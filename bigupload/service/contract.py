@@ -697,7 +697,7 @@ class DeletedMedia(_GoneMedia):
     """A file that was deleted through the API."""
 
 
-class CreatedUpload(_Body):
+class BegunUpload(_Body):
     """An upload in parts that has begun. What it says of the file is the client's word."""
 
     key: str
@@ -763,7 +763,7 @@ class UploadCreatedEvent(_EventBody):
     """An upload in parts has begun. Sent with `--webhook-uploads` alone."""
 
     type: Literal["upload.created"]
-    data: CreatedUpload
+    data: BegunUpload
 
 
 class UploadAbortedEvent(_EventBody):

@@ -113,13 +113,10 @@ async def test_of_many_that_begin_at_once_no_more_stay_than_may(bucket: Meddled,
 async def test_who_was_refused_begins_nothing_in_the_store_next_time(bucket: Meddled) -> None:
     uploads = MediaUploads(bucket, Handles(["secret"], clock=time.time), max_open_uploads=1)
     first = await uploads.create("me", FILM)
-    for operations in (
-        ["CreateMultipartUpload", "ListMultipartUploads", "AbortMultipartUpload"],
-        ["ListMultipartUploads"],
-    ):
+    for begins in (True, False):
         bucket.calls.clear()
         with pytest.raises(Refused):
             await uploads.create("me", FILM)
-        assert [call for call in bucket.calls if call.endswith(("Upload", "Uploads"))] == operations
+        assert ("CreateMultipartUpload" in bucket.calls, "AbortMultipartUpload" in bucket.calls) == (begins, begins)
     await uploads.abort("me", first.upload)
     assert await uploads.create("me", FILM)
