@@ -357,7 +357,7 @@ def split_bucket(target: str) -> tuple[str, str]:
 
 def region_of(bucket: str) -> str | None:
     """Return the region that an access point's ARN names; None for a bucket's name."""
-    found = re.fullmatch(_ARN, bucket)
+    found = re.fullmatch(_ARN, bucket) if bucket.startswith("arn:") else None
     return None if found is None else found["region"]
 
 
