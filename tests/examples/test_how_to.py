@@ -29,6 +29,7 @@ MADE = {
     "recording": {"raw/live.mp4", "raw/monday.mp4"},
     "restore": {"photos/one.jpg", "photos/album/two.jpg"},
     "stores": {"films/film.mov"},
+    "table": {f"tables/{name}" for name in ("orders.parquet", "orders.csv", "rows.parquet", "named.parquet")},
     "web-app": set(),  # it is run by test_web_app.py
 }
 """The objects that a page's commands make in `my-bucket`."""
@@ -114,6 +115,8 @@ def place(tmp_path: Path, weed: LocalStore) -> Place:
 def test_the_commands_of_a_page(page: str, place: Place) -> None:
     if page == "restore" and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
+    if page == "table":
+        pytest.importorskip("s3fs")
     place.run(commands(PAGES / f"{page}.md"))
     made = {re.sub(r"\d{4}-\d\d-\d\d_\d{6}Z", "DATE", key) for key in place.objects()}
     assert made == MADE[page]
