@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -249,6 +250,8 @@ class GrowingReceipt:
         with contextlib.ExitStack() as opened, naming(option, path):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             opened.callback(os.close, self._file)
+            if not stat.S_ISREG(os.fstat(self._file).st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
             _lock(self._file)
             self._end = self._read(target, endpoint)
             if self._end:

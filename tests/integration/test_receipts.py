@@ -229,6 +229,10 @@ async def test_what_a_watch_refuses(world: World, recordings: Path, receipt: Pat
     other = GrowingReceipt(receipt, "`receipt`", target=TO, endpoint=world.s3.url)
     with contextlib.closing(other), pytest.raises(errors.OutputUnwritable, match="another process writes it"):
         await watched(world, recordings, receipt)
+    os.mkfifo(world.directory / "pipe")
+    for name in ("pipe", "/dev/null"):  # which could be read for ever
+        with pytest.raises(errors.OutputUnwritable, match="it is not a regular file"):
+            await watched(world, recordings, world.directory / name)
     with pytest.raises(errors.OutputUnwritable, match="No such file"):
         await watched(world, recordings, world.directory / "no" / "r")
     assert len(world.s3.requests) == before
