@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from bigupload.testing.fault_proxy.wire_faults import Refuse
 
+from bigupload.testing.faults import Refuse
 from tests.crash.running import until
 from tests.service.client.support import AHEAD, Client, object_sha256, sha256, stopped
 from tests.service.client.test_tokens import token
