@@ -128,7 +128,9 @@ class Sums:
             self._size += found.size
             line = json.dumps(dataclasses.asdict(found), default=str)
         if self._as_json:
-            click.echo(line)
+            done = self._proofs.total() + len(self._codes)
+            with writing_results(f"{counted(done, 'file')} verified until now"):
+                click.echo(line)
 
     def finish(self) -> int:
         """Print the sums. Return the exit status."""

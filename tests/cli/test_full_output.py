@@ -85,6 +85,19 @@ def test_a_proof_that_nobody_reads(bigupload: Command, s3: StrictS3, place: Plac
     assert_refused(ended, 1, "the object is the file (proved: full-object), but", "Broken pipe")
 
 
+def test_proofs_of_a_directory_that_nobody_reads(bigupload: Command, s3: StrictS3, place: Place) -> None:
+    """click itself ends without a word where a pipe is broken."""
+    tree = place.directory / "tree"
+    tree.mkdir()
+    (tree / "a").write_text("a")
+    assert bigupload("upload", tree, *to(s3, "s3://bucket/p/")).code == 0
+    reads, writes = os.pipe()
+    os.close(reads)
+    ended = run_into(writes, place, "verify", tree, "s3://bucket/p/", "--endpoint-url", s3.url, "--json")
+    os.close(writes)
+    assert_refused(ended, 1, "1 file verified until now, but can't write the results", "Broken pipe")
+
+
 def test_proofs_of_a_directory(full: Full, bigupload: Command, s3: StrictS3, place: Place) -> None:
     tree = place.directory / "tree"
     tree.mkdir()
@@ -93,7 +106,7 @@ def test_proofs_of_a_directory(full: Full, bigupload: Command, s3: StrictS3, pla
     ended = full("verify", tree, "s3://bucket/p/", "--endpoint-url", s3.url)
     assert_refused(ended, 1, f"bigupload: verified 1 file, 1 B, against s3://bucket/p/, but {CANT}")
     ended = full("verify", tree, "s3://bucket/p/", "--endpoint-url", s3.url, "--json")
-    assert_refused(ended, 1, f"bigupload: {CANT}")
+    assert_refused(ended, 1, f"bigupload: 1 file verified until now, but {CANT}")
 
 
 def test_another_error_of_the_system_is_not_taken_for_it(bigupload: Command, monkeypatch: pytest.MonkeyPatch) -> None:
