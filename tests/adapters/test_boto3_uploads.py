@@ -56,6 +56,7 @@ def test_a_path_object(client: Any, s3: StrictS3, file_of: FileOf) -> None:
     assert body(s3, "a/key") == b"data"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("data", [b"", b"small", LARGE], ids=["empty", "small", "large"])
 @pytest.mark.parametrize("kind", ["memory", "file", "stream", "gzip"])
 def test_a_file_object(

@@ -106,6 +106,7 @@ def listed(complete: Complete, s3: StrictS3, monkeypatch: pytest.MonkeyPatch) ->
     return offered
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "words",
     [["upload", "f"], ["upload", "f", "--to"], ["sync", "d"], ["watch", "d", "--to"], ["gc"], ["verify", "f"],

@@ -37,6 +37,7 @@ def signals_are_heard() -> Iterator[None]:
         yield
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", [COMMAND, SCRIPT], ids=["module", "script"])
 @pytest.mark.parametrize("module", ["bigupload.cli", "click", "typing", "bigupload.units", "bigupload.cli.status"])
 def test_ctrl_c_while_modules_are_imported(tmp_path: Path, command: list[str], module: str) -> None:
