@@ -116,6 +116,14 @@ class NeverRetrieved(logging.Handler):
 
 
 @pytest.fixture(autouse=True, scope="session")
+def stores_end_at_once() -> Iterator[None]:
+    """A SeaweedFS that is stopped in a test's process is killed soon: it never ends by itself in the three seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local_store, "_TERM_SECONDS", 0.1)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def one_loader() -> Iterator[None]:
     """botocore's descriptions of AWS are read once, and not for each of a thousand clients and sessions."""
     with pytest.MonkeyPatch.context() as patch:

@@ -59,6 +59,7 @@ _ANSWER_SECONDS = 5.0  # a store that is busy with uploads on few cores may take
 # On SIGTERM weed 4.48 closes the filer at once, and then always waits 15 s for streams between its own parts. SIGKILL
 # loses nothing that was acknowledged: the kernel has it by then.
 _TERM_SECONDS = 3.0
+_PORTS_SECONDS = 3.0  # for the ports of a store that ended
 # Below the range of ports that kernels use for outgoing connections (Linux: from 32768, elsewhere from 49152).
 # Otherwise weed's own connections could take a port before weed binds it, also at the next start.
 _PORTS = range(10_240, 32_768)
@@ -255,7 +256,7 @@ def start(data_dir: Path | None = None, *, ready_within: float = 60.0) -> LocalS
             if last.ready:
                 _wait_ready(home, last, ready_within)  # ends nothing that others may be using
                 return _describe(home, last)
-            _end(last)  # its starter was killed meanwhile
+            _end(last, _TERM_SECONDS)  # its starter was killed meanwhile
         write_settings(home)
         for before in (last.ports if last else None, None):
             with contextlib.suppress(_PortTakenError):
@@ -457,7 +458,7 @@ def _launch(weed: Path, home: Path, ports: dict[str, int], ready_within: float) 
         return run
     except BaseException as error:  # Ctrl-C, too: no store stays half started
         if run is not None:
-            _end(run)
+            _end(run, _TERM_SECONDS)
         if isinstance(error, OSError):
             raise LocalStoreError(f"can't start the local store {weed}: {error}") from error
         raise
@@ -530,7 +531,7 @@ def _get(port: int, path: str) -> tuple[int, bytes]:
         return 0, b""
 
 
-def _end(run: _Run, grace_seconds: float = _TERM_SECONDS) -> None:
+def _end(run: _Run, grace_seconds: float) -> None:
     """End weed and clean up after it. Sends no signal to a process that may be another.
 
     Args:
@@ -547,7 +548,7 @@ def _end(run: _Run, grace_seconds: float = _TERM_SECONDS) -> None:
         raise LocalStoreError(f"the local store (pid {run.pid}) does not end")
     if run.token not in _children:
         # Nobody waits for this process. Its command line goes before its sockets and locks, which the next start needs.
-        _until(lambda: all(map(_is_free, run.ports.values())), _TERM_SECONDS)
+        _until(lambda: all(map(_is_free, run.ports.values())), _PORTS_SECONDS)
     for flag, port in run.ports.items():  # weed leaves its sockets behind, in a place that can't be configured
         name = flag.replace(".port.grpc", "-grpc").replace(".port", "")
         with contextlib.suppress(OSError):

@@ -69,7 +69,6 @@ def test_a_port_taken_meanwhile_means_other_ports(tmp_path: Path, monkeypatch: p
 def test_nothing_is_left_half_started(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A weed that starts, never responds, and ignores SIGTERM."""
     fake_weed(tmp_path / "weed", "trap '' TERM; echo waiting; exec sleep 60", monkeypatch)
-    monkeypatch.setattr(local_store, "_TERM_SECONDS", 0.1)
     if ending == "Ctrl-C":
 
         def interrupt(*_: Any) -> None:
