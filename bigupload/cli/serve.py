@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 LOCAL_BUCKET = "bigupload-media"
 _LOOPBACK = ("127.", "localhost", "::1")
 _QUOTAS = ("quota", "user_quota", "user_files")
-_AS_GIVEN = ("host", "port", "workers", "stop_delay", "trusted_proxies", "store_timeout", "shared", *_QUOTAS)
+_AS_GIVEN = (
+    "host", "port", "workers", "stop_delay", "trusted_proxies", "store_timeout", "shared", "public_url",
+    "allow_private_media_hosts", "cors_origins", "sweep_every", *_QUOTAS,
+)  # fmt: skip
 """The options that are settings of the same name."""
 
 
@@ -195,17 +198,13 @@ def _serve(arguments: dict[str, Any]) -> None:
         bucket=bucket,
         s3=s3,
         signing_endpoint=arguments["client_endpoint_url"],
-        public_url=arguments["public_url"],
         keys=keys.path,
         secrets=tuple(secret),
         requests_a_second=arguments["requests"],
         max_open_uploads=arguments["open_uploads"],
         max_open_uploads_of_user=arguments["user_open_uploads"],
         posts_api=posts_api,
-        allow_private_media_hosts=arguments["allow_private_media_hosts"],
         policy=policy,
-        cors_origins=arguments["cors_origins"],
-        sweep_every=arguments["sweep_every"],
         **hooks,
     )
 

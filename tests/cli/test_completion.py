@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from click.shell_completion import get_completion_class
 
-from bigupload.cli import completing, man_page
+from bigupload.cli import completing
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
+from tests.tools import man_page
 from tests.tools.cases import each_case
 
 from .support import Command, assert_refused, to
@@ -275,7 +276,7 @@ def test_a_shell_without_completions(bigupload: Command, monkeypatch: pytest.Mon
 
 
 def test_the_page_is_current() -> None:
-    assert man_page.PAGE.read_text() == man_page.man_page(), "run python -m bigupload.cli.man_page"
+    assert man_page.PAGE.read_text() == man_page.man_page(), "run python -m tests.tools.man_page"
 
 
 def test_the_page_is_in_the_wheel() -> None:

@@ -1,4 +1,4 @@
-"""The manual page bigupload(1), made from the commands. `python -m bigupload.cli.man_page` writes docs/bigupload.1."""
+"""The manual page bigupload(1), made from the commands. `python -m tests.tools.man_page` writes docs/bigupload.1."""
 
 from __future__ import annotations
 
