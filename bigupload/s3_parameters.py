@@ -146,8 +146,15 @@ def _send_customer_key(key: bytes) -> Mapping[str, Any]:
     }
 
 
-def _send_tags(tags: Mapping[str, str]) -> Mapping[str, Any]:
-    return {"x-amz-tagging": "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in tags.items())}
+def tag_headers(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the header that gives an object its tags; none without tags."""
+    return (
+        {}
+        if not tags
+        else {
+            "x-amz-tagging": "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in tags.items())
+        }
+    )
 
 
 _text = functools.partial(Parameter, metavar="TEXT", check=_header)
@@ -177,7 +184,7 @@ OBJECT: Mapping[str, Parameter] = {
         check=_metadata,
         help="Metadata of the object (x-amz-meta-KEY). Repeatable.",
     ),
-    "tags": Parameter(send=_send_tags, metavar="KEY=VALUE", option="tag", help="A tag of the object. Repeatable."),
+    "tags": Parameter(send=tag_headers, metavar="KEY=VALUE", option="tag", help="A tag of the object. Repeatable."),
     "storage_class": _text(
         send=_as("x-amz-storage-class"), metavar="CLASS", help="The object's storage class, as in STANDARD_IA."
     ),

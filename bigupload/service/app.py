@@ -11,7 +11,7 @@ import importlib.resources
 import json
 import mimetypes
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
 from datetime import UTC, datetime
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -235,9 +235,11 @@ class _Service:
         return await self._dependencies.revocations.revoke(caller.owner, request)
 
     async def _presign(self, caller: Caller, request: c.PresignRequest, _: bytes) -> c.PresignResponse:
+        _check_tags(caller, request.tags)
         return await self._dependencies.uploads.presign(caller.owner, request, caller.token)
 
     async def _create(self, caller: Caller, request: c.CreateRequest, _: bytes) -> c.CreateResponse:
+        _check_tags(caller, request.tags)
         return await self._dependencies.uploads.create(caller.owner, request, caller.token)
 
     async def _sign(self, caller: Caller, request: c.SignRequest, _: bytes) -> c.SignResponse:
@@ -280,6 +282,15 @@ class _Service:
     async def _post(self, caller: Caller, request: c.PostRequest, body: bytes) -> PostResponse:
         assert self._posts is not None
         return await self._posts.post(caller.owner, request, body, caller.bound)
+
+
+def _check_tags(caller: Caller, tags: Mapping[str, str] | None) -> None:
+    """Raise Refused for tags that the sender of a request may not name.
+
+    The bucket's rules act by tags: a person must not choose how long a file is kept, or who may read it.
+    """
+    if tags is not None and (caller.token is not None or caller.is_of_the_host):
+        raise Refused(Problem.INVALID_FIELD, "only an API key or an upload token names tags", field="tags")
 
 
 # -- requests

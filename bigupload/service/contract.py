@@ -96,6 +96,20 @@ Metadata = Annotated[dict[MetadataName, MetadataValue], Field(max_length=16), Af
 """Any text, without control characters. Whoever can read an object can read its metadata."""
 
 
+def _check_tags(tags: dict[str, str]) -> dict[str, str]:
+    if not all(re.fullmatch(r"[\w .:/=+@-]*", text) for row in tags.items() for text in row):
+        raise ValueError("tags have letters, digits, spaces and . : / = + - _ @ alone")
+    if any(name.lower().startswith("aws:") or name != name.strip() for name in tags):
+        raise ValueError("names of tags do not begin with aws:, and have no spaces at their ends")
+    return tags
+
+
+TagName = Annotated[str, Field(min_length=1, max_length=128)]
+TagValue = Annotated[str, Field(max_length=256)]
+Tags = Annotated[dict[TagName, TagValue], Field(max_length=10), AfterValidator(_check_tags)]
+"""Those of S3, for the bucket's rules: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html"""
+
+
 class PresignRequest(_Model):
     """Sign one PUT of a whole file."""
 
@@ -110,6 +124,8 @@ class PresignRequest(_Model):
     metadata: Metadata | None = None
     """Metadata of the object (`x-amz-meta-…`), beside that of the upload token. If it is given, even empty, the file's
     name is kept, too, and the response has `headers`, which the PUT must carry."""
+    tags: Tags | None = None
+    """Tags of the object. Only an API key may name them. The response has `headers` then, which the PUT must carry."""
 
 
 class PresignResponse(_Model):
@@ -171,6 +187,8 @@ class CreateRequest(_Model):
     """The end user whose file it will be. An API key may name any; an upload token names its own."""
     metadata: Metadata | None = None
     """Metadata of the object (`x-amz-meta-…`), beside that of the upload token, which prevails."""
+    tags: Tags | None = None
+    """Tags of the object. Only an API key may name them."""
 
 
 class CreateResponse(_Model):
@@ -283,6 +301,8 @@ class ReceiptClaims(_Model):
     the file. `size`: only the size was compared. null: the receipt is of a check or a post, which compare nothing."""
     metadata: dict[str, str]
     """From the upload token and the request."""
+    tags: dict[str, str]
+    """Those of the object, as its API key or upload token named them."""
     filename: str | None
     """The file's own name; null: it was not kept."""
 
@@ -344,6 +364,8 @@ class TokenLimits(_ShownLimits):
 
     metadata: Metadata | None = None
     """Metadata of the objects (`x-amz-meta-…`). Whoever can read an object can read it."""
+    tags: Tags | None = None
+    """Tags of the objects, for the bucket's rules."""
     origins: Annotated[list[Origin], Field(min_length=1, max_length=16)] | None = None
     """The origins whose pages may use it, as `https://app.example.com`. Then programs, which send no origin, can't."""
 
@@ -540,6 +562,8 @@ class StoredMedia(_Model):
     """With `details`: the file's own name, if it was kept."""
     metadata: dict[str, str] | None = None
     """With `details`: that of the upload token and the request."""
+    tags: dict[str, str] | None = None
+    """With `details`: those of the object."""
 
 
 class ListResponse(_Model):
@@ -664,6 +688,8 @@ class CompletedMedia(_Body):
     checksum_algorithm: str | None
     metadata: dict[str, str]
     """From the upload token and the request."""
+    tags: dict[str, str]
+    """Those of the object, as its API key or upload token named them."""
     filename: str | None
     """The file's own name; null: it was not kept, as of a single PUT without `metadata`."""
     way: Literal["put", "multipart"]

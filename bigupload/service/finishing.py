@@ -262,6 +262,7 @@ class Finishing:
             checksum_algorithm=facts.algorithm.value if facts and facts.algorithm and checksum else None,
             metadata=metadata,
             filename=filename,
+            tags=await self._objects.tags(key, head.headers),
             url=url,
         )
 
@@ -319,11 +320,19 @@ class UploadOutcomes:
         self._receipts = receipts
 
     def store(
-        self, key: str, content_type: str, metadata: Mapping[str, str] | None = None, *, as_attachment: bool = False
+        self,
+        key: str,
+        content_type: str,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        as_attachment: bool = False,
     ) -> S3Store:
         """The store of one key."""
         disposition = ATTACHMENT if as_attachment else None
-        options = S3Options(content_type=content_type, content_disposition=disposition, metadata=metadata or {})
+        options = S3Options(
+            content_type=content_type, content_disposition=disposition, metadata=metadata or {}, tags=tags or {}
+        )
         return S3Store(self._bucket.name, key, options, through=self._bucket)
 
     def store_of(self, handle: Handle) -> S3Store:
@@ -380,6 +389,13 @@ class UploadOutcomes:
                 await self._objects.delete_unchanged(handle.key, etag=look.etag, modified=look.modified)
                 self._quota.release(handle.key)
                 raise
+            receipt = (
+                None
+                if self._receipts is None
+                else self._receipts.of(
+                    handle.key, look, facts, tags=await self._objects.tags(handle.key, look.headers), proved=True
+                )
+            )
         return c.CompleteResponse(
             public_url=self._public_url(handle.key),
             key=handle.key,
@@ -389,7 +405,7 @@ class UploadOutcomes:
             checksum_type=facts.checksum_type.value if facts.checksum_type is not None else None,
             etag=facts.etag,
             token=handle.token,
-            receipt=None if self._receipts is None else self._receipts.of(handle.key, look, facts, proved=True),
+            receipt=receipt,
         )
 
     async def _raise_refusal(self, handle: Handle) -> None:

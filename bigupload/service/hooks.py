@@ -94,6 +94,8 @@ class FinishedFile:
     """The object's metadata without bigupload's own."""
     filename: str | None = None
     """The file's own name; None: it was not kept."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """The object's tags."""
     url: str = field(repr=False)
     """A presigned URL to GET the bytes, valid for an hour. Whoever has it can read the file."""
 
@@ -111,6 +113,7 @@ class FinishedFile:
             "checksumAlgorithm": self.checksum_algorithm,
             "metadata": dict(self.metadata),
             "filename": self.filename,
+            "tags": dict(self.tags),
             "url": self.url,
         }
 

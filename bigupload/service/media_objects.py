@@ -86,6 +86,14 @@ class MediaBucket:
             etag=etag, algorithm=known, checksum=None if known is None else found.checksums[known.s3_name]
         )
 
+    async def tags(self, key: str, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return the tags of an object. `headers`: those of its HEAD or GET, which say whether there are any."""
+        if headers.get("x-amz-tagging-count", "0") == "0":
+            return {}
+        answer = await self.bucket.call("to read the tags", "GetObjectTagging", Key=key)
+        rows = answer["Document"].iterfind("TagSet/Tag")
+        return {row.findtext("Key", ""): row.findtext("Value", "") for row in rows}
+
     def reader(self, key: str, *, etag: str) -> Callable[[int, int], Awaitable[bytes | None]]:
         """Return a function that reads `length` bytes at `at` of the object; None if the store ignores ranges.
 

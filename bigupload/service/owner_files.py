@@ -14,6 +14,7 @@ from urllib.parse import quote
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.media import content_type_of
+from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import account_of, decoded
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
@@ -117,15 +118,17 @@ class OwnerFiles:
 
     async def _with_details(self, files: Sequence[c.StoredMedia]) -> Sequence[c.StoredMedia]:
         """Ask the store for each file, some at a time. What is gone meanwhile is left out. Raises Fault."""
-        at_once = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        at_once, objects = asyncio.Semaphore(_LOOKS_AT_ONCE), MediaBucket(self._bucket)
 
         async def look(file: c.StoredMedia) -> c.StoredMedia | None:
             async with at_once:
                 head = await self._bucket.head(file.key)
+                tags = {} if head is None else await objects.tags(file.key, head["Headers"])
             if head is None:
                 return None
             metadata, filename = decoded(head["Metadata"])
             details = {"content_type": head.get("ContentType"), "filename": filename, "metadata": metadata}
+            details["tags"] = tags
             return file.model_copy(update=details)
 
         return [file for file in await asyncio.gather(*map(look, files)) if file is not None]

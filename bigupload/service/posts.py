@@ -143,7 +143,8 @@ class PostedMedia:
         if self._receipts is None or not self._policy.keys.is_final(key):
             return None
         with store_faults_as_refusals():
-            return self._receipts.of(key, head, await self._objects.facts(key, etag=head.etag))
+            facts, tags = await self._objects.facts(key, etag=head.etag), await self._objects.tags(key, head.headers)
+            return self._receipts.of(key, head, facts, tags=tags)
 
     def is_final(self, key: str) -> bool:
         """Return whether the object at `key` stays as it was checked."""

@@ -14,7 +14,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jwt
@@ -89,13 +89,22 @@ class Receipts:
         self._policy = policy
         self._clock = clock
 
-    def of(self, key: str, head: ObjectHead, facts: ObjectFacts | None = None, *, proved: bool = False) -> str:
+    def of(
+        self,
+        key: str,
+        head: ObjectHead,
+        facts: ObjectFacts | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        proved: bool = False,
+    ) -> str:
         """Return the receipt of an object that counts, and that nobody can write again.
 
         Args:
             key: A final key.
             head: The object.
             facts: The store's checksum of it; None: the store has none.
+            tags: The object's.
             proved: Whether the client sent each part with its checksum, so that the store's proves the object.
         """
         now = int(self._clock())
@@ -120,6 +129,7 @@ class Receipts:
             checksum_algorithm=facts.algorithm.value if facts and facts.algorithm and checksum else None,
             proof=_proof(facts).value if facts is not None and proved else None,
             metadata=metadata,
+            tags=dict(tags or {}),
             filename=filename,
         )
         header: dict[str, Any] = {"kid": self._key.public.kid, "typ": TYPE}

@@ -23,7 +23,7 @@ from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import S3_LIMITS, Plan, plan_parts
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import UnsignedPart
-from bigupload.s3_parameters import metadata_headers
+from bigupload.s3_parameters import metadata_headers, tag_headers
 from bigupload.service import contract as c
 from bigupload.service import media
 from bigupload.service.callers import BoundUser
@@ -155,7 +155,7 @@ class MediaUploads:
                 undo.callback(self._quota.release, key)
                 if token is not None:
                     await self.counts.take(token, undo)
-                signed = metadata_headers(encoded(metadata))
+                signed = metadata_headers(encoded(metadata)) | tag_headers(_tags(request, token))
                 if kind.as_attachment:
                     signed["content-disposition"] = ATTACHMENT
                 content_type = {"content-type": request.content_type}
@@ -244,7 +244,8 @@ class MediaUploads:
         if token is not None:
             await self.counts.take(token, undo)
         metadata = encoded(with_filename(_metadata(request, token), request.filename))
-        store = self._outcomes.store(key, kind.content_type, metadata, as_attachment=kind.as_attachment)
+        tags = _tags(request, token)
+        store = self._outcomes.store(key, kind.content_type, metadata, tags=tags, as_attachment=kind.as_attachment)
         upload_id = await _create(store, plan, algorithm, mark)
         undo.push_async_callback(quietly, store.abort, upload_id)
         await self._check_open_uploads(account, request.user, upload_id)
@@ -482,6 +483,10 @@ def _metadata(request: c.PresignRequest | c.CreateRequest, token: UploadToken | 
     if (why := why_not(metadata)) is not None:
         raise Refused(Problem.INVALID_FIELD, why, field="metadata")
     return metadata
+
+
+def _tags(request: c.PresignRequest | c.CreateRequest, token: UploadToken | None) -> dict[str, str]:
+    return (request.tags if token is None else token.tags) or {}
 
 
 def _new_upload(

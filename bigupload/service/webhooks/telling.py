@@ -83,6 +83,7 @@ class Telling:
             "checksum": file.checksum,
             "checksumAlgorithm": file.checksum_algorithm,
             "metadata": dict(file.metadata),
+            "tags": dict(file.tags),
             "filename": file.filename,
             "way": way,
             "presignedKey": presigned_key,

@@ -180,6 +180,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "GetObject": _on_object(
         "GET", _names("Range VersionId PartNumber ChecksumMode ResponseContentDisposition") | _CONDITIONS
     ),
+    "GetObjectTagging": Operation("GET", query={"tagging": ""}, root="Tagging", raw=True),
     "DeleteObject": Operation("DELETE", _names("VersionId IfMatch")),
     "DeleteObjects": _on_bucket(
         "POST",

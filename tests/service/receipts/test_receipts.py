@@ -51,7 +51,7 @@ def read(receipt: str, keys: c.JsonWebKeys, owner: str = "shop") -> dict[str, An
 
 
 def test_what_a_receipt_says() -> None:
-    receipt = receipts().of(KEY, HEAD, FACTS, proved=True)
+    receipt = receipts().of(KEY, HEAD, FACTS, tags={"keep": "no"}, proved=True)
     assert jwt.get_unverified_header(receipt) == {"alg": "ES256", "kid": key_id(SECRET), "typ": TYPE}
     version = version_of(KEY, etag=HEAD.etag, size=5, modified=HEAD.modified)
     assert read(receipt, published([SECRET])) == {
@@ -70,6 +70,7 @@ def test_what_a_receipt_says() -> None:
         "checksumAlgorithm": "crc64nvme",
         "proof": "full-object",
         "metadata": {"album": "a-3"},
+        "tags": {"keep": "no"},
         "filename": "ä",
     }
 

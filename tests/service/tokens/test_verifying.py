@@ -64,6 +64,7 @@ def test_a_minted_token_says_what_was_asked() -> None:
             "user": "李",
             "singlePut": True,
             "metadata": {"plan": "a b"},
+            "tags": {"plan": "a b"},
             "origins": ["https://app.example.com"],
         }
     )
@@ -79,6 +80,7 @@ def test_a_minted_token_says_what_was_asked() -> None:
         "user": "李",
         "single_put": True,
         "metadata": {"plan": "a b"},
+        "tags": {"plan": "a b"},
         "origins": ["https://app.example.com"],
     }
     assert token.model_dump(include=set(c.TokenLimits.model_fields)) == limits

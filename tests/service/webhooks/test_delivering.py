@@ -73,7 +73,7 @@ async def test_a_completed_upload_is_told_at_once(bucket: Meddled, one: Replica,
     assert event["data"] == {
         "key": done_.key, "publicUrl": done_.public_url, "owner": "me", "user": None, "size": len(DATA),
         "contentType": "video/mp4",
-        "etag": done_.etag, "checksum": done_.checksum, "checksumAlgorithm": "crc64nvme", "metadata": {},
+        "etag": done_.etag, "checksum": done_.checksum, "checksumAlgorithm": "crc64nvme", "metadata": {}, "tags": {},
         "filename": "a.mp4", "way": "multipart", "presignedKey": None,
     }  # fmt: skip
     assert len(await done(bucket)) == 1
