@@ -664,6 +664,10 @@ class Flight:
         self._far = False
         self._ending = False
         """Whether the next part may begin, though the bound is one."""
+        self._seems_lost = False
+        """Whether the response to the only part may be lost: the next one shows it. Nothing else is sent until then."""
+        self._on_time = -math.inf
+        """The latest moment in which no response was late, or one came."""
         self._begun = 0
         self._part_size = 1.0
         """The size of the parts to come, or of those in flight, in bytes."""
@@ -695,7 +699,7 @@ class Flight:
             if not self._far:
                 limit = min(limit, max(START_LEAST, int(START_BYTES / self._part_size)) * self._machines)
         bound = self._bound.limit  # with one, the next part gets up to speed while this one ends
-        if bound == 1 and self._ending and not self._by_stored:
+        if bound == 1 and (self._seems_lost if self._by_stored else self._ending):
             bound = 2
         return limit if bound is None else min(limit, bound)
 
@@ -764,6 +768,7 @@ class Flight:
             if not stored.parts and self._has_parts:
                 self._first = began, self.limit
             stored.add(now, size, max(0.0, now - accepted), wrote_for=wrote_for)
+            self._on_time = now
             if self._fixed is None and stored.late:  # what follows in its slot must be bounded
                 self._measure(by_stored=True)
                 rate, took = stored.rate, max(0.0, now - accepted) + wrote_for
@@ -838,6 +843,9 @@ class Flight:
                 self._trials.limit = min(START_FAR, self._alone) * self._machines
         late = stored.late or sample.is_late
         self._measure(by_stored=late)
+        if not sample.is_late:
+            self._on_time = now
+        self._seems_lost = stored.seems_lost(now - self._on_time, self._part_size)
         average = self._bound.average
         most = min(stored_rate.LATE * average, stored_rate.HORIZON * average - self._part_size)
         self._ending = sample.left <= max(0.0, most)

@@ -139,6 +139,10 @@ class Stored:
         index = max(0, bisect.bisect_right(before, since, key=lambda entry: entry[0]) - 1)
         return (self.bytes - before[index][1]) / max(self._busy - before[index][0], 1e-3)
 
+    def seems_lost(self, late_for: float, backlog: float) -> bool:
+        """Return whether a response may be lost that is late for so long: twice its backlog could have been stored."""
+        return late_for * self._rate_then >= 2 * backlog > 0
+
     def overdue(self, accepted: float, now: float, *, timeout: float, backlog: int) -> bool:
         """Return whether the response to a whole body is overdue.
 

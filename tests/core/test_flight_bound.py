@@ -440,6 +440,26 @@ def test_it_is_bounded_with_a_late_response_and_not_with_the_next_sample() -> No
     assert path.flight.limit <= START
 
 
+@each_case("rate", [0.5, 1])
+def test_the_next_part_shows_that_the_response_to_the_only_one_is_lost(rate: float) -> None:
+    """On a slow link, nothing else is in flight."""
+    path = Path(link(rate * MB)).run(60)
+    flight, took = path.flight, PART / rate / MB
+    stored, sent = flight.stored_parts.parts, int(path.sent)
+    seconds = 0.0
+    while flight.limit == 1 or not flight.responses_are_late:
+        seconds += TICK
+        assert seconds < 2.5 * took, "nothing is sent"
+        is_late = seconds > LATE
+        sample = Sample(now=path.now + seconds, acknowledged=sent, writing=1, part_size=PART, is_late=is_late, left=0)
+        flight.sample(sample)
+    assert seconds > 2 * took
+    assert (flight.limit, flight.writers(1), flight.stored_parts.parts) == (2, 1, stored)
+    flight.stored(path.now + seconds, int(PART), began=path.now, accepted=path.now + seconds)
+    flight.sample(dataclasses.replace(sample, now=path.now + seconds + TICK, is_late=False))
+    assert not flight.responses_are_late
+
+
 def test_small_files_say_nothing_of_large_bodies_that_wait() -> None:
     path = Path(link(1000 * MB), passes_on=1 * MB).run(100)
     before = path.flight.limit, path.flight.stored_parts.accepted, path.flight.stored_parts.rate
