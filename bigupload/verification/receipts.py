@@ -367,7 +367,10 @@ def read_receipt(path: Path) -> Receipt:
         SourceError: It can't be read.
     """
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"), object_hook=_compact)
+        with path.open(encoding="utf-8") as file:
+            if not (begin := file.read(1)).startswith(("{", "[")):  # a device may have no end
+                raise ValueError("not JSON")
+            document: Any = json.loads(begin + file.read(), object_hook=_compact)
     except OSError as e:
         raise errors.SourceUnreadable(f"can't read the receipt {escaped(str(path))}: {reason_of(e)}") from e
     except (ValueError, RecursionError):

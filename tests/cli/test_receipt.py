@@ -191,6 +191,8 @@ def test_what_verify_refuses(bigupload: Command, s3: StrictS3, tree: Path, tmp_p
         if content is not None:
             (tmp_path / name).write_text(content)
         assert_refused(bigupload("verify", "--receipt", name, "--endpoint-url", s3.url), code, says)
+    if Path("/dev/zero").exists():  # it has no end
+        assert_refused(bigupload("verify", "--receipt", "/dev/zero", "--endpoint-url", s3.url), 2, "it is not JSON")
     there = ["--receipt", receipt, "--endpoint-url", s3.url]
     assert_refused(bigupload("verify", tree / "a.txt", *there), 2, "is of 4 files, and", "name the directory")
     assert_refused(bigupload("verify", tree, "s3://bucket/p/", *there), 2, "leave out the s3:// URL")

@@ -307,5 +307,8 @@ async def test_a_redirect_takes_no_credentials_elsewhere(call: str, status: int)
         async with store_that(away) as store:
             found = await refusal(store, call)
     assert isinstance(found, errors.StoreRefused)
-    assert str(found) == f"the endpoint redirects to {to.origin()}: use that with `endpoint_url`"
+    assert (
+        str(found)
+        == f"the endpoint redirects to {to.origin()}: use that with `endpoint_url`. If you do, no store is there"
+    )
     assert (asked, heard) == (1, 0)

@@ -28,7 +28,9 @@ OURS = {"x-amz-bucket-region": "us-east-1"}
 ELSEWHERE = {"location": "https://user:secret@Other.example:9000/bucket/key?uploadId=secret"}
 PAGE = b"<html><head><title>%b</title></head><body><p>from the\r\ngateway</p></body></html>"
 HTML = {"content-type": "text/html"}
-MOVED = "the endpoint redirects to https://other.example:9000: use that with `endpoint_url`"
+MOVED = (
+    "the endpoint redirects to https://other.example:9000: use that with `endpoint_url`. If you do, no store is there"
+)
 
 
 class Answer(NamedTuple):
