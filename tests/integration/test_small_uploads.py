@@ -439,7 +439,7 @@ async def test_files_that_the_page_cache_does_not_have_take_few_threads(
         raise BlockingIOError
 
     monkeypatch.setattr(FileHolder, "_open", slowly)
-    monkeypatch.setattr("bigupload.sources.held_file.read_cached", uncached)
+    monkeypatch.setattr("bigupload.sources.objects.read_cached", uncached)
     paths = []
     for number in range(150):  # of the files of a directory, the first is opened alone
         (directory := world.directory / f"of {number}").mkdir()
