@@ -63,7 +63,7 @@ from bigupload.cli.standard_input import (
 from bigupload.cli.wording import spelled
 from bigupload.core.remote_url import foreign_scheme, is_remote, shown_url
 from bigupload.s3_parameters import ADDRESS, PARAMETERS
-from bigupload.units import escaped, format_size
+from bigupload.units import escaped, format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.api.uploader import Uploader
@@ -97,6 +97,13 @@ def take_target(names: tuple[str, ...], arguments: dict[str, Any]) -> tuple[str,
         )
     arguments["target"] = last
     return tuple(files)
+
+
+def _target_hint(names: Sequence[str]) -> str:
+    """Advice for a target without "s3://"."""
+    last = names[-1] if len(names) > 1 else ""
+    is_target = re.fullmatch(r"[a-z0-9][a-z0-9.-]{2,62}/.*", last) is not None and not os.path.lexists(last)
+    return f"; if {one_line(last)} is the target, write s3://{one_line(last)}" if is_target else ""
 
 
 def source_named(name: str) -> Path | str:
@@ -137,6 +144,7 @@ def check_target(has_source: bool, arguments: dict[str, Any], names: Sequence[st
         what = "one target" if has_source else "a file and one target"
         raise click.UsageError(
             f"name {what}: bigupload upload PATH... s3://BUCKET/KEY (or --to s3://…, --service URL, or --local)"
+            f"{_target_hint(names)}"
         )
     if service is not None:
         _check_service(arguments)

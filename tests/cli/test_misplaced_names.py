@@ -31,6 +31,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["s3://b/k", "tree", "--to", "s3://b/"], "a URL can't be beside a directory or a pattern"),
         (["tree", "my-bucket/x/", "--local"], "no such file: my-bucket/x/. A target begins with s3://"),
         (["tree", "my-bucket/x", "--local"], "no such file: my-bucket/x. A target begins with s3://"),
+        (["tree/a.txt", "my-bucket/x/"], "; if my-bucket/x/ is the target, write s3://my-bucket/x/ (see"),
         (["tree/a.txt", "my-bucket/x/", "--local"], "no such file: my-bucket/x/. A target begins with s3://"),
     ],
 )  # fmt: skip
