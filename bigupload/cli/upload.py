@@ -482,6 +482,8 @@ class _Uploading(NamedTuple):
     write: Callable[[str | None, str], None]
     """Adds a line to the file of `--write-checksums`, if there is one."""
     after: AfterProof
+    mode: str
+    """That of `--progress`."""
 
     def add(self, result: UploadResult, name: str) -> None:
         """A file is in the store. `name` is what `sha256sum -c` shall open."""
@@ -511,7 +513,7 @@ async def _uploading(arguments: dict[str, Any], wishes: Wishes, *, job: bool = F
         with writing_checksums(checksums) as write, reporting(mode, job=job) as reporter:
             digests = {"sha256": arguments["sha256"] or checksums is not None, "xxh128": wishes.mhl}
             options = {**arguments, "s3": s3, **digests}
-            yield _Uploading(uploader, reporter, options, write, after)
+            yield _Uploading(uploader, reporter, options, write, after, mode)
 
 
 async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, kept: KeptParts) -> int:
@@ -547,7 +549,19 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
     kept.on_outcome(result)
     uploading.add(result, str(path))
     reporter.on_result(result_line(result, as_json=as_json))
+    if not as_json and uploading.mode != "none":
+        _tell_deletion(result, named)
     return errors.EXIT_OK
+
+
+def _tell_deletion(result: UploadResult, named: str) -> None:
+    from bigupload.cli.narration import say
+
+    if result.source_deleted:
+        say(f"bigupload: {named}: deleted here")
+    elif result.source_kept_until is not None:
+        until = result.source_kept_until.replace("T", " ").replace("+00:00", " UTC")
+        say(f"bigupload: {named}: to be deleted by the same command from {until} on")
 
 
 def _with_kept(error: errors.BigUploadError, kept: KeptParts) -> errors.BigUploadError:

@@ -51,6 +51,14 @@ def test_one_file(bigupload: Command, s3: StrictS3, tree: Path, command: tuple[s
     assert (again["source_deleted"], again["skipped"], again["url"]) == (True, True, result["url"])
 
 
+def test_what_becomes_of_one_file_is_said(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    there = [*to(s3, "s3://bucket/p/"), "--progress", "plain"]
+    assert bigupload("move", tree / "a", *there, "--keep-for", "7d").err.startswith(
+        f"bigupload: {tree / 'a'}: to be deleted by the same command from 2"
+    )
+    assert bigupload("move", tree / "a", *there).err == f"bigupload: {tree / 'a'}: deleted here\n"
+
+
 def test_a_directory(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     ended = bigupload("move", tree, *to(s3, "s3://bucket/p/"), "--delete-empty-dirs", "--progress", "plain", *IN_PARTS)
     assert ended.code == 0
