@@ -735,9 +735,7 @@ class UploadWriter(_Reporting, io.BufferedIOBase):
                 if unwinding is not None:
                     raise errors.UsageError(_refused_close(unwinding))
                 self._raw.raise_if_broken()
-                self._buffer.flush()
-                self._raw.finish()
-                self._buffer.detach()  # from now on no other thread's write is taken
+                self._buffer.detach()  # which flushes; from now on no other thread's write is taken
                 self._raw.finish()
                 self._thread.submit(self._core.close()).result()
             finally:

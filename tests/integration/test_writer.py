@@ -591,25 +591,35 @@ def test_a_write_that_was_interrupted(world: World) -> None:
     assert stored(world) is None
 
 
-def test_a_write_that_comes_while_the_writer_is_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is in the object, or it is refused."""
+@each_case("step", ["write", "close"])
+def test_a_write_that_comes_while_the_writer_is_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """It is in the object, or it is refused: at no moment does it touch the blocks that are on their way."""
     writer = opened(world)
-    writer.write(WHOLE)
-    write, submit = writer.write, writer._thread.submit
+    writer.write(WHOLE[:-1])
+    writer.write(WHOLE[-1:])
+    write, submit, finish = writer.write, writer._thread.submit, writer._raw.finish
+    steps: list[str] = []
     refused: list[ValueError] = []
 
     def write_late() -> None:
         with pytest.raises(ValueError, match=r"closed|detached") as raised:
-            write(b"late")
+            write(WHOLE[::-1])
         refused.append(raised.value)
 
+    def finish_slowly() -> None:
+        steps.append("finish")
+        finish()
+
     def submit_later(work: Any) -> Any:
-        if work.__name__ == "close":
+        if steps and work.__name__ == step and threading.current_thread() is threading.main_thread():
             thread = threading.Thread(target=write_late)
             thread.start()
             thread.join()
         return submit(work)
 
+    monkeypatch.setattr(writer._raw, "finish", finish_slowly)
     monkeypatch.setattr(writer._thread, "submit", submit_later)
     writer.close()
     assert refused
