@@ -379,7 +379,10 @@ class S3WriteFile(s3fs.core.S3File):
             self.commit()
 
     def commit(self) -> None:
-        """Complete the upload and prove the object."""
+        """Complete the upload and prove the object. Raises ValueError if it was not closed: then there is none."""
+        if not self.closed:  # of a text that is around it, some may be missing
+            self.discard()
+            raise ValueError(f"{self.path} was never closed, so that nothing was committed")
         with self._as_theirs():
             self._pushed.close()
         if self.fs.version_aware:
@@ -450,6 +453,15 @@ class _Text(io.TextIOWrapper):
     def __init__(self, buffer: Any, raw: S3WriteFile, **of_text: Any) -> None:
         super().__init__(buffer, **of_text)
         self._raw = raw
+
+    def close(self) -> None:
+        if not self.closed:
+            try:
+                self.flush()
+            except BaseException:  # the class above would close what it wraps all the same
+                self._raw.discard()
+                raise
+        super().close()
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:

@@ -339,6 +339,33 @@ def test_a_transaction_ends_them_together(fs: S3FileSystem) -> None:
     assert not fs.exists(f"{BUCKET}/x/3")
 
 
+@pytest.mark.parametrize("how", [{"mode": "wb"}, {"mode": "w"}])
+def test_a_transaction_does_not_commit_what_was_never_closed(strict: StrictS3, how: dict[str, Any]) -> None:
+    fs = S3FileSystem(endpoint_url=strict.url, skip_instance_cache=True)
+    with pytest.raises(ValueError, match="rows was never closed"), fs.transaction:
+        file = fs.open(f"{BUCKET}/rows", **how)
+        file.write("x" if how["mode"] == "w" else b"x")
+    assert file.closed
+    assert strict.objects[BUCKET] == {}
+
+
+@pytest.mark.parametrize("how", [{}, {"compression": "gzip"}])
+def test_text_whose_last_write_is_interrupted_makes_no_object(strict: StrictS3, how: dict[str, Any]) -> None:
+    """`io.TextIOWrapper` closes what it wraps also if what it had collected could not be written."""
+    fs = S3FileSystem(endpoint_url=strict.url, skip_instance_cache=True)
+
+    def interrupt(_: bytes) -> int:
+        raise KeyboardInterrupt
+
+    file = fs.open(f"{BUCKET}/rows", "w", **how)
+    file.write("text")
+    file.buffer.write = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        file.close()
+    assert file.closed
+    assert strict.objects[BUCKET] == {}
+
+
 def test_one_file_at_a_time_is_written_to_a_key(fs: S3FileSystem) -> None:
     with fs.open(f"{BUCKET}/twice", "wb") as one:
         one.write(bytes(12 * MIB))
