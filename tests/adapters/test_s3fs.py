@@ -342,9 +342,11 @@ def test_a_transaction_ends_them_together(fs: S3FileSystem) -> None:
 @pytest.mark.parametrize("how", [{"mode": "wb"}, {"mode": "w"}])
 def test_a_transaction_does_not_commit_what_was_never_closed(strict: StrictS3, how: dict[str, Any]) -> None:
     fs = S3FileSystem(endpoint_url=strict.url, skip_instance_cache=True)
-    with pytest.raises(ValueError, match="rows was never closed"), fs.transaction:
-        file = fs.open(f"{BUCKET}/rows", **how)
-        file.write("x" if how["mode"] == "w" else b"x")
+    fs.start_transaction()
+    file = fs.open(f"{BUCKET}/rows", **how)
+    file.write("x" if how["mode"] == "w" else b"x")
+    with pytest.raises(ValueError, match="rows was never closed"):
+        fs.end_transaction()
     assert file.closed
     assert strict.objects[BUCKET] == {}
 
