@@ -51,7 +51,7 @@ _SMALL = 32 * 1024
 """Bytes of writes that are collected before Python sees them."""
 _ABORT_WITHIN = 10.0
 """Seconds for `on_error="abort"`. The program's own exception waits for it, and `gc` can do it later."""
-_NO_SEEK = (
+NO_SEEK = (
     "can't seek: what was written may be in the store already. Write to a file on the disk, and upload that: "
     "bigupload.upload(path, to=…)"
 )
@@ -236,7 +236,7 @@ class AsyncUploadWriter(_Reporting):
 
     async def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Raise io.UnsupportedOperation: parts are sent as they are written."""
-        raise io.UnsupportedOperation(_NO_SEEK)
+        raise io.UnsupportedOperation(NO_SEEK)
 
     async def close(self) -> None:
         """Complete the upload and prove the object. Idempotent.
@@ -249,13 +249,13 @@ class AsyncUploadWriter(_Reporting):
             UsageError: An exception is being handled that was not when the writer was opened.
         """
         _refuse_in_child(self._process)
-        unwinding = _unwinding(self._opened_in)
+        handled = unwinding(self._opened_in)
         async with self._ending:
             if self._closed:
                 return
-            if unwinding is not None:
-                await self._end(f"close was called while {type(unwinding).__name__} was handled")
-                raise errors.UsageError(_refused_close(unwinding))
+            if handled is not None:
+                await self._end(f"close was called while {type(handled).__name__} was handled")
+                raise errors.UsageError(refused_close(handled))
             await self._complete()
 
     async def abandon(self) -> None:
@@ -417,7 +417,7 @@ class AsyncTextUploadWriter(_Reporting):
 
     async def close(self) -> None:
         """See `AsyncUploadWriter.close`."""
-        if not self.closed and _unwinding(self.buffer._opened_in) is None:
+        if not self.closed and unwinding(self.buffer._opened_in) is None:
             await self._end_text()
         await self.buffer.close()
 
@@ -641,11 +641,11 @@ class UploadWriter(_Reporting, io.BufferedIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Raise io.UnsupportedOperation: parts are sent as they are written."""
-        raise io.UnsupportedOperation(_NO_SEEK)
+        raise io.UnsupportedOperation(NO_SEEK)
 
     def truncate(self, size: int | None = None, /) -> int:
         """Raise io.UnsupportedOperation: parts are sent as they are written."""
-        raise io.UnsupportedOperation(_NO_SEEK)
+        raise io.UnsupportedOperation(NO_SEEK)
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write bytes. Waits while the memory for parts is full.
@@ -681,8 +681,7 @@ class UploadWriter(_Reporting, io.BufferedIOBase):
             BigUploadError: The upload failed.
             UsageError: An exception is being handled that was not when the writer was opened.
         """
-        unwinding = _unwinding(self._opened_in)
-        self._close(unwinding)
+        self._close(unwinding(self._opened_in))
 
     def abandon(self) -> None:
         """End without an object, as an exception in the block does. Idempotent."""
@@ -722,7 +721,7 @@ class UploadWriter(_Reporting, io.BufferedIOBase):
             self._thread.release()
             _warn_unclosed(self._core._subject, source)
 
-    def _close(self, unwinding: BaseException | None) -> None:
+    def _close(self, handled: BaseException | None) -> None:
         if self._raw.discards:
             self._raw.close()
             return
@@ -732,8 +731,8 @@ class UploadWriter(_Reporting, io.BufferedIOBase):
             if self.closed:
                 return
             try:
-                if unwinding is not None:
-                    raise errors.UsageError(_refused_close(unwinding))
+                if handled is not None:
+                    raise errors.UsageError(refused_close(handled))
                 self._raw.raise_if_broken()
                 self._buffer.detach()  # which flushes; from now on no other thread's write is taken
                 self._raw.finish()
@@ -776,11 +775,11 @@ class TextUploadWriter(io.TextIOWrapper):
 
     def seek(self, cookie: int, whence: int = io.SEEK_SET, /) -> int:
         """Raise io.UnsupportedOperation: parts are sent as they are written."""
-        raise io.UnsupportedOperation(_NO_SEEK)
+        raise io.UnsupportedOperation(NO_SEEK)
 
     def close(self) -> None:
         """See `UploadWriter.close`."""
-        self._close(_unwinding(self.buffer._opened_in))
+        self._close(unwinding(self.buffer._opened_in))
 
     def abandon(self) -> None:
         """See `UploadWriter.abandon`."""
@@ -802,14 +801,14 @@ class TextUploadWriter(io.TextIOWrapper):
         with contextlib.suppress(ValueError, AttributeError):  # it was detached, or never made
             self.buffer._dealloc_warn(self)
 
-    def _close(self, unwinding: BaseException | None) -> None:
-        if not self.buffer.closed and unwinding is None:
+    def _close(self, handled: BaseException | None) -> None:
+        if not self.buffer.closed and handled is None:
             try:
                 self.flush()
             except BaseException:
                 self.buffer._end()
                 raise
-        self.buffer._close(unwinding)
+        self.buffer._close(handled)
 
 
 def open_in_thread(
@@ -860,15 +859,16 @@ def _refuse_in_child(process: int) -> None:
         )
 
 
-def _unwinding(opened_in: BaseException | None) -> BaseException | None:
+def unwinding(opened_in: BaseException | None) -> BaseException | None:
     """The exception that is being handled, if it was not when the writer was opened."""
     now = sys.exception()
     return None if now is opened_in else now
 
 
-def _refused_close(unwinding: BaseException) -> str:
+def refused_close(handled: BaseException) -> str:
+    """Say why a close makes no object: an exception is being handled."""
     return (
-        f"nothing was committed: close was called while {type(unwinding).__name__} was handled, so that the bytes may "
+        f"nothing was committed: close was called while {type(handled).__name__} was handled, so that the bytes may "
         "not be all. Close the writer outside `except` and `finally`, or let `with` do it"
     )
 

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from django.core.files.storage import storages
 from django.core.files.uploadedfile import InMemoryUploadedFile, TemporaryUploadedFile
 from django.test import override_settings
 
+import bigupload
 import tests.adapters.django_settings
 from bigupload.adapters.boto3 import NotTakenOver
 from bigupload.adapters.django import S3ManifestStaticStorage, S3StaticStorage, S3Storage
@@ -231,6 +234,57 @@ def test_an_exception_in_the_block_makes_no_object(strict: StrictS3) -> None:
     storage = of_strict(strict)
     with pytest.raises(Broken):
         write_and_break(storage.open("film", "wb"), bytes(12 * MIB))
+    assert strict.objects[BUCKET] == {}
+
+
+def test_whatever_a_library_writes_by_is_in_the_object(strict: StrictS3) -> None:
+    """Django's file hands what it does not have on to a temporary file, of which nothing comes into the object."""
+    storage = of_strict(strict)
+    with storage.open("lines", "wb") as file:
+        file.writelines([b"one", "two"])
+    with storage.open("film.zip", "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("film", bytes(1000))
+    with storage.open("pixels", "wb") as file:
+        assert (file.readable(), file.seekable(), file.writable(), file.isatty()) == (False, False, True, False)
+        with pytest.raises(io.UnsupportedOperation):
+            file.fileno()  # by which Pillow, for one, writes around the file
+        for change in (file.seek, file.truncate):
+            with pytest.raises(io.UnsupportedOperation, match="Write to a file"):
+                change(0)
+        file.write(b"pixels")
+    found = {key: stored.body for key, stored in strict.objects[BUCKET].items()}
+    assert (found["lines"], found["pixels"]) == (b"onetwo", b"pixels")
+    assert zipfile.ZipFile(io.BytesIO(found["film.zip"])).read("film") == bytes(1000)
+
+
+def test_a_closed_file_is_not_written_and_not_closed_again(strict: StrictS3) -> None:
+    storage = of_strict(strict)
+    with pytest.raises(Broken):
+        write_and_break(file := storage.open("film", "wb"), b"the first half")
+    with pytest.raises(ValueError, match="closed file"):
+        file.write(b"the second half")
+    assert not file.writable()
+    file.close()
+    assert strict.objects[BUCKET] == {}
+    with file.open("wb") as again:
+        again.write(b"whole")
+    assert strict.objects[BUCKET]["film"].body == b"whole"
+    with pytest.raises(ValueError, match="new mode"):
+        file.open("rb")
+
+
+def test_an_exception_before_the_first_write_makes_no_empty_file(strict: StrictS3) -> None:
+    file = of_strict(strict).open("film", "wb")
+
+    def fail() -> None:
+        try:
+            raise Broken
+        finally:
+            file.close()
+
+    with pytest.raises(bigupload.UsageError, match="Broken was handled"):
+        fail()
+    assert file.closed
     assert strict.objects[BUCKET] == {}
 
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
+import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any
 
 from django.contrib.staticfiles.storage import ManifestFilesMixin
@@ -25,16 +27,36 @@ from bigupload import errors
 from bigupload.adapters.boto3 import NotTakenOver, install
 from bigupload.adapters.boto3.arguments import CannotTakeOver, ClientSession, object_options, proxies_of, s3_options
 from bigupload.adapters.boto3.methods import translated
-from bigupload.api.writer import UploadWriter
+from bigupload.api.writer import NO_SEEK, UploadWriter, refused_close, unwinding
 
 
 class WrittenFile(s3.S3File):
-    """A file that is opened to be written: what `S3Storage.open(name, "w")` returns."""
+    """A file that is opened to be written: what `S3Storage.open(name, "w")` returns.
 
-    _writer: UploadWriter | None = None
+    Django's file hands all other methods on to a file on the disk, of which nothing would come into the object. So each
+    by which a library may write is here.
+    """
+
+    _closed: bool
+
+    def __init__(self, name: str, mode: str, storage: S3Storage) -> None:
+        """Send nothing yet. Applications get files from `S3Storage.open`."""
+        self._writer: UploadWriter | None = None
+        self._opened_in = sys.exception()
+        super().__init__(name, mode, storage)
+
+    def open(self, mode: str | None = None) -> WrittenFile:
+        """Open it once more, after `close`. What is written then replaces the object."""
+        if self._closed:
+            if mode and mode != self._mode:
+                raise ValueError("Cannot reopen file with a new mode.")
+            self._closed, self._opened_in = False, sys.exception()
+        return self
 
     def write(self, content: Any) -> int:
         """Write bytes or text. Waits while the memory for parts is full."""
+        if self._closed:
+            raise ValueError("write to a closed file")
         if self._writer is None:
             self._writer = self._storage.open_writer(self.obj.key)
         data = to_bytes(content)
@@ -42,6 +64,39 @@ class WrittenFile(s3.S3File):
             written = self._writer.write(data)
         self._raw_bytes_written += written
         return written
+
+    def writelines(self, lines: Iterable[Any]) -> None:
+        """Write each of an iterable's bytes or texts."""
+        for line in lines:
+            self.write(line)
+
+    def readable(self) -> bool:
+        """False."""
+        return False
+
+    def seekable(self) -> bool:
+        """False."""
+        return False
+
+    def writable(self) -> bool:
+        """Whether it is open."""
+        return not self._closed
+
+    def isatty(self) -> bool:
+        """False."""
+        return False
+
+    def fileno(self) -> int:
+        """Raise io.UnsupportedOperation: libraries write to the file itself then, and not around it."""
+        raise io.UnsupportedOperation("fileno: it is no file on the disk")
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Raise io.UnsupportedOperation: parts are sent as they are written."""
+        raise io.UnsupportedOperation(NO_SEEK)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Raise io.UnsupportedOperation: parts are sent as they are written."""
+        raise io.UnsupportedOperation(NO_SEEK)
 
     def tell(self) -> int:
         """Return how many bytes were written."""
@@ -51,13 +106,24 @@ class WrittenFile(s3.S3File):
         """Do nothing: parts are sent as they are full."""
 
     def close(self) -> None:
-        """Complete the upload and prove the object. One that nothing was written to is empty, if there is none."""
-        if self._writer is None:
-            super().close()
+        """Complete the upload and prove the object. One that nothing was written to is empty, if there is none.
+
+        Idempotent. While an exception is handled that was not when the file was opened, there is no object.
+
+        Raises:
+            UsageError: An exception is being handled.
+            ClientError: The store refused.
+        """
+        if self._closed:
             return
         try:
-            with self._as_theirs():
-                self._writer.close()
+            if self._writer is not None:
+                with self._as_theirs():
+                    self._writer.close()
+            elif (now := unwinding(self._opened_in)) is not None:
+                raise errors.UsageError(refused_close(now))
+            else:
+                super().close()
         finally:
             self._end()
 
@@ -68,7 +134,7 @@ class WrittenFile(s3.S3File):
         self._end()
 
     def _end(self) -> None:
-        self._writer, self._closed = None, True
+        self._writer, self._closed, self._opened_in = None, True, None
         self._reset_file_properties()
 
     @contextlib.contextmanager
