@@ -99,7 +99,15 @@ async def run_command(words: Sequence[str], given: TextIO, environment: Mapping[
     if status is None:
         raise _failed(words, f"did not end within {format_seconds(within)}, and was ended")
     if status:
-        raise _failed(words, f"failed: {f'exit status {status}' if status > 0 else signal.Signals(-status).name}")
+        raise _failed(words, f"failed: {f'exit status {status}' if status > 0 else _name_of(-status)}")
+
+
+def _name_of(number: int) -> str:
+    """The name of a signal. Those of real time have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _failed(words: Sequence[str], how: str) -> errors.BigUploadError:

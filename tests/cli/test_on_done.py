@@ -102,6 +102,7 @@ signal.pause()
     for words, within, says in (
         ([sys.executable, "-c", "raise SystemExit(7)"], "1min", f"--on-done {sys.executable} failed: exit status 7"),
         ([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], "1min", "failed: SIGKILL"),
+        ([sys.executable, "-c", "import os; os.kill(os.getpid(), 40)"], "1min", "failed: signal 40"),
         (["no-such-program", "x"], "1min", "--on-done no-such-program can't be started: No such file or directory"),
         ([place.directory / "not-executable"], "1min", "can't be started: Permission denied"),
         ([sys.executable, "-c", hangs], "1s", "did not end within 1 s, and was ended"),
