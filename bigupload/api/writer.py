@@ -214,6 +214,8 @@ class AsyncUploadWriter(_Reporting):
         chunk = _bytes_of(data)
         self._check_open()
         if not await self._pushed.push(chunk):
+            if self._pushed.finished:  # by a close that came while this write waited for its turn
+                raise ValueError("write to a closed writer")
             await self._raise_failure()
         return len(chunk)
 

@@ -331,7 +331,8 @@ class PushedBytes:
         """What the reader has or gets; None once it is used up."""
         self._is_taken = False
         """Whether the reader has it."""
-        self._finished = False
+        self.finished = False
+        """Whether it has ended by `finish`."""
         self._stopped = False
         self._broken = False
         self._turn = asyncio.Lock()
@@ -347,7 +348,7 @@ class PushedBytes:
             self._given, self._is_taken = None, False
             self._changed.set()
         while self._given is None:
-            if self._finished:
+            if self.finished:
                 return b""
             await self._change()
         self._is_taken = True
@@ -384,9 +385,9 @@ class PushedBytes:
         """
         async with self._turn:
             if await self._give_collected():
-                self._finished = True
+                self.finished = True
                 self._changed.set()
-            return self._finished
+            return self.finished
 
     def stop(self) -> None:
         """Nobody reads any more: what waits, and every later write, returns False."""
@@ -395,7 +396,7 @@ class PushedBytes:
 
     @property
     def _is_readable(self) -> bool:
-        return not (self._stopped or self._broken or self._finished)
+        return not (self._stopped or self._broken or self.finished)
 
     async def _give_collected(self) -> bool:
         """Give the reader what was collected. Returns whether somebody reads."""

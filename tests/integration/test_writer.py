@@ -626,6 +626,26 @@ def test_a_write_that_comes_while_the_writer_is_closed(
     assert stored(world) == hashed(WHOLE)
 
 
+async def test_async_writes_that_wait_while_the_writer_is_closed(world: World) -> None:
+    """They are refused, and do not end the upload, which has all that was written before."""
+    world.s3.hold("CreateMultipartUpload")
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        writer = uploader.open_writer(TO, s3=world.options(), manifest=world.manifest_path)
+        first = asyncio.create_task(writer.write(WHOLE))  # waits for the upload to begin
+        await until(lambda: bool(world.s3.requests))
+        closing = asyncio.create_task(writer.close())
+        await asyncio.sleep(0)
+        late = asyncio.create_task(writer.write(b"late"))
+        await asyncio.sleep(0)
+        world.s3.release()
+        assert await first == SIZE
+        with pytest.raises(ValueError, match="closed writer"):
+            await late
+        await closing
+    assert writer.result.size == SIZE
+    assert stored(world) == hashed(WHOLE)
+
+
 def test_the_store_refuses(world: World) -> None:
     """The writer that learns of it says so, and so does its close."""
     world.s3.script("UploadPart", Status(403, "AccessDenied"), repeat=True)
