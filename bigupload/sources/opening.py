@@ -17,7 +17,14 @@ from bigupload.core.remote_url import is_remote
 from bigupload.ports import Source
 from bigupload.sources.file import FileSource
 from bigupload.sources.objects import FileObjectSource, MemorySource, Unwatched, bytes_of
-from bigupload.sources.producers import Producer, of_async_iterable, of_file, of_iterable, of_reader
+from bigupload.sources.producers import (
+    Producer,
+    of_async_iterable,
+    of_file,
+    of_iterable,
+    of_reader,
+    overrides_read,
+)
 
 _KINDS = "a path, a URL, bytes, a binary file object, or an iterable of bytes"
 _ONCE = (("zipfile", "ZipExtFile"), ("gzip", "GzipFile"), ("bz2", "BZ2File"), ("lzma", "LZMAFile"))
@@ -77,7 +84,7 @@ def open_source(source: Any, name: str) -> Source:
     """
     if is_path(source):
         return FileSource(source)
-    if isinstance(source, io.BytesIO):
+    if isinstance(source, io.BytesIO) and not overrides_read(source):
         return _rest_of(source, name)
     if isinstance(source, bytes | bytearray | memoryview):
         return MemorySource(name, bytes_of(source))

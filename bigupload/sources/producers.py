@@ -140,7 +140,7 @@ def of_file(file: Any) -> Producer:
     Raises:
         ConnectionError: By `fill`: it is the response of an HTTP server, and is shorter than its Content-Length.
     """
-    if isinstance(file, io.RawIOBase | io.BufferedIOBase):
+    if isinstance(file, io.RawIOBase | io.BufferedIOBase) and not overrides_read(file):
 
         def read_into(buffer: memoryview) -> int:
             count = file.readinto(buffer)
@@ -152,6 +152,19 @@ def of_file(file: Any) -> Producer:
 
         return _InThread(read_into)
     return _by_chunks(file.read, partial(_require_all_of_response, file))
+
+
+def overrides_read(file: Any) -> bool:
+    """Whether a class, or the object itself, has a `read` of its own and no other way to read.
+
+    It may decrypt, count or limit what is read, and what its base class has, as `readinto` and `getvalue`, would not.
+    """
+    classes = type(file).__mro__
+    of_read, of_readinto = (
+        next((at for at, each in enumerate(classes) if name in vars(each)), len(classes))
+        for name in ("read", "readinto")
+    )
+    return "read" in getattr(file, "__dict__", {}) or of_read < of_readinto
 
 
 def _require_all_of_response(file: Any) -> None:

@@ -82,6 +82,29 @@ def test_a_file_object(
         fileobj.close()
 
 
+class Decrypting(io.BytesIO):
+    """Has a `read` of its own, as objects that count, limit or decrypt have."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size).swapcase()
+
+
+@pytest.mark.parametrize("data", [b"small", b"large" * 2_000_000], ids=["small", "large"])
+def test_the_read_of_a_subclass_is_what_is_uploaded(client: Any, s3: StrictS3, data: bytes) -> None:
+    client.upload_fileobj(Decrypting(data.swapcase()), "bucket", "key")
+    assert body(s3) == data
+
+
+def test_a_file_object_that_does_not_block_is_not_at_its_end(client: Any, s3: StrictS3) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    with open(reading, "rb", buffering=0) as file, open(writing, "wb", buffering=0) as other:
+        other.write(b"the first half")
+        with pytest.raises(ValueError, match="let it block"):
+            client.upload_fileobj(file, "bucket", "key")
+    assert s3.objects["bucket"] == {}
+
+
 @pytest.mark.parametrize("data", [b"small", LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("kind", [io.BytesIO, OneWay])
 def test_a_file_object_is_uploaded_from_its_position_on(client: Any, s3: StrictS3, data: bytes, kind: Any) -> None:

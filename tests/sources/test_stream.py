@@ -229,3 +229,29 @@ async def test_a_file_object_that_does_not_block() -> None:
     refused = pytest.raises(errors.UsageError, match="let it block")
     with os.fdopen(reading, "rb", buffering=0) as file, os.fdopen(writing, "wb"), refused:
         await stream_of(file).begin()
+
+
+class Decrypting(io.BufferedReader):
+    """Has a `read` of its own, and the `readinto` of its base."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return bytes(byte ^ 1 for byte in super().read(size))
+
+
+class OnlyRead(io.RawIOBase):
+    """Has no `readinto`."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = io.BytesIO(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._data.read(size)
+
+
+async def test_a_read_of_one_s_own_is_what_is_read() -> None:
+    encrypted = Raw([bytes(byte ^ 1 for byte in DATA)])
+    assert b"".join(piece for _, piece in await cut(stream_of(Decrypting(encrypted)))) == DATA
+    assert b"".join(piece for _, piece in await cut(stream_of(OnlyRead(DATA)))) == DATA

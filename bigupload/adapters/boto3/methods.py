@@ -431,7 +431,13 @@ def _can_seek(file: Any) -> bool:
 def _read(file: Any, most: int) -> bytes:
     """Read until the end, or `most` bytes: a read may return fewer than are there."""
     pieces, left = [], most
-    while left > 0 and (piece := file.read(left)):
+    while left > 0:
+        piece = file.read(left)
+        if piece is None:  # which is no end
+            kind = type(file).__name__
+            raise ValueError(f"{kind} gives None, as a file object does that does not block: let it block")
+        if not piece:
+            break
         pieces.append(piece)
         left -= len(piece)
     return b"".join(pieces)
