@@ -401,6 +401,12 @@ class S3WriteFile(s3fs.core.S3File):
         else:
             self.discard()
 
+    def _dealloc_warn(self, source: object) -> None:
+        """End without an object, as the writer does: what wraps the file is garbage, and closes it next."""
+        if self._writer is not None and not self.closed:
+            self._writer._dealloc_warn(source)
+            self.autocommit = False
+
     def __del__(self) -> None:  # that of the class above would close it
         self.closed = True  # and so would that of `io.IOBase`
 

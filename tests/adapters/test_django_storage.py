@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import os
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -285,6 +287,20 @@ def test_an_exception_before_the_first_write_makes_no_empty_file(strict: StrictS
     with pytest.raises(bigupload.UsageError, match="Broken was handled"):
         fail()
     assert file.closed
+    assert strict.objects[BUCKET] == {}
+
+
+@pytest.mark.parametrize("size", [1, 20_000])
+@pytest.mark.parametrize("kind", [io.TextIOWrapper, io.BufferedWriter])
+def test_what_wraps_a_file_and_is_never_closed_makes_no_object(strict: StrictS3, kind: Any, size: int) -> None:
+    """Python's wrappers close what they wrap when they are collected."""
+    wrapper = kind(of_strict(strict).open("film", "wb"))
+    wrapper.write("x" * size if kind is io.TextIOWrapper else bytes(size))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # there is one once an upload has begun
+        del wrapper
+        gc.collect()
+    strict.settle()
     assert strict.objects[BUCKET] == {}
 
 

@@ -9,6 +9,7 @@ import csv
 import errno
 import gc
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -337,6 +338,18 @@ def test_a_transaction_ends_them_together(fs: S3FileSystem) -> None:
         write_and_break(fs.open(f"{BUCKET}/x/3", "wb"), b"3")
     fs.invalidate_cache()
     assert not fs.exists(f"{BUCKET}/x/3")
+
+
+@pytest.mark.parametrize("kind", [io.TextIOWrapper, io.BufferedWriter])
+def test_what_wraps_a_file_and_is_never_closed_makes_no_object(strict: StrictS3, kind: Any) -> None:
+    """Python's wrappers close what they wrap when they are collected."""
+    fs = S3FileSystem(endpoint_url=strict.url, skip_instance_cache=True)
+    files = [kind(fs.open(f"{BUCKET}/rows", "wb"))]
+    files[0].write("x" if kind is io.TextIOWrapper else b"x")
+    with pytest.warns(ResourceWarning, match="never closed"):
+        drop(files)
+    strict.settle()
+    assert strict.objects[BUCKET] == {}
 
 
 @pytest.mark.parametrize("how", [{"mode": "wb"}, {"mode": "w"}])

@@ -42,6 +42,7 @@ class WrittenFile(s3.S3File):
     def __init__(self, name: str, mode: str, storage: S3Storage) -> None:
         """Send nothing yet. Applications get files from `S3Storage.open`."""
         self._writer: UploadWriter | None = None
+        self._is_dropped = False
         self._opened_in = sys.exception()
         super().__init__(name, mode, storage)
 
@@ -50,16 +51,18 @@ class WrittenFile(s3.S3File):
         if self._closed:
             if mode and mode != self._mode:
                 raise ValueError("Cannot reopen file with a new mode.")
-            self._closed, self._opened_in = False, sys.exception()
+            self._closed, self._is_dropped, self._opened_in = False, False, sys.exception()
         return self
 
     def write(self, content: Any) -> int:
         """Write bytes or text. Waits while the memory for parts is full."""
         if self._closed:
             raise ValueError("write to a closed file")
+        data = to_bytes(content)
+        if self._is_dropped:
+            return len(data)
         if self._writer is None:
             self._writer = self._storage.open_writer(self.obj.key)
-        data = to_bytes(content)
         with self._as_theirs():
             written = self._writer.write(data)
         self._raw_bytes_written += written
@@ -117,6 +120,8 @@ class WrittenFile(s3.S3File):
         if self._closed:
             return
         try:
+            if self._is_dropped:
+                return
             if self._writer is not None:
                 with self._as_theirs():
                     self._writer.close()
@@ -132,6 +137,13 @@ class WrittenFile(s3.S3File):
         if self._writer is not None:
             self._writer.abandon()
         self._end()
+
+    def _dealloc_warn(self, source: object) -> None:
+        """End without an object, as the writer does: what wraps the file is garbage, and closes it next."""
+        if not self._closed:
+            self._is_dropped = True
+            if self._writer is not None:
+                self._writer._dealloc_warn(source)
 
     def _end(self) -> None:
         self._writer, self._closed, self._opened_in = None, True, None
