@@ -37,8 +37,8 @@ if TYPE_CHECKING:  # few programs need it
     from bigupload.api.writer import TextUploadWriter, UploadWriter
 
 _PLACES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Places] = weakref.WeakKeyDictionary()
-"""The calls in one event loop share these, as the calls of one `Uploader` do. A program may make a thousand at once, of
-which each for itself would have places enough."""
+"""Calls in one event loop share these places, as the calls of one `Uploader` do. If each call had places of its own, a
+program that makes a thousand at once would have a thousand uploads open."""
 
 
 def _check_call(function: Callable[..., Any], *args: Any, **options: Any) -> None:

@@ -78,7 +78,7 @@ async def upload(
     by_put: bool = True,
     job_began: float | None = None,
 ) -> Uploaded:
-    """Upload a source, or resume its upload; with `sha256` or `xxh128`, hash it once more.
+    """Upload a source, or resume its upload. With `sha256` or `xxh128`, also compute these digests of it.
 
     Args:
         resources: What all uploads share.
@@ -86,9 +86,9 @@ async def upload(
         given: The source.
         settings: How to upload.
         options: The caller's options.
-        in_place: Waits for a place of the upload, and calls a function there; None: the caller has one already.
+        in_place: Waits until the upload has a place, then calls a function. None: the caller has a place already.
         by_put: Whether a small file may be sent by one PUT.
-        job_began: When the job of it began, in seconds since 1970.
+        job_began: When the upload's job began, in seconds since 1970. None: it belongs to no job.
     """
     digests = wanted_digests(options)
     if digests:
@@ -178,7 +178,7 @@ async def _already_there(
 ) -> UploadResult | None:
     """The result without an upload, if the object is known to be the file.
 
-    What was completed since `job_began`, the job did not record before it was killed.
+    An upload that was completed after `job_began` is missing in the job's record if the job was killed in between.
     """
     if job_began is not None and journal.exists and source.kind is SourceKind.FILE:
         known = journal.manifest

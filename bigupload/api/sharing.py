@@ -1,7 +1,7 @@
 """Links to objects: presigned GETs, with the moment when they end.
 
-A link is only a signature, which can be made without the store. So the store is asked first whether these credentials
-may read the object at all: otherwise, the link is refused when somebody else opens it.
+A link is only a signature, and is made without the store. So the store is asked first whether these credentials may
+read the object. Else nobody would know that they may not, until the link's receiver opens it and is refused.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ async def share(url: str, lasts: float | str, s3: S3Options, retrier: Retrier, p
         try:
             found = await retrier.request(store.attributes)
         except errors.AccessDenied as e:
-            if isinstance(e.__cause__, Fault) and e.__cause__.is_explained:  # by a clock that is off, and no right
+            # The clock is off, for example: no permission is missing.
+            if isinstance(e.__cause__, Fault) and e.__cause__.is_explained:
                 raise
             raise errors.AccessDenied(
                 f"these credentials may not read {url} (it takes s3:GetObject), so a link would be refused: {e}"
@@ -82,7 +83,7 @@ async def share(url: str, lasts: float | str, s3: S3Options, retrier: Retrier, p
 async def with_share(
     result: UploadResult, options: Mapping[str, Any], retrier: Retrier, pool: BucketPool
 ) -> UploadResult:
-    """Return the result with a link, if its caller asked for one. Without it, the upload is as complete."""
+    """Return the result with a link, if the caller asked for one. The upload is complete also if none can be made."""
     if options.get("share") is None or result.share is not None:
         return result
     url = f"s3://{result.bucket}/{result.key}"

@@ -33,7 +33,7 @@ _SHARED = (
     EventOptions, RequiredProofOptions, ProofOptions, PriorityOptions, RetryOptions, StateOptions, ChangeOptions,
     FollowOptions, DeleteOptions, AbortOptions, StreamOptions,
 )  # fmt: skip
-"""Classes of options that others have as their bases, which a TypedDict does not know of itself."""
+"""Classes of options that are bases of other classes. A TypedDict does not know its bases."""
 _ATTRIBUTE = r"(?m)^    (\w+): ((?:.+\n?(?:        .+\n?)*))"
 _SENTENCE = r"(.+?[^.…]\.)(?: (?=[A-Z`\"])|$)"
 _WIDTH = 120
@@ -82,7 +82,7 @@ def document(function: Callable[..., Any], of: Callable[..., Any], *declared: ty
     Args:
         function: The function that gets them.
         of: The function, or the method that it calls, which has everything but these options.
-        declared: The TypedDicts of the options. None: the one that `of` takes as `**options`.
+        declared: The TypedDicts of the options. If there are none, it is the one that `of` takes as `**options`.
     """
     known = signature(of)
     positional = [each for each in known.parameters.values() if each.kind is not each.VAR_KEYWORD]

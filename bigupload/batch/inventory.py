@@ -1,10 +1,10 @@
 """The objects below a prefix, looked up by key while the files are met, and those that no file was met for.
 
-A store may list its keys in any order: SeaweedFS and S3's directory buckets do not list them as S3 does. So the list is
-kept in a temporary database of its own, which is on disk as far as it is large, has no name, and ends with the process.
+Not every store lists keys in the order of their bytes: SeaweedFS and S3's directory buckets do not. So the list is kept
+in a temporary SQLite database. A large one is on disk. It has no name there, and ends with the process.
 
-`StoreList` reads it while the files are compared with it. An object's absence is certain only when the list has ended.
-But one that was listed is there. So files whose objects were listed are looked at at once, and the others at the end.
+`StoreList` reads the list while the files are compared with it. An object that was listed exists, so its file is
+compared at once. That an object does not exist is certain only at the end of the list, so the other files wait for it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Inventory:
             self._objects.execute(statement)
 
     def add(self, objects: Iterable[ListedObject]) -> None:
-        """Add the objects of one page. One that is listed twice counts once, as it was listed last."""
+        """Add the objects of one page. Of an object that is listed twice, the later entry counts."""
         rows = [(each.key, each.size, each.etag) for each in objects]
         self._is_empty = self._is_empty and not rows
         try:
@@ -99,7 +99,7 @@ def _unwritable(error: sqlite3.OperationalError) -> errors.ManifestUnwritable:
 
 
 class ListFailed(Exception):
-    """The list could not be read to its end. Not an error of the file that waits for it: `cause` ends all."""
+    """The list could not be read to its end. It is no error of the file that waits for it: `cause` ends the sync."""
 
     def __init__(self, cause: BaseException) -> None:
         super().__init__(str(cause))
@@ -122,7 +122,7 @@ class StoreList:
         self._failure: BaseException | None = None
         self._grown = asyncio.Event()
         self._last = ""
-        """The last key, as long as they came in the order of their code points, which is that of their bytes."""
+        """The last key of the list. Keys are compared by code points, whose order is that of their bytes in UTF-8."""
         self._is_ordered = True
 
     async def __aenter__(self) -> StoreList:
@@ -161,7 +161,7 @@ class StoreList:
         return self._inventory.meet(key)
 
     async def reached(self, key: str) -> None:
-        """Wait until a list in the order of its keys would have had this one. In another order, do not wait.
+        """Wait until the list has come to this key. If it is not in the order of its keys, return at once.
 
         Raises:
             ListFailed: The list failed.

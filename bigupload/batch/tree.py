@@ -2,8 +2,8 @@
 
 S3 lists keys by their bytes in UTF-8. A directory's files come where "name/" belongs: after "name.txt" and "name-2",
 and before "name0". So this list and the store's can be compared side by side, whatever the number of files. Memory
-holds the names in the directories that are open: those from the top down to the present one. What could not be selected
-is in the stream, too, as an `Omitted`.
+holds the names in the directories that are open: those from the top down to the present one. What can't be uploaded is
+in the stream, too, as an `Omitted`.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Omitted:
-    """What the selection found but does not hand on: one line for a person."""
+    """Something that the selection found and that can't be uploaded, with the reason, in one line for a person."""
 
     path: str
     reason: str
-    """Why, without the path: "a FIFO", "can't read the directory: Permission denied"."""
+    """Why, without the path: "a named pipe", "can't read the directory: Permission denied"."""
     is_failure: bool
     """Whether something that was to be uploaded is missing now, so that the job ends as failed. False for what never
     can be uploaded, such as sockets."""
@@ -79,7 +79,7 @@ class WalkOptions:
     most_key_bytes: int = MOST_KEY_BYTES
     """The longest key below the prefix, in bytes of UTF-8."""
     names_are_keys: bool = True
-    """False: the one file's key is named apart from it."""
+    """False: there is one file, and its key does not come from its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +93,14 @@ class _Level:
     identity: tuple[int, int] | None
     """Device and inode, where symbolic links are followed: only then can a directory lead to itself."""
     names: list[str]
-    """What is left of it, the last one first. Directories end in "/", so that names sort as keys do."""
+    """The names that are still to come, in reverse order. Directories end in "/", so that names sort as keys do."""
 
 
 def walk(directory: str, scopes: Sequence[Scope], options: WalkOptions) -> Iterator[Found]:
-    """List the files below a directory, in the order of their keys, and what can't be one.
+    """List the files below a directory, in the order of their keys, and what can't be uploaded.
 
-    Nothing of a directory is read before the files in front of it are taken. What can't be read is named, and the
-    rest goes on.
+    A directory is read only when the caller has taken all files before it. One that can't be read is yielded as an
+    `Omitted`, and the rest goes on.
 
     Args:
         directory: Its path; empty for the working directory, so that paths are relative to it. A symbolic link is

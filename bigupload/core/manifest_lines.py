@@ -28,7 +28,7 @@ _NAMES: dict[type[Any], list[str]] = {}
 """Each class's fields, for the same reason."""
 
 _PLAIN = frozenset({str, int, bool})
-"""What JSON has, and most fields of a part's record are."""
+"""Types that JSON has. Most fields of a part's record are of one of them."""
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -124,8 +124,8 @@ class Replay:
 def replay(data: bytes) -> Replay:
     """Read a journal.
 
-    Nothing counts from the first bad line on (a torn write, or NULs after a power loss). The store lists the parts that
-    are lost here.
+    The journal ends at the first bad line (a torn write, or NULs after a power loss): neither that line nor the rest
+    counts. The store still lists the parts whose records are lost by that.
 
     Raises:
         ManifestCorrupt: The first line cannot be read.

@@ -1,5 +1,6 @@
-"""A store's errors as the service's, and whether the store responds: for `/readyz`, and for requests that have waited
-long for it.
+"""Translate the store's errors into the service's, and find out whether the store responds.
+
+`/readyz` asks for that, and so do requests that have waited long for the store.
 
 A store that has stalled accepts connections and says nothing. Most of the service's calls have a short time limit. A
 complete or a copy may rightly take minutes, so such a call waits for as long as the store responds to something else.
@@ -52,7 +53,7 @@ def refusal_of(error: Fault | errors.BigUploadError) -> Refused:
 
 
 async def quietly(call: Callable[..., Awaitable[object]], *arguments: object, **named: object) -> None:
-    """Ask the store for what must neither hide a failure nor make one."""
+    """Send a request to the store, and ignore its failure, which must neither end the caller nor hide another one."""
     with contextlib.suppress(Fault, errors.BigUploadError):
         await call(*arguments, **named)
 
@@ -136,9 +137,8 @@ class StoreHealth:
         try:
             while not (await asyncio.wait({task}, timeout=self._patience))[0]:
                 asking = asyncio.create_task(self.problem())
-                await asyncio.wait(
-                    {task, asking}, return_when=asyncio.FIRST_COMPLETED
-                )  # its own limit may be over, too
+                # `work` may end meanwhile, with its result or at its own time limit.
+                await asyncio.wait({task, asking}, return_when=asyncio.FIRST_COMPLETED)
                 if not task.done() and (problem := await asking) is not None:
                     raise refusal_of(problem) from problem
             return task.result()

@@ -28,7 +28,8 @@ from bigupload.sources.producers import (
 
 _KINDS = "a path, a URL, bytes, a binary file object, or an iterable of bytes"
 _ONCE = (("zipfile", "ZipExtFile"), ("gzip", "GzipFile"), ("bz2", "BZ2File"), ("lzma", "LZMAFile"))
-"""What can seek, but reads everything again from its beginning to do so. Who has one has imported its module."""
+"""File objects that seek by reading again from the beginning. Whoever has one has imported its module, so that none
+is imported here."""
 
 
 def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -72,7 +73,7 @@ def checked_name(name: object) -> str:
 
 
 def open_source(source: Any, name: str) -> Source:
-    """Open a source that is no stream: one of which `producer_of` gives None. Blocking.
+    """Open a source that is no stream: `producer_of` returned None for it. Blocking.
 
     Args:
         source: What the caller gave.
@@ -93,7 +94,7 @@ def open_source(source: Any, name: str) -> Source:
 
 
 def producer_of(source: Any, name: str) -> Producer | None:
-    """Where the bytes of a stream come from. None for what can be read again in any order.
+    """Return what reads the bytes of a stream. None: the source is no stream, and can be read in any order, also again.
 
     Args:
         source: What the caller gave, and no path.

@@ -13,9 +13,10 @@ from bigupload.sources.part_pool import HeldPart, PartPool, SourceOfHeldParts
 from bigupload.sources.producers import UNFINISHED, MarkedProducer, Producer
 
 _HEAD = 4096
-"""Bytes that are read before the upload begins. They show whether there are any; a media service judges them."""
+"""Bytes that are read before the upload begins. They show whether the stream is empty, and a media service sees
+by them whether it is media."""
 _ANEW = "start anew with `resume=False`, and the true `expected_size` or none"
-"""Advice for a wrong size: a run without the option keeps the one of the earlier run."""
+"""Advice for a wrong size. A run without `expected_size` keeps the size that the earlier run recorded."""
 
 
 class StreamSource(SourceOfHeldParts):
