@@ -101,13 +101,13 @@ class SyncMany(UploadMany):
             )
         if self._size_only and self._digests:
             raise errors.UsageError(
-                f"`{min(self._digests)}` is of objects that are the files, and `size_only` does not look: leave one of "
-                "them out"
+                f"`{min(self._digests)}` is the digest of an object that is proved to be the file, and `size_only` "
+                "proves nothing: leave one of them out"
             )
         self._scope = self._selection.scope()
         if (receipt := self._options.get("receipt")) is not None:
             if self._dry_run:
-                raise errors.UsageError(f"`dry_run` sends nothing, so nothing follows: leave out {receipts.NAME}")
+                raise errors.UsageError(f"`dry_run` sends nothing, so there is no receipt: leave out {receipts.NAME}")
             check_not_among_sources(receipts.NAME, Path(os.fspath(receipt)), self._directory, self._selection)
 
     async def run(self) -> SyncResult:

@@ -82,7 +82,7 @@ class FileListing:
                 is the working directory.
             selection: Which of their files.
             now: Seconds since 1970, from which durations count back.
-            prefix: What keys get in front, which counts for their length. None: names are no part of a key.
+            prefix: Is put before each key, and counts for its length. None: the key does not come from a file's name.
             files: A list of files.
 
         Raises:
@@ -164,7 +164,7 @@ class FileListing:
 
 
 def _keyed(found: Iterator[Found]) -> Iterator[tuple[str, Found]]:
-    """Each with what it is merged by: its key, or for what has none the key before it."""
+    """Each item with the key by which it is merged: its own, or that of the file before it if it has none."""
     key = ""
     for item in found:
         if isinstance(item, FileEntry):
@@ -197,7 +197,7 @@ class _Files:
     files: Sequence[tuple[str, str]]
     """Keys with their paths, in the order of the keys."""
     advise: bool
-    """Whether to look for what a missing one may mean, which reads a directory for each."""
+    """Whether to look which name may be meant by a missing file. That reads a directory for each."""
 
     def found(self, scope: Scope, options: WalkOptions) -> Iterator[Found]:
         options = replace(options, follow_symlinks=True)
@@ -221,8 +221,8 @@ def _check_beside(sources: Sequence[str]) -> None:
     missing = [source for source in sources if not os.path.lexists(source) and not has_wildcard(source)]
     found = f"no such file: {one_line(missing[0])}; and " if missing else ""  # a name with a space, not in quotes
     raise UsageError(
-        f"{found}{bare[0]} is a directory beside other sources, so that its name would be lost: upload the directory "
-        f"that it is in; or write {bare[0]}/ if its files are to lie beside the others"
+        f"{found}{bare[0]} is a directory beside other sources, and its name would not be in the keys. To have it "
+        f"there, upload the directory that it is in. To have the files without it, write {bare[0]}/"
     )
 
 

@@ -103,19 +103,19 @@ class Wishes(NamedTuple):
         if not self.mhl:
             return
         if service is not None:
-            raise click.UsageError(f"{MHL} is of names, and a media service makes its own: leave it out")
+            raise click.UsageError(f"{MHL} lists files by their names, and a media service makes its own: leave it out")
         selection = chosen.selection
         limits = (selection.min_size, selection.max_size, selection.newer_than)
         picks = any(rule.startswith("!") for rule in selection.exclude) or any(each is not None for each in limits)
         if chosen.files_from is not None or picks or selection.follow_symlinks:
-            raise click.UsageError(f"{MHL} is of all files of a directory: of the rules, it takes --exclude alone")
+            raise click.UsageError(f"{MHL} lists all files of a directory: of the rules, it takes --exclude alone")
         if len(names) != 1 or not os.path.isdir(names[0]):  # noqa: PTH112 - as the source is looked at
-            raise click.UsageError(f"{MHL} is of one directory: name that alone")
+            raise click.UsageError(f"{MHL} lists the files of one directory: name it as the only source")
 
     def check_not_dry(self, *, dry_run: bool) -> None:
         """Raise UsageError if nothing is sent, so that nothing can follow."""
         if dry_run and self.named:
-            raise click.UsageError(f"--dry-run sends nothing, so nothing follows: leave out {', '.join(self.named)}")
+            raise click.UsageError(f"--dry-run proves nothing, so leave out {', '.join(self.named)}")
 
     def check_sources(self, directory: str, selection: Selection) -> None:
         """Raise UsageError if the receipt would be one of the files of a directory that is uploaded."""

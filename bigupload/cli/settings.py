@@ -123,7 +123,7 @@ def _find(root: click.Command, words: Sequence[str]) -> click.Command:
 
 
 def options_of_files(command: click.Command) -> list[click.Option]:
-    """Return the options that a file may have: it names no other file, and --help-all has no value."""
+    """Return the options that a configuration file may set. --config and --help-all are none of them."""
     options = [param for param in command.params if isinstance(param, click.Option) and param.name != "config"]
     return [option for option in options if option.expose_value or option.name == "color"]
 
@@ -139,7 +139,7 @@ def _is_command(root: click.Command, words: Sequence[str], key: str, value: Any)
 
 
 def _known(root: click.Command, words: Sequence[str], depth: int, key: str) -> bool:
-    """Whether another command, to which this place in the file applies as well, has the option."""
+    """Whether this place in the file also applies to another command, which has the option."""
     below = leaves(_find(root, words[:depth])) if depth < len(words) else ()
     return any(key in _options(command) for _, command in below)
 
@@ -188,7 +188,9 @@ def _value(option: click.Option, value: Any, path: Path) -> Any:
         return [_text(item) for item in value]
     if option.is_flag or isinstance(value, bool):
         if not (option.is_flag and isinstance(value, bool)):
-            raise UsageError(f"{path}: {name} is {'true or false' if option.is_flag else 'not true or false'}")
+            raise UsageError(
+                f"{path}: {name} is {'true or false' if option.is_flag else 'a value, and not true or false'}"
+            )
         return value
     text = _text(value)
     return str(Path(text).expanduser()) if isinstance(option.type, click.Path) else text

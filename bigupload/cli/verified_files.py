@@ -238,4 +238,7 @@ async def _check_endpoint(receipt: Receipt, options: S3Options) -> None:
     endpoint = (await reach(options)).endpoint_url
     if endpoint != receipt.endpoint:
         of = receipt.endpoint or "AWS"
-        raise errors.UsageError(f"this receipt is of the store {of}, and the command asks {endpoint or 'AWS'}")
+        raise errors.UsageError(
+            f"this receipt is of the store {of}, and the command asks {endpoint or 'AWS'}: if you trust it, name "
+            "its store"
+        )

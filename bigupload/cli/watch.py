@@ -91,7 +91,7 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
     take_target(ctx, directory, target, arguments)
     if arguments["mhl"]:
         raise click.UsageError(
-            f"{MHL} is of a whole directory at one moment, which a watch never has: when it has ended, run bigupload "
+            f"{MHL} lists the files of a directory that does not change: when the watch has ended, run bigupload "
             f"sync DIR s3://BUCKET/FOLDER/ {MHL}"
         )
     check_deletes(arguments)

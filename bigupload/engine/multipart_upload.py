@@ -35,10 +35,10 @@ _HASH_FIRST = 128 * MIB
 _HASH_AHEAD = 512 * MIB
 """Bytes hashed before the upload exists at most: they should still be in memory when they are sent."""
 _HEAD_START = 0.01
-"""Seconds that the create request has before anything else. What hashing loads holds the GIL, and a store with few
-workers would first serve connections that send nothing."""
+"""Seconds between the create request and anything else. Loading the library that hashes holds the GIL. And a store with
+few workers would serve the connections that are made ahead, which send nothing yet, before the request."""
 _GONE = "the store no longer knows the upload (aborted, or expired by a lifecycle rule)"
-_NO_COPIES = "the store does not know of copies, and has a part without bytes now"
+_NO_COPIES = "the store does not know of copies, and took one for a part without bytes"
 _CONFLICT = "another write to the key won (409), and the store wants every part again"
 
 
@@ -341,7 +341,7 @@ def _closed(plan: Plan, context: UploadContext) -> Plan:
     path, size = context.source.path, context.source.fingerprint.size
     if size > plan.capacity or any(plan.part(number).offset >= max(1, size) for number in context.manifest.parts):
         raise errors.SourceChanged(
-            f"{path} has {size:,} bytes now, and more or other ones were uploaded of it: nothing was changed. To start "
+            f"{path} has {size:,} bytes now, and more bytes or other ones were uploaded: nothing was changed. To start "
             "anew: `resume=False`",
             same_size=False,
             manifest=context.journal.path,

@@ -28,10 +28,10 @@ from bigupload.version import __version__
 FOLDER = "ascmhl"
 CHAIN = "ascmhl_chain.xml"
 IGNORED = (".DS_Store", "ascmhl", "ascmhl/")
-"""What no list has, in the reference implementation too."""
+"""Names that are in no list, as in the reference implementation."""
 XXH128 = "xxh128"
 FORMATS = (XXH128, "xxh3", "xxh64", "xxh32", "md5", "sha1", "c4")
-"""The formats, the fastest first: of several, that one is compared."""
+"""The formats, the fastest first. Of a file that is listed with several, the hash of the first one is compared."""
 _OF_XXHASH = {XXH128: "xxh3_128", "xxh3": "xxh3_64", "xxh64": "xxh64", "xxh32": "xxh32"}
 _C4 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _C4_DIGITS = 88
@@ -100,7 +100,7 @@ def read_history(root: Path) -> History | None:
         name, c4 = _text(element, "path"), _text(element, "c4")
         number = _NAME.fullmatch(name)
         if number is None or "/" in name or not c4:
-            raise errors.SourceError(f"{_shown(folder / CHAIN)} names a list that is none: {name!r}")
+            raise errors.SourceError(f"{_shown(folder / CHAIN)} has an entry that is no hash list: {name!r}")
         content = _content(folder / name)
         if _c4_of(content) != c4:
             raise errors.SourceError(f"{_shown(folder / name)} is not what the chain says: it was changed since")

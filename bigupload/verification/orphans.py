@@ -127,7 +127,7 @@ class Owners:
         """Raises ManifestCorrupt if a manifest can't be read."""
         if self.unreadable:
             raise errors.ManifestCorrupt(
-                "nothing is aborted: a manifest that can't be read may own the upload. If it is another file, move it "
+                "nothing is aborted: a manifest that can't be read may own the upload. If it is no manifest, move it "
                 f"away: {self.unreadable[0]}"
             )
 

@@ -129,9 +129,7 @@ def test_two_files_with_one_key_are_refused_before_anything_is_sent() -> None:
 
 
 def test_a_directory_beside_others_needs_a_slash() -> None:
-    says = (
-        "photos is a directory beside other sources, so that its name would be lost: upload the directory that it is in"
-    )
+    says = "photos is a directory beside other sources, and its name would not be in the keys"
     with pytest.raises(UsageError, match=says):
         listed("photos", "a.txt")
     with pytest.raises(UsageError, match=r"^no such file: docs\.zip; and photos is a directory beside other sources"):

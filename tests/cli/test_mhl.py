@@ -117,7 +117,7 @@ def test_a_sync_writes_one_too(bigupload: Command, s3: StrictS3, card: Path) -> 
     assert bigupload("sync", "card", *to(s3, "s3://bucket/card/"), *QUIET, "--json=summary").result["files"] == 9
     for arguments, says in (
         (["--size-only"], "leave one of them out"), (["--dry-run"], "leave out --mhl"),
-        (["--include", "*.mov"], "--mhl is of all files of a directory"),
+        (["--include", "*.mov"], "--mhl lists all files of a directory"),
     ):  # fmt: skip
         assert_refused(bigupload("sync", "card", *offload(s3), *arguments), 2, says)
     assert len(lists(card)) == 2
@@ -143,8 +143,8 @@ def test_what_is_refused_before_anything_is_sent(bigupload: Command, s3: StrictS
     before = len(s3.requests)
     there = offload(s3)
     for names, options, says in (
-        (["card/A001.mov"], [], "--mhl is of one directory: name that alone"),
-        (["card/", "card/sub/"], [], "--mhl is of one directory: name that alone"),
+        (["card/A001.mov"], [], "--mhl lists the files of one directory: name it as the only source"),
+        (["card/", "card/sub/"], [], "--mhl lists the files of one directory: name it as the only source"),
         (["card"], ["--include", "*.mov", "--exclude", "*"], "it takes --exclude alone"),
         (["card"], ["--min-size", "1kB"], "it takes --exclude alone"),
         (["card"], ["--dry-run"], "leave out --mhl"),
@@ -195,7 +195,7 @@ def test_lists_that_are_damaged(bigupload: Command, s3: StrictS3, card: Path) ->
     signed(good)
     assert bigupload("verify", "--mhl", "card").code == 0
     chain.write_text(good_chain.replace(listed.name, "../x.mhl"))
-    assert_refused(bigupload("verify", "--mhl", "card"), 1, "names a list that is none")
+    assert_refused(bigupload("verify", "--mhl", "card"), 1, "has an entry that is no hash list")
     listed.unlink()
     chain.write_text(good_chain)
     assert_refused(bigupload("verify", "--mhl", "card"), 1, "No such file or directory")

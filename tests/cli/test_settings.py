@@ -164,7 +164,7 @@ def test_another_file_and_none(bigupload: Command, config: Path, tmp_path: Path)
         ("[upload]\nto = ['s3://b/k']", "to is one value, and not a list"),
         ("[upload]\nto = {a = 1}", "to is one value, and not a table"),
         ("[upload]\nlocal = 'yes'", "local is true or false"),
-        ("[upload]\nto = true", "to is not true or false"),
+        ("[upload]\nto = true", "to is a value, and not true or false"),
         ("[upload]\nconfig = 'x'", "there is no option [upload] config"),
         ("concurrency = 500", "neither auto nor a number from 1 to 256 in "),
     ],

@@ -33,7 +33,7 @@ from .support import Command, assert_refused
         ([".", "s3://bucket/", "--until-idle", "0s"], 2, "--until-idle is 1 second at least"),
         ([".", "s3://bucket/", "--checksum", "none"], 2, "'none' is not one of"),
         ([".", "s3://bucket/", "--include", ""], 2, "pattern"),
-        ([".", "s3://bucket/", "--mhl"], 2, "which a watch never has: when it has ended, run bigupload sync"),
+        ([".", "s3://bucket/", "--mhl"], 2, "when the watch has ended, run bigupload sync"),
         ([".", "s3://bucket/", "--share", "8d"], 2, "--share is a time like '7d'"),
         ([".", "s3://bucket/", "--receipt", "no/r"], 1, "can't write --receipt no/r: No such file or directory"),
         ([".", "s3://bucket/", "--receipt", "FILE"], 2, "would be uploaded itself while it is written"),

@@ -286,7 +286,7 @@ async def test_a_plain_upload_of_a_file_that_was_followed_and_is_shorter_now(rec
     recorder.append(DATA)
     await world.interrupted(recorder.path, after=3, follow=True)
     os.truncate(recorder.path, PART)
-    with pytest.raises(errors.SourceChanged, match="more or other ones were uploaded"):
+    with pytest.raises(errors.SourceChanged, match="more bytes or other ones were uploaded"):
         await world.upload(recorder.path)
     world.s3.clear("UploadPart")
     recorder.assert_stored(await world.upload(recorder.path, resume=False))

@@ -369,7 +369,7 @@ def refuse_unsuited(bucket: str, options: S3Options) -> None:
         raise errors.UsageError(f"accelerate can't be used with {what}: leave it out")
     if region is not None and options.region not in (None, region):
         asked = options.region
-        raise errors.UsageError(f"the access point is in region {region}, and {asked} is asked for: leave that out")
+        raise errors.UsageError(f"the access point is in region {region}, not in {asked}: leave the region out")
     if region is not None and options.local:
         raise errors.UsageError("the local store has no access points: name a bucket")
 
