@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from bigupload.stores import local_store
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.pluginmanager.has_plugin("bigupload"):
         config.pluginmanager.import_plugin("bigupload.testing.plugin")
     cases.thorough = config.option.markexpr != "not slow"
+    hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is slow, and that is no defect
+    hypothesis.settings.load_profile("untimed")
     if cases.thorough:  # a slow file has tests that this plugin makes
         config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
 
