@@ -92,5 +92,5 @@ async def test_what_was_computed_meanwhile_counts_only_if_it_is_of_the_object(
 
 
 async def test_a_comparison_of_sizes_does_not_tell_it(world: World) -> None:
-    with pytest.raises(errors.UsageError, match="`size_only` does not look"):
+    with pytest.raises(errors.UsageError, match="`size_only` proves nothing"):
         await bigupload.sync(world.directory, to=TO, s3=world.options(), size_only=True, sha256=True)
