@@ -207,7 +207,8 @@ async def test_a_watch_deletes_no_file_without_its_receipt(
 
     monkeypatch.setattr(receipts.os, "pwrite", full)
     monkeypatch.setattr("bigupload.core.settling.FIRST_PAUSE", 0.0)
-    failed, result = await watched(world, recordings, receipt, delete_source=True)
+    # A file that failed is tried again as long as the watch is not idle.
+    failed, result = await watched(world, recordings, receipt, delete_source=True, until_idle=1.0)
     assert isinstance(failed.error, errors.OutputUnwritable)
     assert failed.retry_in is not None
     assert "No space left on device" in str(failed.error)
