@@ -364,6 +364,9 @@ def test_a_transaction_does_not_commit_what_was_never_closed(strict: StrictS3, h
     assert strict.objects[BUCKET] == {}
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <gzip:pytest.PytestUnraisableExceptionWarning"
+)  # from 3.12 on
 @pytest.mark.parametrize("how", [{}, {"compression": "gzip"}])
 def test_text_whose_last_write_is_interrupted_makes_no_object(strict: StrictS3, how: dict[str, Any]) -> None:
     """`io.TextIOWrapper` closes what it wraps also if what it had collected could not be written."""
