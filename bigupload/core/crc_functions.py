@@ -30,7 +30,7 @@ def crc_function(name: str) -> Callable[..., int]:
     crc, combine = _of_library(f"checksums_{kind}"), _of_library(f"checksums_{kind}_combine")
     if crc is not None and combine is not None and _is_right(kind, crc, combine):
         return crc if name == kind else combine
-    import awscrt.checksums
+    import awscrt.checksums  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     imported: Callable[..., int] = getattr(awscrt.checksums, name)
     return imported
@@ -50,7 +50,8 @@ def _of_library(name: str) -> Callable[..., int] | None:
 @functools.cache
 def _library() -> Any:
     """Return the library; None if it is not one of those that were tried, or can't be loaded alone."""
-    import awscrt  # written in Python, and small
+    # Written in Python, and small. It has no types of its own, and may not be there when a program is checked.
+    import awscrt  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     try:
         version = tuple(map(int, awscrt.__version__.split(".")[:2]))

@@ -26,4 +26,4 @@ def test_good_samples_pass(name: str) -> None:
 @pytest.mark.parametrize(("name", "times"), [("manifest", 2500), ("http", 5000), ("s3", 2000), ("service", 4000)])
 def test_a_moment(name: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(name, seed=7, seconds=60, times=times) == times
+    assert run(name, seed=7, seconds=250, times=times) == times
