@@ -47,7 +47,7 @@ def _made(cls: Any, frozen: bool, eq: bool, kw_only: bool, slots: bool, weakref_
             if base.__dataclass_params__.frozen != frozen:
                 raise TypeError(f"{cls.__name__} must be frozen if what it inherits from is, and only then")
     fields = inherited | {field.name: field for field in _own_fields(cls, kw_only)}
-    found = [field for field in fields.values() if field._field_type is _IS_FIELD]  # type: ignore[attr-defined]
+    found = [field for field in fields.values() if field._field_type is _IS_FIELD]  # type: ignore[attr-defined]  # private
     params = copy.copy(_PARAMS)
     params.init, params.repr, params.eq, params.frozen = True, True, eq, frozen
     init = _Init(found, frozen)
@@ -96,7 +96,7 @@ def _own_fields(cls: Any, kw_only: bool) -> Iterator[dataclasses.Field[Any]]:
             field = dataclasses.field(default=value)
         if field.default.__class__.__hash__ is None:
             raise ValueError(f"the default of {cls.__name__}.{name} is mutable: use default_factory")
-        field.name, field.type, field._field_type = name, declared, _IS_FIELD  # type: ignore[attr-defined]
+        field.name, field.type, field._field_type = name, declared, _IS_FIELD  # type: ignore[attr-defined]  # as above
         if field.kw_only is dataclasses.MISSING:
             field.kw_only = kw_only
         yield field

@@ -30,6 +30,7 @@ def crc_function(name: str) -> Callable[..., int]:
     crc, combine = _of_library(f"checksums_{kind}"), _of_library(f"checksums_{kind}_combine")
     if crc is not None and combine is not None and _is_right(kind, crc, combine):
         return crc if name == kind else combine
+    # As below: it has no types.
     import awscrt.checksums  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     imported: Callable[..., int] = getattr(awscrt.checksums, name)

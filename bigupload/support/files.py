@@ -184,7 +184,7 @@ def _by_xdg(kind: str) -> Path | None:
     named, home = os.environ.get(f"XDG_{kind.upper()}_HOME", ""), os.environ.get("HOME", "")
     if os.path.isabs(named):  # noqa: PTH117 - a Path of "" is one of "."
         return Path(named, "bigupload")
-    return Path(home, _OF_XDG[kind], "bigupload") if os.path.isabs(home) else None  # noqa: PTH117
+    return Path(home, _OF_XDG[kind], "bigupload") if os.path.isabs(home) else None  # noqa: PTH117 - as above
 
 
 def _by_platform(kind: str) -> Path:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import hashlib
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from bigupload.api import checks, watching
 from bigupload.core import hedging
+from bigupload.core.settling import SettlingFiles
 from bigupload.engine import completion, context
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
@@ -27,7 +30,7 @@ from tests.tools.weed import weed_client
 from .backends import Backend, backend, strict
 from .remotes import DATA, SECRET
 from .stopped import PARTS, SIZE
-from .support import BUCKET, KIB, LIMITS, World
+from .support import BUCKET, KIB, LIMITS, PART, World
 from .wire import Wire, wired
 
 
@@ -158,3 +161,13 @@ def web() -> Iterator[WebServer]:
 def url(web: WebServer) -> str:
     """Of the file, as a presigned one."""
     return f"{web.url}/film.mov?X-Amz-Signature={SECRET}"
+
+
+@pytest.fixture
+def recordings(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to watch, whose files settle in no time."""
+    monkeypatch.setattr(checks, "_LEAST_IDLE", 0.0)
+    monkeypatch.setattr(watching, "SettlingFiles", partial(SettlingFiles, follow_from=2 * PART))
+    made = world.directory / "recordings"
+    made.mkdir()
+    return made

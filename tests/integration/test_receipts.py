@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ import pytest
 
 import bigupload
 from bigupload import UploadFailed, UploadResult, errors
-from bigupload.api import checks, watching
-from bigupload.core.settling import SettlingFiles
 from bigupload.testing.faults import Status
 from bigupload.verification import receipts
 from bigupload.verification.receipts import GrowingReceipt, read_receipt
@@ -150,16 +147,6 @@ async def test_a_sync_shares_what_it_sent(world: World, tree: Path) -> None:
 
 
 # -- of a watch
-
-
-@pytest.fixture
-def recordings(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory whose files settle in no time."""
-    monkeypatch.setattr(checks, "_LEAST_IDLE", 0.0)
-    monkeypatch.setattr(watching, "SettlingFiles", partial(SettlingFiles, follow_from=2 * PART))
-    made = world.directory / "recordings"
-    made.mkdir()
-    return made
 
 
 async def watched(world: World, directory: Path, receipt: Path, **more: Any) -> list[Any]:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ import pytest
 
 import bigupload
 from bigupload import UploadFailed, UploadResult, errors, events
-from bigupload.api import checks, watching
-from bigupload.core.settling import SettlingFiles
 from bigupload.manifests.job_record import JOB_SUFFIX, known_jobs
 from tests.tools.cases import each_case
 
@@ -23,13 +20,8 @@ from .support import FAST, PART, World, content, no_leaks
 
 
 @pytest.fixture
-def directory(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty one, whose files settle in no time."""
-    monkeypatch.setattr(checks, "_LEAST_IDLE", 0.0)
-    monkeypatch.setattr(watching, "SettlingFiles", partial(SettlingFiles, follow_from=2 * PART))
-    made = world.directory / "recordings"
-    made.mkdir()
-    return made
+def directory(recordings: Path) -> Path:
+    return recordings
 
 
 async def watch(world: World, directory: Path, **more: Any) -> AsyncGenerator[UploadResult | UploadFailed, None]:
