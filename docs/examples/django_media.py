@@ -58,7 +58,7 @@ class FilmForm(forms.Form):
 def films(request: HttpRequest) -> HttpResponse:
     """Show the form, or take it: the service has proved the film, and the storage proves the poster."""
     form = FilmForm(request.POST or None, request.FILES or None)
-    form.fields["film"].user = "ada"  # in your application: str(request.user.pk)
+    form.fields["film"].user = "ada"  # in your application: str(request.user.pk), behind login_required
     if form.is_valid():
         film, poster = form.cleaned_data["film"], form.cleaned_data["poster"]
         saved = default_storage.save(f"posters/{poster.name}", poster) if poster else None

@@ -200,6 +200,13 @@ def test_each_form_has_its_own_user(by_secret: MediaService) -> None:
         str(FilmForm()["film"])
 
 
+def test_a_visitor_who_is_not_signed_in_is_no_user(by_secret: MediaService) -> None:
+    """`str(None)` would be one user for all of them."""
+    for use in (lambda user: by_secret.token(user, expires_in=60), lambda user: by_secret.check("https://x/a", user)):
+        with pytest.raises(bigupload.UsageError, match=r"no user: .* let only those who are signed in"):
+            use(str(None))  # the key of an AnonymousUser
+
+
 def test_the_setting(service: Service) -> None:
     with override_settings(BIGUPLOAD_MEDIA={"url": service.url, "api_key": service.key, "browser_url": "/media"}):
         assert 'endpoint="/media/"' in UploadInput(user="ada").render("film", None)

@@ -22,9 +22,11 @@ MADE = {
     "browser": set(),  # its code is that of examples which test_client_examples.py runs
     "cluster": {"films/film.mov"},
     "deliver": {"delivery/film.mov"},
+    "django": set(),  # it is built by test_products.py
     "film": {"films/film.mov"},
     "nightly": {"photos/one.jpg", "photos/album/two.jpg"},
     "offload": {"A001/monday.mp4", "A001/ascmhl/0001_A001_DATE.mhl", "A001/ascmhl/ascmhl_chain.xml"},
+    "other-origin": set(),  # it is built by test_products.py
     "pipe": {"photos.tar", "film.mov"},
     "recording": {"raw/live.mp4", "raw/monday.mp4"},
     "restore": {"photos/one.jpg", "photos/album/two.jpg"},

@@ -171,7 +171,7 @@ class UploadField(forms.FileField):
         class FilmForm(forms.Form):
             film = UploadField(accept=["video/*"], max_size=5_000_000_000)
 
-        form = FilmForm(request.POST or None)
+        form = FilmForm(request.POST or None)  # in a view with login_required
         form.fields["film"].user = str(request.user.pk)
     """
 

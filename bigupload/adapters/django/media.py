@@ -73,11 +73,14 @@ class MediaService:
             **limits: `max_size`, `content_types`, `uploads` and `metadata`, as `mint_token` takes them.
 
         Raises:
-            UsageError: There is no user, or the limits can't be.
+            UsageError: There is no user, or it is "None", which all visitors would share; or the limits can't be.
             StoreError: The service could not be asked.
         """
-        if not user:
-            raise errors.UsageError("no user: set the field's `user`, as in form.fields['film'].user = str(user.pk)")
+        if not user or user == str(None):  # as str(request.user.pk) is of a visitor who has not signed in
+            raise errors.UsageError(
+                "no user: set the field's `user`, as in form.fields['film'].user = str(request.user.pk), and let only "
+                "those who are signed in see the form"
+            )
         limits = {"user": user} | {name: value for name, value in limits.items() if value}
         if self.secret is not None and self.owner is not None:
             from bigupload.service import mint_token
