@@ -131,15 +131,18 @@ class UploadMany:
                     sums.add(done.outcome)
                     receipt.add(done.outcome)
                     yield done.outcome
-            for recovered in self._recovered.values():
-                sums.add(recovered)
-                receipt.add(recovered)
-                yield recovered
+            async with contextlib.aclosing(self._moved_before()) as moved_before:
+                async for moved in moved_before:
+                    sums.add(moved)
+                    receipt.add(moved)
+                    yield moved
             receipt.end()
         if (on_done := self._options.get("on_done")) is not None:
             returned = on_done(sums.done())
             if inspect.isawaitable(returned):
                 await returned
+        if self._source_deletes is not None:
+            await self._source_deletes.reported()
 
     def _at_once(self) -> int:
         return self._resources.shared.limit + AHEAD
@@ -199,10 +202,20 @@ class UploadMany:
             return
         from bigupload.api.source_deletes import SourceDeletes
 
-        self._source_deletes = SourceDeletes(self._resources, self._call, self._options)
+        job = None if self._record is None else self._record.id
+        self._source_deletes = SourceDeletes(self._resources, self._call, self._options, job=job)
         opened.push_async_callback(self._source_deletes.aclose)
         self._base = await self._job_target()
         self._recovered = {str(each.path): each for each in await self._source_deletes.recover(self._base)}
+
+    async def _moved_before(self) -> AsyncGenerator[UploadResult, None]:
+        """What killed calls have deleted and not reported, as far as it is not among this call's files."""
+        for recovered in self._recovered.values():
+            yield recovered
+        if self._source_deletes is not None:
+            async with contextlib.aclosing(self._source_deletes.earlier()) as earlier:
+                async for moved in earlier:
+                    yield moved
 
     async def record(self, results: Sequence[Done]) -> None:
         """Record which files are in the store. See `batch.job.Recorder`."""

@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from functools import partial
 from os.path import lexists
 from pathlib import Path
@@ -64,14 +64,18 @@ def check_source(source: UploadSource) -> None:
 class SourceDeletes:
     """The deletions of one call."""
 
-    def __init__(self, resources: UploaderResources, call: OpenCall, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, resources: UploaderResources, call: OpenCall, options: Mapping[str, Any], *, job: str | None = None
+    ) -> None:
         """Delete nothing yet.
 
         Args:
             resources: The Uploader's resources.
             call: The call.
             options: The caller's, which `checks.checked_deletes` has checked.
+            job: The id of the call's job: a call that continues it reports what a killed one has deleted.
         """
+        self._job = job
         self._resources = resources
         self._call = call
         self._required = checked_proof(options.get("delete_if_proved", "full-object"))
@@ -154,7 +158,7 @@ class SourceDeletes:
         """Complete what killed calls with the same target began.
 
         Returns:
-            The results of the files that are deleted now.
+            The results of the files that are deleted now, and that `earlier` does not return.
 
         Raises:
             StoreError: The store can't be asked.
@@ -164,12 +168,27 @@ class SourceDeletes:
         for move in await self._moves.of_base(base, MoveState.DELETING):
             try:
                 await self._delete(move)
-                done.append(dataclasses.replace(_result(move, self._moves.path), source_deleted=True))
+                if self._job is None or move.job != self._job:
+                    done.append(dataclasses.replace(_result(move, self._moves.path), source_deleted=True))
             except errors.SourceNotDeleted:  # another process is at it, or it is said when the file's turn comes
                 self._leftover.add(move.path)
             except (errors.SourceChanged, errors.ObjectMismatch):
                 await self._moves.forget(move)
+        if self._job is not None:
+            await self._moves.set_apart(self._job)
         return done
+
+    async def earlier(self) -> AsyncGenerator[UploadResult, None]:
+        """The results of the files that killed calls of the job have deleted, as far as this call has not met them."""
+        if self._job is not None:
+            async with contextlib.aclosing(self._moves.earlier(self._job)) as moves:
+                async for move in moves:
+                    yield _result(move, self._moves.path)
+
+    async def reported(self) -> None:
+        """The call has ended, and reported what was deleted."""
+        if self._job is not None:
+            await self._moves.reported(self._job)
 
     async def begin(self, path: str, target: str) -> UploadResult | None:
         """Look at a file before it is sent.
@@ -186,7 +205,7 @@ class SourceDeletes:
         if known is None or not known.verified.satisfies(self._required):
             return None
         if fingerprint is None:
-            return _result(known, self._moves.path) if known.state is MoveState.DELETED else None
+            return await self._met(known) if known.state is MoveState.DELETED else None
         if known.state is MoveState.DELETED or known.fingerprint != fingerprint:
             return None
         try:
@@ -199,7 +218,13 @@ class SourceDeletes:
     async def moved(self, path: str, base: str) -> UploadResult | None:
         """The result of a file that is not there, if an earlier call with the same target has deleted it."""
         known = await self._moves.find_deleted(path, base) if not await self._thread(lambda: lexists(path)) else None
-        return None if known is None else _result(known, self._moves.path)
+        return None if known is None else await self._met(known)
+
+    async def _met(self, known: Move) -> UploadResult:
+        """The result of a file that an earlier call has deleted. `earlier` does not return it any more."""
+        if self._job is not None:
+            await self._moves.met(known, self._job)
+        return _result(known, self._moves.path)
 
     def _is_expected(self, path: str) -> bool:
         """Whether there may be a row of a file that is there."""
@@ -267,6 +292,9 @@ class SourceDeletes:
             version_id=result.version_id,
             proved=self._resources.state.wall_clock(),
             state=MoveState.DELETING,
+            sha256=result.sha256,
+            xxh128=result.xxh128,
+            job=self._job,
         )
 
     async def _since_its_proof(self, move: Move) -> Move:
@@ -422,4 +450,6 @@ class SourceDeletes:
 def _result(move: Move, record: Path) -> UploadResult:
     """The result of a file that an earlier call uploaded."""
     known = result_of_record(move, record, bucket=move.bucket, key=move.key, url=move.url)
-    return dataclasses.replace(known, source_deleted=move.state is MoveState.DELETED)
+    return dataclasses.replace(
+        known, sha256=move.sha256, xxh128=move.xxh128, source_deleted=move.state is MoveState.DELETED
+    )

@@ -120,7 +120,9 @@ class SyncMany(UploadMany):
             async with receipts.writing_receipt(self._options) as self._receipt:
                 result = await self._call.run(self._sync)
                 self._receipt.end()
-                return result
+            if self._source_deletes is not None:
+                await self._source_deletes.reported()
+            return result
 
     async def _sync(self) -> SyncResult:
         began = self._resources.clock()
@@ -130,12 +132,13 @@ class SyncMany(UploadMany):
             await self._prepare_deletes(opened)
             if self._source_deletes is not None:
                 await self._source_deletes.check_top(self._directory)
-            for recovered in self._recovered.values():
-                self._tell(recovered)
             objects, retrier = await self._prepare(opened)
             async with self._telling():
                 await self._compare(partial(self._next_objects, objects, retrier, ObjectPages()))
                 not_deleted = await self._finish(objects, retrier)
+            async with contextlib.aclosing(self._moved_before()) as moved_before:
+                async for moved in moved_before:
+                    self._tell(moved)
         seconds = self._resources.clock() - began
         return SyncResult(**self._counts, seconds=seconds, not_deleted=not_deleted)
 

@@ -193,6 +193,7 @@ class AfterProof:
         self._last: UploadResult | None = None
         self._links = _Links()
         self._receipt: ReceiptOutput | None = None
+        self._unwritten: errors.OutputUnwritable | None = None
         self._given: tuple[ReceiptOutput, TextIO] | None = None
         """What the command of `--on-done` reads."""
         self._hash_lists: HashLists | None = None
@@ -247,11 +248,32 @@ class AfterProof:
             status: The exit status that they have.
             failed: How many files are not in the store.
         """
-        self.exit_status, self._failed = status, failed
+        self.exit_status, self._failed = status or self.exit_status, failed
 
     def list_hashes(self, hash_lists: HashLists) -> None:
         """Write hash lists of the files, too."""
         self._hash_lists = hash_lists
+
+    def write_receipt(self, *, failed: int) -> None:
+        """Let the receipt take its name, unless it has it. Raises OutputUnwritable."""
+        receipt, self._receipt = self._receipt, None
+        if receipt is not None:
+            try:
+                receipt.end(failed=failed)
+            except errors.OutputUnwritable as e:
+                self._unwritten = e
+                raise
+
+    @contextlib.contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Report that `write_receipt` failed, which was called before the results had ended."""
+        try:
+            yield
+        except errors.OutputUnwritable as e:
+            if e is not self._unwritten:
+                raise
+            with self._reporting():
+                raise
 
     async def follow(self) -> None:
         """Do what is to follow, each of it also if another failed."""
@@ -260,8 +282,7 @@ class AfterProof:
         with self._reporting():
             self._links.check()
         with self._reporting():
-            if self._receipt is not None:
-                self._receipt.end(failed=self._failed)
+            self.write_receipt(failed=self._failed)
         if is_proved and self._hash_lists is not None:
             with self._reporting():
                 for path in await self._hash_lists.write():

@@ -67,6 +67,7 @@ from bigupload.units import escaped, format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.api.uploader import Uploader
+    from bigupload.batch.job import JobDone
     from bigupload.cli.reporting import Reporter
     from bigupload.engine.upload_run import UploadResult
 
@@ -461,8 +462,13 @@ async def _upload_listed(
             kept.on_event(event)
             report.on_event(event)
 
-        outcomes = uploading.uploader.upload_many(listed.found(), job=listed.job, on_event=on_event, **options)
-        with report.running():
+        def on_done(_: JobDone) -> None:  # until the receipt is there, the next call reports what was moved
+            uploading.after.write_receipt(failed=report.failed)
+
+        outcomes = uploading.uploader.upload_many(
+            listed.found(), job=listed.job, on_event=on_event, on_done=on_done, **options
+        )
+        with report.running(), uploading.after.receiving():
             async with contextlib.aclosing(outcomes):
                 async for outcome in outcomes:
                     kept.on_outcome(outcome)

@@ -198,6 +198,8 @@ class JobRecord:
             executor: Threads that write.
         """
         self.path = path
+        self.id = path.name.removesuffix(JOB_SUFFIX)
+        """As `job_id` returns it."""
         self.is_new = True
         """Whether no file is recorded from earlier runs."""
         self.began = 0.0

@@ -4,7 +4,8 @@ and how far its deletion has come. So a process that is killed leaves a file, or
     KEPT ──▶ DELETING ──▶ DELETED
 
 KEPT is a file that stays for a while (`keep_for`). DELETING is on disk before the file is touched, DELETED after it is
-gone. A row is forgotten where the file has changed, so that it is uploaded again.
+gone. A row is forgotten where the file has changed, so that it is uploaded again. A row of a job names the job until a
+run of it has ended: what a killed run has deleted is reported by the next one.
 
 One SQLite database for all calls of this user, as `job_record` has one for each job, and for the same reasons.
 """
@@ -14,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import enum
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +43,7 @@ _MOST_AT_ONCE = 1000
 """Rows that are written by one fsync."""
 _COLUMNS = (
     "path, target, base, size, mtime, ctime, inode, bucket, object, url, etag, checksum, verified, version, "
-    "proved, state, changed"
+    "proved, state, changed, sha256, xxh128, job"
 )
 _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION}",
@@ -50,9 +52,16 @@ _SCHEMA = (
     "proved REAL, state TEXT, changed REAL, PRIMARY KEY (path, target)) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS by_base ON move (base, state)",
 )
-_ADD = f"INSERT OR REPLACE INTO move ({_COLUMNS}) VALUES ({', '.join('?' * 17)})"  # noqa: S608 - columns alone
+_LATER = ("sha256 TEXT", "xxh128 TEXT", "job TEXT")
+"""Columns that earlier versions did not have."""
+_BY_JOB = "CREATE INDEX IF NOT EXISTS by_job ON move (job) WHERE job IS NOT NULL"
+_ADD = f"INSERT OR REPLACE INTO move ({_COLUMNS}) VALUES ({', '.join('?' * 20)})"  # noqa: S608 - columns alone
 _SELECT = f"SELECT {_COLUMNS} FROM move WHERE"  # noqa: S608 - columns alone
 _FORGET = "DELETE FROM move WHERE path = ? AND target = ?"
+_SET_APART = "UPDATE move SET job = ? WHERE job = ? AND state = 'deleted'"
+_REPORTED = "UPDATE move SET job = NULL WHERE job IN (?, ?) AND state = 'deleted'"
+_PAGE = 1000
+"""Rows that are read at once: a killed job may have deleted a million files."""
 
 
 class MoveState(enum.StrEnum):
@@ -85,6 +94,10 @@ class Move:
     proved: float
     """When the object was proved, in seconds since 1970."""
     state: MoveState
+    sha256: str | None = None
+    xxh128: str | None = None
+    job: str | None = None
+    """The id of the job that deletes it, until a run of the job has ended; None: no job."""
 
 
 class MoveRecord:
@@ -119,7 +132,32 @@ class MoveRecord:
 
     async def of_base(self, base: str, state: MoveState) -> list[Move]:
         """The files of a target that are in one state."""
-        return await self._read("base = ? AND state = ?", base, state.value)
+        return await self._read("base = ? AND state = ? ORDER BY path", base, state.value)
+
+    async def set_apart(self, job: str) -> None:
+        """Keep what killed runs of a job have deleted apart from what this run deletes. See `earlier`."""
+        await self._execute(_SET_APART, _earlier(job), job)
+
+    async def earlier(self, job: str) -> AsyncGenerator[Move, None]:
+        """The files that were set apart, a page at a time. None of them may be written meanwhile."""
+        last: tuple[bytes, str] = b"", ""
+        while True:
+            where = f"job = ? AND (path, target) > (?, ?) ORDER BY path, target LIMIT {_PAGE}"
+            page = await self._read(where, _earlier(job), *last)
+            for move in page:
+                yield move
+            if len(page) < _PAGE:
+                return
+            last = os.fsencode(page[-1].path), page[-1].target
+
+    async def met(self, move: Move, job: str) -> None:
+        """Take a file out of those that were set apart: the run reports it among its own."""
+        if move.job == _earlier(job):
+            await self.write(dataclasses.replace(move, job=job))
+
+    async def reported(self, job: str) -> None:
+        """A run of a job has ended: the next run reports nothing of what was deleted until now."""
+        await self._execute(_REPORTED, job, _earlier(job))
 
     async def write(self, move: Move) -> None:
         """Record a file in the state that it has, and wait until that is on disk."""
@@ -127,7 +165,7 @@ class MoveRecord:
 
     async def forget(self, move: Move) -> None:
         """Remove a file's row."""
-        await run_shielded(self._writing.submit((_FORGET, (os.fsencode(move.path), move.target))))
+        await self._execute(_FORGET, os.fsencode(move.path), move.target)
 
     def close(self) -> None:
         """Close the database. Idempotent."""
@@ -139,9 +177,12 @@ class MoveRecord:
 
     async def _read(self, where: str, *values: Any) -> list[Move]:
         def read(opened: sqlite3.Connection) -> list[Move]:
-            return [_move(row) for row in opened.execute(f"{_SELECT} {where} ORDER BY path", values)]
+            return [_move(row) for row in opened.execute(f"{_SELECT} {where}", values)]
 
         return await self._call(read)
+
+    async def _execute(self, statement: str, *values: Any) -> None:
+        await run_shielded(self._writing.submit((statement, values)))
 
     async def _write_all(self, statements: Sequence[tuple[str, tuple[Any, ...]]]) -> Sequence[None]:
         def write(opened: sqlite3.Connection) -> None:
@@ -180,6 +221,11 @@ class MoveRecord:
                 opened.execute("BEGIN IMMEDIATE")
                 for statement in _SCHEMA:
                     opened.execute(statement)
+                known = {row[1] for row in opened.execute("PRAGMA table_info(move)")}
+                for column in _LATER:
+                    if column.partition(" ")[0] not in known:
+                        opened.execute(f"ALTER TABLE move ADD COLUMN {column}")
+                opened.execute(_BY_JOB)
                 old = self._now() - KEEP_DELETED
                 opened.execute("DELETE FROM move WHERE state = ? AND changed < ?", (MoveState.DELETED.value, old))
         except BaseException:
@@ -209,6 +255,7 @@ def _row(move: Move, now: float) -> tuple[Any, ...]:
     return (
         os.fsencode(move.path), move.target, move.base, f.size, f.mtime_ns, f.ctime_ns, f.inode, move.bucket, move.key,
         move.url, move.etag, move.checksum, move.verified.value, move.version_id, move.proved, move.state.value, now,
+        move.sha256, move.xxh128, move.job,
     )  # fmt: skip
 
 
@@ -230,4 +277,11 @@ def _move(row: Sequence[Any]) -> Move:
         version_id=version,
         proved=proved,
         state=MoveState(row[15]),
+        sha256=row[17],
+        xxh128=row[18],
+        job=row[19],
     )
+
+
+def _earlier(job: str) -> str:
+    return f"{job} earlier"

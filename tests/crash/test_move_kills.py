@@ -4,6 +4,7 @@ objects and no file, and nothing is ever in neither place."""
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import signal
 import threading
@@ -58,7 +59,7 @@ def test_a_killed_move_continues(tmp_path: Path) -> None:
         place.directory.mkdir()
         command = (
             "move", root, "s3://bucket/p/", "--endpoint-url", s3.url, "--progress", "none", "--json",
-            "--delete-empty-dirs",
+            "--delete-empty-dirs", "--receipt", tmp_path / "receipt", "--sha256",
         )  # fmt: skip
         with place.start(*command) as process:
             until(lambda: set(found()) == left, process)
@@ -74,7 +75,12 @@ def test_a_killed_move_continues(tmp_path: Path) -> None:
         assert [request.key for request in s3.requests[before:] if request.op == "PutObject"] == ["p/5/file 40"]
         *told, total = map(json.loads, ended.out.splitlines())
         keys = {each["key"] for each in told}  # also of those that were gone, and nothing said so yet
-        assert keys >= {f"p/{number % 7}/file {number}" for number in (*HELD, 40)}
+        assert keys == {f"p/{name}" for name in contents}
         assert (total["sources_deleted"], total["failed"]) == (len(told), 0)
+        rows = json.loads((tmp_path / "receipt").read_text())["files"]  # as the killed run would have written it
+        assert {each["key"]: each["sha256"] for each in rows} == {
+            f"p/{name}": hashlib.sha256(body).hexdigest() for name, body in contents.items()
+        }
+        assert len(rows) == len(told) == FILES
         assert stored(s3) == contents
         assert list(root.iterdir()) == []

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
+import json
 import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -353,6 +356,44 @@ async def test_many_files(world: World, source: Path, job: str | None) -> None:
     assert source.is_dir()  # the one that was named stays
     assert files(source) == []
     assert stored(world) == moved | {"p/kept/held.bin": before["kept/held.bin"]}
+
+
+async def test_a_job_that_was_stopped_reports_what_it_deleted(world: World, source: Path) -> None:
+    """The next run of the job yields it, once, and its receipt has it, with the digests that nobody can compute now."""
+    paths = [write(source / f"{number}.bin", seed=number) for number in range(5)]
+    digests = {f"p/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    receipt = source.parent / "receipt.json"
+    more: dict[str, Any] = {"job": "job", "receipt": receipt, "sha256": True, "delete_source": True}
+    async with bigupload.Uploader() as uploader:
+        outcomes = uploader.upload_many(bigupload.select_files(source), to=TO, s3=world.options(), **more)
+        async with contextlib.aclosing(outcomes):
+            async for outcome in outcomes:
+                assert isinstance(outcome, UploadResult)
+                assert outcome.source_deleted
+                break
+    assert not receipt.exists()
+    assert len(files(source)) < 5
+    for given in (bigupload.select_files(source), paths):  # of a directory, and by their names
+        told = [each for each in await move_all(world, given, **more) if isinstance(each, UploadResult)]
+        assert {each.key for each in told if each.source_deleted} == digests.keys()
+        assert len(told) == 5
+        rows = json.loads(receipt.read_text())["files"]
+        assert {each["key"]: each["sha256"] for each in rows} == digests
+    assert await move_all(world, bigupload.select_files(source), **more) == []
+
+
+async def test_the_record_of_an_earlier_version(world: World, source: Path, state: Path) -> None:
+    write(source / "file.bin")
+    await move_all(world, [source / "file.bin"])
+    with contextlib.closing(sqlite3.connect(state / NAME)) as opened, opened:
+        columns = [row[1] for row in opened.execute("PRAGMA table_info(move)")]
+        of_then = ", ".join(name for name in columns if name not in ("sha256", "xxh128", "job"))
+        opened.execute(f"CREATE TABLE earlier AS SELECT {of_then} FROM move")
+        opened.execute("DROP TABLE move")
+        opened.execute("ALTER TABLE earlier RENAME TO move")
+    (again,) = await move_all(world, [source / "file.bin"])
+    assert isinstance(again, UploadResult)
+    assert again.source_deleted
 
 
 async def test_named_files_that_an_earlier_call_moved(world: World, source: Path) -> None:
