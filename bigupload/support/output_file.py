@@ -14,6 +14,9 @@ from typing import TextIO
 
 from bigupload import errors
 
+_MOST_LINKS = 40
+"""Symbolic links that lead from one to the next, as Linux follows them."""
+
 
 class OutputFile:
     """The file while it is written."""
@@ -40,7 +43,8 @@ class OutputFile:
 def output_file(path: Path, option: str) -> Iterator[OutputFile]:
     """Open a file to write. Without `finish`, an earlier file of that name stays as it is.
 
-    What is no regular file, such as `/dev/stdout`, is written as it is.
+    What is no regular file, such as a pipe or `/dev/stdout`, is written as it is, also where the shell has redirected
+    standard output to a file.
 
     Args:
         path: The file.
@@ -55,12 +59,17 @@ def output_file(path: Path, option: str) -> Iterator[OutputFile]:
             status = target.stat() if target.exists() else None
             if status is not None and stat.S_ISDIR(status.st_mode):
                 raise errors.OutputUnwritable(f"can't write {option} {path}: it is a directory")
-            is_file = status is None or stat.S_ISREG(status.st_mode)
+            own = descriptor_of(path)
+            is_file = own is None and (status is None or stat.S_ISREG(status.st_mode))
             partial = partial_name(target) if is_file else target
-            # A pipe that nobody reads is an error, not a wait.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if is_file else os.O_WRONLY | getattr(os, "O_NONBLOCK", 0)
-            descriptor = os.open(partial, flags, 0o666)
-            os.set_blocking(descriptor, True)
+            if own is not None:  # opened anew, it would be written from its beginning
+                descriptor = os.dup(own)
+            else:
+                # A pipe that nobody reads is an error, not a wait.
+                wait = getattr(os, "O_NONBLOCK", 0)
+                flags = os.O_WRONLY | (os.O_CREAT | os.O_TRUNC if is_file else wait)
+                descriptor = os.open(partial, flags, 0o666)
+                os.set_blocking(descriptor, True)
             file = os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
             opened.callback(_close, file)
         if is_file:
@@ -80,6 +89,19 @@ def naming(option: str, path: Path) -> Iterator[None]:
         yield
     except OSError as e:
         raise errors.OutputUnwritable(f"can't write {option} {path}: {e.strerror}") from e
+
+
+def descriptor_of(path: Path) -> int | None:
+    """The descriptor of this process that a path names, as `/dev/stdout` and `/dev/fd/3` do; None: it names a file."""
+    for _ in range(_MOST_LINKS):
+        directory = os.path.realpath(path.parent)
+        if directory in ("/dev/fd", f"/proc/{os.getpid()}/fd") and path.name.isdecimal():
+            return int(path.name)
+        try:
+            path = Path(directory) / os.readlink(Path(directory) / path.name)  # noqa: PTH115 - of any form
+        except OSError:
+            return None
+    return None
 
 
 def partial_name(path: Path) -> Path:

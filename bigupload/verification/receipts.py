@@ -33,7 +33,7 @@ from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import connect
 from bigupload.support.files import reason_of
-from bigupload.support.output_file import naming, output_file
+from bigupload.support.output_file import descriptor_of, naming, output_file
 from bigupload.units import escaped
 from bigupload.verification.file_digests import read_file, whole_checksum
 from bigupload.version import __version__
@@ -248,6 +248,8 @@ class GrowingReceipt:
         self._known: set[int] = set()
         """Hashes of the objects that it has: the names of a million would take much memory."""
         with contextlib.ExitStack() as opened, naming(option, path):
+            if descriptor_of(path) is not None:
+                raise OSError(errno.EINVAL, "a watch writes its receipt anew for each file, so name a file")
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             opened.callback(os.close, self._file)
             if not stat.S_ISREG(os.fstat(self._file).st_mode):

@@ -18,6 +18,7 @@ from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from bigupload.verification.receipts import ReceiptFile
 from tests.crash.running import Place
+from tests.tools.cases import each_case
 
 from .support import IN_PARTS, PART, SIZE, Command, assert_refused, to
 
@@ -165,6 +166,32 @@ def test_an_upload_that_fails_leaves_the_receipt_of_an_earlier_one(
 def test_a_device_is_written_and_not_replaced(bigupload: Command, s3: StrictS3, file: Path) -> None:
     assert bigupload("upload", file, *to(s3), *QUIET, "--receipt", "/dev/null").code == 0
     assert Path("/dev/null").is_char_device()
+
+
+@each_case("kind", ["receipt", "checksums"])
+def test_standard_output_that_is_a_file_is_written_and_not_replaced(
+    bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, kind: str
+) -> None:
+    """`/dev/stdout` is a name of a descriptor, which a shell's `>` lets lead to a file. Others write there, too."""
+    link, option = tmp_path / f"link-{kind}", {"receipt": "--receipt", "checksums": "--write-checksums"}[kind]
+    with (tmp_path / f"{kind}.txt").open("w+") as output:
+        link.symlink_to(f"/dev/fd/{output.fileno()}")
+        output.write("before\n")
+        output.flush()
+        assert bigupload("upload", file, *to(s3, f"s3://bucket/{kind}"), *QUIET, option, link).code == 0
+        output.write("after\n")
+        output.flush()
+        output.seek(0)
+        before, *written, after = output.read().splitlines()
+    assert (before, after) == ("before", "after")
+    assert "sha256" in "".join(written) if kind == "receipt" else written[0].endswith(str(file))
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".partial")]
+
+
+def test_a_watch_needs_a_file_for_its_receipt(bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path) -> None:
+    with (tmp_path / "output").open("w") as output:
+        ended = bigupload("watch", tree, *to(s3, "s3://bucket/p/"), *QUIET, "--receipt", f"/dev/fd/{output.fileno()}")
+    assert_refused(ended, 1, "a watch writes its receipt anew for each file, so name a file")
 
 
 def test_a_disk_that_is_full_at_the_end(bigupload: Command, s3: StrictS3, file: Path) -> None:
