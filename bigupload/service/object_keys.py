@@ -36,9 +36,12 @@ EVENTS_PREFIX = f"{REFUSED_PREFIX}events/"
 """The prefix of the notes of events for webhooks."""
 REVOKED_PREFIX = f"{REFUSED_PREFIX}revoked/"
 """The prefix of the notes of revoked tokens."""
+COUNTS_PREFIX = f"{REFUSED_PREFIX}counts/"
+"""The prefix of the notes of what was counted of an owner, or of an end user."""
 _OTHER_NOTE = re.compile(
     rf"{TOKENS_PREFIX}[0-9a-f]{{40}}/(?:[0-9]{{5}}|by-[0-9a-f]{{32}})|{PASSED_PREFIX}[0-9a-f]{{40}}"
     rf"|{EVENTS_PREFIX}(?:waiting|done)/[0-9A-Za-z_-]+|{REVOKED_PREFIX}[0-9a-z-]+"
+    rf"|{COUNTS_PREFIX}[0-9a-f]{{40}}"
 )
 DEFAULT_TEMPLATE = "media/{owner}/{random}.{extension}"
 
@@ -153,7 +156,7 @@ class KeyTemplate:
         return match is not None and len(match["random"]) == _FINAL_DIGITS
 
     def is_made_here(self, key: str) -> bool:
-        """Return whether `key` belongs to an upload, or to a note of an upload, a token, a hook or an event."""
+        """Return whether `key` belongs to an upload, or to a note of the service's own."""
         return _OTHER_NOTE.fullmatch(key) is not None or self.owner_of(key.removeprefix(REFUSED_PREFIX)) is not None
 
 

@@ -96,6 +96,7 @@ async def opened(
         urls = public_urls(bucket.url, config.public_url)
         receipts = Receipts(config.secrets, public_url=urls, policy=policy, clock=time.time)
         uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts)
+        await stack.enter_async_context(contextlib.aclosing(uploads))
         metrics.also(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
         await stack.enter_async_context(contextlib.aclosing(open_uploads))
         await stack.enter_async_context(_delivering(config, telling, uploads, log, metrics))

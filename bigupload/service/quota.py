@@ -5,6 +5,11 @@ counts for itself: an account's list is read when it is needed and is a minute o
 since is added. So replicas need nothing in common, and may together promise too much within a minute. A multipart
 upload is counted again at complete, which is then refused; what one PUT sends can't be refused any more.
 
+No request waits for long for the list of an account with very many objects (`counting`). Until the list is read, the
+last count holds, with what was promised since. Before the first count, the part of the list that was read holds: an
+account may have up to twice its limit then. A process that was restarted goes on by the last count that was kept,
+without what was begun between that count and the restart, until it has read the list.
+
 Replicas that share an engine count together (`SharedQuota`). The engine has one account for each owner: the bytes of
 the store's list, when it was read, and what was promised since. Whoever finds the list too old reads it, for all
 others, too. What this process promised is noted here all the same, for the time when the engine is away.
@@ -22,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigupload.records import dataclass
 from bigupload.service.contract import URL_LIFETIME
+from bigupload.service.counting import PATIENCE, Counts, KeptCount, KeptCounts, RunningCount
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.shared import EngineAwayError
 from bigupload.units import counted, format_size
@@ -38,6 +44,8 @@ _SHORT = 1.0
 """Seconds: a list that takes no longer may be read again at once, where the owner has just deleted something."""
 _LEAST_REST = 19
 """A list counts for this many times as long as it took to read: an owner of many files must not keep the store busy."""
+_PARTLY = 10_000
+"""Objects after which a first count tells all replicas how far it is."""
 ASSUMED = 4_000_000
 """Bytes for which a PUT of unknown size counts until it is there: the published API is for files above 4 MB."""
 _MOST_OWNERS = 10_000
@@ -128,15 +136,16 @@ class _Account:
     """The cached sizes of one owner."""
 
     stored: int = 0
-    """Bytes in the store's list."""
+    """Bytes in the store's list; before the first count is done, in the part of it that was read."""
+    counted: bool = False
+    """Whether the whole list was counted, by this process or by an earlier one."""
     began: float = float("-inf")
     took: float = 0.0
-    """When the list was begun, and how many seconds it took."""
+    """When this process began the list, and how many seconds it took."""
     changed: bool = False
     """Whether files or uploads have gone since, so that the next refusal needs another list."""
     promised: dict[str, _Promise] = field(default_factory=dict)
     """By key."""
-    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Quota:
@@ -150,7 +159,9 @@ class Quota:
         limit: int | None,
         clock: Callable[[], float],
         unit: Unit = Unit.BYTES,
+        kept: KeptCounts | None = None,
         together: SharedQuota | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         """Make it.
 
@@ -160,15 +171,25 @@ class Quota:
             limit: Bytes (or files) of one account; None: there is no quota, and nothing is counted.
             clock: The time, in seconds.
             unit: What is counted.
+            kept: Keeps the counts for a restart; None: nothing is kept.
             together: Counts for all replicas; None: they share nothing.
+            patience: Seconds for which a request waits for a list.
         """
         self._sizes = sizes
         self._open_keys = open_keys
         self._limit = limit
         self._clock = clock
         self._unit = unit
+        self._kept = kept
         self._together = together
+        self._counts = Counts(patience)
         self._accounts: dict[str, _Account] = {}
+
+    async def aclose(self) -> None:
+        """End the counts that are under way. Idempotent."""
+        await self._counts.aclose()
+        if self._together is not None:
+            await self._together.aclose()
 
     async def reserve(self, owner: str, key: str, size: int | None, *, lifetime: int = URL_LIFETIME) -> None:
         """Promise room for a file. Reserving again for the same key counts it once.
@@ -190,20 +211,22 @@ class Quota:
         account = self._account(owner)
         used = await self._used_if_full(owner, account, key, size, lifetime)
         if used is not None:
-            raise Refused(Problem.QUOTA_EXCEEDED, self._why(used, size))
+            raise Refused(Problem.QUOTA_EXCEEDED, self._why(owner, used, size))
         now = self._clock()
         account.promised[key] = _Promise(self._unit.promised(size, self._limit), now, now + lifetime)
 
-    def _why(self, used: Used, size: int | None) -> str:
+    def _why(self, owner: str, used: Used, size: int | None) -> str:
         """Say what takes the room, and what frees it: who stored nothing can delete nothing."""
         assert self._limit is not None
+        is_counting = self._counts.is_running(owner) or (self._together is not None and self._together.counts(owner))
         stored, promised, most = self._unit.written(used.stored, used.promised, self._limit)
         takes = [f"your files take {stored}"] if used.stored or not used.promised else []
         takes += [f"uploads that are not complete take {promised}"] if used.promised else []
         wanted = f", and this one has {format_size(size)}" if size is not None and self._unit is Unit.BYTES else ""
         does = ["delete files"] if used.stored or not used.promised else []
         does += ["complete or abort uploads"] if used.promised else []
-        return f"{' and '.join(takes)} of {most}{wanted}: {', or '.join(does)}"
+        again = " (your files are being counted again: try again later if you have just deleted some)"
+        return f"{' and '.join(takes)} of {most}{wanted}: {', or '.join(does)}{again if is_counting else ''}"
 
     async def _used_if_full(
         self, owner: str, account: _Account, key: str, size: int | None, lifetime: int
@@ -262,37 +285,52 @@ class Quota:
         return used.stored + used.promised + self._unit.of(size) > self._limit
 
     def _used(self, account: _Account, key: str) -> Used:
-        now = self._clock()
-        promised = (each.size for other, each in account.promised.items() if other != key and each.until > now)
+        # One that has ended counts until a list shows what came of it: a list may be older than a URL is valid.
+        promised = (
+            each.size for other, each in account.promised.items() if other != key and each.until > account.began
+        )
         return Used(account.stored, sum(promised))
 
     async def _count(self, owner: str, account: _Account, *, not_older: float) -> None:
-        """Read the owner's list, unless that was done within the last `not_older` seconds."""
-        async with account.counting:  # one list for all who wait
-            began = self._clock()
-            if began - account.began < not_older:
-                return
-            account.changed = False
-            old = {key for key, promise in account.promised.items() if began - promise.made >= URL_LIFETIME}
-            if old:  # first, because an upload that completes meanwhile is in the list then
-                old -= {key async for key in self._open_keys(owner)}
-            stored, seen = 0, set()
-            async for key, size in self._sizes(owner):
-                stored += self._unit.stored(size)
-                if key in account.promised:
-                    seen.add(key)
-            account.stored, account.began, account.took = stored, began, self._clock() - began
-            gone = seen | old
-            account.promised = {
-                key: promise
-                for key, promise in account.promised.items()
-                if key not in gone and promise.until > began and (promise.aborted is None or promise.aborted > began)
-            }
+        """Have the owner's list read, unless that was begun within the last `not_older` seconds."""
+        while self._clock() - account.began >= not_older:
+            if not await self._counts.join(owner, functools.partial(self._list, owner, account)):
+                break
+
+    async def _list(self, owner: str, account: _Account, running: RunningCount) -> None:
+        """Read the owner's list."""
+        began = self._clock()
+        account.changed = False
+        if not account.counted and self._kept is not None:
+            kept = await self._kept.read(owner, self._unit)
+            if kept is not None:
+                account.stored, account.took, account.counted = kept.stored, kept.took, True
+        if account.counted:
+            running.earlier_holds(account.took)
+        old = {key for key, promise in account.promised.items() if began - promise.made >= URL_LIFETIME}
+        if old:  # first, because an upload that completes meanwhile is in the list then
+            old -= {key async for key in self._open_keys(owner)}
+        stored, seen = 0, set()
+        async for key, size in self._sizes(owner):
+            stored += self._unit.stored(size)
+            if key in account.promised:
+                seen.add(key)
+            if not account.counted:
+                account.stored = stored
+        account.stored, account.counted = stored, True
+        account.began, account.took = began, self._clock() - began
+        gone = seen | old
+        account.promised = {
+            key: promise
+            for key, promise in account.promised.items()
+            if key not in gone and promise.until > began and (promise.aborted is None or promise.aborted > began)
+        }
+        if self._kept is not None and self._counts.is_kept(account.took):
+            await self._kept.keep(owner, self._unit, KeptCount(stored, account.took))
 
 
 _KEYS_AT_ONCE = 1000
 """The most keys that one script works on: while it runs, nobody else is answered."""
-_MOST_LOCKS = 10_000
 _KEPT_FOR = 8 * 86_400
 """Seconds after the last use for which an account is kept: longer than an upload may be open."""
 
@@ -320,7 +358,8 @@ _RESERVE = (
     + """
 local now = tonumber(redis.call('TIME')[1])
 local key, wanted, counted, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, 1000)) do
+local began = redis.call('HGET', KEYS[1], 'began') or '0'
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', began, 'LIMIT', 0, 1000)) do
   take_back(gone)
 end
 local promise = redis.call('HGET', KEYS[2], key)
@@ -349,6 +388,13 @@ end
 redis.call('EXPIRE', KEYS[1], 691200)
 redis.call('EXPIRE', KEYS[4], 691200)
 """
+_SO_FAR = """
+if not redis.call('HGET', KEYS[1], 'began') then
+  redis.call('HSET', KEYS[1], 'stored', ARGV[1])
+  redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+"""
+"""Sets what is known before the first count is done."""
 _BEGIN = """
 local promises, promised = redis.call('HGETALL', KEYS[2]), 0
 for i = 2, #promises, 2 do
@@ -375,12 +421,14 @@ def quota_of(
     clock: Callable[[], float],
     engine: SharedEngine | None,
     unit: Unit = Unit.BYTES,
+    kept: KeptCounts | None = None,
+    patience: float = PATIENCE,
 ) -> Quota:
     """Make the quota of a service: with `engine` for all replicas together, without one for this process."""
-    if engine is None or limit is None:
-        return Quota(sizes, open_keys, limit=limit, clock=clock, unit=unit)
-    together = SharedQuota(engine, sizes, open_keys, limit=limit, unit=unit)
-    return Quota(sizes, open_keys, limit=limit, clock=clock, unit=unit, together=together)
+    together = None
+    if engine is not None and limit is not None:
+        together = SharedQuota(engine, sizes, open_keys, limit=limit, unit=unit, kept=kept, patience=patience)
+    return Quota(sizes, open_keys, limit=limit, clock=clock, unit=unit, kept=kept, together=together, patience=patience)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,13 +452,19 @@ class Quotas:
         keys: KeyTemplate,
         clock: Callable[[], float],
         engine: SharedEngine | None,
+        kept: KeptCounts,
     ) -> None:
         """Make them; the arguments are those of `quota_of`, and the shape of the keys."""
         self._keys = keys
-        make = functools.partial(quota_of, sizes, open_keys, clock=clock, engine=engine)
+        make = functools.partial(quota_of, sizes, open_keys, clock=clock, engine=engine, kept=kept)
         self._of_owner = make(limit=limits.owner_bytes)
         self._of_user = [make(limit=limits.user_bytes)] if limits.user_bytes is not None else []
         self._of_user += [make(limit=limits.user_files, unit=Unit.FILES)] if limits.user_files is not None else []
+
+    async def aclose(self) -> None:
+        """As `Quota.aclose`."""
+        for quota in (self._of_owner, *self._of_user):
+            await quota.aclose()
 
     def _of(self, key: str) -> list[tuple[Quota, str]]:
         owner, account = self._keys.owner_of(key), self._keys.account_of(key)
@@ -453,7 +507,15 @@ class SharedQuota:
     """
 
     def __init__(
-        self, engine: SharedEngine, sizes: Sizes, open_keys: OpenKeys, *, limit: int, unit: Unit = Unit.BYTES
+        self,
+        engine: SharedEngine,
+        sizes: Sizes,
+        open_keys: OpenKeys,
+        *,
+        limit: int,
+        unit: Unit = Unit.BYTES,
+        kept: KeptCounts | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         """Make it.
 
@@ -463,17 +525,29 @@ class SharedQuota:
             open_keys: Lists an owner's open multipart uploads.
             limit: Bytes (or files) of one account.
             unit: What is counted.
+            kept: Keeps the counts for an engine that forgets; None: nothing is kept.
+            patience: Seconds for which a request waits for a list.
         """
         self._engine = engine
         self._sizes = sizes
         self._open_keys = open_keys
         self._limit = limit
         self._unit = unit
-        self._counting: dict[str, asyncio.Lock] = {}
+        self._kept = kept
+        self._counts = Counts(patience)
         self._changing: set[asyncio.Task[None]] = set()
         register = engine.client.register_script
         self._state, self._reserve, self._release = register(_STATE), register(_RESERVE), register(_RELEASE)
         self._aborted, self._begin, self._counted = register(_ABORTED), register(_BEGIN), register(_COUNTED)
+        self._so_far = register(_SO_FAR)
+
+    async def aclose(self) -> None:
+        """End the counts that are under way. Idempotent."""
+        await self._counts.aclose()
+
+    def counts(self, owner: str) -> bool:
+        """Return whether this process reads the owner's list."""
+        return self._counts.is_running(owner)
 
     async def reserve(self, owner: str, key: str, size: int | None, *, lifetime: int) -> Used | None:
         """Promise room for a file for `lifetime` seconds; None if there is. Else returns what is used."""
@@ -513,28 +587,42 @@ class SharedQuota:
         return Used(*map(int, used)) if used else None
 
     async def _count(self, owner: str, *, refusing: bool) -> None:
-        """Read the owner's list, unless somebody did so a short time ago."""
-        if len(self._counting) > _MOST_LOCKS:
-            self._counting = {name: lock for name, lock in self._counting.items() if lock.locked()}
-        async with self._counting.setdefault(owner, asyncio.Lock()):  # one list for all who wait here
+        """Have the owner's list read, unless somebody did so a short time ago."""
+        while True:
             now, began, took, changed = map(_text, await self._run(self._state, owner, []))
             good_for = list_is_good_for(float(took), refusing=refusing, changed=bool(changed))
             if began and float(now) - float(began) < good_for:
                 return
-            promises, aborted = await self._run(self._begin, owner, [])
-            texts = list(map(_text, promises))
-            made = {key: int(promise.split()[1]) for key, promise in zip(texts[::2], texts[1::2], strict=True)}
-            gone = {key for key, when in made.items() if float(now) - when >= URL_LIFETIME}
-            if gone:  # first, because an upload that completes meanwhile is in the list then
-                gone -= {key async for key in self._open_keys(owner)}
-            stored = 0
-            async for key, size in self._sizes(owner):
-                stored += self._unit.stored(size)
-                if key in made:
-                    gone.add(key)
-            after = _text((await self._run(self._state, owner, []))[0])
-            await self._run(self._counted, owner, [stored, now, float(after) - float(now), _KEPT_FOR])
-            await self._withdraw(owner, [*gone, *map(_text, aborted)])
+            if not await self._counts.join(owner, functools.partial(self._list, owner)):
+                return
+
+    async def _list(self, owner: str, running: RunningCount) -> None:
+        """Read the owner's list."""
+        now, began, took, _ = map(_text, await self._run(self._state, owner, []))
+        kept = None if began or self._kept is None else await self._kept.read(owner, self._unit)
+        if kept is not None:
+            await self._run(self._so_far, owner, [kept.stored, _KEPT_FOR])
+        if began or kept is not None:
+            running.earlier_holds(float(took) if kept is None else kept.took)
+        promises, aborted = await self._run(self._begin, owner, [])
+        texts = list(map(_text, promises))
+        made = {key: int(promise.split()[1]) for key, promise in zip(texts[::2], texts[1::2], strict=True)}
+        gone = {key for key, when in made.items() if float(now) - when >= URL_LIFETIME}
+        if gone:  # first, because an upload that completes meanwhile is in the list then
+            gone -= {key async for key in self._open_keys(owner)}
+        stored = rows = 0
+        async for key, size in self._sizes(owner):
+            stored += self._unit.stored(size)
+            if key in made:
+                gone.add(key)
+            rows += 1
+            if not running.has_earlier and rows % _PARTLY == 0:
+                await self._run(self._so_far, owner, [stored, _KEPT_FOR])
+        spent = float(_text((await self._run(self._state, owner, []))[0])) - float(now)
+        await self._run(self._counted, owner, [stored, now, spent, _KEPT_FOR])
+        await self._withdraw(owner, [*gone, *map(_text, aborted)])
+        if self._kept is not None and self._counts.is_kept(spent):
+            await self._kept.keep(owner, self._unit, KeptCount(stored, spent))
 
     async def _withdraw(self, owner: str, keys: list[str]) -> None:
         for first in range(0, len(keys), _KEYS_AT_ONCE):

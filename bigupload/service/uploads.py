@@ -27,6 +27,7 @@ from bigupload.s3_parameters import metadata_headers, tag_headers
 from bigupload.service import contract as c
 from bigupload.service import media
 from bigupload.service.callers import BoundUser
+from bigupload.service.counting import KeptCounts
 from bigupload.service.file_structure import check_start
 from bigupload.service.finishing import FINAL_PROBLEMS, Finishing, UploadOutcomes, check_size
 from bigupload.service.handles import Handle, Handles, handle_from_json
@@ -125,9 +126,19 @@ class MediaUploads:
         """The objects that the store has of each owner."""
         limits = QuotaLimits(owner_bytes=quota, user_bytes=user_quota, user_files=user_files)
         self._quota = Quotas(
-            self.files.sizes, self.files.open_keys, limits=limits, keys=policy.keys, clock=clock, engine=engine
+            self.files.sizes,
+            self.files.open_keys,
+            limits=limits,
+            keys=policy.keys,
+            clock=clock,
+            engine=engine,
+            kept=KeptCounts(self._objects),
         )
         self._outcomes = UploadOutcomes(self._objects, finishing, self.public_url, self._quota, receipts)
+
+    async def aclose(self) -> None:
+        """End what runs beside the requests. Idempotent."""
+        await self._quota.aclose()
 
     # -- one PUT
 

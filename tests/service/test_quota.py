@@ -12,9 +12,12 @@ import pytest
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.contract import URL_LIFETIME
+from bigupload.service.counting import KeptCount, KeptCounts
 from bigupload.service.handles import Handles
+from bigupload.service.media_objects import MediaBucket
+from bigupload.service.object_keys import KeyTemplate
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.quota import Quota, promised_bytes
+from bigupload.service.quota import Quota, Unit, promised_bytes
 from bigupload.service.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import film
@@ -167,8 +170,20 @@ async def test_a_promise_ends_with_the_url() -> None:
     assert await allowed(quota, "a", 100)
     store.now = URL_LIFETIME - 1.0
     assert not await allowed(quota, "b", 1)
-    store.now = float(URL_LIFETIME)
+    store.now = URL_LIFETIME + 4.0  # the list before is five seconds old
     assert await allowed(quota, "b", 1)
+
+
+async def test_a_promise_counts_until_a_list_shows_what_came_of_it() -> None:
+    """The list of a million files is older than a URL is valid."""
+    store = Store()
+    store.takes = 1000.0
+    quota = store.quota()
+    assert await allowed(quota, "a", 60)
+    store.files, store.now = {"a": 60}, URL_LIFETIME + 1001.0
+    assert not await allowed(quota, "b", 41)
+    assert store.lists == 2
+    assert await allowed(quota, "b", 40)
 
 
 async def test_an_open_upload_counts_for_as_long_as_it_is_open() -> None:
@@ -234,6 +249,132 @@ async def test_a_store_that_can_not_list_allows_nothing() -> None:
         await Quota(sizes, Store().open_keys, limit=1, clock=lambda: 0.0).reserve("me", "a", 1)
 
 
+# -- lists that take long
+
+
+class SlowStore(Store):
+    """Its list stops after the first file until `go_on` is set."""
+
+    def __init__(self, **files: int) -> None:
+        super().__init__(**files)
+        self.go_on = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def sizes(self, owner: str) -> AsyncIterator[tuple[str, int]]:
+        self.lists += 1
+        for row in list(self.files.items()):
+            yield row
+            await self.go_on.wait()
+        if self.error is not None:
+            raise self.error
+        self.now += self.takes
+
+
+class Notes(KeptCounts):
+    """Keeps counts in memory."""
+
+    def __init__(self, **counts: KeptCount) -> None:
+        self.counts = counts
+
+    async def read(self, account: str, unit: str) -> KeptCount | None:
+        return self.counts.get(account)
+
+    async def keep(self, account: str, unit: str, count: KeptCount) -> None:
+        self.counts[account] = count
+
+
+def impatient(store: Store, notes: Notes | None = None, patience: float = 0.0) -> Quota:
+    return Quota(store.sizes, store.open_keys, limit=100, clock=lambda: store.now, kept=notes, patience=patience)
+
+
+async def lists_end(store: SlowStore) -> None:
+    """Let the list be read to its end."""
+    store.go_on.set()
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_no_request_waits_for_a_long_list() -> None:
+    """The list of a million files takes minutes, and the first create after a start waited for it."""
+    store = SlowStore(a=30, b=40)
+    quota = impatient(store)
+    async with asyncio.timeout(60):
+        assert await allowed(quota, "c", 50)  # 30 are known
+        assert not await allowed(quota, "d", 21)
+        with pytest.raises(Refused, match="your files are being counted again"):
+            await quota.reserve("me", "d", 21)
+        assert await allowed(quota, "d", 20)
+    assert store.lists == 1
+    await lists_end(store)
+    quota.release("me", "d")
+    with pytest.raises(Refused, match="your files take 70 B and uploads that are not complete take 50 B of 100 B"):
+        await quota.reserve("me", "e", 1)
+    quota.release("me", "c")
+    assert await allowed(quota, "e", 30)
+
+
+async def test_a_restart_goes_on_by_the_count_that_was_kept() -> None:
+    store, notes = SlowStore(a=30, b=40), Notes()
+    store.go_on.set()
+    store.takes = 10.0
+    before = impatient(store, notes)
+    assert await allowed(before, "c", 1)
+    await lists_end(store)
+    assert notes.counts == {"me": KeptCount(70, 10.0)}
+    store.go_on.clear()
+    store.files["d"] = 10
+    quota = impatient(store, notes, patience=9.0)  # seconds: the list takes longer
+    async with asyncio.timeout(60):
+        assert not await allowed(quota, "e", 31)
+        assert await allowed(quota, "e", 20)
+    await lists_end(store)
+    assert not await allowed(quota, "f", 1)  # though it holds for 190 s: the note lacks what came after it
+    assert store.lists == 2
+
+
+async def test_an_old_count_holds_while_a_long_list_is_read() -> None:
+    store = SlowStore(a=70)
+    quota = impatient(store)
+    store.go_on.set()
+    store.takes = 1.0
+    assert await allowed(quota, "b", 10)
+    await lists_end(store)
+    store.go_on.clear()
+    store.now, store.files = 1000.0, {"b": 10}
+    async with asyncio.timeout(60):
+        assert not await allowed(quota, "c", 30)
+        assert await allowed(quota, "c", 20)
+    assert store.lists == 2
+    await lists_end(store)
+    assert await allowed(quota, "d", 70)
+
+
+async def test_a_long_list_that_fails_allows_nothing_until_there_is_a_count() -> None:
+    store, notes = SlowStore(a=30), Notes(you=KeptCount(30, 10.0))
+    quota = impatient(store, notes)
+    for owner in ("me", "you"):
+        assert await allowed(quota, "b", 10, owner)
+    store.error = Fault(FaultKind.STALLED, "silent")
+    await lists_end(store)
+    store.go_on.clear()
+    with pytest.raises(Fault, match="silent"):
+        await quota.reserve("me", "c", 10)
+    assert await allowed(quota, "c", 10, "you")
+    assert store.lists == 4  # each was begun again
+    store.error = None
+    await lists_end(store)
+    assert await allowed(quota, "c", 10)
+
+
+async def test_a_list_ends_with_the_service() -> None:
+    store = SlowStore(a=30)
+    quota = impatient(store)
+    assert await allowed(quota, "b", 10)
+    before = asyncio.all_tasks()
+    await quota.aclose()
+    assert len(before - asyncio.all_tasks()) == 1
+
+
 async def test_a_promise_holds_until_it_expires() -> None:
     store = Store()
     quota = store.quota()
@@ -244,6 +385,20 @@ async def test_a_promise_holds_until_it_expires() -> None:
 
 
 # -- with a store, and two replicas
+
+
+async def test_a_count_is_kept_in_the_bucket(bucket: Meddled) -> None:
+    counts = KeptCounts(MediaBucket(bucket))
+    assert await counts.read("me", Unit.BYTES) is None
+    for stored in (5, 1 << 60):
+        await counts.keep("me", Unit.BYTES, KeptCount(stored, 219.5))
+        assert await counts.read("me", Unit.BYTES) == KeptCount(stored, 219.5)
+    assert await counts.read("me", Unit.FILES) is None
+    assert await counts.read("me/~u-1", Unit.BYTES) is None
+    (note,) = await MediaBucket(bucket).note_keys("")
+    assert KeyTemplate().is_made_here(note)  # else no sweep deletes it
+    await MediaBucket(bucket).put_note(note, {"stored": "many"})
+    assert await counts.read("me", Unit.BYTES) is None
 
 
 def replica(bucket: Meddled, quota: int) -> MediaUploads:

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis.asyncio
 
+from bigupload.service.counting import KeptCount
 from bigupload.service.problems import Refused
 from bigupload.service.quota import Quota, quota_of
 from bigupload.service.shared.engine import SharedEngine
-from tests.service.test_quota import Store, allowed
+from tests.service.test_quota import Notes, SlowStore, Store, allowed
 from tests.tools.valkey import Valkey, valkey_running
 
 
@@ -24,7 +26,9 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 
 
 @contextlib.asynccontextmanager
-async def sharing(valkey: Valkey, store: Store, count: int = 2, limit: int = 100) -> AsyncIterator[list[Quota]]:
+async def sharing(
+    valkey: Valkey, store: Store, count: int = 2, limit: int = 100, **more: Any
+) -> AsyncIterator[list[Quota]]:
     """So many replicas. Those that look for an engine that is away do so for ever."""
     async with contextlib.AsyncExitStack() as stack:
         made = []
@@ -33,7 +37,9 @@ async def sharing(valkey: Valkey, store: Store, count: int = 2, limit: int = 100
                 valkey.url, prefix="test", on_change=lambda _: None, within=60, sleep=lambda _: asyncio.Event().wait()
             )
             await stack.enter_async_context(engine)
-            made.append(quota_of(store.sizes, store.open_keys, limit=limit, clock=lambda: store.now, engine=engine))
+            ours: dict[str, Any] = {"limit": limit, "clock": lambda: store.now, "engine": engine, **more}
+            made.append(quota_of(store.sizes, store.open_keys, **ours))
+            stack.push_async_callback(made[-1].aclose)
         yield made
 
 
@@ -79,6 +85,8 @@ async def test_what_arrived_is_counted_once(valkey: Valkey) -> None:
 async def test_a_promise_ends(valkey: Valkey) -> None:
     async with sharing(valkey, Store()) as (one, other):
         await one.reserve("me", "a", 100, lifetime=0)
+        assert not await allowed(other, "b", 100)  # the list is from before: the file may be there
+        other.changed("me")
         assert await allowed(other, "b", 100)
 
 
@@ -131,6 +139,31 @@ async def test_promises_that_the_engine_dropped_count_no_more(valkey: Valkey) ->
         assert not await allowed(other, "b", 101)
         assert await allowed(other, "b", 100)
         assert not await allowed(one, "c", 1)
+
+
+async def test_no_replica_waits_for_a_long_list(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bigupload.service.quota._PARTLY", 1)
+    store = SlowStore(a=30, b=40)
+    async with (
+        redis.asyncio.Redis.from_url(valkey.url) as admin,
+        sharing(valkey, store, patience=0.0) as (one, other),
+        asyncio.timeout(60),
+    ):
+        assert await allowed(one, "c", 50)
+        while await admin.hget("test:quota:{me}", "stored") != b"30":
+            await asyncio.sleep(0)
+        with pytest.raises(Refused, match="your files are being counted again"):
+            await other.reserve("me", "d", 21)
+        assert await allowed(other, "d", 20)
+
+
+async def test_an_engine_that_was_emptied_goes_on_by_the_count_that_was_kept(valkey: Valkey) -> None:
+    store, notes = SlowStore(a=30, b=40), Notes(me=KeptCount(70, 100.0))
+    async with sharing(valkey, store, kept=notes, patience=60.0) as (one, other), asyncio.timeout(50):
+        assert not await allowed(one, "c", 31)
+        assert await allowed(one, "c", 20)
+        assert not await allowed(other, "d", 11)
+        assert await allowed(other, "d", 10)
 
 
 async def test_while_it_is_away_each_counts_for_itself(valkey: Valkey) -> None:
