@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bigupload import errors
@@ -11,6 +12,7 @@ from bigupload.api.types import OpenedSource
 from bigupload.core.content_types import DEFAULT, type_of
 from bigupload.core.remote_url import RemoteUrl, chosen_name, parse_remote
 from bigupload.engine.retrying import Retrier
+from bigupload.http.connection_pool import Guard
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.sources.part_pool import PartPool
@@ -39,6 +41,10 @@ class RemoteOpener:
     """Closes the connections."""
     with_head: bool
     """Whether the first bytes of an object are wanted at once: a media service judges them."""
+    guard: Guard | None = None
+    """Says which addresses of web servers may be connected to; None: all, and through the user's proxy."""
+    on_bytes: Callable[[int], None] = lambda _: None
+    """Gets the number of bytes of a web server's file that have come, each time that some have."""
 
     async def open(
         self, given: str, s3: S3Options, *, name: str | None, expected: int | None, allow_empty: bool
@@ -66,7 +72,13 @@ class RemoteOpener:
         from bigupload.http.web_file import WebFile
         from bigupload.sources.remote import RemoteSource
 
-        file = WebFile(url, ca_bundle=s3.ca_bundle, stall_after=self.retrier.policy.stall_after)
+        file = WebFile(
+            url,
+            ca_bundle=s3.ca_bundle,
+            stall_after=self.retrier.policy.stall_after,
+            guard=self.guard,
+            on_bytes=self.on_bytes,
+        )
         self.opened.push_async_callback(file.aclose)
         facts = await self.retrier.request(lambda: file.look(without_length=expected is not None))
         _check_size(url, facts.size, expected)

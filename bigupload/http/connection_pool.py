@@ -15,7 +15,7 @@ import socket
 import ssl
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import aiohappyeyeballs
@@ -32,6 +32,8 @@ from bigupload.support.shielding import retrieve
 
 AddressRow: TypeAlias = tuple[Any, ...]
 """One row of `socket.getaddrinfo`."""
+Guard: TypeAlias = Callable[[str, Sequence[str]], None]
+"""Gets a host and all its addresses, before one of them is connected to. Raises a BigUploadError to refuse them."""
 KEPT = 10
 """Seconds for which the addresses of a name are kept: a store that has moved is found within them."""
 _LOOKUPS = 8
@@ -52,13 +54,15 @@ _CLOSED_WITHIN = 20
 class ConnectionPool:
     """The connections of one client."""
 
-    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, context: Callable[[], ssl.SSLContext], guard: Guard | None = None) -> None:
         """Connect to nothing yet.
 
         Args:
             context: Returns what connections over TLS trust, quickly from the second call on. May raise UsageError.
+            guard: Says which addresses may be connected to; None: all.
         """
         self._context = context
+        self._guard = guard
         self._addresses = Addresses()
         self._kept: dict[Route, list[Connection]] = {}
         self._coming: defaultdict[Route, list[asyncio.Task[Connection]]] = defaultdict(list)
@@ -208,10 +212,12 @@ class ConnectionPool:
                 the store than an address that refuses, or does not answer.
         """
         tls = {"ssl": self._context(), **_tls_to(to)} if to.scheme == "https" else {}
-        if (sock := await early.take(to.host, to.port)) is not None:
+        if self._guard is None and (sock := await early.take(to.host, to.port)) is not None:
             with contextlib.suppress(OSError):  # it is tried again, at all addresses
                 return await self._opened(sock, tls)
         rows = await self._addresses.of(to.host, to.port)
+        if self._guard is not None:  # the rows that were checked are those that are connected to
+            self._guard(to.host, [str(row[4][0]) for row in rows])
         reached: OSError | None = None
         while rows:
             try:

@@ -16,6 +16,7 @@ from bigupload import errors
 from bigupload.core.remote_url import RemoteUrl, content_range, is_strong, redirected
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http.client import HttpClient, OpenResponse
+from bigupload.http.connection_pool import Guard
 from bigupload.http.http_errors import PROXY_AUTH_REQUIRED, fault_of_proxy, retry_after
 from bigupload.records import dataclass
 
@@ -49,19 +50,31 @@ class WebFacts:
 class WebFile:
     """One file of a web server, over connections of its own."""
 
-    def __init__(self, url: RemoteUrl, *, ca_bundle: Path | None, stall_after: float) -> None:
+    def __init__(
+        self,
+        url: RemoteUrl,
+        *,
+        ca_bundle: Path | None,
+        stall_after: float,
+        guard: Guard | None = None,
+        on_bytes: Callable[[int], None] = lambda _: None,
+    ) -> None:
         """Open no connection yet.
 
         Args:
             url: Where the file is.
             ca_bundle: Certificates to trust beside the system's.
             stall_after: Seconds without a byte after which a request fails with Fault(STALLED).
+            guard: Says which addresses may be connected to, of the URL and of each redirect. Then no proxy is used.
+            on_bytes: Gets the number of bytes of the file that have come, each time that some have.
         """
         self._url = url
+        self._on_bytes = on_bytes
         self._final: str | None = None
         """Where the redirects led. Such a URL is often presigned, and expires sooner than the first one."""
         self._stall_after = stall_after
-        self._client = HttpClient(ca_bundle, with_system=True)
+        proxies: dict[str, str] | None = None if guard is None else {}
+        self._client = HttpClient(ca_bundle, with_system=True, proxies=proxies, guard=guard)
         self._stream: OpenResponse | None = None
         self._streaming = contextlib.AsyncExitStack()
         """Ends the stream's response."""
@@ -121,11 +134,16 @@ class WebFile:
             SourceChanged: It is another file by now.
             SourceError: No retry can help.
         """
+
+        async def count(data: bytes) -> None:
+            self._on_bytes(len(data))
+            await take(data)
+
         while start < end:
             headers = {"Range": f"bytes={start}-{end - 1}", "If-Match": self._pin, "If-Range": self._pin}
             async with self._get(headers) as response:
                 reached = self._check(response, start, end)
-                await response.pass_on(reached - start, take)
+                await response.pass_on(reached - start, count)
             start = reached
 
     def _check(self, response: OpenResponse, start: int, end: int) -> int:
@@ -164,6 +182,7 @@ class WebFile:
                 buffer[done : done + len(data)] = data
                 done += len(data)
                 self.taken += len(data)
+                self._on_bytes(len(data))
         except Fault as fault:
             raise errors.SourceUnreachable(
                 f"{self._url.shown}: {fault}. The server sends no ranges of one version, so "
