@@ -11,6 +11,8 @@ Time moves in ticks of 0.1 s, as in the engine. The model computes rates, not pa
 - Each part costs a round trip and the store's own time, in which its connection is idle. A new connection costs another
   round trip before its first byte.
 - A refusal (503) comes after a round trip. The part waits as `RetryPolicy` says, without a slot.
+- If connections turn out to be slow before a part is stored, the upload begins anew in smaller parts, as in the engine:
+  after three round trips, with new connections.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from bigupload.core.flight import Bottleneck, Flight, Sample
-from bigupload.core.part_plan import plan_parts
+from bigupload.core.part_plan import BEGIN_ANEW_WITHIN, Plan, plan_parts, plan_small_parts
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.core.stored_rate import Filling, is_late
 
@@ -40,6 +42,8 @@ CROWDING_TAKES = 2.0
 """Seconds until too many connections slow the path down."""
 QUEUE_TAKES = 4.0
 """Round trips until the queue in front of a full link makes the round trip twice as long."""
+ANEW_TAKES = 3
+"""Round trips to abort an upload and to begin another one."""
 FOREVER = 1800.0
 """The time limit of an upload, in seconds."""
 
@@ -130,6 +134,8 @@ class Outcome:
     at_risk: list[float] = field(repr=False)
     """At each tick since the first response: bytes that were accepted and are not stored. Before it: 0."""
     part_size: float
+    began_anew: float | None = None
+    """The share of the file that was sent before the upload began anew, in smaller parts; None: it did not."""
 
 
 class Upload:
@@ -138,16 +144,9 @@ class Upload:
     def __init__(self, way: Way, flight: Flight, *, seed: int, wakes: bool = True) -> None:
         self._way, self._flight, self._wakes = way, flight, wakes
         self._chance = random.Random(seed)
-        plan = plan_parts(int(way.size))
-        self._part_size = float(plan.part_size)
-        flight.expect_parts(0.0, plan.part_size)
-        self._to_do = self._unfinished = plan.count
-        self._ready: list[int] = []
-        """For each part that waits for a slot: its attempt."""
-        self._later: list[tuple[float, int]] = []
-        """For each refused part: when it may be retried, and its attempt."""
-        self._flying: list[_Connection] = []
-        """The oldest part first."""
+        self._begun_at = 0.0
+        self._began_anew: float | None = None
+        self._begin_upload(0.0, plan_parts(int(way.size)))
         self._sent = 0.0
         self._filled = 0
         self._refused = self._puts = 0
@@ -158,16 +157,41 @@ class Upload:
         self._window_is_full = False
         """Whether the store holds most connections back."""
 
+    def _begin_upload(self, now: float, plan: Plan) -> None:
+        self._begun_at = now
+        self._part_size = float(plan.part_size)
+        self._flight.expect_parts(now, plan.part_size)
+        self._to_do = self._unfinished = plan.count
+        self._ready: list[int] = []
+        """For each part that waits for a slot: its attempt."""
+        self._later: list[tuple[float, int]] = []
+        """For each refused part: when it may be retried, and its attempt."""
+        self._flying: list[_Connection] = []
+        """The oldest part first."""
+
+    def _begin_anew(self, now: float) -> None:
+        """As `PartUploader` does: begin with smaller parts, if the connections are slow."""
+        way, flight = self._way, self._flight
+        if self._began_anew is not None or flight.stored_parts.parts or self._sent > BEGIN_ANEW_WITHIN * way.size:
+            return
+        if flight.is_slow_for(int(self._part_size)):
+            plan = plan_small_parts(int(way.size), flight.part_in_time)
+            if plan is not None:
+                self._began_anew = self._sent / way.size
+                self._begin_upload(now + ANEW_TAKES * way.rtt, plan)
+
     def run(self) -> Outcome:
         """Simulate until every part has arrived."""
         tick, flying, limits, at_risk = 0, 0, [], []
         woken = True
         while self._unfinished and tick * TICK < FOREVER:
             now = tick * TICK
-            self._admit(now, woken=woken or self._wakes)
+            if now >= self._begun_at:
+                self._admit(now, woken=woken or self._wakes)
             woken = self._move_all(now, self._available(tick))
             tick += 1
             self._sample(tick * TICK)
+            self._begin_anew(tick * TICK)
             limits.append(self._flight.limit)
             sent = [self._part_size - each.left for each in self._flying if not each.refused]
             at_risk.append(sum(sent) if self._flight.stored_parts.parts else 0.0)
@@ -179,6 +203,7 @@ class Upload:
             limits=limits,
             at_risk=at_risk,
             part_size=self._part_size,
+            began_anew=self._began_anew,
         )
 
     def _sample(self, now: float) -> None:

@@ -103,6 +103,14 @@ LINKS = tuple(
     for rate, rtt in ((0.5, 30), (1, 30), (2, 30), (2, 150), (5, 50), (10, 30), (100, 30))
 )
 """Links that one upload fills, for what an interruption costs: a minute or two of sending."""
+SLOW = (
+    Way(name="0.5 MB/s each", rate=GBIT, rtt=0.03, size=8 * GB, each=0.5 * MB, by_store=True),
+    Way(name="0.5 MB/s each, 1.6 GB", rate=GBIT, rtt=0.03, size=1.6 * GB, each=0.5 * MB, by_store=True),
+    Way(name="1 MB/s each, a link of 40 MB/s", rate=40 * MB, rtt=0.05, size=4 * GB, each=MB),
+    Way(name="20 MB/s, 50 ms, 0.1 % lost, Reno", rate=20 * MB, rtt=0.05, size=4 * GB, loss=0.001, reno=True),
+    Way(name="60 MB/s, 150 ms, 1 % lost, Reno", rate=60 * MB, rtt=0.15, size=4 * GB, loss=0.01, reno=True),
+)
+"""Paths on which each connection carries little, and files that could have smaller parts than the automatic ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,7 +341,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with Pool() as pool:
         if arguments.interruptions:
-            show_interruptions(arguments.seeds, LINKS + WAYS, pool.imap)
+            show_interruptions(arguments.seeds, LINKS + WAYS + SLOW, pool.imap)
             return 0
         found = show_paths(arguments.seeds, run=pool.imap)
         if arguments.paths:

@@ -31,6 +31,11 @@ is too much is paused, the newest first. It is not cancelled. A part whose conne
 responses are late, and parts take longer than the bound has seconds, twice as many are tried now and then: if they take
 no longer, each needs as long by itself, and no bound below that number applies.
 
+**Slow connections.** Where the bound is lifted, a kill loses half a part of each connection. `is_slow_for` says that a
+part needs more than ten seconds of its connection. Then only smaller parts make a kill cost less. It must be the
+connections that are slow: a trial has shown that goodput grows with their number. Fewer would help where they share a
+link. And they must be up to speed: for two seconds, they have not become faster.
+
 **Buffers.** A store that reads slowly has buffers, which take the first bytes of each new connection at once. What a
 connection sends until the store's window is full is no goodput. A larger limit that helps at first only is forgotten.
 When parts are paused, the store first reads what they had sent: until then, the others get their share alone, and a
@@ -125,6 +130,9 @@ a larger limit was kept for a goodput of which less than half is left, its conne
 a store that reads slowly."""
 AVERAGED = 0.3
 """The weight of the latest window in the goodput from which the bound is computed."""
+AT_SPEED = 6
+"""Windows in which connections that are up to speed have not become faster: more than two seconds, or eight round trips
+of 300 ms. Until then, they may be slow only because they have just begun."""
 SILENT = 1.0
 """Seconds without a byte acknowledged after which a part that writes is silent: packets were lost, and TCP waits, twice
 as long each time, before it tries again. Meanwhile, a part that is paused writes in its place."""
@@ -231,6 +239,8 @@ class _Trials:
         """When the limit changed."""
         self.goodput: list[float] = []
         """Bytes a second of each window since the limit changed."""
+        self.proportional = False
+        """Whether the latest larger limit that helped had more goodput by most of the share by which it was larger."""
         self.trial: _Trial | None = None
         self._before = 0.0
         """The most goodput that a trial began with in this search."""
@@ -311,6 +321,7 @@ class _Trials:
             return False
         change = self.limit / self.trial.limit
         if change > 1 and average >= self.trial.goodput * change**WORTH:
+            self.proportional = average >= self.trial.goodput * (1 + change) / 2
             self._step = min(1.0, self._step * 2)
             self._failures = 0
             if self._ceiling is not None and self.limit > self._ceiling:
@@ -495,6 +506,8 @@ class _Bound:
         """When more parts are tried, or a bound that was lifted."""
         self._open = False
         """Whether no bound is tried until then, because more parts carry more."""
+        self._proportional = False
+        """Whether they carry more by most of the share by which they are more."""
         self._helped_by = 0.0
         """The goodput of the larger limit that helped."""
         self._since_then: list[float] = []
@@ -509,9 +522,15 @@ class _Bound:
             self.limit = _affordable(goodput, part_size)
             self._again_at = now + self._rest
 
-    def helped(self, now: float, goodput: float) -> None:
+    @property
+    def is_lifted(self) -> bool:
+        """Whether there is no bound because each connection carries what it can, however many there are."""
+        return self._open and self._proportional and self.trial is None
+
+    def helped(self, now: float, goodput: float, *, proportional: bool) -> None:
         """A larger limit has more goodput: no bound is tried for a while, unless goodput soon falls again."""
         self._open, self._again_at = True, now + self._rest
+        self._proportional = proportional
         self._helped_by = goodput
         self._since_then.clear()
 
@@ -628,11 +647,36 @@ class _Bound:
         else:  # each connection carries what it can
             self.limit = trial.limit if fewer else None
             self._open, self._helped_by = True, 0.0 if fewer else goodput
+            self._proportional = True
             self._since_then.clear()
             if fewer:
                 self._rest = min(LONGEST_REST * REST, 2 * self._rest)
         self._again_at = now + max(self._rest, 0.0 if fewer else LONGEST_REST * (now - trial.since))
         return True
+
+
+class _Connections:
+    """What one connection carries."""
+
+    def __init__(self) -> None:
+        self._rates: list[float] = []
+        """Bytes a second of one connection, on average, in each of the latest windows."""
+
+    def measured(self, rate: float) -> None:
+        """Note the rate of a window."""
+        self._rates = [*self._rates[1 - LASTING :], rate]
+
+    def forget(self) -> None:
+        """Forget what was measured: something was amiss."""
+        self._rates.clear()
+
+    @property
+    def fastest(self) -> float | None:
+        """The largest rate of the latest windows, in bytes a second; None: they are not up to speed yet."""
+        latest, half = self._rates[-AT_SPEED:], AT_SPEED // 2
+        if len(latest) < AT_SPEED or mean(latest[half:]) > SETTLED * mean(latest[:half]):
+            return None
+        return max(self._rates)
 
 
 def _affordable(goodput: float, part_size: float) -> int:
@@ -655,6 +699,7 @@ class Flight:
         self._machines = 1
         self._trials = _Trials(fixed or min(START, self._alone), self._alone)
         self._bound = _Bound()
+        self._connections = _Connections()
         self.stored_parts = Stored()
         self._window: _Window | None = None
         self._by_stored = False
@@ -723,6 +768,19 @@ class Flight:
     def responses_are_late(self) -> bool:
         """Whether something on the way has bytes that the store has not."""
         return self._by_stored
+
+    def is_slow_for(self, part_size: int) -> bool:
+        """Whether a part of `part_size` bytes needs more than ten seconds, because each connection carries little.
+
+        Then a kill loses more than it should, however many parts are in flight.
+        """
+        rate = self._connections.fastest
+        return self._bound.is_lifted and rate is not None and part_size > stored_rate.HORIZON * rate
+
+    @property
+    def part_in_time(self) -> int:
+        """Bytes that a connection carries in the seconds of the bound; 0: it is not known."""
+        return int(AIM * (self._connections.fastest or 0.0))
 
     # -- the events
 
@@ -793,6 +851,7 @@ class Flight:
             self._window = None
             self._trials.goodput.clear()
             self._bound.forget()
+            self._connections.forget()
 
     def refused(self, now: float) -> None:
         """The store refused a request with SlowDown."""
@@ -859,6 +918,7 @@ class Flight:
         if window is None or not window.goes_on(now, sample.writing, self._trials.limit):
             self._window = _Window(now, done, now, stored.parts)
             self._bound.interrupt(now)
+            self._connections.forget()
             if not self._trials.goodput:
                 self._trials.since = now
             return
@@ -867,11 +927,13 @@ class Flight:
             return
         self._window = _Window(now, done, now, stored.parts)
         goodput = max(0.0, (done - window.done) / (now - window.since))
+        if not late:
+            self._connections.measured(goodput * (now - window.since) / max(1e-3, window.part_seconds))
         if not window.filled(trials.limit):
             trials.goodput.clear()
             trials.since = now
         elif trials.measured(now, goodput, sample.bottleneck):
-            self._bound.helped(now, goodput)
+            self._bound.helped(now, goodput, proportional=trials.proportional)
         self._bound.passed(goodput)
         if not goodput:  # an outage shows nothing of the bound
             self._bound.interrupt(now)

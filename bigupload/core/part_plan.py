@@ -17,6 +17,10 @@ from bigupload.units import format_part_size, format_size
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 DEFAULT_PART_SIZE = 16 * MIB
+SMALLER = 0.75
+"""A file that was begun is divided anew only if its parts become that much smaller."""
+BEGIN_ANEW_WITHIN = 0.05
+"""The share of a file that may have been sent when it is divided anew. All of it is sent again."""
 _STEPS = 10
 """Part sizes in a stream's plan."""
 
@@ -159,6 +163,22 @@ def plan_parts(size: int, part_size: int | None = None, *, limits: Limits = S3_L
             f"use a part size of {-(-least // MIB)}MiB or more"
         )
     return Plan(size, part_size)
+
+
+def plan_small_parts(size: int, part_size: int, *, limits: Limits = S3_LIMITS) -> Plan | None:
+    """Plan a file again, in smaller parts than the automatic ones, because its connections are slow.
+
+    Args:
+        size: The file's size in bytes.
+        part_size: The largest part size in bytes that would do.
+        limits: What the store allows. Within them, the parts may have to be larger.
+
+    Returns:
+        The plan; None if its parts would be larger than SMALLER times the automatic ones: too little would be won.
+    """
+    least = max(limits.min_part_size, _granules(size, limits.max_parts, limits))
+    small = max(least, part_size // limits.granule * limits.granule)
+    return Plan(size, small) if small <= SMALLER * plan_parts(size, limits=limits).part_size else None
 
 
 def plan_stream(part_size: int | None = None, *, limits: Limits = S3_LIMITS) -> Plan:

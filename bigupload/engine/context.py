@@ -308,6 +308,10 @@ class UploadContext:
     """Gets the bytes that are read to hash parts, for digests of the whole file; None: nobody wants any."""
     groups: GroupTransport | None = None
     """Hashes and sends groups of parts; None: each part is sent by itself."""
+    may_begin_anew: bool = False
+    """Whether the upload may be begun anew in smaller parts: this run began it, and has not done that before."""
+    small_part_size: int | None = None
+    """The part size in bytes if it was begun anew."""
     retrier: Retrier = field(init=False)
     """Retries the requests to the store."""
     hedging: HedgeSwitch = field(init=False)
@@ -419,6 +423,9 @@ async def check_source(source: Source, threads: anyio.CapacityLimiter) -> None:
 def plan_of(context: UploadContext) -> Plan:
     """The plan of a new upload. Raises UsageError if the part size does not fit."""
     part_size, limits = context.settings.part_size, context.store.limits
+    if context.small_part_size is not None:
+        with contextlib.suppress(errors.UsageError):  # a file that has grown meanwhile may need larger parts
+            return plan_parts(context.source.fingerprint.size, context.small_part_size, limits=limits)
     if context.source.stream is not None and not context.source.stream.expected:
         return plan_stream(part_size, limits=limits)
     if context.base is not None:

@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from bigupload import errors, events
 from bigupload.core.checksums import Hashed
 from bigupload.core.manifest import PartRecord
-from bigupload.core.part_plan import MIB, Part
+from bigupload.core.part_plan import BEGIN_ANEW_WITHIN, MIB, Part, plan_parts, plan_small_parts
 from bigupload.core.rate_meter import RateMeter
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import PartState, UploadState
@@ -47,6 +47,18 @@ and each of them would cost one more attempt."""
 
 class UnknownUpload(Exception):
     """The store no longer knows the upload id."""
+
+
+class PartsTooLarge(Exception):
+    """The connections are so slow that a kill would cost too much: smaller parts are better.
+
+    It is raised before any part is recorded, and once in a run.
+    """
+
+    def __init__(self, part_size: int) -> None:
+        """`part_size`: the better one in bytes."""
+        super().__init__(part_size)
+        self.part_size = part_size
 
 
 class _Rewritten(Exception):
@@ -112,11 +124,12 @@ class PartUploader:
 
         Raises:
             UnknownUpload: The store no longer knows the upload id.
+            PartsTooLarge: The upload should be begun anew.
             BigUploadError: The upload stops.
         """
         try:
             async with anyio.create_task_group() as watching:
-                watching.start_soon(self._puts.watch, self._report)
+                watching.start_soon(self._puts.watch, self._look)
                 if self._groups is not None:
                     watching.start_soon(self._groups.recorder.run)
                 async with anyio.create_task_group() as parts:
@@ -354,6 +367,28 @@ class PartUploader:
         return (await self._signer.submit(part))[0]
 
     # -- progress
+
+    def _look(self) -> None:
+        self._report()
+        if (part_size := self._better_part_size()) is not None:
+            raise PartsTooLarge(part_size)
+
+    def _better_part_size(self) -> int | None:
+        """Return the part size to begin anew with, in bytes. None: go on."""
+        context, flight, plan = self._context, self._context.shared.flight, self._state.plan
+        if not context.may_begin_anew or context.manifest.parts or not flight.is_slow_for(plan.part_size):
+            return None
+        if self._arriving is not None or self._groups is not None or context.origin is not None:
+            return None
+        if context.manifest.target.service is not None:  # which plans the parts, and counts what is begun
+            return None
+        size, limits = plan.known_size, context.store.limits
+        if plan.part_size != plan_parts(size, limits=limits).part_size:  # the user's, or that of the object before
+            return None
+        if context.counts.bytes_sent + self._puts.sent() > BEGIN_ANEW_WITHIN * size:
+            return None
+        small = plan_small_parts(size, flight.part_in_time, limits=limits)
+        return None if small is None else small.part_size
 
     def _report(self) -> None:
         manifest, flight, now = self._context.manifest, self._context.shared.flight, self._context.effects.clock()

@@ -213,14 +213,19 @@ class UploadRun:
                 it is now.
         """
         from bigupload.engine.multipart_upload import MultipartUpload  # one PUT does without its modules
+        from bigupload.engine.part_uploader import PartsTooLarge
 
         context = self._context
         while True:
+            context.may_begin_anew = not context.journal.exists and context.small_part_size is None
             upload = MultipartUpload(context, manifest_id=self._id)
             try:
                 await upload.run()
             except errors.SourceChanged as e:
                 await self._follow(e)
+                continue
+            except PartsTooLarge as e:
+                await self._divide_anew(e.part_size)
                 continue
             if await upload.made_of_source():
                 break
@@ -268,8 +273,21 @@ class UploadRun:
         else:
             context.warn(f"{context.source.path} changed: uploading it as it is now; parts that are the same are kept")
 
+    async def _divide_anew(self, part_size: int) -> None:
+        """Begin again in smaller parts. If the upload can't be aborted, go on with those that it has."""
+        context = self._context
+        before = format_part_size(context.manifest.plan.part_size)
+        context.small_part_size = part_size
+        try:
+            await self._abort_superseded(
+                f"each connection is slow, and a kill would cost half a part of each: parts of "
+                f"{format_part_size(part_size)} instead of {before}"
+            )
+        except errors.BigUploadError as e:
+            context.warn(f"each connection is slow, and the parts stay at {before}: the upload can't be aborted ({e})")
+
     async def _abort_superseded(self, reason: str) -> None:
-        """Abort the upload of the bytes that are no more, and record that before another one begins.
+        """Abort the upload, and record that before another one begins.
 
         After a kill in between, the next run finds an upload that is aborted, or aborts it again.
         """

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from bigupload.core import flight as flight_module
 from bigupload.core.flight import (
+    AIM,
+    AT_SPEED,
     BACK_OFF,
     FAR,
     FILLED,
@@ -38,7 +40,7 @@ from bigupload.core.flight import (
     Flight,
     Sample,
 )
-from bigupload.core.stored_rate import PAUSE, is_late
+from bigupload.core.stored_rate import HORIZON, PAUSE, is_late
 from tests.tools.cases import each_case, examples
 
 MIB = 1 << 20
@@ -615,6 +617,81 @@ def test_a_pause_is_no_measurement(pause: float, limit: int) -> None:
     for now, sent in [(0.0, 0), (0.3, RATE), (0.3 + pause, 2 * RATE)]:
         flight.sample(Sample(now=now, acknowledged=sent, writing=START, bottleneck=Bottleneck.STORE))
     assert flight.limit == limit
+
+
+# -- connections that are too slow for their parts
+
+
+def slow_at(link: Callable[[int], float], part_size: float, *, seconds: int = 30) -> list[float]:
+    """The seconds at which a part of this size is found too large. `link` is as that of `simulate`."""
+    flight, ticks, found = Flight(), itertools.count(), []
+
+    def watched(parts: int) -> float:
+        now = next(ticks) * TICK
+        if flight.is_slow_for(int(part_size)):
+            found.append(now)
+        return link(parts)
+
+    simulate(flight, watched, seconds=seconds)
+    return found
+
+
+def test_each_connection_carries_little() -> None:
+    flight = Flight()
+    assert not flight.is_slow_for(1 << 40)
+    assert flight.part_in_time == 0
+    simulate(flight, lambda parts: parts, seconds=20)
+    assert flight.is_slow_for(int(1.01 * HORIZON * RATE))
+    assert not flight.is_slow_for(int(0.99 * HORIZON * RATE))
+    assert flight.part_in_time == pytest.approx(AIM * RATE, rel=0.01)
+
+
+def test_that_shows_before_a_part_can_be_stored() -> None:
+    assert AT_SPEED * WINDOW < slow_at(lambda parts: parts, 1.1 * HORIZON * RATE)[0] < HORIZON / 2
+
+
+@each_case("most", [START / 2, START, 1.35 * START])
+def test_where_connections_share_a_link_smaller_parts_bring_nothing(most: float) -> None:
+    """A limit that is twice as large may have a third more goodput there, which is worth it."""
+    assert not slow_at(lambda parts: min(parts, most), 1e12)
+
+
+def test_connections_that_still_grow_are_waited_for() -> None:
+    """As slowly as Reno: from one window to the next, it does not show."""
+    growing, ticks = 20, itertools.count()
+
+    def each(parts: int) -> float:
+        return parts * 0.01 * 1.01 ** min(next(ticks), growing / TICK)
+
+    first = slow_at(each, HORIZON * RATE)[0]
+    assert growing <= first < growing + AT_SPEED * WINDOW
+
+
+def test_connections_that_have_been_fast_lately_are_waited_for() -> None:
+    """A trial may slow them down, or a moment's loss."""
+    ticks = itertools.count()
+    first = slow_at(lambda parts: parts * (1.0 if next(ticks) < 10 / TICK else 0.6), 0.9 * HORIZON * RATE)[0]
+    assert first == pytest.approx(10 + LASTING * WINDOW, abs=2 * WINDOW)
+
+
+def test_a_pause_ends_the_measurement_of_connections() -> None:
+    flight = Flight()
+    simulate(flight, lambda parts: parts, seconds=20)
+    flight.sample(Sample(now=20 + 1.1 * PAUSE, acknowledged=10**12, writing=MOST))
+    assert not flight.is_slow_for(1 << 40)
+
+
+def test_where_responses_are_late_nobody_knows_what_connections_carry() -> None:
+    flight = Flight()
+    simulate(flight, lambda parts: parts, seconds=20)
+    flight.sample(Sample(now=20 + TICK, acknowledged=10**12, writing=MOST, is_late=True))
+    assert not flight.is_slow_for(1 << 40)
+
+
+def test_a_fixed_limit_shows_nothing_of_connections() -> None:
+    flight = Flight(START)
+    simulate(flight, lambda parts: parts, seconds=20)
+    assert not flight.is_slow_for(1 << 40)
 
 
 # -- several machines, and what the user chose

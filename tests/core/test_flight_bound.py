@@ -303,13 +303,22 @@ def test_a_larger_limit_that_helped_at_first_only_keeps_no_bound_away(later: flo
     """Eight connections seem to carry twice as much as four, until the buffers of the store are full."""
     flight = Flight()
     flight.expect_parts(0.0, int(16 * MB))
-    flight._bound.helped(0.0, 8 * MB)
+    flight._bound.helped(0.0, 8 * MB, proportional=True)
     sent, now = 0.0, 0.0
     while now < 2 * LASTING * WINDOW:
         sent += later * 8 * MB * TICK
         now += TICK
         flight.sample(Sample(now=now, acknowledged=int(sent), writing=8, part_size=16 * MB))
     assert (flight._bound.trial is not None or flight._bound.limit is not None) is is_tried
+
+
+@pytest.mark.parametrize(("goodput", "is_slow"), [(each(0.33 * MB), True), (link(2 * MB), False)])
+def test_connections_are_slow_if_fewer_of_them_carry_less(goodput: Callable[[int], float], is_slow: bool) -> None:
+    path, found = Path(goodput, parts=FEW), False
+    for _ in range(int(HORIZON / TICK)):
+        path.run(TICK)
+        found = found or path.flight.is_slow_for(int(PART))
+    assert found is is_slow
 
 
 def test_goodput_that_comes_back_too_late_does_not_count() -> None:

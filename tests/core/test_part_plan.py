@@ -8,7 +8,18 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bigupload.core.part_plan import DEFAULT_PART_SIZE, GIB, MIB, S3_LIMITS, Limits, Part, Plan, plan_parts
+from bigupload.core.part_plan import (
+    DEFAULT_PART_SIZE,
+    GIB,
+    MIB,
+    S3_LIMITS,
+    SMALLER,
+    Limits,
+    Part,
+    Plan,
+    plan_parts,
+    plan_small_parts,
+)
 from bigupload.errors import UsageError
 from tests.tools.cases import each_case, examples
 
@@ -145,6 +156,41 @@ def test_what_fits_no_limit(size: int, part_size: int | None, says: str) -> None
 def test_the_advised_part_size_is_accepted() -> None:
     size = 10_000 * 5 * MIB + 1
     assert plan_parts(size, 6 * MIB).count <= 10_000
+
+
+@pytest.mark.parametrize("limits", [SMALL, ODD])
+def test_every_size_in_smaller_parts(limits: Limits) -> None:
+    found = 0
+    for size, part_size in itertools.product(range(1, limits.max_part_size * limits.max_parts + 1), range(15)):
+        usual, plan = plan_parts(size, limits=limits), plan_small_parts(size, part_size, limits=limits)
+        granules = range(limits.granule, limits.max_part_size + 2 * limits.granule, limits.granule)
+        allowed = [n for n in granules if n >= limits.min_part_size and -(-size // n) <= limits.max_parts]
+        best = max((n for n in allowed if n <= part_size), default=allowed[0])
+        if best > SMALLER * usual.part_size:
+            assert plan is None
+        else:
+            found += 1
+            assert plan is not None
+            assert plan.part_size == best
+            assert_covers(plan, size, limits)
+    assert found > 30
+
+
+@each_case(
+    ("size", "part_size", "becomes"),
+    [
+        (8 * 10**9, 4 * 10**6, 5 * MIB),  # S3 allows no smaller ones
+        (8 * 10**9, 9 * 10**6, 8 * MIB),
+        (8 * 10**9, 12 * MIB, 12 * MIB),
+        (8 * 10**9, 13 * MIB, None),  # too little would be won
+        (10**9, 1, None),  # it has the smallest already
+        (75 * 10**9, 4 * 10**6, 8 * MIB),  # in 10,000 parts
+        (130 * 10**9, 4 * 10**6, None),
+    ],
+)
+def test_smaller_parts_within_the_limits_of_s3(size: int, part_size: int, becomes: int | None) -> None:
+    plan = plan_small_parts(size, part_size)
+    assert (None if plan is None else plan.part_size) == becomes
 
 
 @each_case("number", [-1, 0, 4, 10**9])

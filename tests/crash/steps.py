@@ -23,8 +23,13 @@ from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
 
+import anyio
+
+from bigupload.core.flight import Flight
+from bigupload.core.part_plan import Limits
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadContext, UploadSettings
+from bigupload.engine.retrying import Effects
 from bigupload.engine.upload_run import UploadRun
 from bigupload.events import Event
 from bigupload.manifests.journal import FileJournal, read_manifest
@@ -127,26 +132,53 @@ def double_os(steps: Steps, state: Path) -> None:
     os.open, os.close, os.write = opening, closing, writing
 
 
+class SlowConnections(Flight):
+    """Finds that parts of the first size need too long."""
+
+    def is_slow_for(self, part_size: int) -> bool:
+        return part_size == PART
+
+    @property
+    def part_in_time(self) -> int:
+        return PART // 2
+
+
+class SlowStore(DirectoryStore):
+    """Responds to no part until the upload is begun anew."""
+
+    limits = Limits(min_part_size=1, enough_parts=1, default_part_size=PART, granule=1)
+    is_slow: Callable[[], bool]
+
+    async def put(self, *arguments: Any, **more: Any) -> Any:
+        if self.is_slow():
+            await anyio.sleep_forever()
+        return await super().put(*arguments, **more)
+
+
 async def upload(
     directory: Path,
     reach: Callable[[str], object] = lambda _: None,
     on_event: Callable[[FileJournal, Event], None] = lambda *_: None,
 ) -> None:
     """The engine, the journal and the source as they are; the store is a directory."""
-    store = DirectoryStore(directory / "store", reach)
+    is_slow = (directory / "slow").exists()
+    store = (SlowStore if is_slow else DirectoryStore)(directory / "store", reach)
     with FileSource(directory / "file") as source, FileJournal(manifest_in(directory)) as journal:
-        run = UploadRun(
-            UploadContext(
-                policy=RetryPolicy(base_delay=0, max_delay=0),
-                emit=functools.partial(on_event, journal),
-                source=source,
-                store=store,
-                transport=store,
-                journal=journal,
-                settings=UploadSettings(part_size=PART),
-                shared=SharedSlots(2),
-            )
+        context = UploadContext(
+            policy=RetryPolicy(base_delay=0, max_delay=0),
+            emit=functools.partial(on_event, journal),
+            source=source,
+            store=store,
+            transport=store,
+            journal=journal,
+            settings=UploadSettings(part_size=None if is_slow else PART),
+            shared=SharedSlots(2),
+            effects=Effects(sleep=lambda seconds: anyio.sleep(seconds / 10 if is_slow else seconds)),
         )
+        if isinstance(store, SlowStore):
+            store.is_slow = lambda: context.may_begin_anew
+            context.shared.flight = SlowConnections(2)
+        run = UploadRun(context)
         run.prepare(resume=True)
         await run.run_until_proved(follow_changes=True)
 
@@ -226,7 +258,13 @@ def completing(directory: Path) -> None:
     manifest_in(directory).write_bytes(b"".join(lines[:-1]))
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (fresh, halfway, gone, completing)}
+def anew(directory: Path) -> None:
+    """The upload is begun anew, because its connections are slow."""
+    fresh(directory)
+    (directory / "slow").touch()
+
+
+SCENARIOS = {scenario.__name__: scenario for scenario in (fresh, halfway, gone, completing, anew)}
 
 
 # --- and what must hold after it

@@ -21,6 +21,7 @@ KINDS = {
     "halfway": {"before list", "before ftruncate", "before part", "after complete"},
     "gone": {"before list", "before create", "after part", "after complete"},
     "completing": {"before stat"},
+    "anew": {"before create", "before abort", "after abort", "before rename", "after part", "after complete"},
 }
 """Of steps that there must be, or the scenario is not what it says."""
 

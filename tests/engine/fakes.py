@@ -8,6 +8,7 @@ from typing import Any
 
 from bigupload.core.checksums import Algorithm
 from bigupload.core.hedging import HedgeSwitch
+from bigupload.core.manifest import Target
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadSettings
@@ -40,7 +41,12 @@ def fake_context(
     retrier = Retrier(policy=RetryPolicy(), emit=emit, effects=effects)
     checksum = SimpleNamespace(type=algorithm.type, algorithm=algorithm)
     manifest = SimpleNamespace(
-        upload_id="id", plan=plan, parts={}, bytes_uploaded=0, header=SimpleNamespace(checksum=checksum)
+        upload_id="id",
+        plan=plan,
+        parts={},
+        bytes_uploaded=0,
+        header=SimpleNamespace(checksum=checksum),
+        target=Target(bucket="bucket", key="key"),
     )
 
     async def fine(*_: object) -> bool:
@@ -52,5 +58,6 @@ def fake_context(
         "source": object(), "store": test, "transport": test,
         "hedging": HedgeSwitch(hedge), "hold": fine, "release": lambda part: None,
         "check_source": fine, "settings": UploadSettings(), "base": None, "copies_unread": False, "groups": None,
+        "may_begin_anew": False, "origin": None,
     }  # fmt: skip
     return SimpleNamespace(**made | more)

@@ -66,9 +66,12 @@ class Upload:
         return [SignedRequest("https://store/part", {}, 86_400) for _ in parts]
 
     async def put(self, request: Any, source: Any, part: Part, *, on_start: Callable[[Any], None], fresh: bool) -> Any:
-        on_start(Put(lambda: self.now))
+        on_start(self.new_put())
         self.in_flight += 1
         await anyio.sleep_forever()
+
+    def new_put(self) -> Put:
+        return Put(lambda: self.now)
 
     async def run_until(self, seconds: float) -> None:
         async with anyio.create_task_group() as tasks:
