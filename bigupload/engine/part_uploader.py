@@ -383,7 +383,9 @@ class PartUploader:
         if context.manifest.target.service is not None:  # which plans the parts, and counts what is begun
             return None
         size, limits = plan.known_size, context.store.limits
-        if plan.part_size != plan_parts(size, limits=limits).part_size:  # the user's, or that of the object before
+        if context.settings.part_size is not None:
+            return None
+        if plan.part_size != plan_parts(size, limits=limits).part_size:  # that of the object before
             return None
         if context.counts.bytes_sent + self._puts.sent() > BEGIN_ANEW_WITHIN * size:
             return None

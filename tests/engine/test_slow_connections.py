@@ -9,7 +9,7 @@ import pytest
 
 from bigupload.core.manifest import Target
 from bigupload.core.part_plan import BEGIN_ANEW_WITHIN, MIB, S3_LIMITS, Limits, Plan, plan_parts
-from bigupload.engine.context import SharedSlots
+from bigupload.engine.context import SharedSlots, UploadSettings
 from bigupload.engine.part_uploader import PartsTooLarge
 
 from .test_admission import RATE, Put, Upload
@@ -79,7 +79,19 @@ def _may_have_no_smaller_ones(context: Any) -> None:
     context.store.limits = Limits(min_part_size=13 * MIB)
 
 
-CHANGES = [_is_old, _is_recorded, _goes_to_a_service, _is_copied, _has_sent_much, _may_have_no_smaller_ones]
+def _has_parts_that_the_user_gave(context: Any) -> None:
+    context.settings = UploadSettings(part_size=PLAN.part_size)
+
+
+CHANGES = [
+    _has_parts_that_the_user_gave,
+    _is_old,
+    _is_recorded,
+    _goes_to_a_service,
+    _is_copied,
+    _has_sent_much,
+    _may_have_no_smaller_ones,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)
