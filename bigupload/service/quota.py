@@ -356,7 +356,8 @@ end
 _RESERVE = (
     _TAKE_BACK
     + """
-local now = tonumber(redis.call('TIME')[1])
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
 local key, wanted, counted, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local began = redis.call('HGET', KEYS[1], 'began') or '0'
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', began, 'LIMIT', 0, 1000)) do
