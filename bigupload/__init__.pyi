@@ -840,6 +840,7 @@ async def sync(
     share: float | str | None = None,
     receipt: StrPath | None = None,
     on_outcome: Callable[[SyncOutcome], object] | None = None,
+    on_same: Callable[[int, int], object] | None = None,
     sha256: bool = False,
     xxh128: bool = False,
     retry: RetryPolicy | None = None,
@@ -886,6 +887,7 @@ async def sync(
         share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
         receipt: The file for a receipt: JSON that says what was proved, how and when.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
+        on_same: Called with the number and the bytes of files that were there, in place of `on_outcome` for each.
         sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
@@ -1868,6 +1870,7 @@ class Uploader:
         share: float | str | None = None,
         receipt: StrPath | None = None,
         on_outcome: Callable[[SyncOutcome], object] | None = None,
+        on_same: Callable[[int, int], object] | None = None,
         sha256: bool = False,
         xxh128: bool = False,
     ) -> SyncResult:
@@ -1904,6 +1907,7 @@ class Uploader:
             share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
             receipt: The file for a receipt: JSON that says what was proved, how and when.
             on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
+            on_same: Called with the number and the bytes of files that were there, in place of `on_outcome` for each.
             sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
             xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 

@@ -367,6 +367,8 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, t
             before anything is sent, or at the end, where the message says that the upload is done.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop. A
             result is `skipped` if the file was there. The function must return quickly. What it raises ends the sync.
+        on_same: Called with the number and the bytes of files that were there, in place of `on_outcome` for each. A
+            million results take ten seconds. A file that had to be looked at alone has its result all the same.
         sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`. A file that is no
             longer what was uploaded fails.
         xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
@@ -385,6 +387,7 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, t
     share: float | str | None
     receipt: StrPath | None
     on_outcome: Callable[[SyncOutcome], object] | None
+    on_same: Callable[[int, int], object] | None
     sha256: bool
     xxh128: bool
 

@@ -143,8 +143,12 @@ class JobTally:
         self._count("uploaded", size - resumed)
         self._bytes["skipped"] += resumed
 
-    def _count(self, what: str, size: int) -> None:
-        self._files[what] += 1
+    def same(self, files: int, size: int) -> None:
+        """Count files that were in the store already, and their bytes together."""
+        self._count("skipped", size, files)
+
+    def _count(self, what: str, size: int, files: int = 1) -> None:
+        self._files[what] += files
         self._bytes[what] += size
 
     def progress(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -27,12 +27,13 @@ from bigupload.api.job_files import JobTally, recorded_file
 from bigupload.api.many import Done, UploadMany
 from bigupload.api.many_items import ManyItem, item_of, items_of
 from bigupload.api.resources import UploaderResources
+from bigupload.api.same_files import FileComparison
 from bigupload.api.sync_deletes import Leftovers, SyncDeletes, is_gone
 from bigupload.api.sync_types import SyncOutcome, SyncResult, SyncStep
 from bigupload.api.types import ManySource
 from bigupload.batch.inventory import Inventory, ListedObject, ListFailed, StoreList
 from bigupload.batch.job import Job, UploadFailed, results_while
-from bigupload.batch.listing import FileListing, FoundFiles, StandingDirectory, read_ahead
+from bigupload.batch.listing import FileListing, FoundFiles, StandingDirectory, batches_ahead
 from bigupload.batch.selecting import Selection, check_not_among_sources
 from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.core.integrity import Verified
@@ -40,9 +41,9 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
-from bigupload.manifests.job_record import OtherJobs, RecordedFile
+from bigupload.manifests.job_record import ObjectRow, OtherJobs, RecordedFile
 from bigupload.options import S3Options
-from bigupload.stores.s3.objects import S3Objects
+from bigupload.stores.s3.objects import ListedRow, S3Objects
 from bigupload.stores.s3.operations import ObjectPages
 from bigupload.stores.targets import parse_s3_url
 from bigupload.units import counted
@@ -75,6 +76,12 @@ class SyncMany(UploadMany):
         self._deletes = options.get("delete", False)
         self._may_be_empty = options.get("allow_empty", False) or options.get("delete_source", False)
         self._on_outcome: Callable[[SyncOutcome], object] = options.get("on_outcome") or (lambda _: None)
+        self._on_same = options.get("on_same")
+        is_heard = options.get("on_outcome") is not None and self._on_same is None
+        self._counts_same = not is_heard and options.get("receipt") is None
+        """Whether nobody wants a result of each file that is in the store already."""
+        self._known_rows = 0
+        """How many files of this sync are recorded."""
         self._s3 = options.get("s3") or S3Options()
         self._listed = FoundFiles()
         self._tally = JobTally(self._listed)
@@ -142,7 +149,7 @@ class SyncMany(UploadMany):
         seconds = self._resources.clock() - began
         return SyncResult(**self._counts, seconds=seconds, not_deleted=not_deleted)
 
-    async def _compare(self, next_objects: Callable[[], Awaitable[list[ListedObject] | None]]) -> None:
+    async def _compare(self, next_objects: Callable[[], Awaitable[list[ListedRow] | None]]) -> None:
         """Look at each file while the bucket is listed, and send it if its object is not the file."""
         job: Job[ManyItem, Done] = Job(
             items_of(self._found()), self._upload, at_once=self._at_once, recorder=None if self._dry_run else self
@@ -155,6 +162,11 @@ class SyncMany(UploadMany):
                 await self._store_list.read_all()
             except ListFailed as e:
                 raise e.cause from None
+
+    async def record(self, results: Sequence[Done]) -> None:
+        """Record which files are in the store. See `batch.job.Recorder`."""
+        await super().record(results)
+        self._known_rows += sum(done.recorded is not None for done in results)
 
     async def _open_record(self, opened: contextlib.AsyncExitStack) -> None:
         """Read what earlier syncs of the directory to this target recorded."""
@@ -170,15 +182,13 @@ class SyncMany(UploadMany):
         if resume:
             self._others = opened.enter_context(contextlib.closing(OtherJobs(self._record.path, target)))
 
-    async def _next_objects(
-        self, objects: S3Objects, retrier: Retrier, pages: ObjectPages
-    ) -> list[ListedObject] | None:
+    async def _next_objects(self, objects: S3Objects, retrier: Retrier, pages: ObjectPages) -> list[ListedRow] | None:
         """List the next objects that are there; None after the last. One that stands for a folder has no file."""
         if pages.ended:
             return None
         rows = await retrier.request(lambda: objects.next_objects(self._key_prefix, pages))
         self._tally.objects_listed += len(rows)
-        return [ListedObject(*row) for row in rows if not row[0].endswith("/")]
+        return [row for row in rows if not row[0].endswith("/")]
 
     async def _found(self) -> AsyncIterator[ManySource | ManyItem]:
         """The files that may have to be sent, and what can't be read.
@@ -187,21 +197,78 @@ class SyncMany(UploadMany):
         which are nearly all of them in most syncs: a task for each would take longer than all else.
         """
         listing = FileListing([self._directory], self._selection, now=time.time(), prefix=self._key_prefix)
-        async for found in read_ahead(listing.found(), self._listed):
-            if isinstance(found, Omitted) and not found.is_failure:
-                self._tell(found)
-                continue
-            if isinstance(found, FileEntry):
-                self._files += 1
-                item = item_of(found)
-                await self._store_list.reached(self._key_prefix + item.key)
-                if (same := self._recorded(item)) is not None:
-                    self._tally.done(item, same)
-                    self._tell(same)
-                    continue
-                yield item
-            else:
-                yield found
+        comparison = self._comparison()
+        async with contextlib.aclosing(batches_ahead(listing.found(), self._listed)) as batches:
+            async for batch in batches:
+                rest: Sequence[FileEntry | Omitted] = batch
+                while rest:
+                    count = await self._reached(rest)
+                    reached, rest = rest[:count], rest[count:]
+                    same = await self._same(comparison, reached)
+                    if len(same) == count and self._counts_same:
+                        continue
+                    for found in reached:
+                        if isinstance(found, Omitted) and not found.is_failure:
+                            self._tell(found)
+                        elif isinstance(found, Omitted) or (known := same.get(found.key)) is None:
+                            yield found
+                        elif not self._counts_same:
+                            self._tell_same(found, known)
+
+    def _comparison(self) -> FileComparison | None:
+        """What finds files that are in the store; None: each is looked at by itself, in a thread."""
+        if self._digests or self._source_deletes is not None:
+            return None
+        assert self._record is not None
+        return FileComparison(
+            self._store_list,
+            self._record,
+            self._others,
+            directory=self._directory,
+            prefix=self._key_prefix,
+            required=self._settings.require_proof,
+            size_only=self._size_only,
+        )
+
+    async def _reached(self, found: Sequence[FileEntry | Omitted]) -> int:
+        """Wait until the list has come to the first of some files. Returns how many of them it has come to."""
+        keys = [self._key_prefix + each.key if isinstance(each, FileEntry) else "" for each in found]
+        await self._store_list.reached(keys[0])
+        return next((at for at, key in enumerate(keys) if not self._store_list.has_reached(key)), len(keys))
+
+    async def _same(
+        self, comparison: FileComparison | None, found: Sequence[FileEntry | Omitted]
+    ) -> Mapping[str, ObjectRow]:
+        """Compare files with the list and the records. Returns those that are in the store, by their keys."""
+        files = [each for each in found if isinstance(each, FileEntry)]
+        self._files += len(files)
+        if comparison is None:
+            return {}
+        same, new = comparison.find(files)
+        if new and not self._dry_run:
+            assert self._record is not None
+            await self._record.record(
+                [
+                    new[each.key].of(each.key, comparison.path_of(each.key), each.fingerprint)
+                    for each in files
+                    if each.key in new
+                ]
+            )
+        size = sum(each.size for each in files if each.key in same)
+        self._known_rows += len(same)
+        self._tally.same(len(same), size)
+        self._counts["same"] += len(same)
+        if same and self._on_same is not None:
+            self._on_same(len(same), size)
+        return same
+
+    def _tell_same(self, found: FileEntry, known: ObjectRow) -> None:
+        """Report one file that is in the store already."""
+        item = item_of(found)
+        result = self._result_of(item, known.of(item.key, item.path, found.fingerprint))
+        self._receipt.add(result)
+        if self._on_same is None:
+            self._on_outcome(result)
 
     def _tell(self, outcome: SyncOutcome) -> None:
         counts = self._counts
@@ -243,18 +310,6 @@ class SyncMany(UploadMany):
             await self._store_list.read_all()
             self._inventory.meet(self._key_prefix + item.key.replace("\\", "/"))
         return await self._store_list.find(self._key_prefix + item.key)
-
-    def _recorded(self, item: ManyItem) -> UploadResult | None:
-        """The result of a file, if this sync's record proves that the listed object is the file; else None."""
-        if self._digests or self._source_deletes is not None:  # both take a thread
-            return None
-        if "\\" in item.key:  # see `_object_of`
-            return None
-        listed, fingerprint = self._store_list.meet(self._key_prefix + item.key), item.fingerprint
-        if listed is None or fingerprint is None or listed.size != fingerprint.size:
-            return None
-        known = self._known_at_once(item, fingerprint, listed)
-        return None if known is None or known.recorded is not None else cast("UploadResult", known.outcome)
 
     def _known_at_once(self, item: ManyItem, fingerprint: Fingerprint, listed: ListedObject) -> Done | None:
         """The result, if records alone prove that the object is the file; else None."""
@@ -346,7 +401,8 @@ class SyncMany(UploadMany):
             await deletes.delete(self._inventory, leftovers, dry_run=self._dry_run)
         if self._record is not None and not self._dry_run and not self._counts["failed"]:
             directory = self._directory
-            await self._record.finish(keep=lambda key: not is_gone(f"{directory}/{key}"))
+            known = None if self._size_only or self._source_deletes is not None else self._known_rows
+            await self._record.finish(keep=lambda key: not is_gone(f"{directory}/{key}"), known=known)
         return not_deleted
 
     @property

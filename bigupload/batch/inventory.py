@@ -10,12 +10,13 @@ compared at once. That an object does not exist is certain only at the end of th
 from __future__ import annotations
 
 import asyncio
+import operator
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
+from typing import NamedTuple, TypeAlias
 
 from bigupload import errors
-from bigupload.records import dataclass
 from bigupload.support.shielding import run_shielded
 
 _SCHEMA = (
@@ -28,11 +29,15 @@ _ADD = (
     "INSERT INTO object (key, size, etag) VALUES (?, ?, ?) "
     "ON CONFLICT (key) DO UPDATE SET size = excluded.size, etag = excluded.etag"  # what was met stays met
 )
+_MEET = "UPDATE object SET met = 1 WHERE key IN ({}) RETURNING key, size, etag"
 _PAGE = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class ListedObject:
+Row: TypeAlias = tuple[str, int, str]
+"""An object's key, size and ETag."""
+
+
+class ListedObject(NamedTuple):
     """An object as a list has it."""
 
     key: str
@@ -52,9 +57,9 @@ class Inventory:
         for statement in _SCHEMA:
             self._objects.execute(statement)
 
-    def add(self, objects: Iterable[ListedObject]) -> None:
+    def add(self, objects: Iterable[Row]) -> None:
         """Add the objects of one page. Of an object that is listed twice, the later entry counts."""
-        rows = [(each.key, each.size, each.etag) for each in objects]
+        rows = list(objects)
         self._is_empty = self._is_empty and not rows
         try:
             self._objects.execute("BEGIN")
@@ -65,14 +70,18 @@ class Inventory:
 
     def meet(self, key: str) -> ListedObject | None:
         """Look up the object of a file, and mark it as one that has a file; None if it does not exist."""
-        if self._is_empty:  # as when a directory is synced for the first time
-            return None
+        return self.meet_all([key]).get(key)
+
+    def meet_all(self, keys: Sequence[str]) -> dict[str, ListedObject]:
+        """Look up the objects of some files, a few hundred at a time, as `meet`. Returns those that exist."""
+        if self._is_empty or not keys:  # empty: as when a directory is synced for the first time
+            return {}
         try:
-            found = self._objects.execute("UPDATE object SET met = 1 WHERE key = ? RETURNING size, etag", (key,))
-            row = found.fetchall()  # the statement is done when all of it is read
+            found = self._objects.execute(_MEET.format(",".join("?" * len(keys))), keys)
+            rows = found.fetchall()  # the statement is done when all of it is read
         except sqlite3.OperationalError as e:
             raise _unwritable(e) from e
-        return ListedObject(key, *row[0]) if row else None
+        return {row[0]: ListedObject._make(row) for row in rows}
 
     def not_met(self) -> Iterator[list[ListedObject]]:
         """The objects that have no file, in the order of their keys, a thousand at a time."""
@@ -109,7 +118,7 @@ class ListFailed(Exception):
 class StoreList:
     """One list, read by a task of its own from `__aenter__` on. The task ends with the block."""
 
-    def __init__(self, inventory: Inventory, next_page: Callable[[], Awaitable[Sequence[ListedObject] | None]]) -> None:
+    def __init__(self, inventory: Inventory, next_page: Callable[[], Awaitable[Sequence[Row] | None]]) -> None:
         """Read nothing yet.
 
         Args:
@@ -147,10 +156,10 @@ class StoreList:
         finally:
             self._wake()
 
-    def _look_at_order(self, page: Sequence[ListedObject]) -> None:
-        for each in page:
-            self._is_ordered = self._is_ordered and self._last < each.key
-            self._last = each.key
+    def _look_at_order(self, page: Sequence[Row]) -> None:
+        keys = [self._last, *(row[0] for row in page)]
+        self._is_ordered = self._is_ordered and all(map(operator.lt, keys, keys[1:]))
+        self._last = keys[-1]
 
     def _wake(self) -> None:
         self._grown.set()
@@ -160,14 +169,22 @@ class StoreList:
         """Look up an object that was listed already, as `Inventory.meet`."""
         return self._inventory.meet(key)
 
+    def meet_all(self, keys: Sequence[str]) -> dict[str, ListedObject]:
+        """Look up objects that were listed already, as `Inventory.meet_all`."""
+        return self._inventory.meet_all(keys)
+
     async def reached(self, key: str) -> None:
         """Wait until the list has come to this key. If it is not in the order of its keys, return at once.
 
         Raises:
             ListFailed: The list failed.
         """
-        while self._is_ordered and not self._has_ended and self._last < key:
+        while not self.has_reached(key):
             await self._more()
+
+    def has_reached(self, key: str) -> bool:
+        """Whether nobody need wait for this key: the list has come to it, or is not in the order of its keys."""
+        return not self._is_ordered or self._has_ended or key <= self._last
 
     async def find(self, key: str) -> ListedObject | None:
         """Look up an object. Its absence is certain only at the end of the list.

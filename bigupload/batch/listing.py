@@ -336,7 +336,17 @@ class _Batch(Generic[T]):
 async def read_ahead(
     items: Iterator[T], found: FoundFiles | None = None, *, clock: Callable[[], float] = time.monotonic
 ) -> AsyncIterator[T]:
-    """Read an iterator in a thread, about 10,000 items ahead.
+    """Read an iterator in a thread, about 10,000 items ahead: as `batches_ahead`, and yield each item."""
+    async with contextlib.aclosing(batches_ahead(items, found, clock=clock)) as batches:
+        async for batch in batches:
+            for item in batch:
+                yield item
+
+
+async def batches_ahead(
+    items: Iterator[T], found: FoundFiles | None = None, *, clock: Callable[[], float] = time.monotonic
+) -> AsyncGenerator[Sequence[T], None]:
+    """Read an iterator in a thread, about 10,000 items ahead. Yields up to 500 of them together, and never none.
 
     A reader that is cancelled, or closes this, does not wait for the thread: it may hang in a file system.
 
@@ -355,8 +365,8 @@ async def read_ahead(
         while not is_last:
             batch = await batches.get()
             is_last = batch.is_last
-            for item in batch.items:
-                yield item
+            if batch.items:
+                yield batch.items
             if batch.error is not None:
                 raise batch.error
             await asyncio.sleep(0)  # where batches are waiting already, nothing else would get a turn

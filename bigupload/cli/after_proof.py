@@ -98,6 +98,11 @@ class Wishes(NamedTuple):
         given = {RECEIPT: self.receipt, "--share": self.share, ON_DONE: self.on_done, MHL: self.mhl or None}
         return [option for option, value in given.items() if value is not None]
 
+    @property
+    def wants_each(self) -> bool:
+        """Whether something follows for which each file counts that is in the store, also if it was there already."""
+        return self.receipt is not None or self.on_done is not None or self.notify or self.mhl
+
     def check_mhl(self, names: Sequence[str], chosen: Chosen, service: str | None) -> None:
         """Raise UsageError if a hash list is wanted of what is not one whole directory, for a bucket."""
         if not self.mhl:

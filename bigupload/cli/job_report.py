@@ -355,6 +355,11 @@ class SyncReport(JobReport):
         else:
             self.on_outcome(outcome)
 
+    def on_same(self, files: int) -> None:
+        """Some files were in the store already, and nobody wants a line for each."""
+        self.files += files
+        self.skipped += files
+
     def _on_step(self, step: SyncStep) -> None:
         if step.error is not None:
             self.fail(step.url, step.key, step.error, printable(step.url), is_path=False)

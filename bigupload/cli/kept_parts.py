@@ -45,6 +45,11 @@ class KeptParts:
             self._files += 1
             self._size += outcome.size
 
+    def on_same(self, files: int, size: int) -> None:
+        """Count files that were in the store already, and their bytes together."""
+        self._files += files
+        self._size += size
+
     def __str__(self) -> str:
         """As "at least 2 of 39 parts are in the store; ", "7 files (1.2 GB) and at least 1 of …", or empty."""
         files = f"{counted(self._files, 'file')} ({format_size(self._size)})" if self._files else ""

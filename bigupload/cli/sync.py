@@ -154,6 +154,12 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
                         write(outcome.sha256, name_of(outcome.path))
                     after.add(outcome)
 
+            def on_same(files: int, size: int) -> None:
+                kept.on_same(files, size)
+                report.on_same(files)
+
+            if not (wishes.wants_each or (as_json and not only_sums)):
+                options["on_same"] = on_same
             with report.running():
                 result = await uploader.sync(directory, on_outcome=on_outcome, on_event=on_event, **options)
             after.ended(report.end(result), failed=report.failed)

@@ -19,10 +19,10 @@ import errno
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bigupload import errors
 from bigupload.core.integrity import Verified
@@ -55,6 +55,7 @@ _ADD_PLACE = "INSERT OR REPLACE INTO place VALUES (?, ?, ?)"
 _FIND = (
     "SELECT etag, checksum, verified, version FROM file WHERE (key, path, size, mtime, ctime, inode) = (?,?,?,?,?,?)"
 )
+_FIND_ALL = "SELECT etag, checksum, verified, version, key, path, size, mtime, ctime, inode FROM file WHERE key IN ({})"
 _FIND_PLACE = "SELECT object, url FROM place WHERE key = ?"
 _APPLICATION = 0x62757031  # "bup1": a database of another program or version is left alone
 _SCHEMA = (
@@ -132,6 +133,48 @@ def _find_in(
         version_id=version,
         place=place,
     )
+
+
+class FileRow(NamedTuple):
+    """A file that is looked up together with others, by its path and its metadata."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+class ObjectRow(NamedTuple):
+    """What is recorded of the object of such a file."""
+
+    etag: str
+    checksum: str | None
+    verified: str
+    """The value of a `Verified`."""
+    version_id: str | None
+
+    def of(self, key: str, path: str, fingerprint: Fingerprint) -> RecordedFile:
+        """Return it with what is known of its file."""
+        return RecordedFile(
+            key=key,
+            path=path,
+            fingerprint=fingerprint,
+            etag=self.etag,
+            checksum=self.checksum,
+            verified=Verified(self.verified),
+            version_id=self.version_id,
+        )
+
+
+def _find_all_in(opened: sqlite3.Connection, files: Mapping[str, FileRow]) -> dict[str, ObjectRow]:
+    """Look up files by their keys."""
+    rows = opened.execute(_FIND_ALL.format(",".join("?" * len(files))), [*files]).fetchall()
+    return {row[4]: ObjectRow._make(row[:4]) for row in rows if _are_equal(row[5:], files[row[4]])}
+
+
+def _are_equal(recorded: tuple[object, ...], file: FileRow) -> bool:
+    return recorded == file or recorded == (_text(file.path), *file[1:])
 
 
 def _text(path: str) -> str:
@@ -315,6 +358,21 @@ class JobRecord:
         with self._translated():
             return _find_in(self._reading, key, path, fingerprint, with_place=self._has_places)
 
+    def find_all(self, files: Mapping[str, FileRow]) -> dict[str, ObjectRow]:
+        """Look up some files together, a few hundred at a time, as `find`. Blocking, for a millisecond.
+
+        Args:
+            files: By their keys.
+
+        Returns:
+            Those that are in the store, by their keys. None whose object a media service named.
+        """
+        if self.is_new or self._has_places or not files:
+            return {}
+        assert self._reading is not None
+        with self._translated():
+            return _find_all_in(self._reading, files)
+
     async def record(self, files: Sequence[RecordedFile]) -> None:
         """Record files, and wait until that is on disk. A cancelled call has recorded all of them or none.
 
@@ -333,29 +391,32 @@ class JobRecord:
             self._writing.execute("BEGIN")
             _add_to(self._writing, files)
 
-    async def finish(self, *, keep: Callable[[str], bool] | None = None, gone: int = 0) -> None:
+    async def finish(
+        self, *, keep: Callable[[str], bool] | None = None, known: int | None = None, gone: int = 0
+    ) -> None:
         """Record that the job is done, or that all is done but files that do not exist.
 
         What is recorded of its files is of use to a sync: see `OtherJobs`.
 
         Args:
             keep: Called in a thread with each key, and returns whether to keep the file. None: every file is kept.
+            known: How many of the recorded files are known to be kept. If it is all of them, `keep` is not called.
             gone: How many files do not exist. The job then stays unfinished: they may come, and the same call
                 sends them alone.
         """
         if gone:
             await run_shielded(self._call(self._only_gone, gone))
         else:
-            await run_shielded(self._call(self._finish, keep))
+            await run_shielded(self._call(self._finish, keep, known))
 
     def _only_gone(self, gone: int) -> None:
         assert self._writing is not None
         with self._translated():
             self._writing.execute(f"{_GONE} = {gone:d}")
 
-    def _finish(self, keep: Callable[[str], bool] | None) -> None:
+    def _finish(self, keep: Callable[[str], bool] | None, known: int | None) -> None:
         assert self._writing is not None
-        if keep is not None:
+        if keep is not None and not self._has_only(known):
             self._forget(keep)
         with self._translated(), self._writing:
             self._writing.execute("BEGIN")
@@ -364,6 +425,12 @@ class JobRecord:
                 "bytes = (SELECT coalesce(sum(size), 0) FROM file)",
                 (self._now(),),
             )
+
+    def _has_only(self, known: int | None) -> bool:
+        """Whether so many files are recorded, and no other one."""
+        assert self._writing is not None
+        with self._translated():
+            return known is not None and self._writing.execute("SELECT count(*) FROM file").fetchone() == (known,)
 
     def _forget(self, keep: Callable[[str], bool]) -> None:
         """Forget the files whose keys are not to be kept, some thousand at a time."""
@@ -598,6 +665,23 @@ class OtherJobs:
                 if found is not None and found.etag.strip('"') == etag:
                     return found
         return None
+
+    def find_all(self, files: Mapping[str, FileRow], etags: Mapping[str, str]) -> dict[str, ObjectRow]:
+        """Look up some files together, a few hundred at a time, as `find`. Blocking, for some milliseconds.
+
+        Args:
+            files: By their keys.
+            etags: The ETags of their objects, by the same keys, without quotes.
+        """
+        found: dict[str, ObjectRow] = {}
+        for opened in self._opened:
+            rest = {key: file for key, file in files.items() if key not in found}
+            if not rest:
+                break
+            with contextlib.suppress(sqlite3.Error):
+                rows = _find_all_in(opened, rest)
+                found |= {key: row for key, row in rows.items() if row.etag.strip('"') == etags[key]}
+        return found
 
     def close(self) -> None:
         """Close them. Idempotent."""

@@ -49,6 +49,15 @@ def test_only_the_sums_as_json(bigupload: Command, s3: StrictS3, tree: Path, opt
         assert (total["files"], total["skipped"], total["failed"], total["exit_status"]) == (2, skipped, 1, 1)
 
 
+@pytest.mark.parametrize("more", [(), ("--receipt", "receipt.json")])
+def test_what_was_there_is_in_the_sum(bigupload: Command, s3: StrictS3, tree: Path, more: tuple[str, ...]) -> None:
+    """Whether each of them counts for something, or only how many there are."""
+    assert bigupload("sync", *at(s3)).code == 0
+    (tree / "a.txt").write_bytes(b"another one")
+    ended = bigupload("sync", *at(s3), *more)
+    assert (ended.code, sum_of(ended.err)) == (0, "bigupload: uploaded 1 file, 11 B, 2 already there")
+
+
 def test_nights_without_a_complete_sync_are_told(
     bigupload: Command, s3: StrictS3, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

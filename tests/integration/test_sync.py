@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 
 import bigupload
 from bigupload import SyncStep, UploadResult, Verified, errors
+from bigupload.api import sync
 from bigupload.api.sync_types import SyncOutcome
+from bigupload.events import Event, JobProgress
 from bigupload.manifests.job_record import JOB_SUFFIX, known_jobs, open_database
 from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import options_for
@@ -42,6 +45,63 @@ async def test_the_second_sync_only_lists(world: World, tree: Path) -> None:
     (job,) = known_jobs(tree.parent / "state")
     assert (job.status, job.name, job.files, job.bytes) == ("finished", f"sync {tree}", 4, 6)
     assert job.target == f"{TO} at {world.s3.url}"
+
+
+@pytest.mark.parametrize("size_only", [False, True])
+async def test_what_is_there_is_counted_in_place_of_results(world: World, tree: Path, size_only: bool) -> None:
+    await synced(world, tree)
+    (tree / "a").write_bytes(b"longer")
+    (tree / "new").write_bytes(b"new")
+    counted: list[tuple[int, int]] = []
+    told: list[SyncOutcome] = []
+    receipt = tree.parent / "receipt.json"
+    more = {"told": told, "receipt": receipt, "size_only": size_only}
+    result = await synced(world, tree, on_same=lambda *same: counted.append(same), **more)
+    assert counts(result) == (2, 3, 0, 0)
+    assert [sum(each) for each in zip(*counted, strict=True)] == [3, 5]
+    assert {each.key for each in told if isinstance(each, UploadResult)} == {"p/a", "p/new"}
+    assert len(json.loads(receipt.read_text())["files"]) == 5
+    progress: list[JobProgress] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, JobProgress):
+            progress.append(event)
+
+    assert counts(await bigupload.sync(tree, to=TO, s3=world.options(), on_event=on_event)) == (0, 5, 0, 0)
+    assert (progress[-1].files_skipped, progress[-1].bytes_skipped) == (5, 14)
+
+
+async def test_the_record_forgets_files_that_are_gone_and_looks_at_them_alone(
+    world: World, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await synced(world, tree)
+    (tree / "a").unlink()
+    looked: list[str] = []
+
+    def is_gone(path: str) -> bool:
+        looked.append(path)
+        return not Path(path).exists()
+
+    monkeypatch.setattr(sync, "is_gone", is_gone)
+    assert counts(await synced(world, tree)) == (0, 3, 0, 0)
+    assert len(looked) == 4
+    assert counts(await synced(world, tree)) == (0, 3, 0, 0)
+    assert len(looked) == 4, "the listing has shown the files that are recorded"
+    (job,) = known_jobs(tree.parent / "state")
+    assert (job.status, job.files) == ("finished", 3)
+
+
+async def test_what_is_recorded_with_less_proof_than_is_required_is_proved_again(world: World, tree: Path) -> None:
+    await uploaded(world, tree)
+    await synced(world, tree)
+    for job in known_jobs(tree.parent / "state"):
+        with contextlib.closing(open_database(job.record)) as opened:
+            opened.execute("UPDATE file SET verified = 'size' WHERE key = 'a'")
+    before = len(world.s3.requests)
+    assert counts(await synced(world, tree)) == (0, 4, 0, 0)
+    assert asked(world, before).count("HeadObject") == 0
+    assert counts(await synced(world, tree, require_proof="full-object")) == (0, 4, 0, 0)
+    assert asked(world, before).count("HeadObject") == 1
 
 
 async def test_another_machine_proves_what_is_there_by_its_checksums(world: World, tree: Path, tmp_path: Path) -> None:
