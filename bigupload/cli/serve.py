@@ -29,7 +29,7 @@ _LOOPBACK = ("127.", "localhost", "::1")
 _QUOTAS = ("quota", "user_quota", "user_files")
 _AS_GIVEN = (
     "host", "port", "workers", "stop_delay", "trusted_proxies", "store_timeout", "shared", "public_url",
-    "allow_private_media_hosts", "cors_origins", "sweep_every", *_QUOTAS,
+    "allow_private_media_hosts", "cors_origins", "sweep_every", "facts", *_QUOTAS,
 )  # fmt: skip
 """The options that are settings of the same name."""
 
@@ -141,6 +141,9 @@ _AS_GIVEN = (
     multiple=True,
     metavar="URL",
     help="An origin whose pages may call the API, as in https://app.example.com. Repeatable. '*': every origin.",
+)
+@click.option(
+    "--facts", is_flag=True, help="Find each file's width, height, duration and codecs. Needs the extra facts."
 )
 @click.option("--allow-private-media-hosts", is_flag=True, help="Accept direct URLs of private networks.")
 @click.option(

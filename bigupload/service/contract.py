@@ -253,7 +253,44 @@ class CompleteRequest(_Model):
     """The object's checksum, base64 (a composite one with its "-N"). If left out, the parts' checksums make it."""
 
 
-class CompleteResponse(_Model):
+class MediaFacts(_Model):
+    """What a picture, a film or a sound is, as its bytes say; null where they do not say it."""
+
+    width: int | None
+    """Pixels, as the file has them: with an `orientation` from 5 to 8, this is the height of what is shown."""
+    height: int | None
+    duration: float | None
+    """Seconds."""
+    frame_rate: float | None
+    """Frames a second, on average."""
+    video_codec: Annotated[str | None, Field(examples=["AVC"])]
+    """Of the first film in the file, as MediaInfo calls it: `AVC` (H.264), `HEVC`, `VP9`, `AV1`, `ProRes`."""
+    audio_codec: Annotated[str | None, Field(examples=["AAC"])]
+    """Of the first sound, as `AAC`, `Opus`, `MPEG Audio` or `PCM`."""
+    orientation: Annotated[int, Field(ge=1, le=8)] | None
+    """How a picture or film is turned when it is shown, as Exif counts it: 1 as it is, 3 upside down, 6 clockwise by 90
+    degrees, 8 the other way. 2, 4, 5 and 7 are mirrored."""
+
+
+def facts_from(found: Mapping[str, Any] | None) -> MediaFacts | None:
+    """Return the facts that `FactFinder` has found, as a model."""
+    return None if found is None else MediaFacts.model_validate(found, by_alias=True)
+
+
+FoundFacts = Annotated[
+    MediaFacts | None,
+    Field(description="With `--facts`: what the file is. Left out if nothing could be found."),
+]
+
+
+class _WithFacts(_Model):
+    @model_serializer(mode="wrap")
+    def _without_facts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out empty `facts`: a service without `--facts` has no such field."""
+        return {name: value for name, value in serialize(self).items() if (name, value) != ("facts", None)}
+
+
+class CompleteResponse(_WithFacts):
     """The object exists and is of the declared media type. The fields are what the store holds."""
 
     public_url: str
@@ -268,9 +305,10 @@ class CompleteResponse(_Model):
     token: str | None = None
     receipt: str | None = None
     """The signed receipt, a JWT of `ReceiptClaims`: what an application trusts without asking. It expires."""
+    facts: FoundFacts = None
 
 
-class ReceiptClaims(_Model):
+class ReceiptClaims(_WithFacts):
     """What a receipt says. Verify it with the keys of `/.well-known/jwks.json`: the algorithm is ES256, and the
     audience is your owner's name. Claims may be added."""
 
@@ -305,6 +343,7 @@ class ReceiptClaims(_Model):
     """Those of the object, as its API key or upload token named them."""
     filename: str | None
     """The file's own name; null: it was not kept."""
+    facts: FoundFacts = None
 
 
 class JsonWebKey(_Model):
@@ -543,7 +582,7 @@ class ReadUrlResponse(_Model):
     """Seconds."""
 
 
-class StoredMedia(_Model):
+class StoredMedia(_WithFacts):
     """A file that the store has. It may not have been checked yet."""
 
     key: Annotated[str, Field(examples=["media/owner123/abc123.jpg"])]
@@ -564,6 +603,13 @@ class StoredMedia(_Model):
     """With `details`: that of the upload token and the request."""
     tags: dict[str, str] | None = None
     """With `details`: those of the object."""
+    facts: Annotated[
+        MediaFacts | None,
+        Field(
+            description="With `details` and `--facts`: what the file is. Left out if nothing could be found, before "
+            "the file was checked, and a week after that."
+        ),
+    ] = None
 
 
 class ListResponse(_Model):
@@ -629,7 +675,7 @@ class CheckRequest(_Model):
     url: Annotated[str, Field(min_length=1, max_length=4096, examples=["https://cdn.example.com/movie.mp4"])]
 
 
-class CheckResponse(_Model):
+class CheckResponse(_WithFacts):
     """Whether the URL can be used, and which rule it breaks if not."""
 
     usable: bool
@@ -643,6 +689,7 @@ class CheckResponse(_Model):
     """Bytes, if the host reports the size."""
     receipt: str | None = None
     """With `key`, the signed receipt of the upload, as complete returns it."""
+    facts: FoundFacts = None
     error: ErrorDetail | None = None
 
 
@@ -697,6 +744,7 @@ class CompletedMedia(_Body):
     presigned_key: str | None
     """The key that presign returned, whose object can be written again for an hour. `key` is that of the copy that was
     judged, which nobody can write. null: the file was sent in parts, and is at `key` alone."""
+    facts: FoundFacts = None
 
 
 class _GoneMedia(_Body):

@@ -13,16 +13,18 @@ complete, for a post and in the sweep.
 from __future__ import annotations
 
 import email.utils
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote
 
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
+from bigupload.records import dataclass
 from bigupload.s3_parameters import TOKEN
 from bigupload.service import contract as c
 from bigupload.service import media
@@ -137,9 +139,21 @@ def _expires_in_time(expires: str, now: datetime) -> bool:
 
 
 if TYPE_CHECKING:
+    from bigupload.service.fact_finder import FactFinder
     from bigupload.service.receipts import Receipts  # the sweep signs none
 
 _KEPT = ("content-disposition",)
+_FACTS = "facts"
+"""In the note of a file that passed: what was found of it, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedFile:
+    """A file that counts."""
+
+    kind: MediaType
+    facts: Mapping[str, Any] | None = None
+    """What the file is; None: nothing was found, or nobody looked."""
 
 
 class Finishing:
@@ -154,6 +168,7 @@ class Finishing:
         hooks: Hooks | None = None,
         telling: Telling | None = None,
         tells_within: float | None = None,
+        finder: FactFinder | None = None,
     ) -> None:
         """Make it.
 
@@ -164,6 +179,7 @@ class Finishing:
             hooks: The operator's hooks; None: no hooks.
             telling: Notes the events for webhooks; None: no webhooks.
             tells_within: Seconds. An older object was there before the webhooks, and has no event. None: any age.
+            finder: Finds what a file is; None: nobody looks.
         """
         self._objects = objects
         self._policy = policy
@@ -171,6 +187,7 @@ class Finishing:
         self._hooks = hooks or Hooks()
         self._telling = telling
         self._tells_within = tells_within
+        self._finder = finder
 
     async def judge(self, key: str, head: ObjectHead) -> MediaType:
         """Return an object's type. Raises Refused with one of `FINAL_PROBLEMS`, and Fault."""
@@ -178,8 +195,8 @@ class Finishing:
         now = datetime.fromtimestamp(self._clock(), UTC)
         return await judge(key, head, read=read, policy=self._policy, now=now)
 
-    async def accept(self, key: str, head: ObjectHead, facts: ObjectFacts | None = None) -> MediaType:
-        """Return the type of an object that counts: it is what it claims to be, and the hook accepts it.
+    async def accept(self, key: str, head: ObjectHead, facts: ObjectFacts | None = None) -> AcceptedFile:
+        """Return an object that counts: it is what it claims to be, and the hook accepts it.
 
         Args:
             key: The object's key.
@@ -191,21 +208,40 @@ class Finishing:
             Fault: The store failed.
         """
         kind = await self.judge(key, head)
-        if not self._hooks.check_files and self._telling is None:
-            return kind
+        if not self._hooks.check_files and self._telling is None and self._finder is None:
+            return AcceptedFile(kind)
         passed = PASSED_PREFIX + _version(key, head)
-        if await self._objects.note(passed) is None:
-            file = await self._file(key, head, facts)
+        note = await self._objects.note(passed)
+        found, added = noted_facts(note), dict[str, str]()
+        if self._finder is not None and _FACTS not in (note or ()):
+            found = await self._finder.find(head.head, head.size, self._objects.reader(key, etag=head.etag))
+            added = self._note_of(found)
+        is_told = False
+        if note is None:
+            file = await self._file(key, head, facts, found)
             await self._hooks.before_finish(file)
-            if await self._tell(key, head, file, kind) or self._hooks.check_files:
-                await self._objects.put_note(passed, {})
-        return kind
+            is_told = await self._tell(key, head, file, kind)
+        if added or is_told or (note is None and self._hooks.check_files):
+            await self._objects.put_note(passed, added)
+        return AcceptedFile(kind, found)
 
-    async def accept_by_copy(self, key: str, head: ObjectHead, kind: MediaType) -> None:
-        """Note that the upload at a key that can be replaced counts: its copy was accepted. Raises Fault."""
+    async def accept_by_copy(
+        self, key: str, head: ObjectHead, kind: MediaType, found: Mapping[str, Any] | None = None
+    ) -> None:
+        """Note that the upload at a key that can be replaced counts: its copy was accepted. Raises Fault.
+
+        Args:
+            key: The key that can be replaced.
+            head: Its object.
+            kind: The object's type.
+            found: The facts of the copy.
+        """
         if self._telling is not None and await self._objects.note(PASSED_PREFIX + _version(key, head)) is None:
-            await self._tell(key, head, await self._file(key, head, None), kind)
-            await self._objects.put_note(PASSED_PREFIX + _version(key, head), {})
+            await self._tell(key, head, await self._file(key, head, None, found), kind)
+            await self._objects.put_note(PASSED_PREFIX + _version(key, head), self._note_of(found))
+
+    def _note_of(self, found: Mapping[str, Any] | None) -> dict[str, str]:
+        return {} if self._finder is None else {_FACTS: json.dumps(found, separators=(",", ":"))}
 
     async def copied(self, key: str, head: ObjectHead, kind: MediaType) -> str:
         """Return the final key of a copy of the object at a writable key, which is made if there is none. Raises Fault.
@@ -236,7 +272,7 @@ class Finishing:
         if copy is None:
             raise Fault(FaultKind.GONE, "the copy was deleted meanwhile", status=404)
         if copy.etag != head.etag:  # replaced just before the copy, at a store that ignores the condition; or encrypted
-            await self.accept(final, copy)
+            file = replace(file, facts=(await self.accept(final, copy)).facts)
         fixed = replace(file, key=final, etag=copy.etag)
         await self._telling.completed(_version(key, head), fixed, "put", presigned_key=key)
         return True
@@ -245,7 +281,9 @@ class Finishing:
         """Return whether the object was copied for a post, and not uploaded."""
         return self._policy.keys.is_final(key) and _METADATA + TOKEN not in head.headers
 
-    async def _file(self, key: str, head: ObjectHead, facts: ObjectFacts | None) -> FinishedFile:
+    async def _file(
+        self, key: str, head: ObjectHead, facts: ObjectFacts | None, found: Mapping[str, Any] | None
+    ) -> FinishedFile:
         url = ""
         if self._hooks.check_files:
             (url,) = await self._objects.bucket.presign("GetObject", [{"Key": key}])
@@ -263,6 +301,7 @@ class Finishing:
             metadata=metadata,
             filename=filename,
             tags=await self._objects.tags(key, head.headers),
+            facts=found,
             url=url,
         )
 
@@ -286,6 +325,11 @@ class Finishing:
         if problem is None or note is None:
             return None
         return Refused(problem, unquote(note.get("message", "")) or None)
+
+
+def noted_facts(note: Mapping[str, str] | None) -> Mapping[str, Any] | None:
+    """Return the facts in the note of a file that passed; None: it has none."""
+    return json.loads(note[_FACTS]) if note is not None and _FACTS in note else None
 
 
 def _version(key: str, head: ObjectHead) -> str:
@@ -378,7 +422,7 @@ class UploadOutcomes:
             try:
                 if look.size != handle.size:
                     raise Refused(Problem.SIZE_MISMATCH, f"the object has {look.size:,} bytes, not {handle.size:,}")
-                await self._finishing.accept(handle.key, look, facts)
+                accepted = await self._finishing.accept(handle.key, look, facts)
             except Refused as refused:
                 if refused.problem not in FINAL_PROBLEMS:
                     raise
@@ -393,7 +437,12 @@ class UploadOutcomes:
                 None
                 if self._receipts is None
                 else self._receipts.of(
-                    handle.key, look, facts, tags=await self._objects.tags(handle.key, look.headers), proved=True
+                    handle.key,
+                    look,
+                    facts,
+                    tags=await self._objects.tags(handle.key, look.headers),
+                    media_facts=accepted.facts,
+                    proved=True,
                 )
             )
         return c.CompleteResponse(
@@ -406,6 +455,7 @@ class UploadOutcomes:
             etag=facts.etag,
             token=handle.token,
             receipt=receipt,
+            facts=c.facts_from(accepted.facts),
         )
 
     async def _raise_refusal(self, handle: Handle) -> None:

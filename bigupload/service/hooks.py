@@ -96,6 +96,8 @@ class FinishedFile:
     """The file's own name; None: it was not kept."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """The object's tags."""
+    facts: Mapping[str, Any] | None = None
+    """What the file is, as `width`, `height` and `duration`; None: nothing was found, or nobody looked."""
     url: str = field(repr=False)
     """A presigned URL to GET the bytes, valid for an hour. Whoever has it can read the file."""
 
@@ -115,7 +117,12 @@ class FinishedFile:
             "filename": self.filename,
             "tags": dict(self.tags),
             "url": self.url,
+            **self.facts_json(),
         }
+
+    def facts_json(self) -> dict[str, Any]:
+        """Return the facts as a field, if there are any."""
+        return {} if self.facts is None else {"facts": dict(self.facts)}
 
 
 Question = NewUpload | FinishedFile

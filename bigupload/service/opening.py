@@ -14,6 +14,7 @@ from bigupload.core.retry_policy import Fault
 from bigupload.records import dataclass
 from bigupload.service.access_log import AccessLog
 from bigupload.service.bucket_rules import browser_trouble
+from bigupload.service.fact_finder import FactFinder, opened_finder
 from bigupload.service.handles import Handles
 from bigupload.service.hooks import Hooks, opened_hooks
 from bigupload.service.keys import KeyFile
@@ -79,6 +80,7 @@ async def opened(
         _health(config, log, metrics) as health,
         _engine(config, log, metrics) as engine,
         opened_hooks(config, log, metrics.count_hook) as hooks,
+        opened_finder(config.facts, log) as finder,
         contextlib.AsyncExitStack() as stack,
     ):
         try:
@@ -95,7 +97,7 @@ async def opened(
             telling = telling_for(bucket, policy, config.public_url, uploads=config.webhook_uploads)
         urls = public_urls(bucket.url, config.public_url)
         receipts = Receipts(config.secrets, public_url=urls, policy=policy, clock=time.time)
-        uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts)
+        uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts, finder)
         await stack.enter_async_context(contextlib.aclosing(uploads))
         metrics.also(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
         await stack.enter_async_context(contextlib.aclosing(open_uploads))
@@ -121,6 +123,7 @@ def _uploads(
     telling: Telling | None,
     engine: SharedEngine | None,
     receipts: Receipts,
+    finder: FactFinder | None,
 ) -> MediaUploads:
     return MediaUploads(
         bucket,
@@ -136,6 +139,7 @@ def _uploads(
         hooks=hooks,
         telling=telling,
         receipts=receipts,
+        finder=finder,
     )
 
 

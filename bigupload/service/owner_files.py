@@ -13,14 +13,16 @@ from urllib.parse import quote
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
+from bigupload.service.finishing import noted_facts
 from bigupload.service.media import content_type_of
 from bigupload.service.media_objects import MediaBucket
-from bigupload.service.object_keys import account_of, decoded
+from bigupload.service.object_keys import PASSED_PREFIX, account_of, decoded
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_health import store_faults_as_refusals
+from bigupload.service.webhooks.telling import version_of
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.operations import ObjectPages, UploadPages
+from bigupload.stores.s3.operations import ObjectPages, UploadPages, told
 
 _PAGE = 1000
 """How many objects S3 lists in one request."""
@@ -35,7 +37,13 @@ class OwnerFiles:
     """All owners' files in one bucket: uploads, and the copies that were made for posts."""
 
     def __init__(
-        self, bucket: S3Bucket, public_url: Callable[[str], str], *, policy: Policy, clock: Callable[[], float]
+        self,
+        bucket: S3Bucket,
+        public_url: Callable[[str], str],
+        *,
+        policy: Policy,
+        clock: Callable[[], float],
+        with_facts: bool = False,
     ) -> None:
         """Make it.
 
@@ -44,7 +52,9 @@ class OwnerFiles:
             public_url: The URL of a key for everyone.
             policy: The shape of the keys, and how long objects are kept.
             clock: The time, in seconds since 1970.
+            with_facts: Whether the details of files have what was found of them.
         """
+        self._with_facts = with_facts
         self._bucket = bucket
         self._public_url = public_url
         self._policy = policy
@@ -124,11 +134,14 @@ class OwnerFiles:
             async with at_once:
                 head = await self._bucket.head(file.key)
                 tags = {} if head is None else await objects.tags(file.key, head["Headers"])
+                note = (
+                    None if head is None or not self._with_facts else await objects.note(_passed_note(file.key, head))
+                )
             if head is None:
                 return None
             metadata, filename = decoded(head["Metadata"])
             details = {"content_type": head.get("ContentType"), "filename": filename, "metadata": metadata}
-            details["tags"] = tags
+            details |= {"tags": tags, "facts": c.facts_from(noted_facts(note))}
             return file.model_copy(update=details)
 
         return [file for file in await asyncio.gather(*map(look, files)) if file is not None]
@@ -272,6 +285,12 @@ class OwnerFiles:
         """Yield the keys of an account's open multipart uploads. Raises Fault or BigUploadError."""
         async for row in self._bucket.open_uploads(self._policy.keys.prefix_of(account)):
             yield row["Key"]
+
+
+def _passed_note(key: str, head: Mapping[str, Any]) -> str:
+    """Return the key of the note of a file that passed."""
+    size, modified = told(head, "ContentLength", int), told(head, "LastModified", datetime)
+    return PASSED_PREFIX + version_of(key, etag=head.get("ETag", ""), size=size, modified=modified)
 
 
 def _attachment(path: str) -> str:

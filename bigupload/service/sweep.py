@@ -49,6 +49,7 @@ from bigupload.support.files import file_lock
 from bigupload.version import __version__
 
 if TYPE_CHECKING:
+    from bigupload.service.fact_finder import FactFinder
     from bigupload.stores.s3.bucket import S3Bucket
 
 
@@ -348,6 +349,7 @@ class Sweep:
         memory: SweepMemory | None = None,
         hooks: Hooks | None = None,
         telling: Telling | None = None,
+        finder: FactFinder | None = None,
     ) -> None:
         """Make it.
 
@@ -360,6 +362,7 @@ class Sweep:
             memory: The results of earlier sweeps. None: no results, and this sweep's stay in memory.
             hooks: The operator's checks, which an object must pass that did not pass them yet. None: no checks.
             telling: Notes the events for webhooks. None: no webhooks.
+            finder: Finds what a file is, for hooks and webhooks; None: nobody looks.
         """
         self._bucket = bucket
         self._objects = MediaBucket(bucket)
@@ -370,6 +373,7 @@ class Sweep:
             hooks=hooks,
             telling=telling,
             tells_within=RETRIED_FOR,
+            finder=finder,
         )
         self._telling = telling
         self._now = now

@@ -47,6 +47,7 @@ from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.operations import told
 
 if TYPE_CHECKING:
+    from bigupload.service.fact_finder import FactFinder
     from bigupload.service.receipts import Receipts
     from bigupload.service.shared.engine import SharedEngine
 
@@ -82,6 +83,7 @@ class MediaUploads:
         hooks: Hooks | None = None,
         telling: Telling | None = None,
         receipts: Receipts | None = None,
+        finder: FactFinder | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Make it.
@@ -100,6 +102,7 @@ class MediaUploads:
             hooks: The operator's checks; None: no checks.
             telling: Notes the events for webhooks; None: no webhooks.
             receipts: Signs receipts; None: there are none.
+            finder: Finds what files are; None: nobody looks.
             clock: The time, in seconds since 1970.
         """
         self._bucket = bucket
@@ -117,12 +120,14 @@ class MediaUploads:
         self._clock = clock
         self._hooks = hooks or Hooks()
         self._telling = telling
-        finishing = Finishing(self._objects, policy=policy, clock=clock, hooks=self._hooks, telling=telling)
+        finishing = Finishing(
+            self._objects, policy=policy, clock=clock, hooks=self._hooks, telling=telling, finder=finder
+        )
         self.posted = PostedMedia(
             self._objects, self.public_url, finishing=finishing, policy=policy, clock=clock, receipts=receipts
         )
         """The uploads, as posts name them."""
-        self.files = OwnerFiles(bucket, self.public_url, policy=policy, clock=clock)
+        self.files = OwnerFiles(bucket, self.public_url, policy=policy, clock=clock, with_facts=finder is not None)
         """The objects that the store has of each owner."""
         limits = QuotaLimits(owner_bytes=quota, user_bytes=user_quota, user_files=user_files)
         self._quota = Quotas(

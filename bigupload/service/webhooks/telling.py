@@ -87,6 +87,7 @@ class Telling:
             "filename": file.filename,
             "way": way,
             "presignedKey": presigned_key,
+            **file.facts_json(),
         }
         await self._leave(event("media.completed", version, data, self._clock()))
 
