@@ -95,6 +95,37 @@ def test_the_read_of_a_subclass_is_what_is_uploaded(client: Any, s3: StrictS3, d
     assert body(s3) == data
 
 
+class Shorter:
+    """Its end lies 100 bytes behind the last one that it gives."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._data[self._at :] if size < 0 else self._data[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, len(self._data) + 100)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+
+@pytest.mark.parametrize("data", [b"", b"small", LARGE], ids=["empty", "small", "large"])
+def test_a_file_object_that_ends_early_makes_no_object(client: Any, s3: StrictS3, data: bytes) -> None:
+    says = r"Failed to upload Shorter object to bucket/key: (it ended after [\d,]+ of|key became shorter while.*d$)"
+    with pytest.raises(S3UploadFailedError, match=says):
+        client.upload_fileobj(Shorter(data), "bucket", "key")
+    assert s3.objects["bucket"] == {}
+    assert s3.uploads == {}
+
+
 def test_a_file_object_that_does_not_block_is_not_at_its_end(client: Any, s3: StrictS3) -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)

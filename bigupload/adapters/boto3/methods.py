@@ -160,7 +160,8 @@ class TakenOver:
 
         Raises:
             ClientError: The store refused.
-            S3UploadFailedError: The object is not proved to be what was read.
+            S3UploadFailedError: The object is not proved to be what was read, or less was read than `Fileobj` has by
+                its `seek` and `tell`.
             BotoCoreError: The store can't be reached, or there are no credentials.
             ValueError: `Fileobj` can't be read, or `ExtraArgs` has an unknown name.
             Exception: What `Fileobj` raised.
@@ -364,7 +365,11 @@ class BotoRequest:
         return self._job(absolute, str(absolute), path, found.st_size, again=bool)
 
     def of_object(self, file: Any) -> UploadJob:
-        """Return the upload of what a file object has from its position on. A small rest is read at once."""
+        """Return the upload of what a file object has from its position on. A small rest is read at once.
+
+        Raises:
+            S3UploadFailedError: It ends before the end that it let seek.
+        """
         name = self._key.rpartition("/")[2]
         name = _ANY_NAME if name in ("", ".", "..") else name
         most = SMALL if self._settings.threshold is None else min(self._settings.threshold, SMALL)
@@ -380,6 +385,11 @@ class BotoRequest:
         again()
         if size < most:
             data = _read(file, size)
+            if len(data) < size:
+                from boto3.exceptions import S3UploadFailedError
+
+                where = f"{type(file).__name__} object to {self._bucket}/{self._key}"
+                raise S3UploadFailedError(f"Failed to upload {where}: it ended after {len(data):,} of {size:,} bytes")
             return job(data, size=len(data), again=again)
         path = path_behind(file)
         return job(file, name=name if path is None else str(path), size=size, again=again, finish=to_end)
@@ -496,7 +506,8 @@ def translated(e: errors.BigUploadError, client: Any, operation: str, where: str
         return b.EndpointConnectionError(endpoint_url=client.meta.endpoint_url, error=e)
     code = _code_of(e, fault)
     if code is None:
-        return S3UploadFailedError(f"Failed to upload {where}: {e}")
+        text = str(e).partition(": `")[0] if isinstance(e, errors.SourceChanged) else str(e)  # no option of boto3
+        return S3UploadFailedError(f"Failed to upload {where}: {text}")
     made: Any = client.exceptions.from_code(code.code)
     response = {
         "Error": {"Code": code.code, "Message": str(e)},
