@@ -14,17 +14,46 @@ from typing import Any, Literal, get_args
 
 import pytest
 
-from bigupload import S3Options, errors
+import bigupload
+from bigupload import S3Options, Verified, errors
 from bigupload.core.checksums import Algorithm
+from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import UnsignedPart
 from bigupload.stores import targets
+from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.faults import LostResponse, Status
 from bigupload.testing.strict_s3 import StrictS3
+from tests.tools.buckets import options_for
 
 from .backends import ANY_UPLOAD, Backend, crc, create, headers_of, put, raised, send, strict
-from .support import BUCKET
+from .support import BUCKET, PART, World, content
+
+
+async def test_a_folder_of_the_objects_name_is_named(weed: LocalStore) -> None:
+    """SeaweedFS keeps keys as files, and completes no upload whose key is a folder there: it answers 500 for ever."""
+    to, options = f"s3://{BUCKET}/folders", options_for(weed)
+    for key in ("new/below", "old", "old/below"):
+        await bigupload.upload(b"data", to=f"{to}/{key}", s3=options)
+    for key in ("new", "old"):
+        with pytest.raises(errors.StoreRefused, match=rf"keeps a folder {to}/{key}/ .*upload to another key") as raised:
+            await bigupload.upload(content(5 * MIB + 17), to=f"{to}/{key}", s3=options, part_size=5 * MIB)
+        assert (raised.value.exit_code, raised.value.resumable) == (errors.EXIT_FAILED, False)
+        assert raised.value.manifest is not None
+        await bigupload.abort(raised.value.manifest, s3=options)
+
+
+async def test_an_error_of_s3_is_tried_again_whatever_is_below(world: World, small_limits: None) -> None:
+    to = f"s3://{BUCKET}/key"
+    await bigupload.upload(b"data", to=f"{to}/below", s3=world.options())
+    objects = world.s3.objects[BUCKET]
+    for marker in ({}, {"key/": objects["key/below"]}):  # as S3's console makes a folder
+        objects.update(marker)
+        world.s3.script("CompleteMultipartUpload", Status(500, "InternalError"))
+        path = world.file(2 * PART, seed=len(marker))
+        result = await world.upload(path, to=to, part_size=PART, manifest=None)
+        assert (result.verified, result.retries) == (Verified.FULL_OBJECT, 1)
 
 
 async def test_no_such_bucket(fake: Backend) -> None:

@@ -347,11 +347,27 @@ class S3Store:
         try:
             answer = await complete(**arguments)
         except Fault as fault:
+            if fault.status == 500 and await self._is_folder():
+                raise errors.StoreRefused(
+                    f"this store keeps a folder {self.target}/ for the keys that begin so, and makes no object of that "
+                    "name beside it: upload to another key; `abort` deletes the parts of this upload"
+                ) from fault
             if fault.kind is not FaultKind.UNSUPPORTED or arguments.pop("IfNoneMatch", None) is None:
                 raise
             answer = await complete(**arguments)  # this store does not support conditions: rely on `precheck`
         told(answer, "ETag", str)
         return _facts(answer, algorithm)
+
+    async def _is_folder(self) -> bool:
+        """Whether the store, as SeaweedFS, shows a folder of the key's name that is no object: S3 itself has none."""
+        folder = f"{self._key}/"
+        try:
+            if await self._bucket.head(folder) is None:
+                return False
+            page = await self._bucket.call("to list the objects", "ListObjectsV2", Prefix=folder, MaxKeys="1")
+        except Fault:  # the store is unwell, or these credentials may not ask
+            return False
+        return not any(told(row, "Key", str) == folder for row in rows(page, "Contents"))
 
     async def abort(self, upload_id: str) -> None:
         """Abort the upload, and repeat that until no part is listed: a part in flight may survive an abort.
