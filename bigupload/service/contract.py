@@ -283,14 +283,14 @@ FoundFacts = Annotated[
 ]
 
 
-class _WithFacts(_Model):
+class _WithFacts(BaseModel):
     @model_serializer(mode="wrap")
     def _without_facts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out empty `facts`: a service without `--facts` has no such field."""
         return {name: value for name, value in serialize(self).items() if (name, value) != ("facts", None)}
 
 
-class CompleteResponse(_WithFacts):
+class CompleteResponse(_WithFacts, _Model):
     """The object exists and is of the declared media type. The fields are what the store holds."""
 
     public_url: str
@@ -308,7 +308,7 @@ class CompleteResponse(_WithFacts):
     facts: FoundFacts = None
 
 
-class ReceiptClaims(_WithFacts):
+class ReceiptClaims(_WithFacts, _Model):
     """What a receipt says. Verify it with the keys of `/.well-known/jwks.json`: the algorithm is ES256, and the
     audience is your owner's name. Claims may be added."""
 
@@ -582,7 +582,7 @@ class ReadUrlResponse(_Model):
     """Seconds."""
 
 
-class StoredMedia(_WithFacts):
+class StoredMedia(_WithFacts, _Model):
     """A file that the store has. It may not have been checked yet."""
 
     key: Annotated[str, Field(examples=["media/owner123/abc123.jpg"])]
@@ -675,7 +675,7 @@ class CheckRequest(_Model):
     url: Annotated[str, Field(min_length=1, max_length=4096, examples=["https://cdn.example.com/movie.mp4"])]
 
 
-class CheckResponse(_WithFacts):
+class CheckResponse(_WithFacts, _Model):
     """Whether the URL can be used, and which rule it breaks if not."""
 
     usable: bool
@@ -718,7 +718,7 @@ class _EventBody(_Body):
     """When it happened. Attempts and duplicates repeat it."""
 
 
-class CompletedMedia(_Body):
+class CompletedMedia(_WithFacts, _Body):
     """A file that counts."""
 
     key: str

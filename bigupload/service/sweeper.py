@@ -92,7 +92,7 @@ async def _sweep_on(
     log: AccessLog,
     file: Path | None,
     hooks: Hooks,
-    finder: FactFinder | None,
+    finder: FactFinder | None = None,
 ) -> None:
     hook = None if settings.before_finish is None else str(settings.before_finish)
     policy, memory = None, SweepMemory()
