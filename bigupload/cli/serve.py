@@ -29,7 +29,7 @@ _LOOPBACK = ("127.", "localhost", "::1")
 _QUOTAS = ("quota", "user_quota", "user_files")
 _AS_GIVEN = (
     "host", "port", "workers", "stop_delay", "trusted_proxies", "store_timeout", "shared", "public_url",
-    "allow_private_media_hosts", "cors_origins", "sweep_every", "facts", *_QUOTAS,
+    "allow_private_media_hosts", "cors_origins", "sweep_every", "facts", "imports", *_QUOTAS,
 )  # fmt: skip
 """The options that are settings of the same name."""
 
@@ -145,7 +145,17 @@ _AS_GIVEN = (
 @click.option(
     "--facts", is_flag=True, help="Find each file's width, height, duration and codecs. Needs the extra facts."
 )
-@click.option("--allow-private-media-hosts", is_flag=True, help="Accept direct URLs of private networks.")
+@click.option(
+    "--allow-private-media-hosts", is_flag=True, help="Accept URLs of private networks, to check or to import."
+)
+@click.option(
+    "--imports",
+    type=click.IntRange(0, 1000),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="How many files the service fetches from URLs at once. 0: clients can't have it fetch any.",
+)
 @click.option(
     "--sweep-every",
     type=click.FloatRange(0),

@@ -249,7 +249,18 @@ class _Service:
         return await self._dependencies.uploads.parts(caller.owner, upload, caller.bound)
 
     async def _status(self, caller: Caller, upload: str, _: bytes) -> c.StatusResponse:
-        return await self._dependencies.uploads.status(caller.owner, upload, caller.bound)
+        uploads, imports = self._dependencies.uploads, self._dependencies.imports
+        status = await uploads.status(caller.owner, upload, caller.bound)
+        if imports is None or status.status is not c.UploadStatus.OPEN:
+            return status
+        handle = uploads.decode(upload, caller.owner, caller.bound)
+        return status.model_copy(update={"importing": await imports.progress(handle)})
+
+    async def _import_url(self, caller: Caller, request: c.ImportRequest, _: bytes) -> c.ImportResponse:
+        _check_tags(caller, request.tags)
+        if self._dependencies.imports is None:
+            raise Refused(Problem.IMPORTS_NOT_CONFIGURED)
+        return await self._dependencies.imports.begin(caller, request)
 
     async def _complete(self, caller: Caller, request: c.CompleteRequest, _: bytes) -> c.CompleteResponse:
         return await self._dependencies.uploads.complete(caller.owner, request, caller.token, caller.bound)

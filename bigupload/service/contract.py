@@ -501,12 +501,73 @@ class ErrorResponse(_Model):
     error: ErrorDetail
 
 
+class ImportRequest(_Model):
+    """Have the service fetch a file from a public URL, as an upload. It goes through the same checks as a create."""
+
+    url: Annotated[
+        str,
+        Field(
+            min_length=8,
+            max_length=4096,
+            pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://",
+            examples=["https://cdn.example.com/movie.mp4"],
+        ),
+    ]
+    """Where the file is, by http or https, without a password. Its query may be a secret: nothing shows it."""
+    filename: Filename | None = None
+    """Original filename with extension; left out: as the host or the URL names it."""
+    content_type: ContentType | None = None
+    """MIME type; left out: as the host says, or the name."""
+    size: FileSize | None = None
+    """Bytes that the file must have. Needed where the host does not say how large the file is."""
+    user: User | None = None
+    """The end user whose file it will be. An API key may name any; an upload token names its own."""
+    metadata: Metadata | None = None
+    """Metadata of the object (`x-amz-meta-…`), beside that of the upload token, which prevails."""
+    tags: Tags | None = None
+    """Tags of the object. Only an API key may name them."""
+
+
+class ImportResponse(_Model):
+    """The upload is open, and the service will fetch the file. Ask for the upload's state, or wait for its event."""
+
+    upload: Handle
+    """The upload's handle, by which it is looked at and aborted like any other."""
+    key: str
+    public_url: str
+    size: int
+    """Bytes."""
+    content_type: str
+    filename: str
+
+
+class ImportProgress(_Model):
+    """How far the service is with a file that it fetches from a URL."""
+
+    state: Literal["waiting", "fetching"]
+    """Whether it waits for its turn."""
+    size: int
+    """Bytes of the whole file."""
+    fetched: int
+    """Bytes that came from the host, also those that came twice. It may be ten seconds old."""
+    stored: int
+    """Bytes of the parts that the store has."""
+
+
 class StatusResponse(_Model):
     """The state of an upload: with the response of complete if it completed, with the error if complete refused it."""
 
     status: UploadStatus
     completed: CompleteResponse | None = None
     error: ErrorDetail | None = None
+    """Why it is gone, if the file was refused or could not be imported."""
+    importing: ImportProgress | None = None
+    """Of an open import, how far it is. Left out for every other upload."""
+
+    @model_serializer(mode="wrap")
+    def _without_importing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out an empty `importing`: the published response has no such field."""
+        return {name: value for name, value in serialize(self).items() if name != "importing" or value is not None}
 
 
 class ListRequest(_Model):
@@ -795,8 +856,10 @@ class AbortedUpload(_Body):
     """null: the key is of another shape than the policy's."""
     user: str | None
     """The end user whose file it would have been; null: nobody in particular."""
-    reason: Literal["aborted", "expired"]
-    """Whether somebody aborted it, or the sweep because of its age."""
+    reason: Literal["aborted", "expired", "failed"]
+    """Whether somebody aborted it, or the sweep because of its age; or it was an import, and failed."""
+    error: ErrorDetail | None
+    """Why an import failed."""
 
 
 class TrialMessage(_Body):
@@ -841,7 +904,7 @@ class UploadCreatedEvent(_EventBody):
 
 
 class UploadAbortedEvent(_EventBody):
-    """An upload in parts was aborted. Sent with `--webhook-uploads` alone."""
+    """An upload in parts was aborted. Sent with `--webhook-uploads`, and always for an import that failed."""
 
     type: Literal["upload.aborted"]
     data: AbortedUpload

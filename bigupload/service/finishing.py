@@ -51,6 +51,8 @@ _IMF_FIXDATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}
 
 FINAL_PROBLEMS = tuple(problem for problem in Problem if "judged" in problem.at)
 """The problems for which an object is deleted."""
+NOTED_PROBLEMS = (*FINAL_PROBLEMS, Problem.IMPORT_FAILED)
+"""Those, and why a file never came: a note says so to whoever asks for the upload."""
 
 
 async def judge(key: str, head: ObjectHead, *, read: Read, policy: Policy, now: datetime) -> media.MediaType:
@@ -314,14 +316,14 @@ class Finishing:
     async def note_refusal(self, key: str, refused: Refused) -> None:
         """Leave a note, so that a client whose complete was interrupted gets the reason when it repeats it."""
         note = {"code": refused.problem.code}
-        if refused.problem is Problem.FILE_REFUSED:  # the reason is the hook's own; that of others is known by the code
+        if refused.problem in (Problem.FILE_REFUSED, Problem.IMPORT_FAILED):  # others' reason is known by the code
             note["message"] = quote(str(refused))
         await self._objects.put_note(note_key(key), note)
 
     async def earlier_refusal(self, key: str) -> Refused | None:
         """Return what the upload at `key` was refused for, if it was."""
         note = await self._objects.note(note_key(key))
-        problem = next((p for p in FINAL_PROBLEMS if note is not None and p.code == note.get("code")), None)
+        problem = next((p for p in NOTED_PROBLEMS if note is not None and p.code == note.get("code")), None)
         if problem is None or note is None:
             return None
         return Refused(problem, unquote(note.get("message", "")) or None)

@@ -17,10 +17,12 @@ from bigupload.service.bucket_rules import browser_trouble
 from bigupload.service.fact_finder import FactFinder, opened_finder
 from bigupload.service.handles import Handles
 from bigupload.service.hooks import Hooks, opened_hooks
+from bigupload.service.imports.fetching import Fetching
+from bigupload.service.imports.queue import Imports
 from bigupload.service.keys import KeyFile
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.metrics import Metrics, OpenUploads
-from bigupload.service.object_keys import public_urls
+from bigupload.service.object_keys import IMPORTS_PREFIX, public_urls
 from bigupload.service.policy import Policy, agreed_policy
 from bigupload.service.receipts import Receipts
 from bigupload.service.request_rate import RequestRateLimit, SharedRequestRate
@@ -31,6 +33,7 @@ from bigupload.service.tracing import MonitoredBucket, Tracing
 from bigupload.service.upload_tokens import UploadTokens
 from bigupload.service.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
+from bigupload.service.webhooks.notes import Notes
 from bigupload.service.webhooks.sending import Signer, connections
 from bigupload.service.webhooks.telling import Telling, telling_for
 from bigupload.stores.s3.bucket import S3Bucket
@@ -52,6 +55,8 @@ class OpenService:
     policy: Policy
     receipts: Receipts
     revocations: Revocations
+    imports: Imports | None
+    """None: it fetches nothing."""
     store_origin: str
     """Scheme, host and port of the signed URLs: the page may send requests there."""
 
@@ -102,6 +107,8 @@ async def opened(
         metrics.also(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
         await stack.enter_async_context(contextlib.aclosing(open_uploads))
         await stack.enter_async_context(_delivering(config, telling, uploads, log, metrics))
+        revocations = Revocations(MediaBucket(bucket))
+        imports = await stack.enter_async_context(_importing(config, uploads, keys, revocations, log, metrics))
         yield OpenService(
             uploads=uploads,
             keys=keys,
@@ -110,7 +117,8 @@ async def opened(
             health=health,
             policy=policy,
             receipts=receipts,
-            revocations=Revocations(MediaBucket(bucket)),
+            revocations=revocations,
+            imports=imports,
             store_origin=origin_of(signed),
         )
 
@@ -164,6 +172,40 @@ async def _delivering(
         )
         async with deliverer.running():
             yield
+
+
+@contextlib.asynccontextmanager
+async def _importing(
+    config: ServiceConfig,
+    uploads: MediaUploads,
+    keys: KeyFile | None,
+    revocations: Revocations,
+    log: AccessLog,
+    metrics: Metrics,
+) -> AsyncIterator[Imports | None]:
+    """Fetch files from URLs, if the settings allow any. Their parts go where this process reaches the store."""
+    if not config.imports:
+        yield None
+        return
+    bucket = S3Bucket(config.bucket, config.s3, answer_within=config.store_timeout)
+    async with (
+        contextlib.aclosing(bucket),
+        Fetching(bucket, uploads, allow_private=config.allow_private_media_hosts) as fetching,
+    ):
+        imports = Imports(
+            fetching,
+            Notes(bucket, time.time, IMPORTS_PREFIX),
+            uploads,
+            most=config.imports,
+            secrets=config.secrets,
+            keys=keys,
+            revocations=revocations,
+            log=log,
+            count=metrics.count_import,
+            on_running=metrics.imports_running,
+        )
+        async with imports.running():
+            yield imports
 
 
 @contextlib.asynccontextmanager

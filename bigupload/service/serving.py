@@ -85,6 +85,10 @@ class Supervisor:
     """The parent of the workers. It binds the port without listening, so that no other process can take it."""
 
     def __init__(self, settings: ServeSettings) -> None:
+        if 0 < settings.imports < settings.workers:
+            raise errors.UsageError(
+                f"each of the {settings.workers} workers fetches imports: `imports` is {settings.workers} or more, or 0"
+            )
         self._bound = listen(settings.host, settings.port)
         self._settings = dataclasses.replace(settings, port=self._bound.getsockname()[1])
         self._workers: dict[int, ChildProcess] = {}
@@ -127,7 +131,9 @@ class Supervisor:
 
     def _start(self, number: int, signals: int) -> None:
         """Return when the worker is ready or a signal came. Raises the error if it cannot start."""
-        worker = ChildProcess(_work, self._settings, number == 0)
+        share, more = divmod(self._settings.imports, self._settings.workers)
+        settings = dataclasses.replace(self._settings, imports=share + (number < more))
+        worker = ChildProcess(_work, settings, number == 0)
         self._workers[number] = worker
         if signals in wait([worker.pipe, signals]):
             return

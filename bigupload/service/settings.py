@@ -79,7 +79,10 @@ class ServiceConfig(HookSettings):
     facts: bool = False
     """Whether to find what files are: width, height, duration, codecs. Needs the extra `facts`."""
     allow_private_media_hosts: bool = False
-    """Whether direct URLs may lead to private addresses."""
+    """Whether direct URLs, and those of imports, may lead to private addresses."""
+    imports: int = 0
+    """How many files the service fetches from URLs at once; 0: none. A process alone, or all of one `bigupload serve`
+    together."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """The fields of `Policy` that were named; the bucket has the others."""
     cors_origins: tuple[str, ...] = ()

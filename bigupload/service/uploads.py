@@ -29,7 +29,7 @@ from bigupload.service import media
 from bigupload.service.callers import BoundUser
 from bigupload.service.counting import KeptCounts
 from bigupload.service.file_structure import check_start
-from bigupload.service.finishing import FINAL_PROBLEMS, Finishing, UploadOutcomes, check_size
+from bigupload.service.finishing import NOTED_PROBLEMS, Finishing, UploadOutcomes, check_size
 from bigupload.service.handles import Handle, Handles, handle_from_json
 from bigupload.service.hooks import Hooks, NewUpload
 from bigupload.service.media_objects import ATTACHMENT, MediaBucket
@@ -139,7 +139,9 @@ class MediaUploads:
             engine=engine,
             kept=KeptCounts(self._objects),
         )
-        self._outcomes = UploadOutcomes(self._objects, finishing, self.public_url, self._quota, receipts)
+        self._finishing = finishing
+        self.outcomes = UploadOutcomes(self._objects, finishing, self.public_url, self._quota, receipts)
+        """What became of multipart uploads."""
 
     async def aclose(self) -> None:
         """End what runs beside the requests. Idempotent."""
@@ -210,7 +212,7 @@ class MediaUploads:
                 if made is None:
                     await self._hooks.before_create(_new_upload("multipart", owner, request, token))
                     made = await self._begin(owner, request, kind, plan, mark, token, undo, algorithm)
-                signed = await self._sign(self._outcomes.store(made.key, kind.content_type), made.upload_id, first)
+                signed = await self._sign(self.outcomes.store(made.key, kind.content_type), made.upload_id, first)
                 undo.pop_all()
             await self.counts.remember(token, request, made)
         handle = Handle(
@@ -261,7 +263,7 @@ class MediaUploads:
             await self.counts.take(token, undo)
         metadata = encoded(with_filename(_metadata(request, token), request.filename))
         tags = _tags(request, token)
-        store = self._outcomes.store(key, kind.content_type, metadata, tags=tags, as_attachment=kind.as_attachment)
+        store = self.outcomes.store(key, kind.content_type, metadata, tags=tags, as_attachment=kind.as_attachment)
         upload_id = await _create(store, plan, algorithm, mark)
         undo.push_async_callback(quietly, store.abort, upload_id)
         await self._check_open_uploads(account, request.user, upload_id)
@@ -273,35 +275,35 @@ class MediaUploads:
         self, owner: str, request: c.SignRequest, token: UploadToken | None = None, bound: BoundUser | None = None
     ) -> c.SignResponse:
         """Sign parts of an upload."""
-        handle = self._decode(request.upload, owner, bound, token)
+        handle = self.decode(request.upload, owner, bound, token)
         parts = parts_to_sign(handle.plan, handle.algorithm, request.parts, "parts")
         with store_faults_as_refusals():
-            signed = await self._sign(self._outcomes.store_of(handle), handle.upload_id, parts)
+            signed = await self._sign(self.outcomes.store_of(handle), handle.upload_id, parts)
         return c.SignResponse(signed=signed, expires_in=URL_LIFETIME)
 
     async def parts(self, owner: str, upload: str, bound: BoundUser | None = None) -> c.PartsResponse:
         """Return the parts of an upload that the store has."""
-        handle = self._decode(upload, owner, bound)
+        handle = self.decode(upload, owner, bound)
         with store_faults_as_refusals():
-            rows = await self._outcomes.store_of(handle).list_parts(handle.upload_id, handle.algorithm)
+            rows = await self.outcomes.store_of(handle).list_parts(handle.upload_id, handle.algorithm)
         return c.PartsResponse(
             parts=[c.StoredPart(part_number=r.number, size=r.size, etag=r.etag, checksum=r.checksum) for r in rows]
         )
 
     async def status(self, owner: str, upload: str, bound: BoundUser | None = None) -> c.StatusResponse:
         """Whether an upload is open, completed or gone. An object that was not judged yet is judged."""
-        handle = self._decode(upload, owner, bound)
+        handle = self.decode(upload, owner, bound)
         try:
-            completed = await self._outcomes.completed(handle)
+            completed = await self.outcomes.completed(handle)
             if completed is not None:
                 return c.StatusResponse(status=c.UploadStatus.COMPLETED, completed=completed)
-            if await self._outcomes.is_open(handle):
+            if await self.outcomes.is_open(handle):
                 return c.StatusResponse(status=c.UploadStatus.OPEN)
-            completed = await self._outcomes.ended(handle)
+            completed = await self.outcomes.ended(handle)
             if completed is not None:
                 return c.StatusResponse(status=c.UploadStatus.COMPLETED, completed=completed)
         except Refused as refused:
-            if refused.problem not in FINAL_PROBLEMS:
+            if refused.problem not in NOTED_PROBLEMS:
                 raise
             error = c.ErrorDetail.model_validate(refused.to_json()["error"])
             return c.StatusResponse(status=c.UploadStatus.GONE, error=error)
@@ -311,35 +313,39 @@ class MediaUploads:
         self, owner: str, request: c.CompleteRequest, token: UploadToken | None = None, bound: BoundUser | None = None
     ) -> c.CompleteResponse:
         """Make the object and judge it. Idempotent: a repeated call has the same result."""
-        handle = self._decode(request.upload, owner, bound, token)
+        handle = self.decode(request.upload, owner, bound, token)
         parts = in_order(handle, request.parts)
         checksum = combined(handle, parts)
         if None not in (checksum, request.checksum) and checksum != request.checksum:
             raise Refused(Problem.CHECKSUM_MISMATCH, field="checksum")
+        return await self.finish(handle, parts, checksum)
+
+    async def finish(self, handle: Handle, parts: Sequence[PartRecord], checksum: str | None) -> c.CompleteResponse:
+        """As `complete`, for parts whose numbers and checksums were compared with the plan."""
         with store_faults_as_refusals():
             async with contextlib.nullcontext() if self._telling is None else self._telling.completing(handle):
                 return await self._complete(handle, parts, checksum)
 
     async def _complete(self, handle: Handle, parts: Sequence[PartRecord], checksum: str | None) -> c.CompleteResponse:
-        if (earlier := await self._completed_over_quota(handle)) is not None:
+        if (earlier := await self.room_for(handle)) is not None:
             return earlier
-        store = self._outcomes.store_of(handle)
+        store = self.outcomes.store_of(handle)
         try:
             facts = await store.complete(
                 handle.upload_id, parts, size=handle.size, algorithm=handle.algorithm, checksum=checksum
             )
         except (Fault, errors.BigUploadError) as e:
             if isinstance(e, Fault) and (e.kind is FaultKind.GONE or e.kind.leaves_unknown):
-                completed = await self._outcomes.completed(handle)
+                completed = await self.outcomes.completed(handle)
                 if completed is None and e.kind is FaultKind.GONE:
                     # Some stores respond NoSuchUpload if only a part is missing.
-                    if await self._outcomes.is_open(handle):
+                    if await self.outcomes.is_open(handle):
                         raise Refused(Problem.PART_NOT_STORED) from e
-                    completed = await self._outcomes.ended(handle)
+                    completed = await self.outcomes.ended(handle)
                 if completed is not None:
                     return completed
             raise refusal_of(e) from e
-        return await self._outcomes.judged(handle, facts)
+        return await self.outcomes.judged(handle, facts)
 
     async def settle(self, intent: Mapping[str, Any]) -> bool:
         """Look what became of an upload whose complete nobody noted the end of, and note that.
@@ -348,22 +354,30 @@ class MediaUploads:
         """
         handle = handle_from_json(intent["handle"])
         try:
-            if await self._outcomes.is_open(handle):
+            if await self.outcomes.is_open(handle):
                 return False
-            await self._outcomes.ended(handle)
+            await self.outcomes.ended(handle)
         except Refused as refused:
             return refused.problem.status < 500
         return True
 
     async def abort(self, owner: str, upload: str, bound: BoundUser | None = None) -> None:
         """Abort an upload. Idempotent; the object of a completed upload stays."""
-        handle = self._decode(upload, owner, bound)
+        handle = self.decode(upload, owner, bound)
         telling = self._telling if self._telling is not None and self._telling.uploads else None
         with store_faults_as_refusals():
-            was_open = telling is not None and await self._outcomes.is_open(handle)
-            await self._outcomes.store_of(handle).abort(handle.upload_id)
+            was_open = telling is not None and await self.outcomes.is_open(handle)
+            await self.outcomes.store_of(handle).abort(handle.upload_id)
             if telling is not None and was_open:
                 await telling.upload_aborted(handle.key, handle.upload_id, by_age=False)
+        self._quota.aborted(handle.key)
+
+    async def give_up(self, handle: Handle, refused: Refused) -> None:
+        """Abort an upload that can't be completed, and leave for its status and its event why. Raises Fault."""
+        await self._finishing.note_refusal(handle.key, refused)
+        if self._telling is not None:
+            await self._telling.upload_failed(handle.key, handle.upload_id, refused)
+        await self.outcomes.store_of(handle).abort(handle.upload_id)
         self._quota.aborted(handle.key)
 
     async def abort_all(self, owner: str, request: c.AbortRequest) -> c.AbortedResponse:
@@ -373,7 +387,7 @@ class MediaUploads:
 
         async def worker() -> None:
             for key, upload_id in waiting:
-                await self._outcomes.store(key, _ANY_TYPE).abort(upload_id)
+                await self.outcomes.store(key, _ANY_TYPE).abort(upload_id)
                 if self._telling is not None:
                     await self._telling.upload_aborted(key, upload_id, by_age=False)
                 self._quota.aborted(key)
@@ -417,8 +431,16 @@ class MediaUploads:
 
     # -- inside
 
-    def _decode(self, upload: str, owner: str, bound: BoundUser | None, token: UploadToken | None = None) -> Handle:
-        """The handle of an upload. If it goes on by a token, that one must allow it too, whoever began it."""
+    def user_of(self, handle: Handle) -> str | None:
+        """Return the end user whose upload it is; None: it is for nobody in particular."""
+        return self._policy.keys.user_of(handle.key)
+
+    def decode(self, upload: str, owner: str, bound: BoundUser | None, token: UploadToken | None = None) -> Handle:
+        """Return the handle of an upload. If it goes on by a token, that one must allow it too, whoever began it.
+
+        Raises:
+            Refused: It is no handle, that of others, or one that the token does not allow.
+        """
         handle = self._handles.decode(upload, owner=owner)
         if bound is not None and self._policy.keys.user_of(handle.key) != bound.user:
             raise Refused(Problem.NOT_YOUR_UPLOAD, field="upload")
@@ -471,7 +493,7 @@ class MediaUploads:
             for part, request in zip(parts, signed, strict=True)
         ]
 
-    async def _completed_over_quota(self, handle: Handle) -> c.CompleteResponse | None:
+    async def room_for(self, handle: Handle) -> c.CompleteResponse | None:
         """Refuse a complete beyond the quota, which counts the file itself if an earlier complete made it.
 
         Returns that one's response; None if the object is to be made.
@@ -482,7 +504,7 @@ class MediaUploads:
             with store_faults_as_refusals():
                 await self._quota.reserve(handle.key, handle.size)
         except Refused as refused:
-            completed = await self._outcomes.ended(handle) if refused.problem is Problem.QUOTA_EXCEEDED else None
+            completed = await self.outcomes.ended(handle) if refused.problem is Problem.QUOTA_EXCEEDED else None
             if completed is None:
                 raise
             return completed

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from bigupload.service import endpoints, handles, media, posts, uploads
 from bigupload.service.contract import BODIES
 from bigupload.service.endpoints import ENDPOINTS, document
+from bigupload.service.imports import queue
 from bigupload.service.problems import Problem
 from bigupload.service.webhooks.sending import Signer, new_secret
 from tests.tools import webhooks_table
@@ -123,7 +124,7 @@ def test_every_code_is_declared_where_it_can_come_from() -> None:
     assert groups.union(endpoint.name for endpoint in ENDPOINTS) >= {
         place for problem in Problem for place in problem.at
     }
-    for module in (handles, media, posts, uploads, endpoints):
+    for module in (handles, media, posts, uploads, endpoints, queue):
         named = set(re.findall(r"Problem\.([A-Z_]+)", inspect.getsource(module)))
         assert {Problem[name] for name in named} <= declared
 

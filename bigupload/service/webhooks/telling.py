@@ -99,6 +99,8 @@ class Telling:
 
     async def upload_created(self, upload: NewUpload, key: str, upload_id: str) -> None:
         """Note that an upload in parts has begun, if such events are sent."""
+        if not self.uploads:
+            return
         data = {
             **self._about(key),
             "size": upload.size,
@@ -110,13 +112,19 @@ class Telling:
 
     async def upload_aborted(self, key: str, upload_id: str, *, by_age: bool) -> None:
         """Note that an upload in parts was aborted, if such events are sent. `by_age`: the sweep did it."""
-        data = {**self._about(key), "reason": "expired" if by_age else "aborted"}
+        data = {**self._about(key), "reason": "expired" if by_age else "aborted", "error": None}
+        if self.uploads:
+            await self._of_upload("upload.aborted", key, upload_id, data)
+
+    async def upload_failed(self, key: str, upload_id: str, refused: Refused) -> None:
+        """Note that an import failed: whoever asked for it waits for an event, so it is sent in any case."""
+        error = {"code": refused.problem.code, "message": str(refused)}
+        data = {**self._about(key), "reason": "failed", "error": error}
         await self._of_upload("upload.aborted", key, upload_id, data)
 
     async def _of_upload(self, kind: str, key: str, upload_id: str, data: Mapping[str, Any]) -> None:
-        if self.uploads:
-            version = hashlib.sha256(f"{key}\n{upload_id}".encode()).hexdigest()[:40]
-            await self._leave(event(kind, version, data, self._clock()))
+        version = hashlib.sha256(f"{key}\n{upload_id}".encode()).hexdigest()[:40]
+        await self._leave(event(kind, version, data, self._clock()))
 
     def _about(self, key: str) -> dict[str, str | None]:
         return {"key": key, "owner": self._keys.owner_of(key), "user": self._keys.user_of(key)}

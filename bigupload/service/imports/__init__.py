@@ -1,0 +1,1 @@
+"""Files that the service itself fetches from public URLs, into uploads like any others."""

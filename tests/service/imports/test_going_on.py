@@ -1,0 +1,138 @@
+"""Imports whose process ended: another one goes on, and fetches nothing twice if the host has one version."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from bigupload.service import contract as c
+from bigupload.service.object_keys import IMPORTS_PREFIX
+from bigupload.service.webhooks.notes import LEASE
+from tests.service.imports.replicas import Replica, replica
+from tests.service.imports.support import MIB
+from tests.service.test_multipart import film
+from tests.service.webhooks.support import Clock
+from tests.tools.buckets import Meddled
+from tests.tools.waiting import until
+from tests.tools.web_server import Asked, WebContent, WebFault, WebServer
+
+DATA = film(20 * MIB)
+
+
+def last(asked: Asked) -> bool:
+    """Whether a request is for the end of the file."""
+    return asked.range is not None and asked.range[1] == len(DATA)
+
+
+ALL_BUT_THE_LAST = [1, 2, 3]
+
+
+async def until_all_but_the_last(one: Replica, made: c.ImportResponse) -> None:
+    """Wait until the note of an import has all parts whose bytes come."""
+    [name] = [key async for page in one.notes.pages(IMPORTS_PREFIX) for key, _ in page]
+    noted: list[int] = []
+    while noted != ALL_BUT_THE_LAST:
+        await asyncio.sleep(0.01)
+        note = await one.notes.read(name)
+        noted = sorted(map(int, note.intent["parts"])) if note is not None and note.intent is not None else []
+    assert await one.stored(made) == ALL_BUT_THE_LAST
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
+async def test_another_replica_fetches_only_what_is_missing(bucket: Meddled, web: WebServer, killed: bool) -> None:
+    web.serve("/film.mp4", DATA)
+    stall = WebFault(stall_after=1000, when=last, times=99)
+    web.faults.append(stall)
+    clock = Clock()
+    async with replica(bucket, clock) as one, replica(bucket, clock) as two:
+        made = await one.begin(f"{web.url}/film.mp4?x=1")
+        await one.imports.look()
+        await until_all_but_the_last(one, made)
+        await two.imports.look()
+        assert not two.imports._running  # it is taken
+        progress = await two.imports.progress(two.handle(made))
+        assert progress is not None
+        assert progress.state == "fetching"
+        await (one.kill() if killed else one.leave())
+        stall.times = 0
+        web.asked.clear()
+        if killed:
+            await two.imports.look()
+            assert not two.imports._running
+            clock.ahead = LEASE + 1
+        assert await two.run() == "completed"
+        assert web.ranges == [(15 * MIB, 20 * MIB)]
+        assert (await two.uploads.status("local", made.upload)).completed is not None
+        assert await names(two) == []
+
+
+def of_a_file_without_an_etag(file: WebContent) -> None:
+    file.etag = None
+
+
+def of_another_version(file: WebContent) -> None:
+    file.etag, file.data = '"two"', file.data[: -10 * MIB] + bytes(10 * MIB)
+
+
+@pytest.mark.parametrize("change", [of_a_file_without_an_etag, of_another_version])
+async def test_it_begins_anew_where_the_parts_may_be_of_another_version(
+    bucket: Meddled, web: WebServer, change: Callable[[WebContent], None]
+) -> None:
+    file = web.serve("/film.mp4", DATA)
+    stall = WebFault(stall_after=1000, when=last, times=99)
+    web.faults.append(stall)
+    async with replica(bucket) as one, replica(bucket) as two:
+        made = await one.begin(f"{web.url}/film.mp4")
+        await one.imports.look()
+        await until_all_but_the_last(one, made)
+        await one.leave()
+        stall.times = 0
+        change(file)
+        assert await two.run() == "completed"
+        head = await two.uploads.files._bucket.call("to read it", "GetObject", Key=made.key, first=len(DATA))
+        assert head["Body"] == file.data
+
+
+async def test_a_complete_whose_process_was_killed_counts(bucket: Meddled, web: WebServer) -> None:
+    web.serve("/film.mp4", film(MIB))
+    clock = Clock()
+    async with replica(bucket, clock) as one, replica(bucket, clock) as two:
+        made = await one.begin(f"{web.url}/film.mp4")
+
+        async def silent(*_: object) -> None:
+            """The note stays."""
+
+        one.notes.remove = silent  # type: ignore[method-assign]
+        assert await one.run() == "completed"
+        clock.ahead = LEASE + 1
+        web.asked.clear()
+        assert await two.run() == "completed"
+        assert web.asked == []
+        assert (await two.uploads.status("local", made.upload)).completed is not None
+
+
+async def test_at_most_so_many_at_once_and_the_accounts_in_turns(bucket: Meddled, web: WebServer) -> None:
+    web.serve("/film.mp4", film(MIB))
+    web.faults.append(stall := WebFault(stall_after=1000, when=lambda asked: asked.range == (0, MIB), times=99))
+    async with replica(bucket, most=2) as one:
+        of_a = [await one.begin(f"{web.url}/film.mp4", user="a") for _ in range(3)]
+        of_b = await one.begin(f"{web.url}/film.mp4", user="b")
+        await one.imports.look()
+        taken = {running.handle.key for running in one.imports._running.values()}
+        assert len(taken) == 2
+        assert of_b.key in taken
+        waits = next(made for made in of_a if made.key not in taken)
+        progress = await one.imports.progress(one.handle(waits))
+        assert progress is not None
+        assert progress.state == "waiting"
+        assert progress.fetched == 0
+        stall.times = 0
+    async with replica(bucket, most=9) as two:
+        await two.imports.look()
+        await until(lambda: two.results == ["completed"] * 4)
+
+
+async def names(one: Replica) -> list[str]:
+    return [key async for page in one.notes.pages(IMPORTS_PREFIX) for key, _ in page]
