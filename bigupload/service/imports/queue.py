@@ -53,6 +53,8 @@ SLOWEST = 64 * 1024
 _LOOK = RetryPolicy(attempts=2, give_up_after=0.0, stall_after=TIME_LIMIT)
 _PAGES_A_LOOK = 10
 """Pages of a thousand notes that one look reads."""
+_UNREADABLE_FOR = 3600.0
+"""Seconds until a note that can't be read is looked at again."""
 _HEAD = 4096
 _NOTE_EVERY = 2.0
 """Seconds between two notes of what was stored: a kill forgets the parts since the last one, which come again."""
@@ -295,7 +297,8 @@ class Imports:
 
     async def _take(self, key: str, etag: str) -> None:
         note = await self._notes.read(key)
-        if note is None or note.intent is None:
+        if note is None or note.intent is None:  # it has ended, or another release wrote it
+            self._known[key] = etag, self._notes.clock() + _UNREADABLE_FOR
             return
         if note.due > self._notes.clock():
             self._known[key] = etag, note.due

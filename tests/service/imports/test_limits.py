@@ -14,7 +14,7 @@ from bigupload.errors import UsageError
 from bigupload.options import S3Options
 from bigupload.service import contract as c
 from bigupload.service.imports import queue
-from bigupload.service.object_keys import IMPORTS_PREFIX
+from bigupload.service.object_keys import IMPORTS_PREFIX, KeyTemplate
 from bigupload.service.policy import PUBLISHED_POLICY
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.serving import Supervisor
@@ -248,8 +248,9 @@ async def test_the_url_is_nowhere(bucket: Meddled, web: WebServer) -> None:
     web.serve("/film.mp4", film(MIB))
     clock = Clock()
     async with replica(bucket, clock) as one:
-        made = await one.begin(f"{web.url}/film.mp4?key=secret-of-the-url")
+        made = await one.begin(f"{web.url}/film.mp4?key=secret-of-the-url", user="Zoë/~ x")
         [key] = await notes(one)
+        assert KeyTemplate().is_made_here(key)  # else no sweep would delete one that is left
         note = await one.notes.read(key)
         assert note is not None
         web.faults.append(WebFault(status=302, headers={"Location": "ftp://secret-of-the-url/"}, times=99))
