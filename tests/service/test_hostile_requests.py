@@ -191,6 +191,15 @@ def test_no_key_or_none_of_ours(service: Service, header: str | None, code: str)
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
+def test_two_keys_are_none(service: Service) -> None:
+    """A proxy and the service could each believe another one of them."""
+    good, bad = f"Bearer {service.key}", "Bearer sk_x"
+    for both in ((good, bad), (bad, good), (good, good)):
+        headers = [("Authorization", each) for each in both]
+        response = httpx.get(f"{service.url}/v1/me", headers=headers, trust_env=False)
+        assert refusal(response) == (401, "invalid_key")
+
+
 def _asked(path: str) -> str:
     """A path of a request for an endpoint's."""
     return path.replace("{key}", "media/local/a.jpg")

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
+import unicodedata
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from bigupload.service import contract as c
 from bigupload.service.handles import Handles
 from bigupload.service.hooks import FinishedFile, Hooks, NewUpload, Question
-from bigupload.service.object_keys import FILENAME, MOST_BYTES, decoded, encoded, length_of, why_not, with_filename
+from bigupload.service.object_keys import (
+    FILENAME,
+    MOST_BYTES,
+    decoded,
+    encoded,
+    is_user,
+    length_of,
+    why_not,
+    with_filename,
+)
 from bigupload.service.uploads import MediaUploads
+from bigupload.stores.local_store import LocalStore
+from tests.service.receipts.test_serving import completed, read
 from tests.service.test_attacks import refusal
 from tests.service.test_multipart import PART, create
 from tests.service.test_races import sent
 from tests.tools.buckets import Meddled
 from tests.tools.cases import each_case
+from tests.tools.http_stub import HttpStub, Response
 from tests.tools.media import sample
-from tests.tools.service import Service
+from tests.tools.service import Service, serving
+from tests.tools.waiting import until
 
 TEXTS = [
     "plain",
@@ -114,6 +132,49 @@ def test_what_is_refused(service: Service) -> None:
         ):
             assert refusal(response) == (422, "invalid_field")
             assert "^" not in response.json()["error"]["message"]
+
+
+def of_each_kind() -> str:
+    """A character of each category of Unicode that a text may have, and of each plane."""
+    found: dict[tuple[str, int], str] = {}
+    for number in range(sys.maxunicode + 1):
+        char = chr(number)
+        kind = (unicodedata.category(char), number >> 16)
+        if kind not in found and why_not({"a": f"x{char}x"}) is None and is_user(f"x{char}x"):
+            found[kind] = char
+    assert {category[0] for category, _ in found} >= {"L", "M", "N", "P", "S", "Z"}
+    return f"x{''.join(found.values())}x"
+
+
+@pytest.mark.slow
+async def test_every_kind_of_character_in_the_list_the_event_the_receipt_and_the_log(
+    weed: LocalStore, tmp_path: Path, session_stub: HttpStub
+) -> None:
+    session_stub.forget()
+    session_stub.responses["/hook"] = Response(status=204)
+    odd = of_each_kind()
+    metadata = {f"t{number}": text for number, text in enumerate([*TEXTS, odd])}
+    filename, user = f"{odd}\"'<img src=x onerror=alert(1)>.mp4", f"{odd[:20]}<b>"
+    options = ("--webhook-url", f"{session_stub.url}/hook", "--sweep-every", "0")
+    with serving(weed, tmp_path / "service", *options) as service:
+        done = completed(service, metadata=metadata, filename=filename, user=user)
+        await until(lambda: len(session_stub.received) == 1, within=240)
+        [row] = service.call("GET", "/v1/media", params={"user": user, "details": "true"}).json()["media"]
+        there = httpx.get(done["publicUrl"], trust_env=False)
+        receipt = read(service, done["receipt"])
+        refused = create(service, PART, filename="a\r\nX-Evil: 1.mp4", metadata={"a": "x\nforged: line"})
+        assert refused.status_code == 422
+        log = service.log()
+    event = json.loads(session_stub.received[0].body)["data"]
+    for told in (row, event, receipt):
+        assert (told["metadata"], told["filename"], told["user"]) == (metadata, filename, user)
+    carried = {name: value for name, value in there.headers.items() if name.startswith("x-amz-meta-")}
+    assert len(carried) > len(metadata)
+    assert all(value.isascii() and value.isprintable() for value in carried.values())
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert {line["event"] for line in lines} >= {"request", "webhook"}
+    assert log.isascii()
+    assert log.replace("\n", "").isprintable()
 
 
 async def test_hooks_see_it(bucket: Meddled) -> None:

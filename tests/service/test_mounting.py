@@ -218,6 +218,26 @@ async def test_other_origins_read_the_api_alone_under_any_prefix(weed: LocalStor
             assert ("Access-Control-Allow-Origin" in response.headers) == may, path
 
 
+async def test_a_bucket_that_lets_no_page_upload_is_logged_at_the_start(weed: LocalStore) -> None:
+    """As after `bucket setup --origin https://app.example.com`, which leaves out the service's own page."""
+    lines: list[str] = []
+    bucket = Meddled(await fresh_bucket(weed), options_for(weed))
+    await set_up(bucket, origins=["https://app.example.com"])
+    await bucket.aclose()
+    config = ServiceConfig(
+        bucket=bucket.name,
+        s3=options_for(weed),
+        authorize=user_of,
+        secrets=SECRETS,
+        cors_origins=("https://other.example.com",),
+        log=lines.append,
+    )
+    async with running(create_app(config)):
+        pass
+    [said] = [row["message"] for row in map(json.loads, lines) if row["event"] == "cors"]
+    assert "https://other.example.com" in said
+
+
 async def test_a_start_that_fails_says_why(weed: LocalStore) -> None:
     config = ServiceConfig(bucket="no-such-bucket", s3=options_for(weed), authorize=user_of, secrets=SECRETS)
     with pytest.raises(errors.BucketNotFound):

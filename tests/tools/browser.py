@@ -63,8 +63,8 @@ class UploadPage:
         expect(self.page.locator("html[data-ready]")).to_be_attached(timeout=SOON)
         if key is not None:
             if self.page.evaluate("sessionStorage.getItem('bigupload key')"):  # the tab has one already
-                self.page.get_by_role("button", name="Change key").click()
-            self.page.get_by_label("API key").fill(key)
+                self.page.locator("#key-change").click()
+            self.page.locator("#key").fill(key)
 
     def new_tab(self) -> UploadPage:
         """Another tab of the same browser."""
@@ -125,6 +125,8 @@ class Profile:
     directory: Path
     phone: bool = False
     """Whether it has a touch screen and no mouse."""
+    language: str = "en-US"
+    """What it asks pages for."""
 
     @contextlib.contextmanager
     def browser(self) -> Iterator[BrowserContext]:
@@ -135,6 +137,7 @@ class Profile:
             viewport={"width": 1100, "height": 900},
             has_touch=self.phone,
             is_mobile=self.phone,
+            locale=self.language,
         )
         context.set_default_timeout(SOON)
         try:

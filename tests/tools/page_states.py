@@ -1,4 +1,7 @@
-"""The states that the upload page can be in, each set up as a person meets it: for pictures and for axe-core."""
+"""The states that the upload page can be in, each set up as a person meets it: for pictures and for axe-core.
+
+They find what they use by ids and classes, so that they work in every language of the page.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def photos(folder: Path, count: int) -> list[Path]:
 
 def _ready(page: UploadPage) -> None:
     """The key was checked, and its form is folded away."""
-    page.page.get_by_label("API key").press("Enter")
+    page.page.locator("#key").press("Enter")
     expect(page.page.locator("#account")).to_be_visible()
 
 
@@ -47,7 +50,7 @@ def no_key(page: UploadPage, stage: Stage, folder: Path) -> None:
 
 def wrong_key(page: UploadPage, stage: Stage, folder: Path) -> None:
     page.open(stage.service.url, "sk_of_nobody")
-    expect(page.page.locator("#key-error")).to_contain_text("unknown")
+    expect(page.page.locator("#key-error")).to_be_visible()
 
 
 def empty(page: UploadPage, stage: Stage, folder: Path) -> None:
@@ -63,7 +66,7 @@ def uploading(page: UploadPage, stage: Stage, folder: Path) -> None:
     Held(page, stage, after=2)
     page.choose(clip(folder, 5 * PART, "interview-take-3.mp4"))
     # Both parts that pass are this film's. A busy machine may send the second again, after one that is held.
-    expect(page.row).to_contain_text(re.compile(r"(5\.2|10\.5) of 26\.2"))
+    expect(page.row).to_have_attribute("data-stored", re.compile(f"^({PART}|{2 * PART})$"))
     page.choose(clip(folder, 4 * PART, "drone-over-the-lake.mov"))
 
 
@@ -76,7 +79,7 @@ def offline(page: UploadPage, stage: Stage, folder: Path) -> None:
 def stopped(page: UploadPage, stage: Stage, folder: Path) -> None:
     """Paused, refused by the service, not even tried."""
     uploading(page, stage, folder)
-    page.page.get_by_role("button", name="Pause all").click()
+    page.page.locator("#pause-all").click()
     (disguised := folder / "program.mp4").write_bytes(b"MZ" + bytes(MIB))
     (heic := folder / "IMG_3000.heic").write_bytes(b"x")
     notes = [folder / f"notes-{number}.txt" for number in range(7)]
@@ -101,7 +104,7 @@ def unauthorized(page: UploadPage, stage: Stage, folder: Path) -> None:
 
 def question(page: UploadPage, stage: Stage, folder: Path) -> None:
     uploading(page, stage, folder)
-    page.button("Cancel").click()
+    page.row.locator("button.cancel").click()
     expect(page.page.get_by_role("dialog")).to_be_visible()
 
 
@@ -123,10 +126,10 @@ def links(page: UploadPage, stage: Stage, folder: Path) -> None:
 
     empty(page, stage, folder)
     page.page.route("**/v1/media/check", answer)
-    page.page.get_by_role("button", name="Add a link").click()
+    page.page.locator("#link-open").click()
     for url in ("https://cdn.example.com/2026/launch.mp4", "https://drive.google.com/file/d/1a2b3c/view"):
-        page.page.get_by_label("Link to a photo").fill(url)
-        page.page.get_by_role("button", name="Check").click()
+        page.page.locator("#link").fill(url)
+        page.page.locator("#link-form button").click()
     expect(page.page.locator('.row[data-state="failed"]')).to_have_count(1)
 
 
@@ -135,7 +138,7 @@ def many(page: UploadPage, stage: Stage, folder: Path) -> None:
     empty(page, stage, folder)
     Held(page, stage, after=12)
     page.choose(clip(folder, 5 * PART, "interview-take-3.mp4"), *photos(folder, 100))
-    expect(page.page.locator("#total-text")).to_contain_text(re.compile("[1-9] of 101 files"))
+    expect(page.page.locator("#total-text")).to_contain_text(re.compile("[1-9] .* 101 "))
 
 
 def another_tab(page: UploadPage, stage: Stage, folder: Path) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Playwright, expect
 
-from tests.tools import npm
-from tests.tools.app_site import HTML, App
-from tests.tools.browser import Profile, UploadPage
+from tests.tools import element_states, npm, page_states
+from tests.tools.app_site import App
+from tests.tools.browser import SENT, Profile, UploadPage
 from tests.tools.directories import session_directory
-from tests.tools.page import Stage, clip
-from tests.tools.page_states import STATES, State, photos
+from tests.tools.looks import wrong
+from tests.tools.page import Held, Stage, clip, quiet
 
 pytestmark = pytest.mark.slow
 
@@ -40,8 +40,8 @@ def found(page: UploadPage, axe: str) -> Any:
     return page.page.evaluate(FOUND)
 
 
-@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
-def test_axe_finds_nothing(profile: Profile, stage: Stage, tmp_path: Path, axe: str, state: State) -> None:
+@pytest.mark.parametrize("state", page_states.STATES, ids=lambda state: state.__name__)
+def test_axe_finds_nothing(profile: Profile, stage: Stage, tmp_path: Path, axe: str, state: page_states.State) -> None:
     with profile.page() as page:
         page.page.emulate_media(reduced_motion="reduce")
         state(page, stage, tmp_path)
@@ -49,41 +49,146 @@ def test_axe_finds_nothing(profile: Profile, stage: Stage, tmp_path: Path, axe: 
             page.page.set_viewport_size({"width": width, "height": 800})
             page.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
             assert found(page, axe) == [], (width, scheme)
+            assert wrong(page) == [], width
 
 
-FORM = """<!doctype html><html lang=LANGUAGE><title>App</title>
-<style>:root { color-scheme: light dark; } body { font: 16px system-ui; }</style>
-<main><h1>A post</h1><form><big-upload name=media multiple required><span slot=hint>Up to 5 GB</span></big-upload>
-<button>Post</button></form></main>
-<script type=module src="https://media.example.com/v1/client/element.js"></script>
-<script type=module>
-  const element = document.querySelector("big-upload");
-  element.endpoint = "https://media.example.com/";
-  element.token = async () => (await (await fetch("/upload-token", { method: "POST" })).json()).token;
-</script>"""
+LANGUAGES = {"en": "ltr", "de": "ltr", "fr": "ltr", "en-x-rtl": "rtl"}
+# Where the last letter of a sentence begins, and its full stop; where the sentence ends, and the room for it.
+SENTENCE = """() => {
+  const row = document.querySelector("big-upload").shadowRoot.querySelector("li[data-state=remembered]");
+  const status = row.querySelector("[part~=status]");
+  const text = status.firstChild;
+  const box = (from, to) => {
+    const range = document.createRange();
+    range.setStart(text, from);
+    range.setEnd(text, to);
+    return range.getBoundingClientRect();
+  };
+  const { length } = text;
+  return [box(length - 2, length - 1).left, box(length - 1, length).left, box(0, length).right,
+    status.getBoundingClientRect().right];
+}"""
+SPEAK = """([language, direction]) => {
+  Object.assign(document.documentElement, { lang: language, dir: direction });
+  document.querySelector("big-upload").texts = {};
+}"""
 
 
-@pytest.mark.parametrize("language", ["en", "de", "fr"])
-def test_axe_finds_nothing_in_the_element(profile: Profile, app: App, tmp_path: Path, axe: str, language: str) -> None:
-    """Empty, at work, with files that were refused, and after a reload."""
-    app.serve("/axe", HTML, FORM.replace("LANGUAGE", language))
-    app.new_token()
-    (empty := tmp_path / "empty.jpg").write_bytes(b"")
+@pytest.mark.parametrize("state", element_states.STATES, ids=lambda state: state.__name__)
+def test_axe_finds_nothing_in_the_element(
+    profile: Profile, app: App, tmp_path: Path, axe: str, state: element_states.State
+) -> None:
+    """In its languages and from right to left; nor is a text cut, or under a button."""
+    element_states.serve(app)
     with profile.page() as tab:
-        tab.page.goto(f"{app.site.url}/axe")
-        tab.page.wait_for_function("document.querySelector('big-upload').token")
-        assert found(tab, axe) == []
-        tab.page.set_input_files("big-upload input", photos(tmp_path, 1))
-        expect(tab.page.get_by_role("link")).to_have_count(1)
-        tab.page.route(app.stage.proxy.url + "/**", lambda route: None)
-        films = [clip(tmp_path, name=f"interview-with-the-mayor-{take}.mp4") for take in (1, 2)]
-        tab.page.set_input_files("big-upload input", [*films, empty])
-        expect(tab.page.locator("big-upload li[data-state=uploading]")).to_have_count(1)
-        expect(tab.page.locator("big-upload li[data-state=failed]")).to_have_count(1)
-        for width, scheme in LOOKS:
-            tab.page.set_viewport_size({"width": width, "height": 800})
+        tab.page.emulate_media(reduced_motion="reduce")
+        state(tab, app, tmp_path)
+        tab.page.bring_to_front()
+        for (language, direction), (width, scheme) in zip(LANGUAGES.items(), LOOKS, strict=True):
+            tab.page.evaluate(SPEAK, [language, direction])
             tab.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-            assert found(tab, axe) == [], (width, scheme)
-        tab.page.goto(f"{app.site.url}/axe")
-        expect(tab.page.locator("big-upload li[data-state=remembered]")).to_have_count(2)
-        assert found(tab, axe) == []
+            for each in (width, 1670 - width):
+                tab.page.set_viewport_size({"width": each, "height": 800})
+                assert wrong(tab) == [], (language, each)
+            assert found(tab, axe) == [], (language, scheme)
+        if state is element_states.remembered:
+            letter, full_stop, end, right = tab.page.evaluate(SENTENCE)
+            assert letter < full_stop, "an English sentence was written as if it were Arabic"
+            assert abs(end - right) <= 1, "and it stands on the other side of its picture"
+    app.new_token()
+
+
+@pytest.mark.parametrize("language", ["de", "fr"])
+def test_the_page_fits_in_other_languages(
+    playwright: Playwright, stage: Stage, tmp_path: Path, axe: str, language: str
+) -> None:
+    for state in (page_states.stopped, page_states.remembered):
+        (folder := tmp_path / state.__name__).mkdir()
+        with Profile(playwright, folder / "profile", language=language).page() as page:
+            page.page.emulate_media(reduced_motion="reduce")
+            state(page, stage, folder)
+            expect(page.page.locator("html")).to_have_attribute("lang", language)
+            for width, direction in ((1280, "ltr"), (390, "ltr"), (390, "rtl")):
+                page.page.set_viewport_size({"width": width, "height": 800})
+                page.page.evaluate("direction => { document.documentElement.dir = direction }", direction)
+                assert wrong(page) == [], (state, width, direction)
+            assert found(page, axe) == [], state
+
+
+SIZES = """() => [...document.querySelector("big-upload").shadowRoot.querySelectorAll("[part~=left], li")].map((row) =>
+  [...row.querySelectorAll("button")].filter((each) => each.checkVisibility()).map((each) =>
+    [each.getBoundingClientRect().width, each.getBoundingClientRect().height])).filter((row) => row.length)"""
+
+
+def test_the_element_on_a_phone(playwright: Playwright, app: App, tmp_path: Path) -> None:
+    """Nobody drops a file there; buttons are equally wide, and large enough for a thumb."""
+    element_states.serve(app)
+    with Profile(playwright, tmp_path / "profile", phone=True).page() as tab:
+        tab.page.set_viewport_size({"width": 390, "height": 844})
+        element_states.remembered(tab, app, tmp_path)
+        expect(tab.page.get_by_text("Choose files", exact=True)).to_be_visible()
+        assert wrong(tab) == []
+        sizes = tab.page.evaluate(SIZES)
+        tab.page.set_input_files(element_states.INPUT, tmp_path / element_states.LONG)
+        expect(element_states.rows(tab, "uploading").get_by_role("button")).to_have_count(2)
+        sizes += tab.page.evaluate(SIZES)
+        assert {len(row) for row in sizes} == {1, 2}
+        for row in sizes:
+            assert max(width for width, _ in row) - min(width for width, _ in row) <= 1
+            assert all(height >= 44 for _, height in row)
+
+
+# What a screen reader says of the element while a film is uploaded, paused, uploaded and removed.
+WORDS = {
+    "en": ("Choose files or drop them here", "Uploading", "Pause", "Paused", "Resume", "Cancel", "Done", "Remove"),
+    "de": (
+        "Dateien auswählen oder hierher ziehen",
+        *("Lädt hoch", "Anhalten", "Angehalten", "Fortsetzen", "Verwerfen", "Fertig", "Entfernen"),
+    ),
+    "fr": (
+        "Choisissez des fichiers ou déposez-les ici",
+        *("Envoi", "Pause", "En pause", "Reprendre", "Annuler", "Terminé", "Retirer"),
+    ),
+}
+
+
+@pytest.mark.parametrize("language", WORDS)
+def test_by_keyboard_and_by_ear(profile: Profile, app: App, tmp_path: Path, language: str) -> None:
+    """Nothing but keys, and names by which a screen reader finds everything."""
+    choose, uploading, pause, paused, resume, cancel, done, remove = WORDS[language]
+    element_states.serve(app, language)
+    file = clip(tmp_path)
+    with profile.page() as tab:
+        element_states.empty(tab, app, tmp_path)
+        by_role, press = tab.page.get_by_role, tab.page.keyboard.press
+        held = Held(tab, app.stage)
+        press("Tab")
+        expect(tab.page.get_by_label(choose)).to_be_focused()
+        with tab.page.expect_file_chooser() as opened:
+            press("Space")
+        opened.value.set_files(file)
+        status = by_role("status")
+        expect(status).to_have_text(f"clip.mp4: {uploading}")
+        expect(by_role("progressbar", name="clip.mp4", exact=True)).to_be_visible()
+        expect(by_role("list").get_by_role("listitem")).to_have_count(1)
+        expect(by_role("button", name=f"{cancel}: clip.mp4", exact=True)).to_be_visible()
+        press("Tab")
+        expect(by_role("button", name=f"{pause}: clip.mp4", exact=True)).to_be_focused()
+        press("Enter")
+        expect(by_role("button", name=f"{resume}: clip.mp4", exact=True)).to_be_focused()
+        expect(status).to_have_text(f"clip.mp4: {paused}")
+        held.drop()
+        press("Enter")
+        expect(status).to_have_text(f"clip.mp4: {done}", timeout=SENT)
+        link = by_role("link", name="clip.mp4", exact=True)
+        assert app.stage.has(link.get_attribute("href") or "", file)
+        removing = by_role("button", name=f"{remove}: clip.mp4", exact=True)
+        for _ in range(8):
+            if removing.evaluate("element => element.getRootNode().activeElement === element"):
+                break
+            press("Tab")
+        expect(removing).to_be_focused()
+        press("Enter")
+        expect(element_states.rows(tab)).to_have_count(0)
+        expect(tab.page.get_by_label(choose)).to_be_focused()
+        quiet(tab, lost=True)

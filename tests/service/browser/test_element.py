@@ -9,12 +9,13 @@ from typing import Any
 
 import jwt
 import pytest
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
+from tests.service.browser.test_intake import HANDLES
 from tests.tools.app_site import HTML, App
 from tests.tools.browser import SENT, Profile, UploadPage
 from tests.tools.media import sample
-from tests.tools.page import PART, clip, quiet
+from tests.tools.page import MIB, PART, Held, clip, quiet
 
 pytestmark = pytest.mark.slow
 UNVERIFIED: Any = {"verify_signature": False}
@@ -92,32 +93,6 @@ def test_a_form_gets_the_urls(tab: UploadPage, app: App, tmp_path: Path) -> None
     quiet(tab)
 
 
-def test_by_keyboard_and_by_ear(tab: UploadPage, app: App, tmp_path: Path) -> None:
-    held: list[Route] = []
-    tab.page.route(app.stage.proxy.url + "/**", lambda route: held.append(route))
-    tab.page.keyboard.press("Tab")
-    expect(tab.page.get_by_label("Choose files or drop them here")).to_be_focused()
-    file = clip(tmp_path)
-    choose(tab.page, file)
-    expect(tab.page.get_by_role("status")).to_have_text("clip.mp4: Uploading")
-    expect(tab.page.get_by_role("progressbar", name="clip.mp4")).to_be_visible()
-    tab.page.keyboard.press("Tab")
-    expect(tab.page.get_by_role("button", name="Pause: clip.mp4")).to_be_focused()
-    tab.page.keyboard.press("Enter")
-    expect(tab.page.get_by_role("button", name="Resume: clip.mp4")).to_be_focused()
-    expect(tab.page.get_by_role("status")).to_have_text("clip.mp4: Paused")
-    tab.page.unroute(app.stage.proxy.url + "/**")
-    tab.page.keyboard.press("Enter")
-    expect(tab.page.get_by_role("status")).to_have_text("clip.mp4: Done", timeout=SENT)
-    link = tab.page.get_by_role("link", name="clip.mp4")
-    assert app.stage.has(link.get_attribute("href") or "", file)
-    remove = tab.page.get_by_role("button", name="Remove: clip.mp4")
-    remove.press("Enter")
-    expect(row(tab.page, "clip.mp4")).to_have_count(0)
-    expect(tab.page.get_by_label("Choose files or drop them here")).to_be_focused()
-    quiet(tab, lost=True)
-
-
 def test_after_a_reload_it_asks_for_the_file(tab: UploadPage, app: App, tmp_path: Path) -> None:
     file = clip(tmp_path, 6 * PART)
     tab.page.route(app.stage.proxy.url + "/**", lambda r: None if "partNumber=6&" in r.request.url else r.continue_())
@@ -144,3 +119,60 @@ def test_what_is_refused_is_told(tab: UploadPage, tmp_path: Path) -> None:
     tab.page.get_by_role("button", name="Remove: clip.mp4").click()
     expect(row(tab.page, "clip.mp4")).to_have_count(0)
     assert ["upload-error", "clip.mp4"] in tab.page.evaluate("log")
+
+
+def test_a_dropped_folder(tab: UploadPage) -> None:
+    zone = 'querySelector("big-upload").shadowRoot.querySelector("label")'
+    tab.page.evaluate(HANDLES.replace('querySelector("h1")', zone), [list(sample("jpg"))])
+    done = tab.page.locator("big-upload li[data-state=done]")
+    expect(done).to_have_count(3, timeout=SENT)
+    expect(row(tab.page, "b.jpg").locator("[part~=folder]")).to_have_text("Holiday/Lake")
+    expect(row(tab.page, "single.jpg").locator("[part~=folder]")).to_be_hidden()
+    expect(row(tab.page, "b.jpg").locator("[part~=thumb] canvas")).to_be_visible()
+    expect(row(tab.page, "notes.txt")).to_contain_text("Not accepted")
+    expect(tab.page.locator("big-upload [part~=notice]")).to_contain_text("has no files: Empty")
+    expect(tab.page.locator("big-upload [part~=total]")).to_contain_text("3 of 3 files")
+
+
+def test_after_a_reload_one_choice_goes_on_with_all(tab: UploadPage, app: App, tmp_path: Path) -> None:
+    """Who leaves while files are sent is warned."""
+    held = Held(tab, app.stage)
+    files = [clip(tmp_path, name=f"{take}.mp4") for take in (1, 2, 10)]
+    tab.page.keyboard.press("Tab")
+    with tab.page.expect_file_chooser() as chooser:  # no warning for whoever never touched the page
+        tab.page.keyboard.press("Space")
+    chooser.value.set_files(files)
+    expect(row(tab.page, "10.mp4")).to_contain_text("Waiting for its turn")
+    left: list[str] = []
+
+    def leave(dialog: Dialog) -> None:
+        left.append(dialog.type)
+        dialog.accept()
+
+    tab.page.on("dialog", leave)
+    opened(tab, app)
+    assert left == ["beforeunload"]
+    expect(tab.page.locator("big-upload [part~=left]")).to_contain_text("3 files are not finished")
+    held.drop()
+    with tab.page.expect_file_chooser() as chooser:
+        tab.page.get_by_role("button", name="Choose the files again").click()
+    chooser.value.set_files(files)
+    expect(tab.page.locator("big-upload li[data-state=done]")).to_have_count(3, timeout=SENT)
+    expect(tab.page.locator("big-upload li")).to_have_count(3)
+    expect(tab.page.locator("big-upload [part~=left]")).to_be_hidden()
+
+
+def test_a_name_is_no_markup(tab: UploadPage, app: App, tmp_path: Path) -> None:
+    """In the element and on the page."""
+    file = clip(tmp_path, MIB, '"><img src=x onerror=ran=1>&lt;b&gt;.mp4')
+    choose(tab.page, file)
+    expect(tab.page.get_by_role("link", name=file.name, exact=True)).to_be_visible(timeout=SENT)
+    assert tab.page.evaluate("window.ran") is None
+    quiet(tab)
+    page = tab.new_tab()
+    page.open(app.stage.service.url, app.stage.service.key)
+    page.choose(file)
+    page.expect_done()
+    expect(page.row.locator(".name")).to_have_text(file.name)
+    assert page.page.evaluate("window.ran") is None
+    quiet(page)

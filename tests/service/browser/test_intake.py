@@ -62,6 +62,8 @@ def test_a_chosen_folder(page: UploadPage, tmp_path: Path) -> None:
     expect(page.page.locator('.row[data-state="done"]')).to_have_count(2, timeout=SENT)
     expect(page.page.locator("#refused p")).to_have_count(0)
     expect(page.row.locator(".name")).to_have_attribute("title", re.compile("Holiday/Lake/IMG_2041.jpg"))
+    expect(page.row.locator(".folder")).to_have_text("Holiday/Lake")
+    expect(page.row.locator(".thumb canvas")).to_be_visible()
 
 
 PASTE = """([jpeg, text]) => {

@@ -317,12 +317,13 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   #summarize(texts, language) {
     const { uploads } = this;
     const sum = (all, of) => all.reduce((total, each) => total + of(each), 0);
+    const counted = uploads.filter((upload) => !isLost(upload)); // what is refused is no file of the form
     const done = uploads.filter(({ result }) => result);
     const left = uploads.filter(({ state, file }) => state === "remembered" && !file);
-    const bytes = size(sum(uploads, (each) => each.size), language);
-    const stored = size(sum(uploads, (each) => (each.result ? each.size : each.progress.stored)), language);
-    const counted = fill(texts.total, { done: done.length, count: uploads.length });
-    this.#put("total", uploads.length > 1 ? `${counted} · ${stored} / ${bytes}` : "");
+    const bytes = size(sum(counted, (each) => each.size), language);
+    const stored = size(sum(counted, (each) => (each.result ? each.size : each.progress.stored)), language);
+    const total = fill(texts.total, { done: done.length, count: counted.length });
+    this.#put("total", counted.length > 1 ? `${total} · ${stored} / ${bytes}` : "");
     const several = left.length > 1;
     this.#part("left").hidden = !several;
     if (!several) return;

@@ -20,6 +20,7 @@ const MARKUP = `
 `;
 const RESUMED = ["paused", "failed", "unauthorized"];
 const NO_BAR = ["remembered", "waiting", "done", "cancelled"];
+const HALTED = ["failed", "unauthorized"];
 
 export class Row {
   #upload;
@@ -67,7 +68,7 @@ export class Row {
     bar.max = this.#upload.size || 1;
     bar.value = sent;
     const refused = problem?.kind === "refused";
-    bar.hidden = refused || NO_BAR.includes(state);
+    bar.hidden = refused || NO_BAR.includes(state) || (HALTED.includes(state) && !sent);
     this.#part("status").textContent = this.#status(texts, language);
     this.#error(state === "failed" || state === "unauthorized" ? problemText(problem, texts) : "");
     if (result && !this.#part("link")) this.#link(result.publicUrl);

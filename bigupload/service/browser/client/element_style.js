@@ -20,6 +20,7 @@ const STYLE = `
   [part~="total"], [part~="left"], [part~="notice"] { margin: .75em 0 0; font-size: .875em; }
   [part~="total"] { color: var(--soft); font-variant-numeric: tabular-nums; }
   [part~="left"] { display: flex; flex-wrap: wrap; gap: .5em; align-items: center; }
+  [part~="left"] button { font-size: inherit; }
   [part~="notice"] { white-space: pre-line; }
   ul { list-style: none; margin: 0; padding: 0; }
   li { display: grid; grid-template-columns: auto minmax(0, 1fr) auto; gap: .25em .75em; align-items: center;
@@ -31,7 +32,7 @@ const STYLE = `
   [part~="thumb"] canvas { width: 100%; height: 100%; }
   [part~="what"] { min-width: 0; }
   [part~="name"] { font-weight: 550; white-space: pre; }
-  [part~="name"] a { color: inherit; }
+  [part~="name"] a, a .cut > * { color: inherit; text-decoration: underline; }
   .cut { display: inline-flex; max-width: 100%; vertical-align: bottom; }
   .head { overflow: hidden; text-overflow: ellipsis; }
   [part~="folder"] { margin: 0; overflow: hidden; color: var(--soft); font-size: .8125em; text-overflow: ellipsis;
@@ -44,11 +45,15 @@ const STYLE = `
   progress { grid-column: 1 / -1; width: 100%; height: .375em; accent-color: var(--accent); }
   [part~="status"], [part~="error"] { margin: 0; font-size: .875em; font-variant-numeric: tabular-nums; }
   [part~="status"] { color: var(--soft); }
+  /* A name or a sentence has a direction of its own; it stands where the page's direction has it begin. */
+  p, p > span, [part~="name"], [part~="zone"] > * { unicode-bidi: plaintext; text-align: -webkit-match-parent;
+    text-align: match-parent; }
+  button { unicode-bidi: plaintext; }
   [part~="error"] { grid-column: 1 / -1; padding-inline-start: .5em; border-inline-start: 3px solid #d33; font-weight: 550; }
   @media (max-width: 32em) {
     li { grid-template-columns: auto minmax(0, 1fr); }
     [part~="buttons"] { grid-column: 1 / -1; }
-    [part~="buttons"] button { flex: 1; }
+    [part~="buttons"] button, [part~="left"] button { flex: 1; }
   }
   @media (pointer: coarse) { button { min-height: 2.75rem; } }
   [hidden] { display: none !important; }

@@ -76,7 +76,7 @@ const DE = {
   blocked: "Der Speicher lässt keine Seite dieser Adresse hochladen: Seine CORS-Regeln fehlen. Sagen Sie es denen, die sie betreiben.",
   pause: "Anhalten",
   resume: "Fortsetzen",
-  again: "Noch einmal versuchen",
+  again: "Erneut versuchen",
   cancel: "Verwerfen",
   remove: "Entfernen",
   left_time: "noch {time}",
