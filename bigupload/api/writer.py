@@ -38,7 +38,7 @@ from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import check_stream_options, shown, subject_of
 from bigupload.engine.upload_run import UploadResult
-from bigupload.sources.producers import BLOCK, PushedBytes, bytes_of_chunk
+from bigupload.sources.producers import PushedBytes, bytes_of_chunk
 from bigupload.support.daemon_threads import starting_threads
 from bigupload.support.shielding import run_shielded
 from bigupload.units import printable
@@ -98,7 +98,7 @@ def begin(resources: UploaderResources, options: WriterOptions) -> AsyncUploadWr
     settings = checks.settings_of(of_upload)
     check_stream_options(of_upload)
     pushed = PushedBytes()
-    source = cast("UploadSource", pushed)  # its chunks are not `bytes` alone
+    source = cast("UploadSource", pushed)  # no kind of source that others may give
     subject = subject_of(shown(source, of_upload), of_upload)
 
     async def upload() -> UploadResult:
@@ -112,9 +112,11 @@ def begin(resources: UploaderResources, options: WriterOptions) -> AsyncUploadWr
     async def work() -> UploadResult:
         try:
             with log_failure(subject):
-                return await call.run(upload)
-        finally:
-            pushed.stop()
+                return await call.run(upload)  # which has no end without `pushed.finish`
+        except BaseException as e:
+            cancelled = isinstance(e, asyncio.CancelledError | GeneratorExit)
+            pushed.stop(errors.UploadCancelled("cancelled: its task was cancelled") if cancelled else e)
+            raise
 
     resources.calls.add(call)
     return AsyncUploadWriter(call, pushed, UploadHandle(call, subject, work), subject)
@@ -198,7 +200,7 @@ class AsyncUploadWriter(_Reporting):
 
     def tell(self) -> int:
         """Return how many bytes were written."""
-        return self._pushed.position
+        return self._pushed.taken
 
     async def write(self, data: bytes | bytearray | memoryview) -> int:
         """Write bytes. Waits while the memory for parts is full.
@@ -213,10 +215,7 @@ class AsyncUploadWriter(_Reporting):
         """
         chunk = _bytes_of(data)
         self._check_open()
-        if not await self._pushed.push(chunk):
-            if self._pushed.finished:  # by a close that came while this write waited for its turn
-                raise ValueError("write to a closed writer")
-            await self._raise_failure()
+        await self._pushed.push_in_loop(chunk)
         return len(chunk)
 
     async def writelines(self, lines: Any) -> None:
@@ -295,12 +294,11 @@ class AsyncUploadWriter(_Reporting):
 
     async def _complete(self) -> None:
         try:
-            if not await self._pushed.finish():
-                await self._raise_failure()
+            await self._pushed.finish()
             self._closed = True
             self._result = await self._handle.result()
         except BaseException:
-            await self._end("close was interrupted")
+            await self._end("a write or close was interrupted")
             raise
         finally:
             self._opened_in = None
@@ -320,13 +318,6 @@ class AsyncUploadWriter(_Reporting):
         self._closed = True
         with contextlib.suppress(RuntimeError):  # the loop is closed, and the upload ended with it
             self._loop.call_soon_threadsafe(self._stop, "its writer was never closed")
-
-    async def _raise_failure(self) -> NoReturn:
-        """Raise what ended the upload, or why nothing can be written any more."""
-        if not self._handle.done():
-            await self._end("a write was interrupted half-way")
-        await self._handle.result()
-        raise errors.UsageError("the writer has ended")
 
     def _fate(self) -> str:
         if self.manifest is None:
@@ -521,77 +512,33 @@ class _LoopThread:
 
 
 class _RawWriter(io.RawIOBase):
-    """Passes blocks to the writer in its thread. Closing it commits nothing."""
+    """Gives bytes to the upload in its thread. Closing it commits nothing."""
 
     def __init__(self, thread: _LoopThread) -> None:
         self._thread = thread
+        self._pushed = thread.writer._pushed
         self._process = os.getpid()
-        self._written = 0
-        self.is_broken = False
-        """Whether a write failed, so that nobody knows where its bytes ended."""
         self.discards = False
         """Whether nobody has the writer any more: a wrapper that is collected writes what it still has, to nowhere."""
-        self._blocks = [memoryview(bytearray(BLOCK)), memoryview(bytearray(BLOCK))]
-        """One is read in the thread while the program fills the other: its own buffers are used again at once."""
-        self._filled = 0
-        """Bytes in the first one."""
-        self._before: Future[int] | None = None
-        """The block that is read."""
 
     def writable(self) -> bool:
         return True
 
     def tell(self) -> int:
-        return self._written
+        return self._pushed.taken
 
     def write(self, data: Any, /) -> int:
         _refuse_in_child(self._process)
         self.refuse_in_loop()
         view = memoryview(data).cast("B")
-        if self.discards:
-            return len(view)
-        self.raise_if_broken()
-        try:
-            at = 0
-            while at < len(view):
-                count = min(len(view) - at, BLOCK - self._filled)
-                self._blocks[0][self._filled : self._filled + count] = view[at : at + count]
-                self._filled += count
-                at += count
-                if self._filled == BLOCK:
-                    self._pass_on()
-        except BaseException:
-            self.is_broken = True
-            raise
-        self._written += len(view)
+        if not self.discards:
+            self._pushed.push(view)
         return len(view)
 
     def refuse_in_loop(self) -> None:
         """Raise UsageError in the thread that would read what is written."""
         if self._thread.is_current:
             raise errors.UsageError("on_event can't write to its own upload, or close it: the upload waits for it")
-
-    def raise_if_broken(self) -> None:
-        """Raise what ended the upload, if a write failed."""
-        if self.is_broken:
-            self._thread.submit(self._thread.writer._raise_failure()).result()
-
-    def finish(self) -> None:
-        """Pass on what is left, and wait until it was taken. Raises what ended the upload."""
-        if self._filled:
-            self._pass_on()
-        self._settle()
-
-    def _pass_on(self) -> None:
-        self._settle()
-        self._before = self._thread.submit(self._thread.writer.write(self._blocks[0][: self._filled]))
-        self._blocks.reverse()
-        self._filled = 0
-
-    def _settle(self) -> None:
-        if self._before is not None:
-            self._before.result()
-            self._before = None
 
 
 class UploadWriter(_Reporting, io.BufferedIOBase):
@@ -617,7 +564,7 @@ class UploadWriter(_Reporting, io.BufferedIOBase):
         self._opened_in = sys.exception()
         self._lock = threading.RLock()
         self._raw = _RawWriter(thread)
-        self._buffer = io.BufferedWriter(self._raw, min(BLOCK, _SMALL))
+        self._buffer = io.BufferedWriter(self._raw, _SMALL)
         """Collects small writes, and hands on large ones without a copy. It has a lock, for several threads."""
         self.write = self._buffer.write  # type: ignore[method-assign]  # small ones: a fifth of the time
 
@@ -735,9 +682,7 @@ class UploadWriter(_Reporting, io.BufferedIOBase):
             try:
                 if handled is not None:
                     raise errors.UsageError(refused_close(handled))
-                self._raw.raise_if_broken()
                 self._buffer.detach()  # which flushes; from now on no other thread's write is taken
-                self._raw.finish()
                 self._thread.submit(self._core.close()).result()
             finally:
                 self._end()

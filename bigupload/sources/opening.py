@@ -19,6 +19,7 @@ from bigupload.sources.file import FileSource
 from bigupload.sources.objects import FileObjectSource, MemorySource, Unwatched, bytes_of
 from bigupload.sources.producers import (
     Producer,
+    PushedBytes,
     of_async_iterable,
     of_file,
     of_iterable,
@@ -60,7 +61,8 @@ def check_kind(source: object) -> None:
         raise errors.UsageError(
             "a list of paths is not one source: upload_many takes a list, and select_files lists a directory's files"
         )
-    is_any = isinstance(source, bytes | bytearray | memoryview | Iterable | AsyncIterable) or hasattr(source, "read")
+    is_any = isinstance(source, bytes | bytearray | memoryview | Iterable | AsyncIterable | PushedBytes)
+    is_any = is_any or hasattr(source, "read")
     if not is_any or isinstance(source, type | Mapping):
         raise errors.UsageError(f"a source is {_KINDS}, not {'None' if source is None else type(source).__name__}")
 
@@ -105,6 +107,8 @@ def producer_of(source: Any, name: str) -> Producer | None:
     """
     if isinstance(source, bytes | bytearray | memoryview | io.BytesIO):
         return None
+    if isinstance(source, PushedBytes):
+        return source
     if isinstance(source, io.TextIOBase):
         raise errors.UsageError(f"{name} is a text file: open it in binary mode ('rb')")
     if isinstance(source, type | Mapping):

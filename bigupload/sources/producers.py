@@ -4,8 +4,7 @@ Each gives the next bytes into a buffer. Blocking ones do so in a daemon thread 
 leaves behind: what the thread takes from its file object or iterable after that is lost to others. `MarkedProducer`
 checks the marker at the end of another producer's bytes.
 
-`PushedBytes` has the bytes that a program writes, as an async reader. Small writes are collected. A large one is read
-from the writer's own memory, which waits meanwhile: so no more than two blocks are here, whoever is slower.
+`PushedBytes` has the bytes that a program writes. Whoever writes copies them into the reader's buffer.
 """
 
 from __future__ import annotations
@@ -325,121 +324,127 @@ class MarkedProducer:
         )
 
 
-BLOCK = MIB
-"""Bytes that are collected from small writes."""
+_NO_ROOM = memoryview(bytearray())
+_TURN = MIB
+"""Bytes that a task writes before it lets other tasks run, although it need not wait."""
 
 
 class PushedBytes:
-    """An async reader whose bytes are written by `push`. It ends only by `finish`.
+    """The bytes that a program writes. It copies them straight into the reader's buffer, and waits while there is none.
 
-    Used in one event loop, with one reader and any number of writers.
+    So each byte is copied once, and two threads meet only when a buffer is there, and when it is full. The reader is in
+    an event loop. The writer, one at a time, is in another thread (`push`), or a task of that loop (`push_in_loop`).
+    The bytes end only by `finish`.
     """
 
     def __init__(self) -> None:
         """Hold nothing."""
-        self.position = 0
-        """Bytes that were written until now."""
-        self._collected = bytearray()
-        self._given: bytes | bytearray | memoryview | None = None
-        """What the reader has or gets; None once it is used up."""
-        self._is_taken = False
-        """Whether the reader has it."""
-        self.finished = False
-        """Whether it has ended by `finish`."""
-        self._stopped = False
-        self._broken = False
+        self.taken = 0
+        self._lock = threading.Lock()
+        """Guards what is below. Nobody waits while they have it."""
+        self._room = _NO_ROOM
+        """The empty rest of the reader's buffer. It has no bytes while the reader does something else."""
+        self._tell_reader: Callable[[], object] = int
+        """Lets `fill` return."""
+        self._finished = False
+        self._failure: BaseException | None = None
+        """What every write raises from now on."""
+        self._changed = threading.Event()
+        """Set while there is room, and once there will never be any."""
+        self._changed_in_loop = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._changed = asyncio.Event()
+        self._since_turn = 0
+        """Bytes that a task has written since it let other tasks run."""
 
-    async def read(self, _: int, /) -> bytes | bytearray | memoryview:
-        """Wait for the next bytes. What was returned before is used up, and may be changed by its owner.
-
-        Returns:
-            Any number of bytes; none after `finish`.
-        """
-        if self._is_taken:
-            self._given, self._is_taken = None, False
-            self._changed.set()
-        while self._given is None:
-            if self.finished:
-                return b""
-            await self._change()
-        self._is_taken = True
-        return self._given
-
-    async def push(self, data: memoryview) -> bool:
-        """Write bytes, and wait until they were read or collected. Writes are whole, in the order of the calls.
-
-        Args:
-            data: The bytes, which must not change before it returns.
-
-        Returns:
-            Whether they were written. They are not once nobody reads any more, nor after a write that was cancelled
-            when a part of its bytes had gone.
-        """
-        async with self._turn:
-            if len(self._collected) + len(data) < BLOCK:
-                if self._is_readable:
-                    self._collected += data
-            elif await self._give_collected():
-                if len(data) < BLOCK:
-                    self._collected += data
-                else:
-                    await self._give(data)
-            if self._is_readable:
-                self.position += len(data)
-            return self._is_readable
-
-    async def finish(self) -> bool:
-        """End the stream here. The reader gets what is left, and then the end.
-
-        Returns:
-            Whether it ended: it does not once nobody reads any more, nor after a write that was cancelled half-way.
-        """
-        async with self._turn:
-            if await self._give_collected():
-                self.finished = True
-                self._changed.set()
-            return self.finished
-
-    def stop(self) -> None:
-        """Nobody reads any more: what waits, and every later write, returns False."""
-        self._stopped = True
-        self._changed.set()
-
-    @property
-    def _is_readable(self) -> bool:
-        return not (self._stopped or self._broken or self.finished)
-
-    async def _give_collected(self) -> bool:
-        """Give the reader what was collected. Returns whether somebody reads."""
-        while self._given is not None and self._is_readable:
-            await self._change()
-        if self._collected and self._is_readable:
-            self._given, self._collected = self._collected, bytearray()
-            self._changed.set()
-        return self._is_readable
-
-    async def _give(self, data: memoryview) -> None:
-        """Give the reader bytes that are not ours, and wait until it has used them up."""
-        await self._used_up()
-        if not self._is_readable:
-            return
-        self._given = data
-        self._changed.set()
+    async def fill(self, buffer: memoryview) -> int:
+        """Wait until `buffer` is full, or the bytes have ended. Once it has returned, nothing is written into it."""
+        is_over = asyncio.Event()
+        with self._lock:
+            if self._finished:
+                return 0
+            self._room = buffer
+            self._tell_reader = partial(asyncio.get_running_loop().call_soon_threadsafe, is_over.set)
+            self._tell_writer()
         try:
-            await self._used_up()
-        except BaseException:
-            if self._is_taken:
-                self._broken = True  # nobody knows how many of them were read
-            elif self._given is data:
-                self._given = None
+            await is_over.wait()
+        finally:
+            with self._lock:
+                left, self._room, self._tell_reader = len(self._room), _NO_ROOM, int
+        return len(buffer) - left
+
+    def close(self) -> None:
+        """Do nothing. Who ends the upload calls `stop`, with what ended it."""
+
+    def push(self, data: memoryview) -> None:
+        """Write bytes, in another thread than the reader's. Blocking.
+
+        Raises:
+            ValueError: The bytes were finished.
+            BaseException: What `stop` was called with; UploadCancelled after a write that was interrupted half-way.
+        """
+        try:
+            while data := self._copy(data):
+                self._changed.wait()
+        except BaseException:  # as of Ctrl-C
+            self.stop(_interrupted())
             raise
 
-    async def _used_up(self) -> None:
-        while self._given is not None and self._is_readable:
-            await self._change()
+    async def push_in_loop(self, data: memoryview) -> None:
+        """Write bytes, in the reader's loop. Writes are whole, in the order of the calls. Raises what `push` raises."""
+        async with self._turn:
+            self._since_turn += len(data)
+            if self._since_turn > _TURN:
+                self._since_turn = 0
+                await asyncio.sleep(0)
+            rest = data
+            try:
+                while rest := self._copy(rest):
+                    await self._changed_in_loop.wait()
+            except BaseException:
+                if len(rest) < len(data):
+                    self.stop(_interrupted())
+                raise
 
-    async def _change(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()
+    async def finish(self) -> None:
+        """End the bytes here, after all writes that wait. Raises what a write would raise."""
+        async with self._turn:
+            with self._lock:
+                self._check()
+                self._finished = True
+                self._tell_reader()
+
+    def stop(self, failure: BaseException) -> None:
+        """Let what waits, and every later write, raise an error. The first one counts."""
+        with self._lock:
+            if self._failure is None:
+                self._failure = failure
+            self._tell_writer()
+
+    def _check(self) -> None:
+        if self._finished:
+            raise ValueError("write to a closed writer")
+        if self._failure is not None:
+            raise self._failure
+
+    def _copy(self, data: memoryview) -> memoryview:
+        """Copy what there is room for, _MOST bytes at most: no other thread runs meanwhile. Returns the rest."""
+        with self._lock:
+            self._check()
+            count = min(len(data), len(self._room), _MOST)
+            self._room[:count] = data[:count]
+            self._room = self._room[count:]
+            self.taken += count
+            if not self._room:
+                self._changed.clear()
+                self._changed_in_loop.clear()
+                if count:
+                    self._tell_reader()
+            return data[count:]
+
+    def _tell_writer(self) -> None:
+        self._changed.set()
+        self._changed_in_loop.set()
+
+
+def _interrupted() -> errors.UploadCancelled:
+    return errors.UploadCancelled("nothing was committed, because a write was interrupted half-way")

@@ -21,7 +21,7 @@ import pytest
 import bigupload
 from bigupload import events
 from bigupload.api import writer as writer_module
-from bigupload.sources import producers
+from bigupload.sources import part_pool
 from bigupload.testing.faults import Status
 from tests.tools.cases import each_case
 from tests.tools.waiting import until
@@ -49,8 +49,7 @@ def stored(world: World) -> str | None:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the parts of these tests are small."""
-    monkeypatch.setattr(producers, "BLOCK", 10_000)
-    monkeypatch.setattr(writer_module, "BLOCK", 10_000)
+    monkeypatch.setattr(writer_module, "_SMALL", 10_000)
 
 
 @pytest.fixture(autouse=True)
@@ -509,7 +508,7 @@ async def test_async_text_is_what_a_file_of_text_has(
 
 async def test_async_text_that_no_encoding_has(world: World) -> None:
     async with bigupload.Uploader(retry=FAST) as uploader:
-        options: dict[str, Any] = {"s3": world.options(), "manifest": world.manifest_path, "part_size": PART}
+        options: dict[str, Any] = {"s3": world.options(), "part_size": PART, "resume": False}
 
         def opened_text() -> bigupload.AsyncTextUploadWriter:
             return uploader.open_writer(TO, text=True, encoding="ascii", **options)
@@ -591,16 +590,12 @@ def test_a_write_that_was_interrupted(world: World) -> None:
     assert stored(world) is None
 
 
-@each_case("step", ["write", "close"])
-def test_a_write_that_comes_while_the_writer_is_closed(
-    world: World, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    """It is in the object, or it is refused: at no moment does it touch the blocks that are on their way."""
+def test_a_write_that_comes_while_the_writer_is_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused, once the last bytes of before are on their way."""
     writer = opened(world)
     writer.write(WHOLE[:-1])
     writer.write(WHOLE[-1:])
-    write, submit, finish = writer.write, writer._thread.submit, writer._raw.finish
-    steps: list[str] = []
+    write, submit = writer.write, writer._thread.submit
     refused: list[ValueError] = []
 
     def write_late() -> None:
@@ -608,18 +603,12 @@ def test_a_write_that_comes_while_the_writer_is_closed(
             write(WHOLE[::-1])
         refused.append(raised.value)
 
-    def finish_slowly() -> None:
-        steps.append("finish")
-        finish()
-
     def submit_later(work: Any) -> Any:
-        if steps and work.__name__ == step and threading.current_thread() is threading.main_thread():
-            thread = threading.Thread(target=write_late)
-            thread.start()
-            thread.join()
+        thread = threading.Thread(target=write_late)
+        thread.start()
+        thread.join()
         return submit(work)
 
-    monkeypatch.setattr(writer._raw, "finish", finish_slowly)
     monkeypatch.setattr(writer._thread, "submit", submit_later)
     writer.close()
     assert refused
@@ -644,6 +633,79 @@ async def test_async_writes_that_wait_while_the_writer_is_closed(world: World) -
         await closing
     assert writer.result.size == SIZE
     assert stored(world) == hashed(WHOLE)
+
+
+ROOM = 3
+"""Parts in the memory that `blocked` leaves to a writer."""
+
+
+@contextlib.contextmanager
+def blocked(world: World, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Iterator[tuple[Writer, list[object]]]:
+    """A writer whose memory is full, because the store takes nothing, and what the thread that writes WHOLE has got."""
+    monkeypatch.setattr(part_pool, "MEMORY", ROOM * PART)
+    world.s3.hold("UploadPart")
+    writer, got = opened(world, **more), list[object]()
+
+    def write() -> None:
+        try:
+            got.append(writer.write(WHOLE))
+        except BaseException as e:
+            got.append(e)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    asyncio.run(until(lambda: writer._raw.tell() == ROOM * PART))
+    yield writer, got
+    world.s3.release()
+    thread.join()
+
+
+def test_a_write_that_waits_for_memory_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A close that comes meanwhile waits for it: what it has is in the object."""
+    with blocked(world, monkeypatch) as (writer, got):
+        closing = threading.Thread(target=writer.close)
+        closing.start()
+        assert not got
+        world.s3.release()
+        closing.join()
+    assert got == [SIZE]
+    assert stored(world) == hashed(WHOLE)
+
+
+def test_a_write_that_waits_for_memory_while_the_upload_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.s3.script("UploadPart", Status(403, "AccessDenied"), repeat=True)
+    with blocked(world, monkeypatch) as (writer, got):
+        pass
+    assert [type(each) for each in got] == [bigupload.AccessDenied]
+    with pytest.raises(bigupload.AccessDenied):
+        writer.close()
+    assert stored(world) is None
+
+
+def test_a_write_that_waits_for_memory_while_the_writer_is_abandoned(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with blocked(world, monkeypatch) as (writer, got):
+        writer.abandon()
+    assert [type(each) for each in got] == [bigupload.UploadCancelled]
+    assert stored(world) is None
+
+
+def lines_that_end(whole: bytes) -> Iterator[bytes]:
+    yield whole
+    raise LookupError("the rows are gone")
+
+
+def test_an_exception_of_the_lines(world: World) -> None:
+    """It ends the block. A program that catches it goes on, as with a file."""
+    with pytest.raises(LookupError), opened(world, resume=False) as writer:
+        writer.writelines(lines_that_end(WHOLE))
+    assert stored(world) is None
+    with opened(world, resume=False) as writer:
+        with pytest.raises(LookupError):
+            writer.writelines(lines_that_end(WHOLE))
+        writer.write(WHOLE)
+    assert stored(world) == hashed(2 * WHOLE)
 
 
 def test_the_store_refuses(world: World) -> None:

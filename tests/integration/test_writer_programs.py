@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 import bigupload
 from bigupload import S3Options
 from bigupload.api import writer as writer_module
-from bigupload.sources import producers
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.surroundings import only_strict_s3
@@ -60,8 +59,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StrictS3]:
         server.create_bucket(BUCKET)
         only_strict_s3(patch, tmp_path_factory.mktemp("programs"))
         patch.setattr(S3Store, "limits", LIMITS)
-        patch.setattr(producers, "BLOCK", 10_000)
-        patch.setattr(writer_module, "BLOCK", 10_000)
+        patch.setattr(writer_module, "_SMALL", 10_000)
         yield server
 
 
