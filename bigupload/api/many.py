@@ -211,11 +211,11 @@ class UploadMany:
     async def _moved_before(self) -> AsyncGenerator[UploadResult, None]:
         """What killed calls have deleted and not reported, as far as it is not among this call's files."""
         for recovered in self._recovered.values():
-            yield recovered
+            yield await self._linked(recovered)
         if self._source_deletes is not None:
             async with contextlib.aclosing(self._source_deletes.earlier()) as earlier:
                 async for moved in earlier:
-                    yield moved
+                    yield await self._linked(moved)
 
     async def record(self, results: Sequence[Done]) -> None:
         """Record which files are in the store. See `batch.job.Recorder`."""
@@ -253,7 +253,7 @@ class UploadMany:
                     moved = await self._source_deletes.moved(item.path, self._base)
                     if moved is not None:
                         self._recovered.pop(item.path, None)
-                        return Done(moved)
+                        return await self._shared(Done(moved))
                 item.check()
                 if self._digests:
                     check_hashed_source(item.source, self._digests)
@@ -295,8 +295,8 @@ class UploadMany:
         if (found := await deletes.begin(item.path, target)) is not None:
             if found.source_deleted:
                 self._recovered.pop(item.path, None)
-                return Done(found)
-            done = Done(found, fingerprint=await self._now(item))
+                return await self._shared(Done(found))
+            done = await self._finished(Done(found, fingerprint=await self._now(item)))
         elif (known := await self._known(item)) is not None:
             done = await self._finished(known)
         if done is not None:
@@ -337,13 +337,17 @@ class UploadMany:
 
     async def _shared(self, done: Done) -> Done:
         """With a link to the object, if that is wanted."""
-        if self._options.get("share") is None or isinstance(done.outcome, UploadFailed):
+        if isinstance(done.outcome, UploadFailed):
             return done
+        return dataclasses.replace(done, outcome=await self._linked(done.outcome))
+
+    async def _linked(self, result: UploadResult) -> UploadResult:
+        if self._options.get("share") is None:
+            return result
         from bigupload.api.sharing import with_share
 
         retrier = Retrier(policy=self._resources.retry, emit=lambda _: None, contact=self._contact)
-        shared = await with_share(done.outcome, self._options, retrier, self._resources.buckets)
-        return dataclasses.replace(done, outcome=shared)
+        return await with_share(result, self._options, retrier, self._resources.buckets)
 
     async def _send(self, item: ManyItem) -> Done | None:
         """Upload a file that is not known to be in the store. None: without a result."""

@@ -111,7 +111,12 @@ async def upload(
         from bigupload.verification.file_digests import with_digests
 
         result = await with_digests(result, resources.reading, uploaded, whole=whole, **digests)
-    return await with_share(result, options, _quiet(resources), resources.buckets), uploaded
+    return await shared(resources, result, options), uploaded
+
+
+async def shared(resources: UploaderResources, result: UploadResult, options: UploadOptions) -> UploadResult:
+    """With a link to the object, if that is wanted and it has none."""
+    return await with_share(result, options, _quiet(resources), resources.buckets)
 
 
 async def _upload(

@@ -26,6 +26,7 @@ from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_keep_for, checked_proof
 from bigupload.api.job_files import job_target, result_of_record
 from bigupload.api.resources import UploaderResources
+from bigupload.api.sources import wanted_digests
 from bigupload.api.types import UploadSource
 from bigupload.core.checksums import Algorithm
 from bigupload.core.manifest import Fingerprint
@@ -80,6 +81,7 @@ class SourceDeletes:
         self._call = call
         self._required = checked_proof(options.get("delete_if_proved", "full-object"))
         self._empty_dirs: bool = options.get("delete_empty_dirs", False)
+        self._digests = wanted_digests(options)
         self._links: bool = options.get("delete_links", False)
         self.keep_for = checked_keep_for(options.get("keep_for"))
         """Seconds."""
@@ -131,6 +133,11 @@ class SourceDeletes:
                 return result, Fingerprint(result.size, 0, 0, 0)
             if result is not None:
                 fingerprint = await self._thread(lambda: fingerprint_of(Path(path).stat()))
+                if any(getattr(result, name) is None for name in self._digests):  # the call that sent it wanted none
+                    from bigupload.verification.file_digests import with_digests
+
+                    reading = self._resources.reading
+                    result = await with_digests(result, reading, fingerprint, whole=None, **self._digests)
                 try:
                     return await self.finish(result, path, fingerprint, target, target), fingerprint
                 except errors.ObjectMismatch:  # since a moment ago

@@ -191,8 +191,11 @@ class Uploader:
                 async def unless_known(believes: bool) -> operations.Uploaded:
                     return await send(job_began=0.0 if believes and options.get("resume", True) else None)
 
-                move = partial(deletes.upload, source, options.get("name"), unless_known)
-                return (await call.run(move))[0]
+                async def move() -> UploadResult:
+                    result, _ = await deletes.upload(source, options.get("name"), unless_known)
+                    return await operations.shared(self._resources, result, options)
+
+                return await call.run(move)
 
         return call, work
 

@@ -11,9 +11,11 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 import bigupload
@@ -380,6 +382,42 @@ async def test_a_job_that_was_stopped_reports_what_it_deleted(world: World, sour
         rows = json.loads(receipt.read_text())["files"]
         assert {each["key"]: each["sha256"] for each in rows} == digests
     assert await move_all(world, bigupload.select_files(source), **more) == []
+
+
+@pytest.mark.parametrize("job", [None, "job"])
+async def test_a_file_that_is_gone_gets_the_link_that_is_asked_for_now(
+    world: World, source: Path, job: str | None
+) -> None:
+    """A killed call could not print it."""
+    path = write(source / "file.bin")
+    again: dict[str, Any] = {"share": "1h"}
+    if job is None:
+        await move(world, path)
+        result = await move(world, path, **again)
+    else:
+        await move_all(world, [path], job=job)
+        (outcome,) = await move_all(world, [path], job=job, **again)
+        assert isinstance(outcome, UploadResult)
+        result = outcome
+    assert result.source_deleted
+    assert result.share is not None
+    assert result.share.url is not None
+    async with aiohttp.ClientSession() as session, session.get(result.share.url) as response:
+        assert await response.read() == content(PART // 2)
+
+
+@pytest.mark.parametrize("job", [None, "job"])
+async def test_a_digest_that_is_asked_for_at_the_end_of_a_while(
+    world: World, source: Path, days: list[float], job: str | None
+) -> None:
+    path = write(source / "file.bin")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    call = partial(move, world, path) if job is None else partial(move_all, world, [path], job=job)
+    await call(keep_for="7d")
+    days[0] = 8
+    found: Any = await call(keep_for="7d", sha256=True)
+    result = found if job is None else found[0]
+    assert (result.source_deleted, result.skipped, result.sha256) == (True, True, digest)
 
 
 async def test_the_record_of_an_earlier_version(world: World, source: Path, state: Path) -> None:
