@@ -104,7 +104,7 @@ async def test_which_upload_keeps_its_parts(change: Callable[[Any], None]) -> No
 @pytest.mark.parametrize(
     ("plan", "concurrency"),
     [(Plan(SIZE, 17 * MIB), None), (PLAN, 24)],
-    ids=["the user's part size", "the user's concurrency"],
+    ids=["the parts of the object before", "the user's concurrency"],
 )
 async def test_which_parts_stay(plan: Plan, concurrency: int | None) -> None:
     assert await SlowUpload(plan, concurrency).better_part_size() is None

@@ -8,6 +8,7 @@ import pytest
 from bigupload import Verified, events
 from bigupload.core.flight import Flight
 from bigupload.testing.faults import Stall, Status
+from bigupload.testing.strict_s3 import StrictS3
 
 from .support import KIB, PART, World
 
@@ -15,13 +16,27 @@ SMALL = 16 * KIB
 SIZE = 3 * PART + 5
 
 
+class Events(list[events.Event]):
+    """Lets the store read again once the upload is begun anew, or is not."""
+
+    def __init__(self, s3: StrictS3) -> None:
+        super().__init__()
+        self._s3 = s3
+
+    def append(self, event: events.Event) -> None:
+        super().append(event)
+        if isinstance(event, events.Restarted | events.Warned):
+            self._s3.clear("UploadPart")
+            self._s3.release()
+
+
 @pytest.fixture
 def slow(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The store takes no whole part of the first size."""
+    """The store reads no part of the first upload."""
     monkeypatch.setattr(Flight, "is_slow_for", lambda _, part_size: part_size == PART)
     monkeypatch.setattr(Flight, "part_in_time", SMALL + 1)
-    for number in (1, 2, 3, 4):
-        world.s3.script("UploadPart", Stall(), part_number=number)
+    world.s3.script("UploadPart", Stall(), repeat=True)
+    world.events = Events(world.s3)
     monkeypatch.setattr("bigupload.engine.part_uploader.BEGIN_ANEW_WITHIN", 1.0)  # socket buffers take these parts
     return world
 
