@@ -525,7 +525,7 @@ class _Bound:
     @property
     def is_lifted(self) -> bool:
         """Whether there is no bound because each connection carries what it can, however many there are."""
-        return self._open and self._proportional and self.trial is None
+        return self._open and self._proportional
 
     def helped(self, now: float, goodput: float, *, proportional: bool) -> None:
         """A larger limit has more goodput: no bound is tried for a while, unless goodput soon falls again."""
@@ -851,7 +851,6 @@ class Flight:
             self._window = None
             self._trials.goodput.clear()
             self._bound.forget()
-            self._connections.forget()
 
     def refused(self, now: float) -> None:
         """The store refused a request with SlowDown."""

@@ -309,7 +309,7 @@ class UploadContext:
     groups: GroupTransport | None = None
     """Hashes and sends groups of parts; None: each part is sent by itself."""
     may_begin_anew: bool = False
-    """Whether the upload may be begun anew in smaller parts: this run began it, and has not done that before."""
+    """Whether the upload may be begun anew in smaller parts: it is of this run."""
     small_part_size: int | None = None
     """The part size in bytes if it was begun anew."""
     retrier: Retrier = field(init=False)

@@ -217,7 +217,7 @@ class UploadRun:
 
         context = self._context
         while True:
-            context.may_begin_anew = not context.journal.exists and context.small_part_size is None
+            context.may_begin_anew = not context.journal.exists
             upload = MultipartUpload(context, manifest_id=self._id)
             try:
                 await upload.run()

@@ -622,9 +622,9 @@ def test_a_pause_is_no_measurement(pause: float, limit: int) -> None:
 # -- connections that are too slow for their parts
 
 
-def slow_at(link: Callable[[int], float], part_size: float, *, seconds: int = 30) -> list[float]:
+def slow_at(link: Callable[[int], float], part_size: float, flight: Flight | None = None) -> list[float]:
     """The seconds at which a part of this size is found too large. `link` is as that of `simulate`."""
-    flight, ticks, found = Flight(), itertools.count(), []
+    flight, ticks, found = flight or Flight(), itertools.count(), []
 
     def watched(parts: int) -> float:
         now = next(ticks) * TICK
@@ -632,7 +632,7 @@ def slow_at(link: Callable[[int], float], part_size: float, *, seconds: int = 30
             found.append(now)
         return link(parts)
 
-    simulate(flight, watched, seconds=seconds)
+    simulate(flight, watched, seconds=30)
     return found
 
 
@@ -672,6 +672,14 @@ def test_connections_that_have_been_fast_lately_are_waited_for() -> None:
     ticks = itertools.count()
     first = slow_at(lambda parts: parts * (1.0 if next(ticks) < 10 / TICK else 0.6), 0.9 * HORIZON * RATE)[0]
     assert first == pytest.approx(10 + LASTING * WINDOW, abs=2 * WINDOW)
+
+
+def test_a_link_that_has_become_narrow_says_nothing_of_connections() -> None:
+    ticks = itertools.count()
+    most = 2 * START
+    assert not slow_at(
+        lambda parts: parts if next(ticks) < 10 / TICK else 0.3 * most, 0.9 * HORIZON * RATE, flight=Flight(most=most)
+    )
 
 
 def test_a_pause_ends_the_measurement_of_connections() -> None:
