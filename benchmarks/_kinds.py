@@ -33,6 +33,10 @@ DISK = "300MB/s"
 FAST = 50
 """A changing path is so many times as fast in one phase as in the other."""
 FAST_SECONDS, SLOW_SECONDS = 4.0, 6.0
+LARGE = 5_000_000_000
+"""Bytes of a file that is begun anew where connections are slow. A smaller one has small parts already."""
+CONNECTIONS = 128
+"""The most that an upload has."""
 USUAL = 16
 """Connections by which a file's size is chosen where each has a cap."""
 MOST = 500e6
@@ -74,6 +78,8 @@ class Kind:
     """The bytes a second by which the size of a file is chosen."""
     most: Callable[[float], float] = lambda rate: rate
     """The bytes a second that no upload exceeds."""
+    least: int = 0
+    """The least size of a file in bytes, if the kind needs one of its own."""
     seconds: float = 0.0
     """The time by which the size of a file is chosen, if the kind needs one of its own."""
     fixed: Sequence[int] = ()
@@ -207,7 +213,8 @@ KINDS: Mapping[str, Kind] = {
             rates=(0.5e6, 4e6, 20e6),
             open=_null("--rtt", str(NEAR), of_rate="--rate"),
             full=lambda rate: min(MOST, USUAL * rate),
-            most=lambda rate: MOST,
+            most=lambda rate: min(MOST, CONNECTIONS * rate),
+            least=LARGE,
             stored="upload",
         ),
         BUFFERING,

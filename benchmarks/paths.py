@@ -11,7 +11,8 @@ On each, three things are measured:
 - The same upload with `--concurrency` fixed at several values. *Regret* is the extra time over the best of them. One
   that is slower than the best by far is stopped.
 - Kills by SIGKILL. A kill loses the bytes that left the client in this run, less the parts that the store had
-  responded to. The bound is ten seconds of the stored rate, or one part, and half a part of those that are held. Most
+  responded to, and less what had left when the upload was begun anew in smaller parts. The bound is ten seconds of the
+  stored rate, or one part, and half a part of those that are held. Most
   kills come at a seeded moment after as much is stored as had left the client before the first response of the run:
   until then, the path is not known. Every fourth comes at one after the first byte. The bound is not for these: such
   kills of the start have columns of their own. The stored rate is the path's. Where the number of connections decides
@@ -130,6 +131,8 @@ class Killed:
     """What left the client in this run."""
     accepted: int
     """The parts to which the store had responded."""
+    given_up: int
+    """What had left when the upload was begun anew: it is sent again without a kill, too."""
     again: int
     """Those of them that an earlier run had sent already."""
     part_size: int
@@ -138,7 +141,7 @@ class Killed:
 
     @property
     def lost(self) -> int:
-        return max(0, self.left - self.accepted)
+        return max(0, self.left - self.accepted - self.given_up)
 
     @property
     def bound(self) -> float:
@@ -152,6 +155,7 @@ class Killed:
         judged = "of the start" if self.is_early else "holds" if self.holds else "does NOT hold"
         return (
             f"{self.contestant}: killed after {self.after:.1f} s, {self.left / 1e6:.1f} MB left, "
+            f"{f'{self.given_up / 1e6:.1f} MB given up, ' * bool(self.given_up)}"
             f"{self.lost / 1e6:.1f} MB lost, the bound is {self.bound / 1e6:.1f} MB: {judged}"
         )
 
@@ -384,6 +388,7 @@ def _kill(
         rate=max(stored or 0.0, stored_rate(counts, now)),
         left=counts["bytes_left"],
         accepted=counts["bytes_accepted"],
+        given_up=counts["bytes_given_up"],
         again=counts["parts_again"],
         part_size=manifest.plan.part_size if manifest else 0,
         is_early=is_early,
@@ -570,7 +575,7 @@ def livelock(size: int, seed: int) -> tuple[dict[str, Any], list[Target]]:
 
 def measure(kind: Kind, rate: float, settings: Settings, arguments: argparse.Namespace) -> Found:
     """Do all of it on one kind of path at one rate. Raises PathUnavailable."""
-    size = arguments.size or int(max(settings.least, (kind.seconds or settings.seconds) * kind.full(rate)))
+    size = arguments.size or int(max(settings.least, kind.least, (kind.seconds or settings.seconds) * kind.full(rate)))
     print(f"{kind.name}, {rate / 1e6:g} MB/s, {size / 1e6:.0f} MB: {kind.what}", flush=True)
     shown = ("--progress", "json", *kind.options)
     versions, killable = [ourselves(OURS, *shown)], [ourselves(OURS, *kind.options)]

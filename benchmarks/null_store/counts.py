@@ -20,8 +20,8 @@ class Counts:
     `bytes_received` are of bodies that have ended, without what chunks add, whatever became of them: refused, reset,
     sent twice. `bytes_arriving` are of those that have not ended.
     `bytes_accepted` and `parts` are of PUTs that were stored, a part that came twice counted twice. `parts_again` and
-    `bytes_again` are those of them that an upload had already. `objects` has what
-    each finished object is made of: the sum of its listed parts is its size.
+    `bytes_again` are those of them that an upload had already. `bytes_given_up` had come and were not stored when an
+    upload was aborted. `objects` has what each finished object is made of: the sum of its listed parts is its size.
     """
 
     def __init__(self) -> None:
@@ -32,8 +32,11 @@ class Counts:
 
     def _clear(self) -> None:
         self._number = dict.fromkeys(
-            ("bytes_received", "bytes_accepted", "parts", "refused", "errors", "reset", "hung", "lost_answers"), 0
-        ) | {"stragglers": 0, "connections": 0, "most_in_flight": 0, "parts_again": 0, "bytes_again": 0}
+            (
+                "bytes_received", "bytes_accepted", "parts", "refused", "errors", "reset", "hung", "lost_answers",
+                "stragglers", "connections", "most_in_flight", "parts_again", "bytes_again", "bytes_given_up",
+            ), 0,
+        )  # fmt: skip
         self._objects: list[dict[str, Any]] = []
         self._seconds: dict[int, list[int]] = {}
         self._first: tuple[float, float] | None = None
@@ -78,6 +81,12 @@ class Counts:
             elif status == 503:
                 second[2] += 1
                 self._number["refused"] += 1
+
+    def gave_up(self) -> None:
+        """An upload was aborted, the only one: what has come by now and is not stored was in vain."""
+        with self._lock:
+            come = self._number["bytes_received"] + sum(body.received for body in self._arriving)
+            self._number["bytes_given_up"] = max(0, come - self._number["bytes_accepted"])
 
     def finished(self, key: str, size: int, parts: int) -> None:
         with self._lock:

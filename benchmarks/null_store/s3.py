@@ -129,7 +129,8 @@ class S3:
                 case "GET":
                     return self._bucket(request)
                 case "DELETE":
-                    self._uploads.pop(request.query.get("uploadId", ""), None)
+                    if self._uploads.pop(request.query.get("uploadId", ""), None) is not None:
+                        self._counts.gave_up()
                     return Answer(204)
                 case "PUT" | "HEAD":
                     return Answer(200, {"x-amz-bucket-region": "us-east-1"})

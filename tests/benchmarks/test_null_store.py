@@ -160,6 +160,17 @@ def test_what_has_come_of_a_body_is_counted_before_it_ends() -> None:
         assert client.counts()["bytes_received"] == 65536
 
 
+def test_what_is_not_stored_when_an_upload_is_aborted_was_in_vain(client: Client) -> None:
+    upload = client.create()
+    assert client.part(upload, 1, bytes(700)) == 200
+    client.part("another-id", 1, bytes(50_000))
+    assert client.counts()["bytes_given_up"] == 0
+    for _ in range(2):
+        client("DELETE", f"{OBJECT}?uploadId={upload}")
+        assert client.counts()["bytes_given_up"] == 50_000
+        client.part("another-id", 1, bytes(10))
+
+
 def test_a_body_that_breaks_off_is_no_part(client: Client) -> None:
     upload = client.create()
     connection = client._connection

@@ -239,7 +239,13 @@ def test_standard_error_is_stamped_and_all_else_is_passed_on() -> None:
 
 
 def kill(
-    *, lost: int = 0, accepted: int = 5, rate: float = 1e6, contestant: str = OURS, is_early: bool = False
+    *,
+    lost: int = 0,
+    accepted: int = 5,
+    given_up: int = 0,
+    rate: float = 1e6,
+    contestant: str = OURS,
+    is_early: bool = False,
 ) -> Killed:
     return Killed(
         contestant=contestant,
@@ -247,6 +253,7 @@ def kill(
         rate=rate,
         left=lost + accepted,
         accepted=accepted,
+        given_up=given_up,
         again=0,
         part_size=5_000_000,
         is_early=is_early,
@@ -257,6 +264,7 @@ def kill(
 def test_a_kill_loses_ten_seconds_or_a_part(rate: float, bound: int) -> None:
     assert kill(lost=bound, rate=rate).holds
     assert not kill(lost=bound + 1, rate=rate).holds
+    assert kill(lost=bound + 1, given_up=1, rate=rate).holds, "it is sent again without a kill, too"
 
 
 def test_moments_follow_the_seed_and_one_of_four_is_early() -> None:
