@@ -32,6 +32,7 @@ MADE = {
     "restore": {"photos/one.jpg", "photos/album/two.jpg"},
     "stores": {"films/film.mov"},
     "table": {f"tables/{name}" for name in ("orders.parquet", "orders.csv", "rows.parquet", "named.parquet")},
+    "thumbnails": set(),  # it is run by test_thumbnails.py
     "web-app": set(),  # it is run by test_web_app.py
 }
 """The objects that a page's commands make in `my-bucket`."""
