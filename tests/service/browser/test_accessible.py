@@ -91,6 +91,9 @@ def test_axe_finds_nothing_in_the_element(
                 tab.page.set_viewport_size({"width": each, "height": 800})
                 assert wrong(tab) == [], (language, each)
             assert found(tab, axe) == [], (language, scheme)
+        if state is element_states.done:
+            tail = element_states.rows(tab).locator("a .tail")
+            expect(tail).to_have_css("text-decoration-line", "underline")  # a cut name is a link like any other
         if state is element_states.remembered:
             letter, full_stop, end, right = tab.page.evaluate(SENTENCE)
             assert letter < full_stop, "an English sentence was written as if it were Arabic"

@@ -76,6 +76,18 @@ def test_without_an_endpoint_the_console_says_so_once(run: Call) -> None:
     assert uploads == 0
 
 
+def test_what_was_stopped_before_its_first_byte_has_no_bar(run: Call) -> None:
+    body = """const { Row } = await import(at + "client/element_row.js");
+    return x.map(([state, sent]) => {
+      const problem = { kind: "network", message: "No." };
+      const row = new Row({ name: "a", state, problem, progress: { sent } }, () => {});
+      row.render(element.texts);
+      return row.element.querySelector('[part~="bar"]').hidden;
+    });"""
+    shown = [["failed", 0], ["unauthorized", 0], ["failed", 1], ["uploading", 0]]
+    assert run("client/problem", DOCUMENT + body, shown) == [True, True, False, False]
+
+
 def test_a_refused_file_is_not_called_stopped(run: Call) -> None:
     body = """const { Row } = await import(at + "client/element_row.js");
     return x.map(([kind, state, note]) => {
