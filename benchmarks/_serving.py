@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .versions import Version
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -20,6 +22,14 @@ def cpu_of(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return (int(fields[11]) + int(fields[12])) / _TICKS + sum(cpu_of(int(child)) for child in below)
+
+
+def memory_of(pid: int) -> int:
+    """The resident bytes of a process and of those that it started; what they share counts once: proc(5)."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    proportional = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return proportional * 1024 + sum(memory_of(int(child)) for child in below)
 
 
 def cpu_of_machine() -> float:
@@ -72,10 +82,10 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(store: Path, home: Path, workers: int, *more: str) -> Iterator[Service]:
+def serving(store: Path, home: Path, workers: int, *more: str, version: Version | None = None) -> Iterator[Service]:
     """Run the real command with the store in the directory `store`, and with `more` options. Its own files are under
-    `home`."""
-    home.mkdir()
+    `home`, where an earlier call may have left some. `version`: another one than this checkout's."""
+    home.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "BIGUPLOAD_"))}
     environment = kept | {
         "BIGUPLOAD_LOCAL_STORE_DIR": str(store),
@@ -83,12 +93,15 @@ def serving(store: Path, home: Path, workers: int, *more: str) -> Iterator[Servi
         "BIGUPLOAD_SECRET_FILE": str(home / "secret"),
         "BIGUPLOAD_STATE_DIR": str(home / "state"),
     }
+    if version is not None:
+        environment["PYTHONPATH"] = str(version.tree)
     limits = ["--requests", "100000", "--open-uploads", "1000", "--sweep-every", "0", *more]
-    command = [sys.executable, "-m", "bigupload", "serve", "--local", "--port", "0", "--workers", str(workers), *limits]
+    python = sys.executable if version is None else version.python
+    command = [python, "-m", "bigupload", "serve", "--local", "--port", "0", "--workers", str(workers), *limits]
     log_path = home / "log"
     with (
         log_path.open("w") as log,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        subprocess.Popen(command, env=environment, cwd=home, stdout=subprocess.PIPE, stderr=log, text=True) as process,
     ):
         try:
             assert process.stdout is not None

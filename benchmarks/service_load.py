@@ -1,4 +1,5 @@
-"""Does the media service hold under load?  `python -m benchmarks service_load [--seconds 60] [--shared URL]`
+"""Does the media service hold under load?  `python -m benchmarks service_load [--seconds 60] [--shared URL]
+[--clients 200] [--users 10000] [--old REF]`
 
 Runs the real command with two workers over a real local store, and measures from outside, over HTTP:
 
@@ -8,6 +9,8 @@ Runs the real command with two workers over a real local store, and measures fro
   third.
 - A sweep of 20,000 photos of 100 bytes, which looks at each of them: seconds, CPU seconds, memory. The service's own
   sweeps remember what they found, and look at each once.
+
+With `--clients`, so many clients take the place of both: see `_clients_load`.
 
 The exit status is 1 if a request failed, if the 99th percentile is 100 ms or more, if the memory grew by more than a
 twentieth, or if the sweep took longer than the period of ten minutes. Store, service and client share the machine.
@@ -38,8 +41,10 @@ from rich.table import Table
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 
+from . import _clients_load as clients_load
 from ._running import MIB, all_hold
-from ._serving import Service, cpu_of, serving
+from ._serving import Service, cpu_of, memory_of, serving
+from .peering import default_directory
 from .service import PARTS, Client, WrongAnswerError, percentile, sign_request
 
 RATE = 500.0
@@ -89,14 +94,6 @@ class Swept:
     cpu: float
     memory: int
     """The most bytes that were resident."""
-
-
-def memory_of(pid: int) -> int:
-    """The resident bytes of a process and of those that it started; what they share counts once: proc(5)."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    proportional = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
-    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return proportional * 1024 + sum(memory_of(int(child)) for child in below)
 
 
 # -- requests
@@ -224,8 +221,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="Duration of the load.")
     parser.add_argument("--objects", type=int, default=OBJECTS, help="Number of objects to sweep.")
     parser.add_argument("--shared", metavar="URL", help="A Valkey or Redis through which the workers share limits.")
+    parser.add_argument("--clients", type=int, default=0, help="Clients with upload tokens instead.")
+    parser.add_argument("--users", type=int, default=10_000, help="End users whose tokens the clients have.")
+    parser.add_argument("--pause", type=float, default=0.2, help="A client's mean pause between requests, in seconds.")
+    parser.add_argument("--old", metavar="REF", help="With --clients: a version in git to compare with.")
+    parser.add_argument("--peers", type=Path, default=default_directory(), help="Where that version is installed.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="Also write the figures to FILE.")
     arguments = parser.parse_args()
+    if arguments.clients:
+        return clients_load.run(arguments)
     shared = ["--shared", arguments.shared] if arguments.shared else []
     with tempfile.TemporaryDirectory(prefix="bigupload-load-") as name:
         directory = Path(name)
