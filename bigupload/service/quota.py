@@ -51,8 +51,10 @@ ASSUMED = 4_000_000
 _MOST_OWNERS = 10_000
 """The owners that are remembered. Of more, those that uploaded least recently are counted anew."""
 
+_FEW_PROMISES = 1000
+"""So many promises of one owner are kept although they have ended."""
 _MOST_PROMISES = 50_000
-"""Promises of one owner. Each request adds them all up, and they are kept in memory."""
+"""Promises of one owner, which are kept in memory."""
 
 Sizes = Callable[[str], AsyncIterator[tuple[str, int]]]
 """Yields the key and the size in bytes of all of an owner's objects."""
@@ -145,7 +147,31 @@ class _Account:
     changed: bool = False
     """Whether files or uploads have gone since, so that the next refusal needs another list."""
     promised: dict[str, _Promise] = field(default_factory=dict)
-    """By key."""
+    """By key. One that has ended counts until a list shows what came of it: a list may be older than a URL is valid."""
+    in_promises: int = 0
+    """The sum of their sizes. There may be 50,000 of them, too many to add up for each request."""
+    tidied: int = 0
+    """How many there were when `forget_ended` was last called."""
+
+    def promise(self, key: str, promise: _Promise) -> None:
+        """Promise room. An earlier promise for the same key counts no more."""
+        self.withdraw(key)
+        self.promised[key] = promise
+        self.in_promises += promise.size
+
+    def withdraw(self, key: str) -> None:
+        """Take a promise back, if there is one."""
+        earlier = self.promised.pop(key, None)
+        self.in_promises -= 0 if earlier is None else earlier.size
+
+    def forget_ended(self, now: float) -> None:
+        """Forget promises that have ended, now and then."""
+        if len(self.promised) < max(_FEW_PROMISES, 2 * self.tidied):
+            return
+        for key, promise in list(self.promised.items()):
+            if promise.until <= now:
+                self.withdraw(key)
+        self.tidied = len(self.promised)
 
 
 class Quota:
@@ -213,7 +239,9 @@ class Quota:
         if used is not None:
             raise Refused(Problem.QUOTA_EXCEEDED, self._why(owner, used, size))
         now = self._clock()
-        account.promised[key] = _Promise(self._unit.promised(size, self._limit), now, now + lifetime)
+        if self._together is not None:  # no list of this process ends them
+            account.forget_ended(now)
+        account.promise(key, _Promise(self._unit.promised(size, self._limit), now, now + lifetime))
 
     def _why(self, owner: str, used: Used, size: int | None) -> str:
         """Say what takes the room, and what frees it: who stored nothing can delete nothing."""
@@ -246,7 +274,7 @@ class Quota:
         if self._together is not None:
             self._together.release(owner, key)
         if (account := self._accounts.get(owner)) is not None:
-            account.promised.pop(key, None)
+            account.withdraw(key)
 
     def aborted(self, owner: str, key: str) -> None:
         """Take a promise back once a list shows that there is no such object: the upload may have been complete."""
@@ -285,11 +313,8 @@ class Quota:
         return used.stored + used.promised + self._unit.of(size) > self._limit
 
     def _used(self, account: _Account, key: str) -> Used:
-        # One that has ended counts until a list shows what came of it: a list may be older than a URL is valid.
-        promised = (
-            each.size for other, each in account.promised.items() if other != key and each.until > account.began
-        )
-        return Used(account.stored, sum(promised))
+        mine = account.promised.get(key)
+        return Used(account.stored, account.in_promises - (0 if mine is None else mine.size))
 
     async def _count(self, owner: str, account: _Account, *, not_older: float) -> None:
         """Have the owner's list read, unless that was begun within the last `not_older` seconds."""
@@ -320,11 +345,9 @@ class Quota:
         account.stored, account.counted = stored, True
         account.began, account.took = began, self._clock() - began
         gone = seen | old
-        account.promised = {
-            key: promise
-            for key, promise in account.promised.items()
-            if key not in gone and promise.until > began and (promise.aborted is None or promise.aborted > began)
-        }
+        for key, promise in list(account.promised.items()):
+            if key in gone or promise.until <= began or (promise.aborted is not None and promise.aborted <= began):
+                account.withdraw(key)
         if self._kept is not None and self._counts.is_kept(account.took):
             await self._kept.keep(owner, self._unit, KeptCount(stored, account.took))
 
@@ -340,7 +363,7 @@ _STATE = """
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 local account = redis.call('HMGET', KEYS[1], 'began', 'took', 'changed')
-return {tostring(now), account[1] or '', account[2] or '0', account[3] or ''}
+return {string.format('%.6f', now), account[1] or '', account[2] or '0', account[3] or ''}
 """
 _TAKE_BACK = """
 local function take_back(key)
@@ -356,8 +379,8 @@ end
 _RESERVE = (
     _TAKE_BACK
     + """
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
+local now = redis.call('TIME')
+now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 local key, wanted, counted, limit = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local began = redis.call('HGET', KEYS[1], 'began') or '0'
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', began, 'LIMIT', 0, 1000)) do
@@ -371,8 +394,8 @@ if stored + promised + wanted > limit then
   return {stored, promised}
 end
 redis.call('HINCRBY', KEYS[1], 'promised', counted - before)
-redis.call('HSET', KEYS[2], key, string.format('%.0f %d', counted, now))
-redis.call('ZADD', KEYS[3], now + tonumber(ARGV[5]), key)
+redis.call('HSET', KEYS[2], key, string.format('%.0f %d', counted, math.floor(now)))
+redis.call('ZADD', KEYS[3], string.format('%.6f', now + tonumber(ARGV[5])), key)
 redis.call('SREM', KEYS[4], key)
 for _, name in ipairs(KEYS) do
   redis.call('EXPIRE', name, ARGV[6])

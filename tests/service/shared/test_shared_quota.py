@@ -166,6 +166,17 @@ async def test_an_engine_that_was_emptied_goes_on_by_the_count_that_was_kept(val
         assert await allowed(other, "d", 10)
 
 
+async def test_what_a_process_notes_for_the_time_without_an_engine_does_not_grow(valkey: Valkey) -> None:
+    store = Store()
+    async with sharing(valkey, store, count=1, limit=10**9) as (quota,):
+        for number in range(1200):
+            await quota.reserve("me", f"{number}", 1, lifetime=10)
+            store.now += 1.0
+        assert not quota.holds("me", "5")
+        assert quota.holds("me", "1199")
+        assert len(quota._account("me").promised) < 300
+
+
 async def test_while_it_is_away_each_counts_for_itself(valkey: Valkey) -> None:
     store = Store(a=40)
     async with sharing(valkey, store) as (one, other):
