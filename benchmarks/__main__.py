@@ -7,6 +7,7 @@
   scale        files from 0.1 to 20 GB, and 10,000 parts
   service      how fast the media service signs
   service_load  500 requests a second to the media service for a minute; a sweep of 20,000 objects
+  owner_growth  10,000 to a million objects of one owner of the media service: list, first create, sweep, memory
   memory       resident memory with SeaweedFS and different part sizes
   stream       a pipe of 5 GB: resident memory, and ten kills with a replay each
   pipe         the same through a pipe, against what other uploaders do with standard input
@@ -46,7 +47,7 @@ from bigupload.errors import BigUploadError
 NAMES = (
     "throughput", "latency", "faults", "resume", "scale", "service", "service_load", "memory", "stream", "pipe",
     "writers", "files", "tree", "sync", "delta", "interruptions", "paths", "closed_page", "fairness", "loop_lag",
-    "ten_thousand",
+    "ten_thousand", "owner_growth",
     "dask", "soak", "controller", "growth", "sweep", "starts", "peers", "goals", "plots", "all",
 )  # fmt: skip
 _OTHER_MODULES = {"peers": "peering", "all": "everything"}

@@ -76,6 +76,8 @@ ENTRIES = (
     Entry(name="growth"),
     Entry(name="service", quick="--seconds 1"),
     Entry(name="service_load"),
+    Entry(name="service_load", options="--clients 200"),
+    Entry(name="owner_growth"),
     Entry(name="memory", quick="--size 500MB", figures=False),
     Entry(name="stream"),
     Entry(name="delta", quick="--size 250e6", figures=False),
