@@ -34,7 +34,7 @@ from bigupload.core.integrity import Verified
 from bigupload.core.remote_url import foreign_scheme, is_remote
 from bigupload.engine.context import UploadSettings
 from bigupload.options import S3Options
-from bigupload.units import RateSchedule, parse_duration, parse_rate_limit, parse_size
+from bigupload.units import RateSchedule, format_span, parse_duration, parse_rate_limit, parse_size
 
 _NAMES = {
     collections.abc.Mapping: "a mapping",
@@ -155,7 +155,7 @@ def checked_lifetime(lasts: float | str, name: str) -> float:
     """Whole seconds of a link. Raises UsageError unless it is a time that S3 allows for one."""
     seconds = parse_duration(lasts) if isinstance(lasts, str) else lasts
     if not (_is_finite(seconds) and 1 <= seconds <= _LONGEST_LINK):
-        shown = lasts if isinstance(lasts, str) else f"{lasts} s"
+        shown = lasts if isinstance(lasts, str) else format_span(lasts) if _is_finite(lasts) else lasts
         raise errors.UsageError(f"`{name}` is a time like '7d', from 1 second to 7 days, and not {shown}")
     return int(seconds)
 

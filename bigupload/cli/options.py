@@ -167,6 +167,8 @@ def local_path(name: str) -> Path:
 class _LocalPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str):
+            if not value:
+                self.fail("the name is empty: is a variable of the shell not set?", param, ctx)
             try:
                 local_path(value)
             except errors.UsageError as e:

@@ -6,6 +6,7 @@ It takes its name when it is whole. Whether it can be written shows before anyth
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -35,7 +36,6 @@ class OutputFile:
     def finish(self) -> None:
         """Let the file take its name. Raises OutputUnwritable, which names the file."""
         with naming(self._option, self._path):
-            self._file.close()
             self._finish()
 
 
@@ -61,20 +61,51 @@ def output_file(path: Path, option: str) -> Iterator[OutputFile]:
                 raise errors.OutputUnwritable(f"can't write {option} {path}: it is a directory")
             own = descriptor_of(path)
             is_file = own is None and (status is None or stat.S_ISREG(status.st_mode))
-            partial = partial_name(target) if is_file else target
+            partial = partial_name(target)
             if own is not None:  # opened anew, it would be written from its beginning
                 descriptor = os.dup(own)
+            elif is_file:
+                descriptor = _open_alone(partial)
             else:
                 # A pipe that nobody reads is an error, not a wait.
-                wait = getattr(os, "O_NONBLOCK", 0)
-                flags = os.O_WRONLY | (os.O_CREAT | os.O_TRUNC if is_file else wait)
-                descriptor = os.open(partial, flags, 0o666)
+                descriptor = os.open(target, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
                 os.set_blocking(descriptor, True)
             file = os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
             opened.callback(_close, file)
-        if is_file:
-            opened.callback(partial.unlink, missing_ok=True)
-        yield OutputFile(file, path, option, (lambda: os.replace(partial, target)) if is_file else lambda: None)  # noqa: PTH105 - a function that returns nothing
+            if is_file:
+                opened.callback(partial.unlink, missing_ok=True)  # while it is locked
+
+        def finish() -> None:
+            if not is_file:
+                file.close()
+                return
+            file.flush()
+            os.fsync(file.fileno())
+            locked = os.dup(file.fileno())
+            try:
+                file.close()
+                partial.replace(target)
+            finally:
+                os.close(locked)
+            opened.pop_all()  # from now on, another process may have the partial name
+
+        yield OutputFile(file, path, option, finish)
+
+
+def _open_alone(partial: Path) -> int:
+    """Open the file that becomes the output, which no other process writes."""
+    while True:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            keep_to_one_process(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), partial.stat()):
+                    os.truncate(descriptor, 0)
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # the process that had it has renamed it meanwhile
 
 
 def _close(file: TextIO) -> None:
@@ -89,6 +120,18 @@ def naming(option: str, path: Path) -> Iterator[None]:
         yield
     except OSError as e:
         raise errors.OutputUnwritable(f"can't write {option} {path}: {e.strerror}") from e
+
+
+def keep_to_one_process(file: int) -> None:
+    """Keep a file to one process, until it is closed. Not every system and file system can do that."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(errno.EBUSY, "another process writes it") from None
+    except (ImportError, OSError):
+        pass
 
 
 def descriptor_of(path: Path) -> int | None:

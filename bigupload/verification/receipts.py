@@ -33,7 +33,7 @@ from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import connect
 from bigupload.support.files import reason_of
-from bigupload.support.output_file import descriptor_of, naming, output_file
+from bigupload.support.output_file import descriptor_of, keep_to_one_process, naming, output_file
 from bigupload.units import escaped
 from bigupload.verification.file_digests import read_file, whole_checksum
 from bigupload.version import __version__
@@ -254,7 +254,7 @@ class GrowingReceipt:
             opened.callback(os.close, self._file)
             if not stat.S_ISREG(os.fstat(self._file).st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file")
-            _lock(self._file)
+            keep_to_one_process(self._file)
             self._end = self._read(target, endpoint)
             if self._end:
                 self._texts.clear()
@@ -331,18 +331,6 @@ class GrowingReceipt:
                 "another file"
             )
         return end
-
-
-def _lock(file: int) -> None:
-    """Keep a file to one process, until it is closed. Not every system and file system can do that."""
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OSError(errno.EBUSY, "another process writes it") from None
-    except (ImportError, OSError):
-        pass
 
 
 def _row(line: bytes) -> ReceiptFile | None:

@@ -130,6 +130,7 @@ def test_a_receipt_that_can_not_be_written_is_found_before_anything_is_sent(
     for name, code, says in (
         ("no/receipt", 1, "can't write --receipt no/receipt: No such file or directory"),
         ("directory", 1, "can't write --receipt directory: it is a directory"),
+        ("", 2, "Invalid value for '--receipt': the name is empty: is a variable of the shell not set?"),
         ("tree/receipt", 2, "--receipt tree/receipt would be uploaded itself while it is written"),
     ):
         assert_refused(bigupload("upload", "tree", *to(s3, "s3://bucket/p/"), *QUIET, "--receipt", name), code, says)

@@ -122,7 +122,7 @@ def test_what_is_refused_before_anything_is_sent(bigupload: Command, s3: StrictS
     before = len(s3.requests)
     there = [*to(s3), *QUIET]
     for arguments, says in (
-        (["--share", "8d"], "--share is a time like '7d', from 1 second to 7 days"),
+        (["--share", "8d"], "--share is a time like '7d', from 1 second to 7 days, and not 8 d"),
         (["--share", "0s"], "--share is a time like '7d'"),
         (["--share", "soon"], "not a time: 'soon'"),
         (["--share", "1d", "--no-sign-request"], "a link is signed with credentials: leave out --no-sign-request"),
