@@ -779,8 +779,11 @@ class Flight:
 
     @property
     def part_in_time(self) -> int:
-        """Bytes that a connection carries in the seconds of the bound; 0: it is not known."""
-        return int(AIM * (self._connections.fastest or 0.0))
+        """Bytes that a connection carries in five seconds; 0: it is not known.
+
+        A kill loses half a part of each connection, but nearly all of it where connections begin and end together.
+        """
+        return int(stored_rate.HORIZON / 2 * (self._connections.fastest or 0.0))
 
     # -- the events
 

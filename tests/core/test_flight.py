@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from bigupload.core import flight as flight_module
 from bigupload.core.flight import (
-    AIM,
     AT_SPEED,
     BACK_OFF,
     FAR,
@@ -643,7 +642,7 @@ def test_each_connection_carries_little() -> None:
     simulate(flight, lambda parts: parts, seconds=20)
     assert flight.is_slow_for(int(1.01 * HORIZON * RATE))
     assert not flight.is_slow_for(int(0.99 * HORIZON * RATE))
-    assert flight.part_in_time == pytest.approx(AIM * RATE, rel=0.01)
+    assert flight.part_in_time == pytest.approx(HORIZON / 2 * RATE, rel=0.01)
 
 
 def test_that_shows_before_a_part_can_be_stored() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bigupload.core.manifest import Target
-from bigupload.core.part_plan import BEGIN_ANEW_WITHIN, MIB, S3_LIMITS, Limits, Plan, plan_parts
+from bigupload.core.part_plan import BEGIN_ANEW_WITHIN, MIB, Limits, Plan, plan_parts
 from bigupload.engine.context import SharedSlots, UploadSettings
 from bigupload.engine.part_uploader import PartsTooLarge
 
@@ -28,7 +28,7 @@ class FarPut(Put):
 class SlowUpload(Upload):
     """Each of its connections has the same rate, however many there are."""
 
-    limits = S3_LIMITS
+    limits = Limits(min_part_size=MIB)
 
     def __init__(self, plan: Plan = PLAN, concurrency: int | None = None) -> None:
         super().__init__(plan=plan, shared=SharedSlots(concurrency))
@@ -49,7 +49,7 @@ class SlowUpload(Upload):
 
 async def test_the_parts_of_slow_connections_are_too_large() -> None:
     upload = SlowUpload()
-    assert await upload.better_part_size() == 7 * MIB, "a connection sends it in eight seconds"
+    assert await upload.better_part_size() == 4 * MIB, "a connection sends it in five seconds"
     assert upload.now < PART_SECONDS / 2
     assert not upload.shared.first_puts
     assert not upload.shared.prepared
