@@ -161,7 +161,8 @@ BRINGS_ON_ONE, BRINGS_PARTS = 0.1, 0.02
 """What a rule must save: that share of the time on one path, or that share of the parts in flight."""
 NOT_SIMULATED = {
     "flight.FILLED", "flight.QUEUED_FOR", "flight.SILENT", "flight.SMALL", "flight.SMALL_AT_ONCE",
-    "flight.SMALL_A_SECOND", "flight.SMALL_JUDGED", "stored_rate.PAUSE", "stored_rate.HORIZON", "stored_rate.SLOWEST",
+    "flight.SMALL_A_SECOND", "flight.SMALL_JUDGED", "flight.ALIKE", "flight.AT_SPEED", "stored_rate.PAUSE",
+    "stored_rate.HORIZON", "stored_rate.SLOWEST",
 }  # fmt: skip
 """Constants that matter to small files, to a busy or sleeping machine, or to what a kill loses."""
 MEAN_REGRET, MOST_REGRET = 0.10, 0.30

@@ -33,8 +33,8 @@ no longer, each needs as long by itself, and no bound below that number applies.
 
 **Slow connections.** Where the bound is lifted, a kill loses half a part of each connection. `is_slow_for` says that a
 part needs more than ten seconds of its connection. Then only smaller parts make a kill cost less. It must be the
-connections that are slow: a trial has shown that goodput grows with their number. Fewer would help where they share a
-link. And they must be up to speed: for two seconds, they have not become faster.
+connections that are slow: a trial has shown that each carries as much if there are more. Fewer would help where they
+share a link. And they must be up to speed: for two seconds, they have not become faster.
 
 **Buffers.** A store that reads slowly has buffers, which take the first bytes of each new connection at once. What a
 connection sends until the store's window is full is no goodput. A larger limit that helps at first only is forgotten.
@@ -130,6 +130,9 @@ a larger limit was kept for a goodput of which less than half is left, its conne
 a store that reads slowly."""
 AVERAGED = 0.3
 """The weight of the latest window in the goodput from which the bound is computed."""
+ALIKE = 0.75
+"""If connections carry less than this share of what fewer carried, they share a link. If they carry more than one
+divided by it, they were not up to speed."""
 AT_SPEED = 6
 """Windows in which connections that are up to speed have not become faster: more than two seconds, or eight round trips
 of 300 ms. Until then, they may be slow only because they have just begun."""
@@ -240,7 +243,7 @@ class _Trials:
         self.goodput: list[float] = []
         """Bytes a second of each window since the limit changed."""
         self.proportional = False
-        """Whether the latest larger limit that helped had more goodput by most of the share by which it was larger."""
+        """Whether connections carried as much with the latest larger limit that helped as with the one before."""
         self.trial: _Trial | None = None
         self._before = 0.0
         """The most goodput that a trial began with in this search."""
@@ -321,7 +324,7 @@ class _Trials:
             return False
         change = self.limit / self.trial.limit
         if change > 1 and average >= self.trial.goodput * change**WORTH:
-            self.proportional = average >= self.trial.goodput * (1 + change) / 2
+            self.proportional = _alike(average, self.limit, self.trial.goodput, self.trial.limit)
             self._step = min(1.0, self._step * 2)
             self._failures = 0
             if self._ceiling is not None and self.limit > self._ceiling:
@@ -507,7 +510,7 @@ class _Bound:
         self._open = False
         """Whether no bound is tried until then, because more parts carry more."""
         self._proportional = False
-        """Whether they carry more by most of the share by which they are more."""
+        """Whether that is because each connection carries as much as before."""
         self._helped_by = 0.0
         """The goodput of the larger limit that helped."""
         self._since_then: list[float] = []
@@ -647,7 +650,7 @@ class _Bound:
         else:  # each connection carries what it can
             self.limit = trial.limit if fewer else None
             self._open, self._helped_by = True, 0.0 if fewer else goodput
-            self._proportional = True
+            self._proportional = _alike(goodput, trial.parts, trial.goodput, trial.before)
             self._since_then.clear()
             if fewer:
                 self._rest = min(LONGEST_REST * REST, 2 * self._rest)
@@ -677,6 +680,12 @@ class _Connections:
         if len(latest) < AT_SPEED or mean(latest[half:]) > SETTLED * mean(latest[:half]):
             return None
         return max(self._rates)
+
+
+def _alike(goodput: float, parts: int, before: float, parts_before: int) -> bool:
+    """Return whether each connection carries about as much as each of another number of connections before."""
+    now, then = goodput / parts, before / parts_before
+    return ALIKE * then <= now <= then / ALIKE
 
 
 def _affordable(goodput: float, part_size: float) -> int:

@@ -655,6 +655,12 @@ def test_where_connections_share_a_link_smaller_parts_bring_nothing(most: float)
     assert not slow_at(lambda parts: min(parts, most), 1e12)
 
 
+def test_connections_that_were_not_up_to_speed_show_nothing() -> None:
+    """What fills the buffers of a store is not counted: at first, little is left."""
+    flight = Flight(most=2 * START)
+    assert not slow_at(lambda parts: parts * (1 if parts <= START else 1.5), 1e12, flight=flight)
+
+
 def test_connections_that_still_grow_are_waited_for() -> None:
     """As slowly as Reno: from one window to the next, it does not show."""
     growing, ticks = 20, itertools.count()

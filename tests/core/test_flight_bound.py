@@ -312,7 +312,15 @@ def test_a_larger_limit_that_helped_at_first_only_keeps_no_bound_away(later: flo
     assert (flight._bound.trial is not None or flight._bound.limit is not None) is is_tried
 
 
-@pytest.mark.parametrize(("goodput", "is_slow"), [(each(0.33 * MB), True), (link(2 * MB), False)])
+@pytest.mark.parametrize(
+    ("goodput", "is_slow"),
+    [
+        (each(0.33 * MB), True),
+        (lambda writers: min(each(0.4 * MB)(writers), 2 * MB), True),
+        (lambda writers: min(each(0.46 * MB)(writers), 2 * MB), False),  # fewer carry more each, though not enough
+        (link(2 * MB), False),
+    ],
+)
 def test_connections_are_slow_if_fewer_of_them_carry_less(goodput: Callable[[int], float], is_slow: bool) -> None:
     path, found = Path(goodput, parts=FEW), False
     for _ in range(int(HORIZON / TICK)):
