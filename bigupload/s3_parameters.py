@@ -365,6 +365,8 @@ def refused_character(key: str) -> str | None:
 
 def why_no_key(name: str) -> str | None:
     """Say why a file's name can't be a key, or a part of one, whatever its length; None: it can."""
+    if name.isascii() and name.isprintable():  # as nearly all are; the rest takes ten times as long
+        return None
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -375,5 +377,7 @@ def why_no_key(name: str) -> str | None:
 
 def why_too_long(key: str, most_bytes: int = MOST_KEY_BYTES) -> str | None:
     """Say by how much a key is too long; None: it is not. `most_bytes`: what is left of a key's bytes in UTF-8."""
+    if 4 * len(key) <= most_bytes:  # no character has more bytes
+        return None
     more = len(key.encode(errors="surrogateescape")) - most_bytes
     return None if more <= 0 else f"its key would be {counted(more, 'byte')} longer than the 1,024 bytes that S3 allows"

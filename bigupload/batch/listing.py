@@ -16,7 +16,6 @@ import stat
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +30,7 @@ from bigupload.core.globs import has_wildcard, split_glob
 from bigupload.core.selection import Scope, include, scope_of, selects
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
-from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread
 from bigupload.support.files import reason_of
 from bigupload.support.missing_files import in_working_directory, shown, why_missing
 from bigupload.support.output_file import partial_name
@@ -148,6 +147,10 @@ class FileListing:
             UsageError: Two files have one key. Names both.
         """
         parts: list[_Tree | _Files] = [*self._trees, self._files]
+        if not self.may_collide:
+            for part in parts:
+                yield from part.found(self._scope, self._options)
+            return
         streams = [_keyed(part.found(self._scope, self._options)) for part in parts]
         last: FileEntry | None = None
         for _, item in heapq.merge(*streams, key=itemgetter(0)):
@@ -378,18 +381,21 @@ async def _read(
     items: Iterator[T], found: FoundFiles | None, clock: Callable[[], float], batches: asyncio.Queue[_Batch[T]]
 ) -> None:
     """Read items in a thread, until the last one."""
-    threads = anyio.CapacityLimiter(1)
+    thread = DaemonThreadPool(1, "bigupload-list")
     is_last = False
-    while not is_last:
-        try:
-            batch = await run_in_daemon_thread(partial(_next_batch, items, clock), threads)
-        except Exception as e:  # no thread can be started
-            batch = _Batch([], is_last=True, error=e)
-        is_last = batch.is_last
-        if found is not None:
-            found.add(batch.items)
-            found.is_complete = is_last and batch.error is None
-        await batches.put(batch)
+    try:
+        while not is_last:
+            try:
+                batch = await asyncio.wrap_future(thread.submit(_next_batch, items, clock))
+            except Exception as e:  # no thread can be started
+                batch = _Batch([], is_last=True, error=e)
+            is_last = batch.is_last
+            if found is not None:
+                found.add(batch.items)
+                found.is_complete = is_last and batch.error is None
+            await batches.put(batch)
+    finally:
+        thread.shutdown(wait=False)
 
 
 def _next_batch(items: Iterator[T], clock: Callable[[], float]) -> _Batch[T]:

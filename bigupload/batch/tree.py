@@ -86,7 +86,8 @@ class WalkOptions:
 class _Level:
     """One directory that is open."""
 
-    path: str
+    beginning: str
+    """What the paths in it begin with."""
     key: str
     """With "/" at its end, or empty."""
     scopes: Sequence[Scope]
@@ -120,24 +121,24 @@ def walk(directory: str, scopes: Sequence[Scope], options: WalkOptions) -> Itera
         if not open_levels:
             return
         level, opened = open_levels[-1], None
-        name = level.names.pop()
-        path = os.path.join(level.path, name.removesuffix("/"))
+        names, beginning, key = level.names, level.beginning, level.key
+        while names and not (name := names.pop()).endswith("/"):
+            found = look_at(beginning + name, key + name, options)
+            if found is not None:
+                yield found
         if name.endswith("/"):
+            path = beginning + name[:-1]
             if (why := why_no_key(name)) is not None:
                 yield Omitted(path, f"{why}: rename it", is_failure=True)
                 continue
             below = _enter(level.scopes, name[:-1])
             if below is not None:
-                opened = _open(path, level.key + name, below, options, open_levels)
-        else:
-            found = look_at(path, level.key + name, options)
-            if found is not None:
-                yield found
+                opened = _open(path, key + name, below, options, open_levels)
 
 
 def look_at(path: str, key: str, options: WalkOptions) -> Found | None:
     """One file, with its metadata. None: its size or time is not within the limits."""
-    if os.path.basename(path).startswith(ASIDE):
+    if ASIDE in path and os.path.basename(path).startswith(ASIDE):
         return Omitted(path, "an interrupted move was about to delete it: run that move again", is_failure=False)
     if options.names_are_keys and (why_not := why_no_key(key)) is not None:
         return Omitted(path, f"{why_not}: {RENAME}", is_failure=True)
@@ -149,9 +150,9 @@ def look_at(path: str, key: str, options: WalkOptions) -> Found | None:
         return Omitted(path, why, is_failure=True)
     except OSError as e:
         return Omitted(path, f"can't look at it: {reason_of(e)}", is_failure=True)
-    if stat.S_ISLNK(status.st_mode):
-        return Omitted(path, "a symbolic link: `follow_symlinks=True` uploads its target", is_failure=False)
     if not stat.S_ISREG(status.st_mode):
+        if stat.S_ISLNK(status.st_mode):
+            return Omitted(path, "a symbolic link: `follow_symlinks=True` uploads its target", is_failure=False)
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
         return Omitted(path, kind, is_failure=stat.S_ISDIR(status.st_mode))
     if not options.limits.allow(status.st_size, status.st_mtime_ns):
@@ -176,7 +177,7 @@ def _open(
     except OSError as e:
         return Omitted(path or ".", f"can't read the directory: {reason_of(e)}", is_failure=True)
     names.sort(reverse=True)  # by code points, which is the order of their bytes in UTF-8
-    return _Level(path, key, scopes, identity, names)
+    return _Level(os.path.join(path, ""), key, scopes, identity, names)
 
 
 def _names(path: str, scopes: Sequence[Scope], *, follow_symlinks: bool) -> Iterator[str]:
