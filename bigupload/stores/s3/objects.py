@@ -90,7 +90,12 @@ class S3Objects:
             Fault: FINAL if the list repeats a page, or names other objects.
         """
         page = await self._bucket.call("to list the objects", "ListObjectsV2", Prefix=prefix, **pages.start)
-        found = [(told(row, "Key", str), told(row, "Size", int), row.get("ETag", "")) for row in rows(page, "Contents")]
+        listed = rows(page, "Contents")
+        if not all(row.get("Key") and "Size" in row for row in listed):
+            for row in listed:  # one of them has not all that every store lists
+                told(row, "Key", str)
+                told(row, "Size", int)
+        found = [(row["Key"], row["Size"], row.get("ETag", "")) for row in listed]
         if not all(key.startswith(prefix) for key, _, _ in found):  # they would be deleted
             raise Fault(
                 FaultKind.FINAL,

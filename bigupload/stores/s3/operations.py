@@ -322,7 +322,7 @@ def fields_of(
             each.tag = _name(each)
         return found | {"Document": root}
     try:
-        return found | _fields(root, encoded=root.findtext(f"{root.tag.removesuffix(tag)}EncodingType") == "url")
+        return found | _Fields(encoded=root.findtext(f"{root.tag.removesuffix(tag)}EncodingType") == "url").of(root)
     except ValueError:
         raise strange() from None
 
@@ -369,30 +369,49 @@ def _root(body: bytes) -> Element | None:
         return None
 
 
-def _fields(element: Element, *, encoded: bool, depth: int = 1) -> dict[str, Any]:
-    """The elements below one, by their names, each as `_READ` says. ETags have quotes, whichever store sent them.
+class _Fields:
+    """The fields of one document. A page of a list has some thousand elements, and a few names."""
 
-    Raises:
-        ValueError: One can't be read, or they are nested deeper than in any of S3's documents.
-    """
-    if depth > _MOST_DEPTH:
-        raise ValueError("too deep")
-    found: dict[str, Any] = {}
-    for child in element:
-        name = child.tag.rpartition("}")[2]
-        if name in _LISTED:
-            found.setdefault(_LISTED[name], []).append(_fields(child, encoded=encoded, depth=depth + 1))
-        elif len(child):
-            inner = _fields(child, encoded=encoded, depth=depth + 1)
-            if name in _STRUCTURES:
-                found[name] = inner
-        elif name in _LISTS:
-            raise ValueError("a text in place of a list")
-        elif encoded and name in _ENCODED:
-            found[name] = unquote_plus(child.text or "", errors="strict")  # SeaweedFS writes a space as "+"
-        elif (value := _READ.get(name, str)(child.text or "")) is not None:
-            found[name] = value
-    return found
+    def __init__(self, *, encoded: bool) -> None:
+        """Read nothing yet. `encoded`: whether keys are quoted, as in a URL."""
+        self._encoded = encoded
+        self._readers: dict[str, tuple[str, Callable[[str], Any]]] = {}
+        """By tag: the name without its namespace, and what reads a text."""
+
+    def of(self, element: Element, depth: int = 1) -> dict[str, Any]:
+        """The elements below one, by their names, each as `_READ` says. ETags have quotes, whichever store sent them.
+
+        Raises:
+            ValueError: One can't be read, or they are nested deeper than in any of S3's documents.
+        """
+        if depth > _MOST_DEPTH:
+            raise ValueError("too deep")
+        found: dict[str, Any] = {}
+        for child in element:
+            name, read = self._readers.get(child.tag) or self._reader(child)
+            if name in _LISTED:
+                found.setdefault(_LISTED[name], []).append(self.of(child, depth + 1))
+            elif len(child):
+                inner = self.of(child, depth + 1)
+                if name in _STRUCTURES:
+                    found[name] = inner
+            elif (value := read(child.text or "")) is not None:
+                found[name] = value
+        return found
+
+    def _reader(self, element: Element) -> tuple[str, Callable[[str], Any]]:
+        name = _name(element)
+        read = _READ.get(name, str)
+        if name in _LISTS:
+            read = _refuse_text
+        elif self._encoded and name in _ENCODED:
+            read = functools.partial(unquote_plus, errors="strict")  # SeaweedFS writes a space as "+"
+        self._readers[element.tag] = name, read
+        return name, read
+
+
+def _refuse_text(_: str) -> None:
+    raise ValueError("a text in place of a list")
 
 
 def date_of(text: str | None) -> datetime | None:
@@ -400,15 +419,19 @@ def date_of(text: str | None) -> datetime | None:
 
     https://www.rfc-editor.org/rfc/rfc9110#name-date
     """
-    import email.utils  # only for those who use it
-
-    for read in (datetime.fromisoformat, email.utils.parsedate_to_datetime):
+    for read in (datetime.fromisoformat, _date_of_header):
         try:
             found = read((text or "").strip())
         except (ValueError, OverflowError):
             continue
         return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
     return None
+
+
+def _date_of_header(text: str) -> datetime:
+    import email.utils  # only for those who use it
+
+    return email.utils.parsedate_to_datetime(text)
 
 
 _READ: Mapping[str, Callable[[str], Any]] = {
@@ -489,7 +512,7 @@ def rows(answer: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
         Fault: BROKEN if a row is malformed.
     """
     found: Sequence[Any] = answer.get(name, ())
-    if not all(isinstance(row, Mapping) for row in found) or isinstance(found, str):
+    if not all(type(row) is dict or isinstance(row, Mapping) for row in found) or isinstance(found, str):
         raise _lacks(name)
     return found
 
