@@ -9,17 +9,17 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from bigupload.batch.inventory import StoreList
+from bigupload.batch.inventory import Inventory
 from bigupload.batch.tree import FileEntry
 from bigupload.core.integrity import Verified
-from bigupload.manifests.job_record import FileRow, JobRecord, ObjectRow, OtherJobs
+from bigupload.manifests.job_record import FileRow, JobRecord, OtherJobs, stored_path
 
 
 class SameFiles(NamedTuple):
     """The files of a batch whose objects are proved to be them. By their keys below the target."""
 
-    all: dict[str, ObjectRow]
-    new: dict[str, ObjectRow]
+    all: dict[str, FileRow]
+    new: dict[str, FileRow]
     """Those of them that the sync's own record does not have yet."""
 
 
@@ -28,7 +28,7 @@ class FileComparison:
 
     def __init__(
         self,
-        listed: StoreList,
+        listed: Inventory,
         record: JobRecord,
         others: OtherJobs | None,
         *,
@@ -52,6 +52,7 @@ class FileComparison:
         self._record = record
         self._others = others
         self._base = os.path.join(os.path.abspath(directory), "")  # noqa: PTH100, PTH118 - keeps links; a text
+        self._stored_base = stored_path(self._base)
         self._prefix = prefix
         self._enough = frozenset(each.value for each in Verified if each.satisfies(required))
         self._size_only = size_only
@@ -67,22 +68,39 @@ class FileComparison:
         """
         prefix = self._prefix
         keys = {prefix + each.key: each for each in files if each.inode and "\\" not in each.key}  # see `_object_of`
-        wanted: dict[str, FileRow] = {}
-        etags: dict[str, str] = {}
-        for key, listed in self._listed.meet_all([*keys]).items():
-            each = keys[key]
-            if listed.size == each.size and (self._size_only or listed.etag.strip('"')):
-                etags[each.key] = listed.etag if self._size_only else listed.etag.strip('"')
-                wanted[each.key] = FileRow(self.path_of(each.key), each.size, each.mtime_ns, each.ctime_ns, each.inode)
+        there = [
+            (each, etag)
+            for key, size, etag in self._listed.meet_all([*keys]).values()
+            if size == (each := keys[key]).size
+        ]
         if self._size_only:
-            return SameFiles({key: ObjectRow(etag, None, Verified.SIZE, None) for key, etag in etags.items()}, {})
-        found = self._proved(self._record.find_all(wanted), etags)
-        if self._others is None or len(found) == len(wanted):
-            return SameFiles(found, {})
-        rest = {key: file for key, file in wanted.items() if key not in found}
-        new = self._proved(self._others.find_all(rest, etags), etags)
-        return SameFiles(found | new, new)
+            return SameFiles({each.key: _of_same_size(each, etag) for each, etag in there}, {})
+        found = self._proved(there, self._record.find_all([each.key for each, _ in there]))
+        new: dict[str, FileRow] = {}
+        if self._others is not None and len(found) < len(there):
+            rest = [(each, etag) for each, etag in there if each.key not in found]
+            for rows in self._others.find_all([each.key for each, _ in rest]):
+                new = self._proved(rest, rows) | new  # the first record counts
+        return SameFiles(found | new if new else found, new)
 
-    def _proved(self, rows: dict[str, ObjectRow], etags: dict[str, str]) -> dict[str, ObjectRow]:
-        enough = self._enough
-        return {key: row for key, row in rows.items() if row.verified in enough and row.etag.strip('"') == etags[key]}
+    def _proved(self, there: Iterable[tuple[FileEntry, str]], rows: dict[str, FileRow]) -> dict[str, FileRow]:
+        """Those files whose metadata and whose objects' ETags are as recorded. An object without an ETag never is."""
+        found: dict[str, FileRow] = {}
+        base, enough = self._stored_base, self._enough
+        for each, listed in there if rows else ():
+            if (row := rows.get(each.key)) is not None:
+                path, size, mtime_ns, ctime_ns, inode, etag, _, verified, _ = row
+                if (
+                    (size, mtime_ns, ctime_ns, inode) == (each.size, each.mtime_ns, each.ctime_ns, each.inode)
+                    and path == base + each.key.replace("/", os.sep)
+                    and (bare := listed.strip('"'))
+                    and etag.strip('"') == bare
+                    and verified in enough
+                ):
+                    found[each.key] = row
+        return found
+
+
+def _of_same_size(file: FileEntry, etag: str) -> FileRow:
+    """What is known of an object of which only the size was compared."""
+    return file.path, file.size, file.mtime_ns, file.ctime_ns, file.inode, etag, None, Verified.SIZE, None

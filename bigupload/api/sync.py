@@ -41,7 +41,7 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
-from bigupload.manifests.job_record import ObjectRow, OtherJobs, RecordedFile
+from bigupload.manifests.job_record import FileRow, OtherJobs, RecordedFile, file_of_row
 from bigupload.options import S3Options
 from bigupload.stores.s3.objects import ListedRow, S3Objects
 from bigupload.stores.s3.operations import ObjectPages
@@ -221,7 +221,7 @@ class SyncMany(UploadMany):
             return None
         assert self._record is not None
         return FileComparison(
-            self._store_list,
+            self._inventory,
             self._record,
             self._others,
             directory=self._directory,
@@ -232,13 +232,19 @@ class SyncMany(UploadMany):
 
     async def _reached(self, found: Sequence[FileEntry | Omitted]) -> int:
         """Wait until the list has come to the first of some files. Returns how many of them it has come to."""
-        keys = [self._key_prefix + each.key if isinstance(each, FileEntry) else "" for each in found]
-        await self._store_list.reached(keys[0])
-        return next((at for at, key in enumerate(keys) if not self._store_list.has_reached(key)), len(keys))
+
+        def is_ahead(each: FileEntry | Omitted) -> bool:
+            return isinstance(each, FileEntry) and not self._store_list.has_reached(self._key_prefix + each.key)
+
+        if not is_ahead(found[-1]) and isinstance(found[-1], FileEntry):  # they are in the order of their keys
+            return len(found)
+        if isinstance(found[0], FileEntry):
+            await self._store_list.reached(self._key_prefix + found[0].key)
+        return next((at for at, each in enumerate(found) if is_ahead(each)), len(found))
 
     async def _same(
         self, comparison: FileComparison | None, found: Sequence[FileEntry | Omitted]
-    ) -> Mapping[str, ObjectRow]:
+    ) -> Mapping[str, FileRow]:
         """Compare files with the list and the records. Returns those that are in the store, by their keys."""
         files = [each for each in found if isinstance(each, FileEntry)]
         self._files += len(files)
@@ -249,7 +255,7 @@ class SyncMany(UploadMany):
             assert self._record is not None
             await self._record.record(
                 [
-                    new[each.key].of(each.key, comparison.path_of(each.key), each.fingerprint)
+                    file_of_row(each.key, comparison.path_of(each.key), each.fingerprint, new[each.key])
                     for each in files
                     if each.key in new
                 ]
@@ -262,10 +268,10 @@ class SyncMany(UploadMany):
             self._on_same(len(same), size)
         return same
 
-    def _tell_same(self, found: FileEntry, known: ObjectRow) -> None:
+    def _tell_same(self, found: FileEntry, known: FileRow) -> None:
         """Report one file that is in the store already."""
         item = item_of(found)
-        result = self._result_of(item, known.of(item.key, item.path, found.fingerprint))
+        result = self._result_of(item, file_of_row(item.key, item.path, found.fingerprint, known))
         self._receipt.add(result)
         if self._on_same is None:
             self._on_outcome(result)

@@ -70,10 +70,11 @@ class Inventory:
 
     def meet(self, key: str) -> ListedObject | None:
         """Look up the object of a file, and mark it as one that has a file; None if it does not exist."""
-        return self.meet_all([key]).get(key)
+        row = self.meet_all([key]).get(key)
+        return None if row is None else ListedObject._make(row)
 
-    def meet_all(self, keys: Sequence[str]) -> dict[str, ListedObject]:
-        """Look up the objects of some files, a few hundred at a time, as `meet`. Returns those that exist."""
+    def meet_all(self, keys: Sequence[str]) -> dict[str, Row]:
+        """Look up the objects of a few hundred files, as `meet`. Returns those that exist, by their keys."""
         if self._is_empty or not keys:  # empty: as when a directory is synced for the first time
             return {}
         try:
@@ -81,7 +82,7 @@ class Inventory:
             rows = found.fetchall()  # the statement is done when all of it is read
         except sqlite3.OperationalError as e:
             raise _unwritable(e) from e
-        return {row[0]: ListedObject._make(row) for row in rows}
+        return {row[0]: row for row in rows}
 
     def not_met(self) -> Iterator[list[ListedObject]]:
         """The objects that have no file, in the order of their keys, a thousand at a time."""
@@ -168,10 +169,6 @@ class StoreList:
     def meet(self, key: str) -> ListedObject | None:
         """Look up an object that was listed already, as `Inventory.meet`."""
         return self._inventory.meet(key)
-
-    def meet_all(self, keys: Sequence[str]) -> dict[str, ListedObject]:
-        """Look up objects that were listed already, as `Inventory.meet_all`."""
-        return self._inventory.meet_all(keys)
 
     async def reached(self, key: str) -> None:
         """Wait until the list has come to this key. If it is not in the order of its keys, return at once.

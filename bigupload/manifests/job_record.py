@@ -19,10 +19,10 @@ import errno
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import Literal, TypeAlias
 
 from bigupload import errors
 from bigupload.core.integrity import Verified
@@ -55,7 +55,7 @@ _ADD_PLACE = "INSERT OR REPLACE INTO place VALUES (?, ?, ?)"
 _FIND = (
     "SELECT etag, checksum, verified, version FROM file WHERE (key, path, size, mtime, ctime, inode) = (?,?,?,?,?,?)"
 )
-_FIND_ALL = "SELECT etag, checksum, verified, version, key, path, size, mtime, ctime, inode FROM file WHERE key IN ({})"
+_FIND_ALL = "SELECT key, path, size, mtime, ctime, inode, etag, checksum, verified, version FROM file WHERE key IN ({})"
 _FIND_PLACE = "SELECT object, url FROM place WHERE key = ?"
 _APPLICATION = 0x62757031  # "bup1": a database of another program or version is left alone
 _SCHEMA = (
@@ -96,7 +96,7 @@ def _add_to(opened: sqlite3.Connection, files: Sequence[RecordedFile]) -> None:
     rows = [
         (
             each.key,
-            _text(each.path),
+            stored_path(each.path),
             each.fingerprint.size,
             each.fingerprint.mtime_ns,
             each.fingerprint.ctime_ns,
@@ -118,7 +118,7 @@ def _find_in(
 ) -> RecordedFile | None:
     """Look a file up, and its object's key and URL if they were recorded."""
     f = fingerprint
-    row = opened.execute(_FIND, (key, _text(path), f.size, f.mtime_ns, f.ctime_ns, f.inode)).fetchone()
+    row = opened.execute(_FIND, (key, stored_path(path), f.size, f.mtime_ns, f.ctime_ns, f.inode)).fetchone()
     if row is None:
         return None
     etag, checksum, verified, version = row
@@ -135,49 +135,31 @@ def _find_in(
     )
 
 
-class FileRow(NamedTuple):
-    """A file that is looked up together with others, by its path and its metadata."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
+FileRow: TypeAlias = tuple[str, int, int, int, int, str, str | None, str, str | None]
+"""What is recorded of a file: its path as `stored_path` writes it, size, mtime, ctime, inode; its object's ETag and
+checksum, the value of a `Verified`, version. A tuple, because a sync compares a million of them."""
 
 
-class ObjectRow(NamedTuple):
-    """What is recorded of the object of such a file."""
-
-    etag: str
-    checksum: str | None
-    verified: str
-    """The value of a `Verified`."""
-    version_id: str | None
-
-    def of(self, key: str, path: str, fingerprint: Fingerprint) -> RecordedFile:
-        """Return it with what is known of its file."""
-        return RecordedFile(
-            key=key,
-            path=path,
-            fingerprint=fingerprint,
-            etag=self.etag,
-            checksum=self.checksum,
-            verified=Verified(self.verified),
-            version_id=self.version_id,
-        )
+def file_of_row(key: str, path: str, fingerprint: Fingerprint, row: FileRow) -> RecordedFile:
+    """Return what is recorded of a file. The key, the path and the fingerprint are the caller's."""
+    *_, etag, checksum, verified, version = row
+    return RecordedFile(
+        key=key,
+        path=path,
+        fingerprint=fingerprint,
+        etag=etag,
+        checksum=checksum,
+        verified=Verified(verified),
+        version_id=version,
+    )
 
 
-def _find_all_in(opened: sqlite3.Connection, files: Mapping[str, FileRow]) -> dict[str, ObjectRow]:
-    """Look up files by their keys."""
-    rows = opened.execute(_FIND_ALL.format(",".join("?" * len(files))), [*files]).fetchall()
-    return {row[4]: ObjectRow._make(row[:4]) for row in rows if _are_equal(row[5:], files[row[4]])}
+def _find_all_in(opened: sqlite3.Connection, keys: Sequence[str]) -> dict[str, FileRow]:
+    rows = opened.execute(_FIND_ALL.format(",".join("?" * len(keys))), keys).fetchall()
+    return {row[0]: row[1:] for row in rows}
 
 
-def _are_equal(recorded: tuple[object, ...], file: FileRow) -> bool:
-    return recorded == file or recorded == (_text(file.path), *file[1:])
-
-
-def _text(path: str) -> str:
+def stored_path(path: str) -> str:
     """SQLite's texts are UTF-8, and a path may be none."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -358,20 +340,18 @@ class JobRecord:
         with self._translated():
             return _find_in(self._reading, key, path, fingerprint, with_place=self._has_places)
 
-    def find_all(self, files: Mapping[str, FileRow]) -> dict[str, ObjectRow]:
-        """Look up some files together, a few hundred at a time, as `find`. Blocking, for a millisecond.
-
-        Args:
-            files: By their keys.
+    def find_all(self, keys: Sequence[str]) -> dict[str, FileRow]:
+        """Look up a few hundred files together. Blocking, for a millisecond.
 
         Returns:
-            Those that are in the store, by their keys. None whose object a media service named.
+            What is recorded, by key, whether or not the files are as they were. Nothing where a media service chose
+            the objects' keys: `find` has these.
         """
-        if self.is_new or self._has_places or not files:
+        if self.is_new or self._has_places or not keys:
             return {}
         assert self._reading is not None
         with self._translated():
-            return _find_all_in(self._reading, files)
+            return _find_all_in(self._reading, keys)
 
     async def record(self, files: Sequence[RecordedFile]) -> None:
         """Record files, and wait until that is on disk. A cancelled call has recorded all of them or none.
@@ -666,22 +646,11 @@ class OtherJobs:
                     return found
         return None
 
-    def find_all(self, files: Mapping[str, FileRow], etags: Mapping[str, str]) -> dict[str, ObjectRow]:
-        """Look up some files together, a few hundred at a time, as `find`. Blocking, for some milliseconds.
-
-        Args:
-            files: By their keys.
-            etags: The ETags of their objects, by the same keys, without quotes.
-        """
-        found: dict[str, ObjectRow] = {}
+    def find_all(self, keys: Sequence[str]) -> Iterator[dict[str, FileRow]]:
+        """Look up a few hundred files together. Yields what each record has of them, by key. Blocking, as above."""
         for opened in self._opened:
-            rest = {key: file for key, file in files.items() if key not in found}
-            if not rest:
-                break
             with contextlib.suppress(sqlite3.Error):
-                rows = _find_all_in(opened, rest)
-                found |= {key: row for key, row in rows.items() if row.etag.strip('"') == etags[key]}
-        return found
+                yield _find_all_in(opened, keys)
 
     def close(self) -> None:
         """Close them. Idempotent."""
