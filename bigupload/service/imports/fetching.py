@@ -30,7 +30,7 @@ from bigupload.engine.multipart_upload import MultipartUpload
 from bigupload.engine.retrying import Retrier
 from bigupload.http.put_transport import HttpTransport
 from bigupload.options import S3Options
-from bigupload.ports import Created, ListedPart, UnsignedPart
+from bigupload.ports import Created, ListedPart, SignedRequest, UnsignedPart
 from bigupload.records import dataclass
 from bigupload.service import direct_url
 from bigupload.service.contract import CompleteResponse
@@ -93,7 +93,7 @@ class FetchProgress:
     journal: _MemoryJournal | None = None
     """What is stored; None: it has not begun."""
     completing: bool = False
-    """Whether all parts are stored: then the upload ends."""
+    """Whether all parts are stored, and the upload is about to end."""
 
     def add(self, size: int) -> None:
         """Count bytes that came."""
@@ -144,6 +144,10 @@ class _ImportStore(S3Store):
     ) -> Created:
         """Raise UploadGone: another upload would be one that nobody has allowed."""
         raise errors.UploadGone("the upload was aborted")
+
+    async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
+        self._progress.completing = False  # the store may have refused to complete because of a part
+        return await super().sign(upload_id, parts)
 
     async def complete(
         self, upload_id: str, parts: Sequence[PartRecord], *, size: int, algorithm: Algorithm, checksum: str | None

@@ -350,6 +350,8 @@ class Imports:
         except errors.UploadGone:
             await quietly(self._uploads.outcomes.store_of(handle).abort, handle.upload_id)  # parts that came later
             return "aborted", None
+        if await self._uploads.outcomes.completed(handle) is not None:  # just before it was to end
+            return "completed", None
         await self._uploads.give_up(handle, Refused(Problem.IMPORT_FAILED, said))
         return "failed", said
 
@@ -438,12 +440,14 @@ class Imports:
                 if not is_due:
                     continue
                 renewed = self._monotonic()
+                if progress.completing:  # all has come: what was said of it may be told by now
+                    continue
                 await self._check_allowed(note.intent or {})
                 is_open = await self._uploads.outcomes.is_open(running.handle)
                 if not is_open and not progress.completing:  # which ends an upload, too
                     raise errors.UploadGone("the upload was aborted")
             except Refused as refused:
-                if refused.problem.status < 500:
+                if refused.problem.status < 500 and not progress.completing:
                     raise
             except errors.UploadGone:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import struct
@@ -13,6 +14,7 @@ import pytest
 from bigupload.errors import UsageError
 from bigupload.options import S3Options
 from bigupload.service import contract as c
+from bigupload.service.hooks import Hooks, Question
 from bigupload.service.imports import queue
 from bigupload.service.object_keys import IMPORTS_PREFIX, KeyTemplate
 from bigupload.service.policy import PUBLISHED_POLICY
@@ -192,6 +194,41 @@ async def test_a_token_that_was_revoked(bucket: Meddled, web: WebServer, when: s
             assert await one.run() == "failed"
             assert not any(map(is_part, web.asked))
         await assert_failed(one, made, "the upload token was revoked", clock)
+
+
+async def test_a_token_that_is_revoked_once_all_is_stored(bucket: Meddled, web: WebServer) -> None:
+    """The file is being judged, and counts: two events would contradict each other."""
+    web.serve("/film.mp4", film(MIB))
+    clock, caller = Clock(), by_token(user="u-1")
+    asked, answers = asyncio.Event(), asyncio.Event()
+
+    async def hook(_: Question) -> str | None:
+        asked.set()
+        await answers.wait()
+        return None
+
+    async with replica(bucket, clock, hooks=Hooks(None, hook)) as one:
+        made = await one.begin(f"{web.url}/film.mp4", caller, user="u-1")
+        await one.imports.look()
+        await asked.wait()
+        assert caller.token is not None
+        await one.revocations.revoke("local", c.RevokeRequest(id=caller.token.id))
+        [key] = await notes(one)
+        before = await one.notes.read(key)
+        assert before is not None
+
+        async def renewed() -> None:
+            """Wait until it was looked at whether the import may go on."""
+            now = await one.notes.read(key)
+            while not one.results and (now is None or now.leased < before.leased + 0.1):
+                await asyncio.sleep(0.01)
+                now = await one.notes.read(key)
+
+        await renewed()
+        answers.set()
+        await until(lambda: one.results == ["completed"])
+        assert (await one.uploads.status("local", made.upload)).completed is not None
+        assert [event["type"] for event in await events(bucket, clock)] == ["media.completed"]
 
 
 async def test_a_key_that_was_revoked(bucket: Meddled, web: WebServer) -> None:
