@@ -168,7 +168,8 @@ class DirectoryGone(SourceError):
 
 class SourceNotDeleted(SourceError):
     """`delete_source` could not delete the file, which is unharmed. Before the upload nothing was sent; after it, the
-    object is complete and proved. Resumable while only another program that uses the file is in the way."""
+    object is complete and proved. Resumable while only another program that uses the file is in the way, or a receipt
+    that can't be written."""
 
     def __init__(self, message: str, *, in_use: bool = False, manifest: Path | None = None) -> None:
         super().__init__(message, manifest=manifest)

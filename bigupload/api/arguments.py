@@ -249,7 +249,8 @@ class UploadOptions(
             sent, and a warning says why.
         receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It takes its name
             when the object is proved. Raises OutputUnwritable if it can't be written: before anything is sent, or at
-            the end, where the message says that the upload is done.
+            the end, where the message says that the upload is done. With `delete_source`, an earlier receipt is
+            continued, and no file is deleted that is not in it.
         sha256: Also compute the file's SHA-256: `UploadResult.sha256`. If the store has a checksum of the whole object,
             it comes from the read that hashes the parts; otherwise the file is read once more. Raises SourceChanged if
             it is no longer what was uploaded.
@@ -318,7 +319,8 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOpti
         share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
         receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It has a line for
             each file in the store, and takes its name at the end. Raises OutputUnwritable if it can't be written:
-            before anything is sent, or at the end, where the message says that the upload is done.
+            before anything is sent, or at the end, where the message says that the upload is done. With
+            `delete_source`, an earlier receipt is continued, and no file is deleted that is not in it.
         on_done: A function, async or not, that is called with a `JobDone` when the job has ended. The last result was
             taken by then. It is not called if the job ends early. What it raises is raised by the job.
         sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`. A file that is no
@@ -364,7 +366,8 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, t
         share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
         receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It has a line for
             each file in the store, and takes its name at the end. Raises OutputUnwritable if it can't be written:
-            before anything is sent, or at the end, where the message says that the upload is done.
+            before anything is sent, or at the end, where the message says that the upload is done. With
+            `delete_source`, an earlier receipt is continued, and no file is deleted that is not in it.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop. A
             result is `skipped` if the file was there. The function must return quickly. What it raises ends the sync.
         on_same: Called with the number and the bytes of files that were there, in place of `on_outcome` for each. A

@@ -27,7 +27,7 @@ from bigupload.api.calls import OpenCall
 from bigupload.api.event_log import log_failure
 from bigupload.api.job_files import JobTally, job_target, recorded_file, result_of_record
 from bigupload.api.many_items import ManyItem, items_of, prefix_of
-from bigupload.api.receipts import writing_receipt
+from bigupload.api.receipts import Written, writing_receipt
 from bigupload.api.resources import UploaderResources
 from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
 from bigupload.api.sources import check_hashed_source, size_of, wanted_digests
@@ -105,6 +105,7 @@ class UploadMany:
         """By path: files that this call deleted for one that was killed, as far as they are not among its own."""
         self._base = ""
         """What `SourceDeletes` calls the job's target."""
+        self._receipt = Written(None)
         self._unmoved: dict[int, RecordedFile] = {}
         """By item: files that are in the store, and are about to be deleted."""
         self._failures = 0
@@ -126,6 +127,7 @@ class UploadMany:
         items, sums = self._tally.counted(items_of(sources)), _JobSums(self._resources.clock)
         job: Job[ManyItem, Done] = Job(items, self._upload, at_once=self._at_once, recorder=recorder)
         async with writing_receipt(self._options) as receipt:
+            self._receipt = receipt
             async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as all_done:
                 async for done in all_done:
                     sums.add(done.outcome)
@@ -204,6 +206,7 @@ class UploadMany:
 
         job = None if self._record is None else self._record.id
         self._source_deletes = SourceDeletes(self._resources, self._call, self._options, job=job)
+        self._source_deletes.receipt = self._receipt
         opened.push_async_callback(self._source_deletes.aclose)
         self._base = await self._job_target()
         self._recovered = {str(each.path): each for each in await self._source_deletes.recover(self._base)}

@@ -25,6 +25,7 @@ from bigupload import errors
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_keep_for, checked_proof
 from bigupload.api.job_files import job_target, result_of_record
+from bigupload.api.receipts import Written
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import wanted_digests
 from bigupload.api.types import UploadSource
@@ -99,6 +100,8 @@ class SourceDeletes:
         """Paths of files that an earlier call, or this one, could not delete."""
         self._forbidden: list[str] | None = None
         self._moves = resources.state.moves()
+        self.receipt: Written | None = None
+        """Has each file before it is deleted."""
 
     async def aclose(self) -> None:
         """Give the connections back. Idempotent."""
@@ -174,9 +177,11 @@ class SourceDeletes:
         done = []
         for move in await self._moves.of_base(base, MoveState.DELETING):
             try:
+                result = dataclasses.replace(_result(move, self._moves.path), source_deleted=True)
+                await self._bring_to_receipt(result, move.path)
                 await self._delete(move)
                 if self._job is None or move.job != self._job:
-                    done.append(dataclasses.replace(_result(move, self._moves.path), source_deleted=True))
+                    done.append(result)
             except errors.SourceNotDeleted:  # another process is at it, or it is said when the file's turn comes
                 self._leftover.add(move.path)
             except (errors.SourceChanged, errors.ObjectMismatch):
@@ -258,6 +263,7 @@ class SourceDeletes:
             ObjectMismatch: The store no longer has the object.
         """
         move = self._checked_move(result, path, fingerprint, target, base)
+        await self._bring_to_receipt(result, path)
         if self.keep_for:
             now, move = move.proved, await self._since_its_proof(move)
             if now < move.proved + self.keep_for:
@@ -273,6 +279,14 @@ class SourceDeletes:
             self._leftover.add(path)  # the next try need not send it
             raise
         return dataclasses.replace(result, source_deleted=True)
+
+    async def _bring_to_receipt(self, result: UploadResult, path: str) -> None:
+        """Bring a file to the receipt, because nothing else may be left of it. Raises SourceNotDeleted."""
+        try:
+            if self.receipt is not None:
+                await self.receipt.bring_to_disk(result)
+        except errors.OutputUnwritable as e:
+            raise errors.SourceNotDeleted(f"{shown(path)} is in the store and stays here: {e}", in_use=True) from e
 
     def _checked_move(
         self, result: UploadResult, path: str, fingerprint: Fingerprint | None, target: str, base: str

@@ -90,7 +90,6 @@ class SyncMany(UploadMany):
         note = "Nothing more was deleted. " if self._deletes else ""
         self._standing = StandingDirectory(self._directory, "sync", self._threads, note)
         self._others: OtherJobs | None = None
-        self._receipt = receipts.Written(None)
         self._files = 0
         self._counts = dict.fromkeys(("uploaded", "same", "deleted", "failed", "size"), 0)
         self._check_options()

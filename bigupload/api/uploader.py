@@ -175,6 +175,8 @@ class Uploader:
 
         async def work() -> UploadResult:
             async with receipts.writing_receipt(options) as written:
+                if deletes is not None:
+                    deletes.receipt = written
                 result = await upload()
                 written.add(result)
                 written.end()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bigupload.cli.selection_options import Chosen
     from bigupload.engine.upload_run import Share, UploadResult
     from bigupload.options import S3Options
-    from bigupload.verification.receipts import ReceiptOutput
+    from bigupload.verification.receipts import GrowingReceipt, ReceiptOutput
 
 RECEIPT = "--receipt"
 ON_DONE = "--on-done"
@@ -91,6 +91,8 @@ class Wishes(NamedTuple):
     on_done_timeout: float
     notify: bool
     mhl: bool
+    deletes: bool
+    """Whether the command deletes what it has uploaded."""
 
     @property
     def named(self) -> list[str]:
@@ -134,7 +136,8 @@ def take_wishes(arguments: dict[str, Any]) -> Wishes:
     """Take these options out of a command's arguments; `sha256` and `share` stay, as the library has them."""
     own = ("receipt", "on_done", "on_done_timeout", "notify")
     mhl = arguments.pop("mhl", False)
-    return Wishes(share=arguments.get("share"), mhl=mhl, **{name: arguments.pop(name) for name in own})
+    deletes = arguments.get("delete_source", False)
+    return Wishes(share=arguments.get("share"), mhl=mhl, deletes=deletes, **{name: arguments.pop(name) for name in own})
 
 
 def warn_of_programs(wishes: Wishes) -> None:
@@ -198,6 +201,8 @@ class AfterProof:
         self._last: UploadResult | None = None
         self._links = _Links()
         self._receipt: ReceiptOutput | None = None
+        self._growing: GrowingReceipt | None = None
+        """The receipt instead, if the library's calls write each file into it before they delete it."""
         self._unwritten: errors.OutputUnwritable | None = None
         self._given: tuple[ReceiptOutput, TextIO] | None = None
         """What the command of `--on-done` reads."""
@@ -216,15 +221,26 @@ class AfterProof:
         wishes = self._wishes
         head: dict[str, Any] = {"target": self._target, "endpoint": endpoint}
         if wishes.receipt is not None:
-            from bigupload.verification.receipts import receipt_output
+            from bigupload.api.receipts import can_grow
+            from bigupload.verification.receipts import GrowingReceipt, receipt_output
 
-            self._receipt = opened.enter_context(receipt_output(wishes.receipt, RECEIPT, **head))
+            if wishes.deletes and can_grow(wishes.receipt):
+                self._growing = opened.enter_context(
+                    contextlib.closing(GrowingReceipt(wishes.receipt, RECEIPT, **head))
+                )
+            else:
+                self._receipt = opened.enter_context(receipt_output(wishes.receipt, RECEIPT, **head))
         if wishes.on_done is not None:
             from bigupload.cli import on_done
             from bigupload.verification.receipts import ReceiptOutput
 
             given = opened.enter_context(on_done.document())
             self._given = ReceiptOutput(given.write, **head), given.file
+
+    @property
+    def of_library(self) -> dict[str, Any]:
+        """Arguments of the library's calls."""
+        return {} if self._growing is None else {"receipt": self._growing}
 
     def add(self, result: UploadResult) -> None:
         """A file is in the store."""
@@ -261,7 +277,8 @@ class AfterProof:
 
     def write_receipt(self, *, failed: int) -> None:
         """Let the receipt take its name, unless it has it. Raises OutputUnwritable."""
-        receipt, self._receipt = self._receipt, None
+        receipt = self._receipt or self._growing
+        self._receipt = self._growing = None
         if receipt is not None:
             try:
                 receipt.end(failed=failed)

@@ -161,6 +161,8 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
             if not (wishes.wants_each or (as_json and not only_sums)):
                 options["on_same"] = on_same
             with report.running():
-                result = await uploader.sync(directory, on_outcome=on_outcome, on_event=on_event, **options)
+                result = await uploader.sync(
+                    directory, on_outcome=on_outcome, on_event=on_event, **options, **after.of_library
+                )
             after.ended(report.end(result), failed=report.failed)
     return after.exit_status

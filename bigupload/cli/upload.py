@@ -518,7 +518,7 @@ async def _uploading(arguments: dict[str, Any], wishes: Wishes, *, job: bool = F
     ):
         with writing_checksums(checksums) as write, reporting(mode, job=job) as reporter:
             digests = {"sha256": arguments["sha256"] or checksums is not None, "xxh128": wishes.mhl}
-            options = {**arguments, "s3": s3, **digests}
+            options = {**arguments, "s3": s3, **digests, **after.of_library}
             yield _Uploading(uploader, reporter, options, write, after, mode)
 
 

@@ -658,7 +658,7 @@ class _Bound:
         return True
 
 
-class _Connections:
+class _ConnectionRates:
     """What one connection carries."""
 
     def __init__(self) -> None:
@@ -708,7 +708,7 @@ class Flight:
         self._machines = 1
         self._trials = _Trials(fixed or min(START, self._alone), self._alone)
         self._bound = _Bound()
-        self._connections = _Connections()
+        self._connections = _ConnectionRates()
         self.stored_parts = Stored()
         self._window: _Window | None = None
         self._by_stored = False

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -222,10 +223,11 @@ _FILES = b' "files": ['
 
 
 class GrowingReceipt:
-    """A receipt that is whole after each file, and that the next call continues: of a watch, which may never end.
+    """A receipt that is whole after each file, and that the next call continues: of a watch, which may never end, and
+    of calls that delete their sources, of which nothing else may be left.
 
     Each file is written over the document's end, with a new end behind it. What a crash tears is cut off by the next
-    call. Blocking.
+    call. On a full disk it stays as it was. Blocking. As a path, it is that of its file.
     """
 
     def __init__(self, path: Path, option: str, *, target: str, endpoint: str | None) -> None:
@@ -245,45 +247,78 @@ class GrowingReceipt:
         self._option = option
         self._texts: list[str] = []
         self._writer = ReceiptWriter(self._texts.append, target=target, endpoint=endpoint)
+        self._adding = threading.Lock()
+        self._missed: errors.OutputUnwritable | None = None
         self._known: set[int] = set()
         """Hashes of the objects that it has: the names of a million would take much memory."""
         with contextlib.ExitStack() as opened, naming(option, path):
             if descriptor_of(path) is not None:
                 raise OSError(errno.EINVAL, "a watch writes its receipt anew for each file, so name a file")
+            self._is_new = not path.exists()
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             opened.callback(os.close, self._file)
-            if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            status = os.fstat(self._file)
+            if not stat.S_ISREG(status.st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file")
             keep_to_one_process(self._file)
+            self._size = status.st_size
             self._end = self._read(target, endpoint)
             if self._end:
                 self._texts.clear()
             self._write(failed=0)
             self._opened = opened.pop_all()
 
-    def add(self, result: UploadResult, *, failed: int) -> None:
-        """Add a file, and bring it to disk. One that was in the store before is added only if the receipt lacks it.
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+    def add(self, *results: UploadResult, failed: int) -> None:
+        """Add files, and bring them to disk. One that was in the store before is added only if the receipt lacks it.
+
+        So is one of which the result says that its source was deleted, or will be: it was added before that.
 
         Args:
-            result: Of the file.
+            results: Of the files.
             failed: How many files are not in the store.
 
         Raises:
             OutputUnwritable: It can't be written. The same call may be made again.
         """
-        key = _object_of(result)
-        if result.skipped and key in self._known:
-            return
-        before = self._writer.files, self._writer.size
+        with self._adding:
+            new = [each for each in results if _object_of(each) not in self._known or not _is_known(each)]
+            if not new:
+                return
+            before = self._writer.files, self._writer.size
+            try:
+                with naming(self._option, self._path):
+                    for result in new:
+                        self._writer.add(result, now())
+                    self._write(failed=failed)
+            except errors.OutputUnwritable:
+                self._writer.files, self._writer.size = before
+                self._texts.clear()
+                raise
+            self._known.update(map(_object_of, new))
+
+    def add_or_miss(self, result: UploadResult, *, failed: int) -> None:
+        """Add a file. If it can't be written, `end` says so."""
         try:
-            with naming(self._option, self._path):
-                self._writer.add(result, now())
+            self.add(result, failed=failed)
+        except errors.OutputUnwritable as e:
+            self._missed = e
+
+    def end(self, *, failed: int) -> None:
+        """Note at the end of a call how many files failed. A document without a file is deleted, if the call began it.
+
+        Raises:
+            OutputUnwritable: Something can't be written, or could not. It has what was added before.
+        """
+        if self._missed is not None:
+            raise self._missed
+        with naming(self._option, self._path):
+            if self._writer.files or not self._is_new:
                 self._write(failed=failed)
-        except errors.OutputUnwritable:
-            self._writer.files, self._writer.size = before
-            self._texts.clear()
-            raise
-        self._known.add(key)
+            else:
+                self._path.unlink()
 
     def close(self) -> None:
         """Close the file. Idempotent."""
@@ -292,14 +327,25 @@ class GrowingReceipt:
     def _write(self, *, failed: int) -> None:
         added = "".join(self._texts).encode()
         self._writer.end(failed=failed)
-        whole, at = memoryview("".join(self._texts).encode()), self._end
-        while whole:
-            written = os.pwrite(self._file, whole, at)
-            whole, at = whole[written:], at + written
-        os.truncate(self._file, at)
+        whole = "".join(self._texts).encode()
+        inside = min(len(whole), max(0, self._size - self._end))
+        try:
+            self._put(whole[inside:], self._end + inside)  # what needs room comes first
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self._file, self._size)
+            raise
+        self._put(whole[:inside], self._end)
+        self._size = self._end + len(whole)
+        os.truncate(self._file, self._size)
         os.fsync(self._file)
         self._texts.clear()
         self._end += len(added)
+
+    def _put(self, text: bytes, at: int) -> None:
+        while text:
+            written = os.pwrite(self._file, text, at)
+            text, at = text[written:], at + written
 
     def _read(self, target: str, endpoint: str | None) -> int:
         """Read what is there. Returns where its last whole row ends; 0: nothing is there."""
@@ -343,6 +389,11 @@ def _parsed(text: bytes) -> object:
         return json.loads(text, object_hook=_compact)
     except (ValueError, RecursionError):
         return None
+
+
+def _is_known(result: UploadResult) -> bool:
+    """Whether a file needs no second row: nothing was sent of it now, or a row was written before it was deleted."""
+    return result.skipped or result.source_deleted or result.source_kept_until is not None
 
 
 def _object_of(file: ReceiptFile | UploadResult) -> int:

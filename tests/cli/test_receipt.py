@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 import bigupload as package
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
+from bigupload.verification import receipts
 from bigupload.verification.receipts import ReceiptFile
 from tests.crash.running import Place
 from tests.tools.cases import each_case
@@ -246,3 +248,31 @@ def test_a_proof_that_is_too_weak(bigupload: Command, s3: StrictS3, file: Path, 
     assert "the receipt has no checksum of the whole of" in ended.err
     assert bigupload("upload", file, *options, "--sha256").code == 0
     assert bigupload("verify", file, "--receipt", receipt).out == "full-object: 1 file\n"
+
+
+@pytest.mark.parametrize("command", ["upload", "sync"])
+def test_what_is_deleted_is_in_the_receipt_before(
+    bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the files stay, the receipt is whole, and the same command does the rest."""
+    receipt = tmp_path / "receipt.json"
+    options = [*to(s3, "s3://bucket/p/"), *QUIET, "--part-size", str(PART), "--delete-source", "--receipt", receipt]
+    write, is_full = os.pwrite, True
+
+    def full(file: int, data: bytes, at: int) -> int:
+        if is_full and os.fstat(file).st_size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, data, at)
+
+    monkeypatch.setattr(receipts.os, "pwrite", full)
+    ended = bigupload(command, tree, *options)
+    assert ended.code == 1
+    assert "is in the store and stays here: can't write --receipt" in ended.err
+    assert not receipt.exists(), "it would have no file"
+    is_full = False
+    assert bigupload(command, tree, *options).code == 0
+    found = read(receipt)
+    assert {row["key"] for row in found["files"]} == {"p/large", *(f"p/{name}" for name in NAMES)}
+    assert found["sums"]["files"] == 4
+    assert not any(path.is_file() for path in tree.rglob("*"))
+    assert bigupload("verify", "--receipt", receipt, "--endpoint-url", s3.url).out == "full-object: 4 files\n"

@@ -146,6 +146,105 @@ async def test_a_sync_shares_what_it_sent(world: World, tree: Path) -> None:
     assert {each.path.name: each.share is not None for each in told} == {"a": False, "b": False, "c": False, "d": True}
 
 
+# -- of calls that delete their sources
+
+
+class FullDisk:
+    """The disk of receipts, which takes `room` bytes behind a receipt's beginning."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.room: float = 100.0
+        self._write = os.pwrite
+        monkeypatch.setattr(receipts.os, "pwrite", self._pwrite)
+
+    def _pwrite(self, file: int, data: Any, at: int) -> int:
+        end = os.fstat(file).st_size
+        if not end:
+            return self._write(file, data, at)
+        fits = min(len(data), max(0, end - at) + self.room)
+        if not fits:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self._write(file, data[: int(fits)], at)
+        self.room -= max(0, at + written - end)
+        return written
+
+
+@pytest.mark.parametrize("function", ["upload_many", "sync", "upload"])
+async def test_no_file_is_deleted_that_is_not_in_the_receipt(
+    world: World, tree: Path, receipt: Path, function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk showed when the files were gone, and the receipt was lost with all that it had."""
+    disk, files = FullDisk(monkeypatch), sorted(tree.iterdir())
+    options: dict[str, Any] = {"to": TO, "s3": world.options(), "retry": FAST, "part_size": PART, "receipt": receipt}
+
+    async def move() -> list[errors.BigUploadError]:
+        if function == "upload_many":
+            done = [each async for each in bigupload.upload_many(files, delete_source=True, job="move", **options)]
+        elif function == "sync":
+            done = []
+            keep: Any = done.append
+            await bigupload.sync(tree, delete_source=True, on_outcome=keep, **options)
+        else:
+            try:
+                await bigupload.upload(files[1], delete_source=True, **options)
+            except errors.BigUploadError as e:
+                return [e]
+            return []
+        return [each.error for each in done if isinstance(each, UploadFailed)]
+
+    failed = await move()
+    stay = [files[1]] if function == "upload" else files
+    assert len(failed) == len(stay)
+    assert all(path.exists() for path in files)
+    for error in failed:
+        assert isinstance(error, errors.SourceNotDeleted)
+        assert error.resumable
+        assert "is in the store and stays here: can't write `receipt`" in str(error)
+        assert "No space left on device" in str(error)
+    assert not receipt.exists() or read(receipt)["files"] == []
+    disk.room = float("inf")
+    assert not await move()
+    assert not any(path.exists() for path in stay)
+    rows = read(receipt)["files"]
+    assert sorted(row["source"] for row in rows) == sorted(map(str, stay))
+
+
+async def test_a_full_disk_leaves_a_receipt_whole(
+    world: World, tree: Path, receipt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+    disk.room = float("inf")
+    await many(world, [tree / "a"], receipt=receipt, delete_source=True)
+    before = receipt.read_bytes()
+    for room in (0, 1, 100, 300):
+        disk.room = room
+        (failed,) = await many(world, [tree / "b"], receipt=receipt, delete_source=True)
+        assert isinstance(failed, UploadFailed)
+        assert read(receipt)["files"] == json.loads(before)["files"]
+        assert abs(len(receipt.read_bytes()) - len(before)) < 100, "nothing is behind its end"
+
+
+async def test_the_next_move_continues_the_receipt(world: World, tree: Path, receipt: Path) -> None:
+    for name in ("a", "b"):
+        (result,) = await many(world, [tree / name], receipt=receipt, delete_source=True)
+        assert isinstance(result, UploadResult)
+        assert result.source_deleted
+    document = read(receipt)
+    assert [row["key"] for row in document["files"]] == ["p/a", "p/b"]
+    assert document["sums"] == {"files": 2, "size": 3 * PART + 10, "failed": 0}
+    await many(world, [tree / "a"], receipt=receipt, delete_source=True)  # is gone
+    assert read(receipt)["files"] == document["files"]
+    with pytest.raises(errors.UsageError, match="is the receipt of"):
+        await world.upload(tree / "c", manifest=None, to=f"s3://{BUCKET}/q/", receipt=receipt, delete_source=True)
+    assert (tree / "c").exists()
+
+
+async def test_a_move_of_nothing_leaves_no_receipt(world: World, tree: Path, receipt: Path) -> None:
+    world.s3.script("PutObject", Status(403, "AccessDenied"), repeat=True)
+    await many(world, [tree / "a"], receipt=receipt, delete_source=True)
+    assert not receipt.exists()
+
+
 # -- of a watch
 
 
