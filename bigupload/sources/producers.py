@@ -324,9 +324,9 @@ class MarkedProducer:
         )
 
 
-_NO_ROOM = memoryview(bytearray())
-_TURN = MIB
-"""Bytes that a task writes before it lets other tasks run, although it need not wait."""
+_NOWHERE = memoryview(bytearray())
+_REST = MIB
+"""Bytes that tasks write before other tasks run, although they need not wait."""
 
 
 class PushedBytes:
@@ -342,19 +342,23 @@ class PushedBytes:
         self.taken = 0
         self._lock = threading.Lock()
         """Guards what is below. Nobody waits while they have it."""
-        self._room = _NO_ROOM
-        """The empty rest of the reader's buffer. It has no bytes while the reader does something else."""
+        self._buffer = _NOWHERE
+        """The reader's. It has no bytes while the reader does something else."""
+        self._filled = 0
+        """Bytes in it."""
         self._tell_reader: Callable[[], object] = int
         """Lets `fill` return."""
         self._finished = False
-        self._failure: BaseException | None = None
+        self._refusal: BaseException | None = None
         """What every write raises from now on."""
         self._changed = threading.Event()
         """Set while there is room, and once there will never be any."""
         self._changed_in_loop = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._since_turn = 0
-        """Bytes that a task has written since it let other tasks run."""
+        self._in_turn = 0
+        """Tasks that have the turn, or wait for it."""
+        self._since_rest = 0
+        """Bytes that tasks have written since other tasks could run."""
 
     async def fill(self, buffer: memoryview) -> int:
         """Wait until `buffer` is full, or the bytes have ended. Once it has returned, nothing is written into it."""
@@ -362,15 +366,15 @@ class PushedBytes:
         with self._lock:
             if self._finished:
                 return 0
-            self._room = buffer
+            self._buffer, self._filled = buffer, 0
             self._tell_reader = partial(asyncio.get_running_loop().call_soon_threadsafe, is_over.set)
             self._tell_writer()
         try:
             await is_over.wait()
         finally:
             with self._lock:
-                left, self._room, self._tell_reader = len(self._room), _NO_ROOM, int
-        return len(buffer) - left
+                count, self._buffer, self._filled, self._tell_reader = self._filled, _NOWHERE, 0, int
+        return count
 
     def close(self) -> None:
         """Do nothing. Who ends the upload calls `stop`, with what ended it."""
@@ -383,7 +387,8 @@ class PushedBytes:
             BaseException: What `stop` was called with; UploadCancelled after a write that was interrupted half-way.
         """
         try:
-            while data := self._copy(data):
+            while (count := self._copy(data)) < len(data):
+                data = data[count:]
                 self._changed.wait()
         except BaseException:  # as of Ctrl-C
             self.stop(_interrupted())
@@ -391,55 +396,64 @@ class PushedBytes:
 
     async def push_in_loop(self, data: memoryview) -> None:
         """Write bytes, in the reader's loop. Writes are whole, in the order of the calls. Raises what `push` raises."""
-        async with self._turn:
-            self._since_turn += len(data)
-            if self._since_turn > _TURN:
-                self._since_turn = 0
-                await asyncio.sleep(0)
-            rest = data
-            try:
-                while rest := self._copy(rest):
-                    await self._changed_in_loop.wait()
-            except BaseException:
-                if len(rest) < len(data):
-                    self.stop(_interrupted())
-                raise
+        self._since_rest += len(data)
+        if not self._in_turn and self._since_rest < _REST and len(data) <= len(self._buffer) - self._filled:
+            self._copy(data)
+            return
+        self._in_turn += 1
+        try:
+            async with self._turn:
+                if self._since_rest >= _REST:
+                    self._since_rest = 0
+                    await asyncio.sleep(0)
+                await self._push_in_turn(data)
+        finally:
+            self._in_turn -= 1
+
+    async def _push_in_turn(self, data: memoryview) -> None:
+        rest = data
+        try:
+            while (count := self._copy(rest)) < len(rest):
+                rest = rest[count:]
+                await self._changed_in_loop.wait()
+        except BaseException:
+            if len(rest) < len(data):
+                self.stop(_interrupted())
+            raise
 
     async def finish(self) -> None:
         """End the bytes here, after all writes that wait. Raises what a write would raise."""
         async with self._turn:
             with self._lock:
-                self._check()
+                if self._refusal is not None:
+                    raise self._refusal
                 self._finished = True
+                self._refusal = ValueError("write to a closed writer")
                 self._tell_reader()
 
     def stop(self, failure: BaseException) -> None:
         """Let what waits, and every later write, raise an error. The first one counts."""
         with self._lock:
-            if self._failure is None:
-                self._failure = failure
+            if self._refusal is None:
+                self._refusal = failure
             self._tell_writer()
 
-    def _check(self) -> None:
-        if self._finished:
-            raise ValueError("write to a closed writer")
-        if self._failure is not None:
-            raise self._failure
-
-    def _copy(self, data: memoryview) -> memoryview:
-        """Copy what there is room for, _MOST bytes at most: no other thread runs meanwhile. Returns the rest."""
+    def _copy(self, data: memoryview) -> int:
+        """Copy what there is room for, _MOST bytes at most: no other thread runs meanwhile. Returns how many."""
         with self._lock:
-            self._check()
-            count = min(len(data), len(self._room), _MOST)
-            self._room[:count] = data[:count]
-            self._room = self._room[count:]
+            if self._refusal is not None:
+                raise self._refusal
+            begin, room = self._filled, len(self._buffer) - self._filled
+            count = min(len(data), room, _MOST)
+            self._filled = begin + count
+            self._buffer[begin : self._filled] = data[:count]
             self.taken += count
-            if not self._room:
+            if count == room:
                 self._changed.clear()
                 self._changed_in_loop.clear()
                 if count:
                     self._tell_reader()
-            return data[count:]
+            return count
 
     def _tell_writer(self) -> None:
         self._changed.set()

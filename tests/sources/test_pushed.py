@@ -165,7 +165,7 @@ async def test_the_end_comes_after_the_writes_that_wait() -> None:
 
 async def test_writes_that_need_not_wait_let_other_tasks_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """The upload runs in this loop, too: what fills a large part in small writes must not hold up its requests."""
-    monkeypatch.setattr(producers, "_TURN", 100)
+    monkeypatch.setattr(producers, "_REST", 100)
     pushed, turns = PushedBytes(), itertools.count()
 
     async def turn() -> None:
