@@ -250,16 +250,17 @@ def _loop() -> asyncio.AbstractEventLoop:
 
 def _run_loop(made: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:
     try:
-        asyncio.run(_serve(made))
+        loop = asyncio.new_event_loop()
     except BaseException as e:  # no descriptor is left for a loop
-        if made.done():
-            raise
         made.set_exception(e)
-
-
-async def _serve(made: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:
-    made.set_result(asyncio.get_running_loop())
-    await asyncio.Event().wait()
+        return
+    asyncio.set_event_loop(loop)
+    made.set_result(loop)
+    while True:
+        # A caller's file object may raise them. asyncio hands them to the call, and lets them end the loop, too, which
+        # other calls need.
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            loop.run_forever()
 
 
 def _begin_to_close(state: _Idle) -> concurrent.futures.Future[None] | None:

@@ -133,13 +133,12 @@ def no_thread(_: threading.Thread) -> None:
 def test_without_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each call says so, and none waits for ever."""
 
-    def fail(main: Any) -> None:
-        main.close()
+    def fail() -> None:
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(background, "_running", None)
     with monkeypatch.context() as patch:
-        patch.setattr(asyncio, "run", fail)
+        patch.setattr(asyncio, "new_event_loop", fail)
         for _ in range(2):
             with pytest.raises(OSError, match="Too many open files"):
                 BackgroundUploaders().run(identify, bool)

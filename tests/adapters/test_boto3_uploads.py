@@ -126,6 +126,25 @@ def test_a_file_object_that_ends_early_makes_no_object(client: Any, s3: StrictS3
     assert s3.uploads == {}
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_a_read_that_ends_the_program_ends_no_other_upload(
+    client: Any, s3: StrictS3, kind: type[BaseException]
+) -> None:
+    """Whoever catches it, as a test runner or a server does, uploads on."""
+
+    class Ending(OneWay):
+        def read(self, size: int = -1) -> bytes:
+            if not (data := super().read(size)):
+                raise kind
+            return data
+
+    with pytest.raises(kind):
+        client.upload_fileobj(Ending(LARGE), "bucket", "key")
+    assert s3.objects["bucket"] == {}
+    client.upload_fileobj(OneWay(LARGE), "bucket", "key")
+    assert body(s3) == LARGE
+
+
 def test_a_file_object_that_does_not_block_is_not_at_its_end(client: Any, s3: StrictS3) -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
