@@ -7,8 +7,10 @@ of film people's hash lists. If the object has a checksum of its whole content, 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,11 +69,19 @@ async def read_file(
         stop.set()
 
 
+def _open(path: str, flags: int) -> int:
+    """Open a file. The writer of a named pipe is not waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _read(path: Path, hashers: list[Hasher], stop: threading.Event, start: int = 0) -> ReadFile:
     buffer, size = memoryview(page_buffer(_BUFFER)), start
     try:
-        with path.open("rb", buffering=0) as file:
-            before = fingerprint_of(os.fstat(file.fileno()))
+        with open(path, "rb", buffering=0, opener=_open) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            before = fingerprint_of(status)
             file.seek(start)
             while (count := file.readinto(buffer)) and not stop.is_set():
                 size += count

@@ -83,6 +83,15 @@ def test_what_verify_finds(bigupload: Command, s3: StrictS3, card: Path) -> None
     }
 
 
+def test_a_named_pipe_in_place_of_a_file_is_not_waited_for(bigupload: Command, s3: StrictS3, card: Path) -> None:
+    assert bigupload("upload", "card", *offload(s3)).code == 0
+    (card / "A001.mov").unlink()
+    os.mkfifo(card / "A001.mov")
+    ended = bigupload("verify", "--mhl", "card")
+    assert ended.code == 1
+    assert "can't read card/A001.mov: it is not a regular file" in ended.err
+
+
 def test_a_second_upload_adds_a_generation(bigupload: Command, s3: StrictS3, card: Path) -> None:
     assert bigupload("upload", "card", *offload(s3)).code == 0
     first = lists(card)[0].read_bytes()
