@@ -33,8 +33,9 @@ no longer, each needs as long by itself, and no bound below that number applies.
 
 **Slow connections.** Where the bound is lifted, a kill loses half a part of each connection. `is_slow_for` says that a
 part needs more than ten seconds of its connection. Then only smaller parts make a kill cost less. It must be the
-connections that are slow: a trial has shown that each carries as much if there are more. Fewer would help where they
-share a link. And they must be up to speed: for two seconds, they have not become faster.
+connections that are slow: a trial has shown that each carries as much if there are more, or that fewer carry too
+little. Fewer would help where they share a link. And they must be up to speed: for two seconds, they have not become
+faster.
 
 **Buffers.** A store that reads slowly has buffers, which take the first bytes of each new connection at once. What a
 connection sends until the store's window is full is no goodput. A larger limit that helps at first only is forgotten.
@@ -510,7 +511,7 @@ class _Bound:
         self._open = False
         """Whether no bound is tried until then, because more parts carry more."""
         self._proportional = False
-        """Whether that is because each connection carries as much as before."""
+        """Whether a trial showed that it is the connections that carry little, and not a link that they share."""
         self._helped_by = 0.0
         """The goodput of the larger limit that helped."""
         self._since_then: list[float] = []
@@ -650,7 +651,7 @@ class _Bound:
         else:  # each connection carries what it can
             self.limit = trial.limit if fewer else None
             self._open, self._helped_by = True, 0.0 if fewer else goodput
-            self._proportional = _alike(goodput, trial.parts, trial.goodput, trial.before)
+            self._proportional = True
             self._since_then.clear()
             if fewer:
                 self._rest = min(LONGEST_REST * REST, 2 * self._rest)
