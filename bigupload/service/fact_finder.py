@@ -25,7 +25,7 @@ from bigupload.service.fact_process import LENGTH, MOST_PIECES, OPENING, PIECE, 
 from bigupload.service.file_structure import Read
 from bigupload.units import install_command
 
-_WITHIN = 15.0
+_WITHIN = 10.0
 """Seconds for one file, with the wait for others and for the store. After that, the upload goes on without facts."""
 _AT_ONCE = 4
 _READY_WITHIN = 60.0
@@ -67,7 +67,7 @@ class FactFinder:
         try:
             async with asyncio.timeout(_WITHIN), self._at_once:
                 return sound(await self._ask(head, size, read))
-        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError, RecursionError, ValueError):
+        except (asyncio.IncompleteReadError, OSError, RecursionError, ValueError):  # OSError: also a TimeoutError
             return None
 
     async def _ask(self, head: bytes, size: int, read: Read) -> object:
@@ -76,7 +76,7 @@ class FactFinder:
         with contextlib.closing(ours), contextlib.closing(theirs):
             await self._hand_over(theirs)
             theirs.close()  # now only the child has it, and its end is the end of the stream
-            reader, writer = await asyncio.open_connection(sock=ours)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
             try:
                 writer.write(OPENING.pack(size, len(head)) + head)
                 return await _serve(reader, writer, size, read)
@@ -90,7 +90,7 @@ class FactFinder:
                 if control is None:
                     self._log.write_event("facts", error="the process that finds facts has ended")
                     control = await self._start()
-                with contextlib.suppress(BrokenPipeError):
+                with contextlib.suppress(ConnectionError):
                     socket.send_fds(control, [b"\0"], [theirs.fileno()])
                     return
         raise ConnectionError

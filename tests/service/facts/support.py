@@ -12,6 +12,13 @@ from bigupload.service.fact_finder import FactFinder, opened_finder
 from bigupload.service.media import HEAD_BYTES
 
 PROGRAM = fact_finder._PROGRAM
+PATIENT = "p._SECONDS = 600"
+
+
+def program(*lines: str) -> str:
+    """The program of the process, which runs these lines first. `p` is its module."""
+    before = "\n".join(("import bigupload.service.fact_process as p", *lines))
+    return PROGRAM.replace("from bigupload", f"exec({before!r}, globals()); from bigupload")
 
 
 class ReadObject:

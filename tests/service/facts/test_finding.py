@@ -26,7 +26,7 @@ from bigupload.service.fact_finder import check_installed, sound
 from bigupload.service.fact_process import LENGTH, MOST_PIECES, PIECE, REQUEST, ObjectReader
 from bigupload.service.media import HEAD_BYTES
 from bigupload.service.settings import ServiceConfig
-from tests.service.facts.support import PROGRAM, ReadObject, finding, found
+from tests.service.facts.support import PATIENT, PROGRAM, ReadObject, finding, found, program
 from tests.tools.cases import each_case, examples
 from tests.tools.media import sample
 
@@ -191,19 +191,17 @@ FAILING = {
 NUMBERS = {why: number for number, why in enumerate(FAILING)}
 
 
-def failing(limits: str = "") -> str:
+def failing(limits: str = PATIENT) -> str:
     """A process whose children fail so, for a file that begins with `bad` and the number of how."""
-    lines = [
+    return program(
         "import os, signal, socket",
-        "import bigupload.service.fact_process as p",
         *(f"def fail_{NUMBERS[why]}(file):\n    {action}" for why, action in FAILING.items()),
         "real = p.facts_of",
         "p.facts_of = lambda file, head: (",
         "    globals()[f'fail_{head[3]}'](file) if head.startswith(b'bad') else real(file, head)",
         ")",
         limits,
-    ]
-    return PROGRAM.replace("from bigupload", f"exec({chr(10).join(lines)!r}, globals()); from bigupload")
+    )
 
 
 def bad(why: str) -> bytes:
@@ -227,14 +225,13 @@ async def test_a_child_that_goes_on_for_ever_is_killed(why: str, limits: str) ->
     """Its end is the kernel's: this waits for the child, and not for the limit of the service."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fact_finder, "_PROGRAM", failing(limits))
-        patch.setattr(fact_finder, "_WITHIN", 600)
         async with finding() as finder:
             assert await found(finder, bad(why)) is None
             assert await found(finder, picture("GIF")) is not None
 
 
 async def test_a_hang_ends_with_the_time_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fact_finder, "_PROGRAM", failing("p._SECONDS = 600"))  # it is killed with its parent
+    monkeypatch.setattr(fact_finder, "_PROGRAM", failing())  # the child is killed with its parent
     async with finding() as finder:
         monkeypatch.setattr(fact_finder, "_WITHIN", 0.01)
         assert await found(finder, bad("hangs")) is None
@@ -321,7 +318,7 @@ except MemoryError:
     )
     memory = fact_process._MEMORY
     assert done.stdout.splitlines() == [
-        f"AS {memory} {memory}", "CPU 2 2", "NOFILE 0 0", "NPROC 0 0", "FSIZE 0 0", "CORE 0 0", "EMFILE", "no memory",
+        f"AS {memory} {memory}", "CPU 1 1", "NOFILE 0 0", "NPROC 0 0", "FSIZE 0 0", "CORE 0 0", "EMFILE", "no memory",
     ]  # fmt: skip
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,15 @@ import httpx
 import jwt
 import pytest
 
+from bigupload.service.object_keys import KeyTemplate
+from bigupload.service.sweep import Sweep
+from bigupload.service.webhooks.notes import WAITING
+from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.local_store import LocalStore
+from tests.service.facts import support
 from tests.service.test_multipart import upload
-from tests.service.webhooks.support import documented
+from tests.service.webhooks.support import documented, waiting
+from tests.tools.buckets import Meddled
 from tests.tools.directories import session_directory
 from tests.tools.http_stub import HttpStub, Response
 from tests.tools.media import sample
@@ -123,3 +131,18 @@ def test_without_the_option_there_are_none(service: Service) -> None:
     assert "facts" not in checked
     listed = service.call("GET", "/v1/media", params={"details": "true"}).json()["media"]
     assert all("facts" not in file for file in listed)
+
+
+async def test_the_event_of_a_sweep_has_them(bucket: Meddled) -> None:
+    """Of a file of one PUT that no post named: the event names a copy of it."""
+    key, headers = f"media/me/{'a' * 32}.jpg", {"content-type": "image/jpeg"}
+    await bucket.call("to put", "PutObject", Key=key, Body=sample("jpg"), headers=headers)
+    telling = Telling(bucket, public_url=bucket.url, keys=KeyTemplate(), clock=time.time)
+    async with support.finding() as finder:
+        sweep = Sweep(bucket, now=lambda: datetime.now(UTC), telling=telling, finder=finder)
+        assert (await sweep.run()).failed == 0
+    (name,) = await waiting(bucket)
+    note = await telling.notes.read(WAITING + name)
+    assert note is not None
+    assert note.event is not None
+    assert json.loads(note.event.body)["data"]["facts"] == PHOTO
