@@ -243,3 +243,14 @@ def test_until_the_first_byte_nothing_is_measured(run: Call) -> None:
     for (let now = 0; now < 9; now += 0.1) flight.look(now);
     return [flight.limit(9), flight.surplus().length];"""
     assert run("client/flight", LOST + body) == [6, 0]
+
+
+def test_of_parts_that_are_too_many_the_first_ones_stay(run: Call) -> None:
+    """Who gives up the first ones of equals, gives up all of them in turn."""
+    body = """const parts = [0, 1, 2].map(() => flight.begin(5e6, 0));
+    for (let now = 0; now < 9; now += 0.1) {
+      for (const part of parts) flight.accept(part, 1000 * now, now);
+      flight.look(now);
+    }
+    return flight.surplus().map((part) => parts.indexOf(part));"""
+    assert run("client/flight", LOST + body) == [2, 1]

@@ -130,7 +130,7 @@ export class Flight {
   /** Small parts that are too many: they are sent later. What a proxy may have is not cancelled. */
   surplus() {
     if (this.late || this.#flying.size <= this.#parts) return [];
-    const parts = [...this.#flying].sort((a, b) => a.accepted - b.accepted);
+    const parts = [...this.#flying].reverse().sort((a, b) => a.accepted - b.accepted); // of equals, the newest first
     return parts.slice(0, parts.length - this.#parts).filter(({ accepted, size }) => accepted <= SMALL * size);
   }
 
