@@ -42,7 +42,11 @@ const STYLE = `
     background: transparent; color: inherit; font: inherit; font-size: .875em; cursor: pointer; }
   button:hover { border-color: currentColor; }
   button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-  progress { grid-column: 1 / -1; width: 100%; height: .375em; accent-color: var(--accent); }
+  progress { grid-column: 1 / -1; width: 100%; height: .375em; appearance: none; border: 0; border-radius: 1em;
+    overflow: hidden; background: var(--line); }
+  progress::-webkit-progress-bar { background: transparent; }
+  progress::-webkit-progress-value { background: var(--accent); }
+  progress::-moz-progress-bar { background: var(--accent); }
   [part~="status"], [part~="error"] { margin: 0; font-size: .875em; font-variant-numeric: tabular-nums; }
   [part~="status"] { color: var(--soft); }
   /* A name or a sentence has a direction of its own; it stands where the page's direction has it begin. */
@@ -55,6 +59,7 @@ const STYLE = `
     [part~="buttons"] { grid-column: 1 / -1; }
     [part~="buttons"] button, [part~="left"] button { flex: 1; }
   }
+  @media (forced-colors: active) { progress { appearance: auto; } }
   @media (pointer: coarse) { button { min-height: 2.75rem; } }
   [hidden] { display: none !important; }
 `;
