@@ -316,7 +316,7 @@ def test_a_larger_limit_that_helped_at_first_only_keeps_no_bound_away(later: flo
     ("goodput", "is_slow"),
     [
         (each(0.33 * MB), True),
-        (lambda writers: min(each(0.4 * MB)(writers), 2 * MB), True),
+        (lambda writers: min(each(0.46 * MB)(writers), 2 * MB), True),  # each carries more then, and all too little
         (link(2 * MB), False),
     ],
 )
