@@ -75,6 +75,8 @@ class _Running:
     progress: FetchProgress
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its note is not to be renewed any more."""
+    leaves: bool = False
+    """Whether it gives its place to another account."""
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while its note is written: each write follows from the one before."""
 
@@ -133,7 +135,8 @@ class Imports:
         self._wake = asyncio.Event()
         self._running: dict[str, _Running] = {}
         """By the names of their notes."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        """By the same names."""
         self._known: dict[str, tuple[str, float]] = {}
         """By key: the ETag of a note, and when it is due, as the last look found."""
 
@@ -251,9 +254,10 @@ class Imports:
         try:
             yield
         finally:
-            for task in (looking, *self._tasks):
+            tasks = [looking, *self._tasks.values()]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(looking, *self._tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look_on(self) -> None:
         while True:
@@ -269,9 +273,14 @@ class Imports:
                     await self._wake.wait()
 
     async def look(self) -> None:
-        """Take as many imports as there are places, the accounts in turns. Raises Fault or BigUploadError."""
-        if len(self._running) >= self._most:
-            return
+        """Take as many imports as there are places, the accounts in turns.
+
+        If none is free, and an account waits that has none, one that has several gives the newest of them back.
+
+        Raises:
+            Fault: The store failed.
+            BigUploadError: It refused.
+        """
         by_account: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
         pages, listed = 0, dict[str, tuple[str, float]]()
         async for page in self._notes.pages(IMPORTS_PREFIX):
@@ -291,26 +300,47 @@ class Imports:
             for turn, (key, etag) in enumerate(rows)
         )
         for _, key, etag in turns:
+            gives_back = None
             if len(self._running) >= self._most:
+                gives_back = self._newest_of_many(_account(key.removeprefix(IMPORTS_PREFIX)))
+                if gives_back is None:
+                    continue
+            note = await self._due(key, etag)
+            if note is not None and gives_back is not None:
+                gives_back.leaves = True
+                self._tasks[gives_back.note.name].cancel()  # its end wakes the next look
                 return
-            await self._take(key, etag)
+            if note is not None:
+                await self._take(note)
 
-    async def _take(self, key: str, etag: str) -> None:
+    def _newest_of_many(self, waits: str) -> _Running | None:
+        """Return the import that gives its place to an account; None: that has one, or no account has several."""
+        of: defaultdict[str, list[_Running]] = defaultdict(list)
+        for running in self._running.values():
+            of[_account(running.note.name)].append(running)
+        most = max(of.values(), key=len)
+        one_leaves = any(running.leaves for running in self._running.values())
+        return None if waits in of or len(most) < 2 or one_leaves else most[-1]
+
+    async def _due(self, key: str, etag: str) -> Note | None:
+        """Read a note; None: it is not to be taken now."""
         note = await self._notes.read(key)
         if note is None or note.intent is None:  # it has ended, or another release wrote it
             self._known[key] = etag, self._notes.clock() + _UNREADABLE_FOR
-            return
+            return None
         if note.due > self._notes.clock():
             self._known[key] = etag, note.due
-            return
+            return None
+        return note
+
+    async def _take(self, note: Note) -> None:
         if await self._notes.take(note):
+            assert note.intent is not None
             progress = FetchProgress(fetched=note.intent["progress"]["fetched"])
             handle = handle_from_json(note.intent["handle"])
             self._running[note.name] = running = _Running(note=note, handle=handle, progress=progress)
             self._on_running(len(self._running))
-            task = asyncio.create_task(self._run(running))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[note.name] = asyncio.create_task(self._run(running))
 
     # -- one import
 
@@ -326,10 +356,12 @@ class Imports:
         except Exception as e:  # a bug with one import must not end the others
             self._log.write_event("imports", error=type(e).__name__)
         finally:
-            self._running.pop(note.name, None)
-            self._on_running(len(self._running))
-            await quietly(self._end, note, result)
-            self._wake.set()
+            try:
+                await quietly(self._end, note, result)
+            finally:  # now it may be taken again, by this process, too
+                del self._running[note.name], self._tasks[note.name]
+                self._on_running(len(self._running))
+                self._wake.set()
         self._count(result)
         owner, fetched = running.handle.owner, running.progress.fetched
         self._log.write_event("import", owner=owner, host=self._host(note), result=result, said=said, fetched=fetched)

@@ -134,5 +134,36 @@ async def test_at_most_so_many_at_once_and_the_accounts_in_turns(bucket: Meddled
         await until(lambda: two.results == ["completed"] * 4)
 
 
+async def test_who_has_several_gives_one_back_to_who_has_none(bucket: Meddled, web: WebServer) -> None:
+    """A host may be slow for hours, and nobody's imports wait for another one's."""
+    web.serve("/film.mp4", film(MIB))
+    web.faults.append(stall := WebFault(stall_after=1000, when=lambda asked: asked.range == (0, MIB), times=99))
+    async with replica(bucket, most=3) as one:
+        of_a = [await one.begin(f"{web.url}/film.mp4", user="a") for _ in range(3)]
+        await one.imports.look()
+        assert running(one) == {made.key for made in of_a}
+        of_b = await one.begin(f"{web.url}/film.mp4", user="b")
+        of_c = await one.begin(f"{web.url}/film.mp4", user="c")
+        for made in (of_b, of_c):
+            await one.imports.look()
+            await until(lambda: len(running(one)) == 2)
+            await one.imports.look()
+            assert len(running(one)) == 3
+            assert running(one) & {made.key for made in (of_b, of_c)}
+        assert {of_b.key, of_c.key} < running(one)
+        await one.begin(f"{web.url}/film.mp4", user="d")
+        before = running(one)
+        await one.imports.look()  # each has one: it waits for an end
+        assert running(one) == before
+        stall.times = 0
+    async with replica(bucket, most=9) as two:
+        await two.imports.look()
+        await until(lambda: two.results == ["completed"] * 6)
+
+
+def running(one: Replica) -> set[str]:
+    return {each.handle.key for each in one.imports._running.values()}
+
+
 async def names(one: Replica) -> list[str]:
     return [key async for page in one.notes.pages(IMPORTS_PREFIX) for key, _ in page]
