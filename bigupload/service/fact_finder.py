@@ -138,7 +138,7 @@ class FactFinder:
 def _launched(descriptor: int) -> subprocess.Popen[bytes]:
     """Start an interpreter of its own, to which a socket is handed down. A fork would have the service's secrets."""
     return subprocess.Popen(  # noqa: S603 - this interpreter, and no argument comes from outside
-        [sys.executable, "-I", "-c", _PROGRAM, json.dumps(sys.path), str(descriptor)],
+        [sys.executable, "-I", "-c", _PROGRAM, json.dumps([*map(os.path.abspath, sys.path)]), str(descriptor)],
         env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
         cwd="/",
         stdin=subprocess.DEVNULL,
