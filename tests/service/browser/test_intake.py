@@ -159,6 +159,7 @@ def test_after_a_reload_one_choice_goes_on_with_all(page: UploadPage, stage: Sta
     files = [clip(tmp_path, 2 * PART, "film.mp4"), *photos(tmp_path, 12)]
     page.choose(*files)
     expect(page.page.locator('.row[data-state="waiting"]')).to_have_count(7)
+    expect(page.page.locator('.row[data-state="waiting"] .state').first).to_have_text("Waiting")
     page.page.wait_for_function(STORED, arg=13)
     reload(page, stage)
     expect(page.page.locator('.row[data-state="remembered"]')).to_have_count(13)
