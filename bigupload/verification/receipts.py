@@ -257,11 +257,10 @@ class GrowingReceipt:
             self._is_new = not path.exists()
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             opened.callback(os.close, self._file)
-            status = os.fstat(self._file)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(self._file).st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file")
             keep_to_one_process(self._file)
-            self._size = status.st_size
+            self._size = os.fstat(self._file).st_size  # now nobody else writes it
             self._end = self._read(target, endpoint)
             if self._end:
                 self._texts.clear()
