@@ -19,7 +19,7 @@ from bigupload.records import dataclass
 from bigupload.s3_parameters import metadata_headers
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.s3.operations import ObjectPages, copy_source, told
+from bigupload.stores.s3.operations import ObjectPages, UploadPages, copy_source, told
 
 ATTACHMENT = "attachment"
 """The Content-Disposition of what browsers must not show, whatever type the store serves it with."""
@@ -40,6 +40,16 @@ class ObjectHead:
     modified: datetime.datetime
     headers: Mapping[str, str] = field(default_factory=dict)
     """The response's headers, with names in lower case. They include headers that a client sent with its PUT."""
+
+
+def _goes_on_behind(key: str, page: Mapping[str, Any]) -> bool:
+    """Return whether a page of open uploads is in the order of the keys, and the next one begins behind `key`.
+
+    A store that lists in another order, as SeaweedFS by ids, names no key with which it goes on.
+    """
+    keys = [row["Key"] for row in page.get("Uploads", ())]
+    following = page.get("NextKeyMarker") or ""
+    return bool(keys) and key < following == keys[-1] and keys == sorted(keys)
 
 
 class MediaBucket:
@@ -186,19 +196,27 @@ class MediaBucket:
         return None if answer is None else answer["Metadata"]
 
     async def open_uploads(
-        self, prefix: str, *, most: int, counts: Callable[[str], bool]
+        self, prefix: str, *, most: int, counts: Callable[[str], bool], before: str | None = None
     ) -> list[tuple[datetime.datetime, str]]:
         """Return when the open multipart uploads under `prefix` whose keys count began, and their ids; at most `most`.
 
-        It reads as many pages as it takes: not every store lists keys in their order.
+        It reads as many pages as it takes, because not every store lists keys in their order.
+
+        Args:
+            prefix: What the keys begin with.
+            most: How many are enough.
+            counts: Whether a key counts.
+            before: All keys that count are less than this. A store that says that it goes on behind it is not asked again.
         """
         found: list[tuple[datetime.datetime, str]] = []
-        async for row in self.bucket.open_uploads(prefix):
-            if counts(row["Key"]):
-                found.append((row["Initiated"], row["UploadId"]))
-            if len(found) >= most:
+        pages = UploadPages()
+        while not pages.ended and len(found) < most:
+            page = await self.bucket.next_open_uploads(prefix, pages)
+            rows = page.get("Uploads", ())
+            found += [(row["Initiated"], row["UploadId"]) for row in rows if counts(row["Key"])]
+            if before is not None and _goes_on_behind(before, page):
                 break
-        return found
+        return found[:most]
 
     async def sign_put(self, key: str, headers: Mapping[str, str], size: int | None) -> str:
         """Presign a PUT of the object.

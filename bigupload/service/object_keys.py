@@ -106,6 +106,10 @@ class KeyTemplate:
         """Return the prefix of the keys of an account (see `account_of`)."""
         return f"{self.prefix}{account}/"
 
+    def users_of(self, owner: str) -> str:
+        """Return what the keys of an owner's end users begin with. The owner's own keys are less, in S3's order."""
+        return f"{self.prefix_of(owner)}{_USER_MARK}"
+
     def new_writable_key(self, account: str, kind: MediaType, now: datetime) -> str:
         """Return an unguessable key for a presigned PUT."""
         return self._new(account, _WRITABLE_DIGITS, kind, now)

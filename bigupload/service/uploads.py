@@ -470,6 +470,7 @@ class MediaUploads:
                 keys.prefix_of(account),
                 most=most if made is None else 2 * most + 1,
                 counts=lambda key: keys.user_of(key) == user,
+                before=keys.users_of(account) if user is None else None,
             )
             others = sorted(row for row in rows if row[1] != made)
             if len(others) < most:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,9 +17,10 @@ from bigupload.service.handles import Handles
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
+from bigupload.testing.strict_s3 import StrictS3
 from tests.service.test_multipart import PART, create
 from tests.service.test_users import token
-from tests.tools.buckets import Meddled, options_for
+from tests.tools.buckets import Meddled, Next, options_for
 from tests.tools.service import Service, serving
 
 FILM = c.CreateRequest(filename="a.mp4", content_type="video/mp4", size=PART)
@@ -120,3 +122,36 @@ async def test_who_was_refused_begins_nothing_in_the_store_next_time(bucket: Med
         assert ("CreateMultipartUpload" in bucket.calls, "AbortMultipartUpload" in bucket.calls) == (begins, begins)
     await uploads.abort("me", first.upload)
     assert await uploads.create("me", FILM)
+
+
+# -- of how many open uploads a create reads
+
+
+async def test_an_owners_create_does_not_read_the_open_uploads_of_all_end_users(
+    s3: StrictS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3.knobs, "page_size", 5)
+    bucket = Meddled("bucket", options_for(s3))
+    await bucket.ensure()
+    uploads = MediaUploads(bucket, Handles(["secret"], clock=time.time), max_open_uploads=3)
+
+    async def reads(request: c.CreateRequest = FILM) -> int:
+        bucket.calls.clear()
+        await uploads.create("me", request)
+        return bucket.calls.count("ListMultipartUploads")
+
+    async with contextlib.aclosing(bucket):
+        for number in range(20):
+            await reads(FILM.model_copy(update={"user": f"u-{number}"}))
+        assert [await reads() for _ in range(2)] == [1, 1]  # pages of five, and the owner's are the first
+
+        async def in_another_order(proceed: Next, _: Mapping[str, Any]) -> Any:
+            page = await proceed()
+            return {**page, "Uploads": page["Uploads"][::-1]}
+
+        bucket.meddle["ListMultipartUploads"] = in_another_order
+        assert await reads() == 5, "of such a store, all are read"
+        del bucket.meddle["ListMultipartUploads"]
+        with pytest.raises(Refused) as refused:
+            await reads()
+        assert refused.value.problem is Problem.TOO_MANY_UPLOADS
