@@ -206,7 +206,7 @@ class MediaBucket:
             prefix: What the keys begin with.
             most: How many are enough.
             counts: Whether a key counts.
-            before: All keys that count are less than this. A store that says that it goes on behind it is not asked again.
+            before: All keys that count are less than this. A store that goes on behind it is not asked again.
         """
         found: list[tuple[datetime.datetime, str]] = []
         pages = UploadPages()
