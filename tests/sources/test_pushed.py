@@ -132,6 +132,17 @@ async def test_nothing_is_written_into_a_buffer_that_was_taken_back(push: Push) 
     assert (buffer[:4], other[:4]) == (b"ab\0\0", b"cd\0\0")
 
 
+async def test_a_write_does_not_overtake_another() -> None:
+    """Not even one that need not wait, while the other one has not yet learnt that there is room."""
+    pushed, buffer = PushedBytes(), bytearray(10)
+    first = asyncio.create_task(in_loop(pushed, b"abc"))
+    await asyncio.sleep(0)
+    async with filling(pushed, buffer):
+        assert not first.done()
+        await in_loop(pushed, b"x")
+    assert buffer[:5] == b"abcx\0"
+
+
 async def test_a_write_that_was_cancelled_half_way() -> None:
     """Nobody can write the rest of it. One of which nothing was taken was not made."""
     pushed = PushedBytes()
