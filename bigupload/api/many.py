@@ -103,6 +103,8 @@ class UploadMany:
         """Deletes what is in the store; None: the sources stay."""
         self._recovered: dict[str, UploadResult] = {}
         """By path: files that this call deleted for one that was killed, as far as they are not among its own."""
+        self._is_finished = False
+        """Whether the job has nothing left to do. The next run of one that has reports its files again."""
         self._base = ""
         """What `SourceDeletes` calls the job's target."""
         self._receipt = Written(None)
@@ -143,7 +145,7 @@ class UploadMany:
             returned = on_done(sums.done())
             if inspect.isawaitable(returned):
                 await returned
-        if self._source_deletes is not None:
+        if self._source_deletes is not None and self._is_finished:
             await self._source_deletes.reported()
 
     def _at_once(self) -> int:
@@ -164,6 +166,7 @@ class UploadMany:
                 await job.run()
                 if self._record is not None and self._failures == self._gone:
                     await self._record.finish(gone=self._gone)
+                    self._is_finished = True
 
     @contextlib.asynccontextmanager
     async def _telling(self) -> AsyncIterator[None]:

@@ -75,7 +75,7 @@ class SourceDeletes:
             resources: The Uploader's resources.
             call: The call.
             options: The caller's, which `checks.checked_deletes` has checked.
-            job: The id of the call's job: a call that continues it reports what a killed one has deleted.
+            job: The id of the call's job: a call that continues it reports what earlier ones have deleted.
         """
         self._job = job
         self._resources = resources
@@ -191,14 +191,14 @@ class SourceDeletes:
         return done
 
     async def earlier(self) -> AsyncGenerator[UploadResult, None]:
-        """The results of the files that killed calls of the job have deleted, as far as this call has not met them."""
+        """The results of the files that earlier calls of the job have deleted, as far as this one has not met them."""
         if self._job is not None:
             async with contextlib.aclosing(self._moves.earlier(self._job)) as moves:
                 async for move in moves:
                     yield _result(move, self._moves.path)
 
     async def reported(self) -> None:
-        """The call has ended, and reported what was deleted."""
+        """The job has nothing left to do, and what was deleted is reported."""
         if self._job is not None:
             await self._moves.reported(self._job)
 

@@ -126,7 +126,7 @@ class SyncMany(UploadMany):
             async with receipts.writing_receipt(self._options) as self._receipt:
                 result = await self._call.run(self._sync)
                 self._receipt.end()
-            if self._source_deletes is not None:
+            if self._source_deletes is not None and not self._counts["failed"]:
                 await self._source_deletes.reported()
             return result
 

@@ -5,7 +5,7 @@ and how far its deletion has come. So a process that is killed leaves a file, or
 
 KEPT is a file that stays for a while (`keep_for`). DELETING is on disk before the file is touched, DELETED after it is
 gone. A row is forgotten where the file has changed, so that it is uploaded again. A row of a job names the job until a
-run of it has ended: what a killed run has deleted is reported by the next one.
+run of it has left nothing to do: what earlier runs have deleted is reported by the next one, too.
 
 One SQLite database for all calls of this user, as `job_record` has one for each job, and for the same reasons.
 """
@@ -97,7 +97,7 @@ class Move:
     sha256: str | None = None
     xxh128: str | None = None
     job: str | None = None
-    """The id of the job that deletes it, until a run of the job has ended; None: no job."""
+    """The id of the job that deletes it, until a run of the job has left nothing to do; None: no job."""
 
 
 class MoveRecord:
@@ -135,7 +135,7 @@ class MoveRecord:
         return await self._read("base = ? AND state = ? ORDER BY path", base, state.value)
 
     async def set_apart(self, job: str) -> None:
-        """Keep what killed runs of a job have deleted apart from what this run deletes. See `earlier`."""
+        """Keep what earlier runs of a job have deleted apart from what this run deletes. See `earlier`."""
         await self._execute(_SET_APART, _earlier(job), job)
 
     async def earlier(self, job: str) -> AsyncGenerator[Move, None]:
@@ -156,7 +156,7 @@ class MoveRecord:
             await self.write(dataclasses.replace(move, job=job))
 
     async def reported(self, job: str) -> None:
-        """A run of a job has ended: the next run reports nothing of what was deleted until now."""
+        """A run of a job has left nothing to do: the next one reports nothing of what was deleted until now."""
         await self._execute(_REPORTED, job, _earlier(job))
 
     async def write(self, move: Move) -> None:
