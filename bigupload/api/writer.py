@@ -17,7 +17,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Coroutine, Iterable
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, cast
@@ -450,12 +450,14 @@ class _LoopThread:
             OutOfThreads: The system has no thread left.
         """
         self._ready: Future[AsyncUploadWriter] = Future()
+        self._ended: Future[Any] = Future()
+        """Fails once the thread has nothing more to do, with what ended it."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._let_go: asyncio.Event | None = None
         context = contextvars.copy_context()
         work = self._run(shared, options)
         self._thread = threading.Thread(
-            target=context.run, args=(asyncio.run, work), name="bigupload writer", daemon=True
+            target=context.run, args=(self._serve, work), name="bigupload writer", daemon=True
         )
         try:
             with starting_threads():
@@ -469,6 +471,19 @@ class _LoopThread:
             self._ready.cancel()
             self.release()
             raise
+
+    def _serve(self, work: Coroutine[Any, Any, None]) -> None:
+        failure: BaseException = errors.UsageError("the writer has ended")
+        try:
+            asyncio.run(work)
+        except BaseException as e:  # an `on_event` that exits ends the loop at once, whoever waits for its tasks
+            failure = e
+        if self._loop is None:  # no descriptor is left for one
+            work.close()
+            self._ready.set_exception(failure)
+        elif self._ready.done() and not self._ready.cancelled() and self._ready.exception() is None:
+            self._ready.result()._pushed.stop(failure)
+        self._ended.set_exception(failure)
 
     async def _run(self, shared: UploaderOptions, options: WriterOptions) -> None:
         self._loop, self._let_go = asyncio.get_running_loop(), asyncio.Event()
@@ -490,10 +505,16 @@ class _LoopThread:
             else:
                 self._ready.set_exception(e)
 
-    def submit(self, work: Coroutine[Any, Any, R]) -> Future[R]:
-        """Run a coroutine of the writer, until `release`."""
+    def run(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine of the writer, and wait for it. Raises what it raises, or what ended the thread before."""
         assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        done: Future[R] = self._ended
+        try:
+            done = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the loop has ended
+            work.close()
+        wait((done, self._ended), return_when=FIRST_COMPLETED)
+        return (done if done.done() and not done.cancelled() else self._ended).result()
 
     def release(self) -> None:
         """End the thread, and what is under way in it. Returns at once. Idempotent."""
@@ -683,7 +704,7 @@ class UploadWriter(_Reporting, io.BufferedIOBase):
                 if handled is not None:
                     raise errors.UsageError(refused_close(handled))
                 self._buffer.detach()  # which flushes; from now on no other thread's write is taken
-                self._thread.submit(self._core.close()).result()
+                self._thread.run(self._core.close())
             finally:
                 self._end()
 

@@ -10,6 +10,8 @@ import io
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -596,7 +598,7 @@ def test_a_write_that_comes_while_the_writer_is_closed(world: World, monkeypatch
     writer = opened(world)
     writer.write(WHOLE[:-1])
     writer.write(WHOLE[-1:])
-    write, submit = writer.write, writer._thread.submit
+    write, run = writer.write, writer._thread.run
     refused: list[ValueError] = []
 
     def write_late() -> None:
@@ -604,13 +606,13 @@ def test_a_write_that_comes_while_the_writer_is_closed(world: World, monkeypatch
             write(WHOLE[::-1])
         refused.append(raised.value)
 
-    def submit_later(work: Any) -> Any:
+    def run_later(work: Any) -> Any:
         thread = threading.Thread(target=write_late)
         thread.start()
         thread.join()
-        return submit(work)
+        return run(work)
 
-    monkeypatch.setattr(writer._thread, "submit", submit_later)
+    monkeypatch.setattr(writer._thread, "run", run_later)
     writer.close()
     assert refused
     assert stored(world) == hashed(WHOLE)
@@ -707,6 +709,44 @@ def test_an_exception_of_the_lines(world: World) -> None:
             writer.writelines(lines_that_end(WHOLE))
         writer.write(WHOLE)
     assert stored(world) == hashed(2 * WHOLE)
+
+
+def test_no_descriptor_for_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(work: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(asyncio, "run", run)
+    with pytest.raises(OSError, match="Too many open files"):
+        bigupload.open_writer(TO)
+
+
+EXITS = """
+import sys
+import bigupload
+from bigupload import events
+
+def on_event(event):
+    if isinstance(event, events.PartUploaded):
+        raise SystemExit(7)
+
+url, size, state, key, secret = sys.argv[1:]
+s3 = bigupload.S3Options(endpoint_url=url, region="us-east-1", access_key=key, secret_key=secret)
+writer = bigupload.open_writer("s3://bucket/exits", s3=s3, on_event=on_event, manifest=state, resume=False)
+writer.write(bytes(int(size)))
+writer.close()
+print("not reached")
+"""
+
+
+@each_case("size", [1_000, 300_000_000])
+def test_an_on_event_that_exits_ends_the_program(world: World, tmp_path: Path, size: int) -> None:
+    """It ends the loop at once. A write that waits for memory gets it, and so does a close."""
+    credentials = next(iter(world.s3.credentials.values()))
+    arguments = [world.s3.url, str(size), str(tmp_path / "m"), credentials.access_key, credentials.secret_key]
+    command = [sys.executable, "-c", EXITS, *arguments]
+    ended = subprocess.run(command, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (7, b"")
+    assert "exits" not in world.s3.objects[BUCKET]
 
 
 def test_the_store_refuses(world: World) -> None:
