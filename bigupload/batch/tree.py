@@ -18,6 +18,7 @@ from bigupload.core.selection import FileLimits, Scope
 from bigupload.records import dataclass
 from bigupload.s3_parameters import MOST_KEY_BYTES, RENAME, why_no_key, why_too_long
 from bigupload.support.files import ASIDE, reason_of
+from bigupload.support.systems import change_time
 
 _NO_LIMITS = FileLimits()
 _KINDS = {
@@ -47,7 +48,7 @@ class FileEntry:
     @classmethod
     def of(cls, path: str, key: str, status: os.stat_result) -> FileEntry:
         """An entry with a file's metadata, which are those of the file that a symbolic link leads to."""
-        return cls(path, key, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        return cls(path, key, status.st_size, status.st_mtime_ns, change_time(status), status.st_ino)
 
     @property
     def fingerprint(self) -> Fingerprint:

@@ -35,6 +35,7 @@ from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread, starting_threads
+from bigupload.support.systems import change_time
 from bigupload.units import escaped, format_seconds, install_command, printable
 
 TEMPORARY = (".*", "*~", "*.part", "*.partial", "*.tmp", "*.crdownload")
@@ -346,7 +347,7 @@ class Watching:
             self._files.vanished(begin.key)
             self._dirty = True
             return None
-        return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        return Fingerprint(status.st_size, status.st_mtime_ns, change_time(status), status.st_ino)
 
 
 async def _pause(event: asyncio.Event, seconds: float) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from bigupload import errors
+from bigupload.support.systems import KILL, end_group
 from bigupload.units import format_seconds, one_line
 
 if TYPE_CHECKING:
@@ -136,9 +137,9 @@ async def _ended(
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End a program with all that it started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGTERM, KILL):
         with contextlib.suppress(OSError):
-            os.killpg(process.pid, number)
+            end_group(process.pid, number)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ENDS_WITHIN):
                 await process.wait()

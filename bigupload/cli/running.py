@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from bigupload import errors
+from bigupload.support.systems import STOP_SIGNALS, on_signal
 
 _REASSURE_AFTER = 1.0
 """Seconds after which a person wonders whether Ctrl-C was heard."""
@@ -27,7 +28,6 @@ _STUCK = 5.0
 """Seconds in which the event loop hears of a signal, unless it is blocked: by a pipe that nobody reads."""
 _IMPATIENT = 0.5
 """Seconds after which a second signal is a person's. A wrapper may pass on what the terminal has sent already."""
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 def run(command: Callable[[], Awaitable[int]], *, stopped: str = "the same command resumes", kept: object = "") -> int:
@@ -132,14 +132,10 @@ async def _supervise(command: Callable[[], Awaitable[int]], stopped: str, kept: 
         task.cancel()
         loop.call_later(_REASSURE_AFTER, _say, "bigupload: stopping; press Ctrl-C again to quit at once")
 
-    for number in _SIGNALS:
+    for number in STOP_SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:  # nohup or a background job: the caller wants that
             continue
-        try:
-            loop.add_signal_handler(number, stop, number)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda n, _: loop.call_soon_threadsafe(stop, n))
-        else:
+        if on_signal(loop, number, stop):
             # In place of asyncio's handler, which does nothing: a descriptor wakes the loop.
             signal.signal(number, _Stuck(received, stopped, came))
     try:

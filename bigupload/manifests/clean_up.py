@@ -26,6 +26,7 @@ from bigupload.manifests.notes import leads_to
 from bigupload.manifests.state_directory import JOB_SUFFIX, NEW_SUFFIX, NOTES, READ_BACK_SUFFIX, SUFFIX
 from bigupload.records import dataclass
 from bigupload.support.files import is_private_file
+from bigupload.support.systems import open_binary
 
 DAY = 86_400.0
 KEEP_FINISHED = 30 * DAY
@@ -170,7 +171,7 @@ def clean(
 def is_finished(path: Path) -> bool:
     """Whether a manifest's last record completes or aborts the upload. Blocking; reads only the end."""
     try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        fd = open_binary(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0), links=False)
     except OSError:
         return False
     with os.fdopen(fd, "rb") as file:

@@ -552,6 +552,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     opened = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     try:
         opened.execute("PRAGMA synchronous = FULL")  # each commit is on disk when it returns
+        opened.execute("PRAGMA fullfsync = ON")  # also on macOS, the one system on which this does anything
     except BaseException:
         opened.close()
         raise

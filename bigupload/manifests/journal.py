@@ -29,6 +29,7 @@ from bigupload.support.files import (
     sync_directory,
 )
 from bigupload.support.shielding import finish, run_shielded
+from bigupload.support.systems import open_binary, sync_to_disk
 
 MAX_BYTES = 64 * 1024 * 1024
 """The largest manifest. Ten thousand parts, each recorded a dozen times, are a third of it."""
@@ -65,7 +66,7 @@ def _replay(path: Path, data: bytes, advice: str = "") -> Replay:
 def _read(path: Path, advice: str = "") -> tuple[bytes, os.stat_result]:
     try:
         # A symbolic link in the place of a manifest could lead to any file.
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        fd = open_binary(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0), links=False)
     except FileNotFoundError:
         raise errors.ManifestNotFound(f"no such manifest: {path}") from None
     except OSError as e:
@@ -223,9 +224,7 @@ class FileJournal:
         self._update_note()
 
     def _open_file(self) -> None:
-        self._fd = os.open(
-            self.path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-        )
+        self._fd = open_binary(self.path, os.O_WRONLY | os.O_APPEND, links=False)
 
     def _cut_tail(self, tail: bytes, damage: str) -> None:
         saved = self.path.with_name(f"{self.path.name}.damaged")
@@ -233,7 +232,7 @@ class FileJournal:
             with os.fdopen(create_private(saved), "wb") as copy:
                 copy.write(tail)
             os.ftruncate(self._fd, self._good_bytes)
-            os.fsync(self._fd)
+            sync_to_disk(self._fd)
         except OSError as e:
             raise self._unwritable(e) from e
         self.warning = (
@@ -306,7 +305,7 @@ class FileJournal:
             done = 0
             while done < len(data):
                 done += os.write(self._fd, data[done:])
-            os.fsync(self._fd)
+            sync_to_disk(self._fd)
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, self._good_bytes)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bigupload import errors
 from bigupload.support.files import file_lock, is_private_file, make_directory
+from bigupload.support.systems import open_binary
 from bigupload.units import printable
 
 LOCK_SUFFIX = ".lock"
@@ -125,9 +126,8 @@ def _write_pid(path: Path) -> None:
 
     A file that has a second name is not truncated: it may be anything.
     """
-    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     pid = str(os.getpid()).encode()
-    fd = os.open(path, flags)
+    fd = open_binary(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0), links=False)
     try:
         if os.read(fd, _LONGEST_RECORD).split(b"\n")[0] == pid:
             return
@@ -142,7 +142,7 @@ def _write_pid(path: Path) -> None:
 def _holder(path: Path) -> str:
     """The holder of a lock by its file: "process 7", or "process 7 on HOST"; "" if it does not."""
     try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        fd = open_binary(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0), links=False)
         try:
             pid, *more = os.read(fd, _LONGEST_RECORD).decode().splitlines()
         finally:

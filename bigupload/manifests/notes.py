@@ -20,6 +20,7 @@ from bigupload.manifests.state_directory import NOTES
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import hanging
 from bigupload.support.files import create_private, is_private_file, sync_directory
+from bigupload.support.systems import open_binary, sync_to_disk
 
 _NAME = r"[0-9a-f]{64}"
 _ID_LENGTH = 32
@@ -72,7 +73,7 @@ def write_note(notes: Path, first_line: bytes, manifest: Path) -> None:
     fd = create_private(fresh)
     try:
         os.write(fd, _content(manifest))
-        os.fsync(fd)
+        sync_to_disk(fd)
     finally:
         os.close(fd)
     fresh.replace(note)
@@ -147,7 +148,7 @@ def leads_to(note: Path) -> Path | None:
     if hanging([path]):
         raise TimeoutError(errno.ETIMEDOUT, "its file system hangs", str(path))
     try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        fd = open_binary(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0), links=False)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 return None

@@ -14,7 +14,6 @@ import functools
 import inspect
 import json
 import math
-import os
 import re
 import secrets
 import shlex
@@ -35,6 +34,7 @@ from bigupload.service.access_log import AccessLog
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.sending import Signer, connections, why_no_answer
 from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.systems import KILL, end_group
 from bigupload.units import one_line, printable
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
@@ -511,7 +511,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is not None and all(pipe is None or pipe.at_eof() for pipe in pipes):
         return
     with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
+        end_group(process.pid, KILL)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_ENDS_WITHIN):
             await process.wait()

@@ -30,6 +30,7 @@ from typing import Any
 from bigupload.errors import ServiceError, UsageError
 from bigupload.records import dataclass
 from bigupload.support.files import file_lock, sync_directory, user_path
+from bigupload.support.systems import sync_to_disk
 
 _LOCK_SECONDS = 30.0
 
@@ -98,7 +99,7 @@ def _write_new(path: Path, data: bytes, *, owner: Path) -> None:
             _keep_owner(file.fileno(), owner)
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        sync_to_disk(file.fileno())
 
 
 def _keep_owner(fd: int, path: Path) -> None:

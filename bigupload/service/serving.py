@@ -31,6 +31,7 @@ from bigupload.service.middleware import IN_FLIGHT, connection_factory
 from bigupload.service.processes import ChildProcess, begin_child, heeded_signals, when_parent_ends
 from bigupload.service.settings import ServeSettings
 from bigupload.service.sweeper import sweeping
+from bigupload.support.systems import on_signal
 
 DRAIN_WITHIN = 20.0
 """How long a stop waits for requests in flight, in seconds. Kubernetes, for example, kills after 30."""
@@ -77,7 +78,7 @@ def _on_signals() -> asyncio.Event:
         stop.set()
 
     for number in heeded_signals():
-        asyncio.get_running_loop().add_signal_handler(number, heard, number)
+        on_signal(asyncio.get_running_loop(), number, heard)
     return stop
 
 

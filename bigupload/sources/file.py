@@ -22,6 +22,7 @@ from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.files import reason_of
 from bigupload.support.missing_files import shown, why_missing
 from bigupload.support.pages import is_on_local_disk
+from bigupload.support.systems import change_time, open_binary, read_at
 
 S = TypeVar("S", bound=Source)
 
@@ -52,7 +53,7 @@ class FileSource:
         try:
             self._require_regular(Path(self.path).stat())
             # O_NONBLOCK: if a pipe takes the file's place right now, open must not wait for its writer.
-            self._fd = os.open(self.path, os.O_RDONLY | _flag("O_BINARY") | _flag("O_CLOEXEC") | _flag("O_NONBLOCK"))
+            self._fd = open_binary(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         except FileNotFoundError:
             name = os.fspath(path)
             raise errors.SourceNotFound(f"no such file: {shown(name)}{why_missing(name)}") from None
@@ -143,13 +144,7 @@ class FileSource:
         return done
 
     def _read(self, buffer: memoryview, offset: int) -> int:
-        if hasattr(os, "preadv"):
-            return os.preadv(self._fd, [buffer], offset)
-        with self._lock:  # without positioned reads, all threads share the descriptor's position
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            data = os.read(self._fd, len(buffer))
-            buffer[: len(data)] = data
-            return len(data)
+        return read_at(self._fd, buffer, offset)
 
     def check(self) -> None:
         """Compare the file with its fingerprint. Blocking. See `ports.Source.check`."""
@@ -235,10 +230,6 @@ async def open_in_thread(open_source: Callable[[], S]) -> S:
         raise
 
 
-def _flag(name: str) -> int:
-    return getattr(os, name, 0)
-
-
 def fingerprint_of(status: os.stat_result) -> Fingerprint:
     """The fingerprint of a file."""
-    return Fingerprint(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return Fingerprint(status.st_size, status.st_mtime_ns, change_time(status), status.st_ino)

@@ -24,6 +24,7 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.ports import Stream
 from bigupload.sources.file import FileSource, fingerprint_of, open_in_thread
 from bigupload.support.pages import is_on_local_disk, read_cached
+from bigupload.support.systems import read_at
 
 
 class Unwatched:
@@ -304,7 +305,7 @@ class FileHolder:
             self._cached = read == size
             if wait:
                 self._remember(path, fd)
-                read += os.preadv(fd, [memoryview(data)[read:]], read) if hasattr(os, "preadv") else 0
+                read += read_at(fd, memoryview(data)[read:], read)
             after = os.fstat(fd)
         except OSError:
             return None

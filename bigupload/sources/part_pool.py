@@ -25,6 +25,7 @@ from bigupload.sources.objects import Unwatched
 from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.files import is_out_of_descriptors, reason_of
 from bigupload.support.pages import page_buffer
+from bigupload.support.systems import read_at, write_at
 from bigupload.units import format_size
 
 MEMORY = 96 * MIB
@@ -111,11 +112,10 @@ class _InFile:
         try:
             with self._in_use():
                 while done < len(buffer):
-                    data = os.pread(self._file.fileno(), len(buffer) - done, offset + done)
-                    if not data:
+                    count = read_at(self._file.fileno(), buffer[done:], offset + done)
+                    if not count:
                         break
-                    buffer[done : done + len(data)] = data
-                    done += len(data)
+                    done += count
         except OSError as e:
             raise self._failure("read", e) from e
         return done
@@ -135,7 +135,7 @@ class _InFile:
                     self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115 - kept open
                 done = 0
                 while done < size:
-                    done += os.pwrite(self._file.fileno(), self._buffer[done:size], offset + done)
+                    done += write_at(self._file.fileno(), self._buffer[done:size], offset + done)
         except OSError as e:
             raise self._failure("write", e) from e
 

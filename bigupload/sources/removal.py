@@ -141,8 +141,8 @@ class FileRemoval:
         self._fd = -1
         self._has_lease = False
         self._is_aside = False
-        self._moved: tuple[int, int] | None = None
-        """Inode and ctime after the renaming."""
+        self._moved: Fingerprint | None = None
+        """What the file was after the renaming. Where no ctime is recorded, size and mtime show that it was written."""
         self.restored: Fingerprint | None = None
         """The file's fingerprint after `put_back`, which differs in the ctime; None: it was changed meanwhile."""
 
@@ -175,7 +175,7 @@ class FileRemoval:
             if after is None:
                 return False  # deleted by another program under this very name
             self._check(after, renamed=True)
-            self._moved = after.st_ino, after.st_ctime_ns
+            self._moved = fingerprint_of(after)
         except FileNotFoundError:
             return False
         except OSError as e:
@@ -197,7 +197,7 @@ class FileRemoval:
             status = self._look(self._aside)
             if status is None:
                 return
-            if (status.st_ino, status.st_ctime_ns) != self._moved or self._is_lease_broken():
+            if fingerprint_of(status) != self._moved or self._is_lease_broken():
                 raise self._changed()
             os.unlink(self._name_of(self._aside), dir_fd=self._directory)
             self._is_aside = False
@@ -230,7 +230,7 @@ class FileRemoval:
                 raise _kept(self._path, f"it is {shown(where)} now, and can't be renamed back: {reason_of(e)}") from e
             break
         self._is_aside = False
-        if before is not None and (before.st_ino, before.st_ctime_ns) == self._moved:
+        if before is not None and fingerprint_of(before) == self._moved:
             after = self._look(name)
             self.restored = None if after is None else fingerprint_of(after)
         if name != self._name:

@@ -41,6 +41,7 @@ from bigupload.errors import LocalStoreError
 from bigupload.http.response_head import end_of_head, parse_head
 from bigupload.records import dataclass
 from bigupload.support.files import file_lock, user_path
+from bigupload.support.systems import KILL
 from bigupload.units import install_command
 
 SAMPLE = "sample.bin"
@@ -538,8 +539,7 @@ def _end(run: _Run, grace_seconds: float) -> None:
         run: the start to end.
         grace_seconds: how long weed may take to end by itself before it is killed.
     """
-    kill = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows has no SIGKILL, and SIGTERM is as final there
-    for number, seconds in ((signal.SIGTERM, grace_seconds), (kill, 10.0)):
+    for number, seconds in ((signal.SIGTERM, grace_seconds), (KILL, 10.0)):
         if seconds and _is_ours(run):
             with contextlib.suppress(OSError):
                 os.kill(run.pid, number)

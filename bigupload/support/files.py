@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bigupload import errors
+from bigupload.support.systems import open_binary, sync_to_disk
 
 if TYPE_CHECKING:
     import filelock
@@ -51,7 +52,7 @@ def sync_directory(directory: Path) -> None:
     with contextlib.suppress(OSError):
         fd = os.open(directory, os.O_RDONLY)
         try:
-            os.fsync(fd)
+            sync_to_disk(fd)
         finally:
             os.close(fd)
 
@@ -109,8 +110,7 @@ def create_private(path: Path) -> int:
         if not is_private_file(path.lstat()):
             raise PermissionError(errno.EPERM, f"{path.name} belongs to another user, or is not a regular file")
         path.unlink()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0), 0o600)
+    return open_binary(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, links=False)
 
 
 def open_to_append(path: Path) -> int:
@@ -126,15 +126,15 @@ def open_to_append(path: Path) -> int:
         PermissionError: The path is another user's link.
         OSError: The file can't be opened.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
-        return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        return open_binary(path, flags, links=False)
     except OSError as e:
         if e.errno not in (errno.ELOOP, errno.EMLINK):  # EMLINK: FreeBSD's word for a link
             raise
     before = path.lstat()
     if before.st_uid in (0, os.geteuid()):
-        fd = os.open(path, flags, 0o600)
+        fd = open_binary(path, flags)
         if os.path.samestat(before, path.lstat()):
             return fd
         os.close(fd)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bigupload import errors
+from bigupload.support.systems import sync_to_disk
 
 _MOST_LINKS = 40
 """Symbolic links that lead from one to the next, as Linux follows them."""
@@ -80,7 +81,7 @@ def output_file(path: Path, option: str) -> Iterator[OutputFile]:
                 file.close()
                 return
             file.flush()
-            os.fsync(file.fileno())
+            sync_to_disk(file.fileno())
             locked = os.dup(file.fileno())
             try:
                 file.close()

@@ -22,6 +22,7 @@ from bigupload import errors
 from bigupload.core.checksums import Hasher
 from bigupload.records import dataclass
 from bigupload.support.files import reason_of
+from bigupload.support.systems import sync_to_disk
 from bigupload.units import escaped, install_command
 from bigupload.version import __version__
 
@@ -262,7 +263,7 @@ def write_generation(
                 with partial.open("wb") as file:
                     file.write(text)
                     file.flush()
-                    os.fsync(file.fileno())
+                    sync_to_disk(file.fileno())
                 partial.replace(path)
     except OSError as e:
         raise errors.BigUploadError(f"can't write hash lists into {_shown(folder)}: {reason_of(e)}") from e

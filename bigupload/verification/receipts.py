@@ -35,6 +35,7 @@ from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import connect
 from bigupload.support.files import reason_of
 from bigupload.support.output_file import descriptor_of, keep_to_one_process, naming, output_file
+from bigupload.support.systems import open_binary, sync_to_disk, write_at
 from bigupload.units import escaped
 from bigupload.verification.file_digests import read_file, whole_checksum
 from bigupload.version import __version__
@@ -255,7 +256,7 @@ class GrowingReceipt:
             if descriptor_of(path) is not None:
                 raise OSError(errno.EINVAL, "a watch writes its receipt anew for each file, so name a file")
             self._is_new = not path.exists()
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._file = open_binary(path, os.O_RDWR | os.O_CREAT, 0o666)
             opened.callback(os.close, self._file)
             if not stat.S_ISREG(os.fstat(self._file).st_mode):
                 raise OSError(errno.EINVAL, "it is not a regular file")
@@ -337,13 +338,13 @@ class GrowingReceipt:
         self._put(whole[:inside], self._end)
         self._size = self._end + len(whole)
         os.truncate(self._file, self._size)
-        os.fsync(self._file)
+        sync_to_disk(self._file)
         self._texts.clear()
         self._end += len(added)
 
     def _put(self, text: bytes, at: int) -> None:
         while text:
-            written = os.pwrite(self._file, text, at)
+            written = write_at(self._file, text, at)
             text, at = text[written:], at + written
 
     def _read(self, target: str, endpoint: str | None) -> int:

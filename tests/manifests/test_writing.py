@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from bigupload.core.manifest import PartDropped
+from bigupload.manifests.clean_up import is_finished
 from bigupload.manifests.journal import FileJournal, read_manifest
+from bigupload.manifests.notes import leads_to
 from tests.core.samples import header, lines, part
+from tests.tools.other_systems import translate_line_ends
 from tests.tools.waiting import until
 
 
@@ -35,6 +38,25 @@ async def test_going_on_in_another_process(path: Path) -> None:
         assert set(second.manifest.parts) == {1}
         await second.append(part(2))
     assert path.read_bytes() == lines(header(), part(1), part(2))
+
+
+async def test_bytes_are_those_that_were_written_where_text_is_translated(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows does that to files that `os.open` opened. A note names its manifest by the hash of the first line."""
+    notes = path.parent.parent / "elsewhere" / "notes"
+    with monkeypatch.context() as patch:
+        translate_line_ends(patch)
+        with FileJournal(path, notes=notes) as first:
+            first.begin(header())
+            await first.append(part(1))
+        (note,) = notes.iterdir()
+        led_to, is_done = leads_to(note), is_finished(path)
+        with FileJournal(path) as second:
+            assert (set(second.manifest.parts), second.warning) == ({1}, None)
+    assert path.read_bytes() == lines(header(), part(1))
+    assert note.read_bytes() == os.fsencode(path) + b"\n"
+    assert (led_to, is_done) == (path, False)
 
 
 async def test_a_write_is_waited_for_when_the_loop_ends(begun: FileJournal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def test_a_fifo_that_takes_the_files_place_just_then(path: Path, monkeypatch: py
     real_open = os.open
     opened: list[int] = []
 
-    def swap_then_open(name: str, flags: int) -> int:
+    def swap_then_open(name: str, flags: int, *_: int) -> int:
         path.unlink()
         os.mkfifo(path)
         opened.append(real_open(name, flags))

@@ -124,6 +124,14 @@ async def test_a_file_of_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert b"".join(data for _, data in found) == DATA
 
 
+async def test_files_where_the_system_has_no_positioned_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part_pool, "CHUNK", 7)
+    for name in ("preadv", "pread", "pwritev", "pwrite"):
+        monkeypatch.delattr(os, name)
+    found = await cut(stream_of([DATA], parts=pool(memory=1)), PLAN)
+    assert b"".join(data for _, data in found) == DATA
+
+
 async def test_files_are_written_where_every_thread_of_a_framework_waits_for_the_upload() -> None:
     """As those of FastAPI do, whose handlers of `def` call the event loop from a thread."""
 

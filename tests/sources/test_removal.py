@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,9 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.sources import removal
 from bigupload.sources.file import fingerprint_of
 from bigupload.sources.removal import FileRemoval, aside_name, check_can_be_deleted, check_top
+from bigupload.support import systems
 from tests.tools.cases import each_case
+from tests.tools.other_systems import OtherOs
 
 
 def made(directory: Path, name: str = "film.mov") -> Path:
@@ -130,6 +134,32 @@ def test_what_is_written_while_it_is_aside_stays(tmp_path: Path, change: Callabl
     assert names(tmp_path) == ["film.mov"]
     assert path.read_bytes() != b"frames"
     assert removing.restored is None
+
+
+def test_what_is_written_while_it_is_aside_stays_where_no_change_time_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows the ctime is the time of creation, which a program that writes does not change."""
+    path = made(tmp_path)
+    real = os.stat
+    created = path.stat().st_ctime_ns
+
+    def look(*names: Any, **how: Any) -> Any:
+        found = real(*names, **how)
+        shown = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+        return SimpleNamespace(**shown | {"st_ctime_ns": created})
+
+    monkeypatch.setattr(systems, "os", OtherOs(name="nt"))
+    removing = of(path)
+    monkeypatch.setattr(removal, "os", OtherOs(stat=look))
+    assert removing.set_aside()
+    removing._let_go()  # as above
+    aside = tmp_path / aside_name(str(path))
+    aside.write_bytes(b"other!!")
+    with pytest.raises(errors.SourceChanged):
+        removing.delete()
+    removing.close()
+    assert (names(tmp_path), path.read_bytes()) == (["film.mov"], b"other!!")
 
 
 def test_a_new_file_of_that_name_is_not_replaced(tmp_path: Path) -> None:

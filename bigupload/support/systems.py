@@ -1,0 +1,148 @@
+"""What operating systems do otherwise, each difference in one place. The others of this project test for features, too.
+
+Windows translates line ends in files that `os.open` opened, has neither positioned reads nor groups of processes, and
+its event loop takes no signal handlers. macOS leaves bytes in the disk's cache after `fsync`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""The signals that ask a process to stop. Windows has no SIGHUP."""
+KILL: signal.Signals = getattr(signal, "SIGKILL", signal.SIGTERM)
+"""The signal that ends a process at once. Windows has no SIGKILL, and SIGTERM is as final there."""
+_NO_FULL_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY)
+_POSITIONS = [threading.Lock() for _ in range(64)]
+"""Locks of descriptors' positions, by descriptor. Two descriptors may share one: that costs time alone."""
+
+
+def open_binary(path: str | os.PathLike[str], flags: int, mode: int = 0o600, *, links: bool = True) -> int:
+    """Open a file whose bytes are read and written as they are, and which no child process inherits.
+
+    Windows would write "\\r\\n" for "\\n", and end a file at its first Ctrl-Z.
+
+    Args:
+        path: The file.
+        flags: As for `os.open`.
+        mode: The permissions of a new file.
+        links: Whether to follow a symbolic link. Where the system can't refuse one, it is followed.
+
+    Raises:
+        OSError: The file can't be opened.
+    """
+    flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0), mode)
+
+
+def sync_to_disk(fd: int) -> None:
+    """Bring a file's bytes to its disk, so that they are there after a power failure.
+
+    On macOS `fsync` leaves them in the disk's cache. F_FULLFSYNC empties that:
+    https://developer.apple.com/library/archive/documentation/System/Conceptual/ManPages_iPhoneOS/man2/fsync.2.html
+
+    Raises:
+        OSError: Nobody knows what is on the disk.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        full = None
+    else:
+        full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        try:
+            fcntl.fcntl(fd, full)
+            return
+        except OSError as e:  # some network file systems do not know it
+            if e.errno not in _NO_FULL_SYNC:  # an fsync after a failed one says nothing of the first one's bytes
+                raise
+    os.fsync(fd)
+
+
+def change_time(status: os.stat_result) -> int:
+    """When a file's bytes or metadata were last changed, in nanoseconds since 1970; 0 where that is not recorded.
+
+    On Windows `st_ctime_ns` is the time of creation, and is to become the time of change in a later Python.
+    """
+    return 0 if os.name == "nt" else status.st_ctime_ns
+
+
+def read_at(fd: int, buffer: memoryview, offset: int) -> int:
+    """Read a range of a file. Any threads may do so at once. Blocking.
+
+    Args:
+        fd: A descriptor, which nobody reads or writes in another way.
+        buffer: Where the bytes go.
+        offset: The first byte's position in the file.
+
+    Returns:
+        How many bytes were read; 0 at the file's end.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [buffer], offset)
+    with _POSITIONS[fd % len(_POSITIONS)]:
+        os.lseek(fd, offset, os.SEEK_SET)
+        data = os.read(fd, len(buffer))
+    buffer[: len(data)] = data
+    return len(data)
+
+
+def write_at(fd: int, data: bytes | memoryview, offset: int) -> int:
+    """Write a range of a file. Any threads may do so at once. Blocking.
+
+    Args:
+        fd: A descriptor, which nobody reads or writes in another way.
+        data: The bytes.
+        offset: The first byte's position in the file.
+
+    Returns:
+        How many bytes were written.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    if hasattr(os, "pwrite"):
+        return os.pwrite(fd, data, offset)
+    with _POSITIONS[fd % len(_POSITIONS)]:
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.write(fd, data)
+
+
+def end_group(pid: int, number: int) -> None:
+    """Send a signal to a program, and to all that it started, if the program began a session of its own.
+
+    Where there are no groups of processes, as on Windows, the program alone is ended.
+
+    Raises:
+        OSError: It has ended, for example.
+    """
+    if hasattr(os, "killpg"):
+        os.killpg(pid, number)
+    else:
+        os.kill(pid, number)
+
+
+def on_signal(loop: asyncio.AbstractEventLoop, number: int, heard: Callable[[int], object]) -> bool:
+    """Call `heard` with a signal's number, in the event loop, each time that the signal comes. In the main thread.
+
+    Returns:
+        Whether the event loop itself watches it, so that another handler of Python may take the place of the loop's.
+    """
+    try:
+        loop.add_signal_handler(number, heard, number)
+    except NotImplementedError:  # Windows
+        signal.signal(number, lambda n, _: loop.call_soon_threadsafe(heard, n))
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""What other operating systems do otherwise, for a test on this one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+
+_BINARY = 1 << 28
+"""A flag that no `os.open` of this system has."""
+
+
+class OtherOs:
+    """`os` as a module sees it: without some names, and with other values of others."""
+
+    def __init__(self, *lacks: str, **has: Any) -> None:
+        self._lacks = lacks
+        vars(self).update(has)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._lacks:
+            raise AttributeError(name)
+        return getattr(os, name)
+
+
+def translate_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `os.open` open files as text, unless O_BINARY is among its flags, as on Windows.
+
+    Python's own files are not: they set the mode of the descriptor that they get.
+    """
+    text: set[int] = set()
+    real_open, real_read, real_write = os.open, os.read, os.write
+
+    def opening(path: Any, flags: int, *rest: Any, **more: Any) -> int:
+        fd = real_open(path, flags & ~_BINARY, *rest, **more)
+        (text.discard if flags & _BINARY else text.add)(fd)
+        return fd
+
+    def reading(fd: int, size: int) -> bytes:
+        data = real_read(fd, size)
+        return data.partition(b"\x1a")[0].replace(b"\r\n", b"\n") if fd in text else data
+
+    def writing(fd: int, data: Any) -> int:
+        if fd not in text:
+            return real_write(fd, data)
+        real_write(fd, bytes(data).replace(b"\n", b"\r\n"))
+        return len(data)
+
+    monkeypatch.setattr(os, "O_BINARY", _BINARY, raising=False)
+    for name, double in (("open", opening), ("read", reading), ("write", writing)):
+        monkeypatch.setattr(os, name, double)
+
+
+class LoopOfWindows(asyncio.SelectorEventLoop):
+    """An event loop that watches neither descriptors nor signals, as the proactor loop."""
+
+    def add_reader(self, *_: Any) -> Any:
+        raise NotImplementedError
+
+    def add_writer(self, *_: Any) -> Any:
+        raise NotImplementedError
+
+    def add_signal_handler(self, *_: Any) -> Any:
+        raise NotImplementedError
