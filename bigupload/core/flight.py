@@ -40,7 +40,7 @@ faster.
 **Buffers.** A store that reads slowly has buffers, which take the first bytes of each new connection at once. What a
 connection sends until the store's window is full is no goodput. A larger limit that helps at first only is forgotten.
 When parts are paused, the store first reads what they had sent: until then, the others get their share alone, and a
-trial waits.
+trial waits. Responses count as late until four in a row are not: a part that was nearly all in a buffer ends in time.
 
 **Refusals.** A store that is asked for too much refuses a share of the requests. Then the limit falls to four fifths,
 and the limit before, less one, is a ceiling. After a while one more than the ceiling is tried, and if the

@@ -81,7 +81,9 @@ class Stored:
         self.bytes = 0
         self.parts = 0
         self.late = False
-        """Whether the latest response was late."""
+        """Whether one of the latest four responses was late."""
+        self._in_time = 0
+        """Responses since the last late one."""
         self._at = -math.inf
         """When the latest part was stored."""
         self._rate_then = 0.0
@@ -106,7 +108,9 @@ class Stored:
             wait: Seconds since its last byte was accepted.
             wrote_for: Seconds that it took to write it.
         """
-        self.late = is_late(wait, wrote_for)
+        late = is_late(wait, wrote_for)
+        self._in_time = 0 if late else self._in_time + 1
+        self.late = late or (self.late and self._in_time < STORED_PARTS)
         self.bytes += size
         self.parts += 1
         self._at, self.accepted = now, max(self.accepted, now - wait)

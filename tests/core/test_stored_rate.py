@@ -140,3 +140,16 @@ def test_a_window_that_becomes_full_late_or_was_full_before_shows_no_filling() -
     before = Filling(0.0, was_full=True)
     assert before.look(0.1, 900, lambda: True, held=False) == 0
     assert before.bytes == 0
+
+
+# -- late responses
+
+
+def test_responses_are_late_until_four_in_a_row_are_not() -> None:
+    late, in_time = 3.0, 0.1
+    assert not stored((1.0, in_time)).late
+    assert stored((1.0, in_time), (4.0, late)).late
+    others = [(5.0 + n, in_time) for n in range(STORED_PARTS)]
+    assert stored((4.0, late), *others[:-1]).late, "a part that buffers held for a moment only"
+    assert not stored((4.0, late), *others).late
+    assert stored((4.0, late), *others[:-1], (9.0, late), *((n + 10.0, in_time) for n in range(STORED_PARTS - 1))).late
