@@ -7,19 +7,37 @@ child when its parent stops it or has ended, so that even a killed parent leaves
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from bigupload.support.systems import STOP_SIGNALS
+from bigupload.support.daemon_threads import starting_threads
+from bigupload.support.systems import STOP_SIGNALS, watches_descriptors
 
 
 def heeded_signals() -> list[signal.Signals]:
     """Return the stop signals that this process does not ignore already (because of nohup or a background job)."""
     return [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Block the stop signals meanwhile, also for a process that is started, where the system can do that."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # started with the process, it would unblock the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class ChildProcess:
@@ -30,15 +48,13 @@ class ChildProcess:
         context = multiprocessing.get_context("spawn")  # a fork would copy an event loop and its threads' locks
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=target, args=(*arguments, theirs))
-        resource_tracker.ensure_running()  # started by `start`, it would unblock the signals
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # none must reach it before it ignores them
         try:
-            self._process.start()
+            with _signals_blocked():  # none must reach it before it ignores them
+                self._process.start()
         except BaseException:
             self.pipe.close()
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
 
     @property
@@ -69,13 +85,12 @@ class ChildProcess:
 
     async def ended(self) -> None:
         """Wait for its end."""
-        loop = asyncio.get_running_loop()
         ended = asyncio.Event()
-        loop.add_reader(self.sentinel, ended.set)
+        stop_watching = _call_when_readable(self.sentinel, ended.set)
         try:
             await ended.wait()
         finally:
-            loop.remove_reader(self.sentinel)
+            stop_watching()
         self._process.join()
 
     def ask_to_stop(self) -> None:
@@ -100,15 +115,39 @@ def begin_child() -> None:
     """In a child: ignore stop signals from now on."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def when_parent_ends(pipe: Connection, action: Callable[..., object], *arguments: Any) -> None:
     """In a child: call `action` when the parent stops it or has ended."""
+    _call_when_readable(pipe, partial(action, *arguments))
+
+
+def _call_when_readable(pipe: Connection | int, action: Callable[[], object]) -> Callable[[], object]:
+    """Call `action` once, in the event loop, when a pipe can be read or the process of a sentinel has ended.
+
+    Where the event loop watches no descriptors, a thread waits.
+
+    Returns:
+        A function that stops watching. It may be called again.
+    """
     loop = asyncio.get_running_loop()
+    if watches_descriptors(loop):
+        fd = pipe if isinstance(pipe, int) else pipe.fileno()
+        loop.add_reader(fd, lambda: (loop.remove_reader(fd), action()))
+        return partial(loop.remove_reader, fd)
+    stopped = threading.Event()
 
     def act() -> None:
-        loop.remove_reader(pipe.fileno())
-        action(*arguments)
+        if not stopped.is_set():
+            action()
 
-    loop.add_reader(pipe.fileno(), act)
+    def watch() -> None:
+        with contextlib.suppress(OSError, RuntimeError):  # the pipe, or the event loop, was closed meanwhile
+            wait([pipe])
+            loop.call_soon_threadsafe(act)
+
+    with starting_threads():
+        threading.Thread(target=watch, daemon=True).start()
+    return stopped.set

@@ -63,7 +63,8 @@ async def _keep_running(settings: ServeSettings, log: AccessLog) -> None:
 
 def _sweep_in_child(settings: ServeSettings, parent: Connection) -> None:
     begin_child()
-    os.nice(_NICENESS)
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
     asyncio.run(_sweep_again_and_again(settings, parent))
 
 

@@ -54,13 +54,8 @@ def translate_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class LoopOfWindows(asyncio.SelectorEventLoop):
-    """An event loop that watches neither descriptors nor signals, as the proactor loop."""
+    """An event loop that watches neither descriptors nor signals: like the proactor loop, it has what always raises."""
 
-    def add_reader(self, *_: Any) -> Any:
-        raise NotImplementedError
-
-    def add_writer(self, *_: Any) -> Any:
-        raise NotImplementedError
-
-    def add_signal_handler(self, *_: Any) -> Any:
-        raise NotImplementedError
+    add_reader: Any = asyncio.AbstractEventLoop.add_reader
+    add_writer: Any = asyncio.AbstractEventLoop.add_writer
+    add_signal_handler: Any = asyncio.AbstractEventLoop.add_signal_handler
