@@ -45,6 +45,7 @@ from bigupload.support.daemon_threads import DaemonThreadPool
 from bigupload.support.pages import is_cached, page_buffer, read_cached
 from bigupload.support.rate_limiter import RateLimiter
 from bigupload.support.shielding import retrieve, run_shielded
+from bigupload.support.systems import watches_descriptors
 
 R = TypeVar("R")
 
@@ -399,8 +400,8 @@ class PartBody:
         if not tls:
             transport.set_write_buffer_limits(high=0)
             await connection.drain()
-        watches = not isinstance(asyncio.get_running_loop(), getattr(asyncio, "ProactorEventLoop", ()))
-        can_watch = watches and self._socket is not None  # so that there is a descriptor to duplicate
+        # A descriptor to duplicate, and an event loop that watches it: the one of Windows does not.
+        can_watch = self._socket is not None and watches_descriptors(asyncio.get_running_loop())
         in_memory = self._bytes.view is not None
         try:
             if can_watch and tls and self._resources.limiter is None:  # a thread would have to wait for the limit
