@@ -74,7 +74,7 @@ def output_file(path: Path, option: str) -> Iterator[OutputFile]:
             file = os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
             opened.callback(_close, file)
             if is_file:
-                opened.callback(partial.unlink, missing_ok=True)  # while it is locked
+                opened.callback(_delete, partial, file)
 
         def finish() -> None:
             if not is_file:
@@ -82,12 +82,14 @@ def output_file(path: Path, option: str) -> Iterator[OutputFile]:
                 return
             file.flush()
             sync_to_disk(file.fileno())
-            locked = os.dup(file.fileno())
-            try:
+            with contextlib.ExitStack() as locked:
+                locked.callback(os.close, os.dup(file.fileno()))
                 file.close()
-                partial.replace(target)
-            finally:
-                os.close(locked)
+                try:
+                    partial.replace(target)
+                except PermissionError:  # Windows, which has no such lock, renames no open file
+                    locked.close()
+                    partial.replace(target)
             opened.pop_all()  # from now on, another process may have the partial name
 
         yield OutputFile(file, path, option, finish)
@@ -107,6 +109,15 @@ def _open_alone(partial: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # the process that had it has renamed it meanwhile
+
+
+def _delete(partial: Path, file: TextIO) -> None:
+    """Delete a file that is not wanted: while it is locked, or once it is closed where no open file can be deleted."""
+    try:
+        partial.unlink(missing_ok=True)
+    except PermissionError:
+        _close(file)
+        partial.unlink(missing_ok=True)
 
 
 def _close(file: TextIO) -> None:

@@ -317,7 +317,11 @@ class GrowingReceipt:
         with naming(self._option, self._path):
             if self._writer.files or not self._is_new:
                 self._write(failed=failed)
-            else:
+                return
+            try:
+                self._path.unlink()  # while it is locked
+            except PermissionError:  # Windows, which has no such lock, deletes no open file
+                self.close()
                 self._path.unlink()
 
     def close(self) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from bigupload import errors
 from bigupload.support.output_file import output_file, partial_name
+from bigupload.verification.receipts import GrowingReceipt
+from tests.tools.other_systems import keep_open_files
 
 
 def test_two_that_write_one_file(tmp_path: Path) -> None:
@@ -32,6 +35,30 @@ def test_two_that_write_one_file(tmp_path: Path) -> None:
         third.write("third")
     assert path.read_text() == "second"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="nothing shows which files are open")
+def test_where_no_open_file_can_be_renamed_or_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "receipt.json"
+    keep_open_files(monkeypatch)
+    with output_file(path, "--receipt") as file:
+        file.write("whole")
+        file.finish()
+    with output_file(path, "--receipt") as unwanted:
+        unwanted.write("not wanted")
+    assert [(each, each.read_text()) for each in tmp_path.iterdir()] == [(path, "whole")]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="nothing shows which files are open")
+def test_a_receipt_without_a_file_is_deleted_where_no_open_file_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_open_files(monkeypatch)
+    with contextlib.closing(
+        GrowingReceipt(tmp_path / "receipt.json", "--receipt", target="s3://bucket/p/", endpoint=None)
+    ) as receipt:
+        receipt.end(failed=0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:

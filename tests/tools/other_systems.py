@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from typing import Any
 
@@ -51,6 +52,24 @@ def translate_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "O_BINARY", _BINARY, raising=False)
     for name, double in (("open", opening), ("read", reading), ("write", writing)):
         monkeypatch.setattr(os, name, double)
+
+
+def keep_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse to delete and to rename a file that this process has open, as Windows does."""
+
+    def watch(name: str) -> None:
+        real = getattr(os, name)
+
+        def double(path: Any, *more: Any, **named: Any) -> Any:
+            where = os.path.realpath(path)
+            if any(os.path.realpath(f"/proc/self/fd/{fd}") == where for fd in os.listdir("/proc/self/fd")):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return real(path, *more, **named)
+
+        monkeypatch.setattr(os, name, double)
+
+    for name in ("unlink", "remove", "rename", "replace"):
+        watch(name)
 
 
 class LoopOfWindows(asyncio.SelectorEventLoop):
