@@ -22,6 +22,7 @@ from bigupload.records import dataclass
 from bigupload.sources.opening import is_path
 from bigupload.stores.targets import parse_s3_url
 from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.systems import with_slashes
 from bigupload.units import escaped
 
 
@@ -128,7 +129,7 @@ def item_of(given: Any) -> ManyItem:
         return ManyItem(source, key, path=_absolute(source) if is_path(source) else "")
     if is_path(given):
         text = os.fspath(given)
-        return ManyItem(text, text.rpartition(os.sep)[2] or Path(text).name, path=_absolute(text))
+        return ManyItem(text, with_slashes(text).rpartition("/")[2] or Path(text).name, path=_absolute(text))
     if is_remote(given):
         url = parse_remote(given)
         if key := chosen_name(url, None):

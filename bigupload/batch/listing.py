@@ -34,6 +34,7 @@ from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thr
 from bigupload.support.files import reason_of
 from bigupload.support.missing_files import in_working_directory, shown, why_missing
 from bigupload.support.output_file import partial_name
+from bigupload.support.systems import with_slashes
 from bigupload.units import escaped, one_line
 
 _CR = "\r"
@@ -218,7 +219,7 @@ def _check_beside(sources: Sequence[str]) -> None:
     """Raise UsageError for an empty name, and for a directory whose name would be lost beside others."""
     if "" in sources:
         raise UsageError("the name of a source is empty: is a variable of the shell not set?")
-    bare = [source for source in sources if not source.endswith("/") and os.path.isdir(source)]
+    bare = [source for source in sources if not source.endswith(("/", os.sep)) and os.path.isdir(source)]
     if not bare or len(sources) == 1:
         return
     missing = [source for source in sources if not os.path.lexists(source) and not has_wildcard(source)]
@@ -256,14 +257,16 @@ def _listed(files: FileList, sources: Sequence[str]) -> list[tuple[str, str]]:
     if len(sources) > 1 or not all(os.path.isdir(source) for source in sources):
         raise UsageError("beside a list of files, name at most the one directory that they are in")
     base = _directory(sources[0]) if sources else ""
-    top = os.path.abspath(base)
+    top = with_slashes(os.path.abspath(base)).rstrip("/")
     found = []
     for number, path in enumerate(files.paths, 1):
-        names = [name for name in path.split("/") if name not in ("", ".")]
-        key = "/".join(names)
-        if path.startswith("/"):
-            key = f"/{key}".removeprefix(top if top == "/" else f"{top}/")
-        if key.startswith("/") or ".." in names or not names:
+        text = with_slashes(path)
+        names = [name for name in text.split("/") if name not in ("", ".")]
+        key, is_outside = "/".join(names), False
+        if text.startswith("/") or os.path.splitdrive(path)[0]:
+            whole = f"{'/' * text.startswith('/')}{key}"
+            is_outside, key = not whole.startswith(f"{top}/"), whole.removeprefix(f"{top}/")
+        if is_outside or ".." in names or not names:
             raise UsageError(
                 f"{files.name}, path {number}: {one_line(repr(path))} is not below {base or 'the working directory'}: "
                 "name the directory that all are in, and write paths without '..'"

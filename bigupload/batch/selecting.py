@@ -21,6 +21,7 @@ from bigupload.core.selection import (
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.output_file import partial_name
+from bigupload.support.systems import with_slashes
 from bigupload.units import parse_duration, parse_size
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -123,8 +124,12 @@ def check_not_among_sources(
     top, path = os.path.realpath(directory), os.path.realpath(file)
     if top in (path, str(partial_name(Path(path)))):
         raise UsageError(f"{option} {file} would replace the file that is {done}: name another one")
-    if os.path.commonpath([top, path]) == top:
-        key = os.path.relpath(path, top)
+    try:
+        is_below = os.path.commonpath([top, path]) == top
+    except ValueError:  # on another drive of Windows
+        is_below = False
+    if is_below:
+        key = with_slashes(os.path.relpath(path, top))
         if any(selects(selection.scope(), name) for name in (key, partial_name(Path(key)).as_posix())):
             raise UsageError(
                 f"{option} {file} would be {done} itself while it is written: name a file elsewhere, or exclude it: "

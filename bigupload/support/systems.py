@@ -120,6 +120,11 @@ def write_at(fd: int, data: bytes | memoryview, offset: int) -> int:
         return os.write(fd, data)
 
 
+def with_slashes(path: str) -> str:
+    """A path with "/" between its names, as keys have it. Elsewhere than on Windows, a backslash is part of a name."""
+    return path if os.sep == "/" else path.replace(os.sep, "/")
+
+
 def end_group(pid: int, number: int) -> None:
     """Send a signal to a program, and to all that it started, if the program began a session of its own.
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from bigupload.api import many_items
 from bigupload.api.many_items import select_files
+from bigupload.batch import listing, selecting
 from bigupload.batch.listing import FileList, FileListing
-from bigupload.batch.selecting import Selection
+from bigupload.batch.selecting import Selection, check_not_among_sources
 from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.errors import UsageError
 from tests.tools.cases import each_case
+from tests.tools.other_systems import paths_of_windows
 
 EVERYTHING = Selection()
 PHOTOS = ["1/x.jpg", "2/x.jpg", "2/y.png", "top.jpg"]
@@ -269,3 +274,63 @@ async def test_a_program_is_told_what_can_not_be() -> None:
     for sources, says in (((), "name at least one"), (("photos/1/", Path("photos/2")), "beside other sources")):
         with pytest.raises(UsageError, match=says):
             await anext(select_files(*sources))
+
+
+# -- paths of Windows
+
+
+@each_case(
+    ("path", "key"),
+    [
+        ("a\\b.txt", "a/b.txt"),
+        ("a/b.txt", "a/b.txt"),
+        (".\\a\\\\b.txt", "a/b.txt"),
+        ("C:\\work\\a\\b.txt", "a/b.txt"),
+        ("C:/work/a/b.txt", "a/b.txt"),
+        ("C:\\works\\b.txt", None),
+        ("D:\\work\\b.txt", None),
+        ("C:b.txt", None),
+        ("\\work\\b.txt", None),
+        ("..\\b.txt", None),
+    ],
+)
+def test_a_list_with_backslashes(monkeypatch: pytest.MonkeyPatch, path: str, key: str | None) -> None:
+    with monkeypatch.context() as patch:
+        paths_of_windows(patch, listing)
+        if key is None:
+            with pytest.raises(UsageError, match="is not below the working directory"):
+                listing._listed(FileList([path], "list"), [])
+        else:
+            assert [each for each, _ in listing._listed(FileList([path], "list"), [])] == [key]
+
+
+def test_a_directory_with_a_backslash_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths_of_windows(monkeypatch, listing)
+    listing._check_beside(["films\\", "photos/"])
+    with pytest.raises(UsageError, match="photos is a directory beside other sources"):
+        listing._check_beside(["films\\", "photos"])
+
+
+@each_case(
+    ("file", "is_among"), [("C:\\work\\films\\r.json", True), ("C:\\work\\r.json", False), ("D:\\films\\r.json", False)]
+)
+def test_a_receipt_beside_what_is_read(monkeypatch: pytest.MonkeyPatch, file: str, is_among: bool) -> None:
+    """The pattern has a slash, and there is no path from one drive to another."""
+    with monkeypatch.context() as patch:
+        paths_of_windows(patch, selecting)
+        chosen = Selection(include=["/films/*"])
+        refused = pytest.raises(UsageError, match="would be uploaded itself") if is_among else contextlib.nullcontext()
+        with refused:
+            check_not_among_sources("--receipt", cast("Path", file), "C:\\work", chosen)
+
+
+@each_case(("path", "key"), [("dir\\b.txt", "b.txt"), ("dir/b.txt", "b.txt"), ("dir\\sub/b.txt", "b.txt")])
+def test_the_key_of_a_path(monkeypatch: pytest.MonkeyPatch, path: str, key: str) -> None:
+    with monkeypatch.context() as patch:
+        paths_of_windows(patch, many_items)
+        assert many_items.item_of(path).key == key
+
+
+def test_elsewhere_a_backslash_is_part_of_a_name() -> None:
+    assert many_items.item_of("dir/a\\b.txt").key == "a\\b.txt"
+    assert listing._listed(FileList(["a\\b.txt"], "list"), [])[0][0] == "a\\b.txt"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ntpath
 import os
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+
+from bigupload.support import systems
 
 _BINARY = 1 << 28
 """A flag that no `os.open` of this system has."""
@@ -52,6 +56,17 @@ def translate_line_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "O_BINARY", _BINARY, raising=False)
     for name, double in (("open", opening), ("read", reading), ("write", writing)):
         monkeypatch.setattr(os, name, double)
+
+
+def paths_of_windows(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> None:
+    """Let modules take paths as Windows does, in the working directory C:\\work. Every directory is there."""
+
+    def absolute(path: str) -> str:
+        return ntpath.normpath(ntpath.join("C:\\work", path))
+
+    doubles = {"isdir": lambda _: True, "abspath": absolute, "realpath": lambda path: absolute(str(path))}
+    for module in (systems, *modules):
+        monkeypatch.setattr(module, "os", OtherOs(sep="\\", path=SimpleNamespace(**vars(ntpath) | doubles)))
 
 
 def keep_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
