@@ -41,7 +41,9 @@ _CODEC = re.compile(r"[ -~]{1,64}")
 
 
 def check_installed() -> None:
-    """Raise UsageError if the packages of the extra `facts` are missing."""
+    """Raise UsageError if the packages of the extra `facts` are missing, or what the system must have for them."""
+    if not hasattr(os, "killpg"):  # Windows, where a child inherits no socket by its descriptor, either
+        raise errors.UsageError("facts are not found on this system: leave out --facts, or serve on Linux or macOS")
     if any(importlib.util.find_spec(name) is None for name in ("PIL", "pymediainfo")):
         raise errors.UsageError(f"what finds facts is not installed: {install_command('facts')}")
 

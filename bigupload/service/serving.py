@@ -86,6 +86,11 @@ class Supervisor:
     """The parent of the workers. It binds the port without listening, so that no other process can take it."""
 
     def __init__(self, settings: ServeSettings) -> None:
+        if not hasattr(socket, "SO_REUSEPORT"):  # Windows
+            raise errors.UsageError(
+                "on this system one process alone can accept connections at a port: use --workers 1, or start several "
+                "services at ports of their own"
+            )
         if 0 < settings.imports < settings.workers:
             raise errors.UsageError(
                 f"each of the {settings.workers} workers fetches imports: `imports` is {settings.workers} or more, or 0"

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
-from bigupload.service import processes, serving
+from bigupload import errors
+from bigupload.service import fact_finder, processes, serving
 from bigupload.service.processes import ChildProcess, begin_child, when_parent_ends
-from tests.tools.other_systems import LoopOfWindows
+from tests.tools.other_systems import LoopOfWindows, OtherOs
 from tests.tools.waiting import until
 
 T = TypeVar("T")
@@ -92,6 +93,15 @@ def test_who_stops_watching_hears_nothing() -> None:
     run(LoopOfWindows, work)
     ours.close()
     assert heard == []
+
+
+def test_what_needs_another_system_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "SO_REUSEPORT")
+    with pytest.raises(errors.UsageError, match="use --workers 1"):
+        serving.Supervisor(cast("Any", SimpleNamespace(workers=2, imports=0)))
+    monkeypatch.setattr(fact_finder, "os", OtherOs("killpg"))
+    with pytest.raises(errors.UsageError, match="leave out --facts"):
+        fact_finder.check_installed()
 
 
 def test_a_port_is_bound_by_one_service_where_reuse_lets_others_bind_it(monkeypatch: pytest.MonkeyPatch) -> None:
