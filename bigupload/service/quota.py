@@ -44,6 +44,8 @@ _SHORT = 1.0
 """Seconds: a list that takes no longer may be read again at once, where the owner has just deleted something."""
 _LEAST_REST = 19
 """A list counts for this many times as long as it took to read: an owner of many files must not keep the store busy."""
+_BEGINS_WITHIN = 60.0
+"""Seconds from the promise until the store has an upload that is being created."""
 _PARTLY = 10_000
 """Objects after which a first count tells all replicas how far it is."""
 ASSUMED = 4_000_000
@@ -129,8 +131,12 @@ class _Promise:
     made: float
     until: float
     """When its URL or its upload ends."""
-    aborted: float | None = None
-    """When its upload was aborted. Its object may be in the store all the same, so it counts up to the next list."""
+    ended: float | None = None
+    """When its upload was aborted or completed. Its object may be in the store, so it counts up to the next list."""
+
+    def is_worth_a_look(self, now: float) -> bool:
+        """Return whether another process may have ended its upload, which the list of open uploads shows then."""
+        return self.until - self.made > URL_LIFETIME and now - self.made >= _BEGINS_WITHIN
 
 
 @dataclass(slots=True)
@@ -276,13 +282,13 @@ class Quota:
         if (account := self._accounts.get(owner)) is not None:
             account.withdraw(key)
 
-    def aborted(self, owner: str, key: str) -> None:
-        """Take a promise back once a list shows that there is no such object: the upload may have been complete."""
+    def ended(self, owner: str, key: str) -> None:
+        """Take a promise back once a list shows what the upload has left: it was aborted or completed."""
         self._note_change(owner)
         if self._together is not None:
-            self._together.aborted(owner, key)
+            self._together.ended(owner, key)
         if (account := self._accounts.get(owner)) is not None and key in account.promised:
-            account.promised[key].aborted = self._clock()
+            account.promised[key].ended = self._clock()
 
     def changed(self, owner: str) -> None:
         """Read the list again before a request is refused: the owner has deleted something."""
@@ -298,7 +304,7 @@ class Quota:
         """Return whether this process has promised room for the file."""
         account = self._accounts.get(owner)
         promise = None if account is None else account.promised.get(key)
-        return promise is not None and promise.aborted is None and promise.until > self._clock()
+        return promise is not None and promise.ended is None and promise.until > self._clock()
 
     def _account(self, owner: str) -> _Account:
         account = self._accounts.pop(owner, None) or _Account()
@@ -332,7 +338,7 @@ class Quota:
                 account.stored, account.took, account.counted = kept.stored, kept.took, True
         if account.counted:
             running.earlier_holds(account.took)
-        old = {key for key, promise in account.promised.items() if began - promise.made >= URL_LIFETIME}
+        old = {key for key, promise in account.promised.items() if promise.is_worth_a_look(began)}
         if old:  # first, because an upload that completes meanwhile is in the list then
             old -= {key async for key in self._open_keys(owner)}
         stored, seen = 0, set()
@@ -346,7 +352,7 @@ class Quota:
         account.began, account.took = began, self._clock() - began
         gone = seen | old
         for key, promise in list(account.promised.items()):
-            if key in gone or promise.until <= began or (promise.aborted is not None and promise.aborted <= began):
+            if key in gone or promise.until <= began or (promise.ended is not None and promise.ended <= began):
                 account.withdraw(key)
         if self._kept is not None and self._counts.is_kept(account.took):
             await self._kept.keep(owner, self._unit, KeptCount(stored, account.took))
@@ -358,7 +364,7 @@ _KEPT_FOR = 8 * 86_400
 """Seconds after the last use for which an account is kept: longer than an upload may be open."""
 
 # KEYS: the account (stored, began, took, changed, promised); "SIZE MADE" of each promise, by the key of its object;
-# when each promise ends; the keys of uploads that were aborted since the list was read.
+# when each promise ends; the keys of uploads that ended since the list was read.
 _STATE = """
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
@@ -404,7 +410,7 @@ return {}
 """
 )
 _RELEASE = _TAKE_BACK + "for _, key in ipairs(ARGV) do take_back(key) end"
-_ABORTED = """
+_ENDED = """
 redis.call('HSET', KEYS[1], 'changed', '1')
 if #ARGV > 0 and redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then
   redis.call('SADD', KEYS[4], ARGV[1])
@@ -509,10 +515,10 @@ class Quotas:
         for quota, account in self._of(key):
             quota.release(account, key)
 
-    def aborted(self, key: str) -> None:
-        """As `Quota.aborted`."""
+    def ended(self, key: str) -> None:
+        """As `Quota.ended`."""
         for quota, account in self._of(key):
-            quota.aborted(account, key)
+            quota.ended(account, key)
 
     def changed(self, key: str) -> None:
         """As `Quota.changed`, for all accounts in which the file counted."""
@@ -562,7 +568,7 @@ class SharedQuota:
         self._changing: set[asyncio.Task[None]] = set()
         register = engine.client.register_script
         self._state, self._reserve, self._release = register(_STATE), register(_RESERVE), register(_RELEASE)
-        self._aborted, self._begin, self._counted = register(_ABORTED), register(_BEGIN), register(_COUNTED)
+        self._ended, self._begin, self._counted = register(_ENDED), register(_BEGIN), register(_COUNTED)
         self._so_far = register(_SO_FAR)
 
     async def aclose(self) -> None:
@@ -588,13 +594,13 @@ class SharedQuota:
         """Take a promise back, in the background. The next `reserve` of this process waits for that."""
         self._change(self._withdraw(owner, [key]))
 
-    def aborted(self, owner: str, key: str) -> None:
+    def ended(self, owner: str, key: str) -> None:
         """Take a promise back once the next list was read: the upload may have been complete."""
-        self._change(self._run(self._aborted, owner, [key]))
+        self._change(self._run(self._ended, owner, [key]))
 
     def changed(self, owner: str) -> None:
         """Read the list again before a request is refused, whoever gets that."""
-        self._change(self._run(self._aborted, owner, []))
+        self._change(self._run(self._ended, owner, []))
 
     def _change(self, work: Coroutine[Any, Any, object]) -> None:
         async def quietly() -> None:
@@ -628,7 +634,7 @@ class SharedQuota:
             await self._run(self._so_far, owner, [kept.stored, _KEPT_FOR])
         if began or kept is not None:
             running.earlier_holds(float(took) if kept is None else kept.took)
-        promises, aborted = await self._run(self._begin, owner, [])
+        promises, ended = await self._run(self._begin, owner, [])
         texts = list(map(_text, promises))
         made = {key: int(promise.split()[1]) for key, promise in zip(texts[::2], texts[1::2], strict=True)}
         gone = {key for key, when in made.items() if float(now) - when >= URL_LIFETIME}
@@ -644,7 +650,7 @@ class SharedQuota:
                 await self._run(self._so_far, owner, [stored, _KEPT_FOR])
         spent = float(_text((await self._run(self._state, owner, []))[0])) - float(now)
         await self._run(self._counted, owner, [stored, now, spent, _KEPT_FOR])
-        await self._withdraw(owner, [*gone, *map(_text, aborted)])
+        await self._withdraw(owner, [*gone, *map(_text, ended)])
         if self._kept is not None and self._counts.is_kept(spent):
             await self._kept.keep(owner, self._unit, KeptCount(stored, spent))
 

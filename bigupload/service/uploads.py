@@ -343,9 +343,12 @@ class MediaUploads:
                         raise Refused(Problem.PART_NOT_STORED) from e
                     completed = await self.outcomes.ended(handle)
                 if completed is not None:
+                    self._quota.ended(handle.key)
                     return completed
             raise refusal_of(e) from e
-        return await self.outcomes.judged(handle, facts)
+        made = await self.outcomes.judged(handle, facts)
+        self._quota.ended(handle.key)  # from now on, only the list counts it: it may be deleted before it is in one
+        return made
 
     async def settle(self, intent: Mapping[str, Any]) -> bool:
         """Look what became of an upload whose complete nobody noted the end of, and note that.
@@ -370,7 +373,7 @@ class MediaUploads:
             await self.outcomes.store_of(handle).abort(handle.upload_id)
             if telling is not None and was_open:
                 await telling.upload_aborted(handle.key, handle.upload_id, by_age=False)
-        self._quota.aborted(handle.key)
+        self._quota.ended(handle.key)
 
     async def give_up(self, handle: Handle, refused: Refused) -> None:
         """Abort an upload that can't be completed, and leave for its status and its event why. Raises Fault."""
@@ -378,7 +381,7 @@ class MediaUploads:
         if self._telling is not None:
             await self._telling.upload_failed(handle.key, handle.upload_id, refused)
         await self.outcomes.store_of(handle).abort(handle.upload_id)
-        self._quota.aborted(handle.key)
+        self._quota.ended(handle.key)
 
     async def abort_all(self, owner: str, request: c.AbortRequest) -> c.AbortedResponse:
         """Abort the open upload of a key, or all of an end user. Raises Refused as `OwnerFiles.find_open`."""
@@ -390,7 +393,7 @@ class MediaUploads:
                 await self.outcomes.store(key, _ANY_TYPE).abort(upload_id)
                 if self._telling is not None:
                     await self._telling.upload_aborted(key, upload_id, by_age=False)
-                self._quota.aborted(key)
+                self._quota.ended(key)
 
         with store_faults_as_refusals():
             await asyncio.gather(*(worker() for _ in range(_ABORTS_AT_ONCE)))

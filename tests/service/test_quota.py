@@ -202,6 +202,17 @@ async def test_an_open_upload_counts_for_as_long_as_it_is_open() -> None:
     assert await allowed(quota, "c", 100)
 
 
+async def test_an_upload_that_another_process_ended_counts_for_a_minute() -> None:
+    """By then, the store has the upload, or it is no more."""
+    store = Store()
+    quota = store.quota()
+    assert await allowed(quota, "a", 100, lifetime=7 * 86_400)
+    store.now = 59.0
+    assert not await allowed(quota, "b", 1), "it may be on its way into the store"
+    store.now = 65.0
+    assert await allowed(quota, "b", 100)
+
+
 async def test_what_an_owner_deletes_is_not_looked_for_while_there_is_room() -> None:
     """The list of an owner of a million files takes a while, and whoever cleans up deletes many."""
     store = Store(a=40)
@@ -224,11 +235,11 @@ async def test_an_aborted_upload_counts_until_a_list_shows_that_it_is_gone() -> 
     quota = store.quota()
     assert await allowed(quota, "a", 60)
     store.files["a"] = 60  # it was complete
-    quota.aborted("me", "a")
+    quota.ended("me", "a")
     assert not quota.holds("me", "a")
     assert not await allowed(quota, "b", 41)
     assert await allowed(quota, "c", 40)
-    quota.aborted("me", "c")
+    quota.ended("me", "c")
     assert await allowed(quota, "d", 40)
 
 
@@ -482,6 +493,26 @@ async def test_an_abort_of_a_complete_upload_makes_no_room(bucket: Meddled) -> N
     again = await uploads.create("me", request)
     await uploads.abort("me", again.upload)
     assert not await refused_by_quota(uploads, len(data))
+
+
+async def test_files_that_were_complete_and_are_deleted_make_room_at_once(bucket: Meddled) -> None:
+    """No list has ever shown them."""
+    data = film(1000)
+    uploads = replica(bucket, 1500)
+    request = c.CreateRequest(
+        filename="a.mp4",
+        content_type="video/mp4",
+        size=len(data),
+        checksum_algorithm="none",
+        first_parts=[c.PartToSign(part_number=1, size=len(data))],
+    )
+    for _ in range(3):
+        made = await uploads.create("me", request)
+        etag = await put(made.signed[0].url, dict(made.signed[0].headers), data)
+        parts = [c.CompletedPart(part_number=1, etag=etag)]
+        await uploads.complete("me", c.CompleteRequest(upload=made.upload, parts=parts))
+        assert await refused_by_quota(uploads, len(data))
+        await uploads.delete_file("me", made.key)
 
 
 @pytest.mark.slow

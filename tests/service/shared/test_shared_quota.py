@@ -109,8 +109,8 @@ async def test_an_abort_makes_room_once_the_list_shows_no_object(valkey: Valkey)
         assert await allowed(one, "a", 60)
         assert await allowed(one, "b", 40)
         store.files = {"a": 60}  # the upload was complete
-        other.aborted("me", "a")
-        other.aborted("me", "b")
+        other.ended("me", "a")
+        other.ended("me", "b")
         assert not await allowed(other, "c", 41)
         assert await allowed(other, "c", 40)
 
