@@ -138,6 +138,8 @@ class _ImportStore(S3Store):
         self._handle = handle
         self._uploads = uploads
         self._progress = progress
+        self._may_be_made = False
+        """Whether a complete whose outcome is unknown may still make the object."""
 
     async def create(
         self, plan: Plan, algorithm: Algorithm, *, declare: bool, token: str, first: Sequence[UnsignedPart] = ()
@@ -152,9 +154,19 @@ class _ImportStore(S3Store):
     async def complete(
         self, upload_id: str, parts: Sequence[PartRecord], *, size: int, algorithm: Algorithm, checksum: str | None
     ) -> ObjectFacts:
+        """Raise UploadGone if there is neither the upload nor an object: the service has looked for both.
+
+        The engine would look for five more minutes, in which the import holds its place, its connection and its parts.
+        """
         self._progress.completing = True
-        with _refusals_as_faults():
-            return _facts(await self._uploads.finish(self._handle, parts, checksum))
+        try:
+            with _refusals_as_faults():
+                return _facts(await self._uploads.finish(self._handle, parts, checksum))
+        except Fault as fault:
+            if fault.kind is FaultKind.GONE and not self._may_be_made:
+                raise errors.UploadGone("the upload was aborted") from None
+            self._may_be_made = self._may_be_made or fault.kind.leaves_unknown
+            raise
 
     async def stat(self, upload_id: str, algorithm: Algorithm) -> ObjectFacts | None:
         with _refusals_as_faults():

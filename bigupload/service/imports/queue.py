@@ -380,12 +380,18 @@ class Imports:
         except (errors.SourceError, errors.UsageError) as e:
             said = why_failed(e)
         except errors.UploadGone:
-            await quietly(self._uploads.outcomes.store_of(handle).abort, handle.upload_id)  # parts that came later
-            return "aborted", None
+            return await self._aborted(handle)
         if await self._uploads.outcomes.completed(handle) is not None:  # just before it was to end
             return "completed", None
+        if not await self._uploads.outcomes.is_open(handle):  # a stream ends like this if its upload is gone
+            return await self._aborted(handle)
         await self._uploads.give_up(handle, Refused(Problem.IMPORT_FAILED, said))
         return "failed", said
+
+    async def _aborted(self, handle: Handle) -> tuple[str, None]:
+        """Return the outcome of an upload that somebody else has ended."""
+        await quietly(self._uploads.outcomes.store_of(handle).abort, handle.upload_id)  # parts that came later
+        return "aborted", None
 
     async def _end(self, note: Note, result: str) -> None:
         """Remove the note of an import that has ended; leave any other one to whoever looks next."""

@@ -306,3 +306,42 @@ def test_fewer_imports_than_workers(tmp_path: Path) -> None:
     )  # fmt: skip
     with pytest.raises(UsageError, match="each of the 3 workers fetches imports"):
         Supervisor(settings)
+
+
+class _Held:
+    """Holds each PUT of a part, before it is sent or before its response is told, until `free` is set."""
+
+    def __init__(self, one: Replica, *, stored: bool) -> None:
+        self.free, self.begun = asyncio.Event(), 0
+        self._put, self._stored = one.fetching._transport.put, stored
+        one.fetching._transport.put = self.put  # type: ignore[method-assign]
+
+    async def put(self, *arguments: Any, **named: Any) -> Any:
+        response = await self._put(*arguments, **named) if self._stored else None
+        self.begun += 1
+        await self.free.wait()
+        return response or await self._put(*arguments, **named)
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["all parts stored", "no part stored"])
+async def test_an_abort_once_all_has_come(bucket: Meddled, web: WebServer, stored: bool) -> None:
+    """It ends at once, whichever request of the engine is the first to learn of the abort."""
+    web.serve("/film.mp4", film(11 * MIB), ranges=False, etag=None)
+    clock = Clock()
+    async with replica(bucket, clock) as one:
+        one.imports._renew_every = 3600.0  # else it may learn of the abort before the engine does
+        made = await one.begin(f"{web.url}/film.mp4")
+        held = _Held(one, stored=stored)
+        await one.imports.look()
+        await until(lambda: held.begun == 3)
+        progress = await one.imports.progress(one.handle(made))
+        assert progress is not None
+        assert (progress.fetched, progress.stored) == (made.size, 0)
+        await one.uploads.abort("local", made.upload)
+        held.free.set()
+        await until(lambda: bool(one.results))
+        assert one.results == ["aborted"]
+        status = await one.uploads.status("local", made.upload)
+        assert (status.status, status.error) == ("gone", None)
+        assert await notes(one) == []
+        assert await events(bucket, clock) == []
