@@ -53,6 +53,13 @@ class HostNotPublicError(errors.SourceUnsupported):
     """A URL, or one of its redirects, leads to a host that is not on the public internet."""
 
 
+class HostFailedError(Exception):
+    """A host did not give a file: the host and why, for the log. The library's own errors have the path, too."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"{host_of(url)}: {reason}")
+
+
 def admit_public(host: str, addresses: Sequence[str]) -> None:
     """Raise HostNotPublicError unless a host, and all its addresses, are public: the rules of the check of a URL."""
     if not (direct_url.is_public_host(host) and all(map(direct_url.is_public, addresses))):

@@ -5,7 +5,8 @@ may fetch at once, by the same conditional PUT that takes the notes of webhooks.
 it renews that. A note whose process was killed is taken by another one. The queue is bounded by the limits of open
 uploads, because each import in it has one.
 
-The URL's query is a bearer secret, so the note has the URL encrypted, and no log or answer has it.
+The URL's query is a bearer secret, and its path may be one, so the note has the URL encrypted, and no answer has it.
+The log has its host.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from bigupload.service.callers import Caller
 from bigupload.service.direct_url import TIME_LIMIT
 from bigupload.service.finishing import FINAL_PROBLEMS
 from bigupload.service.handles import Handle, handle_from_json
-from bigupload.service.imports.fetching import Fetching, FetchProgress, host_of, why_failed
+from bigupload.service.imports.fetching import Fetching, FetchProgress, HostFailedError, host_of, why_failed
 from bigupload.service.keys import KeyFile
 from bigupload.service.object_keys import IMPORTS_PREFIX, account_of
 from bigupload.service.problems import Problem, Refused
@@ -189,11 +190,12 @@ class Imports:
         except TimeoutError:
             message = f"the host did not send the first bytes of the file within {TIME_LIMIT:g} s"
             raise Refused(Problem.IMPORT_FAILED, message, field="url") from None
-        except errors.UsageError as e:
+        except errors.UsageError:
             message = "the URL can't be read, or names no file (then name `filename`), or the file has another size"
-            raise Refused(Problem.IMPORT_FAILED, message, field="url") from e
+            raise Refused(Problem.IMPORT_FAILED, message, field="url") from None
         except (Fault, errors.BigUploadError) as e:
-            raise Refused(Problem.IMPORT_FAILED, why_failed(e), field="url") from e
+            reason = why_failed(e)
+            raise Refused(Problem.IMPORT_FAILED, reason, field="url") from HostFailedError(request.url, reason)
         stream = found.source.stream
         size = found.source.fingerprint.size if stream is None else stream.expected
         if not size:
@@ -217,9 +219,9 @@ class Imports:
                 metadata=request.metadata,
                 tags=request.tags,
             )
-        except (pydantic.ValidationError, errors.UsageError) as e:
+        except (pydantic.ValidationError, errors.UsageError):
             message = "the host says something of the file that can't be kept: name `filename` and `contentType`"
-            raise Refused(Problem.IMPORT_FAILED, message, field="url") from e
+            raise Refused(Problem.IMPORT_FAILED, message, field="url") from HostFailedError(request.url, message)
         return create, found.source.fingerprint.pin
 
     async def _create(self, caller: Caller, wanted: c.CreateRequest) -> c.CreateResponse:

@@ -43,6 +43,20 @@ async def test_a_file_becomes_an_upload_like_any_other(importing: Service, web: 
     assert sum(end - start for start, end in web.ranges) == len(data)
 
 
+def test_the_log_has_the_host_and_the_reason_of_a_refusal(importing: Service, web: WebServer) -> None:
+    name, disposition = "/secret-of-the-url", f'attachment; filename="{"secret-of-the-url" * 99}.mp4"'
+    web.serve(name, b"no film", headers={"Content-Type": "video/mp4", "Content-Disposition": disposition})
+    for path in ("/secret-of-the-url;a/film.mp4", name):
+        assert refusal(begin(importing, web.url + path)) == (422, "import_failed")
+    causes = [str(line["cause"]) for line in log_lines(importing.log()) if "cause" in line]
+    found = [cause.partition(f": 127.0.0.1:{web.port}: ") for cause in causes if str(web.port) in cause]
+    assert [(kind, why[:36]) for kind, _, why in found] == [
+        ("HostFailedError", "the host has no such file"),
+        ("HostFailedError", "the host says something of the file "),
+    ]
+    assert "secret-of-the-url" not in importing.log()
+
+
 async def test_a_stream_without_length_needs_its_size(importing: Service, web: WebServer) -> None:
     data = sample("jpg")
     web.serve("/photo", data, ranges=False, end="chunks", headers={"Content-Type": "image/jpeg"})
