@@ -139,6 +139,14 @@ def is_strong(etag: str | None) -> TypeGuard[str]:
     return etag is not None and re.fullmatch(_STRONG, etag) is not None
 
 
+def is_progress(came: int, asked: int) -> bool:
+    """Whether a response brought enough of the bytes that were asked for: a 16th, or 64 KiB.
+
+    A server that sends a few bytes for each request would get a request for each few bytes otherwise.
+    """
+    return came >= max(1, min(asked // 16, 64 * 1024))
+
+
 @dataclass(frozen=True, slots=True)
 class ContentRange:
     """The values of a Content-Range header, in bytes. `start` and `end` are None if the range can't be satisfied."""

@@ -159,7 +159,7 @@ class Fault(Exception):
         self.is_lasting = False
         """Whether a refusal stays one, because nobody renews the credentials."""
         self.progressed = False
-        """Whether some of what was requested has come, and is not requested again: then the attempts count anew."""
+        """Whether enough of what was requested has come, and is not requested again: then the attempts count anew."""
         self.region = region
         """The bucket's region, if the store names it because the request was signed for another one."""
         self._error = error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bigupload import errors
-from bigupload.core.remote_url import RemoteUrl, content_range, is_strong, redirected
+from bigupload.core.remote_url import RemoteUrl, content_range, is_progress, is_strong, redirected
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http.client import HttpClient, OpenResponse
 from bigupload.http.connection_pool import Guard
@@ -130,7 +130,7 @@ class WebFile:
         `take` gets them as they arrive. What it got counts, whatever fails later.
 
         Raises:
-            Fault: BROKEN if bytes are missing, or any other failure.
+            Fault: BROKEN if bytes are missing, or the server sends far fewer than requested; or any other failure.
             SourceChanged: It is another file by now.
             SourceError: No retry can help.
         """
@@ -144,6 +144,9 @@ class WebFile:
             async with self._get(headers) as response:
                 reached = self._check(response, start, end)
                 await response.pass_on(reached - start, count)
+                if reached < end and not is_progress(reached - start, end - start):
+                    few = f"{reached - start:,} bytes of the {end - start:,} that were requested"
+                    raise Fault(FaultKind.BROKEN, f"{self._url.shown}: the server sent {few}")
             start = reached
 
     def _check(self, response: OpenResponse, start: int, end: int) -> int:

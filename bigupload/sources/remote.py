@@ -9,6 +9,7 @@ import anyio
 
 from bigupload.core.manifest import Fingerprint, SourceKind
 from bigupload.core.part_plan import Part
+from bigupload.core.remote_url import is_progress
 from bigupload.core.retry_policy import Fault
 from bigupload.sources.part_pool import HeldPart, PartPool, SourceOfHeldParts
 
@@ -89,7 +90,7 @@ class RemoteSource(SourceOfHeldParts):
                 if before < part.size:
                     await self._origin.read(part.offset + before, part.offset + part.size, fetched.take)
             except Fault as fault:
-                fault.progressed = fetched.done > before
+                fault.progressed = is_progress(fetched.done - before, part.size - before)
                 if fault.kind.asks_to_slow_down:
                     self._allow(self._limit / 2)
                 raise

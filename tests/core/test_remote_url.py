@@ -11,6 +11,7 @@ from bigupload.core.remote_url import (
     chosen_name,
     content_range,
     foreign_scheme,
+    is_progress,
     is_remote,
     is_strong,
     parse_remote,
@@ -137,3 +138,19 @@ def test_what_headers_say() -> None:
 )
 def test_which_name_counts(url: str, suggested: str | None, name: str) -> None:
     assert chosen_name(parse_remote(url), suggested) == name
+
+
+@each_case(
+    ("came", "asked", "counts"),
+    [
+        (0, 1, False),
+        (1, 1, True),
+        (1, 31, True),
+        (1, 32, False),
+        (2, 32, True),
+        (64 * 1024 - 1, 1 << 30, False),
+        (64 * 1024, 1 << 30, True),
+    ],
+)
+def test_what_counts_as_progress(came: int, asked: int, counts: bool) -> None:
+    assert is_progress(came, asked) is counts

@@ -145,7 +145,7 @@ async def test_a_range_that_breaks_goes_on_where_it_broke(world: World, web: Web
     assert result.retries == 1
 
 
-@pytest.mark.parametrize("most", [PART // 3, 1000])
+@pytest.mark.parametrize("most", [PART // 3, PART // 16])
 @pytest.mark.exhaustive
 async def test_a_server_that_caps_ranges_is_asked_for_the_rest(
     world: World, web: WebServer, url: str, most: int
@@ -154,6 +154,21 @@ async def test_a_server_that_caps_ranges_is_asked_for_the_rest(
     result = await world.upload(url)
     assert holds(world)
     assert (result.retries, web.sent) == (0, SIZE + min(most, 4096))  # no byte of a part was requested twice
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["short responses", "broken connections"])
+async def test_a_server_that_sends_a_few_bytes_for_each_request(
+    world: World, web: WebServer, url: str, breaks: bool
+) -> None:
+    """The attempts are limited, although each request brings some bytes."""
+    if breaks:
+        web.faults.append(WebFault(cut_after=10, when=is_part, times=10_000))
+    else:
+        web.files["/film.mov"].most = 10
+    with pytest.raises(errors.SourceUnreachable, match=r"\(8 attempts\)"):
+        await world.upload(url)
+    assert len(web.ranges) <= 8 * PARTS
+    assert world.object() is None
 
 
 async def test_a_server_that_sends_another_range(world: World, web: WebServer, url: str) -> None:
