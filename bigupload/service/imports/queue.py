@@ -48,7 +48,7 @@ from bigupload.service.webhooks.delivering import LOOK_EVERY, next_look
 from bigupload.service.webhooks.notes import LEASE, Note, Notes
 
 GRACE = 300.0
-"""Seconds before an import can be too slow."""
+"""Seconds before an import can be too slow, of all the time in which it had a place."""
 SLOWEST = 64 * 1024
 """Bytes a second, on average, that a host must send: a slow one occupies a place that others wait for."""
 _LOOK = RetryPolicy(attempts=2, give_up_after=0.0, stall_after=TIME_LIMIT)
@@ -74,6 +74,8 @@ class _Running:
     note: Note
     handle: Handle
     progress: FetchProgress
+    began: float
+    """When it would have begun if it had never lost its place, by the clock of this process."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its note is not to be renewed any more."""
     leaves: bool = False
@@ -160,6 +162,7 @@ class Imports:
             "key": caller.key_id,
             "token": caller.token and caller.token.model_dump(mode="json", by_alias=True, include=_CLAIMS),
             "progress": FetchProgress().to_json(),
+            "spent": 0.0,
             "parts": {},
         }
         note = Note(name=_name(handle, request.user), since=self._notes.clock(), intent=intent)
@@ -340,7 +343,8 @@ class Imports:
             assert note.intent is not None
             progress = FetchProgress(fetched=note.intent["progress"]["fetched"])
             handle = handle_from_json(note.intent["handle"])
-            self._running[note.name] = running = _Running(note=note, handle=handle, progress=progress)
+            began = self._monotonic() - note.intent.get("spent", 0.0)
+            self._running[note.name] = running = _Running(note=note, handle=handle, progress=progress, began=began)
             self._on_running(len(self._running))
             self._tasks[note.name] = asyncio.create_task(self._run(running))
 
@@ -359,7 +363,7 @@ class Imports:
             self._log.write_event("imports", error=type(e).__name__)
         finally:
             try:
-                await quietly(self._end, note, result)
+                await quietly(self._end, running, result)
             finally:  # now it may be taken again, by this process, too
                 del self._running[note.name], self._tasks[note.name]
                 self._on_running(len(self._running))
@@ -395,12 +399,16 @@ class Imports:
         await quietly(self._uploads.outcomes.store_of(handle).abort, handle.upload_id)  # parts that came later
         return "aborted", None
 
-    async def _end(self, note: Note, result: str) -> None:
+    async def _end(self, running: _Running, result: str) -> None:
         """Remove the note of an import that has ended; leave any other one to whoever looks next."""
+        note = running.note
         if result not in ("waits", "left"):
             await self._notes.remove(note)
             return
         note.next = note.leased = 0.0
+        if result == "left" and note.intent is not None:
+            progress = {**note.intent["progress"], "fetched": running.progress.fetched}
+            note.intent = {**note.intent, "progress": progress, "spent": self._monotonic() - running.began}
         if result == "waits":
             note.next = next_look(note.looks, now=self._notes.clock())
             note.looks += 1
@@ -463,8 +471,7 @@ class Imports:
     async def _watch(self, running: _Running) -> None:
         """Renew the note, and raise if the import may not go on: Refused, UploadGone or _TakenError."""
         note, progress = running.note, running.progress
-        began, before = self._monotonic(), progress.fetched
-        renewed, noted = began, len((note.intent or {})["parts"])
+        renewed, noted = self._monotonic(), len((note.intent or {})["parts"])
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(_NOTE_EVERY, self._renew_every)):
@@ -473,9 +480,9 @@ class Imports:
             parts, is_due = progress.parts(), self._monotonic() - renewed >= self._renew_every
             if not is_due and len(parts) == noted:
                 continue
-            change = {"progress": progress.to_json()} | ({"parts": parts} if parts else {})
+            change: dict[str, Any] = {"progress": progress.to_json(), "spent": self._monotonic() - running.began}
             try:
-                await self._write(running, change)
+                await self._write(running, change | ({"parts": parts} if parts else {}))
                 noted = len(parts)
                 if not is_due:
                     continue
@@ -493,8 +500,8 @@ class Imports:
                 raise
             except (Fault, errors.BigUploadError):
                 continue  # the store is away: the engine waits for it, too
-            took = self._monotonic() - began
-            if took > GRACE and not progress.completing and progress.fetched - before < took * SLOWEST:
+            took = self._monotonic() - running.began
+            if took > GRACE and not progress.completing and progress.fetched < took * SLOWEST:
                 raise Refused(Problem.IMPORT_FAILED, f"the host sends less than {SLOWEST // 1024} KiB a second")
 
     async def _check_allowed(self, intent: Mapping[str, Any]) -> None:

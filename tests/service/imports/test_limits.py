@@ -146,6 +146,30 @@ async def test_a_host_that_is_too_slow(bucket: Meddled, web: WebServer, monkeypa
         await assert_failed(one, made, "the host sends less than 64 KiB a second", clock)
 
 
+async def test_the_time_of_a_slow_host_goes_on_in_another_place(bucket: Meddled, web: WebServer) -> None:
+    web.serve("/film.mp4", film(MIB))
+    web.faults.append(WebFault(stall_after=0, when=is_part, times=99))
+    clock, seconds = Clock(), [0.0]
+
+    def monotonic() -> float:
+        seconds[0] += 0.01  # so that the note is always due
+        return seconds[0]
+
+    async with replica(bucket, clock) as one, replica(bucket, clock) as two:
+        one.imports._monotonic = two.imports._monotonic = monotonic
+        made = await one.begin(f"{web.url}/film.mp4")
+        await one.imports.look()
+        await until(lambda: any(map(is_part, web.asked)))
+        seconds[0] += 0.9 * queue.GRACE
+        await one.leave()
+        seconds[0] += 9 * queue.GRACE  # it has no place then
+        await two.imports.look()
+        assert len(two.imports._running) == 1
+        seconds[0] += 0.2 * queue.GRACE
+        await until(lambda: bool(two.results))
+        await assert_failed(two, made, "the host sends less than 64 KiB a second", clock)
+
+
 async def test_a_file_that_changes_meanwhile(bucket: Meddled, web: WebServer) -> None:
     file = web.serve("/film.mp4", film(11 * MIB))
     clock = Clock()
