@@ -66,6 +66,17 @@ def admit_public(host: str, addresses: Sequence[str]) -> None:
         raise HostNotPublicError("the URL's host is not on the public internet")
 
 
+def why_unusable(url: str) -> str | None:
+    """Return for a person why a URL can't be requested; None: it can."""
+    try:
+        parse_remote(url)
+    except errors.UsageError:
+        if "@" in url.partition("://")[2].partition("/")[0]:
+            return "the URL holds a user name or a password: use one without, such as a presigned URL"
+        return "the URL can't be read: write it like https://host/path/film.mp4"
+    return None
+
+
 def why_failed(error: Exception) -> str:
     """Return for a person why a file could not be fetched. The library's own messages have the URL, and commands."""
     match error:

@@ -36,7 +36,14 @@ from bigupload.service.callers import Caller
 from bigupload.service.direct_url import TIME_LIMIT
 from bigupload.service.finishing import FINAL_PROBLEMS
 from bigupload.service.handles import Handle, handle_from_json
-from bigupload.service.imports.fetching import Fetching, FetchProgress, HostFailedError, host_of, why_failed
+from bigupload.service.imports.fetching import (
+    Fetching,
+    FetchProgress,
+    HostFailedError,
+    host_of,
+    why_failed,
+    why_unusable,
+)
 from bigupload.service.keys import KeyFile
 from bigupload.service.object_keys import IMPORTS_PREFIX, account_of
 from bigupload.service.problems import Problem, Refused
@@ -185,6 +192,8 @@ class Imports:
         self, request: c.ImportRequest, opened: contextlib.AsyncExitStack
     ) -> tuple[c.CreateRequest, str | None]:
         """Return the create for the file at a URL, and the version that the host names."""
+        if (wrong := why_unusable(request.url)) is not None:
+            raise Refused(Problem.IMPORT_FAILED, wrong, field="url")
         try:
             async with asyncio.timeout(TIME_LIMIT):
                 found = await self._fetching.open(
@@ -194,7 +203,7 @@ class Imports:
             message = f"the host did not send the first bytes of the file within {TIME_LIMIT:g} s"
             raise Refused(Problem.IMPORT_FAILED, message, field="url") from None
         except errors.UsageError:
-            message = "the URL can't be read, or names no file (then name `filename`), or the file has another size"
+            message = "the URL names no file (then name `filename`), or the file has another size than `size` says"
             raise Refused(Problem.IMPORT_FAILED, message, field="url") from None
         except (Fault, errors.BigUploadError) as e:
             reason = why_failed(e)

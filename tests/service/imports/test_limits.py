@@ -16,6 +16,7 @@ from bigupload.options import S3Options
 from bigupload.service import contract as c
 from bigupload.service.hooks import Hooks, Question
 from bigupload.service.imports import queue
+from bigupload.service.imports.fetching import why_unusable
 from bigupload.service.object_keys import IMPORTS_PREFIX, KeyTemplate
 from bigupload.service.policy import PUBLISHED_POLICY
 from bigupload.service.problems import Problem, Refused
@@ -68,6 +69,20 @@ def test_other_urls(importing: Service, url: str) -> None:
     assert refusal(begin(importing, url)) in [(422, "invalid_field"), (422, "import_failed")]
 
 
+@each_case(
+    ("url", "why"),
+    [
+        ("https://u:p@a.example/a.jpg", "holds a user name or a password"),
+        ("https:///a.jpg", "can't be read"),
+        ("https://a.example:port/a.jpg", "can't be read"),
+        ("https://a.example/a.jpg", None),
+    ],
+)
+def test_why_a_url_is_refused(url: str, why: str | None) -> None:
+    found = why_unusable(url)
+    assert found is None if why is None else found is not None and why in found
+
+
 async def test_what_a_create_would_refuse(bucket: Meddled, web: WebServer) -> None:
     web.serve("/film.mp4", film(MIB + 1))
     web.serve("/page.mp4", b"<!doctype html>" + bytes(100))
@@ -75,7 +90,10 @@ async def test_what_a_create_would_refuse(bucket: Meddled, web: WebServer) -> No
     web.serve("/empty.mp4", b"")
     async with replica(bucket, policy=SMALL) as one:
         assert (await refused(one, f"{web.url}/film.mp4"))[0] is Problem.FILE_TOO_LARGE
-        assert (await refused(one, f"{web.url}/film.mp4", size=5))[0] is Problem.IMPORT_FAILED
+        problem, why = await refused(one, f"{web.url}/film.mp4", size=5)
+        assert problem is Problem.IMPORT_FAILED
+        assert why.endswith("another size than `size` says")
+        assert "a password" in (await refused(one, f"http://u:p@{web.url[7:]}/film.mp4"))[1]
         assert (await refused(one, f"{web.url}/page.mp4"))[0] is Problem.NOT_MEDIA
         assert (await refused(one, f"{web.url}/page"))[0] is Problem.UNSUPPORTED_MEDIA
         assert (await refused(one, f"{web.url}/empty.mp4"))[0] is Problem.IMPORT_FAILED
