@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import time
 from collections import Counter, defaultdict
@@ -355,7 +356,15 @@ class Imports:
             began = self._monotonic() - note.intent.get("spent", 0.0)
             self._running[note.name] = running = _Running(note=note, handle=handle, progress=progress, began=began)
             self._on_running(len(self._running))
-            self._tasks[note.name] = asyncio.create_task(self._run(running))
+            self._tasks[note.name] = task = asyncio.create_task(self._run(running))
+            task.add_done_callback(functools.partial(self._forget, note.name))
+
+    def _forget(self, name: str, task: asyncio.Task[None] | None) -> None:
+        """Forget an import whose task has ended, also one that was cancelled before it began."""
+        if task is self._tasks.get(name) is not None:
+            del self._running[name], self._tasks[name]
+            self._on_running(len(self._running))
+            self._wake.set()
 
     # -- one import
 
@@ -374,9 +383,7 @@ class Imports:
             try:
                 await quietly(self._end, running, result)
             finally:  # now it may be taken again, by this process, too
-                del self._running[note.name], self._tasks[note.name]
-                self._on_running(len(self._running))
-                self._wake.set()
+                self._forget(note.name, asyncio.current_task())
         self._count(result)
         owner, fetched = running.handle.owner, running.progress.fetched
         self._log.write_event("import", owner=owner, host=self._host(note), result=result, said=said, fetched=fetched)

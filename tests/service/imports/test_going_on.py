@@ -167,3 +167,16 @@ def running(one: Replica) -> set[str]:
 
 async def names(one: Replica) -> list[str]:
     return [key async for page in one.notes.pages(IMPORTS_PREFIX) for key, _ in page]
+
+
+async def test_an_import_that_ends_before_it_begins_holds_no_place(bucket: Meddled, web: WebServer) -> None:
+    web.serve("/film.mp4", film(MIB))
+    async with replica(bucket) as one:
+        await one.begin(f"{web.url}/film.mp4")
+        await one.imports.look()
+        await one.leave()
+        assert not running(one)
+    later = Clock()
+    later.ahead = 2 * LEASE
+    async with replica(bucket, later) as two:
+        assert await two.run() == "completed"
