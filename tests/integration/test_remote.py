@@ -165,7 +165,7 @@ async def test_a_server_that_sends_a_few_bytes_for_each_request(
         web.faults.append(WebFault(cut_after=10, when=is_part, times=10_000))
     else:
         web.files["/film.mov"].most = 10
-    with pytest.raises(errors.SourceUnreachable, match=r"\(8 attempts\)"):
+    with pytest.raises(errors.SourceUnreachable, match=r"attempts\)"):
         await world.upload(url)
     assert len(web.ranges) <= 8 * PARTS
     assert world.object() is None
