@@ -22,7 +22,11 @@ Push = Callable[[PushedBytes, bytes], Awaitable[None]]
 
 
 async def in_thread(pushed: PushedBytes, data: bytes) -> None:
-    await asyncio.to_thread(pushed.push, memoryview(data))
+    def write() -> None:
+        with memoryview(data) as view:  # which the thread would release a moment after its end
+            pushed.push(view)
+
+    await asyncio.to_thread(write)
 
 
 async def in_loop(pushed: PushedBytes, data: bytes) -> None:
