@@ -90,9 +90,7 @@ async def test_facts_are_where_the_file_is_told_of(finding: tuple[Service, Path]
         made["key"]: PHOTO,  # it counts by its copy
     }
     listed = service.call("GET", "/v1/media", params={"details": "true", "limit": "1000"}).json()["media"]
-    assert {
-        file["key"]: file.get("facts") for file in listed if file["key"] in own
-    } == own
+    assert {file["key"]: file.get("facts") for file in listed if file["key"] in own} == own
     assert all("facts" not in file for file in service.call("GET", "/v1/media").json()["media"])
     hooked = dict(json.loads(line) for line in seen.read_text().splitlines())
     assert hooked == {done["key"]: FILM, receipt["key"]: PHOTO}
