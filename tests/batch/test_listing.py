@@ -286,7 +286,7 @@ async def test_a_program_is_told_what_can_not_be() -> None:
         ("a/b.txt", "a/b.txt"),
         (".\\a\\\\b.txt", "a/b.txt"),
         ("C:\\work\\a\\b.txt", "a/b.txt"),
-        ("C:/work/a/b.txt", "a/b.txt"),
+        ("C:/work\\a/b.txt", "a/b.txt"),
         ("C:\\works\\b.txt", None),
         ("D:\\work\\b.txt", None),
         ("C:b.txt", None),
