@@ -39,11 +39,12 @@ def test_a_signal_stops_the_service(loop_of: Callable[[], asyncio.AbstractEventL
 
     async def work() -> None:
         stop = serving._on_signals()
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
-            signal.raise_signal(signal.SIGTERM)
-            await until(stop.is_set)
+        assert not stop.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        await until(stop.is_set)
 
     try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nohup would have it ignored
         run(loop_of, work)
     finally:
         for number, handler in before.items():

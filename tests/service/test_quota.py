@@ -444,23 +444,30 @@ async def test_what_one_replica_took_counts_at_another(bucket: Meddled) -> None:
     assert not await refused_by_quota(three, size)
 
 
-async def test_a_complete_beyond_the_quota_is_refused_and_works_once_there_is_room(bucket: Meddled) -> None:
-    """Both replicas promised the same room. And a complete that is repeated has its first result."""
-    data = film(1000)
-    one, two = replica(bucket, 1500), replica(bucket, 1500)
-    request = c.CreateRequest(
+def request_of(data: bytes) -> c.CreateRequest:
+    """The create of a film in one part."""
+    return c.CreateRequest(
         filename="a.mp4",
         content_type="video/mp4",
         size=len(data),
         checksum_algorithm="none",
         first_parts=[c.PartToSign(part_number=1, size=len(data))],
     )
+
+
+async def sent(made: c.CreateResponse, data: bytes) -> c.CompleteRequest:
+    """Send its part, and return the complete."""
+    etag = await put(made.signed[0].url, dict(made.signed[0].headers), data)
+    return c.CompleteRequest(upload=made.upload, parts=[c.CompletedPart(part_number=1, etag=etag)])
+
+
+async def test_a_complete_beyond_the_quota_is_refused_and_works_once_there_is_room(bucket: Meddled) -> None:
+    """Both replicas promised the same room. And a complete that is repeated has its first result."""
+    data = film(1000)
+    one, two = replica(bucket, 1500), replica(bucket, 1500)
+    request = request_of(data)
     first, second = await one.create("me", request), await two.create("me", request)
-    completes = []
-    for made in (first, second):
-        etag = await put(made.signed[0].url, dict(made.signed[0].headers), data)
-        parts = [c.CompletedPart(part_number=1, etag=etag)]
-        completes.append(c.CompleteRequest(upload=made.upload, parts=parts))
+    completes = [await sent(made, data) for made in (first, second)]
     done = await one.complete("me", completes[0])
     three = replica(bucket, 1500)
     assert await three.complete("me", completes[0]) == done  # though the list has it, and there is no room for it again
@@ -475,18 +482,9 @@ async def test_a_complete_beyond_the_quota_is_refused_and_works_once_there_is_ro
 async def test_an_abort_of_a_complete_upload_makes_no_room(bucket: Meddled) -> None:
     data = film(1000)
     uploads = replica(bucket, 1500)
-    request = c.CreateRequest(
-        filename="a.mp4",
-        content_type="video/mp4",
-        size=len(data),
-        checksum_algorithm="none",
-        first_parts=[c.PartToSign(part_number=1, size=len(data))],
-    )
+    request = request_of(data)
     made = await uploads.create("me", request)
-    etag = await put(made.signed[0].url, dict(made.signed[0].headers), data)
-    await uploads.complete(
-        "me", c.CompleteRequest(upload=made.upload, parts=[c.CompletedPart(part_number=1, etag=etag)])
-    )
+    await uploads.complete("me", await sent(made, data))
     await uploads.abort("me", made.upload)
     assert await refused_by_quota(uploads, len(data))
     await uploads.delete_file("me", made.key)
@@ -499,18 +497,10 @@ async def test_files_that_were_complete_and_are_deleted_make_room_at_once(bucket
     """No list has ever shown them."""
     data = film(1000)
     uploads = replica(bucket, 1500)
-    request = c.CreateRequest(
-        filename="a.mp4",
-        content_type="video/mp4",
-        size=len(data),
-        checksum_algorithm="none",
-        first_parts=[c.PartToSign(part_number=1, size=len(data))],
-    )
+    request = request_of(data)
     for _ in range(3):
         made = await uploads.create("me", request)
-        etag = await put(made.signed[0].url, dict(made.signed[0].headers), data)
-        parts = [c.CompletedPart(part_number=1, etag=etag)]
-        await uploads.complete("me", c.CompleteRequest(upload=made.upload, parts=parts))
+        await uploads.complete("me", await sent(made, data))
         assert await refused_by_quota(uploads, len(data))
         await uploads.delete_file("me", made.key)
 
