@@ -177,11 +177,17 @@ def new_hasher(algorithm: Algorithm) -> Hasher:
 
 
 @dataclass(frozen=True, slots=True)
-class Hashed:
-    """The digests of a part. Everything that hashes, here or on another machine, returns this."""
+class KeptDigests:
+    """The digests of a part that its manifest keeps: these are the fields of its record, too."""
 
     checksum: str
     """Of the upload's algorithm, as S3 writes it; empty if that is `none`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed(KeptDigests):
+    """The digests of a part. Everything that hashes, here or on another machine, returns this."""
+
     md5: bytes | None = None
 
 
@@ -219,7 +225,7 @@ class PartDigester:
 
     def result(self) -> Hashed:
         """Return the digests of all bytes."""
-        return Hashed(encode(self._own.digest()), None if self._md5 is None else self._md5.digest())
+        return Hashed(encode(self._own.digest()), md5=None if self._md5 is None else self._md5.digest())
 
 
 def digest_of(algorithm: Algorithm, data: Data) -> bytes:

@@ -18,7 +18,7 @@ from dataclasses import field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from bigupload.core import checksums
-from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, Hashed
+from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, Hashed, KeptDigests
 from bigupload.core.integrity import ExpectedObject, ObjectFacts, PartProof, Verified, prove_object
 from bigupload.core.object_claims import CopyBase
 from bigupload.core.part_plan import S3_LIMITS, Part, Plan, Step
@@ -163,24 +163,20 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartRecord:
-    """The store has acknowledged a part.
-
-    `checksum` is S3's base64 of the header's algorithm, and empty if that is `none`. `proof` is the proof of the
-    part.
-    """
+class PartRecord(KeptDigests):
+    """The store has acknowledged a part: its digests, and how its arrival was proved."""
 
     type: ClassVar = "part"
     number: int
     size: int
     etag: str
-    checksum: str
     proof: PartProof
 
     @classmethod
     def of(cls, part: Part, hashed: Hashed, etag: str, proof: PartProof) -> PartRecord:
         """The record of a part that was hashed here."""
-        return cls(number=part.number, size=part.size, etag=etag, checksum=hashed.checksum, proof=proof)
+        kept = {each.name: getattr(hashed, each.name) for each in dataclasses.fields(KeptDigests)}
+        return cls(number=part.number, size=part.size, etag=etag, proof=proof, **kept)
 
 
 @dataclass(frozen=True, slots=True)
