@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bigupload import errors
 from bigupload.api.types import OpenedSource
 from bigupload.core.content_types import DEFAULT, type_of
-from bigupload.core.remote_url import RemoteUrl, chosen_name, parse_remote
+from bigupload.core.remote_url import SCHEMES, RemoteFacts, RemoteUrl, chosen_name, parse_remote
 from bigupload.engine.retrying import Retrier
 from bigupload.http.connection_pool import Guard
 from bigupload.options import S3Options
@@ -21,8 +21,11 @@ from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import connect_to_read
 
 if TYPE_CHECKING:  # each upload has an opener, and few have something to open
-    from bigupload.http.web_file import WebFacts, WebFile
+    from bigupload.http.web_file import WebFile
+    from bigupload.sources.remote import ServedFile
     from bigupload.stores.s3.object_file import ObjectFile
+
+    _CHECKED: type[ServedFile] = WebFile  # SCHEMES names it, so that no checker compares the two
 
 _UNTOLD = frozenset({DEFAULT, "binary/octet-stream", None})
 """Types without information about a file. S3 gives the second one to objects that were stored without any."""
@@ -64,15 +67,27 @@ class RemoteOpener:
             StoreError: Its store can't be reached.
         """
         url = parse_remote(given)
-        return await _OPENERS[url.scheme](self, url, s3, name, expected, allow_empty)
+        reader = SCHEMES[url.scheme].reader
+        if reader is None:
+            return await self._open_object(url, s3, name, expected)
+        return await self._open_served(reader, url, s3, name, expected, allow_empty=allow_empty)
 
-    async def _open_web(
-        self, url: RemoteUrl, s3: S3Options, name: str | None, expected: int | None, allow_empty: bool
+    async def _open_served(
+        self,
+        reader: str,
+        url: RemoteUrl,
+        s3: S3Options,
+        name: str | None,
+        expected: int | None,
+        *,
+        allow_empty: bool,
     ) -> OpenedSource:
-        from bigupload.http.web_file import WebFile
+        from pkgutil import resolve_name
+
         from bigupload.sources.remote import RemoteSource
 
-        file = WebFile(
+        served: type[ServedFile] = resolve_name(reader)
+        file = served(
             url,
             ca_bundle=s3.ca_bundle,
             stall_after=self.retrier.policy.stall_after,
@@ -94,8 +109,8 @@ class RemoteOpener:
     async def _open_stream(
         self,
         url: RemoteUrl,
-        file: WebFile,
-        facts: WebFacts,
+        file: ServedFile,
+        facts: RemoteFacts,
         name: str,
         content_type: str | None,
         expected: int | None,
@@ -115,9 +130,7 @@ class RemoteOpener:
         )
         return OpenedSource(source=stream, name=name, content_type=content_type, warning=warning)
 
-    async def _open_object(
-        self, url: RemoteUrl, s3: S3Options, name: str | None, expected: int | None, _: bool
-    ) -> OpenedSource:
+    async def _open_object(self, url: RemoteUrl, s3: S3Options, name: str | None, expected: int | None) -> OpenedSource:
         from bigupload.sources.remote import RemoteSource
 
         file = await self._reach(url, s3)
@@ -155,10 +168,6 @@ class RemoteOpener:
         file = await connect_to_read(url.url, s3, self.buckets, stall_after=self.retrier.policy.stall_after)
         self.opened.push_async_callback(file.aclose)
         return file
-
-
-_OPENERS = {"https": RemoteOpener._open_web, "http": RemoteOpener._open_web, "s3": RemoteOpener._open_object}
-"""By the schemes of `core/remote_url`: each makes a `RemoteSource` of an `Origin`, or a stream."""
 
 
 def _check_size(url: RemoteUrl, size: int | None, expected: int | None) -> None:

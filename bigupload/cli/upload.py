@@ -266,10 +266,10 @@ _SAMPLE_SIZE = 250_000_000
 def upload(names: tuple[str, ...], **arguments: Any) -> None:
     """Upload files and directories to an S3 bucket or a media service, in parallel, and prove the objects.
 
-    If an upload of the same file to the same key was interrupted, it is resumed. PATH may be a URL that begins with
-    https://, http:// or s3://, which is read through this machine unless the store can copy it, or -, which is standard
-    input: to resume that, run the same command with the same bytes again. Of a directory, all files in it are uploaded:
-    their paths below it are their keys below the target.
+    If an upload of the same file to the same key was interrupted, it is resumed. PATH may be a URL, such as
+    https://HOST/FILE or s3://BUCKET/KEY, which is read through this machine unless the store can copy it, or -, which
+    is standard input: to resume that, run the same command with the same bytes again. Of a directory, all files in it
+    are uploaded: their paths below it are their keys below the target.
     """
     _run(names, arguments)
 

@@ -15,8 +15,28 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 from bigupload.errors import SourceUnsupported, UsageError
 from bigupload.records import dataclass
 
-SCHEMES = {"https": 443, "http": 80, "s3": None}
-"""What a source's URL may begin with, and the usual ports. `api/remote` has what opens each."""
+_WEB_FILE = "bigupload.http.web_file:WebFile"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What a source's URL may begin with: all that is particular to such URLs."""
+
+    names: str
+    """What one names, for the table in docs/remote.md."""
+    port: int | None = None
+    """The usual one."""
+    reader: str | None = None
+    """The module and the class of its files, a `sources/remote.ServedFile`: by name, because few uploads need one.
+    None: an object of a store."""
+
+
+SCHEMES = {
+    "https": Scheme("a file on a web server", 443, _WEB_FILE),
+    "http": Scheme("the same, not encrypted on its way to this machine", 80, _WEB_FILE),
+    "s3": Scheme("an object of a store, read with your credentials"),
+}
+"""All that are read. `python -m tests.tools.schemes_table` writes the table."""
 _REMOTE = re.compile(f"({'|'.join(SCHEMES)})://", re.IGNORECASE)
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -41,6 +61,22 @@ class RemoteUrl:
     def name(self) -> str:
         """The last segment of the path, decoded; "" if it has none."""
         return name_of(self.shown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFacts:
+    """A file's facts from its server."""
+
+    size: int | None
+    """In bytes; None: unknown."""
+    pin: str | None
+    """Which version it is, if ranges of this version can be read; None: the file has to be read as one stream. Of a web
+    server: the strong ETag."""
+    head: bytes
+    """The first bytes, if there is a pin."""
+    file_name: str | None
+    """The file name in Content-Disposition."""
+    content_type: str | None
 
 
 def is_remote(source: object) -> TypeGuard[str]:
@@ -88,7 +124,7 @@ def parse_remote(url: str) -> RemoteUrl:
     if not parts.hostname or re.search(_NO_HOST, parts.hostname) or port == 0:
         raise UsageError("the URL names no host: write it like https://host/path/film.mov")
     scheme = parts.scheme
-    place = f"{scheme}://{_host(parts)}{f':{port}' if port not in (None, SCHEMES[scheme]) else ''}"
+    place = f"{scheme}://{_host(parts)}{f':{port}' if port not in (None, SCHEMES[scheme].port) else ''}"
     path = _quoted(parts.path) or "/"
     query = f"?{_quoted(parts.query)}" if parts.query else ""
     return RemoteUrl(scheme, f"{place}{path}{query}", f"{place}{path}")

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from bigupload import errors
-from bigupload.core.remote_url import RemoteUrl, content_range, is_progress, is_strong, redirected
+from bigupload.core.remote_url import RemoteFacts, RemoteUrl, content_range, is_progress, is_strong, redirected
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http.client import HttpClient, OpenResponse
 from bigupload.http.connection_pool import Guard
 from bigupload.http.http_errors import PROXY_AUTH_REQUIRED, fault_of_proxy, retry_after
-from bigupload.records import dataclass
 
 HEAD = 4096
 """Bytes that the first request asks for."""
@@ -32,23 +31,8 @@ _ALWAYS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 """`identity`: the bytes of the file, not compressed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebFacts:
-    """A file's facts from its server."""
-
-    size: int | None
-    """In bytes; None: unknown."""
-    pin: str | None
-    """The strong ETag, if ranges of this version can be read; None: the file has to be read as one stream."""
-    head: bytes
-    """The first bytes, if there is a pin."""
-    file_name: str | None
-    """The file name in Content-Disposition."""
-    content_type: str | None
-
-
 class WebFile:
-    """One file of a web server, over connections of its own."""
+    """One file of a web server, over connections of its own. Implements `sources.remote.ServedFile`."""
 
     def __init__(
         self,
@@ -59,15 +43,7 @@ class WebFile:
         guard: Guard | None = None,
         on_bytes: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Open no connection yet.
-
-        Args:
-            url: Where the file is.
-            ca_bundle: Certificates to trust beside the system's.
-            stall_after: Seconds without a byte after which a request fails with Fault(STALLED).
-            guard: Says which addresses may be connected to, of the URL and of each redirect. Then no proxy is used.
-            on_bytes: Gets the number of bytes of the file that have come, each time that some have.
-        """
+        """Open no connection yet. `guard` gets the host of each redirect, too."""
         self._url = url
         self._on_bytes = on_bytes
         self._final: str | None = None
@@ -90,17 +66,8 @@ class WebFile:
         finally:
             await self._client.aclose()
 
-    async def look(self, *, without_length: bool = False) -> WebFacts:
-        """Ask for the first bytes, and for what the server says of the file. If it has no pin, `fill` reads it.
-
-        Args:
-            without_length: Whether to accept a response whose end looks like a broken connection.
-
-        Raises:
-            Fault: A retry may help.
-            SourceError: No retry can help.
-            UsageError: The CA bundle or the proxy can't be used.
-        """
+    async def look(self, *, without_length: bool = False) -> RemoteFacts:
+        """Request the first bytes. See `sources.remote.ServedFile.look`."""
         async with contextlib.AsyncExitStack() as opened:
             response = await opened.enter_async_context(self._get({"Range": f"bytes=0-{HEAD - 1}"}))
             found = content_range(response.headers.get("Content-Range"))
@@ -173,7 +140,7 @@ class WebFile:
         return found.end
 
     async def fill(self, buffer: memoryview) -> int:
-        """Fill `buffer` with the next bytes of the stream. Implements `sources.producers.Producer`.
+        """Fill `buffer` with the next bytes of the stream.
 
         Raises:
             SourceUnreachable: The connection broke, or ended before all bytes had come.
@@ -254,9 +221,9 @@ class WebFile:
         return Fault(kind, message, status=status, retry_after=retry_after(response.headers.get("Retry-After")))
 
 
-def _facts(response: OpenResponse, *, size: int | None, pin: str | None, head: bytes) -> WebFacts:
+def _facts(response: OpenResponse, *, size: int | None, pin: str | None, head: bytes) -> RemoteFacts:
     name = suggested_name(response.headers.get("Content-Disposition", ""))
-    return WebFacts(size=size, pin=pin, head=head, file_name=name, content_type=response.headers.get("Content-Type"))
+    return RemoteFacts(size=size, pin=pin, head=head, file_name=name, content_type=response.headers.get("Content-Type"))
 
 
 def suggested_name(disposition: str) -> str | None:

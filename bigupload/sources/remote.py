@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import anyio
 
 from bigupload.core.manifest import Fingerprint, SourceKind
 from bigupload.core.part_plan import Part
-from bigupload.core.remote_url import is_progress
+from bigupload.core.remote_url import RemoteFacts, RemoteUrl, is_progress
 from bigupload.core.retry_policy import Fault
 from bigupload.sources.part_pool import HeldPart, PartPool, SourceOfHeldParts
+from bigupload.sources.producers import Producer
 
 _AT_ONCE = 8
 """Ranges that are requested at a time, at most. A response that asks to slow down halves the number, and each range
@@ -28,6 +30,47 @@ class Origin(Protocol):
             Fault: The request failed, and may succeed later. What `take` got counts.
             SourceError: No retry can help: another version is there now, say.
         """
+        ...
+
+
+class ServedFile(Origin, Producer, Protocol):
+    """A file on a server, by its URL: an origin of ranges of one version, or the producer of a stream."""
+
+    def __init__(
+        self,
+        url: RemoteUrl,
+        *,
+        ca_bundle: Path | None,
+        stall_after: float,
+        guard: Callable[[str, Sequence[str]], None] | None,
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        """Open no connection yet.
+
+        Args:
+            url: Where the file is.
+            ca_bundle: Certificates to trust beside the system's.
+            stall_after: Seconds without a byte after which a request fails with Fault(STALLED).
+            guard: Says which addresses may be connected to. Then no proxy is used.
+            on_bytes: Gets the number of bytes of the file that have come, each time that some have.
+        """
+        ...
+
+    async def look(self, *, without_length: bool = False) -> RemoteFacts:
+        """Ask for the first bytes, and for what the server says of the file. If it has no pin, `fill` reads it.
+
+        Args:
+            without_length: Whether to accept a stream whose end looks like a broken connection.
+
+        Raises:
+            Fault: A retry may help.
+            SourceError: No retry can help.
+            UsageError: The CA bundle or the proxy can't be used.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections. May be called again."""
         ...
 
 

@@ -89,7 +89,7 @@ def test_urls_that_can_t_be_used(bigupload: Command, s3: StrictS3) -> None:
     password = f"https://user:{SECRET}@127.0.0.1/film.mov"
     for url, says in (
         (password, "holds a user name or a password, which would be recorded and shown: use a presigned URL, or"),
-        (f"ftp://user:{SECRET}@127.0.0.1/x", "a URL of the scheme ftp:// can't be read"),
+        (f"gopher://user:{SECRET}@127.0.0.1/x", "a URL of the scheme gopher:// can't be read"),
         ("https:///x", "names no host"),
     ):
         ended = bigupload("upload", url, *to(s3), "--progress=none")
@@ -119,7 +119,7 @@ def test_where_a_path_is_wanted(bigupload: Command, place: Place) -> None:
         ("watch", url, "s3://bucket/folder/"),
         ("resume", url),
         ("abort", url),
-        ("resume", place.directory / "m", "--source", url.replace("https", "ftp")),
+        ("resume", place.directory / "m", "--source", url.replace("https", "gopher")),
     ):
         ended = bigupload(*arguments)
         assert_refused(ended, 2, "://… is a URL, and this takes a path")
@@ -127,7 +127,7 @@ def test_where_a_path_is_wanted(bigupload: Command, place: Place) -> None:
     assert not any(SECRET in str(path) for path in place.directory.rglob("*"))
 
 
-@pytest.mark.parametrize("wrong", ["s3://bucket/raw/", "s3://bucket", "ftp://host/x", "https:///x"])
+@pytest.mark.parametrize("wrong", ["s3://bucket/raw/", "s3://bucket", "gopher://host/x", "https:///x"])
 def test_a_wrong_source_is_found_before_another_is_sent(
     bigupload: Command, s3: StrictS3, file: Path, wrong: str
 ) -> None:

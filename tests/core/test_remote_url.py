@@ -20,6 +20,7 @@ from bigupload.core.remote_url import (
     shown_url,
 )
 from bigupload.errors import SourceUnsupported, UsageError
+from tests.tools import schemes_table
 from tests.tools.cases import each_case
 
 
@@ -69,10 +70,10 @@ def test_urls_that_can_t_be_used(url: str) -> None:
 
 def test_what_is_a_url() -> None:
     assert [
-        source for source in ("s3://b", "https:/x", "https//x", Path("https://x"), "ftp://x") if is_remote(source)
+        source for source in ("s3://b", "https:/x", "https//x", Path("https://x"), "gopher://x") if is_remote(source)
     ] == ["s3://b"]
-    assert [foreign_scheme(each) for each in ("ftp://x", "GS://b", "c://x", "a/b://c", "https://x", "x")] == [
-        "ftp", "gs", None, None, None, None,
+    assert [foreign_scheme(each) for each in ("gopher://x", "GS://b", "c://x", "a/b://c", "https://x", "x")] == [
+        "gopher", "gs", None, None, None, None,
     ]  # fmt: skip
     assert (path_of("https://h/a%20b"), path_of("/a/b"), path_of("https://h")) == (
         Path("a b"), Path("/a/b"), Path("https://h"),
@@ -97,7 +98,7 @@ def test_where_a_redirect_leads(url: str, location: str, target: str) -> None:
     ("url", "location", "says"),
     [
         ("https://h/a", "http://other/?secret", "it redirects to http://other, which is not encrypted"),
-        ("https://h/a", "ftp://u:secret@h/", "of another scheme (ftp:)"),
+        ("https://h/a", "gopher://u:secret@h/", "of another scheme (gopher:)"),
         ("https://h/a", "s3://b/secret", "of another scheme (s3:)"),
         ("https://h/a", "javascript:secret", "of another scheme (javascript:)"),
         ("https://h/a", "https://u:secret@h/", "holds credentials"),
@@ -154,3 +155,9 @@ def test_which_name_counts(url: str, suggested: str | None, name: str) -> None:
 )
 def test_what_counts_as_progress(came: int, asked: int, counts: bool) -> None:
     assert is_progress(came, asked) is counts
+
+
+def test_the_page_lists_all_schemes() -> None:
+    """If not: python -m tests.tools.schemes_table"""
+    committed = schemes_table.PAGE.read_text()
+    assert committed == schemes_table.page()
