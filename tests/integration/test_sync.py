@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from bigupload.api.sync_types import SyncOutcome
 from bigupload.events import Event, JobProgress
 from bigupload.manifests.job_record import JOB_SUFFIX, known_jobs, open_database
 from bigupload.stores.local_store import LocalStore
+from bigupload.testing.strict_s3 import StoreResponse
 from tests.tools.buckets import options_for
 from tests.tools.weed import weed_client
 
@@ -201,7 +204,12 @@ async def test_an_object_that_was_replaced_or_deleted_is_sent_again(world: World
 
 
 async def test_where_lists_have_no_etags_each_object_is_proved_again(world: World, tree: Path) -> None:
-    world.s3.knobs.list_etags = False
+
+    def without_etags(op: str, response: StoreResponse) -> StoreResponse:
+        body = re.sub(rb"<ETag>.*?</ETag>", b"", response.body)
+        return replace(response, body=body) if op == "ListObjectsV2" else response
+
+    world.s3.knobs.respond = without_etags
     await synced(world, tree)
     (job,) = known_jobs(tree.parent / "state")
     with contextlib.closing(open_database(job.record)) as record:  # as if the responses to the PUTs had none, either

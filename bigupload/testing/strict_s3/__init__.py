@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .contents import Knobs as Knobs
 from .exchange import Record as Record
+from .exchange import StoreResponse as StoreResponse
 from .model import StoredObject as StoredObject
 from .server import StrictS3 as StrictS3
 from .sigv4 import IssuedCredentials as IssuedCredentials

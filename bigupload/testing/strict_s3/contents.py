@@ -53,15 +53,11 @@ class Knobs:
     part_numbers: bool = True  # False: partNumber might as well not exist in GetObject and HeadObject
     ranges: bool = True  # False: Range might as well not exist
     most_of_range: int | None = None  # a GET with a range gets this many bytes at most
-    get_etags: bool = True  # False: GetObject's responses have no ETag
-    list_etags: bool = True  # False: lists of objects have no ETags
     # A second PUT of a part while the first arrives, where parts are taken as streams: "kills" the upload at once;
     # complete is InvalidPart until the part was sent again alone ("voids"), or once and for all ("loses").
     second_put: Literal["counts", "kills", "voids", "loses"] = "counts"
-    quoted_etags: bool = True  # False: all ETags come without their quotes, as of s3rver, or behind some proxies
     refuse_checksum_mode: int | None = None  # HEAD with x-amz-checksum-mode gets this status, whatever there is
     whole_etags: bool = False  # True: HEAD's ETag is the MD5 of the whole object, whatever complete's response was
-    title_case_metadata: bool = False  # True: `X-Amz-Meta-Tok` for `tok`, as Go's HTTP server writes header names
     part_etags: bool = False  # True: with partNumber, HEAD's ETag is the part's and not the object's
     keep_metadata: bool = True  # False: HEAD shows no x-amz-meta-* headers
     public_read: bool = False  # anonymous GetObject and HeadObject
@@ -75,6 +71,8 @@ class Knobs:
     undeletable: Mapping[str, str] = field(default_factory=dict)  # keys, with the codes that DeleteObjects has for them
     versioning: bool = False  # True: each object has a version id
     object_lock: bool = True  # False: the buckets have no Object Lock configuration
+    # Gets the operation and AWS's response to it, and returns another store's: a quirk that stands in its test alone.
+    respond: Callable[[str, StoreResponse], StoreResponse] = lambda op, response: response
 
 
 class Contents:

@@ -360,7 +360,11 @@ class StoreResponse:
             body = body[: start + 6] + etag.replace('"', "&quot;").encode() + body[end:]
         return replace(self, headers=headers, body=body)
 
+    def without(self, header: str) -> StoreResponse:
+        return replace(self, headers={name: value for name, value in self.headers.items() if name != header})
+
     def without_quotes(self) -> StoreResponse:
+        """Without the quotes of ETags, as of s3rver, or behind some proxies."""
         headers = {name: value.strip('"') if name == "ETag" else value for name, value in self.headers.items()}
         return replace(self, headers=headers, body=_QUOTED.sub(rb"<ETag>\1</ETag>", self.body))
 

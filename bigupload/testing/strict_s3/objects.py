@@ -68,10 +68,8 @@ async def get_object(s3: Contents, exchange: Exchange) -> StoreResponse:
     }
     if s3.knobs.whole_etags:
         headers["ETag"] = f'"{hashlib.md5(b"".join(found.chunks()), usedforsecurity=False).hexdigest()}"'
-    if s3.knobs.title_case_metadata:
-        headers = {name.title() if name.startswith("x-amz-meta-") else name: value for name, value in headers.items()}
     if not s3.knobs.keep_metadata:
-        headers = {name: value for name, value in headers.items() if not name.lower().startswith("x-amz-meta-")}
+        headers = {name: value for name, value in headers.items() if not name.startswith("x-amz-meta-")}
     if found.tagging:
         headers["x-amz-tagging-count"] = str(found.tagging.count("&") + 1)
     if not s3.knobs.part_numbers:
@@ -81,8 +79,6 @@ async def get_object(s3: Contents, exchange: Exchange) -> StoreResponse:
     start, end = _selected(exchange, found, headers)
     if "range" in exchange.headers and s3.knobs.most_of_range is not None:
         end = min(end, start + s3.knobs.most_of_range)
-    if exchange.op == "GetObject" and not s3.knobs.get_etags:
-        del headers["ETag"]
     if s3.knobs.part_etags and exchange.part_number is not None:
         headers["ETag"] = found.parts[exchange.part_number - 1].etag
     status = 200
@@ -204,7 +200,7 @@ async def list_objects_v2(s3: Contents, exchange: Exchange) -> StoreResponse:
             [
                 ("Key", quote(key, safe="/") if encodes else key),
                 ("LastModified", timestamp(objects[key].last_modified)),
-                *([("ETag", objects[key].etag)] if s3.knobs.list_etags else []),
+                ("ETag", objects[key].etag),
                 ("Size", objects[key].size),
                 ("StorageClass", objects[key].storage_class),
             ],

@@ -476,8 +476,7 @@ class StrictS3(Contents, Listener):
         record.status = response.status
         if isinstance(fault, WrongEtag):
             response = response.with_etag(fault.etag)
-        if not self.knobs.quoted_etags:
-            response = response.without_quotes()
+        response = self.knobs.respond(exchange.op, response)
         if isinstance(fault, ErrorIn200 | Whitespace):
             return await self._spaced(exchange, fault, response)
         return await response.send(exchange)
