@@ -411,7 +411,22 @@ class S3WriteFile(s3fs.core.S3File):
         self.closed = True  # and so would that of `io.IOBase`
 
 
-class _Compressed(io.BufferedIOBase):
+class _ExceptionsDiscard(io.IOBase):
+    """What wraps a written file: a block that an exception leaves, or the garbage collector, commits nothing."""
+
+    _raw: S3WriteFile
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._raw.discard()
+
+    def __del__(self) -> None:
+        """Not close it."""
+
+
+class _Compressed(_ExceptionsDiscard, io.BufferedIOBase):
     """What compresses into a file, and the file: fsspec leaves it to the garbage collector to close the second."""
 
     def __init__(self, outer: Any, raw: S3WriteFile) -> None:
@@ -443,17 +458,8 @@ class _Compressed(io.BufferedIOBase):
                 raise
             self._raw.close()
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._raw.discard()
 
-    def __del__(self) -> None:
-        """Not close it."""
-
-
-class _Text(io.TextIOWrapper):
+class _Text(_ExceptionsDiscard, io.TextIOWrapper):
     """A text file, whose exceptions commit nothing either."""
 
     def __init__(self, buffer: Any, raw: S3WriteFile, **of_text: Any) -> None:
@@ -468,15 +474,6 @@ class _Text(io.TextIOWrapper):
                 self._raw.discard()
                 raise
         super().close()
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._raw.discard()
-
-    def __del__(self) -> None:
-        """Not close it."""
 
 
 class _Uploaders:

@@ -178,10 +178,6 @@ class EventHandler:
         """Cancel what is under way, and await its end. Idempotent."""
         self.cancel()
         if self._busy and self._task is not None:
-            await run_shielded(_ended(self._task))
+            await run_shielded(asyncio.wait({self._task}))
         if inspect.iscoroutine(self._first):  # the task may have been cancelled before it began with it
             self._first.close()
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    await asyncio.wait({task})

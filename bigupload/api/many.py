@@ -48,7 +48,7 @@ from bigupload.sources.objects import FileHolder, MemorySource, bytes_of
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.shielding import run_shielded
+from bigupload.support.shielding import end_task
 
 if TYPE_CHECKING:  # few calls delete
     from bigupload.api.source_deletes import SourceDeletes
@@ -176,8 +176,7 @@ class UploadMany:
             yield
         finally:
             if reporting is not None:
-                reporting.cancel()
-                await run_shielded(_end(reporting))
+                await end_task(reporting)
         if reporting is not None:
             self._tell_progress(is_finished=True)
 
@@ -240,8 +239,7 @@ class UploadMany:
         transport = await self._resources.transport(store.ca_bundle)
         puts = SinglePuts(objects, transport, self._resources.shared, self._settings)
         self._puts = puts, objects
-        opened.push_async_callback(_end, watching := asyncio.create_task(puts.watch(self._resources.retry)))
-        opened.callback(watching.cancel)
+        opened.push_async_callback(end_task, asyncio.create_task(puts.watch(self._resources.retry)))
         return objects, retrier
 
     # -- one file
@@ -543,13 +541,6 @@ class _JobSums:
 
 def _identity(source: str, target: Target) -> events.UploadIdentity:
     return events.UploadIdentity(source=source, target=str(target), id=manifest_id(source, target), manifest=None)
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    """Wait for a task that was cancelled. What it raises is not lost: nobody waits for it any more."""
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()
 
 
 class Turns:

@@ -46,7 +46,7 @@ from bigupload.stores.s3.bucket import MAX_AGE, MOST_IDLE, BucketPool, aws_envir
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.targets import LOCAL_BUCKET, connect, key_of_file, parse_s3_url
-from bigupload.support.shielding import run_shielded
+from bigupload.support.shielding import end_task
 
 Sent: TypeAlias = "tuple[UploadResult, Fingerprint]"
 AHEAD = 4
@@ -347,8 +347,7 @@ class Lane:
     async def aclose(self) -> None:
         """Give the connection back. Idempotent."""
         if self._watching is not None:
-            self._watching.cancel()
-            await run_shielded(_ended(self._watching))
+            await end_task(self._watching)
         if self.store is not None:
             await self.store.aclose()
 
@@ -595,10 +594,3 @@ def _fits(size: int, settings: UploadSettings) -> bool:
         return size <= MOST_BYTES and plan_parts(size, settings.part_size, limits=limits).count == 1
     except errors.UsageError:
         return False
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Wait for a task that was cancelled. What it raises is not lost: nobody waits for it any more."""
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()

@@ -45,7 +45,7 @@ from bigupload.sources.file import open_file
 from bigupload.stores.targets import LOCAL_BUCKET, parse_s3_url
 from bigupload.support.batching import Batcher
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.shielding import run_shielded
+from bigupload.support.shielding import end_task, run_shielded
 from bigupload.units import parse_duration
 
 if TYPE_CHECKING:  # few watches delete
@@ -144,8 +144,7 @@ async def _outcomes(
                 yield outcome
         await task
     finally:
-        task.cancel()
-        await run_shielded(_ended(task))
+        await end_task(task)
 
 
 def open_record(record: JobRecord) -> None:
@@ -165,12 +164,6 @@ def open_record(record: JobRecord) -> None:
             f"{record.path} is damaged, or no record of this watch: delete it. The files are then hashed, and compared "
             "with the objects"
         ) from e
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # marks it as retrieved
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,8 +316,7 @@ class FileUploads:
                 yield
             finally:
                 if task is not None:
-                    task.cancel()
-                    await run_shielded(_ended(task))
+                    await end_task(task)
 
     async def _begin_move(self, begin: Begin, target: str) -> tuple[str | None, UploadResult | None]:
         """Look at a file that is to be deleted. Returns what `SourceDeletes` calls its target, and what it knows."""

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
 from bigupload import errors
-from bigupload.support.shielding import run_shielded
+from bigupload.support.shielding import end_task
 
 _SCHEMA = (
     "PRAGMA journal_mode = OFF",
@@ -142,8 +142,7 @@ class StoreList:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._reading.cancel()
-        await run_shielded(_end(self._reading))
+        await end_task(self._reading)
 
     async def _read(self) -> None:
         try:
@@ -209,7 +208,3 @@ class StoreList:
             await self._grown.wait()
         if self._failure is not None:
             raise ListFailed(self._failure)
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    await asyncio.wait({task})

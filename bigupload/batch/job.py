@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from bigupload import errors
 from bigupload.records import dataclass
-from bigupload.support.shielding import retrieve, run_shielded
+from bigupload.support.shielding import end_task, retrieve, run_shielded
 
 _FOR_GOOD: Final = (
     errors.BucketNotFound,
@@ -285,12 +285,4 @@ async def results_while(job: Job[T, R], running: Coroutine[Any, Any, None]) -> A
             yield result
         await task
     finally:
-        task.cancel()
-        await run_shielded(_ended(task))
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Wait for a task that was cancelled. What it raises is not lost: nobody waits for it any more."""
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()
+        await end_task(task)

@@ -25,7 +25,7 @@ from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceError, Source
 from bigupload.ports import HashElsewhere, Source
 from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
-from bigupload.support.pages import page_buffer
+from bigupload.support.pages import thread_buffer
 
 
 class WholeDigests:
@@ -93,7 +93,6 @@ class WholeDigests:
 
 
 _BUFFER = MIB
-_buffers = threading.local()
 HashGroup: TypeAlias = Callable[[Source, Sequence[Part], Digests], Awaitable[list[Hashed]]]
 """The same for several parts."""
 
@@ -209,7 +208,7 @@ class PartHasher:
         # Checked often: hashing gigabytes would delay Ctrl-C.
         hashed = hash_part(self._source, part, wanted, check=check, whole=self._whole)
         if self._whole is not None:
-            self._whole.part_done(self._source, part, _buffer(), check)
+            self._whole.part_done(self._source, part, thread_buffer(_BUFFER), check)
         return hashed
 
 
@@ -247,7 +246,7 @@ def hash_part(
 def _chunks(source: Source, part: Part) -> Iterator[memoryview]:
     """The part's bytes. A chunk is valid until the next one."""
     whole = source.view(part.offset, part.size)
-    buffer = _buffer() if whole is None else None
+    buffer = thread_buffer(_BUFFER) if whole is None else None
     for done in range(0, part.size, _BUFFER):
         size = min(_BUFFER, part.size - done)
         if buffer is None:
@@ -259,11 +258,3 @@ def _chunks(source: Source, part: Part) -> Iterator[memoryview]:
             )
         else:
             yield buffer[:size]
-
-
-def _buffer() -> memoryview:
-    """The buffer of this thread."""
-    if not hasattr(_buffers, "buffer"):
-        _buffers.buffer = memoryview(page_buffer(_BUFFER))
-    buffer: memoryview = _buffers.buffer
-    return buffer

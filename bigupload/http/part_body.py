@@ -27,7 +27,6 @@ import contextlib
 import errno
 import os
 import socket
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -42,7 +41,7 @@ from bigupload.http.http_errors import out_of_descriptors
 from bigupload.http.response_head import ResponseHead
 from bigupload.ports import Source
 from bigupload.support.daemon_threads import DaemonThreadPool
-from bigupload.support.pages import is_cached, page_buffer, read_cached
+from bigupload.support.pages import is_cached, page_buffer, read_cached, thread_buffer
 from bigupload.support.rate_limiter import RateLimiter
 from bigupload.support.shielding import retrieve, run_shielded
 from bigupload.support.systems import watches_descriptors
@@ -55,7 +54,6 @@ _READING_THREADS = 32
 """Threads that wait for disks. A hung file system occupies one for each part in flight, and they cost only memory."""
 ABANDON_AFTER = 2.0
 """Seconds that a cancelled request waits for its thread. A thread that takes longer hangs in a file system."""
-_thread_local = threading.local()
 
 
 class BodyResources:
@@ -165,14 +163,6 @@ class ThreadWork:
             callback()
         else:
             self._future.add_done_callback(lambda _: callback())
-
-
-def thread_buffer(size: int) -> memoryview:
-    """Return this thread's own buffer of `size` bytes, for all connections: it stays in the core's cache."""
-    if not hasattr(_thread_local, "buffer"):
-        _thread_local.buffer = memoryview(page_buffer(size))
-    buffer: memoryview = _thread_local.buffer
-    return buffer
 
 
 LOOK_AHEAD = 4 * MIB

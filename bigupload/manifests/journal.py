@@ -16,7 +16,7 @@ from bigupload import errors
 from bigupload.core.manifest import Header, Manifest, Record
 from bigupload.core.manifest_lines import Replay, encode, replay
 from bigupload.manifests.lock import ManifestLock
-from bigupload.manifests.notes import note_of, update_note, write_note
+from bigupload.manifests.notes import delete_note, note_of, update_note, write_note
 from bigupload.manifests.state_directory import next_set_aside
 from bigupload.support.batching import Batcher
 from bigupload.support.files import (
@@ -154,26 +154,14 @@ class FileJournal:
         except OSError:
             return False
 
-    def _needs_note(self) -> bool:
-        return self._notes is not None and self.path.parent.resolve() != self._notes.parent.resolve()
+    def _note(self, change: Callable[[Path, bytes, Path], object]) -> None:
+        """Write, update or delete the note of a manifest that lies elsewhere. Best effort.
 
-    def _write_note(self) -> None:
-        """Best effort: without a note, resuming asks whether the manifest is trusted, and `gc` needs `--state`."""
-        if self._notes is not None and self._needs_note():
+        Without it, resuming asks whether the manifest is trusted, and `gc` needs `--state`.
+        """
+        if self._notes is not None and self.path.parent.resolve() != self._notes.parent.resolve():
             with contextlib.suppress(OSError):
-                write_note(self._notes, self._first_line, self.path)
-
-    def _update_note(self) -> None:
-        """Best effort. The manifest may have been moved since the note was written."""
-        if self._notes is not None and self._needs_note():
-            with contextlib.suppress(OSError):
-                update_note(self._notes, self._first_line, self.path)
-
-    def _delete_note(self) -> None:
-        """Best effort. A completed upload is never resumed, so that nobody asks who began it."""
-        if self._notes is not None and self._needs_note():
-            with contextlib.suppress(OSError):
-                note_of(self._notes, self._first_line).unlink()
+                change(self._notes, self._first_line, self.path)
 
     def __enter__(self) -> FileJournal:
         self.open()
@@ -221,7 +209,7 @@ class FileJournal:
             raise errors.ManifestMismatch(f"{self.path} was replaced while it was opened: run again")
         if found.damage is not None:
             self._cut_tail(data[found.good_bytes :], found.damage)
-        self._update_note()
+        self._note(update_note)
 
     def _open_file(self) -> None:
         self._fd = open_binary(self.path, os.O_WRONLY | os.O_APPEND, links=False)
@@ -255,7 +243,7 @@ class FileJournal:
             self._write(line)
             self._close_file()  # Windows can't rename an open file
             self._first_line = line
-            self._write_note()
+            self._note(write_note)
             aside = None if self._renamed is None else next_set_aside(self.path)
             if aside is not None:
                 self.path.rename(aside)
@@ -326,7 +314,7 @@ class FileJournal:
 
     def retire(self) -> None:
         """Set aside the manifest of an upload that has ended, because its object was replaced. Best effort."""
-        self._delete_note()
+        self._note(delete_note)
         self.set_aside()
         with contextlib.suppress(OSError):
             self.path.rename(next_set_aside(self.path))
@@ -334,7 +322,7 @@ class FileJournal:
     def close(self) -> None:
         """Close the file, and release the lock last of all. Idempotent."""
         if self._fd >= 0 and self._manifest is not None and self._manifest.completed is not None:
-            self._delete_note()
+            self._note(delete_note)
         self._close_file()
         self._lock.release()
 

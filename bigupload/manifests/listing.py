@@ -170,7 +170,8 @@ def completed_uploads(directory: Path, target: Target) -> Iterator[Manifest]:
         ManifestError: The directory can't be listed.
     """
     for path in reversed(find_manifests(directory, set_aside=True)):
-        if not _may_be_of(path, target):
+        first = _target_of(path)
+        if first is None or not same_target(first, target):
             continue
         try:
             manifest = read_manifest(path).manifest
@@ -180,14 +181,14 @@ def completed_uploads(directory: Path, target: Target) -> Iterator[Manifest]:
             yield manifest
 
 
-def _may_be_of(path: Path, target: Target) -> bool:
-    """Whether a manifest's first line names the target: to read all of a thousand manifests would take seconds."""
+def _target_of(path: Path) -> Target | None:
+    """The target in a manifest's first line: to read all of a thousand manifests would take seconds."""
     try:
         with path.open("rb") as file:
             first = decode(file.readline(MAX_BYTES))
     except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(first, Header) and same_target(first.target, target)
+        return None
+    return first.target if isinstance(first, Header) else None
 
 
 def has_manifest_of_service(directory: Path, url: str) -> bool:
@@ -196,16 +197,8 @@ def has_manifest_of_service(directory: Path, url: str) -> bool:
         found = find_manifests(directory, set_aside=True)
     except errors.ManifestError:
         return False
-    return any(_goes_through(path, url) for path in reversed(found[-_MOST_LOOKED_AT:]))
-
-
-def _goes_through(path: Path, url: str) -> bool:
-    try:
-        with path.open("rb") as file:
-            first = decode(file.readline(MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(first, Header) and first.target.service == url
+    targets = map(_target_of, reversed(found[-_MOST_LOOKED_AT:]))
+    return any(target is not None and target.service == url for target in targets)
 
 
 def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Path:

@@ -93,6 +93,15 @@ def update_note(notes: Path, first_line: bytes, manifest: Path) -> None:
         write_note(notes, first_line, manifest)
 
 
+def delete_note(notes: Path, first_line: bytes, _: Path) -> None:
+    """Delete the note of a completed upload: it is never resumed, so that nobody asks who began it. Blocking.
+
+    Raises:
+        OSError: There is no note, or it can't be deleted.
+    """
+    note_of(notes, first_line).unlink()
+
+
 def _content(manifest: Path) -> bytes:
     return os.fsencode(manifest.parent.resolve() / manifest.name) + b"\n"
 

@@ -19,6 +19,7 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.problems import Problem, Refused
 from bigupload.stores.s3.renewal import CREDENTIALS_EXPIRING
+from bigupload.support.shielding import retrieve
 
 _RETRY_SOON = 5.0
 """The value of Retry-After, in seconds."""
@@ -145,10 +146,4 @@ class StoreHealth:
         finally:
             if not task.done():
                 task.cancel()
-                task.add_done_callback(_forget)
-
-
-def _forget(task: asyncio.Task[Any]) -> None:
-    """Take what a task that was left behind ended with. asyncio would report it as never retrieved."""
-    with contextlib.suppress(asyncio.CancelledError):
-        task.exception()
+                task.add_done_callback(retrieve)

@@ -10,9 +10,9 @@ import pytest
 from bigupload.core.checksums import Algorithm, Digests
 from bigupload.core.part_plan import MIB, Part
 from bigupload.engine.part_hashing import hash_part
-from bigupload.http.part_body import BodyResources, thread_buffer
+from bigupload.http.part_body import BodyResources
 from bigupload.sources.file import FileSource
-from bigupload.support.pages import page_buffer
+from bigupload.support.pages import page_buffer, thread_buffer
 
 
 def is_at_page(buffer: memoryview) -> bool:
