@@ -493,18 +493,14 @@ class UploadMany:
         # A service has one manifest for all keys of a file: what it says of one is not true of another.
         manifest = item.path if self._options.get("service") is not None and item.path else item.key
 
-        async def upload() -> operations.Uploaded:
-            async with self._manifests.of(manifest) as is_others:
-                is_believed = self._options.get("resume", True) and not is_others
-                began = self._manifests_count_since(item) if is_believed else None
-                by_put = self._options.get("skip_existing", False)  # any other small file would have been sent by one
-                source, settings = item.source, self._settings
-                return await operations.upload(
-                    self._resources, call, source, settings, options, by_put=by_put, job_began=began
-                )
-
-        size = partial(size_of, item.source)
-        return await self._resources.places.run(item.shown, size, self._settings.priority, upload)
+        place = self._resources.places.place(item.shown, partial(size_of, item.source), self._settings.priority)
+        async with place, self._manifests.of(manifest) as is_others:
+            is_believed = self._options.get("resume", True) and not is_others
+            began = self._manifests_count_since(item) if is_believed else None
+            by_put = self._options.get("skip_existing", False)  # any other small file would have been sent by one
+            return await operations.upload(
+                self._resources, call, item.source, self._settings, options, by_put=by_put, job_began=began
+            )
 
     def _manifests_count_since(self, item: ManyItem) -> float | None:
         """The time, in seconds since 1970, from which manifests have what a killed job did not record; None: never."""

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import shlex
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -74,7 +74,7 @@ async def upload(
     settings: UploadSettings,
     options: UploadOptions,
     *,
-    in_place: Callable[[Callable[[], Awaitable[Uploaded]]], Awaitable[Uploaded]] | None = None,
+    in_place: Callable[[], contextlib.AbstractAsyncContextManager[None]] | None = None,
     by_put: bool = True,
     job_began: float | None = None,
 ) -> Uploaded:
@@ -86,7 +86,7 @@ async def upload(
         given: The source.
         settings: How to upload.
         options: The caller's options.
-        in_place: Waits until the upload has a place, then calls a function. None: the caller has a place already.
+        in_place: Waits until the upload has a place. None: the caller has a place already.
         by_put: Whether a small file may be sent by one PUT.
         job_began: When the upload's job began, in seconds since 1970. None: it belongs to no job.
     """
@@ -104,8 +104,8 @@ async def upload(
         takes_place = in_place is not None
         sent = await resources.small.send(call, given, settings, options, takes_place=takes_place, job_began=job_began)
     if sent is None:
-        in_parts = partial(_upload, resources, call, given, settings, options, job_began, whole)
-        sent = await (in_parts() if in_place is None else in_place(in_parts))
+        async with contextlib.nullcontext() if in_place is None else in_place():
+            sent = await _upload(resources, call, given, settings, options, job_began, whole)
     result, uploaded = sent
     if digests:
         from bigupload.verification.file_digests import with_digests

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable
 
 from bigupload import errors
 from bigupload.core.flight import MOST
@@ -30,7 +29,6 @@ OF_A_PART = 2
 _OF_THE_PROGRAM = 4
 """One descriptor in this many is left to the program, to Python and to the event loop."""
 _OF_THE_PROGRAM_AT_LEAST = 32
-R = TypeVar("R")
 
 _LOG = logging.getLogger("bigupload")
 SMALL = DEFAULT_PART_SIZE
@@ -121,23 +119,15 @@ class Places:
         """End the threads. Those that hang are left behind. Idempotent."""
         self._lookers.shutdown(wait=False)
 
-    async def run(
-        self, subject: str, find_size: Callable[[], int], priority: int, work: Callable[[], Awaitable[R]]
-    ) -> R:
-        """Wait for a place, and do the work of an upload there.
+    @contextlib.asynccontextmanager
+    async def place(self, subject: str, find_size: Callable[[], int], priority: int) -> AsyncIterator[None]:
+        """Wait for a place of an upload, and have it during the block.
 
         Args:
             subject: Which upload it is, for the log.
-            find_size: Called in a thread: bytes to upload. If it raises an error of the file or manifest, the work
+            find_size: Called in a thread: bytes to upload. If it raises an error of the file or manifest, the block
                 begins at once, because it will only raise it again.
             priority: The upload's.
-            work: What to do.
-
-        Returns:
-            What `work` returned.
-
-        Raises:
-            BaseException: What `work` raised.
         """
         needed = await self._needed(find_size, priority)
         if any(places.full for places in needed):
@@ -145,7 +135,7 @@ class Places:
         async with contextlib.AsyncExitStack() as taken:
             for places in needed:
                 await taken.enter_async_context(places)
-            return await work()
+            yield
 
     async def _needed(self, find_size: Callable[[], int], priority: int) -> list[SlotQueue]:
         size = await self.find(find_size)

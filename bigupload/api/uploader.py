@@ -173,31 +173,26 @@ class Uploader:
             check_source(source)
             deletes = SourceDeletes(self._resources, call, options)
 
+        subject = shown(source, options)
+        in_place = partial(self._resources.places.place, subject, partial(size_of, source), settings.priority)
+        send = partial(operations.upload, self._resources, call, source, settings, options, in_place=in_place)
+
+        async def unless_known(believes: bool) -> operations.Uploaded:
+            return await send(job_began=0.0 if believes and options.get("resume", True) else None)
+
+        async def move(deletes: SourceDeletes) -> operations.Uploaded:
+            result, uploaded = await deletes.upload(source, options.get("name"), unless_known)
+            return await operations.shared(self._resources, result, options), uploaded
+
         async def work() -> UploadResult:
             async with receipts.writing_receipt(options) as written:
                 if deletes is not None:
                     deletes.receipt = written
-                result = await upload()
+                with log_failure(subject_of(subject, options)):
+                    result, _ = await call.run(send if deletes is None else partial(move, deletes))
                 written.add(result)
                 written.end()
                 return result
-
-        async def upload() -> UploadResult:
-            subject = shown(source, options)
-            with log_failure(subject_of(subject, options)):
-                in_place = partial(self._resources.places.run, subject, partial(size_of, source), settings.priority)
-                send = partial(operations.upload, self._resources, call, source, settings, options, in_place=in_place)
-                if deletes is None:
-                    return (await call.run(send))[0]
-
-                async def unless_known(believes: bool) -> operations.Uploaded:
-                    return await send(job_began=0.0 if believes and options.get("resume", True) else None)
-
-                async def move() -> UploadResult:
-                    result, _ = await deletes.upload(source, options.get("name"), unless_known)
-                    return await operations.shared(self._resources, result, options)
-
-                return await call.run(move)
 
         return call, work
 
@@ -370,9 +365,13 @@ class Uploader:
             on_change=options.get("on_change", "raise"),
         )
         with log_failure(str(manifest)):
-            resume = partial(operations.resume, self._resources, call, manifest, settings, options)
             size = partial(self._resources.state.bytes_left, manifest)
-            return await call.run(partial(self._resources.places.run, str(manifest), size, settings.priority, resume))
+
+            async def resume() -> UploadResult:
+                async with self._resources.places.place(str(manifest), size, settings.priority):
+                    return await operations.resume(self._resources, call, manifest, settings, options)
+
+            return await call.run(resume)
 
     async def adopt(self, to: str, *, source: StrPath, **options: Unpack[AdoptOptions]) -> UploadResult:
         """Take over an open upload that no manifest here describes, by ListParts and the file.
@@ -398,9 +397,12 @@ class Uploader:
         )
         file = checks.checked_path(source, "source")
         with log_failure(f"{source} → {to}"):
-            adopt = partial(operations.adopt, self._resources, call, to, file, settings, options)
-            size = partial(size_of, file)
-            return await call.run(partial(self._resources.places.run, str(source), size, settings.priority, adopt))
+
+            async def adopt() -> UploadResult:
+                async with self._resources.places.place(str(source), partial(size_of, file), settings.priority):
+                    return await operations.adopt(self._resources, call, to, file, settings, options)
+
+            return await call.run(adopt)
 
     async def abort(self, manifest: StrPath, **options: Unpack[AbortOptions]) -> None:
         """Abort an upload: delete its parts from the store, and record that in its manifest.

@@ -255,10 +255,13 @@ class FileUploads:
                 await self._outcomes.send(recorded)
                 return begin.fingerprint
         call = self._resources.calls.begin(self._options.get("on_event"))
-        work = partial(self._upload, call, begin, target)
-        size, priority = begin.fingerprint.size, self._settings.priority
-        subject = f"{begin.path} → {target}"
-        result, fingerprint = await call.run(partial(self._resources.places.run, subject, lambda: size, priority, work))
+        subject, size = f"{begin.path} → {target}", begin.fingerprint.size
+
+        async def upload() -> operations.Uploaded:
+            async with self._resources.places.place(subject, lambda: size, self._settings.priority):
+                return await self._upload(call, begin, target)
+
+        result, fingerprint = await call.run(upload)
         await self._recording.submit(recorded_file(begin.key, begin.path, fingerprint, result))
         await self._add_to_receipt(result)  # before the file is deleted
         result = await self._delete(begin, result, fingerprint, of_move)

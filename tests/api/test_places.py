@@ -25,7 +25,7 @@ class Crowd:
     def __init__(self, places: Places) -> None:
         self.places = places
         self.open: list[str] = []
-        self.tasks: dict[str, asyncio.Task[str]] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Event] = {}
 
     async def add(self, name: str, size: int | Callable[[], int], priority: int = 0) -> None:
@@ -35,13 +35,13 @@ class Crowd:
         def find_size() -> int:
             return size() if callable(size) else size
 
-        async def work() -> str:
-            self.open.append(name)
-            await end.wait()
-            self.open.remove(name)
-            return name
+        async def work() -> None:
+            async with self.places.place(name, find_size, priority):
+                self.open.append(name)
+                await end.wait()
+                self.open.remove(name)
 
-        self.tasks[name] = asyncio.create_task(self.places.run(name, find_size, priority, work))
+        self.tasks[name] = asyncio.create_task(work())
         await until(lambda: len(self.open) + self.waiting() != before)
 
     def waiting(self) -> int:
@@ -114,11 +114,9 @@ async def test_one_that_is_cancelled_or_fails_gives_its_place_back() -> None:
     assert crowd.open == ["runs", "last"]  # which was cancelled at its work's await
     await crowd.end("last")
 
-    async def fail() -> None:
-        raise errors.StoreRefused("no")
-
     with pytest.raises(errors.StoreRefused):
-        await crowd.places.run("fails", lambda: GB, 0, fail)
+        async with crowd.places.place("fails", lambda: GB, 0):
+            raise errors.StoreRefused("no")
     await crowd.add("next", GB)
     assert "next" in crowd.open
     await crowd.end("next")
@@ -147,13 +145,12 @@ async def test_a_file_system_that_hangs_holds_up_nobody() -> None:
         release.wait()
         return 1
 
-    async def work() -> str:
-        return "done"
-
     try:
         for _ in range(20):
-            assert await crowd.places.run("hangs", hang, 0, work) == "done"
-        assert await crowd.places.run("another", lambda: 1, 0, work) == "done"
+            async with crowd.places.place("hangs", hang, 0):
+                pass
+        async with crowd.places.place("another", lambda: 1, 0):
+            pass
         assert threading.active_count() <= before + 8
     finally:
         release.set()
