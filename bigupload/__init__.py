@@ -177,6 +177,7 @@ _HOMES = (
     "api.functions",
     "api.handle",
     "api.writer",
+    "api.blocking_writer",
     "api.uploader",
     "batch.job",
     "batch.tree",

@@ -44,6 +44,12 @@ from bigupload.api.arguments import (
 from bigupload.api.arguments import (
     WriterOptions as WriterOptions,
 )
+from bigupload.api.blocking_writer import (
+    TextUploadWriter as TextUploadWriter,
+)
+from bigupload.api.blocking_writer import (
+    UploadWriter as UploadWriter,
+)
 from bigupload.api.handle import (
     UploadHandle as UploadHandle,
 )
@@ -62,12 +68,6 @@ from bigupload.api.writer import (
 )
 from bigupload.api.writer import (
     AsyncUploadWriter as AsyncUploadWriter,
-)
-from bigupload.api.writer import (
-    TextUploadWriter as TextUploadWriter,
-)
-from bigupload.api.writer import (
-    UploadWriter as UploadWriter,
 )
 from bigupload.batch.job import (
     JobDone as JobDone,

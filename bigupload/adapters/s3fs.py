@@ -31,8 +31,8 @@ from bigupload.adapters.boto3 import NotTakenOver
 from bigupload.adapters.boto3.arguments import CannotTakeOver, ClientSession, object_options, s3_options
 from bigupload.adapters.boto3.methods import translated
 from bigupload.api.arguments import ProofName, UploaderOptions, UploadOptions
+from bigupload.api.blocking_writer import UploadWriter
 from bigupload.api.uploader import Uploader
-from bigupload.api.writer import UploadWriter
 from bigupload.core.integrity import Verified
 from bigupload.engine.upload_run import UploadResult
 from bigupload.options import Credentials, S3Options

@@ -34,7 +34,7 @@ from bigupload.api.uploader import Uploader
 from bigupload.engine.upload_run import UploadResult
 
 if TYPE_CHECKING:  # few programs need it
-    from bigupload.api.writer import TextUploadWriter, UploadWriter
+    from bigupload.api.blocking_writer import TextUploadWriter, UploadWriter
 
 _PLACES: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Places] = weakref.WeakKeyDictionary()
 """Calls in one event loop share these places, as the calls of one `Uploader` do. If each call had places of its own, a
@@ -152,7 +152,7 @@ def open_writer(target: str | None = None, **options: Any) -> UploadWriter | Tex
     check_types(of_uploader, UploaderOptions)
     if target is not None:
         of_writer["to"] = target
-    from bigupload.api.writer import open_in_thread
+    from bigupload.api.blocking_writer import open_in_thread
 
     return open_in_thread(
         cast("UploaderOptions", of_uploader), cast("WriterOptions", of_writer), cast("TextOptions", of_text)

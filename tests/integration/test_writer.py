@@ -22,7 +22,7 @@ import pytest
 
 import bigupload
 from bigupload import events
-from bigupload.api import writer as writer_module
+from bigupload.api import blocking_writer as writer_module
 from bigupload.sources import part_pool
 from bigupload.testing.faults import Status
 from tests.tools.cases import each_case

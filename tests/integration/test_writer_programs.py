@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import bigupload
 from bigupload import S3Options
-from bigupload.api import writer as writer_module
+from bigupload.api import blocking_writer as writer_module
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.surroundings import only_strict_s3

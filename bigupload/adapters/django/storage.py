@@ -27,7 +27,8 @@ from bigupload import errors
 from bigupload.adapters.boto3 import NotTakenOver, install
 from bigupload.adapters.boto3.arguments import CannotTakeOver, ClientSession, object_options, proxies_of, s3_options
 from bigupload.adapters.boto3.methods import translated
-from bigupload.api.writer import NO_SEEK, UploadWriter, refused_close, unwinding
+from bigupload.api.blocking_writer import UploadWriter
+from bigupload.api.writer import NO_SEEK, refused_close, unwinding
 
 
 class WrittenFile(s3.S3File):

@@ -1,0 +1,407 @@
+"""Writers for code without an event loop, or beside its own: a writer of `writer` in the event loop of a daemon thread.
+
+The thread has no reference to the blocking writer, so that the garbage collector ends what nobody holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import io
+import os
+import sys
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+
+from bigupload import errors
+from bigupload.api.arguments import TextOptions, UploaderOptions, WriterOptions
+from bigupload.api.event_log import LOG
+from bigupload.api.resources import UploaderResources
+from bigupload.api.writer import (
+    NO_SEEK,
+    AsyncUploadWriter,
+    WriterReport,
+    begin,
+    check_text,
+    refuse_in_child,
+    refused_close,
+    unwinding,
+    warn_unclosed,
+)
+from bigupload.engine.upload_run import UploadResult
+from bigupload.support.daemon_threads import starting_threads
+from bigupload.units import printable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+R = TypeVar("R")
+_SMALL = 32 * 1024
+"""Bytes of writes that are collected before Python sees them."""
+
+
+class _LoopThread:
+    """An event loop in a daemon thread of its own, with the resources of an `Uploader` and one writer."""
+
+    def __init__(self, shared: UploaderOptions, options: WriterOptions) -> None:
+        """Start it, and wait for the writer.
+
+        Args:
+            shared: The options of the `Uploader`.
+            options: Those of the writer.
+
+        Raises:
+            UsageError: The options contradict one another.
+            OutOfThreads: The system has no thread left.
+        """
+        self._ready: Future[AsyncUploadWriter] = Future()
+        self._ended: Future[Any] = Future()
+        """Fails once the thread has nothing more to do, with what ended it."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._let_go: asyncio.Event | None = None
+        context = contextvars.copy_context()
+        work = self._run(shared, options)
+        self._thread = threading.Thread(
+            target=context.run, args=(self._serve, work), name="bigupload writer", daemon=True
+        )
+        try:
+            with starting_threads():
+                self._thread.start()
+        except BaseException:
+            work.close()
+            raise
+        try:
+            self.writer = self._ready.result()
+        except BaseException:
+            self._ready.cancel()
+            self.release()
+            raise
+
+    def _serve(self, work: Coroutine[Any, Any, None]) -> None:
+        failure: BaseException = errors.UsageError("the writer has ended")
+        try:
+            asyncio.run(work)
+        except BaseException as e:  # an `on_event` that exits ends the loop at once, whoever waits for its tasks
+            failure = e
+        if self._loop is None:  # no descriptor is left for one
+            work.close()
+            self._ready.set_exception(failure)
+        elif self._ready.done() and not self._ready.cancelled() and self._ready.exception() is None:
+            self._ready.result()._pushed.stop(failure)
+        self._ended.set_exception(failure)
+
+    async def _run(self, shared: UploaderOptions, options: WriterOptions) -> None:
+        self._loop, self._let_go = asyncio.get_running_loop(), asyncio.Event()
+        if not self._ready.set_running_or_notify_cancel():
+            return
+        try:
+            resources = UploaderResources(shared)
+            resources.calls.open()
+            try:
+                writer = begin(resources, options)
+                self._ready.set_result(writer)
+                await self._let_go.wait()
+                await writer._end("its writer was never closed")
+            finally:
+                await resources.aclose()
+        except BaseException as e:
+            if self._ready.done():
+                LOG.error("the thread of a writer failed", exc_info=e)
+            else:
+                self._ready.set_exception(e)
+
+    def run(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run a coroutine of the writer, and wait for it. Raises what it raises, or what ended the thread before."""
+        assert self._loop is not None
+        done: Future[R] = self._ended
+        try:
+            done = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the loop has ended
+            work.close()
+        wait((done, self._ended), return_when=FIRST_COMPLETED)
+        return (done if done.done() and not done.cancelled() else self._ended).result()
+
+    def release(self) -> None:
+        """End the thread, and what is under way in it. Returns at once. Idempotent."""
+        if self._loop is not None and self._let_go is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._let_go.set)
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs in it."""
+        return threading.current_thread() is self._thread
+
+
+class _RawWriter(io.RawIOBase):
+    """Gives bytes to the upload in its thread. Closing it commits nothing."""
+
+    def __init__(self, thread: _LoopThread) -> None:
+        self._thread = thread
+        self._pushed = thread.writer._pushed
+        self._process = os.getpid()
+        self.discards = False
+        """Whether nobody has the writer any more: a wrapper that is collected writes what it still has, to nowhere."""
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._pushed.taken
+
+    def write(self, data: Any, /) -> int:
+        refuse_in_child(self._process)
+        self.refuse_in_loop()
+        view = memoryview(data).cast("B")
+        if not self.discards:
+            self._pushed.push(view)
+        return len(view)
+
+    def refuse_in_loop(self) -> None:
+        """Raise UsageError in the thread that would read what is written."""
+        if self._thread.is_current:
+            raise errors.UsageError("on_event can't write to its own upload, or close it: the upload waits for it")
+
+
+class UploadWriter(WriterReport, io.BufferedIOBase):
+    """An object that is written like a binary file, from any thread: what `open_writer` returns.
+
+    ::
+
+        with bigupload.open_writer("s3://bucket/rows.parquet") as writer:
+            frame.to_parquet(writer)
+        print(writer.result.verified)
+
+    Leaving the block completes and proves the object. If an exception leaves it, no object is made.
+    """
+
+    name: Any
+    """Not there, as in `io.BytesIO`: libraries take it for a path. Type checkers want it of what a text wraps."""
+
+    def __init__(self, thread: _LoopThread) -> None:
+        """Applications get writers from `open_writer`."""
+        self._thread = thread
+        self._core = thread.writer
+        self._process = os.getpid()
+        self._opened_in = sys.exception()
+        self._lock = threading.RLock()
+        self._raw = _RawWriter(thread)
+        self._buffer = io.BufferedWriter(self._raw, _SMALL)
+        """Collects small writes, and hands on large ones without a copy. It has a lock, for several threads."""
+        self.write = self._buffer.write  # type: ignore[method-assign]  # small ones: a fifth of the time
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._raw.closed
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{self.tell():,} bytes written"
+        return f"<{type(self).__name__} {printable(self._core._subject)}: {state}>"
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError(f"cannot pickle {type(self).__name__!r}: it is one upload of this process")
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self._raw.tell() if self.closed else self._buffer.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Raise io.UnsupportedOperation: parts are sent as they are written."""
+        raise io.UnsupportedOperation(NO_SEEK)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Raise io.UnsupportedOperation: parts are sent as they are written."""
+        raise io.UnsupportedOperation(NO_SEEK)
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write bytes. Waits while the memory for parts is full.
+
+        Returns:
+            How many: all of them.
+
+        Raises:
+            ValueError: The writer is closed.
+            TypeError: It is text.
+            BigUploadError: The upload failed. Nothing was committed.
+        """
+        if self.closed:
+            raise ValueError("write to a closed writer")
+        return self._buffer.write(data)
+
+    def flush(self) -> None:
+        """Do nothing: parts are sent as they are full. `durable_offset` says what the store has.
+
+        Raises:
+            ValueError: The writer is closed.
+        """
+        if self.closed:
+            raise ValueError("flush of a closed writer")
+
+    def close(self) -> None:
+        """Complete the upload and prove the object. Idempotent.
+
+        While an exception is handled, as in a `finally` that one has led to, it ends as leaving the block by that
+        exception would: there is no object.
+
+        Raises:
+            BigUploadError: The upload failed.
+            UsageError: An exception is being handled that was not when the writer was opened.
+        """
+        self._close(unwinding(self._opened_in))
+
+    def abandon(self) -> None:
+        """End without an object, as an exception in the block does. Idempotent."""
+        refuse_in_child(self._process)
+        self._end()
+
+    def __enter__(self) -> Self:
+        if self.closed:
+            raise ValueError("the writer is closed")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._close(None)
+        elif os.getpid() == self._process:
+            was_open = not self.closed
+            self._end()
+            if was_open and exception is not None:
+                exception.add_note(self._core._fate())
+
+    def __del__(self) -> None:
+        if hasattr(self, "_buffer"):
+            self._dealloc_warn(self)
+            self._raw.close()
+
+    def _dealloc_warn(self, source: object) -> None:
+        """End without an object: the garbage collector found the writer, or what wraps it, before it was closed.
+
+        `io.TextIOWrapper` and its like call this before they close what they wrap, when they are collected.
+        """
+        if self.closed or self._raw.discards:
+            return
+        self._raw.discards = True
+        if os.getpid() == self._process:
+            self._thread.release()
+            warn_unclosed(self._core._subject, source)
+
+    def _close(self, handled: BaseException | None) -> None:
+        if self._raw.discards:
+            self._raw.close()
+            return
+        refuse_in_child(self._process)
+        self._raw.refuse_in_loop()
+        with self._lock:
+            if self.closed:
+                return
+            try:
+                if handled is not None:
+                    raise errors.UsageError(refused_close(handled))
+                self._buffer.detach()  # which flushes; from now on no other thread's write is taken
+                self._thread.run(self._core.close())
+            finally:
+                self._end()
+
+    def _end(self) -> None:
+        """End the upload, if it has not, and the thread. Without the lock, which a close that waits has."""
+        self._raw.close()
+        vars(self).pop("write", None)
+        self._opened_in = None
+        self._thread.release()
+        self._thread.join()
+
+
+class TextUploadWriter(io.TextIOWrapper):
+    """An object that is written like a text file: what `open_writer(text=True)` returns."""
+
+    buffer: UploadWriter
+
+    def __init__(self, writer: UploadWriter, encoding: str | None, newline: str | None) -> None:
+        """Applications get writers from `open_writer`."""
+        super().__init__(writer, encoding or "utf-8", newline=newline)
+
+    @property
+    def result(self) -> UploadResult:
+        """See `UploadWriter.result`."""
+        return self.buffer.result
+
+    @property
+    def durable_offset(self) -> int:
+        """See `UploadWriter.durable_offset`. It counts bytes."""
+        return self.buffer.durable_offset
+
+    @property
+    def manifest(self) -> Path | None:
+        """See `UploadWriter.manifest`."""
+        return self.buffer.manifest
+
+    def seek(self, cookie: int, whence: int = io.SEEK_SET, /) -> int:
+        """Raise io.UnsupportedOperation: parts are sent as they are written."""
+        raise io.UnsupportedOperation(NO_SEEK)
+
+    def close(self) -> None:
+        """See `UploadWriter.close`."""
+        self._close(unwinding(self.buffer._opened_in))
+
+    def abandon(self) -> None:
+        """See `UploadWriter.abandon`."""
+        self.buffer.abandon()
+
+    def __enter__(self) -> Self:
+        self.buffer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._close(None)
+        else:
+            self.buffer.__exit__(kind, exception, traceback)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(ValueError, AttributeError):  # it was detached, or never made
+            self.buffer._dealloc_warn(self)
+
+    def _close(self, handled: BaseException | None) -> None:
+        if not self.buffer.closed and handled is None:
+            try:
+                self.flush()
+            except BaseException:
+                self.buffer._end()
+                raise
+        self.buffer._close(handled)
+
+
+def open_in_thread(
+    shared: UploaderOptions, options: WriterOptions, text: TextOptions
+) -> UploadWriter | TextUploadWriter:
+    """Open a writer for code without an event loop, or beside its own.
+
+    Args:
+        shared: The options of an `Uploader`.
+        options: Those of the writer.
+        text: Whether text is written, and how.
+
+    Raises:
+        UsageError: The options contradict one another.
+    """
+    check_text(text)
+    writer = UploadWriter(_LoopThread(shared, options))
+    return TextUploadWriter(writer, text.get("encoding"), text.get("newline")) if text.get("text", False) else writer
