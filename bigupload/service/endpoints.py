@@ -14,8 +14,8 @@ from pydantic_core import core_schema
 
 from bigupload.records import dataclass
 from bigupload.service import contract as c
-from bigupload.service.contract import BODIES
 from bigupload.service.problems import Problem
+from bigupload.service.webhooks.events import BODIES
 from bigupload.version import __version__
 
 _KIB = 1024

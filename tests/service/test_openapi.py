@@ -14,10 +14,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import BaseModel
 
 from bigupload.service import endpoints, handles, media, posts, uploads
-from bigupload.service.contract import BODIES
 from bigupload.service.endpoints import ENDPOINTS, document
 from bigupload.service.imports import queue
 from bigupload.service.problems import Problem
+from bigupload.service.webhooks.events import BODIES
 from bigupload.service.webhooks.sending import Signer, new_secret
 from tests.tools import webhooks_table
 from tests.tools.errors_page import page
