@@ -10,12 +10,16 @@ import importlib
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+import pytest_timeout
 
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
@@ -51,6 +55,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return processors + (processors + 1) // 2
 
 
+_FAST_TIMEOUT = 120
+"""Seconds that a fast test may take: only against a hang. With seven times its load, the longest takes 50."""
 _SLOW_AS_A_WHOLE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
 
 
@@ -79,7 +85,7 @@ def pytest_collection(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` is applied
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow all variants but the first of each test that is marked `exhaustive`."""
+    """Mark as slow all variants but the first of a test marked `exhaustive`, and limit the time of the others."""
     seen: set[str] = set()
     for item in items:
         if item.get_closest_marker("exhaustive") is not None:
@@ -87,6 +93,48 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if name in seen:
                 item.add_marker("slow")
             seen.add(name)
+        if all(item.get_closest_marker(name) is None for name in ("slow", "timeout")):
+            item.add_marker(pytest.mark.timeout(_FAST_TIMEOUT))
+
+
+_LIMIT = pytest.StashKey[Any]()
+
+
+class Hung(BaseException):
+    """A test ran into its time limit.
+
+    pytest-timeout raises an ordinary failure, for which hypothesis tries the example again, without any limit.
+    """
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
+    """Raise `Hung` at the time limit, and then every ten seconds: code that is tested may swallow an exception."""
+    if settings.method != "signal" or threading.current_thread() is not threading.main_thread():
+        return None  # pytest-timeout's own
+
+    def end(*_: object) -> None:
+        try:
+            pytest_timeout.timeout_sigalrm(item, settings)
+        except pytest.fail.Exception as e:
+            raise Hung(str(e)) from None
+
+    def cancel() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    item.stash[_LIMIT] = settings
+    item.cancel_timeout = cancel  # type: ignore[attr-defined]  # pytest-timeout calls it
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, settings.timeout, 10)
+    return True
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Limit the time of what is left of a test that failed, as its fixtures: pytest-timeout has ended its limit."""
+    if isinstance(node, pytest.Item) and _LIMIT in node.stash:
+        node.ihook.pytest_timeout_set_timer(item=node, settings=node.stash[_LIMIT])
 
 
 @pytest.fixture(autouse=True, scope="module")
