@@ -84,19 +84,21 @@ def _refuse_too_many(count: int, pattern: str) -> None:
         raise UsageError(f"{_named(pattern)} has more than {_MOST_ALTERNATIVES:,} alternatives: write several patterns")
 
 
-def _expanded(text: str, pattern: str) -> list[str]:
-    """The texts that braces stand for. As in a shell, braces without a comma are themselves: "{{name}}"."""
+def _expanded(text: str, pattern: str) -> Iterator[str]:
+    """The texts that braces stand for. As in a shell, braces without a comma are themselves: "{{name}}".
+
+    One at a time: whoever reads them stops at the first one too many, of 2**100 that a pattern may stand for.
+    """
     opened = _find(text, "{", 0, pattern)
     while opened is not None:
         closed, commas = _closing(text, opened, pattern)
         if commas:
             bounds = [opened, *commas, closed]
-            inner = [text[a + 1 : b] for a, b in itertools.pairwise(bounds)]
-            texts = [t for part in inner for t in _expanded(text[:opened] + part + text[closed + 1 :], pattern)]
-            _refuse_too_many(len(texts), pattern)
-            return texts
+            for a, b in itertools.pairwise(bounds):
+                yield from _expanded(text[:opened] + text[a + 1 : b] + text[closed + 1 :], pattern)
+            return
         opened = _find(text, "{", opened + 1, pattern)
-    return [text]
+    yield text
 
 
 def _closing(text: str, opened: int, pattern: str) -> tuple[int, list[int]]:
