@@ -12,6 +12,7 @@ import pytest
 from bigupload.core.checksums import Hashed
 from bigupload.core.flight import MOST, START, START_LEAST, Flight
 from bigupload.core.part_plan import MIB, Part, Plan
+from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import UploadState
 from bigupload.engine.context import SharedSlots
 from bigupload.engine.part_uploader import PartUploader
@@ -176,3 +177,17 @@ async def test_a_part_that_is_cancelled_makes_room() -> None:
     upload = Upload(4, plan=Plan(100 * GB, GB))
     await upload.run_until(1)
     assert upload.shared.prepared == 0
+
+
+@pytest.mark.parametrize(("kind", "is_noted"), [(FaultKind.BUSY, True), (FaultKind.SERVER, False)])
+async def test_a_part_that_is_refused_with_slow_down_counts_against_the_limit(kind: FaultKind, is_noted: bool) -> None:
+    upload = Upload()
+    noted: list[float] = []
+
+    async def refuse(*_: Any, **__: Any) -> Any:
+        raise Fault(kind, "refused")
+
+    upload.put, upload.shared.refused = refuse, noted.append  # type: ignore[method-assign]
+    with pytest.raises(ExceptionGroup):  # the store is unavailable, after a few attempts
+        await upload.run_until(600)
+    assert bool(noted) is is_noted
