@@ -378,8 +378,6 @@ class _OnePut:
         try:
             await check_source(self._source, self._puts._shared.checking)
         except errors.SourceChanged as e:
-            if not e.resumable:
-                raise
             raise _changed(self._source, "while it was uploaded") from e  # there are no parts to keep
 
     async def _hash_again(self, before: Hashed) -> Hashed:

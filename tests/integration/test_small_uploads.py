@@ -283,7 +283,8 @@ async def test_a_file_that_is_not_there(world: World, to: str) -> None:
     assert ops(world) == []
 
 
-async def test_a_file_that_changes_while_it_is_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [SIZE, SIZE + 1])
+async def test_a_file_that_changes_while_it_is_sent(world: World, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bigupload.sources.objects.MOST_HELD", 0)
     path = world.file(SIZE)
     changes = 0
@@ -292,7 +293,7 @@ async def test_a_file_that_changes_while_it_is_sent(world: World, monkeypatch: p
         nonlocal changes
         if isinstance(event, events.UploadStarted) and changes < 1:
             changes += 1
-            path.write_bytes(b"other" * (SIZE // 5) + b"x" * (SIZE % 5))
+            path.write_bytes(b"other" * (size // 5) + b"x" * (size % 5))
 
     with pytest.raises(errors.SourceChanged, match="upload it again when nothing writes to it"):
         await bigupload.upload(path, to=TO, s3=world.options(), retry=FAST, on_event=on_event)
