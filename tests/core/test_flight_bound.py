@@ -509,6 +509,24 @@ def test_what_needs_long_for_each_part_gets_many_at_a_time(responds: float) -> N
     assert path.run_until(lambda limit: limit == 1, within=LONGEST_REST * REST)
 
 
+def test_parts_that_come_to_wait_for_one_another_are_one_at_a_time_again() -> None:
+    bound, now = flight_module._Bound(), 0.0
+
+    def in_flight(parts: int, took: float) -> int:
+        """Show parts that are there together and end together, and return how many may be in flight then."""
+        nonlocal now
+        bound.sampled(now, parts)
+        now += took
+        for _ in range(parts):
+            bound.part_was_late(now, took, most=64)
+        bound.stored(now, rate=1.0, part_size=1e6)
+        return bound.limit or 0
+
+    assert any(in_flight(1, 20) == 2 for _ in range(200)), "each takes long, though it is alone: two are tried"
+    assert in_flight(2, 20) == 4, "two do not wait for one another: four are tried"
+    assert in_flight(4, 45) == 1
+
+
 @each_case("rate", [2, 8])
 def test_parts_that_wait_for_one_another_are_rarely_doubled(rate: float) -> None:
     path = Path(link(1000 * MB), passes_on=rate * MB, together=True).run(60)

@@ -114,6 +114,26 @@ async def slots(shared: SharedSlots, count: int) -> Any:
         yield
 
 
+@each_case(("priority", "enters"), [(1, True), (0, False)])
+async def test_a_held_part_gives_its_slot_to_an_upload_of_higher_priority(priority: int, enters: bool) -> None:
+    shared = shared_with(Flight(limit=1, writers=0), put(0.0, Gauge()))
+    shared.adapt(1.0)
+    entered = False
+
+    async def enter() -> None:
+        nonlocal entered
+        async with shared.slots.queue(lambda: 1, priority):
+            entered = True
+
+    async with slots(shared, 1), anyio.create_task_group() as tasks:
+        tasks.start_soon(enter)
+        await anyio.wait_all_tasks_blocked()
+        shared.adapt(2.0)
+        await anyio.wait_all_tasks_blocked()
+        assert entered is enters
+        tasks.cancel_scope.cancel()
+
+
 # -- which parts are held
 
 

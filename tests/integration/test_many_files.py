@@ -14,6 +14,7 @@ import bigupload
 from bigupload import S3Options, UploadFailed, UploadResult, Verified, errors, events
 from bigupload.api import many
 from bigupload.batch.tree import FileEntry
+from bigupload.engine.context import SharedSlots
 from bigupload.sources import objects
 from bigupload.testing.faults import Call, FlipBit, LostResponse, Reset, Status
 from bigupload.testing.strict_s3 import StrictS3
@@ -146,7 +147,9 @@ async def test_one_failed_file_does_not_stop_the_others(world: World) -> None:
     [Status(503, "SlowDown"), Status(500), Reset(3), LostResponse(), FlipBit(1)],
     ids=lambda f: type(f).__name__,
 )
-async def test_what_passes_is_retried(world: World, fault: Any) -> None:
+async def test_what_passes_is_retried(world: World, fault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_to_slow_down: list[float] = []
+    monkeypatch.setattr(SharedSlots, "refused", lambda self, now: asked_to_slow_down.append(now))
     world.s3.script("PutObject", fault)
     path = world.file(PART)
     (result,) = results(await sent([path], world.options(), on_event=world.events.append))
@@ -154,6 +157,7 @@ async def test_what_passes_is_retried(world: World, fault: Any) -> None:
     assert result.retries == 1
     (retrying,) = world.told(events.Retrying)
     assert retrying.upload.source == str(path)
+    assert len(asked_to_slow_down) == (getattr(fault, "status", None) == 503)
 
 
 async def test_a_mismatch_that_stays_fails(world: World) -> None:
