@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,14 @@ _HEAD = 4096
 """Bytes by which a media service judges a file."""
 
 
+class WrongSizeError(errors.UsageError):
+    """A file has another size than the expected one."""
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteOpener:
     """Opens remote sources for one call."""
@@ -48,6 +57,8 @@ class RemoteOpener:
     """Says which addresses of web servers may be connected to; None: all, and through the user's proxy."""
     on_bytes: Callable[[int], None] = lambda _: None
     """Gets the number of bytes of a web server's file that have come, each time that some have."""
+    longest_wait: float = math.inf
+    """How many seconds a web server may ask to wait; if it asks for more, AskedToWaitError is raised."""
 
     async def open(
         self, given: str, s3: S3Options, *, name: str | None, expected: int | None, allow_empty: bool
@@ -62,7 +73,7 @@ class RemoteOpener:
             allow_empty: Whether it may have no bytes.
 
         Raises:
-            UsageError: The URL can't be used, has no name, or another size than the expected one.
+            UsageError: The URL can't be used, or has no name. WrongSizeError: another size than the expected one.
             SourceError: It can't be read.
             StoreError: Its store can't be reached.
         """
@@ -93,6 +104,7 @@ class RemoteOpener:
             stall_after=self.retrier.policy.stall_after,
             guard=self.guard,
             on_bytes=self.on_bytes,
+            longest_wait=self.longest_wait,
         )
         self.opened.push_async_callback(file.aclose)
         facts = await self.retrier.request(lambda: file.look(without_length=expected is not None))
@@ -171,6 +183,7 @@ class RemoteOpener:
 
 
 def _check_size(url: RemoteUrl, size: int | None, expected: int | None) -> None:
-    """Raises UsageError if a file has another size than the expected one."""
-    if None not in (size, expected) and size != expected:
-        raise errors.UsageError(f"{url.shown} has {size:,} bytes, and {expected:,} were expected: nothing was sent")
+    """Raises WrongSizeError if a file has another size than the expected one."""
+    if size is not None and expected is not None and size != expected:
+        message = f"{url.shown} has {size:,} bytes, and {expected:,} were expected: nothing was sent"
+        raise WrongSizeError(message, size)

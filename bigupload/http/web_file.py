@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import email.message
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ _ALWAYS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 """`identity`: the bytes of the file, not compressed."""
 
 
+class AskedToWaitError(errors.SourceUnreadable):
+    """A server asks to wait longer than its caller waits. `seconds`: how long."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class WebFile:
     """One file of a web server, over connections of its own. Implements `sources.remote.ServedFile`."""
 
@@ -42,13 +51,18 @@ class WebFile:
         stall_after: float,
         guard: Guard | None = None,
         on_bytes: Callable[[int], None] = lambda _: None,
+        longest_wait: float = math.inf,
     ) -> None:
-        """Open no connection yet. `guard` gets the host of each redirect, too."""
+        """Open no connection yet. `guard` gets the host of each redirect, too.
+
+        A request fails with AskedToWaitError if the server asks to wait more than `longest_wait` seconds.
+        """
         self._url = url
         self._on_bytes = on_bytes
         self._final: str | None = None
         """Where the redirects led. Such a URL is often presigned, and expires sooner than the first one."""
         self._stall_after = stall_after
+        self._longest_wait = longest_wait
         proxies: dict[str, str] | None = None if guard is None else {}
         self._client = HttpClient(ca_bundle, with_system=True, proxies=proxies, guard=guard)
         self._stream: OpenResponse | None = None
@@ -218,7 +232,10 @@ class WebFile:
                 ". No credentials are sent with a URL. Is it complete, in quotes, and not expired? For a server that "
                 "wants a password: curl -u NAME URL | bigupload upload -"
             )
-        return Fault(kind, message, status=status, retry_after=retry_after(response.headers.get("Retry-After")))
+        wait = retry_after(response.headers.get("Retry-After"))
+        if wait is not None and wait > self._longest_wait and kind.is_retried:
+            return AskedToWaitError(message, wait)
+        return Fault(kind, message, status=status, retry_after=wait)
 
 
 def _facts(response: OpenResponse, *, size: int | None, pin: str | None, head: bytes) -> RemoteFacts:

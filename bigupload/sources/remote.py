@@ -44,6 +44,7 @@ class ServedFile(Origin, Producer, Protocol):
         stall_after: float,
         guard: Callable[[str, Sequence[str]], None] | None,
         on_bytes: Callable[[int], None],
+        longest_wait: float,
     ) -> None:
         """Open no connection yet.
 
@@ -53,6 +54,7 @@ class ServedFile(Origin, Producer, Protocol):
             stall_after: Seconds without a byte after which a request fails with Fault(STALLED).
             guard: Says which addresses may be connected to. Then no proxy is used.
             on_bytes: Gets the number of bytes of the file that have come, each time that some have.
+            longest_wait: A request fails for good if the server asks to wait more seconds than that.
         """
         ...
 

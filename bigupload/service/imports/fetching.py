@@ -17,7 +17,7 @@ from dataclasses import field
 from pathlib import Path
 
 from bigupload import errors
-from bigupload.api.remote import RemoteOpener
+from bigupload.api.remote import RemoteOpener, WrongSizeError
 from bigupload.api.types import OpenedSource
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import ObjectFacts, PartProof
@@ -29,6 +29,7 @@ from bigupload.engine.context import SharedSlots, UploadContext, UploadSettings,
 from bigupload.engine.multipart_upload import MultipartUpload
 from bigupload.engine.retrying import Retrier
 from bigupload.http.put_transport import HttpTransport
+from bigupload.http.web_file import AskedToWaitError
 from bigupload.options import S3Options
 from bigupload.ports import Created, ListedPart, SignedRequest, UnsignedPart
 from bigupload.records import dataclass
@@ -41,9 +42,12 @@ from bigupload.sources.part_pool import PartPool
 from bigupload.stores.s3.bucket import BucketPool, S3Bucket
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client.requests import read_complete
+from bigupload.units import format_seconds
 
 RETRY = RetryPolicy(give_up_after=300.0)
 """For the host and the store alike. A host that is away for longer than five minutes is not waited for."""
+_LONGEST_WAIT = 30.0
+"""Seconds that a host may ask to wait (`Retry-After`) while its import holds a place that others wait for."""
 _PARTS_AT_ONCE = 32
 """The most parts in flight, of all imports of one process."""
 _NAME = "import"
@@ -84,6 +88,10 @@ def why_failed(error: Exception) -> str:
             return "the URL's host, or one that it redirects to, is not on the public internet"
         case errors.SourceNotFound():
             return "the host has no such file"
+        case WrongSizeError():
+            return "the file has another size than was said"
+        case AskedToWaitError():
+            return f"the host asks to come again in {format_seconds(error.seconds)}"
         case errors.SourceChanged() | errors.UsageError():
             return "the file is another one than at the beginning, or has another size than was said"
         case errors.StreamInterrupted():
@@ -264,8 +272,8 @@ class Fetching:
             on_bytes: Gets the number of bytes that have come.
 
         Raises:
-            UsageError: The file has no name, or another size.
-            SourceError: It can't be read.
+            UsageError: The file has no name. WrongSizeError: it has another size.
+            SourceError: It can't be read. AskedToWaitError: not now.
         """
         retrier = Retrier(policy=policy, emit=lambda _: None, peer="the host")
         opener = RemoteOpener(
@@ -276,6 +284,7 @@ class Fetching:
             with_head=True,
             on_bytes=on_bytes,
             guard=self._guard,
+            longest_wait=_LONGEST_WAIT,
         )
         found = await opener.open(url, S3Options(), name=name, expected=size, allow_empty=False)
         opened.enter_context(contextlib.closing(found.source))
@@ -302,6 +311,7 @@ class Fetching:
 
         Raises:
             BigUploadError: It failed. UploadGone: the upload was aborted. MediaRefused: the service refuses the file.
+                AskedToWaitError: the host asks to come again later.
             Fault: The store failed.
         """
         async with contextlib.AsyncExitStack() as opened:

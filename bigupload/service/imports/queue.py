@@ -26,9 +26,11 @@ import pydantic
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from bigupload import errors
+from bigupload.api.remote import WrongSizeError
 from bigupload.core.content_types import type_of
 from bigupload.core.part_plan import S3_LIMITS, plan_parts
 from bigupload.core.retry_policy import Fault, RetryPolicy
+from bigupload.http.web_file import AskedToWaitError
 from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service import media
@@ -59,6 +61,10 @@ GRACE = 300.0
 """Seconds before an import can be too slow, of all the time in which it had a place."""
 SLOWEST = 64 * 1024
 """Bytes a second, on average, that a host must send: a slow one occupies a place that others wait for."""
+_MOST_WAITS = 8
+"""How often in a row a host may ask to come again later, if no part is stored in between."""
+_LONGEST_WAIT = 3600.0
+"""Seconds until an import is taken again whose host asks to wait, however long it says."""
 _LOOK = RetryPolicy(attempts=2, give_up_after=0.0, stall_after=TIME_LIMIT)
 _PAGES_A_LOOK = 10
 """Pages of a thousand notes that one look reads."""
@@ -86,6 +92,8 @@ class _Running:
     """When it would have begun if it had never lost its place, by the clock of this process."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its note is not to be renewed any more."""
+    asked_to_wait: float | None = None
+    """Seconds until it is to be taken again, if its host asked for that."""
     leaves: bool = False
     """Whether it gives its place to another account."""
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -203,9 +211,12 @@ class Imports:
         except TimeoutError:
             message = f"the host did not send the first bytes of the file within {TIME_LIMIT:g} s"
             raise Refused(Problem.IMPORT_FAILED, message, field="url") from None
+        except WrongSizeError as e:
+            message = f"the file has {e.size:,} bytes, and `size` says {request.size:,}"
+            raise Refused(Problem.IMPORT_FAILED, message, field="size") from None
         except errors.UsageError:
-            message = "the URL names no file (then name `filename`), or the file has another size than `size` says"
-            raise Refused(Problem.IMPORT_FAILED, message, field="url") from None
+            message = "neither the host nor the URL names the file: name it by `filename`"
+            raise Refused(Problem.IMPORT_FAILED, message, field="filename") from None
         except (Fault, errors.BigUploadError) as e:
             reason = why_failed(e)
             raise Refused(Problem.IMPORT_FAILED, reason, field="url") from HostFailedError(request.url, reason)
@@ -375,6 +386,8 @@ class Imports:
         except asyncio.CancelledError:
             result = "left"
             raise
+        except AskedToWaitError as e:
+            said = why_failed(e)  # the error itself has the URL
         except (Fault, errors.BigUploadError, Refused, _TakenError) as e:
             said = str(e)
         except Exception as e:  # a bug with one import must not end the others
@@ -399,6 +412,10 @@ class Imports:
             said = str(refused)
             if refused.problem in FINAL_PROBLEMS:  # the file was judged, which told it
                 return "refused", said
+        except AskedToWaitError as e:
+            if _may_wait(running, e.seconds):
+                raise
+            said = f"the host asked {_MOST_WAITS + 1} times to come again later"
         except (errors.SourceError, errors.UsageError) as e:
             said = why_failed(e)
         except errors.UploadGone:
@@ -422,10 +439,14 @@ class Imports:
             await self._notes.remove(note)
             return
         note.next = note.leased = 0.0
-        if result == "left" and note.intent is not None:
+        if note.intent is not None:
             progress = {**note.intent["progress"], "fetched": running.progress.fetched}
-            note.intent = {**note.intent, "progress": progress, "spent": self._monotonic() - running.began}
-        if result == "waits":
+            change: dict[str, Any] = {"progress": progress, "spent": self._monotonic() - running.began}
+            parts = running.progress.parts()
+            note.intent = {**note.intent, **change, **({"parts": parts} if parts else {})}
+        if running.asked_to_wait is not None:
+            note.next = self._notes.clock() + running.asked_to_wait
+        elif result == "waits":
             note.next = next_look(note.looks, now=self._notes.clock())
             note.looks += 1
         await self._notes.change(note)
@@ -534,6 +555,19 @@ def _name(handle: Handle, user: str | None) -> str:
     """The name of an import's note: those of one account are together, in the order in which they were begun."""
     digest = hashlib.sha256(f"{handle.key}\n{handle.upload_id}".encode()).hexdigest()[:32]
     return f"{account_of(handle.owner, user)}/{handle.expires:010}-{digest}"
+
+
+def _may_wait(running: _Running, seconds: float) -> bool:
+    """Note that the host asks to wait. Returns False if it has asked too often in a row."""
+    assert running.note.intent is not None
+    stored = len(running.progress.parts())
+    times, before = running.note.intent.get("waits", (0, 0))
+    times = times + 1 if stored <= before else 1
+    if times > _MOST_WAITS:
+        return False
+    running.note.intent = {**running.note.intent, "waits": (times, max(stored, before))}
+    running.asked_to_wait = min(seconds, _LONGEST_WAIT)
+    return True
 
 
 def _account(name: str) -> str:

@@ -128,7 +128,7 @@ async def test_at_most_so_many_at_once_and_the_accounts_in_turns(bucket: Meddled
         assert progress is not None
         assert progress.state == "waiting"
         assert progress.fetched == 0
-        stall.times = 0
+    stall.times = 0  # not before: the first replica must not complete one while it ends
     async with replica(bucket, most=9) as two:
         await two.imports.look()
         await until(lambda: two.results == ["completed"] * 4)
@@ -155,7 +155,7 @@ async def test_who_has_several_gives_one_back_to_who_has_none(bucket: Meddled, w
         before = running(one)
         await one.imports.look()  # each has one: it waits for an end
         assert running(one) == before
-        stall.times = 0
+    stall.times = 0  # not before: the first replica must not complete one while it ends
     async with replica(bucket, most=9) as two:
         await two.imports.look()
         await until(lambda: two.results == ["completed"] * 6)
@@ -180,3 +180,66 @@ async def test_an_import_that_ends_before_it_begins_holds_no_place(bucket: Meddl
     later.ahead = 2 * LEASE
     async with replica(bucket, later) as two:
         assert await two.run() == "completed"
+
+
+async def test_a_host_that_asks_to_wait_holds_no_place(bucket: Meddled, web: WebServer) -> None:
+    web.serve("/busy.mp4", DATA)
+    web.serve("/film.mp4", film(MIB))
+    clock = Clock()
+    async with replica(bucket, clock) as one:
+        busy = await one.begin(f"{web.url}/busy.mp4?key=secret-of-the-url", user="a")
+        other = await one.begin(f"{web.url}/film.mp4", user="b")
+        web.faults.append(
+            WebFault(
+                status=429, headers={"Retry-After": "900"}, when=lambda asked: asked.path.startswith("/busy"), times=9
+            )
+        )
+        first, second = await one.run(), await one.run()
+        assert sorted([first, second]) == ["completed", "waits"]
+        assert (await one.uploads.status("local", other.upload)).completed is not None
+        progress = await one.imports.progress(one.handle(busy))
+        assert progress is not None
+        assert progress.state == "waiting"
+        assert any("the host asks to come again in 15:00 min" in line for line in one.log)
+        assert "secret-of-the-url" not in "".join(one.log)
+        web.faults.clear()
+        clock.ahead = 600
+        await one.imports.look()
+        assert not running(one)
+        clock.ahead = 901
+        assert await one.run() == "completed"
+
+
+async def test_parts_are_kept_while_a_host_asks_to_wait(bucket: Meddled, web: WebServer) -> None:
+    web.serve("/film.mp4", DATA)
+    wait = {"Retry-After": "99999"}
+    clock = Clock()
+    async with replica(bucket, clock) as one:
+        made = await one.begin(f"{web.url}/film.mp4")
+        web.faults.append(WebFault(stall_after=1000, when=last, times=99))
+        await one.imports.look()
+        await until_all_but_the_last(one, made)
+        await one.leave()
+        web.faults[:] = [WebFault(status=503, headers=wait, when=last, times=99)]
+        assert await one.run() == "waits"
+        assert await one.stored(made) == ALL_BUT_THE_LAST
+        clock.ahead = 3601  # not after 27 hours
+        web.faults.clear()
+        web.asked.clear()
+        assert await one.run() == "completed"
+        assert web.ranges == [(15 * MIB, 20 * MIB)]
+
+
+async def test_a_host_that_asks_to_wait_again_and_again(bucket: Meddled, web: WebServer) -> None:
+    web.serve("/film.mp4", film(MIB))
+    clock = Clock()
+    async with replica(bucket, clock) as one:
+        made = await one.begin(f"{web.url}/film.mp4")
+        web.faults.append(WebFault(status=429, headers={"Retry-After": "60"}, times=99))
+        for _ in range(8):
+            assert await one.run() == "waits"
+            clock.ahead += 61
+        assert await one.run() == "failed"
+        status = await one.uploads.status("local", made.upload)
+        assert status.error is not None
+        assert status.error.message.endswith("the host asked 9 times to come again later")

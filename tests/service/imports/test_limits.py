@@ -88,11 +88,15 @@ async def test_what_a_create_would_refuse(bucket: Meddled, web: WebServer) -> No
     web.serve("/page.mp4", b"<!doctype html>" + bytes(100))
     web.serve("/page", b"<!doctype html>", headers={"Content-Type": "text/html"})
     web.serve("/empty.mp4", b"")
+    web.serve("/", film(MIB))
     async with replica(bucket, policy=SMALL) as one:
         assert (await refused(one, f"{web.url}/film.mp4"))[0] is Problem.FILE_TOO_LARGE
         problem, why = await refused(one, f"{web.url}/film.mp4", size=5)
         assert problem is Problem.IMPORT_FAILED
-        assert why.endswith("another size than `size` says")
+        assert why == "the file has 1,048,577 bytes, and `size` says 5"
+        problem, why = await refused(one, f"{web.url}/")
+        assert problem is Problem.IMPORT_FAILED
+        assert "name it by `filename`" in why
         assert "a password" in (await refused(one, f"http://u:p@{web.url[7:]}/film.mp4"))[1]
         assert (await refused(one, f"{web.url}/page.mp4"))[0] is Problem.NOT_MEDIA
         assert (await refused(one, f"{web.url}/page"))[0] is Problem.UNSUPPORTED_MEDIA
