@@ -22,6 +22,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import UnsignedPart
 from bigupload.stores import targets
 from bigupload.stores.local_store import LocalStore
+from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.faults import LostResponse, Status
 from bigupload.testing.strict_s3 import StrictS3
@@ -36,7 +37,9 @@ async def test_a_folder_of_the_objects_name_is_named(weed: LocalStore) -> None:
     to, options = f"s3://{BUCKET}/folders", options_for(weed)
     for key in ("new/below", "old", "old/below"):
         await bigupload.upload(b"data", to=f"{to}/{key}", s3=options)
-    for key in ("new", "old"):
+    async with contextlib.aclosing(S3Bucket(BUCKET, options)) as bucket:  # as S3's console makes a folder
+        await bucket.call("to make a folder", "PutObject", Key="folders/marked/", Body=b"")
+    for key in ("new", "old", "marked"):
         with pytest.raises(errors.StoreRefused, match=rf"keeps a folder {to}/{key}/ .*upload to another key") as raised:
             await bigupload.upload(content(5 * MIB + 17), to=f"{to}/{key}", s3=options, part_size=5 * MIB)
         assert (raised.value.exit_code, raised.value.resumable) == (errors.EXIT_FAILED, False)

@@ -359,8 +359,11 @@ class S3Store:
         return _facts(answer, algorithm)
 
     async def _is_folder(self) -> bool:
-        """Whether the store, as SeaweedFS, shows a folder of the key's name that is no object: S3 itself has none."""
-        folder = f"{self._key}/"
+        """Whether the store, as SeaweedFS, shows a folder of the key's name that is no object: S3 itself has none.
+
+        An object may have the key with one slash, a folder's marker. With two, SeaweedFS shows the folder still.
+        """
+        folder = f"{self._key}//"
         try:
             if await self._bucket.head(folder) is None:
                 return False
