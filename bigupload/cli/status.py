@@ -380,7 +380,12 @@ def _aborted(name: Path, before: Manifest | None) -> str:
 
     if before is None:
         return f"aborted: {printable(str(name))}"
-    freed = "already, nothing to free" if before.aborted else f"{format_size(before.bytes_uploaded)} freed"
+    if before.aborted:
+        freed = "already, nothing to free"
+    elif before.bytes_uploaded:
+        freed = f"{format_size(before.bytes_uploaded)} freed"
+    else:  # the store may have had a part that a kill kept from being recorded
+        freed = "no part was recorded; if the store had one, it is deleted"
     return f"aborted: {one_line(path_of(before.source.path).name)} → {one_line(str(before.target))} ({freed})"
 
 

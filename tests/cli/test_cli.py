@@ -213,6 +213,15 @@ def test_several_files_are_all_tried_and_the_worst_code_counts(
 # --- status, abort, resume
 
 
+def test_a_part_that_was_not_recorded_is_not_called_nothing(bigupload: Command, s3: StrictS3, stopped: Path) -> None:
+    """A kill may come between the store's response and the record."""
+    header, *_ = stopped.read_bytes().splitlines(keepends=True)
+    stopped.write_bytes(header)
+    aborted = "aborted: file.bin → s3://bucket/key (no part was recorded; if the store had one, it is deleted)\n"
+    assert bigupload("abort", stopped).err == aborted
+    assert not s3.uploads
+
+
 def test_status_resume_and_abort(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
     (row,) = [json.loads(line) for line in bigupload("status", "--json").out.splitlines()]
     assert row["manifest"] == str(stopped)
