@@ -33,6 +33,9 @@ _MOST_AT_ONCE = 500
 class Written:
     """The receipt of one call, or None of it."""
 
+    has_all = True
+    """Whether it lacks nothing that was added. Of a receipt that is the call's own, `end` raises if it does."""
+
     def __init__(self, output: ReceiptOutput | None) -> None:
         self._output = output
         self._failed = 0
@@ -90,6 +93,7 @@ class WrittenBefore(Written):
 
     def end(self) -> None:
         if not self._ends:
+            self.has_all = self._receipt.has_all
             return
         try:
             self._receipt.end(failed=self._failed)

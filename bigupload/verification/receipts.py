@@ -306,6 +306,11 @@ class GrowingReceipt:
         except errors.OutputUnwritable as e:
             self._missed = e
 
+    @property
+    def has_all(self) -> bool:
+        """Whether each file could be written that was added."""
+        return self._missed is None
+
     def end(self, *, failed: int) -> None:
         """Note at the end of a call how many files failed. A document without a file is deleted, if the call began it.
 

@@ -209,6 +209,44 @@ async def test_no_file_is_deleted_that_is_not_in_the_receipt(
     assert sorted(row["source"] for row in rows) == sorted(map(str, stay))
 
 
+async def test_a_sync_reports_again_what_the_receipt_of_its_command_lacks(
+    world: World, tree: Path, receipt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+    disk.room = float("inf")
+
+    async def moved() -> list[str]:
+        keys: list[str] = []
+
+        def keep(outcome: object) -> None:
+            if isinstance(outcome, UploadResult):
+                keys.append(outcome.key)
+
+        with contextlib.closing(receipts.GrowingReceipt(receipt, "--receipt", target=TO, endpoint=None)) as given:
+            options: dict[str, Any] = {
+                "to": TO,
+                "s3": world.options(),
+                "retry": FAST,
+                "part_size": PART,
+                "receipt": given,
+            }
+            await bigupload.sync(tree, delete_source=True, on_outcome=keep, **options)
+        return keys
+
+    world.s3.script("PutObject", Status(403, "AccessDenied"), key="p/c", repeat=True)  # so that the job is not over
+    before = await moved()
+    assert before
+    for path in tree.iterdir():
+        path.unlink()
+    receipt.unlink()
+    disk.room = 0
+    assert await moved() == before
+    disk.room = float("inf")
+    assert await moved() == before
+    assert [row["key"] for row in read(receipt)["files"]] == before
+    assert await moved() == []
+
+
 async def test_a_full_disk_leaves_a_receipt_whole(
     world: World, tree: Path, receipt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
