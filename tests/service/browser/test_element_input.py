@@ -68,10 +68,25 @@ def test_accept_counts_for_what_is_dropped(profile: Profile, app: App) -> None:
         opened_with(tab, app, PAGE.replace(" multiple", ' multiple accept="image/*,.MOV"'))
         tab.page.evaluate(DROP, ["clip.mp4", "video/mp4", [1]])
         expect(tab.page.get_by_role("alert")).to_contain_text("not accepted: clip.mp4")
+        expect(tab.page.get_by_role("alert")).to_contain_text("Accepted here: pictures and MOV.")
         expect(tab.page.get_by_role("listitem")).to_have_count(0)
         tab.page.evaluate(DROP, ["photo.jpg", "image/jpeg", list(sample("jpg"))])
         expect(tab.page.get_by_role("link", name="photo.jpg")).to_be_visible(timeout=SENT)
         expect(tab.page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_chosen_file_of_another_type_is_told_what_the_field_accepts(
+    profile: Profile, app: App, tmp_path: Path
+) -> None:
+    """A browser's dialog lets people choose any file, and the service would name all the types that it takes."""
+    (letter := tmp_path / "letter.txt").write_text("Dear Ada")
+    with profile.page() as tab:
+        opened_with(tab, app, PAGE.replace(" multiple", ' multiple accept="video/*"'))
+        tab.page.set_input_files(INPUT, letter)
+        expect(row(tab.page, "letter.txt")).to_contain_text("This type of file is not accepted. Accepted here: videos.")
+        expect(row(tab.page, "letter.txt")).not_to_contain_text("image/jpeg")
+        tab.page.evaluate(f"{ELEMENT}.texts = {{ problem_unsupported_media: 'Films, please.' }}")
+        expect(row(tab.page, "letter.txt")).to_contain_text("Films, please.")
 
 
 LEAVING = PAGE.replace("event.preventDefault();", "").replace("<form>", "<form action=/elsewhere method=post>")

@@ -90,3 +90,19 @@ def test_the_page_says_why_before_it_asks_the_service(run: Call) -> None:
     empty, large = run("page/media", source, 2)
     assert empty == "They are empty."
     assert large == "They have 6.00\xa0GB each. The limit is 5.00\xa0GB."
+
+
+@each_case(
+    ("accept", "language", "said"),
+    [
+        ("video/*", "en", "Accepted here: videos."),
+        ("image/*, .PDF,.mov", "de", "Angenommen werden hier: Bilder, PDF und MOV."),
+        ("audio/*,image/svg+xml,image/x-icon", "fr", "Acceptés ici : fichiers audio, SVG et ICON."),
+        ("model/*", "en", "Accepted here: model/*."),
+        (".mp4,video/mp4", "en", "Accepted here: MP4."),
+        (" , ", "en", ""),
+    ],
+)
+def test_what_a_field_accepts_is_named(run: Call, accept: str, language: str, said: str) -> None:
+    source = "return m.acceptedText(x.accept, m.wordsOf(x.language), x.language);"
+    assert run("client/element_words", source, {"accept": accept, "language": language}) == said

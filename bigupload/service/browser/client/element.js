@@ -6,11 +6,12 @@
 import { Client } from "./client.js";
 import { Row } from "./element_row.js";
 import { style } from "./element_style.js";
-import { choose, few, fill, problemText, size, wordsOf } from "./element_words.js";
+import { acceptedText, choose, few, fill, problemText, size, wordsOf } from "./element_words.js";
 import { accepts, dropped } from "./intake.js";
 import { describe, read } from "./kept.js";
 import { Thumbs } from "./thumbs.js";
 
+const TYPE_REFUSED = ["unsupported_media", "token_type_refused"]; // codes of the service
 const ENDED = ["done", "cancelled", "remembered"];
 // Attributes, read and set as properties, too.
 const TEXT_PROPERTIES = ["endpoint", "name", "accept", "credentials", "receiptName"];
@@ -127,7 +128,9 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
     const { texts } = this;
     const lines = Object.entries(reasons).filter(([, names]) => names.length);
     const notice = this.#part("notice");
-    notice.textContent = lines.map(([name, names]) => fill(texts[name], { names: few(names, texts) })).join("\n");
+    const said = lines.map(([name, names]) => fill(texts[name], { names: few(names, texts) }));
+    if (reasons.not_accepted?.length) said.push(this.#accepted(texts));
+    notice.textContent = said.join("\n");
     notice.hidden = !lines.length;
   }
 
@@ -271,8 +274,7 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
 
   async #drop(transfer) {
     const { chosen, empty, unread } = await dropped(transfer);
-    const accept = this.getAttribute("accept") ?? "";
-    const isAccepted = ({ file }) => accepts(accept, file);
+    const isAccepted = ({ file }) => accepts(this.accept ?? "", file);
     this.#add(chosen.filter(isAccepted));
     const refused = chosen.filter((each) => !isAccepted(each)).map(({ file, path }) => path ?? file.name);
     if (refused.length + empty.length + unread.length) {
@@ -290,7 +292,7 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
     this.#frame = null;
     const input = this.#part("input");
     input.multiple = this.hasAttribute("multiple");
-    input.accept = this.getAttribute("accept") ?? "";
+    input.accept = this.accept ?? "";
     input.disabled = this.matches(":disabled");
     const { texts } = this;
     const language = this.#language;
@@ -298,11 +300,22 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
     const invitation = this.#invitation(texts);
     if (label.textContent !== invitation) label.textContent = invitation;
     for (const [upload, row] of this.#rows) {
-      const changed = row.render(texts, language);
-      if (changed) this.#tell(upload, texts);
+      const own = this.#textsOf(upload, texts);
+      const changed = row.render(own, language);
+      if (changed) this.#tell(upload, own);
     }
     this.#summarize(texts, language);
     this.#toForm(texts);
+  }
+
+  #accepted(texts) { return acceptedText(this.accept ?? "", texts, this.#language); }
+
+  /** The words of one file. The service names all types that it takes, of which `accept` may want a few. */
+  #textsOf({ file, problem }, texts) {
+    const name = `problem_${problem?.code}`;
+    const isOfType = !TYPE_REFUSED.includes(problem?.code) || !file || accepts(this.accept ?? "", file);
+    if (isOfType || this.#texts[name]) return texts;
+    return { ...texts, [name]: `${texts.wrong_type} ${this.#accepted(texts)}` };
   }
 
   /** Nobody drops a file on a phone. */

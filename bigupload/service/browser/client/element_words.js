@@ -37,6 +37,12 @@ const EN = {
   remove: "Remove",
   left_time: "{time} left",
   not_accepted: "Not added, because this type of file is not accepted: {names}",
+  accepted: "Accepted here: {types}.",
+  wrong_type: "This type of file is not accepted.",
+  type_video: "videos",
+  type_image: "pictures",
+  type_audio: "sound files",
+  type_text: "text files",
   not_read: "Not added, because it can't be read: {names}",
   no_files: "Not added, because it has no files: {names}",
   twice: "Already in the list: {names}",
@@ -81,6 +87,12 @@ const DE = {
   remove: "Entfernen",
   left_time: "noch {time}",
   not_accepted: "Nicht hinzugefügt, weil diese Art von Datei nicht angenommen wird: {names}",
+  accepted: "Angenommen werden hier: {types}.",
+  wrong_type: "Diese Art von Datei wird nicht angenommen.",
+  type_video: "Videos",
+  type_image: "Bilder",
+  type_audio: "Tondateien",
+  type_text: "Textdateien",
   not_read: "Nicht hinzugefügt, weil nicht lesbar: {names}",
   no_files: "Nicht hinzugefügt, weil ohne Dateien: {names}",
   twice: "Schon in der Liste: {names}",
@@ -148,6 +160,12 @@ const FR = {
   remove: "Retirer",
   left_time: "encore {time}",
   not_accepted: "Non ajouté, car ce type de fichier n’est pas accepté : {names}",
+  accepted: "Acceptés ici : {types}.",
+  wrong_type: "Ce type de fichier n’est pas accepté.",
+  type_video: "vidéos",
+  type_image: "images",
+  type_audio: "fichiers audio",
+  type_text: "fichiers texte",
   not_read: "Non ajouté, car illisible : {names}",
   no_files: "Non ajouté, car sans fichier : {names}",
   twice: "Déjà dans la liste : {names}",
@@ -197,6 +215,18 @@ export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (place, key) =>
 export function few(names, texts, most = 3) {
   if (names.length <= most + 1) return names.join(", ");
   return [...names.slice(0, most), fill(texts.more, { count: names.length - most })].join(", ");
+}
+
+/** What an attribute `accept` takes, in words: "video/*,.pdf" → "Accepted here: videos and PDF." Empty: all. */
+export function acceptedText(accept, texts, language) {
+  const word = (one) => {
+    if (one.startsWith(".")) return one.slice(1).toUpperCase();
+    const [type, sub = ""] = one.split("/");
+    return sub === "*" ? (texts[`type_${type}`] ?? one) : sub.replace(/^x-|\+.*$/g, "").toUpperCase();
+  };
+  const types = accept.split(",").map((each) => each.trim().toLowerCase()).filter(Boolean).map(word);
+  if (!types.length) return "";
+  return fill(texts.accepted, { types: new Intl.ListFormat(language).format(new Set(types)) });
 }
 
 /** Why it failed: in these words, else in those of the problem. */
