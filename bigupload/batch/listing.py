@@ -53,6 +53,8 @@ class FileList:
     def parse(cls, content: bytes, name: str, *, null: bool = False) -> FileList:
         """Read a list: a path a line, as it is. Empty lines are no paths, nor is a byte order mark at the beginning.
 
+        On Windows, where no name holds a carriage return, a line may end with one.
+
         Args:
             content: The list.
             name: What it is called in messages.
@@ -60,6 +62,8 @@ class FileList:
         """
         if not null:
             content = content.removeprefix(codecs.BOM_UTF8)
+            if os.sep == "\\":
+                content = content.replace(b"\r\n", b"\n").removesuffix(b"\r")
         return cls([os.fsdecode(path) for path in content.split(b"\0" if null else b"\n") if path], name)
 
 
@@ -243,7 +247,7 @@ def _tree(source: str) -> _Tree | None:
     if os.path.isdir(source):
         return _Tree(_directory(source))
     if has_wildcard(source) and not os.path.lexists(source):
-        base, pattern = split_glob(source)
+        base, pattern = split_glob(with_slashes(source))
         return _Tree(_directory(base), scope_of([include(f"/{pattern}")], hidden=False), source)
     return None
 

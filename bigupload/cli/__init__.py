@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import os
 import re
 import sys
@@ -150,6 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments is not None:
         _run(arguments)
     _open_closed_streams()
+    _escape_foreign_characters()
     # Imports create many objects that stay. Searching them for garbage takes a tenth of a short command's time. The
     # garbage of a long one is still found, only later: `running.collect_garbage`.
     gc.set_threshold(*_SELDOM)
@@ -179,6 +181,15 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace"))
 
 
+def _escape_foreign_characters() -> None:
+    """Write what the encoding of standard output lacks as `\\u2192`, as on standard error.
+
+    A pipe or a file of Windows has that of its language, which knows neither the arrow of `status` nor most names.
+    """
+    if sys.stdout.errors == "strict" and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _leave(status: int) -> None:
     """End the process without finalising the modules, which takes as long as importing botocore did.
 
@@ -197,10 +208,11 @@ def _run(arguments: list[str] | None) -> NoReturn:
         from bigupload.cli.completing import answering
 
         with answering():
-            _cli.main(arguments, prog_name="bigupload")
+            _cli.main(arguments, prog_name="bigupload", windows_expand_args=False)
     try:
         # Not standalone: click would report a wrong call in four lines, two of them about how to get help.
-        raise SystemExit(_cli.main(arguments, prog_name="bigupload", standalone_mode=False))
+        # The shells of Windows expand no patterns. click would, also those of `--include`; bigupload knows them itself.
+        raise SystemExit(_cli.main(arguments, prog_name="bigupload", standalone_mode=False, windows_expand_args=False))
     except errors.BigUploadError as e:
         complain(e)
         raise SystemExit(e.exit_code) from None

@@ -27,6 +27,7 @@ from bigupload.cli.selection_options import Chosen, is_many, names_many
 from bigupload.core.globs import split_glob
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.systems import with_slashes
 from bigupload.units import counted, escaped, format_size, printable
 
 _LONGEST_JOB = 200
@@ -118,7 +119,7 @@ class ListedFiles:
     def directories(self) -> list[str]:
         """Those that are named, or that patterns begin with."""
         many = filter(names_many, self.names)
-        return [name if os.path.isdir(name) else split_glob(name)[0] or "." for name in many]  # noqa: PTH112 - as names_many does
+        return [name if os.path.isdir(name) else split_glob(with_slashes(name))[0] or "." for name in many]  # noqa: PTH112 - as names_many does
 
     def target(self, file: FileEntry) -> str:
         """The URL of the object that a file becomes."""

@@ -497,7 +497,7 @@ def _is_ours(run: _Run) -> bool:
         return child.poll() is None
     if run.pid <= 0:
         return False
-    if (_PROC / "self" / "cmdline").exists():
+    if os.name != "nt" and (_PROC / "self" / "cmdline").exists():  # Wine shows Linux's, with other process ids
         with contextlib.suppress(OSError):
             return f"-rack={run.token}".encode() in (_PROC / str(run.pid) / "cmdline").read_bytes().split(b"\0")
         return False

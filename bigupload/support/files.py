@@ -190,7 +190,7 @@ def _by_xdg(kind: str) -> Path | None:
 def _by_platform(kind: str) -> Path:
     import platformdirs
 
-    path: Path = getattr(platformdirs, f"user_{kind}_path")("bigupload")
+    path: Path = getattr(platformdirs, f"user_{kind}_path")("bigupload", appauthor=False)
     return path
 
 

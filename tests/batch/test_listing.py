@@ -7,6 +7,7 @@ import datetime
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -329,6 +330,26 @@ def test_the_key_of_a_path(monkeypatch: pytest.MonkeyPatch, path: str, key: str)
     with monkeypatch.context() as patch:
         paths_of_windows(patch, many_items)
         assert many_items.item_of(path).key == key
+
+
+@each_case("end", [b"\r\n", b"\n", b"\r\n\r\n"])
+def test_a_list_of_windows(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+    with monkeypatch.context() as patch:
+        paths_of_windows(patch, listing)
+        patch.setattr(listing.os, "fsdecode", os.fsdecode, raising=False)
+        assert FileList.parse(b"a.txt" + end + b"b.txt\r", "list").paths == ["a.txt", "b.txt"]
+        assert FileList.parse(b"a.txt\r\0", "list", null=True).paths == ["a.txt\r"]
+
+
+def test_a_pattern_with_a_backslash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shells of Windows expand no patterns. Elsewhere, a backslash makes a wildcard a character."""
+    assert listed("photos\\*.jpg")[0].startswith("photos\\*.jpg: no file matches it")
+    with monkeypatch.context() as patch:
+        paths_of_windows(patch, listing)
+        patch.setattr(listing.os, "path", SimpleNamespace(**vars(listing.os.path) | {"isdir": os.path.isdir}))
+        tree = listing._tree("photos\\*.jpg")
+    assert tree is not None
+    assert [item.key for item in tree.found(EVERYTHING.scope(), EVERYTHING.walk_options(now=0))] == ["top.jpg"]
 
 
 def test_elsewhere_a_backslash_is_part_of_a_name() -> None:
