@@ -47,12 +47,17 @@ _MUCH = 0.25
 _OPTIONS = (
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
     (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_EVERY),
+    (socket.IPPROTO_TCP, "TCP_KEEPALIVE", _KEEPALIVE_EVERY),  # the same on macOS, which has no TCP_KEEPIDLE
     (socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_EVERY),
     (socket.IPPROTO_TCP, "TCP_KEEPCNT", _MAX_KEEPALIVES),
     (socket.IPPROTO_TCP, "TCP_NOTSENT_LOWAT", _UNSENT),
 )
 _LINUX_NUMBERS = {"TCP_NOTSENT_LOWAT": 25} if sys.platform == "linux" else {}
 """linux/tcp.h. A Python that was built with an old C library, as for manylinux2014, has no name for it."""
+_INFO_OF_MACOS = getattr(socket, "TCP_CONNECTION_INFO", 0x106 if sys.platform == "darwin" else None)
+"""netinet/tcp.h of macOS. Its kernel does not report unsent bytes by TIOCOUTQ."""
+_UNSENT_AT_MACOS = 32
+"""Offset of tcpi_snd_sbbytes in struct tcp_connection_info: bytes in the send buffer, with those in flight."""
 _FIN_UNACKNOWLEDGED = frozenset({4, 9, 11})
 """FIN_WAIT1, LAST_ACK and CLOSING, in tcpi_state, the first byte of struct tcp_info."""
 _UNKNOWN = 0xFFFFFFFF
@@ -182,7 +187,11 @@ def set_discard(sock: Any, *, discard: bool) -> None:
 
 def readable(sock: Any) -> bool:
     """Whether bytes, or the connection's end, have arrived and nobody has read them."""
-    if not hasattr(select, "poll") or sock is None or sock.fileno() < 0:
+    if sock is None or sock.fileno() < 0:
+        return False
+    if not hasattr(select, "poll"):  # Windows, whose `select` takes any descriptor
+        with contextlib.suppress(OSError):
+            return bool(select.select([sock], [], [], 0)[0])
         return False
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
@@ -199,6 +208,11 @@ def unsent(sock: Any) -> int:
     descriptor = -1 if sock is None else sock.fileno()
     if descriptor < 0:  # closed
         return 0
+    if _INFO_OF_MACOS is not None:
+        with contextlib.suppress(OSError):
+            info = bytes(sock.getsockopt(socket.IPPROTO_TCP, _INFO_OF_MACOS, _UNSENT_AT_MACOS + 4))
+            return _field(info, _UNSENT_AT_MACOS) if len(info) == _UNSENT_AT_MACOS + 4 else 0
+        return 0
     try:
         import fcntl
         import termios
@@ -206,7 +220,8 @@ def unsent(sock: Any) -> int:
         waiting = int(struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
     except (ImportError, AttributeError, OSError):
         return 0
-    arrived, info = 0, _tcp_info(sock, _SACKED_AT + 4)
+    arrived = 0
+    info = _tcp_info(sock, _SACKED_AT + 4)
     if len(info) == _SACKED_AT + 4:
         arrived = _field(info, _SACKED_AT) * _field(info, _MSS_AT)
         waiting -= info[0] in _FIN_UNACKNOWLEDGED  # which the kernel counts as a byte

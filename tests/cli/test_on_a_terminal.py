@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
+import importlib
 import io
 import os
-import pty
 import re
 import struct
 import subprocess
-import termios
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,9 @@ from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import COMMAND, LONG, Place
 
 from .support import Command, to
+
+fcntl = pytest.importorskip("fcntl", reason="a terminal of POSIX")
+pty, termios = importlib.import_module("pty"), importlib.import_module("termios")
 
 
 def on_terminal(

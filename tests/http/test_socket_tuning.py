@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import resource
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +34,24 @@ def pair() -> Iterator[Pair]:
         ours = stack.enter_context(new_socket())
         ours.connect(listener.getsockname())
         yield ours, stack.enter_context(listener.accept()[0])
+
+
+class Answering:
+    """A socket that has a kernel's answer about it."""
+
+    def __init__(self, descriptor: int, option: int, response: Exception | bytes) -> None:
+        self._descriptor = descriptor
+        self._option = option
+        self._response = response
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        assert (level, option) == (socket.IPPROTO_TCP, self._option)
+        if isinstance(self._response, Exception):
+            raise self._response
+        return self._response[:size]
 
 
 def fill(pair: Pair) -> int:
@@ -186,6 +203,7 @@ def test_a_kernel_that_knows_none_of_it(pair: Pair, monkeypatch: pytest.MonkeyPa
         socket_tuning.check_congestion_control("reno")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reports no unsent bytes")
 def test_unsent_is_what_the_other_kernel_has_not_taken(pair: Pair) -> None:
     """The end of a connection is no byte of it."""
     assert socket_tuning.unsent(pair[0]) == 0
@@ -225,19 +243,10 @@ def test_what_arrived_out_of_order_is_not_unsent(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, response: Exception | bytes, left: int
 ) -> None:
     """A path that loses packets would have to be made for it: here the kernel's response is. It may say nothing."""
+    pytest.importorskip("fcntl", reason="Windows reports no unsent bytes")
     monkeypatch.setattr("fcntl.ioctl", lambda *arguments: struct.pack("i", 100_000))
 
-    class Socket:
-        def fileno(self) -> int:
-            return pair[0].fileno()
-
-        def getsockopt(self, level: int, option: int, size: int) -> bytes:
-            assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_INFO)
-            if isinstance(response, Exception):
-                raise response
-            return response[:size]
-
-    assert socket_tuning.unsent(Socket()) == left
+    assert socket_tuning.unsent(Answering(pair[0].fileno(), socket.TCP_INFO, response)) == left
 
 
 def test_readable_is_when_the_other_side_has_spoken_or_gone(pair: Pair) -> None:
@@ -251,9 +260,35 @@ def test_readable_is_when_the_other_side_has_spoken_or_gone(pair: Pair) -> None:
     assert socket_tuning.readable(ours)
 
 
-@pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 1100, reason="descriptors are limited")
+def test_readable_without_poll(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    monkeypatch.delattr(socket_tuning.select, "poll", raising=False)
+    test_readable_is_when_the_other_side_has_spoken_or_gone(pair)
+    pair[0].close()
+    assert not socket_tuning.readable(pair[0])
+
+
+@pytest.mark.parametrize(
+    ("response", "left"),
+    [(bytes(32) + struct.pack("I", 70_000), 70_000), (bytes(20), 0), (OSError("not here"), 0)],
+    ids=["known", "short", "refused"],
+)
+def test_macos_reports_its_send_buffer(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, response: Exception | bytes, left: int
+) -> None:
+    """By `struct tcp_connection_info`. Its kernel is not here: the response is made up."""
+    monkeypatch.setattr(socket_tuning, "_INFO_OF_MACOS", 0x106)
+    assert socket_tuning.unsent(Answering(pair[0].fileno(), 0x106, response)) == left
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="select() of Windows takes any socket")
 def test_a_descriptor_may_be_high(pair: Pair) -> None:
     """In a process with a thousand files open: select() knows descriptors up to 1023."""
+    import fcntl
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= 1100:
+        pytest.skip("descriptors are limited")
     ours, theirs = pair
     with socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD, 1100)) as high:
         assert not socket_tuning.readable(high)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,9 +24,12 @@ def certificates(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     origins._system_context.cache_clear()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of descriptors")
 @pytest.mark.usefixtures("certificates")
 def test_too_few_descriptors_to_read_them_are_not_kept_as_no_trust() -> None:
     """OpenSSL is silent about a file that it can't open. All later connections would be refused as untrusted."""
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Descriptors are the lowest free numbers: none is left below this limit.
     with socket.socket() as lowest_free:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import subprocess
 import sys
@@ -252,6 +251,7 @@ def test_another_process_that_is_at_it_is_left_alone(tmp_path: Path) -> None:
 
 
 def _has_leases(directory: Path) -> bool:
+    fcntl = pytest.importorskip("fcntl", reason="leases are Linux's")
     path = made(directory, "probe")
     with path.open("rb") as file:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import signal
 import subprocess
@@ -65,6 +64,7 @@ def _macos(monkeypatch: pytest.MonkeyPatch, syncs: list[str], number: int | None
             raise OSError(number, os.strerror(number))
         return 0
 
+    fcntl = pytest.importorskip("fcntl", reason="macOS has it")
     monkeypatch.setattr(fcntl, "F_FULLFSYNC", FULL, raising=False)
     monkeypatch.setattr(fcntl, "fcntl", control)
 

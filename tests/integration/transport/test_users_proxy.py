@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import resource
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -210,8 +210,11 @@ async def test_a_proxy_that_is_not_there_is_named(tmp_path: Path, monkeypatch: p
         await bucket.aclose()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of descriptors")
 async def test_too_many_open_files_are_named(tmp_path: Path) -> None:
     """Not "can't connect", which would be waited out as an outage, and not a wrong AWS configuration."""
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with FileSource(write(tmp_path / "file", MIB)) as source, bench(tmp_path, tls=False) as made:
         bucket = bucket_of(made)
