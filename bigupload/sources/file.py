@@ -22,7 +22,7 @@ from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.files import reason_of
 from bigupload.support.missing_files import shown, why_missing
 from bigupload.support.pages import is_on_local_disk
-from bigupload.support.systems import change_time, open_binary, read_at
+from bigupload.support.systems import change_time, is_missing, open_binary, read_at
 
 S = TypeVar("S", bound=Source)
 
@@ -54,12 +54,12 @@ class FileSource:
             self._require_regular(Path(self.path).stat())
             # O_NONBLOCK: if a pipe takes the file's place right now, open must not wait for its writer.
             self._fd = open_binary(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        except FileNotFoundError:
-            name = os.fspath(path)
-            raise errors.SourceNotFound(f"no such file: {shown(name)}{why_missing(name)}") from None
         except ValueError:  # a NUL in it
             raise errors.SourceNotFound(f"no file can have this name: {str(path)!r}") from None
         except OSError as e:
+            if is_missing(e):
+                name = os.fspath(path)
+                raise errors.SourceNotFound(f"no such file: {shown(name)}{why_missing(name)}") from None
             raise errors.SourceUnreadable(f"can't read {path}: {reason_of(e)}") from e
         self._lock = threading.Lock()
         self._readers = 0

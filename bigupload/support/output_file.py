@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bigupload import errors
-from bigupload.support.systems import sync_to_disk
+from bigupload.support.systems import lock_descriptor, sync_to_disk
 
 _MOST_LINKS = 40
 """Symbolic links that lead from one to the next, as Linux follows them."""
@@ -87,7 +87,7 @@ def output_file(path: Path, option: str) -> Iterator[OutputFile]:
                 file.close()
                 try:
                     partial.replace(target)
-                except PermissionError:  # Windows, which has no such lock, renames no open file
+                except PermissionError:  # Windows renames no open file
                     locked.close()
                     partial.replace(target)
             opened.pop_all()  # from now on, another process may have the partial name
@@ -137,12 +137,10 @@ def naming(option: str, path: Path) -> Iterator[None]:
 def keep_to_one_process(file: int) -> None:
     """Keep a file to one process, until it is closed. Not every system and file system can do that."""
     try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_descriptor(file)
     except BlockingIOError:
         raise OSError(errno.EBUSY, "another process writes it") from None
-    except (ImportError, OSError):
+    except OSError:
         pass
 
 

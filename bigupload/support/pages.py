@@ -37,9 +37,9 @@ def page_buffer(size: int) -> mmap.mmap:
         MemoryError: The system gives this process no more memory.
     """
     size = max(1, size)
-    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
-        return mmap.mmap(-1, size)
     try:
+        if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
+            return mmap.mmap(-1, size)
         buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as e:  # a mapping of no file fails for nothing else
         raise MemoryError(str(e)) from e

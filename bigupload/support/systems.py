@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,6 +22,12 @@ STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 KILL: signal.Signals = getattr(signal, "SIGKILL", signal.SIGTERM)
 """The signal that ends a process at once. Windows has no SIGKILL, and SIGTERM is as final there."""
 _NO_FULL_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY)
+_LOCKED_AT = 0x7FFF_FFF0
+"""Offset of the byte that `lock_descriptor` locks on Windows, whose function takes 31 bits."""
+_NO_NAME = 123
+"""ERROR_INVALID_NAME: the name holds a character such as "?" or "*"."""
+_ENDS_WITHIN = 10.0
+"""Seconds for `taskkill`, which takes a tenth of one."""
 _POSITIONS = [threading.Lock() for _ in range(64)]
 """Locks of descriptors' positions, by descriptor. Two descriptors may share one: that costs time alone."""
 
@@ -66,6 +73,34 @@ def sync_to_disk(fd: int) -> None:
             if e.errno not in _NO_FULL_SYNC:  # an fsync after a failed one says nothing of the first one's bytes
                 raise
     os.fsync(fd)
+
+
+def lock_descriptor(fd: int) -> None:
+    """Lock a file against other descriptors, until this one is closed.
+
+    Windows locks ranges. The one that is locked there is behind all bytes, because nobody could read it.
+
+    Raises:
+        BlockingIOError: Another descriptor has the lock.
+        OSError: The file system has no locks.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        at = os.lseek(fd, 0, os.SEEK_CUR)
+        os.lseek(fd, _LOCKED_AT, os.SEEK_SET)
+        try:
+            msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+        except OSError as e:
+            if e.errno not in (errno.EACCES, errno.EDEADLK, 0):  # 0: Wine
+                raise
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK)) from e
+        finally:
+            os.lseek(fd, at, os.SEEK_SET)
+    else:
+        import fcntl
+
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def change_time(status: os.stat_result) -> int:
@@ -120,6 +155,11 @@ def write_at(fd: int, data: bytes | memoryview, offset: int) -> int:
         return os.write(fd, data)
 
 
+def is_missing(e: OSError) -> bool:
+    """Whether an error says that there is no such file. Windows says of some names that none can be called so."""
+    return isinstance(e, FileNotFoundError) or getattr(e, "winerror", None) == _NO_NAME
+
+
 def with_slashes(path: str) -> str:
     """A path with "/" between its names, as keys have it. Elsewhere than on Windows, a backslash is part of a name."""
     return path if os.sep == "/" else path.replace(os.sep, "/")
@@ -128,15 +168,38 @@ def with_slashes(path: str) -> str:
 def end_group(pid: int, number: int) -> None:
     """Send a signal to a program, and to all that it started, if the program began a session of its own.
 
-    Where there are no groups of processes, as on Windows, the program alone is ended.
+    Windows has no groups of processes. There, every signal ends the program at once, with those of its descendants
+    whose parents have not ended. Blocking, for a tenth of a second.
 
     Raises:
         OSError: It has ended, for example.
     """
     if hasattr(os, "killpg"):
         os.killpg(pid, number)
-    else:
+    elif not _end_tree(pid):
         os.kill(pid, number)
+
+
+def _end_tree(pid: int) -> bool:
+    """Whether the program of Windows that ends a process with its descendants has done so."""
+    import subprocess
+
+    # By its whole path: a program of that name in the working directory would be found first.
+    program = os.path.join(os.environ.get("SYSTEMROOT", ""), "System32", "taskkill.exe")  # noqa: PTH118 - loads no pathlib
+    null = subprocess.DEVNULL
+    try:
+        done = subprocess.run(  # noqa: S603 - a program of the system, and a number
+            [program, "/F", "/T", "/PID", str(pid)],
+            stdin=null,
+            stdout=null,
+            stderr=null,
+            timeout=_ENDS_WITHIN,
+            check=False,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def on_signal(loop: asyncio.AbstractEventLoop, number: int, heard: Callable[[int], object]) -> bool:
