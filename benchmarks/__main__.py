@@ -2,6 +2,7 @@
 
   throughput   uploads to a null store over http or https, or to a real store; tiny files
   latency      a store 30 ms away with 40 MB/s a connection, a total limit, or a real lossy path
+  medium       files of 1 to 256 MB at 0, 30 and 100 ms, over http and https, against the fastest peers
   faults       stragglers, 503s, resets; a store that answers SlowDown
   resume       the time from the start of the process to the first new part
   scale        files from 0.1 to 20 GB, and 10,000 parts
@@ -45,9 +46,9 @@ import sys
 from bigupload.errors import BigUploadError
 
 NAMES = (
-    "throughput", "latency", "faults", "resume", "scale", "service", "service_load", "memory", "stream", "pipe",
-    "writers", "files", "tree", "sync", "delta", "interruptions", "paths", "closed_page", "fairness", "loop_lag",
-    "ten_thousand", "owner_growth",
+    "throughput", "latency", "medium", "faults", "resume", "scale", "service", "service_load", "memory", "stream",
+    "pipe", "writers", "files", "tree", "sync", "delta", "interruptions", "paths", "closed_page", "fairness",
+    "loop_lag", "ten_thousand", "owner_growth",
     "dask", "soak", "controller", "growth", "sweep", "starts", "peers", "goals", "plots", "all",
 )  # fmt: skip
 _OTHER_MODULES = {"peers": "peering", "all": "everything"}

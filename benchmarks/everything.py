@@ -64,6 +64,8 @@ ENTRIES = (
     Entry(name="writers", options="--leaves --size 200MB"),
     Entry(name="latency", quick="--size 256MB --rounds 1 --contestants bigupload,crt,obstore"),
     Entry(name="latency", options="--path", root=True),
+    Entry(name="medium", quick="--brief"),
+    Entry(name="medium", options="--inside", quick="--brief"),
     Entry(name="sweep", root=True, quick="--size 64MB --rounds 1 --rtts 10,50,150 --losses 0,0.1,1"),
     Entry(name="faults", quick="--size 500MB --rounds 2 --contestants bigupload,crt"),
     Entry(name="faults", options="--slow-down"),
