@@ -22,8 +22,10 @@ Memory is not here: parts wait for room before they are hashed. Nor is the rate 
 was before. A larger limit stays if goodput grew with it; a smaller one stays if goodput did not suffer. The first
 trials double the limit; if the first parts were all stored within one measurement, the first trial multiplies it by
 three. Later ones change it by a quarter, and each larger limit that helped is followed by a step
-twice as large. The limit is not doubled while packets wait in a queue in front of the link: more connections than fill
-a link take goodput from one another. If goodput halves at the same limit, the search begins again by doubling.
+twice as large. The first trial of fewer parts is with as few as the first parts were, if those had more goodput: a
+store that is best at a few parts shows it before more are in flight. The limit is not doubled while packets wait in a
+queue in front of the link: more connections than fill a link take goodput from one another. If goodput halves at the
+same limit, the search begins again by doubling.
 
 **The bound.** In flight are at most the parts that goodput finishes in eight seconds, and at least one. If goodput
 falls with fewer parts, because each connection carries little, the bound is lifted for a while, and tried again. What
@@ -256,6 +258,8 @@ class _Trials:
         self._step = 1.0
         self._failures = 0
         """The number of the latest trials in a row that failed."""
+        self._first: _Trial | None = None
+        """The number of the first parts and their goodput, until fewer parts are tried than then."""
         # What the store refuses
         self.started = 0.0
         self.refused = 0.0
@@ -285,10 +289,13 @@ class _Trials:
         self._search(STEP)
         self._move(limit, now)
 
-    def leap(self, now: float, goodput: float) -> None:
-        """Begin with a large trial, after a goodput that is too large for small ones."""
+    def begin(self, now: float, parts: int, goodput: float, *, leap: bool) -> None:
+        """Take the number of the first parts and their goodput. `leap`: begin with a large trial."""
+        if self.moved:
+            return
+        self._first = _Trial(parts, goodput)
         limit = min(self.most, LEAP * self.limit)
-        if limit > self.limit and not self.moved:
+        if leap and limit > self.limit:
             self.trial = _Trial(self.limit, goodput)
             self._move(limit, now)
 
@@ -345,7 +352,7 @@ class _Trials:
 
     def _search(self, step: float) -> None:
         """Forget what was measured, and begin with a step up."""
-        self.trial = None
+        self.trial = self._first = None
         self._before = 0.0
         self._up, self._step = True, step
         self._failures = 0
@@ -355,6 +362,10 @@ class _Trials:
         wanted = round(self.limit * 2.0 ** (self._step if self._up else -self._step))
         if wanted == self.limit:
             wanted += 1 if self._up else -1
+        if not self._up and self._first is not None:
+            if goodput < self._first.goodput:
+                wanted = min(wanted, self._first.limit)
+            self._first = None
         most = self.most
         if self._ceiling is not None:
             most = self._ceiling + (now - self._backed_off_at >= self._probe_after)
@@ -846,16 +857,17 @@ class Flight:
                 self._bound.part_was_late(now, took, self._trials.limit)
                 self._bound.stored(now, rate, self._part_size)
             elif self._first is not None and stored.parts >= self._first[1]:
-                self._judge_first(now, self._first[0])
+                self._judge_first(now, *self._first)
         if size <= SMALL and self._small_judged < SMALL_JUDGED:
             self._judge_small(now, began)
 
-    def _judge_first(self, now: float, began: float) -> None:
-        """Widen the limit by a multiple if the first parts were stored within a window."""
+    def _judge_first(self, now: float, began: float, parts: int) -> None:
+        """Note the goodput of the first parts. Widen the limit by a multiple if they were stored within a window."""
         self._first = None
-        if self._fixed is None and now - began <= WINDOW:
-            self._trials.leap(now, self.stored_parts.bytes / max(1e-3, now - began))
-            self._window = None
+        if self._fixed is None:
+            leap = now - began <= WINDOW
+            self._trials.begin(now, parts, self.stored_parts.bytes / max(1e-3, now - began), leap=leap)
+            self._window = None if leap else self._window
 
     def _measure(self, *, by_stored: bool) -> None:
         """Let goodput be what was stored, or what was acknowledged. What was measured of the other says nothing."""

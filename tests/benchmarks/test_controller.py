@@ -78,7 +78,7 @@ def test_a_rule_that_is_off_changes_what_it_says() -> None:
 
 def test_a_rule_that_brings_something_costs_when_it_is_off() -> None:
     crowded = Way(name="crowded", rate=120 * MB, rtt=0.05, size=500 * MB, crowded=16, noise=0.0)
-    best, took = controller.best_fixed(crowded)
+    best, took = controller.best_fixed(crowded, 1)
     usual = controller.Found.of([took[best]], [controller.simulate(crowded, 1)])
     never = controller.Rules(constants=(("flight.QUEUED", math.inf),))
     without = controller.change(never, usual, 1, ways=[crowded])

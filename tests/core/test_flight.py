@@ -6,6 +6,7 @@ The parts are of one byte here, so that no bound applies: that is `test_flight_b
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator
 
@@ -190,6 +191,45 @@ def test_a_limit_that_was_widened_at_once_stays_if_goodput_grew(grows: float, st
         limits.append(flight.limit)
     assert limits[0] == LEAP * START
     assert (min(limits) >= LEAP * START) == stays
+
+
+def after_first_parts(link: Callable[[int], float], *, seconds: float = 10, refused_at: float = math.inf) -> list[int]:
+    """The limits of a link whose first parts, four instead of eight, have four connections' worth until 2 s."""
+    flight, size = Flight(), 2 * RATE
+    flight.expect_parts(0.0, START_BYTES // START_LEAST)
+    for stored in range(START_LEAST):
+        if refused_at == stored:
+            refuse(flight, 2.0)
+        flight.stored(2.0, size, began=0.0, accepted=2.0)
+    if refused_at == START_LEAST:
+        refuse(flight, 2.0)
+    limits, sent = [], START_LEAST * size
+    for tick in range(1, int(seconds / TICK)):
+        sent += int(link(flight.limit) * RATE * TICK)
+        flight.sample(Sample(now=2.0 + tick * TICK, acknowledged=sent, writing=flight.limit, part_size=size))
+        limits.append(flight.limit)
+    return changes(limits)
+
+
+@pytest.mark.parametrize(
+    ("carried", "then"),
+    [(1.0, [16, 8, 6]), (0.99, [16, 8, 4]), (0.5, [16, 8, 4])],
+    ids=["as much", "a little less", "half"],
+)
+def test_the_first_trial_of_fewer_is_as_few_as_carried_more(carried: float, then: list[int]) -> None:
+    """As many as the first parts, if more of them carry less."""
+    assert after_first_parts(lambda limit: 4 if limit <= 4 else 4 * carried)[:3] == then
+
+
+def test_a_trial_of_few_that_carry_too_little_is_undone_and_not_repeated() -> None:
+    assert after_first_parts(lambda limit: 3.0 * min(limit, 8) / 8, seconds=40)[:4] == [16, 8, 4, 8]
+    assert after_first_parts(lambda limit: 3.0 * min(limit, 8) / 8, seconds=40).count(4) == 1
+
+
+@pytest.mark.parametrize("stored", [1, START_LEAST])
+def test_after_a_refusal_the_first_parts_say_nothing(stored: int) -> None:
+    limits = after_first_parts(lambda limit: 4 if limit <= 4 else 3, refused_at=stored)
+    assert limits[:3] == [7, 6, 5]
 
 
 # -- links
