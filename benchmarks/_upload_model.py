@@ -133,6 +133,8 @@ class Outcome:
     """At each tick."""
     at_risk: list[float] = field(repr=False)
     """At each tick since the first response: bytes that were accepted and are not stored. Before it: 0."""
+    begun: float
+    """Bytes that were accepted when the first response came."""
     part_size: float
     began_anew: float | None = None
     """The share of the file that was sent before the upload began anew, in smaller parts; None: it did not."""
@@ -183,7 +185,7 @@ class Upload:
     def run(self) -> Outcome:
         """Simulate until every part has arrived."""
         tick, flying, limits, at_risk = 0, 0, [], []
-        woken = True
+        begun, woken = 0.0, True
         while self._unfinished and tick * TICK < FOREVER:
             now = tick * TICK
             if now >= self._begun_at:
@@ -194,7 +196,9 @@ class Upload:
             self._begin_anew(tick * TICK)
             limits.append(self._flight.limit)
             sent = [self._part_size - each.left for each in self._flying if not each.refused]
-            at_risk.append(sum(sent) if self._flight.stored_parts.parts else 0.0)
+            stored = self._flight.stored_parts.parts
+            at_risk.append(sum(sent) if stored else 0.0)
+            begun = begun if stored else sum(sent)
             flying += sum(not each.held for each in self._flying)
         return Outcome(
             seconds=tick * TICK,
@@ -202,6 +206,7 @@ class Upload:
             refused=self._refused / self._puts,
             limits=limits,
             at_risk=at_risk,
+            begun=begun,
             part_size=self._part_size,
             began_anew=self._began_anew,
         )

@@ -9,8 +9,8 @@ Then each rule is switched off alone. The table shows what that does to the regr
 and to the number of parts in flight. `yes`: the rule brings something. The same seeds give the same figures.
 
 `--paths` prints the paths alone. `--constants` also tries half and twice each constant. `--interruptions` prints
-instead what a kill loses on each path. The exit status is 1 if a rule brings nothing, or the regret is above 10 % on
-average or above 30 % on a path.
+instead what a kill loses on each path, and `--begin` what it costs to begin a far upload with fewer parts. The exit
+status is 1 if a rule brings nothing, or the regret is above 10 % on average or above 30 % on a path.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bigupload.core.flight import Flight
 from bigupload.core.stored_rate import HORIZON
 
 from ._running import all_hold
-from ._upload_model import Outcome, Upload, Way
+from ._upload_model import TICK, Outcome, Upload, Way
 
 Run = Callable[[Callable[[Way], Any], Iterable[Way]], Iterable[Any]]
 """`map`, or the same in several processes."""
@@ -39,6 +39,7 @@ Run = Callable[[Callable[[Way], Any], Iterable[Way]], Iterable[Any]]
 MB, GB = 1e6, 1e9
 GBIT = 120 * MB
 """The payload of 1 Gbit/s, in bytes a second."""
+BEGIN_WITH = (4, 8, 12, 16, 24, 32)
 FIXED = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 WAYS = (
     Way(name="1 MB/s, 30 ms", rate=1 * MB, rtt=0.03, size=100 * MB),
@@ -111,6 +112,15 @@ SLOW = (
     Way(name="60 MB/s, 150 ms, 1 % lost, Reno", rate=60 * MB, rtt=0.15, size=4 * GB, loss=0.01, reno=True),
 )
 """Paths on which each connection carries little, and files that could have smaller parts than the automatic ones."""
+
+
+READER = next(way for way in WAYS if MB < way.takes < math.inf)
+"""A far store that takes much, and reads it slowly."""
+BEGINNINGS = tuple(
+    Way(name=f"{rtt:g} ms, {size:g} MB", rate=GBIT, rtt=rtt / 1000, size=size * MB)
+    for rtt, size in itertools.product((30, 300), (100, 250, 1000))
+)
+"""Links of 1 Gbit/s, and uploads that are short enough for the beginning to matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +268,18 @@ def show_interruptions(seeds: int, ways: Sequence[Way], run: Run = map) -> None:
         print(f"| {way.name} | {seconds(outcomes):.0f} | {median:.1f} s | {most:.1f} s | {within:.0%} |", flush=True)
 
 
+def show_beginnings(seeds: int, ways: Sequence[Way] = BEGINNINGS, run: Run = map) -> None:
+    """Print what a kill loses at most if a far upload begins with so many parts, and the seconds that uploads take."""
+    print(f"| begin with | first response | a kill before it loses | {' | '.join(way.name for way in ways)} |")
+    print("|---|---|---|" + "---|" * len(ways))
+    for parts in BEGIN_WITH:
+        begin = partial(simulate, seeds=seeds, rules=Rules(constants=(("flight.START_FAR", parts),)))
+        reader, *others = run(begin, [READER, *ways])
+        first = mean(next(tick for tick, lost in enumerate(each.at_risk) if lost) * TICK for each in reader)
+        lost = mean(each.begun for each in reader) / MB
+        print(f"| {parts} | {first:.0f} s | {lost:.0f} MB | {' | '.join(f'{seconds(each):.1f}' for each in others)} |")
+
+
 def lost_by_a_kill(way: Way, outcomes: Sequence[Outcome]) -> tuple[float, float, float]:
     """Return what a kill loses in seconds of sending: at half of all moments less, and at 95 % of them.
 
@@ -342,8 +364,12 @@ def main() -> int:
     parser.add_argument("--paths", action="store_true", help="Only the paths.")
     parser.add_argument("--constants", action="store_true", help="Also other values of each constant.")
     parser.add_argument("--interruptions", action="store_true", help="What a kill loses, and what that bound costs.")
+    parser.add_argument("--begin", action="store_true", help="What it costs to begin a far upload with fewer parts.")
     arguments = parser.parse_args()
     with Pool() as pool:
+        if arguments.begin:
+            show_beginnings(arguments.seeds, run=pool.imap)
+            return 0
         if arguments.interruptions:
             show_interruptions(arguments.seeds, LINKS + WAYS + SLOW, pool.imap)
             return 0

@@ -40,7 +40,8 @@ little. Fewer would help where they share a link. And they must be up to speed: 
 faster.
 
 **Buffers.** A store that reads slowly has buffers, which take the first bytes of each new connection at once. What a
-connection sends until the store's window is full is no goodput. A larger limit that helps at first only is forgotten.
+connection sends until the store's window is full is no goodput. Before the first response, there is no trial while they
+have more than ten seconds of goodput. A larger limit that helps at first only is forgotten.
 When parts are paused, the store first reads what they had sent: until then, the others get their share alone, and a
 trial waits. Responses count as late until four in a row are not: a part that was nearly all in a buffer ends in time.
 
@@ -956,6 +957,8 @@ class Flight:
         if not window.filled(trials.limit):
             trials.goodput.clear()
             trials.since = now
+        elif not stored.parts and sample.buffered > stored_rate.HORIZON * goodput:
+            pass  # more parts would only fill more buffers
         elif trials.measured(now, goodput, sample.bottleneck):
             self._bound.helped(now, goodput, proportional=trials.proportional)
         self._bound.passed(goodput)

@@ -279,6 +279,27 @@ def test_connections_that_grow_slowly_are_waited_for() -> None:
     assert set(Path(goodput, parts=FEW).run(3).limits(30)) == {3}
 
 
+@pytest.mark.parametrize(("seconds", "grows"), [(0.0, True), (0.9 * HORIZON, True), (1.1 * HORIZON, False)])
+def test_before_the_first_response_no_more_buffers_are_filled(seconds: float, grows: bool) -> None:
+    """By more parts, which the buffers of new connections take at once, so that they seem to help."""
+    flight = Flight()
+
+    def most(ticks: range) -> int:
+        limits = []
+        for tick in ticks:
+            sent = int(tick * TICK * MB)
+            flight.sample(
+                Sample(now=tick * TICK, acknowledged=sent, writing=flight.limit, buffered=seconds * MB, part_size=MB)
+            )
+            limits.append(flight.limit)
+        return max(limits)
+
+    flight.expect_parts(0.0, int(MB))
+    assert most(range(1, 15)) == (2 * START if grows else START)
+    flight.stored(1.4, int(MB), began=0.0, accepted=1.4)
+    assert most(range(15, 30)) == 2 * START
+
+
 @pytest.mark.parametrize(("buffered", "is_bounded"), [(16e6, True), (0.0, False)])
 def test_a_trial_waits_until_what_paused_parts_had_sent_is_read(buffered: float, is_bounded: bool) -> None:
     """For four seconds, the store reads what the paused parts had sent: the others get their share of its rate."""
