@@ -11,14 +11,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-import anyio
-
 from bigupload import errors, events
 from bigupload.api.arguments import OnEvent
 from bigupload.api.event_delivery import EventHandler
 from bigupload.api.event_log import LOG, log_event
 from bigupload.core.manifest import Target, manifest_id
 from bigupload.manifests.journal import FileJournal
+from bigupload.support.scopes import Stoppable
 from bigupload.support.shielding import run_shielded
 
 R = TypeVar("R")
@@ -60,7 +59,7 @@ class OpenCall:
         """The call's upload, from its first event on."""
         self._calls = calls
         self._journal: FileJournal | None = None
-        self._scope = anyio.CancelScope()
+        self._scope = Stoppable()
         self._reason: BaseException | None = None
         self._handler_error: BaseException | None = None
         self._end_is_told = False

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
 from inspect import iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, cast
-
-import anyio
 
 from bigupload import errors
 from bigupload.api import signatures
@@ -170,6 +169,10 @@ def _is_asyncio_running() -> bool:
 
 def _is_trio_running() -> bool:
     """Whether trio's loop runs in this thread. There is no loop of asyncio's in it."""
+    if "trio" not in sys.modules:
+        return False
+    import anyio
+
     try:
         anyio.get_current_task()
     except RuntimeError:

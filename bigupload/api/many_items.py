@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from pathlib import Path
 from typing import Any, cast
 
-import anyio
-
 from bigupload import errors
 from bigupload.api.types import ManySource, StrPath, UploadSource
 from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, read_ahead
@@ -175,6 +173,6 @@ async def _select(names: list[str], selection: Selection, counted: FoundFiles) -
         listing.check()
         return listing
 
-    listing = await run_in_daemon_thread(open_listing, anyio.CapacityLimiter(1))
+    listing = await run_in_daemon_thread(open_listing)
     async for found in read_ahead(listing.found(), counted):
         yield found

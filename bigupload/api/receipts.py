@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import anyio
 
 from bigupload import errors
 from bigupload.engine.upload_run import UploadResult
@@ -74,7 +73,7 @@ class WrittenBefore(Written):
         super().__init__(None)
         self._receipt = receipt
         self._ends = ends
-        self._one_writer = anyio.CapacityLimiter(1)
+        self._one_writer = asyncio.Semaphore(1)
         self._adding = Batcher(self._add_all, max_batch=_MOST_AT_ONCE)
 
     async def bring_to_disk(self, result: UploadResult) -> None:

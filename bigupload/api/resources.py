@@ -3,13 +3,12 @@ upload."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
-
-import anyio
 
 from bigupload.api import checks
 from bigupload.api.arguments import UploaderOptions, UploadOptions
@@ -79,7 +78,7 @@ class UploaderResources:
         self.shared = SharedSlots(
             concurrency, most=budget.parts, hedge=options.get("hedge", True), rate=lambda: rate_now(rate)
         )
-        self.reading = anyio.CapacityLimiter(os.cpu_count() or 1)
+        self.reading = asyncio.Semaphore(os.cpu_count() or 1)
         """Threads that read files once more, to hash them."""
         self.clock = time.monotonic
         """Seconds from any start."""

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-import anyio
-
 from bigupload import errors, events
 from bigupload.api.arguments import UploadOptions
 from bigupload.api.calls import OpenCall
@@ -408,7 +406,7 @@ class _SmallUpload:
                 changes += 1
                 if not self._small.settings.follow_changes or changes > MOST_CHANGES:
                     raise
-            await anyio.sleep(self._resources.retry.delay(changes, random.random))
+            await asyncio.sleep(self._resources.retry.delay(changes, random.random))
 
     def _is_over(self) -> tuple[bool, str | None]:
         """Whether the upload that has a manifest has ended, and does not matter any more; and a warning about that."""

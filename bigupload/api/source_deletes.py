@@ -9,6 +9,7 @@ bucket, or in a directory that a store serves) is not there, so the file gets it
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime
@@ -18,8 +19,6 @@ from functools import partial
 from os.path import lexists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import anyio
 
 from bigupload import errors
 from bigupload.api.calls import OpenCall
@@ -89,7 +88,7 @@ class SourceDeletes:
         self._service: str | None = options.get("service")
         self._to: str = options.get("to") or f"s3://{LOCAL_BUCKET}/"
         self._s3: S3Options = options.get("s3") or S3Options()
-        self._threads = anyio.CapacityLimiter(_THREADS)
+        self._threads = asyncio.Semaphore(_THREADS)
         self._at: str | None = None
         self._stores: dict[str, S3Store] = {}
         self._media: ServiceStore | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime
@@ -12,8 +13,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
-
-import anyio
 
 from bigupload import errors
 from bigupload.api.arguments import StrPath
@@ -32,7 +31,8 @@ from bigupload.manifests.state_directory import NOTES, SUFFIX, state_dir
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.stores.targets import LOCAL, Store
-from bigupload.support.daemon_threads import DaemonThreadPool, run_in_thread
+from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread, run_in_thread
+from bigupload.support.shielding import run_shielded
 
 if TYPE_CHECKING:  # what only some calls need is imported by them
     from bigupload.api.calls import OpenCall
@@ -60,7 +60,7 @@ class UploaderState:
         self._cleaned = False
         # A separate thread: the threads of the event loop, and anyio's, may all wait for this very upload.
         self._writers = DaemonThreadPool(_WRITERS, "bigupload-manifest")
-        self._readers = anyio.CapacityLimiter(1)
+        self._readers = asyncio.Semaphore(1)
         self._moves: MoveRecord | None = None
         self.wall_clock = time.time
         """Seconds since 1970."""
@@ -98,7 +98,7 @@ class UploaderState:
         self._cleaned = True
         if now - _CLEANED_AT.get(directory, -math.inf) >= CLEAN_EVERY:  # a thousand calls may begin at once
             _CLEANED_AT[directory] = now
-            await run_in_thread(partial(clean_if_due, directory), self._readers)
+            await run_shielded(run_in_daemon_thread(partial(clean_if_due, directory)))
 
     def journal(self, manifest: StrPath | None, source: Source, store: Store) -> FileJournal:
         """The journal of an upload, not open yet: at the path `manifest`, or named by source and target."""

@@ -7,6 +7,7 @@ Any other file of the same size is hashed, and compared with the checksums that 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -14,8 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from pathlib import Path
 from typing import cast
-
-import anyio
 
 from bigupload import errors
 from bigupload.api import receipts
@@ -85,8 +84,8 @@ class SyncMany(UploadMany):
         self._s3 = options.get("s3") or S3Options()
         self._listed = FoundFiles()
         self._tally = JobTally(self._listed)
-        self._reading = anyio.CapacityLimiter(os.cpu_count() or 1)
-        self._threads = anyio.CapacityLimiter(1)
+        self._reading = asyncio.Semaphore(os.cpu_count() or 1)
+        self._threads = asyncio.Semaphore(1)
         note = "Nothing more was deleted. " if self._deletes else ""
         self._standing = StandingDirectory(self._directory, "sync", self._threads, note)
         self._others: OtherJobs | None = None

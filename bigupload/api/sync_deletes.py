@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-
-import anyio
 
 from bigupload import errors
 from bigupload.api.sync_types import SyncStep
@@ -109,7 +108,7 @@ class SyncDeletes:
         Raises:
             BigUploadError: What `check` raised; or what would befall every other request, too.
         """
-        threads = anyio.CapacityLimiter(1)
+        threads = asyncio.Semaphore(1)
         for page in inventory.not_met():
             gone = await run_in_daemon_thread(partial(leftovers.of, page), threads)
             await self._check()

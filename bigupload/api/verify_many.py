@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
-
-import anyio
 
 from bigupload import errors
 from bigupload.api import checks
@@ -72,7 +71,7 @@ class VerifyMany:
             require_proof=checks.checked_proof(options.get("require_proof", Verified.SIZE)),
             retry=resources.retry,
             pool=resources.buckets,
-            reading=anyio.CapacityLimiter(os.cpu_count() or 1),
+            reading=asyncio.Semaphore(os.cpu_count() or 1),
             sha256=options.get("sha256", False),
         )
 

@@ -220,7 +220,7 @@ class FileUploads:
         """Deletes what is in the store; None: the files stay."""
         self._base = ""
         """What `SourceDeletes` calls the watch's target."""
-        self._one_writer = anyio.CapacityLimiter(1)
+        self._one_writer = asyncio.Semaphore(1)
         self._recording = Batcher(self._record_all, max_batch=_MOST_RECORDED)  # a record takes one call at a time
 
     def warn(self, message: str) -> None:

@@ -21,8 +21,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-import anyio
-
 from bigupload import errors
 from bigupload.batch.selecting import Selection, check_not_among_sources
 from bigupload.batch.tree import FileEntry, Found, Omitted, WalkOptions, look_at, walk
@@ -421,7 +419,7 @@ def _next_batch(items: Iterator[T], clock: Callable[[], float]) -> _Batch[T]:
 class StandingDirectory:
     """A directory that must stay where it is while its files are uploaded."""
 
-    def __init__(self, path: str, verb: str, threads: anyio.CapacityLimiter, note: str = "") -> None:
+    def __init__(self, path: str, verb: str, threads: asyncio.Semaphore, note: str = "") -> None:
         """Look at nothing yet.
 
         Args:

@@ -138,7 +138,7 @@ class Watching:
         self._wall_clock = wall_clock
         self._pause = pause or _pause
         self._wake = asyncio.Event()
-        self._threads = anyio.CapacityLimiter(2)
+        self._threads = asyncio.Semaphore(2)
         self.standing = StandingDirectory(watched.directory, "watch", self._threads)
         self._has_events = watched.events is not None
         self._no_events: str | None = None

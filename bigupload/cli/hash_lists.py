@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import platform
@@ -9,8 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-
-import anyio
 
 from bigupload import errors
 from bigupload.api.many_items import select_files
@@ -81,7 +80,7 @@ async def open_hash_lists(directory: str, selection: Selection, to: str, uploadi
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
-    return await run_in_daemon_thread(function, anyio.CapacityLimiter(1))
+    return await run_in_daemon_thread(function)
 
 
 class HashLists:
@@ -141,8 +140,8 @@ class HashLists:
         return HashedFile(path=file.path, size=file.size, modified=file.modified, hashes=hashes)
 
     @property
-    def _reading(self) -> anyio.CapacityLimiter:
-        return anyio.CapacityLimiter(1)
+    def _reading(self) -> asyncio.Semaphore:
+        return asyncio.Semaphore(1)
 
 
 def _ignoring(patterns: list[str]) -> Callable[[str], bool]:
@@ -167,7 +166,7 @@ async def verify_hash_lists(directory: Path, arguments: Mapping[str, Any]) -> in
     shown = f"{directory}{os.sep}{FOLDER}"
     ways = {format_: f"the {format_.upper()} of each file is that of the hash list" for format_ in FORMATS}
     sums = Sums(shown, as_json=arguments["as_json"], is_quiet=arguments["progress"] == "none", ways=ways)
-    reading, listed = anyio.CapacityLimiter(os.cpu_count() or 1), set(_listed(histories))
+    reading, listed = asyncio.Semaphore(os.cpu_count() or 1), set(_listed(histories))
 
     async def one(path: str) -> None:
         known = _known(histories, path)
@@ -209,7 +208,7 @@ def _is_ignored(histories: Mapping[str, History], path: str) -> bool:
     return top in histories and _ignoring(histories[top].ignored)(path[len(top) :])
 
 
-async def _compare(path: Path, known: Mapping[str, str], reading: anyio.CapacityLimiter) -> ListedFile:
+async def _compare(path: Path, known: Mapping[str, str], reading: asyncio.Semaphore) -> ListedFile:
     format_ = next(each for each in FORMATS if each in known)
     hasher: Hasher = new_hasher_of(format_)
     if not path.exists():

@@ -15,7 +15,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import anyio
 import click
 
 from bigupload import errors
@@ -164,7 +163,7 @@ def _readable(found: Iterator[Found]) -> Iterator[Found]:
 
 async def _in_thread(function: Any) -> Any:
     """Call a function that reads files. One that hangs does not keep the command."""
-    return await run_in_daemon_thread(function, anyio.CapacityLimiter(1))
+    return await run_in_daemon_thread(function)
 
 
 async def dry_run(listed: ListedFiles, *, as_json: bool, service: str | None) -> int:

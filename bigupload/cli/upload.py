@@ -389,12 +389,10 @@ def _check_outputs(source: str, arguments: dict[str, Any], wishes: Wishes) -> No
 
 
 async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
-    import anyio
-
     from bigupload.cli.reporting import waits_for, worst
 
     codes: list[int] = []
-    at_once = anyio.CapacityLimiter(_FILES_AT_ONCE)
+    at_once = asyncio.Semaphore(_FILES_AT_ONCE)
     for file in map(str, filter(lambda file: isinstance(file, Path), files)):
         _check_outputs(file, arguments, wishes)
     local, as_json = arguments["local"], arguments["as_json"]
@@ -410,9 +408,14 @@ async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], wi
                 finally:
                     reporter.end(label)
 
-        async with anyio.create_task_group() as tasks:
-            for path in files:
-                tasks.start_soon(one, path)
+        if len(files) == 1:  # in no task of its own: one PUT does without anyio
+            await one(files[0])
+        else:
+            import anyio
+
+            async with anyio.create_task_group() as tasks:
+                for path in files:
+                    tasks.start_soon(one, path)
         uploading.after.ended(worst(codes), failed=sum(map(bool, codes)))
     return uploading.after.exit_status
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -12,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import anyio
 import click
 
 from bigupload import errors
@@ -217,7 +217,7 @@ async def _one(verify: _Verify, sums: Sums, file: ReceiptFile) -> None:
 
 def _copies(receipt: Receipt, path: Path, proof: Verified) -> _Verify:
     """Return what compares a copy of each file. Raises BigUploadError if it is not known which file is which."""
-    reading = anyio.CapacityLimiter(os.cpu_count() or 1)
+    reading = asyncio.Semaphore(os.cpu_count() or 1)
     compare = functools.partial(verify_copy, require_proof=proof, reading=reading)
     if path.is_dir():
         return lambda file: compare(file, path / file.key.removeprefix(receipt.folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime
 import math
@@ -9,8 +10,6 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import field
 from typing import Protocol
-
-import anyio
 
 from bigupload import errors, events
 from bigupload.core.checksums import Algorithm
@@ -114,9 +113,9 @@ class SharedSlots:
         self.flight = Flight(concurrency, most=most)
         self.slots = FairSlots(self.flight.limit)
         self.hashing = FairSlots(min(4, os.cpu_count() or 1))
-        self.copying = anyio.CapacityLimiter(_COPIES)
+        self.copying = asyncio.Semaphore(_COPIES)
         """Copies that the stores are asked for at a time."""
-        self.checking = anyio.CapacityLimiter(8)
+        self.checking = asyncio.Semaphore(8)
         """Threads that ask file systems whether a source has changed."""
         self.gauges: set[Gauge] = set()
         """The gauges of all PUTs in flight."""
@@ -126,7 +125,7 @@ class SharedSlots:
         """Bytes that ended PUTs have sent."""
         self.prepared = 0
         """Bytes of the parts that are hashed, or being hashed, and have had no slot yet."""
-        self.waiting_for_room: set[anyio.Event] = set()
+        self.waiting_for_room: set[asyncio.Event] = set()
         """Set when the limit rises or a part gets a slot: uploads that wait until they may prepare another part. A part
         can take minutes, so that its end is too late a moment to look again."""
         self.hedge = hedge
@@ -402,7 +401,7 @@ class UploadContext:
         return self.journal.manifest
 
 
-async def check_source(source: Source, threads: anyio.CapacityLimiter) -> None:
+async def check_source(source: Source, threads: asyncio.Semaphore) -> None:
     """Call the source's `check`: in a thread if the file is not on a local disk, because a network may hang.
 
     A cancel leaves the thread behind. On a local disk the check takes microseconds, and the hop would take longer.

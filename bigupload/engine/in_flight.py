@@ -11,9 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
-
-import anyio
-from anyio.abc import TaskGroup
+from typing import TYPE_CHECKING
 
 from bigupload.core.flight import SILENT, SMALL
 from bigupload.core.hedging import Budget, Pace, PutProgress
@@ -24,7 +22,12 @@ from bigupload.core.stored_rate import Filling
 from bigupload.engine.context import SharedSlots, UploadContext
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
+from bigupload.support import scopes
+from bigupload.support.scopes import Stoppable
 from bigupload.units import format_seconds
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 _LOG = logging.getLogger("bigupload.engine")
 _REPORT_EVERY = 3
@@ -51,7 +54,7 @@ class PutInFlight:
         self.source = source
         self.part = part
         self.request = request
-        self.scope = anyio.CancelScope()
+        self.scope = Stoppable()
         self.gauge: Gauge | None = None
         self.began = self.wrote_from = now
         self.priority = priority
@@ -288,7 +291,7 @@ class PartsInFlight:
         finally:
             if put.hedge is not None and not put.hedge.ended.is_set():
                 put.hedge.scope.cancel()
-                with anyio.CancelScope(shield=True):
+                with scopes.shield():
                     await put.hedge.ended.wait()
         for each in (put, put.hedge):
             if each is not None and each.response is not None:
@@ -297,6 +300,8 @@ class PartsInFlight:
 
     async def watch(self, report: Callable[[], None]) -> None:
         """Watch the PUTs until cancelled. Call `report` a few times a second."""
+        import anyio  # a small file does without
+
         async with anyio.create_task_group() as hedges:
             ticks = 0
             while True:

@@ -9,15 +9,12 @@ for that: they count only if the checksum that is computed beside them is the ob
 
 from __future__ import annotations
 
-import math
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypeAlias
-
-import anyio
-import anyio.from_thread
 
 from bigupload.core.checksums import Algorithm, Digests, Hashed, Hasher
 from bigupload.core.part_plan import MIB, Part
@@ -146,7 +143,6 @@ class PartHasher:
         self._threads = threads
         self._elsewhere = elsewhere
         self._whole = whole
-        self._unbounded = anyio.CapacityLimiter(math.inf)
         self._ahead: dict[int, Hashed] = {}
         self._reading = _Reading()
 
@@ -180,7 +176,8 @@ class PartHasher:
             self._reading.threads += 1
             try:
                 # A read that hangs in a network file system must not hold up a cancel: the thread is left behind.
-                return await run_in_thread(partial(self._hash, part, wanted), self._unbounded, abandon_on_cancel=True)
+                hashing = partial(self._hash, part, wanted)
+                return await run_in_thread(hashing, contextlib.nullcontext(), abandon_on_cancel=True)
             finally:
                 self._reading.threads -= 1
 
@@ -201,6 +198,8 @@ class PartHasher:
         return self._ahead[part.number]
 
     def _hash(self, part: Part, wanted: Digests) -> Hashed:
+        import anyio.from_thread
+
         def check() -> None:
             self._reading.progressed()
             anyio.from_thread.check_cancelled()

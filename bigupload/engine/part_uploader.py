@@ -6,6 +6,7 @@ cost no bandwidth. A few more parts than there are slots are hashed and signed a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import anyio
@@ -94,7 +95,7 @@ class PartUploader:
         self._admitted = 0
         self._prepared: set[int] = set()
         """The numbers of the parts that have had no slot yet."""
-        self._room = anyio.Event()
+        self._room = asyncio.Event()
         self._prover = PartProver(context, hasher, Md5Probe(self._sign_one, self._puts.put))
         self._groups = None if context.groups is None or arriving is not None else self._new_groups(context.groups)
 
@@ -203,7 +204,7 @@ class PartUploader:
         while self._admitted >= shared.limit + _ahead(shared.limit, shared.machines) or (
             self._prepared and shared.prepared >= _MOST_PREPARED * shared.machines
         ):
-            self._room = anyio.Event()
+            self._room = asyncio.Event()
             shared.waiting_for_room.add(self._room)
             try:
                 await self._room.wait()

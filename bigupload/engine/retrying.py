@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import field
 from typing import TypeVar
-
-import anyio
 
 from bigupload import events
 from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry, RetryPolicy
@@ -28,7 +27,7 @@ class Effects:
     """Time and randomness, which tests replace. The clock counts seconds from any start."""
 
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.random
 
 
@@ -51,7 +50,7 @@ class _Outage:
 
     since: float
     reported: float
-    is_over: anyio.Event = field(default_factory=anyio.Event)
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
@@ -149,6 +148,8 @@ class Retrier:
 
     async def _wait_out(self, outage: _Outage, delay: float) -> None:
         """Wait for `delay` seconds, or until a moment after the outage: not all parts are to come back at once."""
+
+        import anyio
 
         async def follow_the_first() -> None:
             await outage.is_over.wait()

@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import aiohappyeyeballs
-import anyio
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http import early
@@ -316,7 +315,7 @@ class Addresses:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Know none yet. `clock` returns seconds from any start."""
         self._clock = clock
-        self._limiter = anyio.CapacityLimiter(_LOOKUPS)
+        self._limiter = asyncio.Semaphore(_LOOKUPS)
         self._known: dict[tuple[str, int], tuple[list[AddressRow], float]] = {}
         """The rows, and when they were looked up."""
         self._asked: dict[tuple[str, int], asyncio.Task[list[AddressRow]]] = {}

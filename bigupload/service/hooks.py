@@ -26,7 +26,6 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 import aiohttp
-import anyio
 
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
@@ -370,14 +369,14 @@ async def opened_hooks(config: HookSettings, log: AccessLog, count: Count = lamb
 def _ask_of(hook: str | Callable[[Any], Any], config: HookSettings, http: aiohttp.ClientSession | None) -> Ask:
     within = config.hook_timeout
     if not isinstance(hook, str):
-        return functools.partial(_ask_function, hook, within=within, threads=anyio.CapacityLimiter(_AT_ONCE))
+        return functools.partial(_ask_function, hook, within=within, threads=asyncio.Semaphore(_AT_ONCE))
     if http is not None and is_url(hook):
         return functools.partial(ask_url, http, hook, signer=Signer(config.webhook_secrets), within=within)
     return functools.partial(ask_command, words_of(hook), within=within)
 
 
 async def _ask_function(
-    function: Callable[[Any], Any], question: Question, *, within: float, threads: anyio.CapacityLimiter
+    function: Callable[[Any], Any], question: Question, *, within: float, threads: asyncio.Semaphore
 ) -> str | None:
     # Not in the event loop's own threads: calls that hang would take them all, and those look up host names.
     try:

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-import anyio
-
 from bigupload import errors
 from bigupload.core.manifest import Fingerprint, SourceKind
 from bigupload.core.part_plan import Part
@@ -222,7 +220,7 @@ async def open_in_thread(open_source: Callable[[], S]) -> S:
         return source
 
     try:
-        return await run_in_daemon_thread(open_it, anyio.CapacityLimiter(1))
+        return await run_in_daemon_thread(open_it)
     except asyncio.CancelledError:
         cancelled = True
         for source in opened:  # it was opened just now, and the caller does not get it

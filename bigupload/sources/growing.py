@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
-
-import anyio
 
 from bigupload import errors
 from bigupload.core.part_plan import Part, Plan
@@ -38,7 +37,7 @@ class GrowingFile(FileSource):
         idle: float,
         allow_empty: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Open the file.
 
@@ -59,7 +58,7 @@ class GrowingFile(FileSource):
         self._allow_empty = allow_empty
         self._clock = clock
         self._sleep = sleep
-        self._threads = anyio.CapacityLimiter(1)
+        self._threads = asyncio.Semaphore(1)
         self._looking = threading.Lock()
         self._quiet_since = clock()
         self._parts = 0

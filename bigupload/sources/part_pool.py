@@ -17,8 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import anyio
-
 from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.sources.objects import Unwatched
@@ -93,7 +91,7 @@ class _InMemory:
 
 
 class _InFile:
-    def __init__(self, size: int, directory: Path | None, writers: anyio.CapacityLimiter) -> None:
+    def __init__(self, size: int, directory: Path | None, writers: asyncio.Semaphore) -> None:
         self.size = size
         self._directory = directory
         self._writers = writers
@@ -191,7 +189,7 @@ class PartPool:
         self._memory = MEMORY if memory is None else memory
         self._directory = directory
         # A separate thread: those of anyio may all be in a web framework's handlers, which wait for these uploads.
-        self._writers = anyio.CapacityLimiter(_WRITERS)
+        self._writers = asyncio.Semaphore(_WRITERS)
         self._used = 0
         self._free: list[mmap.mmap] = []
         self._waiting: deque[asyncio.Future[None]] = deque()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-import anyio
 
 from bigupload import errors
 from bigupload.core.content_types import type_of
@@ -115,7 +114,7 @@ async def endpoint_of(options: S3Options) -> str | None:
 
 async def _configured_endpoint(options: S3Options) -> str | None:
     question = functools.partial(configured_endpoint, options)
-    return await run_in_daemon_thread(lambda: translated(question), anyio.CapacityLimiter(1))
+    return await run_in_daemon_thread(lambda: translated(question))
 
 
 async def _reach_local(options: S3Options) -> S3Options:
@@ -124,7 +123,7 @@ async def _reach_local(options: S3Options) -> S3Options:
     from bigupload.stores import local_store
 
     # A thread beside the program's own, which may all be waiting for uploads.
-    running = await run_in_thread(local_store.start, anyio.CapacityLimiter(1))
+    running = await run_in_thread(local_store.start, asyncio.Semaphore(1))
     return dataclasses.replace(
         options,
         endpoint_url=running.endpoint_url,
@@ -187,7 +186,7 @@ async def _connect_local(
         return store
     try:
         if await store.ensure_bucket():
-            await run_in_thread(functools.partial(local_store.make_room, bucket), anyio.CapacityLimiter(1))
+            await run_in_thread(functools.partial(local_store.make_room, bucket), asyncio.Semaphore(1))
     except BaseException:
         await store.aclose()
         raise

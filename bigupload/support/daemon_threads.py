@@ -12,19 +12,19 @@ import collections
 import concurrent.futures
 import contextlib
 import contextvars
+import math
 import os
 import queue
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-import anyio
-import anyio.to_thread
-
 from bigupload import errors
+from bigupload.support.scopes import checkpoint_if_cancelled
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,13 +45,16 @@ def starting_threads() -> Iterator[None]:
 
 
 async def run_in_thread(
-    function: Callable[[], R], limiter: anyio.CapacityLimiter | None = None, *, abandon_on_cancel: bool = False
+    function: Callable[[], R],
+    limiter: AbstractAsyncContextManager[Any] | None = None,
+    *,
+    abandon_on_cancel: bool = False,
 ) -> R:
     """Call a blocking function in one of anyio's threads, which are kept for the next calls.
 
     Args:
         function: What to call.
-        limiter: Bounds the calls at a time; None: anyio's own limit.
+        limiter: Entered for the call, a semaphore for instance. Nothing else bounds the calls. None: anyio's own limit.
         abandon_on_cancel: Whether a cancelled caller returns at once. Else it waits for the call.
 
     Returns:
@@ -60,8 +63,12 @@ async def run_in_thread(
     Raises:
         BaseException: What `function` raised; OutOfThreads if the system has no thread left.
     """
-    with starting_threads():
-        return await anyio.to_thread.run_sync(function, limiter=limiter, abandon_on_cancel=abandon_on_cancel)
+    import anyio.to_thread  # an upload of a small file does without
+
+    async with contextlib.nullcontext() if limiter is None else limiter:
+        unbounded = None if limiter is None else anyio.CapacityLimiter(math.inf)
+        with starting_threads():
+            return await anyio.to_thread.run_sync(function, limiter=unbounded, abandon_on_cancel=abandon_on_cancel)
 
 
 class DaemonThreadPool(Executor):
@@ -159,12 +166,12 @@ def _storable(e: BaseException) -> BaseException:
     return converted
 
 
-async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.CapacityLimiter) -> R:
+async def run_in_daemon_thread(function: Callable[[], R], limiter: asyncio.Semaphore | None = None) -> R:
     """Call a blocking function in a thread of its own. A cancelled caller returns at once; the call continues.
 
     Args:
         function: What to call.
-        limiter: Bounds the threads. A call that was left behind keeps its slot until it ends.
+        limiter: Bounds the threads; None: nothing does. A call that was left behind keeps its slot until it ends.
 
     Returns:
         What `function` returned.
@@ -175,10 +182,9 @@ async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.Capacit
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
-    slot = object()
 
     def end(result: R | None, error: BaseException | None) -> None:
-        limiter.release_on_behalf_of(slot)
+        release()
         if future.cancelled():
             return
         if error is not None:
@@ -197,13 +203,17 @@ async def run_in_daemon_thread(function: Callable[[], R], limiter: anyio.Capacit
         except RuntimeError:  # the loop is closed: nobody waits any more
             return
 
-    await limiter.acquire_on_behalf_of(slot)
+    await checkpoint_if_cancelled()
+    if limiter is not None:
+        await limiter.acquire()
+    release = bool if limiter is None else limiter.release
     context = contextvars.copy_context()
     try:
+        await asyncio.sleep(0)  # who was cancelled meanwhile calls nothing
         with starting_threads():
             threading.Thread(target=work, name="bigupload call", daemon=True).start()
     except BaseException:  # nothing else would ever free the slot
-        limiter.release_on_behalf_of(slot)
+        release()
         raise
     return await future
 

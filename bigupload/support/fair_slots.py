@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-import anyio.lowlevel
+from bigupload.support.scopes import checkpoint_if_cancelled
 
 _UNIT = 1024 * 1024
 """Bytes. What is smaller counts as next to nothing."""
@@ -104,7 +104,7 @@ class SlotQueue:
         return self._slots._borrowed >= self._slots._total
 
     async def __aenter__(self) -> None:
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        await checkpoint_if_cancelled()
         slots = self._slots
         if not slots._waiting and slots._borrowed < slots._total:  # nobody waits: as below, in a tenth of the time
             self._take_turn()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-
-import anyio
 
 from bigupload.units import RateSchedule
 
@@ -44,7 +43,7 @@ class RateLimiter:
         limit: float | RateSchedule,
         *,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         time_of_day: Callable[[], float] = second_of_day,
     ) -> None:
         """Start with no time saved up.

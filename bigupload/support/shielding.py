@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
-import anyio
-
 from bigupload import errors
+from bigupload.support import scopes
 
 R = TypeVar("R")
 
@@ -70,7 +69,7 @@ async def run_shielded(work: Coroutine[Any, Any, R], *, grace: float | None = No
         cancelled = e
     if grace is not None:
         timer = asyncio.get_running_loop().call_later(grace, task.cancel)
-    with anyio.CancelScope(shield=True):
+    with scopes.shield():
         while not task.done():
             try:
                 await asyncio.wait({task})  # raises nothing of the task's, and does not cancel it
@@ -126,6 +125,8 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, 
     async def worker() -> None:
         for item in queue:
             await work(item)
+
+    import anyio  # an upload of a small file does without
 
     try:
         async with anyio.create_task_group() as tasks:

@@ -8,9 +8,9 @@ Here is also what both ways to verify begin with: a file and its object, opened 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
-import math
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -67,9 +67,9 @@ class FileAndObject:
     store: S3Store
     retrier: Retrier
     attributes: ObjectAttributes
-    checking: anyio.CapacityLimiter
+    checking: asyncio.Semaphore
     """Threads that ask the file system whether the file has changed."""
-    reading: anyio.CapacityLimiter
+    reading: asyncio.Semaphore | contextlib.nullcontext[None]
     """Threads that read the file. The program's own may all be waiting for this."""
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
@@ -124,7 +124,7 @@ async def open_both(
     s3: S3Options | None,
     retrier: Retrier,
     pool: BucketPool | None = None,
-    reading: anyio.CapacityLimiter | None = None,
+    reading: asyncio.Semaphore | None = None,
 ) -> AsyncIterator[FileAndObject]:
     """Open a file, and ask the store for an object's attributes.
 
@@ -155,8 +155,9 @@ async def open_both(
                 raise errors.ObjectMismatch(
                     f"{url} has {attributes.size:,} bytes, and the file has {source.fingerprint.size:,}"
                 )
-            checking, reading = anyio.CapacityLimiter(_CHECKS_AT_ONCE), reading or anyio.CapacityLimiter(math.inf)
-            yield FileAndObject(source, bucket, key, store, retrier, attributes, checking, reading)
+            checking = asyncio.Semaphore(_CHECKS_AT_ONCE)
+            given = reading or contextlib.nullcontext()
+            yield FileAndObject(source, bucket, key, store, retrier, attributes, checking, given)
 
 
 _PIECE = 64 * MIB
@@ -187,7 +188,7 @@ async def verify(
     require_proof: Verified = Verified.SIZE,
     retry: RetryPolicy | None = None,
     pool: BucketPool | None = None,
-    reading: anyio.CapacityLimiter | None = None,
+    reading: asyncio.Semaphore | None = None,
     sha256: bool = False,
 ) -> Verification:
     """Prove that an object is a file, by the checksums that the store holds.
@@ -378,7 +379,7 @@ async def prove_existing(
     part_size: int | None = None,
     retry: RetryPolicy | None = None,
     pool: BucketPool | None = None,
-    reading: anyio.CapacityLimiter | None = None,
+    reading: asyncio.Semaphore | None = None,
 ) -> UploadResult | None:
     """Hash the file, and compare it with the checksums that the store has of the object.
 

@@ -6,6 +6,7 @@ of film people's hash lists. If the object has a checksum of its whole content, 
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import errno
 import hashlib
@@ -14,8 +15,6 @@ import stat
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-
-import anyio
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm, Hasher, decode, new_hasher
@@ -49,7 +48,7 @@ class ReadFile:
 
 
 async def read_file(
-    path: Path, hashers: Mapping[str, Hasher], reading: anyio.CapacityLimiter, *, start: int = 0
+    path: Path, hashers: Mapping[str, Hasher], reading: asyncio.Semaphore, *, start: int = 0
 ) -> ReadFile:
     """Read a file in a thread, which is left behind if nobody waits for it any more.
 
@@ -95,7 +94,7 @@ def _read(path: Path, hashers: list[Hasher], stop: threading.Event, start: int =
 
 async def with_digests(
     result: UploadResult,
-    reading: anyio.CapacityLimiter,
+    reading: asyncio.Semaphore,
     uploaded: Fingerprint | None,
     *,
     sha256: bool = False,

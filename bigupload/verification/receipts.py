@@ -7,6 +7,7 @@ the file, and a copy that was restored without the object.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import errno
@@ -19,8 +20,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import anyio
 
 from bigupload import errors
 from bigupload.core.checksums import Hasher
@@ -513,7 +512,7 @@ def _same_claim(file: ReceiptFile, found: ObjectAttributes, url: str) -> tuple[V
 
 
 async def verify_copy(
-    file: ReceiptFile, path: Path, *, require_proof: Verified, reading: anyio.CapacityLimiter
+    file: ReceiptFile, path: Path, *, require_proof: Verified, reading: asyncio.Semaphore
 ) -> ReceiptVerdict:
     """Prove that a file is what a receipt says: a copy that was restored, say.
 

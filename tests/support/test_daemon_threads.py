@@ -17,11 +17,11 @@ from tests.tools.waiting import until
 
 
 async def test_it_gives_what_the_function_returns_or_raises() -> None:
-    limiter = anyio.CapacityLimiter(1)
+    limiter = asyncio.Semaphore(1)
     assert await run_in_daemon_thread(lambda: threading.current_thread().daemon, limiter) is True
     with pytest.raises(ZeroDivisionError):
         await run_in_daemon_thread(lambda: 1 // 0, limiter)
-    assert limiter.borrowed_tokens == 0
+    assert not limiter.locked()
 
 
 async def test_an_iterator_that_has_ended_is_an_error_and_no_hang() -> None:
@@ -29,14 +29,14 @@ async def test_an_iterator_that_has_ended_is_an_error_and_no_hang() -> None:
     pool = DaemonThreadPool(1, "test")
     ended = partial(next, iter(()))
     with anyio.fail_after(30), pytest.raises(RuntimeError, match="raised StopIteration"):
-        await run_in_daemon_thread(ended, anyio.CapacityLimiter(1))
+        await run_in_daemon_thread(ended)
     with anyio.fail_after(30), pytest.raises(RuntimeError, match="raised StopIteration"):
         await asyncio.get_running_loop().run_in_executor(pool, ended)
     pool.shutdown()
 
 
 async def test_a_cancelled_caller_returns_while_the_call_goes_on_and_keeps_its_slot() -> None:
-    limiter, entered, gate = anyio.CapacityLimiter(1), threading.Event(), threading.Event()
+    limiter, entered, gate = asyncio.Semaphore(1), threading.Event(), threading.Event()
 
     def blocking() -> None:
         entered.set()
@@ -47,20 +47,20 @@ async def test_a_cancelled_caller_returns_while_the_call_goes_on_and_keeps_its_s
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert limiter.borrowed_tokens == 1
+    assert limiter.locked()
     gate.set()
-    await until(lambda: limiter.borrowed_tokens == 0)
+    await until(lambda: not limiter.locked())
 
 
 async def test_a_thread_that_can_t_be_started_keeps_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    limiter = anyio.CapacityLimiter(1)
+    limiter = asyncio.Semaphore(1)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(errors.OutOfThreads, match="ulimit -u"):
         await run_in_daemon_thread(int, limiter)
-    assert limiter.borrowed_tokens == 0
+    assert not limiter.locked()
 
 
 PROGRAM = """
@@ -72,7 +72,7 @@ async def main():
     def blocking():
         entered.set()
         threading.Event().wait()
-    task = asyncio.create_task(run_in_daemon_thread(blocking, anyio.CapacityLimiter(1)))
+    task = asyncio.create_task(run_in_daemon_thread(blocking))
     await asyncio.to_thread(entered.wait)
     task.cancel()
 

@@ -16,8 +16,6 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
-import anyio
-
 from bigupload import errors
 from bigupload.core.retry_policy import EXPIRED, Fault, FaultKind
 from bigupload.http.client import HttpClient, HttpClients, log_request
@@ -122,12 +120,12 @@ class S3Bucket:
         self._answer_within = answer_within
         self._region = options.region or region_of(name)
         self._reached: _Reached | None = None
-        self._finding = anyio.Lock()
+        self._finding = asyncio.Lock()
         self._used: SigningKeys | None = None
         """The keys of the latest signature."""
         self._session: tuple[PlainKeys, float] | None = None
         """For a directory bucket: the keys of the session, and its end in seconds since the epoch."""
-        self._beginning = anyio.Lock()
+        self._beginning = asyncio.Lock()
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     @functools.cached_property
@@ -397,8 +395,13 @@ class S3Bucket:
 
     async def _ask(self, question: Callable[[], R]) -> R:
         """Ask for credentials in a thread that is left behind if nobody waits for it any more."""
-        with anyio.move_on_after(CREDENTIALS_WITHIN):
-            return await run_in_daemon_thread(lambda: translated(question), anyio.CapacityLimiter(1))
+        waiting = asyncio.timeout(CREDENTIALS_WITHIN)
+        try:
+            async with waiting:
+                return await run_in_daemon_thread(lambda: translated(question))
+        except TimeoutError:
+            if not waiting.expired():
+                raise
         raise no_answer(CREDENTIALS_WITHIN, self.options.profile)
 
     async def _keys(self, reached: _Reached, *, signs_urls: bool = False) -> SigningKeys | None:

@@ -16,8 +16,6 @@ from dataclasses import field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import anyio
-
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import Credentials, CredentialsSource, identity_of
@@ -92,7 +90,7 @@ class _Given:
     """The latest result of one function in one event loop. All buckets share it, so it is never called twice at a
     time."""
 
-    asking: anyio.Lock = field(default_factory=anyio.Lock)
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     credentials: Credentials | None = None
     renew_at: float = 0.0
     """When others are asked for, in seconds since the epoch."""
@@ -151,7 +149,7 @@ class Renewal:
 
     async def _renew(self, source: CredentialsSource, given: _Given) -> None:
         try:
-            with anyio.fail_after(ANSWER_WITHIN):
+            async with asyncio.timeout(ANSWER_WITHIN):
                 returned = await _call(source)
         except errors.BigUploadError:  # the function says so on purpose
             raise
@@ -202,7 +200,7 @@ async def _call(source: CredentialsSource) -> Any:
     if any(map(inspect.iscoroutinefunction, (source, type(source).__call__))):
         given: Any = source()
     else:
-        given = await run_in_daemon_thread(source, anyio.CapacityLimiter(1))
+        given = await run_in_daemon_thread(source)
     return await given if inspect.isawaitable(given) else given
 
 
