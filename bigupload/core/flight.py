@@ -957,7 +957,7 @@ class Flight:
         if not window.filled(trials.limit):
             trials.goodput.clear()
             trials.since = now
-        elif not stored.parts and sample.buffered > stored_rate.HORIZON * goodput:
+        elif not stored.parts and sample.buffered > stored_rate.HORIZON * goodput > 0:
             pass  # more parts would only fill more buffers
         elif trials.measured(now, goodput, sample.bottleneck):
             self._bound.helped(now, goodput, proportional=trials.proportional)
