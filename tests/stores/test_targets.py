@@ -19,7 +19,7 @@ from bigupload.ports import UnsignedPart
 from bigupload.sources.file import FileSource
 from bigupload.stores import local_store, targets
 from bigupload.stores.s3 import access
-from bigupload.stores.s3.access import region_of
+from bigupload.stores.s3.access import refuse_unsuited, region_of
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client.multipart import ServiceStore
 from bigupload.stores.targets import connect, connect_service, parse_s3_url, reconnect, with_type_of
@@ -116,6 +116,12 @@ async def test_what_an_access_point_excludes(bucket: str, more: dict[str, Any], 
     with pytest.raises(errors.UsageError, match=says):
         await connect(bucket, "key", S3Options(access_key="AK", secret_key="SK", **more))
     assert region_of(bucket) == ("eu-west-1" if bucket == POINT else None)
+
+
+def test_the_local_store_has_no_access_points() -> None:
+    reached = S3Options(local=True, region="us-east-1")  # the region is the store's own
+    with pytest.raises(errors.UsageError, match="the local store has no access points: name a bucket"):
+        refuse_unsuited(POINT, reached)
 
 
 async def test_connect_reaches_no_network() -> None:

@@ -364,14 +364,14 @@ def region_of(bucket: str) -> str | None:
 def refuse_unsuited(bucket: str, options: S3Options) -> None:
     """Raise UsageError if a bucket's name does not go with the options."""
     region = region_of(bucket)
+    if region is not None and options.local:
+        raise errors.UsageError("the local store has no access points: name a bucket")
     if options.accelerate and (region is not None or "." in bucket):
         what = "an access point" if region is not None else "a bucket whose name has dots"
         raise errors.UsageError(f"accelerate can't be used with {what}: leave it out")
     if region is not None and options.region not in (None, region):
         asked = options.region
         raise errors.UsageError(f"the access point is in region {region}, not in {asked}: leave the region out")
-    if region is not None and options.local:
-        raise errors.UsageError("the local store has no access points: name a bucket")
 
 
 def error_of_aws(e: Exception) -> Exception:
