@@ -29,7 +29,7 @@ from bigupload.options import S3Options
 from bigupload.s3_parameters import ADDRESS, parameters
 from bigupload.stores.s3 import access
 from bigupload.stores.s3.access import configured_endpoint, error_of_aws, find_access
-from bigupload.stores.s3.aws_files import configured_ca_bundle
+from bigupload.stores.s3.aws_files import configured_ca_bundle, endpoint_in_files
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.targets import connect
 from bigupload.testing.strict_s3 import StrictS3
@@ -494,6 +494,14 @@ def test_the_endpoint_is_what_boto3_finds_in_the_files(
     endpoint = str(client.meta.endpoint_url)
     expected = None if endpoint == "https://s3.amazonaws.com" else endpoint
     assert configured_endpoint(options) == configured_endpoint(S3Options(session=session)) == expected
+
+
+@each_case("config", ["[default]\nregion = r\n[profile work]\nregion = r\n", ENDPOINT + SERVICES])
+def test_where_two_variables_choose_the_profile_boto3_is_asked_for_the_endpoint(config: str, configure: Any) -> None:
+    chosen = {"AWS_PROFILE": "default", "AWS_DEFAULT_PROFILE": "work"}
+    options = configure(Row({}, {**ENV, **chosen}, config, OF_WORK + OF_DEFAULT))
+    assert endpoint_in_files(options) == (False, None)
+    assert configured_endpoint(options) == ("http://s3.example:9000" if config.endswith(SERVICES) else None)
 
 
 def test_a_services_section_that_is_missing(configure: Any) -> None:
