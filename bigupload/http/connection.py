@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import time
 from typing import cast
 
@@ -128,6 +129,26 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing():
             raise ConnectionResetError
         self.transport.write(data)
+
+    def write_both(self, head: bytes, body: memoryview) -> None:
+        """Send a head and a small body together, without a copy of the body if the kernel takes it at once.
+
+        The transport would copy them into one buffer, whose memory is new each time. What the kernel does not take is
+        copied, as a transport may keep what it is given.
+
+        Raises:
+            ConnectionError: The connection is closed.
+        """
+        transport, sent = self.transport, 0
+        if transport.is_closing():
+            raise ConnectionResetError
+        sock = transport.get_extra_info("socket")
+        is_plain = sock is not None and transport.get_extra_info("sslcontext") is None
+        if is_plain and hasattr(os, "writev") and not transport.get_write_buffer_size():
+            with contextlib.suppress(OSError):  # the transport meets it again, and ends the connection
+                sent = os.writev(sock.fileno(), (head, body))
+        if sent < len(head) + len(body):
+            transport.write(b"".join((head[sent:], body[max(0, sent - len(head)) :])))
 
     async def drain(self) -> None:
         """Wait until the transport takes more. Raises ConnectionError if the connection is closed."""

@@ -1,7 +1,7 @@
 """Sends each part by one HTTP PUT over a client's connections, and judges the response.
 
-A small body in memory goes to the transport together with the head. Others have their own way (`part_body`): from the
-page cache to the socket.
+A small body in memory goes together with the head (`Connection.write_both`). Others have their own way (`part_body`):
+from the page cache to the socket.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class MemoryBody:
         is_first = connection.is_clean  # else the store spoke before: it can't know the body
         try:
             with contextlib.suppress(OSError):  # perhaps it said why it closed
-                connection.write(b"".join((head, self._view)))
+                connection.write_both(head, self._view)
             response = await connection.head()
             self.complete = is_first and not connection.unsent_when_heard
             return response

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from typing import Any, cast
 
 import pytest
@@ -120,3 +122,42 @@ async def test_who_cancels_a_body_that_fails_hears_of_the_cancel(monkeypatch: py
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
+
+
+@pytest.mark.parametrize("taken", [0, 3, 4, 6, 8])
+async def test_head_and_body_go_together_however_much_the_kernel_takes(
+    taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it does not take at once goes to the transport, as a copy: the buffer may be used again."""
+    made, transport = connected()
+    ours, peer = socket.socketpair()
+    written: list[bytes] = []
+    monkeypatch.setattr(transport, "get_extra_info", lambda name: ours if name == "socket" else None)
+    monkeypatch.setattr(transport, "write", written.append)
+
+    def takes(fd: int, pieces: tuple[bytes, memoryview]) -> int:
+        if not taken:
+            raise BlockingIOError
+        return os.write(fd, b"".join(pieces)[:taken])
+
+    monkeypatch.setattr(os, "writev", takes)
+    body = bytearray(b"body")
+    made.write_both(b"head", memoryview(body))
+    body[:] = b"else"
+    with ours, peer:
+        arrived = peer.recv(100) if taken else b""
+    assert arrived + b"".join(written) == b"headbody"
+    assert len(arrived) == taken
+
+
+async def test_a_body_goes_behind_what_the_transport_still_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, transport = connected()
+    ours, peer = socket.socketpair()
+    monkeypatch.setattr(transport, "get_extra_info", lambda name: ours if name == "socket" else None)
+    transport.write(b"before")
+    with ours, peer:
+        made.write_both(b"head", memoryview(b"body"))
+        peer.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            peer.recv(100)
+    assert transport.unsent == len(b"beforeheadbody")
