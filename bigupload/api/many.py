@@ -286,6 +286,8 @@ class UploadMany:
 
     async def _finished(self, done: Done) -> Done:
         """With the file's digests and a link to its object, if they are wanted."""
+        if not self._digests and self._options.get("share") is None:
+            return done
         return await self._shared(await self._hashed(done))
 
     async def _moved(self, deletes: SourceDeletes, item: ManyItem) -> Done | None:

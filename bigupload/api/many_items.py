@@ -90,31 +90,30 @@ async def items_of(
         UsageError: A source has neither a path nor a key.
     """
     seen: set[int] = set()
-    async for given in _each(sources):
+
+    def one(given: ManySource | ManyItem) -> ManyItem | None:
+        """Return the item of a source; None: nothing comes of it."""
         if isinstance(given, ManyItem):
-            yield given
-            continue
+            return given
         if isinstance(given, Omitted):
-            if given.is_failure:
-                yield ManyItem(given.path, "", omitted=given.reason, path=_absolute(given.path))
-            continue
+            if not given.is_failure:
+                return None
+            return ManyItem(given.path, "", omitted=given.reason, path=_absolute(given.path))
         item = item_of(given)
         if not isinstance(given, FileEntry):  # a selection has each key once
             if hash(item.key) in seen:
                 item = dataclasses.replace(item, is_second=True)
             seen.add(hash(item.key))
-        yield item
+        return item
 
-
-async def _each(
-    sources: Iterable[ManySource] | AsyncIterable[ManySource | ManyItem],
-) -> AsyncIterator[ManySource | ManyItem]:
     if isinstance(sources, AsyncIterable):
-        async for each in sources:
-            yield each
+        async for given in sources:
+            if (item := one(given)) is not None:
+                yield item
     else:
-        for each in sources:
-            yield each
+        for given in sources:
+            if (item := one(given)) is not None:
+                yield item
 
 
 def item_of(given: Any) -> ManyItem:

@@ -137,6 +137,8 @@ class SharedSlots:
         self._adapted_at = -math.inf
         self.backlog = 0
         """Bytes of whole bodies that wait for their responses."""
+        self._holds = False
+        """Whether any part was held when `adapt` last looked: nothing else holds one."""
 
     def spread(self, machines: int) -> None:
         """Let `machines` machines hash and send parts: each has as much room as one alone."""
@@ -194,6 +196,7 @@ class SharedSlots:
         )
         writers = self.flight.writers(len(waiting))
         self._hold([part for part, _ in writing], writers, now)
+        self._holds = any(part.is_held for part in parts)
         self._resize()
 
     def _hold(self, writing: Sequence[PartInFlight], writers: int, now: float) -> None:
@@ -249,8 +252,8 @@ class SharedSlots:
         return sent
 
     def _resize(self) -> None:
-        # What is held gives its place to uploads of higher priority.
-        wanted = self.slots.highest_waiting
+        # What is held gives its place to uploads of higher priority. This is called for each small file.
+        wanted = self.slots.highest_waiting if self._holds else None
         held = 0 if wanted is None else sum(part.is_held and part.priority < wanted for part in self.first_puts)
         before, limit = self.slots.total_tokens, self.limit + held
         if limit != before:
