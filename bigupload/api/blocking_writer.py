@@ -14,9 +14,8 @@ import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bigupload import errors
 from bigupload.api.arguments import TextOptions, UploaderOptions, WriterOptions
@@ -33,7 +32,6 @@ from bigupload.api.writer import (
     unwinding,
     warn_unclosed,
 )
-from bigupload.engine.upload_run import UploadResult
 from bigupload.support.daemon_threads import starting_threads
 from bigupload.units import printable
 
@@ -208,9 +206,6 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
         state = "closed" if self.closed else f"{self.tell():,} bytes written"
         return f"<{type(self).__name__} {printable(self._core._subject)}: {state}>"
 
-    def __reduce_ex__(self, _: object) -> NoReturn:
-        raise TypeError(f"cannot pickle {type(self).__name__!r}: it is one upload of this process")
-
     def writable(self) -> bool:
         """True."""
         return True
@@ -327,29 +322,18 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
         self._thread.join()
 
 
-class TextUploadWriter(io.TextIOWrapper):
-    """An object that is written like a text file: what `open_writer(text=True)` returns."""
+class TextUploadWriter(WriterReport, io.TextIOWrapper):
+    """An object that is written like a text file: what `open_writer(text=True)` returns.
+
+    `durable_offset` counts bytes.
+    """
 
     buffer: UploadWriter
 
     def __init__(self, writer: UploadWriter, encoding: str | None, newline: str | None) -> None:
         """Applications get writers from `open_writer`."""
         super().__init__(writer, encoding or "utf-8", newline=newline)
-
-    @property
-    def result(self) -> UploadResult:
-        """See `UploadWriter.result`."""
-        return self.buffer.result
-
-    @property
-    def durable_offset(self) -> int:
-        """See `UploadWriter.durable_offset`. It counts bytes."""
-        return self.buffer.durable_offset
-
-    @property
-    def manifest(self) -> Path | None:
-        """See `UploadWriter.manifest`."""
-        return self.buffer.manifest
+        self._core = writer._core
 
     def seek(self, cookie: int, whence: int = io.SEEK_SET, /) -> int:
         """Raise io.UnsupportedOperation: parts are sent as they are written."""

@@ -130,6 +130,9 @@ class WriterReport:
 
     _core: AsyncUploadWriter
 
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        raise TypeError(f"cannot pickle {type(self).__name__!r}: it is one upload of this process")
+
     @property
     def result(self) -> UploadResult:
         """Where the object is and how it was proved.
@@ -185,9 +188,6 @@ class AsyncUploadWriter(WriterReport):
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self.tell():,} bytes written"
         return f"<{type(self).__name__} {printable(self._subject)}: {state}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"cannot pickle {type(self).__name__!r}: it is one upload of this process")
 
     def tell(self) -> int:
         """Return how many bytes were written."""
@@ -351,9 +351,6 @@ class AsyncTextUploadWriter(WriterReport):
 
     def __repr__(self) -> str:
         return repr(self.buffer).replace(type(self.buffer).__name__, type(self).__name__, 1)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"cannot pickle {type(self).__name__!r}: it is one upload of this process")
 
     def tell(self) -> int:
         """Return how many bytes were written."""

@@ -222,7 +222,7 @@ class JobReport:
         self.sources_kept += outcome.source_kept_until is not None
         self._reporter.end(outcome.path)
         if self._is_told(outcome):
-            self._print(result_line(outcome, as_json=self._as_json))
+            self._reporter.on_result(result_line(outcome, as_json=self._as_json))
 
     def fail(self, path: str, key: str, error: errors.BigUploadError, shown: str, *, is_path: bool) -> None:
         """Count a failure. A terminal shows how many there are, and names them at the end."""
@@ -232,7 +232,7 @@ class JobReport:
         if self._mode != "bar":
             self._latest()
         if self._as_json and not self.only_sums:
-            self._print(failed_json(path, key, error))
+            self._reporter.on_result(failed_json(path, key, error))
 
     def _is_told(self, result: UploadResult | None) -> bool:
         """Whether to print a line for a result. On a terminal, nobody reads a million lines."""
@@ -272,7 +272,7 @@ class JobReport:
         if self._as_json and self._sums:
             ended = {"exit_status": status, "seconds": round(seconds, 3)}
             why = {"error": type(error).__name__, "message": for_command_line(str(error))} if error is not None else {}
-            self._print(json.dumps({**self._total(), **ended, **why}))
+            self._reporter.on_result(json.dumps({**self._total(), **ended, **why}))
         elif not self._as_json and not is_said and self._mode != "none" and status is not None:
             say(f"bigupload: {'until now: ' if error is not None else ''}{self._sum(seconds)}")
 
@@ -307,9 +307,6 @@ class JobReport:
 
     def _deleted(self) -> str:
         return ""
-
-    def _print(self, line: str) -> None:
-        self._reporter.on_result(line)
 
 
 def failed_json(path: str, key: str, error: errors.BigUploadError) -> str:
@@ -370,7 +367,7 @@ class SyncReport(JobReport):
         else:
             self.deleted += 1
         if self._is_told(None):
-            self._print(self._line(step))
+            self._reporter.on_result(self._line(step))
 
     def _line(self, step: SyncStep) -> str:
         if self._as_json:

@@ -121,18 +121,8 @@ def _find_in(
     row = opened.execute(_FIND, (key, stored_path(path), f.size, f.mtime_ns, f.ctime_ns, f.inode)).fetchone()
     if row is None:
         return None
-    etag, checksum, verified, version = row
     place = opened.execute(_FIND_PLACE, (key,)).fetchone() if with_place else None
-    return RecordedFile(
-        key=key,
-        path=path,
-        fingerprint=f,
-        etag=etag,
-        checksum=checksum,
-        verified=Verified(verified),
-        version_id=version,
-        place=place,
-    )
+    return file_of_row(key, path, f, row, place)
 
 
 FileRow: TypeAlias = tuple[str, int, int, int, int, str, str | None, str, str | None]
@@ -140,8 +130,10 @@ FileRow: TypeAlias = tuple[str, int, int, int, int, str, str | None, str, str | 
 checksum, the value of a `Verified`, version. A tuple, because a sync compares a million of them."""
 
 
-def file_of_row(key: str, path: str, fingerprint: Fingerprint, row: FileRow) -> RecordedFile:
-    """Return what is recorded of a file. The key, the path and the fingerprint are the caller's."""
+def file_of_row(
+    key: str, path: str, fingerprint: Fingerprint, row: FileRow, place: tuple[str, str] | None = None
+) -> RecordedFile:
+    """Return what is recorded of a file. All but what the row has is the caller's."""
     *_, etag, checksum, verified, version = row
     return RecordedFile(
         key=key,
@@ -151,6 +143,7 @@ def file_of_row(key: str, path: str, fingerprint: Fingerprint, row: FileRow) -> 
         checksum=checksum,
         verified=Verified(verified),
         version_id=version,
+        place=place,
     )
 
 

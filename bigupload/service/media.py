@@ -86,7 +86,6 @@ NAMES = ", ".join(media.name for media in MEDIA_TYPES)
 """For messages."""
 
 _NAMES = frozenset(media.name for media in MEDIA_TYPES)
-_BY_EXTENSION = {extension: media for media in MEDIA_TYPES for extension in media.extensions}
 _BY_CONTENT_TYPE = {content_type: media for media in MEDIA_TYPES for content_type in media.content_types}
 _CONTENT_TYPE = re.compile(
     r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*(?:;(?![^,]*,[^/]*/)[\t -~]*)?"
@@ -112,11 +111,6 @@ def content_type_of(content_type: str) -> str:
     """A Content-Type in lower case, without its parameters (`; charset=binary`); empty if it is malformed."""
     match = _CONTENT_TYPE.fullmatch(content_type)
     return match[1].lower() if match else ""
-
-
-def by_extension(filename: str) -> MediaType | None:
-    """The published type that a file name's extension names."""
-    return _BY_EXTENSION.get(extension_of(filename))
 
 
 def by_content_type(content_type: str) -> MediaType | None:
