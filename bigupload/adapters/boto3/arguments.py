@@ -26,6 +26,7 @@ from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.options import S3Options
 from bigupload.records import dataclass
+from bigupload.s3_parameters import OBJECT, REQUEST
 
 
 def credentials_of(client: Any) -> Any:
@@ -187,33 +188,27 @@ def _as_given(value: Any) -> Any:
     return value
 
 
-_Field: TypeAlias = "tuple[str, Callable[[Any], Any]]"
-_FIELDS: Mapping[str, _Field] = {
-    "ACL": ("acl", _as_given),
-    "CacheControl": ("cache_control", _as_given),
-    "ContentDisposition": ("content_disposition", _as_given),
-    "ContentEncoding": ("content_encoding", _as_given),
-    "ContentLanguage": ("content_language", _as_given),
-    "ContentType": ("content_type", _as_given),
-    "ExpectedBucketOwner": ("expected_bucket_owner", _as_given),
+_WRITTEN_OTHERWISE: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "Expires": ("expires", _moment),
-    "GrantFullControl": ("grant_full_control", _as_given),
-    "GrantRead": ("grant_read", _as_given),
-    "GrantReadACP": ("grant_read_acp", _as_given),
-    "GrantWriteACP": ("grant_write_acp", _as_given),
     "IfNoneMatch": ("if_none_match", {"*": True}.__getitem__),
-    "Metadata": ("metadata", _as_given),
     "ObjectLockLegalHoldStatus": ("object_lock_legal_hold", _LEGAL_HOLD.__getitem__),
-    "ObjectLockMode": ("object_lock_mode", _as_given),
     "ObjectLockRetainUntilDate": ("object_lock_retain_until", _moment),
     "RequestPayer": ("request_payer", {"requester": True}.__getitem__),
     "ServerSideEncryption": ("sse", _as_given),
     "SSEKMSKeyId": ("sse_kms_key_id", _as_given),
-    "StorageClass": ("storage_class", _as_given),
     "Tagging": ("tags", _tags),
     "WebsiteRedirectLocation": ("website_redirect", _as_given),
 }
-"""What of `ExtraArgs` is a field of `S3Options`, and how its value is written there."""
+"""What of `ExtraArgs` has another name in `S3Options`, or is written otherwise there. Most others are like
+`CacheControl`, which is `cache_control`, with the same values."""
+
+
+def _field(name: str) -> tuple[str, Callable[[Any], Any]] | None:
+    """The field of `S3Options` for a name in `ExtraArgs`, and what makes its value; None: no field is the same."""
+    alike = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    return _WRITTEN_OTHERWISE.get(name, (alike, _as_given) if alike in {**OBJECT, **REQUEST} else None)
+
+
 _OF_CUSTOMER_KEY = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5")
 _OF_CHECKSUM = ("ChecksumAlgorithm", "ChecksumType")
 
@@ -226,8 +221,8 @@ def object_options(extra: Mapping[str, Any]) -> tuple[dict[str, Any], UploadOpti
     """
     fields: dict[str, Any] = {"content_type": DEFAULT_TYPE}
     for name, value in extra.items():
-        if name in _FIELDS:
-            field, written = _FIELDS[name]
+        if (found := _field(name)) is not None:
+            field, written = found
             try:
                 fields[field] = written(value)
             except (KeyError, TypeError, ValueError, OverflowError) as e:
