@@ -1,4 +1,5 @@
-"""Start and stop the service's child processes. Knows nothing of their work.
+"""Start and stop the service's child processes. Knows nothing of their work. docs/service-operations.md says what
+gunicorn would do otherwise.
 
 A child ignores stop signals: a Ctrl-C reaches the whole process group, and the parent decides. A pipe notifies the
 child when its parent stops it or has ended, so that even a killed parent leaves no children behind.
