@@ -20,13 +20,10 @@ from typing import Any, TypeVar, cast
 
 from bigupload import errors
 from bigupload.api.arguments import (
-    ChecksumName,
     OnChange,
     OnError,
     ProofName,
     StrPath,
-    SyncOptions,
-    UploadManyOptions,
     UploadOptions,
 )
 from bigupload.core.checksums import Algorithm, parse_algorithm
@@ -212,33 +209,8 @@ def checked_dask(where: object) -> object:
     return where
 
 
-def upload_settings(
-    *,
-    checksum: ChecksumName = "auto",
-    part_size: int | str | None = None,
-    require_proof: Verified | ProofName = Verified.SIZE,
-    verify_source: bool = False,
-    priority: int = 0,
-    on_change: OnChange = "raise",
-) -> UploadSettings:
-    """The engine's settings. Raises UsageError."""
-    algorithm, required = parse_algorithm(checksum), checked_proof(require_proof)
-    if algorithm is Algorithm.NONE and required is not Verified.SIZE:
-        raise errors.UsageError(
-            f"`checksum='none'` proves only the size, and `require_proof` asks for {required}: change one of them"
-        )
-    return UploadSettings(
-        algorithm=algorithm,
-        part_size=checked_part_size(part_size),
-        require_proof=required,
-        verify_source=verify_source,
-        priority=checked_priority(priority),
-        follow_changes=_follows_changes(on_change),
-    )
-
-
-def settings_of(options: UploadOptions | UploadManyOptions | SyncOptions) -> UploadSettings:
-    """The engine's settings, from the options of an upload.
+def settings_of(options: Mapping[str, object]) -> UploadSettings:
+    """The engine's settings, from the options of a call that uploads.
 
     Raises:
         UsageError: A value is out of range, or `skip_existing` is given where nothing can exist.
@@ -248,13 +220,19 @@ def settings_of(options: UploadOptions | UploadManyOptions | SyncOptions) -> Upl
         raise errors.UsageError(
             "`skip_existing` needs an earlier object, and a media service makes a new one for each upload"
         )
-    return upload_settings(
-        checksum=options.get("checksum", "auto"),
-        part_size=options.get("part_size"),
-        require_proof=options.get("require_proof", Verified.SIZE),
-        verify_source=options.get("verify_source", False),
-        priority=options.get("priority", 0),
-        on_change=options.get("on_change", "raise"),
+    algorithm = parse_algorithm(given.get("checksum", "auto"))
+    required = checked_proof(given.get("require_proof", Verified.SIZE))
+    if algorithm is Algorithm.NONE and required is not Verified.SIZE:
+        raise errors.UsageError(
+            f"`checksum='none'` proves only the size, and `require_proof` asks for {required}: change one of them"
+        )
+    return UploadSettings(
+        algorithm=algorithm,
+        part_size=checked_part_size(given.get("part_size")),
+        require_proof=required,
+        verify_source=given.get("verify_source", False),
+        priority=checked_priority(given.get("priority", 0)),
+        follow_changes=_follows_changes(given.get("on_change", "raise")),
     )
 
 
@@ -389,11 +367,16 @@ def checked_deletes(options: Any) -> bool:
         "size_only": "it compares no contents: leave one of them out",
         "delete": "it would delete the objects of the files that are gone: leave one of them out",
     }
-    for name, reason in refused.items():
-        if options.get(name):
-            raise errors.UsageError(f"`{name}` can't be used with `delete_source`: {reason}")
+    _refuse_any(refused, options, "delete_source")
     checked_keep_for(options.get("keep_for"))
     return True
+
+
+def _refuse_any(refused: Mapping[str, str], options: Mapping[str, Any], beside: str) -> None:
+    """Raise UsageError for the first option that is given and refused, with its reason."""
+    for name, reason in refused.items():
+        if options.get(name):
+            raise errors.UsageError(f"`{name}` can't be used with `{beside}`: {reason}")
 
 
 _BEST_PROOFS = {
@@ -432,9 +415,7 @@ def check_follow(options: Any, *, is_path: bool) -> None:
         "skip_existing": "the file has to be whole to be compared",
         "delta": "the file has to be whole to be compared",
     }
-    for name, reason in refused.items():
-        if options.get(name):
-            raise errors.UsageError(f"`{name}` can't be used with `follow`: {reason}")
+    _refuse_any(refused, options, "follow")
     if options.get("checksum") == "none":
         raise errors.UsageError("`checksum='none'` can't be used with `follow`: only checksums show rewritten parts")
     if options.get("on_change") == "restart":

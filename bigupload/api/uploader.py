@@ -39,7 +39,6 @@ from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sharing import check_share
 from bigupload.api.sources import shown, size_of, subject_of
-from bigupload.core.integrity import Verified
 from bigupload.engine.upload_run import Share, UploadResult
 from bigupload.options import S3Options
 from bigupload.sources.opening import is_path
@@ -358,12 +357,7 @@ class Uploader:
             BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
         """
         call = self._begin("resume", options, ResumeOptions)
-        settings = checks.upload_settings(
-            require_proof=options.get("require_proof", Verified.SIZE),
-            verify_source=options.get("verify_source", False),
-            priority=options.get("priority", 0),
-            on_change=options.get("on_change", "raise"),
-        )
+        settings = checks.settings_of(options)
         with log_failure(str(manifest)):
             size = partial(self._resources.state.bytes_left, manifest)
 
@@ -390,11 +384,7 @@ class Uploader:
         """
         options = self._given(options)
         call = self._begin("adopt", options, AdoptOptions)
-        settings = checks.upload_settings(
-            require_proof=options.get("require_proof", Verified.SIZE),
-            verify_source=options.get("verify_source", False),
-            priority=options.get("priority", 0),
-        )
+        settings = checks.settings_of(options)
         file = checks.checked_path(source, "source")
         with log_failure(f"{source} → {to}"):
 

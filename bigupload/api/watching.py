@@ -20,7 +20,7 @@ from bigupload import errors, events
 from bigupload.api import operations, receipts
 from bigupload.api.arguments import StrPath, UploadOptions, WatchOptions
 from bigupload.api.calls import OpenCall
-from bigupload.api.checks import check_target, checked_deletes, checked_idle, checked_path, upload_settings
+from bigupload.api.checks import check_target, checked_deletes, checked_idle, checked_path, settings_of
 from bigupload.api.event_log import log_failure
 from bigupload.api.job_files import job_target, recorded_file, result_of_record
 from bigupload.api.many import Outcome
@@ -32,7 +32,6 @@ from bigupload.api.types import OpenedSource
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.selecting import Selection, check_not_among_sources
 from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching, file_events, require_file_events
-from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint, Manifest
 from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.engine.context import UploadSettings
@@ -73,13 +72,7 @@ def watch(
         raise errors.UsageError("`checksum='none'` can't be used here: only checksums show rewritten parts")
     checked_deletes(options)
     check_share(options)
-    settings = upload_settings(
-        checksum=options.get("checksum", "auto"),
-        part_size=options.get("part_size"),
-        require_proof=options.get("require_proof", Verified.SIZE),
-        verify_source=options.get("verify_source", False),
-        priority=options.get("priority", 0),
-    )
+    settings = settings_of(options)
     poll, until_idle = options.get("poll"), options.get("until_idle")
     # Symbolic links in it stay: what they lead to may change.
     path = os.path.abspath(checked_path(directory, "directory"))  # noqa: PTH100 - removes "..", as for a file
