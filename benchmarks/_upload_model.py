@@ -23,7 +23,8 @@ import random
 from dataclasses import dataclass, field
 from functools import partial
 
-from bigupload.core.flight import Bottleneck, Flight, Sample
+from bigupload.core.flight import Flight, Sample
+from bigupload.core.flight_trials import Bottleneck
 from bigupload.core.part_plan import BEGIN_ANEW_WITHIN, Plan, plan_parts, plan_small_parts
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.core.stored_rate import Filling, is_late

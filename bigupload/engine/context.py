@@ -13,7 +13,8 @@ from typing import Protocol
 
 from bigupload import errors, events
 from bigupload.core.checksums import Algorithm
-from bigupload.core.flight import Bottleneck, Flight, Sample
+from bigupload.core.flight import Flight, Sample
+from bigupload.core.flight_trials import Bottleneck
 from bigupload.core.hedging import HedgeSwitch
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind

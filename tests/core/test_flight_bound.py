@@ -8,39 +8,21 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from bigupload.core import flight as flight_module
-from bigupload.core.flight import (
-    AIM,
-    LASTING,
-    LEAP,
-    LONGEST_REST,
-    MOST,
-    REST,
-    SMALL,
-    WINDOW,
-    Flight,
-    Sample,
-)
+from bigupload.core.flight import MOST, SMALL, Flight, Sample
+from bigupload.core.flight_bound import AIM, REST
+from bigupload.core.flight_trials import LASTING, LEAP, LONGEST_REST, WINDOW
 from bigupload.core.stored_rate import HORIZON, LATE, is_late
+from tests.core.simulated_links import START, START_BYTES, TICK
 from tests.tools.cases import each_case
 
+pytestmark = pytest.mark.usefixtures("few_to_begin_with")
+
 MB = 1e6
-START, START_BYTES = 8, 32 << 20
 PART = 5 * MB
-TICK = 0.1
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_to_begin_with() -> Iterator[None]:
-    """How many parts are best to begin with is shown by `benchmarks controller`."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(flight_module, "START", START)
-        patched.setattr(flight_module, "START_BYTES", START_BYTES)
-        yield
 
 
 @dataclasses.dataclass(eq=False)

@@ -10,7 +10,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bigupload.core.flight import START, WINDOW, Bottleneck, Sample
+from bigupload.core.flight import START, Sample
+from bigupload.core.flight_trials import WINDOW, Bottleneck
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.core.stored_rate import LATE

@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from bigupload import errors, events
-from bigupload.core.flight import Bottleneck, Sample
+from bigupload.core.flight import Sample
+from bigupload.core.flight_trials import Bottleneck
 from bigupload.core.retry_policy import ATTEMPTS_BEFORE_RESPONSE, Fault, FaultKind, Retry, RetryPolicy
 from bigupload.engine.context import SharedSlots
 from bigupload.engine.retrying import Effects, Retrier

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from bigupload.core.flight import BACK_OFF, REFUSALS, SMALL_AT_ONCE, SMALL_JUDGED, START_BYTES
+from bigupload.core.flight import SMALL_AT_ONCE, SMALL_JUDGED, START_BYTES
+from bigupload.core.flight_trials import BACK_OFF, REFUSALS
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadSettings
