@@ -26,7 +26,7 @@ from multiprocessing import Pool
 from statistics import fmean as mean
 from typing import Any
 
-from bigupload.core import flight, stored_rate
+from bigupload.core import flight, flight_bound, flight_trials, stored_rate
 from bigupload.core.flight import Flight
 from bigupload.core.stored_rate import HORIZON
 
@@ -134,34 +134,49 @@ class Rules:
     fixed: int | None = None
 
 
-MODULES = {"flight": flight, "stored_rate": stored_rate}
+MODULES = {
+    "flight": flight,
+    "flight_trials": flight_trials,
+    "flight_bound": flight_bound,
+    "stored_rate": stored_rate,
+}
 """The modules of `core` whose constants are changed."""
 USUAL = Rules()
 WITHOUT = {
     "the limit adapts": Rules(fixed=flight.START),
     "a raised limit takes effect at once, not when a part ends": Rules(wakes=False),
-    "a larger limit must be worth it (`flight.WORTH`)": Rules(constants=(("flight.WORTH", 0.0),)),
-    "the first trial waits for the start to settle (`flight.SETTLED`)": Rules(
-        constants=(("flight.SETTLED", math.inf),)
+    "a larger limit must be worth it (`flight_trials.WORTH`)": Rules(constants=(("flight_trials.WORTH", 0.0),)),
+    "the first trial waits for the start to settle (`flight_trials.SETTLED`)": Rules(
+        constants=(("flight_trials.SETTLED", math.inf),)
     ),
-    "goodput that has sunk begins the search anew (`flight.SUNK`)": Rules(constants=(("flight.SUNK", 0.0),)),
-    "a full link is not doubled (`flight.QUEUED`)": Rules(constants=(("flight.QUEUED", math.inf),)),
-    "what is still seen after some windows will stay (`flight.LASTING`)": Rules(constants=(("flight.LASTING", 1),)),
-    "trials in vain become rare (`flight.LONGEST_REST`)": Rules(constants=(("flight.LONGEST_REST", 1),)),
-    "a few refusals are no reason (`flight.REFUSED_SHARE`, `flight.REFUSALS`)": Rules(
-        constants=(("flight.REFUSED_SHARE", 0.0), ("flight.REFUSALS", 1))
+    "goodput that has sunk begins the search anew (`flight_trials.SUNK`)": Rules(
+        constants=(("flight_trials.SUNK", 0.0),)
     ),
-    "a ceiling is tried again (`flight.PROBE_AFTER`)": Rules(constants=(("flight.PROBE_AFTER", math.inf),)),
+    "a full link is not doubled (`flight_trials.QUEUED`)": Rules(constants=(("flight_trials.QUEUED", math.inf),)),
+    "what is still seen after some windows will stay (`flight_trials.LASTING`)": Rules(
+        constants=(("flight_trials.LASTING", 1),)
+    ),
+    "trials in vain become rare (`flight_trials.LONGEST_REST`)": Rules(constants=(("flight_trials.LONGEST_REST", 1),)),
+    "a few refusals are no reason (`flight_trials.REFUSED_SHARE`, `flight_trials.REFUSALS`)": Rules(
+        constants=(("flight_trials.REFUSED_SHARE", 0.0), ("flight_trials.REFUSALS", 1))
+    ),
+    "a ceiling is tried again (`flight_trials.PROBE_AFTER`)": Rules(
+        constants=(("flight_trials.PROBE_AFTER", math.inf),)
+    ),
     "a far path begins with more parts (`flight.START_FAR`)": Rules(constants=(("flight.START_FAR", flight.START),)),
-    "first parts that end within a window widen the limit at once (`flight.LEAP`)": Rules(
-        constants=(("flight.LEAP", 1),)
+    "first parts that end within a window widen the limit at once (`flight_trials.LEAP`)": Rules(
+        constants=(("flight_trials.LEAP", 1),)
     ),
-    "a new connection to a near store is up to speed at once (`flight.SOON`)": Rules(constants=(("flight.SOON", 0.0),)),
-    "a goodput that wavers is measured for longer (`flight.WAVERS`)": Rules(constants=(("flight.WAVERS", math.inf),)),
+    "a new connection to a near store is up to speed at once (`flight_trials.SOON`)": Rules(
+        constants=(("flight_trials.SOON", 0.0),)
+    ),
+    "a goodput that wavers is measured for longer (`flight_trials.WAVERS`)": Rules(
+        constants=(("flight_trials.WAVERS", math.inf),)
+    ),
     "what fills a buffer is no goodput (`stored_rate.FILLS_WITHIN`)": Rules(
         constants=(("stored_rate.FILLS_WITHIN", -1.0),)
     ),
-    "the bound follows many windows (`flight.AVERAGED`)": Rules(constants=(("flight.AVERAGED", 1.0),)),
+    "the bound follows many windows (`flight_trials.AVERAGED`)": Rules(constants=(("flight_trials.AVERAGED", 1.0),)),
     "late responses are no goodput until they come (`stored_rate.LATE`)": Rules(
         constants=(("stored_rate.LATE", math.inf),)
     ),
@@ -170,8 +185,8 @@ WITHOUT = {
 BRINGS_ON_ONE, BRINGS_PARTS = 0.1, 0.02
 """What a rule must save: that share of the time on one path, or that share of the parts in flight."""
 NOT_SIMULATED = {
-    "flight.FILLED", "flight.QUEUED_FOR", "flight.SILENT", "flight.SMALL", "flight.SMALL_AT_ONCE",
-    "flight.SMALL_A_SECOND", "flight.SMALL_JUDGED", "flight.ALIKE", "flight.AT_SPEED", "stored_rate.PAUSE",
+    "flight.FILLED", "flight_trials.QUEUED_FOR", "flight.SILENT", "flight.SMALL", "flight.SMALL_AT_ONCE",
+    "flight.SMALL_A_SECOND", "flight.SMALL_JUDGED", "flight_trials.ALIKE", "flight_bound.AT_SPEED", "stored_rate.PAUSE",
     "stored_rate.HORIZON", "stored_rate.SLOWEST",
 }  # fmt: skip
 """Constants that matter to small files, to a busy or sleeping machine, or to what a kill loses."""

@@ -1,9 +1,9 @@
 """Decides what is in flight: how many parts may be begun, and how many of them may write. Pure: time is passed in.
 
 Bytes are *accepted* when the socket has taken them, *acknowledged* when the peer's kernel has them, and *stored* when
-the response to their part has come (`core.stored_rate`). Only stored bytes survive a kill. Where responses follow their
-bodies at once, goodput is what was acknowledged. Where they do not, something on the way takes bytes faster than it
-passes them on, and goodput is what was stored.
+the response to their part has come (`core.stored_rate`). Only stored bytes survive a kill. Where responses follow
+their bodies at once, goodput is what was acknowledged. Where they do not, something on the way takes bytes faster than
+it passes them on, and goodput is what was stored.
 
 | limit of parts | reason | who sets it |
 |---|---|---|
@@ -15,15 +15,15 @@ passes them on, and goodput is what was stored.
 | the bound | a kill loses at most ten seconds, or one part | `sample`, `expect_parts` |
 | for small files | as many as a process sends while it waits for a response | `expect_files`, `stored` |
 
-The trials and the ceiling are in `core.flight_trials`, the bound is in `core.flight_bound`. Memory is not here: parts wait
-for room before they are hashed. Nor is the rate limit: it paces bytes, and `expect_parts` gets the bound that follows
-from it.
+The trials and the ceiling are in `core.flight_trials`, the bound is in `core.flight_bound`. Memory is not here: parts
+wait for room before they are hashed. Nor is the rate limit: it paces bytes, and `expect_parts` gets the bound that
+follows from it.
 
 **Buffers.** A store that reads slowly has buffers, which take the first bytes of each new connection at once. What a
-connection sends until the store's window is full is no goodput. Before the first response, there is no trial while they
-have more than ten seconds of goodput. A larger limit that helps at first only is forgotten. When parts are paused, the
-store first reads what they had sent: until then, the others get their share alone, and a trial waits. Responses count as
-late until four in a row are not: a part that was nearly all in a buffer ends in time.
+connection sends until the store's window is full is no goodput. Before the first response, there is no trial while
+they have more than ten seconds of goodput. A larger limit that helps at first only is forgotten. When parts are
+paused, the store first reads what they had sent: until then, the others get their share alone, and a trial waits.
+Responses count as late until four in a row are not: a part that was nearly all in a buffer ends in time.
 
 `python -m benchmarks controller` simulates what each rule brings: benchmarks/README.md.
 """

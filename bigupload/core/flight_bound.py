@@ -6,10 +6,10 @@ paused, the newest first. It is not cancelled. A part whose connection is silent
 late, and parts take longer than the bound has seconds, twice as many are tried now and then: if they take no longer,
 each needs as long by itself, and no bound below that number applies.
 
-Where the bound is lifted, a kill loses half a part of each connection. `Flight.is_slow_for` says that a part needs more
-than ten seconds of its connection. Then only smaller parts make a kill cost less. It must be the connections that are
-slow: a trial has shown that each carries as much if there are more, or that fewer carry too little. Fewer would help
-where they share a link. And they must be up to speed: for two seconds, they have not become faster.
+Where the bound is lifted, a kill loses half a part of each connection. `Flight.is_slow_for` says that a part needs
+more than ten seconds of its connection. Then only smaller parts make a kill cost less. It must be the connections that
+are slow: a trial has shown that each carries as much if there are more, or that fewer carry too little. Fewer would
+help where they share a link. And they must be up to speed: for two seconds, they have not become faster.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
 A trial changes the limit, waits until new connections are up to speed, and compares goodput with what it was before. A
 larger limit stays if goodput grew with it; a smaller one stays if goodput did not suffer. The first trials double the
 limit; if the first parts were all stored within one measurement, the first trial multiplies it by three. Later ones
-change it by a quarter, and each larger limit that helped is followed by a step twice as large. The first trial of fewer
-parts is with as few as the first parts were, if those had more goodput: a store that is best at a few parts shows it
-before more are in flight. The limit is not doubled while packets wait in a queue in front of the link: more connections
-than fill a link take goodput from one another. If goodput halves at the same limit, the search begins again by doubling.
+change it by a quarter, and each larger limit that helped is followed by a step twice as large. The first trial of
+fewer parts is with as few as the first parts were, if those had more goodput: a store that is best at a few parts
+shows it before more are in flight. The limit is not doubled while packets wait in a queue in front of the link: more
+connections than fill a link take goodput from one another. If goodput halves at the same limit, the search begins
+again by doubling.
 
 A store that is asked for too much refuses a share of the requests. Then the limit falls to four fifths, and the limit
 before, less one, is a ceiling. After a while one more than the ceiling is tried, and if the store accepts that, the

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import controller
 from benchmarks._upload_model import PACKET, STORE_TIME, TICK, UNACKNOWLEDGED, Upload, Way
-from bigupload.core import flight, stored_rate
+from bigupload.core import flight, flight_bound, flight_trials, stored_rate
 from bigupload.core.flight import Flight
 from bigupload.core.part_plan import plan_parts
 
@@ -26,8 +26,8 @@ def goodput(way: Way, limit: int) -> float:
 def test_each_constant_is_changed() -> None:
     """But for those of which the simulation knows nothing."""
     names = {
-        f"{name}.{constant}"
-        for name, module in (("flight", flight), ("stored_rate", stored_rate))
+        f"{module.__name__.rpartition('.')[2]}.{constant}"
+        for module in (flight, flight_bound, flight_trials, stored_rate)
         for constant, value in vars(module).items()
         if constant.isupper() and isinstance(value, int | float)
     }
@@ -80,7 +80,7 @@ def test_a_rule_that_brings_something_costs_when_it_is_off() -> None:
     crowded = Way(name="crowded", rate=120 * MB, rtt=0.05, size=500 * MB, crowded=16, noise=0.0)
     best, took = controller.best_fixed(crowded, 1)
     usual = controller.Found.of([took[best]], [controller.simulate(crowded, 1)])
-    never = controller.Rules(constants=(("flight.QUEUED", math.inf),))
+    never = controller.Rules(constants=(("flight_trials.QUEUED", math.inf),))
     without = controller.change(never, usual, 1, ways=[crowded])
     assert without.on == "crowded"
     assert without.regret == without.worst > 0.02

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from bigupload.core.flight import MOST, SMALL, Flight, Sample
-from bigupload.core.flight_bound import AIM, REST
+from bigupload.core.flight_bound import AIM, REST, Bound
 from bigupload.core.flight_trials import LASTING, LEAP, LONGEST_REST, WINDOW
 from bigupload.core.stored_rate import HORIZON, LATE, is_late
 from tests.core.simulated_links import START, START_BYTES, TICK
@@ -513,7 +513,7 @@ def test_what_needs_long_for_each_part_gets_many_at_a_time(responds: float) -> N
 
 
 def test_parts_that_come_to_wait_for_one_another_are_one_at_a_time_again() -> None:
-    bound, now = flight_module._Bound(), 0.0
+    bound, now = Bound(), 0.0
 
     def in_flight(parts: int, took: float) -> int:
         """Show parts that are there together and end together, and return how many may be in flight then."""
