@@ -187,9 +187,10 @@ BRINGS_ON_ONE, BRINGS_PARTS = 0.1, 0.02
 NOT_SIMULATED = {
     "flight.FILLED", "flight_trials.QUEUED_FOR", "flight.SILENT", "flight.SMALL", "flight.SMALL_AT_ONCE",
     "flight.SMALL_A_SECOND", "flight.SMALL_JUDGED", "flight_trials.ALIKE", "flight_bound.AT_SPEED", "stored_rate.PAUSE",
-    "stored_rate.HORIZON", "stored_rate.SLOWEST",
+    "stored_rate.HORIZON", "stored_rate.SLOWEST", "stored_rate.NEVER", "stored_rate.REMEMBERED",
 }  # fmt: skip
-"""Constants that matter to small files, to a busy or sleeping machine, or to what a kill loses."""
+"""Constants that matter to small files, to a busy or sleeping machine, to what a kill loses, to a response that never
+comes, or to memory."""
 MEAN_REGRET, MOST_REGRET = 0.10, 0.30
 
 
