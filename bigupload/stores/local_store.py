@@ -322,7 +322,7 @@ class _PortTakenError(LocalStoreError):
     """Another process took a port after it was chosen."""
 
 
-def make_room(bucket: str, data_dir: Path | None = None) -> None:
+def make_room(bucket: str, data_dir: Path | None = None, *, volumes: int = _VOLUMES) -> None:
     """Give a new bucket of a store that runs its volumes. Blocking.
 
     Otherwise weed makes them at the first write, which it repeats only after a second. If this fails, it still does.
@@ -330,10 +330,12 @@ def make_room(bucket: str, data_dir: Path | None = None) -> None:
     Args:
         bucket: The bucket's name. The bucket need not exist yet.
         data_dir: The store's directory; None is `default_data_dir()`.
+        volumes: How many to make. Each takes 3 ms of CPU. Two are the least for a bucket that is never without one:
+            weed writes to no volume that it is cleaning up.
     """
     run = _read_run(_home(data_dir))
     if run is not None:
-        _get(run.ports["master.port"], f"/vol/grow?collection={bucket}&count={_VOLUMES}")
+        _get(run.ports["master.port"], f"/vol/grow?collection={bucket}&count={volumes}")
 
 
 def _home(data_dir: Path | None) -> Path:

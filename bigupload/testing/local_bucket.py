@@ -36,7 +36,7 @@ class LocalBucket:
             config=Config(s3={"addressing_style": "path"}),
         )
         self.client.create_bucket(Bucket=self.name)
-        local_store.make_room(self.name, self._store.data_dir)
+        local_store.make_room(self.name, self._store.data_dir, volumes=2)
         return self
 
     def __exit__(self, *error: object) -> None:

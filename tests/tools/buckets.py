@@ -42,7 +42,7 @@ class Meddled(S3Bucket):
 def fresh_name(store: LocalStore) -> str:
     """A bucket that no other test has. Its first write does not wait for volumes."""
     name = f"media-{next(_numbers)}"
-    local_store.make_room(name, store.data_dir)
+    local_store.make_room(name, store.data_dir, volumes=2)
     return name
 
 
