@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigupload.core.integrity import Verified
+from bigupload.core.checksums import composite_etag, md5_of_etag
+from bigupload.core.integrity import ObjectFacts, Verified
 from bigupload.core.manifest import (
     VERSION,
     Aborted,
@@ -64,6 +65,22 @@ def test_a_restart_voids_the_parts_before() -> None:
     assert set(manifest.parts) == {2}
     assert (manifest.upload_id, manifest.token, manifest.status) == ("second", "t2", "uploading")
     assert manifest.header.upload_id == "first"
+
+
+MD5S = [f'"{number:032x}"' for number in range(3)]
+
+
+@each_case(
+    ("etags", "is_ours"),
+    [(MD5S, True), ([*MD5S[:2], '"opaque"'], False), ([*MD5S[:2], MD5S[0]], False)],
+)
+def test_without_a_token_an_etag_of_the_parts_etags_makes_an_object_ours(etags: list[str], is_ours: bool) -> None:
+    parts = [dataclasses.replace(each, etag=etag) for each, etag in zip(ALL_PARTS, etags, strict=True)]
+    manifest = Manifest(header(token=None))
+    for each in parts:
+        manifest.apply(each)
+    known = [md5 for etag in MD5S if (md5 := md5_of_etag(etag)) is not None]
+    assert manifest.made_object(ObjectFacts(etag=composite_etag(known), size=25)) is is_ours
 
 
 def test_a_new_fingerprint() -> None:

@@ -15,7 +15,7 @@ from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.faults import LostResponse, Status
 
 from .stopped import PARTS, SIZE, edit, lines, the_file
-from .support import BUCKET, World, content, no_leaks, write
+from .support import BUCKET, KIB, World, content, no_leaks, write
 
 
 async def test_adopt_without_any_manifest(stopped: World) -> None:
@@ -69,6 +69,17 @@ async def test_adopt_where_only_the_short_last_part_has_arrived(world: World) ->
     assert world.holds(path)
     assert (result.parts, result.resumed_parts) == (PARTS, 1)
     assert sorted(world.sent(since=before)) == list(range(1, PARTS))
+
+
+async def test_adopt_of_parts_that_are_as_small_as_the_store_takes(world: World) -> None:
+    path = world.file(SIZE)
+    await world.interrupted(path, after=3, part_size=KIB)
+    await world.settled()
+    world.manifest_path.unlink()
+    result = await world.adopt(path)
+    assert world.holds(path)
+    assert result.parts == -(-SIZE // KIB)
+    assert result.resumed_parts >= 3
 
 
 async def test_adopt_with_a_lost_response_is_recognised_by_content(stopped: World) -> None:

@@ -60,6 +60,7 @@ async def test_a_store_that_takes_a_copy_for_a_part_without_bytes(world: World) 
     assert "does not confirm it" in world.warnings()
     (restarted,) = world.told(events.Restarted)
     assert "does not know of copies" in restarted.reason
+    assert world.manifest.sends_all
 
 
 @pytest.mark.slow

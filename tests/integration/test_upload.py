@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,10 @@ SIZES = {"empty": 0, "one byte": 1, "one part": PART, "one part and a byte": PAR
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 async def test_each_size_ends_proved(world: World, size: int) -> None:
     path = world.file(size)
+    began = time.monotonic()
     async with no_leaks():
         result = await world.upload(path)
+    assert 0 < result.seconds < time.monotonic() - began
     assert world.holds(path)
     assert (result.verified, result.size, result.bytes_sent) == (Verified.FULL_OBJECT, size, size)
     assert (result.parts, result.resumed_parts, result.retries) == (max(1, -(-size // PART)), 0, 0)

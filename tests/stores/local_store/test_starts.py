@@ -52,6 +52,18 @@ def test_a_weed_that_dies_at_once_is_reported_with_its_last_words(
 
 
 @posix
+def test_variables_that_weed_reads_do_not_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WEED_VOLUME_PORT", "AWS_ACCESS_KEY_ID", "S3_ANYTHING", "KEPT"):
+        monkeypatch.setenv(name, "value")
+    fake_weed(tmp_path / "weed", f"env > {tmp_path}/env; exit 1", monkeypatch)
+    with pytest.raises(LocalStoreError, match="the local store ended"):
+        local_store.start(tmp_path / "home")
+    names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+    assert names & {"WEED_VOLUME_PORT", "AWS_ACCESS_KEY_ID", "S3_ANYTHING", "KEPT", "PATH"} == {"KEPT", "PATH"}
+    assert stat.S_IMODE((tmp_path / "home" / "weed.log").stat().st_mode) == 0o600
+
+
+@posix
 def test_a_port_taken_meanwhile_means_other_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = "F1124 15:59:31.560854 s3.go:434 listen tcp 127.0.0.1:1: bind: address already in use"
     fake_weed(tmp_path / "weed", f"echo $* >> {tmp_path}/calls; echo '{words}' >&2; exit 255", monkeypatch)
