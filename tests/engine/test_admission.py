@@ -140,6 +140,16 @@ async def test_a_raised_limit_wakes_every_upload_that_shares_it(uploads: int) ->
     assert not lower.is_set()
 
 
+def test_more_machines_have_more_room() -> None:
+    shared, room = SharedSlots(None), anyio.Event()
+    shared.waiting_for_room, of_one = {room}, shared.limit
+    shared.spread(1)
+    assert not room.is_set()
+    shared.spread(3)
+    assert shared.limit == shared.slots.total_tokens == 3 * of_one
+    assert room.is_set()
+
+
 @pytest.mark.parametrize(
     ("concurrency", "size", "hashed"),
     [

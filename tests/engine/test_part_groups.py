@@ -176,6 +176,7 @@ async def test_what_a_group_hands_back_is_sent_part_by_part_and_that_is_no_retry
     assert cluster.counts.retries == 0
     assert all(not fresh for _, fresh in cluster.alone)
     assert cluster.signed == ALL, "hashed and signed once"
+    assert cluster.uploader._admitted == 0, "each is counted until it ends"
 
 
 async def test_a_part_that_is_refused_in_a_group_is_retried_as_the_policy_says() -> None:

@@ -255,8 +255,9 @@ async def test_bytes_that_change_after_they_were_hashed_are_never_an_object(worl
             data[PART + 5] = WHOLE[PART + 5] ^ 1
 
     world.s3.script("UploadPart", Status(503, "SlowDown"), part_number=2)
-    with pytest.raises(errors.SourceChanged, match="part 2"):
+    with pytest.raises(errors.SourceChanged, match="part 2") as caught:
         await bigupload.upload(data, to=f"s3://{BUCKET}/key", s3=world.options(), retry=FAST, on_event=change)
+    assert caught.value.resumable
     assert world.object() is None
 
 
