@@ -85,7 +85,15 @@ def pytest_collection(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` is applied
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow all variants but the first of a test marked `exhaustive`, and limit the time of the others."""
+    """Prepare the items of all tests.
+
+    All variants but the first of a test marked `exhaustive` are slow. What only Linux can pass is skipped elsewhere. The
+    time of the others is limited.
+    """
+    if sys.platform != "linux":
+        from tests.platforms import elsewhere
+
+        elsewhere.skip(items, sys.platform)
     seen: set[str] = set()
     for item in items:
         if item.get_closest_marker("exhaustive") is not None:

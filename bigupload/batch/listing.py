@@ -51,18 +51,33 @@ class FileList:
     def parse(cls, content: bytes, name: str, *, null: bool = False) -> FileList:
         """Read a list: a path a line, as it is. Empty lines are no paths, nor is a byte order mark at the beginning.
 
-        On Windows, where no name holds a carriage return, a line may end with one.
+        On Windows, where no name holds a carriage return, a line may end with one, and names are UTF-8. A list in
+        UTF-16, as by ">" of Windows PowerShell, begins with that byte order mark.
 
         Args:
             content: The list.
             name: What it is called in messages.
             null: Paths are separated by NUL instead, as by `find -print0`: a path may then hold a newline.
+
+        Raises:
+            UsageError: It is in another encoding.
         """
+        try:
+            return cls(cls._paths(content, null=null), name)
+        except UnicodeError:
+            raise UsageError(
+                f"{name} is not in UTF-8: write it with `chcp 65001`, or `Out-File -Encoding utf8`"
+            ) from None
+
+    @staticmethod
+    def _paths(content: bytes, *, null: bool) -> list[str]:
         if not null:
+            if content.startswith(codecs.BOM_UTF16_LE):
+                content = content.decode("utf-16").encode()
             content = content.removeprefix(codecs.BOM_UTF8)
             if os.sep == "\\":
                 content = content.replace(b"\r\n", b"\n").removesuffix(b"\r")
-        return cls([os.fsdecode(path) for path in content.split(b"\0" if null else b"\n") if path], name)
+        return [os.fsdecode(path) for path in content.split(b"\0" if null else b"\n") if path]
 
 
 class FileListing:

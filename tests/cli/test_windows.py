@@ -32,10 +32,13 @@ def test_patterns_are_bigupload_s_own(
     assert capsys.readouterr().out.split() == ["5", "B", "s3://bucket/a.mov", "5", "B", "s3://bucket/b.mov"]
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # of Linux, of Windows
 @pytest.mark.parametrize(("encoding", "written"), [("cp1252", b"\xe9 \\u2192"), ("utf-8", "é →".encode())])
-def test_what_the_output_can_not_encode(monkeypatch: pytest.MonkeyPatch, encoding: str, written: bytes) -> None:
+def test_what_the_output_can_not_encode(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, written: bytes, errors: str
+) -> None:
     kept = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(kept, encoding=encoding, write_through=True))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(kept, encoding=encoding, errors=errors, write_through=True))
     cli._escape_foreign_characters()
     click.echo("é →", nl=False)
     assert kept.getvalue() == written

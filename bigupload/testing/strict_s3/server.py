@@ -17,6 +17,7 @@ in `bigupload.testing.faults`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import socket
 import ssl
@@ -214,7 +215,8 @@ class Listener:
         # What was just accepted is a task that has not begun. asyncio forgets to close its socket where the listener is
         # gone by then, or the task cancelled: accept no more, and let those begin.
         for each in listener.sockets:
-            self._loop.remove_reader(each.fileno())
+            with contextlib.suppress(NotImplementedError):  # the event loop of Windows has none
+                self._loop.remove_reader(each.fileno())
         await asyncio.sleep(0)
         listener.close()
         self.release()

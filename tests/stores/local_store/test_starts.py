@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import platform
 import signal
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from bigupload.errors import LocalStoreError
 from bigupload.stores import local_store
@@ -34,6 +37,27 @@ def test_a_missing_wheel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(local_store, "_find_weed", lambda: None)
     with pytest.raises(LocalStoreError, match=r"not installed: pip install .*\[local\]"):
         local_store.start(tmp_path)
+
+
+@pytest.mark.parametrize(("system", "machine"), [("Darwin", "x86_64"), ("Windows", "ARM64")])
+def test_a_system_without_a_wheel_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, machine: str
+) -> None:
+    """The extra leaves the wheel out there, and can be installed all the same."""
+    monkeypatch.setattr(local_store, "_find_weed", lambda: None)
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    with pytest.raises(LocalStoreError, match=f"the local store has no package for {system} on {machine}: put "):
+        local_store.start(tmp_path)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    marker = Requirement(project["optional-dependencies"]["local"][0]).marker
+    assert marker is not None
+    names = {"Darwin": "darwin", "Windows": "win32"}
+    assert not marker.evaluate({"sys_platform": names[system], "platform_machine": machine})
+    assert marker.evaluate(
+        {"sys_platform": names[system], "platform_machine": {"Darwin": "arm64"}.get(system, "AMD64")}
+    )
+    assert marker.evaluate({"sys_platform": "linux", "platform_machine": machine})
 
 
 @posix

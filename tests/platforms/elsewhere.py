@@ -1,0 +1,153 @@
+"""Tests that say nothing of bigupload on another system than Linux, with reasons. `tests/conftest.py` skips them.
+
+A test whose own file says where it can run is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+_MODES = "Windows has no permission bits"
+_LINKS = "symbolic links need a privilege on Windows, and Wine makes none"
+_NAMES = "the test has names that Windows does not allow"
+_OPEN = "Windows neither renames nor deletes an open file"
+_POSIX = "the test needs what POSIX alone has: a named pipe, another user, os.preadv"
+_CHANGE_TIME = "Windows records no time of change"
+_WORDS = "the test has the words or the paths of POSIX"
+_SIMULATED = "the test simulates this very system"
+_SOURCE = "the archive of CPython that the harness installs has no source of the standard library"
+_TRUST = "Windows has a store of certificates besides files"
+_EARLY = "the event loop of Windows reads nothing more after a failed write: docs/systems.md"
+_LIBRARY = "the library of awscrt shows no names on Windows: it is imported"
+_KERNEL = "the test is about figures and options of Linux's kernel"
+
+SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
+    "win32": {
+        _MODES: (
+            "tests/manifests/test_damage.py::test_a_torn_tail_is_saved_and_cut",
+            "tests/manifests/test_job_record.py::test_what_is_recorded_is_found_by_the_next_run",
+            "tests/manifests/test_writing.py::test_a_directory_that_was_there_keeps_its_mode",
+            "tests/manifests/test_writing.py::test_only_the_owner_may_look",
+        ),
+        _LINKS: (
+            "tests/batch/test_listing.py::test_a_link_that_is_named_is_followed",
+            "tests/batch/test_tree.py::test_links_are_left_out_or_followed",
+            "tests/batch/test_tree.py::test_loops_are_named_and_end",
+            "tests/manifests/test_clean_up.py::test_a_manifest_that_vanishes_while_it_is_listed",
+            "tests/manifests/test_damage.py::test_a_tail_is_not_saved_through_a_link",
+            "tests/manifests/test_damage.py::test_what_is_no_regular_file",
+            "tests/manifests/test_failing_disk.py::test_a_begin_does_not_write_through_a_link",
+            "tests/manifests/test_job_record.py::test_a_link_in_its_place_is_refused",
+            "tests/manifests/test_lock.py::test_a_place_where_no_lock_can_be",
+            "tests/sources/test_file.py::test_a_link_is_followed",
+            "tests/sources/test_held_file.py::test_links_are_followed_and_other_things_refused",
+            "tests/sources/test_removal.py::test_symbolic_links",
+        ),
+        _NAMES: (
+            "tests/batch/test_tree.py::test_names_that_no_key_can_have_are_failures",
+            "tests/batch/test_tree.py::test_awkward_names_are_listed_exactly_and_as_s3_lists_them",
+            "tests/batch/test_tree.py::test_names_that_are_not_utf8_are_failures",
+            "tests/batch/test_listing.py::test_names_that_are_not_utf8",
+            "tests/batch/test_listing.py::test_a_list_that_find_wrote_with_nul",
+        ),
+        _OPEN: (
+            "tests/sources/test_file_changes.py::test_a_file_that_came_back",
+            "tests/sources/test_file_changes.py::test_a_file_that_is_gone_is_still_read",
+            "tests/sources/test_which_source.py::test_a_file_whose_path_is_another_file_now",
+            "tests/sources/test_file_changes.py::test_every_change_is_noticed[rename_over-True]",
+            "tests/sources/test_file_changes.py::test_rename_over_by_a_file_of_another_size",
+            "tests/sources/test_growing.py::test_a_file_that_was_renamed_or_deleted_is_still_read",
+            "tests/sources/test_growing.py::test_what_ends_it[replace-was replaced by another file-True]",
+            "tests/sources/test_held_parts.py::test_a_part_larger_than_its_share_is_in_a_file_without_a_name",
+            "tests/support/test_missing_files.py::test_what_can_t_be_looked_at_says_nothing",
+        ),
+        _POSIX: (
+            "tests/batch/test_watched_files.py::test_hidden_and_temporary_names",
+            "tests/batch/test_watched_files.py::test_symbolic_links_can_not_be_followed",
+            "tests/batch/test_watched_files.py::test_what_is_no_file",
+            "tests/batch/test_watched_files.py::test_what_vanishes_meanwhile",
+            "tests/batch/test_tree.py::test_a_directory_that_can_not_be_read",
+            "tests/batch/test_tree.py::test_special_files_are_named",
+            "tests/batch/test_selection_rows.py::test_links_and_special_files",
+            "tests/batch/test_listing.py::test_a_program_selects_files_for_upload_many",
+            "tests/sources/test_file.py::test_a_disk_that_fails_says_where",
+            "tests/sources/test_file.py::test_a_fifo_is_refused_without_waiting_for_its_writer",
+            "tests/sources/test_file.py::test_a_fifo_that_takes_the_files_place_just_then",
+            "tests/sources/test_file.py::test_a_file_that_has_more_than_it_says",
+            "tests/sources/test_file.py::test_a_socket",
+            "tests/sources/test_file.py::test_close_waits_for_a_read",
+            "tests/sources/test_file.py::test_short_reads_are_continued",
+            "tests/sources/test_held_parts.py::test_a_full_disk_can_be_resumed",
+            "tests/sources/test_held_parts.py::test_a_temporary_file_is_closed_after_the_thread_that_writes_it",
+            "tests/sources/test_removal.py::test_a_directory_that_may_not_be_written_to",
+            "tests/sources/test_removal.py::test_another_process_that_is_at_it_is_left_alone",
+            "tests/sources/test_removal.py::test_another_users_file_in_a_directory_as_tmp",
+            "tests/sources/test_removal.py::test_the_file_system_of_a_device",
+            "tests/support/test_page_cache.py::test_a_file_system_that_cannot_tell_is_not_a_local_disk",
+        ),
+        _CHANGE_TIME: (
+            "tests/batch/test_tree.py::test_an_entry_has_the_files_metadata",
+            "tests/batch/test_tree.py::test_limits_of_size_and_time",
+            "tests/sources/test_file.py::test_the_fingerprint",
+            "tests/sources/test_file_changes.py::test_what_changes_the_ctime_alone_is_no_change",
+            "tests/sources/test_file_changes.py::test_what_touches_no_byte_does_not_hide_another_time",
+            "tests/sources/test_removal.py::test_a_changed_file_stays",
+            "tests/sources/test_removal.py::test_killed_while_it_got_its_name_back",
+            "tests/sources/test_removal.py::test_what_is_written_while_it_is_aside_stays",
+            "tests/sources/test_removal.py::test_what_takes_its_name_after_the_look_stays",
+        ),
+        _WORDS: (
+            "tests/batch/test_tree.py::test_a_directory_that_is_no_directory",
+            "tests/batch/test_tree.py::test_the_working_directory_needs_no_prefix",
+            "tests/batch/test_tree.py::test_what_vanishes_meanwhile_is_named",
+            "tests/batch/test_listing.py::test_patterns",
+            "tests/batch/test_listing.py::test_a_pattern_gives_a_plain_file_the_key_that_a_shell_would",
+            "tests/batch/test_listing.py::test_two_files_with_one_key_are_refused_before_anything_is_sent",
+            "tests/batch/test_listing.py::test_a_list_of_files",
+            "tests/batch/test_listing.py::test_elsewhere_a_backslash_is_part_of_a_name",
+            "tests/batch/test_listing.py::test_a_pattern_with_a_backslash",
+            "tests/manifests/test_damage.py::test_a_first_line_that_can_not_be_read",
+            "tests/manifests/test_damage.py::test_a_missing_manifest",
+            "tests/sources/test_file.py::test_a_file_in_the_place_of_a_directory",
+            "tests/sources/test_file.py::test_close_is_idempotent_and_closes",
+            "tests/sources/test_file_changes.py::test_a_descriptor_that_is_stale",
+            "tests/support/test_missing_files.py::test_what_may_be_meant",
+            "tests/http/test_http_errors.py::test_addresses_that_fail_in_different_ways",
+            "tests/http/test_http_errors.py::test_why_a_proxy_is_not_reached",
+        ),
+        _SIMULATED: (
+            "tests/integration/test_other_systems.py",
+            "tests/manifests/test_writing.py::test_bytes_are_those_that_were_written_where_text_is_translated",
+            "tests/sources/test_held_parts.py::test_files_where_the_system_has_no_positioned_reads",
+        ),
+        _SOURCE: (
+            "tests/http/test_compat.py::test_a_failed_write_calls_what_the_hook_replaces",
+            "tests/http/test_compat.py::test_asyncio_uses_nothing_that_is_not_locked",
+        ),
+        _TRUST: ("tests/http/test_trust.py::test_a_file_without_certificates_is_no_error",),
+        _EARLY: ("tests/http/test_compat.py::test_a_failed_write_reads_once_more",),
+        _LIBRARY: (
+            "tests/core/test_crc_functions.py::test_hashing_does_not_import_awscrt",
+            "tests/core/test_crc_functions.py::test_they_are_the_same",
+        ),
+    },
+    "darwin": {
+        _KERNEL: (
+            "tests/http/test_socket_tuning.py",
+            "tests/support/test_page_cache.py",
+        ),
+        _SIMULATED: ("tests/integration/test_other_systems.py",),
+    },
+}
+
+
+def skip(items: Iterable[pytest.Item], system: str) -> None:
+    """Skip those of a system, which is called as in `sys.platform`."""
+    reasons = {node: reason for reason, nodes in SKIPPED.get(system, {}).items() for node in nodes}
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        reason = reasons.get(item.nodeid) or reasons.get(test) or reasons.get(test.partition("::")[0])
+        if reason is not None:
+            item.add_marker(pytest.mark.skip(reason=reason))
