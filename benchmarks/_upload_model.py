@@ -163,7 +163,7 @@ class Upload:
     def _begin_upload(self, now: float, plan: Plan) -> None:
         self._begun_at = now
         self._part_size = float(plan.part_size)
-        self._flight.expect_parts(now, plan.part_size)
+        self._flight.expect_parts(now, plan.part_size, count=plan.count)
         self._to_do = self._unfinished = plan.count
         self._ready: list[int] = []
         """For each part that waits for a slot: its attempt."""

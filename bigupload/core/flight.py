@@ -9,7 +9,7 @@ it passes them on, and goodput is what was stored.
 |---|---|---|
 | `fixed` | the user's `--concurrency` | the constructor |
 | `most`, MOST | descriptors; more connections bring nothing | the constructor, `spread` |
-| START, START_BYTES | nothing is stored yet: the path is unknown | the first samples |
+| START, START_BYTES, SPARE | nothing is stored yet: the path is unknown | the first samples |
 | a trial's | goodput grew with it, or did not suffer | `sample` |
 | the ceiling | the store refused more (503), or a whole body was sent again | `refused`, `sent_again` |
 | the bound | a kill loses at most ten seconds, or one part | `sample`, `expect_parts` |
@@ -42,6 +42,10 @@ START = 16
 """Parts in flight at the start."""
 START_FAR = 24
 """The same with a round trip of at least FAR: each connection needs many round trips until it is up to speed."""
+SPARE = 1.25
+"""Far away, up to so many times START_FAR parts begin, if few would else be left for the last round: the 25th part,
+alone, would take a third of the time of all. Simulated uploads of 128 to 400 MB take 8 % less time, and where the store
+refuses more than some parts, 1.5 % more. With 1.5, it would be 10 % less and 5 % more."""
 FAR = 0.01
 """Seconds of the shortest round trip."""
 START_BYTES = 64 << 20
@@ -151,6 +155,8 @@ class Flight:
         """The size of the parts to come, or of those in flight, in bytes."""
         self._has_parts = False
         """Whether parts are to be sent, and not just small files."""
+        self._count = 0
+        """How many parts are to be sent by the upload that began last; 0: it is not known."""
         self._first: tuple[float, int] | None = None
         """When the first parts began, and how many they are, until they are stored."""
         # Small files
@@ -228,8 +234,16 @@ class Flight:
             start = min(self._start, self._alone) * machines
             self._trials.limit = min(self._trials.most, self._trials.limit if self._trials.moved else start)
 
-    def expect_parts(self, now: float, part_size: int, rate: float | None = None) -> None:
-        """Prepare for parts of `part_size` bytes. `rate`: the rate limit in bytes a second, if there is one."""
+    def expect_parts(self, now: float, part_size: int, rate: float | None = None, *, count: int = 0) -> None:
+        """Prepare for parts.
+
+        Args:
+            now: Seconds.
+            part_size: Their size in bytes.
+            rate: The rate limit in bytes a second, if there is one.
+            count: How many they are; 0: nobody knows.
+        """
+        self._count = count
         if not self._has_parts:  # what small files have shown says nothing of them
             self._has_parts, self.stored_parts, self._window = True, Stored(), None
         self._part_size = max(1.0, part_size)
@@ -335,7 +349,7 @@ class Flight:
         if not self._far and sample.round_trip >= FAR:
             self._far = True
             if not self._trials.moved and self._trials.limit == min(START, self._alone) * self._machines:
-                self._trials.limit = min(START_FAR, self._alone) * self._machines
+                self._trials.limit = min(self._start, self._alone) * self._machines
         late = stored.late or sample.is_late
         self._measure(by_stored=late)
         if not sample.is_late:
@@ -390,4 +404,11 @@ class Flight:
 
     @property
     def _start(self) -> int:
-        return START_FAR if self._far else START
+        return _even(self._count, START_FAR) if self._far else START
+
+
+def _even(count: int, at_once: int) -> int:
+    """Return how many of `count` parts begin, at least `at_once`, so that few rounds have about as many parts each."""
+    rounds = max(1, round(count / at_once))
+    share = -(-count // rounds)
+    return share if at_once < share <= SPARE * at_once else at_once

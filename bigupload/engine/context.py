@@ -268,9 +268,9 @@ class SharedSlots:
             self.flight.expect_files()
             self._resize()
 
-    def expect_parts(self, part_size: int, now: float) -> None:
-        """Prepare for parts of `part_size` bytes: with a rate limit, begin with as few as it needs."""
-        self.flight.expect_parts(now, part_size, self._rate())
+    def expect_parts(self, part_size: int, now: float, *, count: int = 0) -> None:
+        """Prepare for `count` parts of `part_size` bytes: with a rate limit, begin with as few as it needs."""
+        self.flight.expect_parts(now, part_size, self._rate(), count=count)
         self._resize()
 
     def wake(self) -> None:

@@ -85,7 +85,9 @@ class PartUploader:
         self._hasher = hasher
         self._upload_id = context.manifest.upload_id
         self._puts = PartsInFlight(context)
-        context.shared.expect_parts(context.manifest.plan.part_size, context.effects.clock())
+        plan = context.manifest.plan
+        count = 0 if plan.size is None else state.missing
+        context.shared.expect_parts(plan.part_size, context.effects.clock(), count=count)
         self._copier = PartCopier(context, hasher)
         self._signer: Batcher[UnsignedPart, Signed] = Batcher(self._sign_batch, max_batch=_SIGN_BATCH)
         self._bytes_uploaded = context.manifest.bytes_uploaded

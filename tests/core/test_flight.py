@@ -58,6 +58,21 @@ def test_far_away_more_parts_begin(round_trip: float, limit: int) -> None:
     assert flight.limit == 2 * limit
 
 
+@each_case(
+    ("count", "limit"),
+    [(0, 24), (1, 24), (24, 24), (25, 25), (30, 30), (31, 24), (48, 24), (49, 25), (61, 24), (73, 25)],
+)
+def test_far_away_no_part_is_left_alone_for_the_last_round(count: int, limit: int) -> None:
+    flight = Flight()
+    flight.expect_parts(0.0, 5 * MIB, count=count)
+    flight.sample(Sample(now=0.0, acknowledged=0, writing=6, part_size=5 * MIB, round_trip=FAR))
+    assert flight.limit == limit
+    few = Flight(most=24)
+    few.expect_parts(0.0, 5 * MIB, count=count)
+    few.sample(Sample(now=0.0, acknowledged=0, writing=6, part_size=5 * MIB, round_trip=FAR))
+    assert few.limit == 24
+
+
 def test_a_distance_that_shows_late_changes_no_limit_that_was_found() -> None:
     flight = Flight()
     refuse(flight, 0.0)

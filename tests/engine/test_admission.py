@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from bigupload.core.checksums import Hashed
-from bigupload.core.flight import MOST, START, START_LEAST, Flight
+from bigupload.core.flight import FAR, MOST, START, START_LEAST, Flight
 from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import UploadState
@@ -116,6 +116,16 @@ async def test_the_controller_measures_and_grows_though_no_part_ends() -> None:
     await upload.run_until(60)
     assert upload.in_flight == MOST > START
     assert [at for at in short if at > 0.2] == []  # the first tick is before the first response
+
+
+@pytest.mark.parametrize(("count", "begun"), [(25, 25), (31, 24)])
+async def test_far_away_a_few_parts_more_begin_if_they_are_the_last(
+    count: int, begun: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Put, "round_trip_times", lambda _: (FAR, FAR))
+    upload = Upload(plan=Plan(count * 5 * MIB, 5 * MIB))
+    await upload.run_until(0.2)
+    assert upload.in_flight == begun
 
 
 @pytest.mark.parametrize(("rate", "parts"), [(10**6, 1), (GB / 2, 4), (None, START_LEAST)])
