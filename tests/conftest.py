@@ -87,8 +87,8 @@ def pytest_collection(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Prepare the items of all tests.
 
-    All variants but the first of a test marked `exhaustive` are slow. What only Linux can pass is skipped elsewhere. The
-    time of the others is limited.
+    All variants but the first of a test marked `exhaustive` are slow. What only Linux can pass is skipped elsewhere.
+    The time of the others is limited.
     """
     if sys.platform != "linux":
         from tests.platforms import elsewhere
