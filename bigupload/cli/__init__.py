@@ -49,6 +49,10 @@ _COMMANDS = {
 }
 
 
+_MEANT = {"cp": "upload", "put": "upload", "mv": "move", "ls": "status", "list": "status", "jobs": "status"}
+"""What people type who come from other programs."""
+
+
 class _Lazy(click.Group):
     """A group that knows the name and one line of each command. It imports a command's module when it is called."""
 
@@ -71,10 +75,12 @@ class _Lazy(click.Group):
         except click.UsageError as e:
             import difflib
 
-            close = difflib.get_close_matches(args[0], _COMMANDS, 1)
-            if not close or "Did you mean" in e.message:
+            if "Did you mean" in e.message:
                 raise
-            raise click.UsageError(f"{e.message.rstrip('.')}. Did you mean '{close[0]}'?", e.ctx) from None
+            close = _MEANT.get(args[0]) or next(iter(difflib.get_close_matches(args[0], _COMMANDS, 1)), None)
+            if close is None:
+                raise
+            raise click.UsageError(f"{e.message.rstrip('.')}. Did you mean '{close}'?", e.ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -270,6 +276,7 @@ def _is_homeless() -> bool:
 def _usage(error: click.UsageError) -> str:
     """Return the error of a call, its place if that is not the command line, and the help to read."""
     message = error.format_message().rstrip(".")
+    message = message.replace("is not a valid integer range", "is not a whole number")
     if error.ctx is None:
         return f"{message} (see bigupload --help)"
     where = ""

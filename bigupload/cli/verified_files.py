@@ -135,12 +135,10 @@ class Sums:
     def finish(self) -> int:
         """Print the sums. Return the exit status."""
         count, status = self._proofs.total(), worst(self._codes)
-        failed = f", {len(self._codes):,} failed" if self._codes else ""
-        summary = (
-            f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._against)}{failed}"
-        )
+        summary = f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._against)}"
+        failed = f"; {len(self._codes):,} failed" if self._codes else ""
         self._tell_failures()
-        with writing_results(summary):
+        with writing_results(summary + failed):
             if self._as_json:
                 sums = {"files": count, "size": self._size, "failed": len(self._codes), "exit_status": status}
                 click.echo(json.dumps({**sums, "verified": self._proofs}))
@@ -148,7 +146,7 @@ class Sums:
             for proof, proved in sorted(self._proofs.items()):
                 click.echo(f"{proof}: {counted(proved, 'file')}")
         if not self._is_quiet:
-            click.echo(f"bigupload: {summary}{self._how()}", err=True)
+            click.echo(f"bigupload: {summary}{self._how()}{failed}", err=True)
         return status
 
     def _tell_failures(self) -> None:

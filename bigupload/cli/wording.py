@@ -29,7 +29,7 @@ COMMANDS = {
     "resume": "bigupload resume {} --source PATH",
 }
 """Functions of the library that take one name, as commands."""
-_OF_THE_SERVICE = frozenset({"shared"})
+_OF_THE_SERVICE = frozenset({"imports", "shared"})
 _ARGUMENT = r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`"
 _CALL = r"([mM])ake the same call"
 _FUNCTION = r"`([a-z_]+)\('([^`]*)'\)`"

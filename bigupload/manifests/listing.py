@@ -216,8 +216,10 @@ def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Pat
     path = Path(text)
     if os.path.lexists(text):
         return path
+    where = "" if directory is None else " (`bigupload status` shows those of this machine)"
+    absent = errors.ManifestNotFound(f"no such manifest: {text}{where}")
     if directory is None or len(text) < _MIN_PREFIX or path.name != text:
-        raise errors.ManifestNotFound(f"no such manifest: {text}")
+        raise absent
     beginning = text.removesuffix(SUFFIX)
     named = {each.name.removesuffix(SUFFIX): each for each in find_manifests(directory)}
     named |= {noted.id: noted.path for noted in _noted(directory)}
@@ -226,5 +228,5 @@ def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Pat
     if len(found) > 1:
         raise errors.UsageError(f"{text!r} fits several manifests, write more of its id: {', '.join(found)}")
     if not found:
-        raise errors.ManifestNotFound(f"no such manifest: {text} (`bigupload status` shows those of this machine)")
+        raise absent
     return named[found[0]]

@@ -269,6 +269,9 @@ def test_another_file_s_manifest(bigupload: Command, s3: StrictS3, tmp_path: Pat
 def test_a_missing_manifest(bigupload: Command) -> None:
     assert_refused(bigupload("resume", "none.jsonl"), 1, "no such manifest: none.jsonl")
     assert_refused(bigupload("abort", "none.jsonl"), 1, "no such manifest: none.jsonl")
+    assert_refused(
+        bigupload("abort", "all"), 1, "no such manifest: all (`bigupload status` shows those of this machine)"
+    )
 
 
 def test_a_manifest_that_is_no_file(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
@@ -343,6 +346,7 @@ def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Pa
     assert_refused(bigupload("verify", file), 2, "Missing argument", "bigupload verify --help")
     assert_refused(bigupload("verify", file, "s3://"), 2, "not a target: 's3://'")
     assert_refused(bigupload("uplaod"), 2, "No such command 'uplaod'", "Did you mean 'upload'?")
+    assert_refused(bigupload("jobs"), 2, "No such command 'jobs'", "Did you mean 'status'?")
     assert_refused(bigupload("verify", file, "b/k"), 2, "not a target: 'b/k'")
     assert_refused(bigupload("gc", "bucket"), 2, "not a target: 'bucket'", "s3://bucket/prefix")
     assert_refused(bigupload("gc", "s3://b/", "--older-than", "7"), 2, "not a time: '7'", "write it like 2d")
@@ -355,6 +359,8 @@ def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Pa
     assert_refused(bigupload("keys", "create", "--owner", "A B"), 2, "not an owner's name: 'A B'")
     assert_refused(bigupload("serve"), 2, "name one place for the media")
     assert_refused(bigupload("serve", "--local", "--port", "99999"), 2, "99999 is not in the range")
+    assert_refused(bigupload("serve", "--local", "--imports", "two"), 2, "'two' is not a whole number")
+    assert_refused(bigupload("serve", "--local", "--imports", "2", "--workers", "4"), 2, "--imports is 4 or more, or 0")
     assert_refused(bigupload("check-url", "ftp://x"), 1, "not usable (not_a_url)")
     assert_refused(bigupload("-v"), 2, "Missing command")
 

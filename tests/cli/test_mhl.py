@@ -81,6 +81,8 @@ def test_what_verify_finds(bigupload: Command, s3: StrictS3, card: Path) -> None
         "A001.mov": "card/A001.mov is in the hash list, and not there",
         "sub/new": "no hash list has this file",
     }
+    told = bigupload("verify", "--mhl", "card").err
+    assert "against card/ascmhl: the XXH128 of each file is that of the hash list; 3 failed" in told
 
 
 def test_a_named_pipe_in_place_of_a_file_is_not_waited_for(bigupload: Command, s3: StrictS3, card: Path) -> None:

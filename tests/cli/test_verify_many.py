@@ -62,7 +62,8 @@ def test_each_file_that_differs_is_named(bigupload: Command, s3: StrictS3, tree:
         line.startswith("    tree/a.txt: the object is not the file: the store's checksum is ") for line in below
     )
     assert any("tree/sub/b c.txt: the object has 11 bytes, and the file has 18" in line for line in below)
-    assert lines[-1].startswith("bigupload: verified 2 files, 9 B, against s3://bucket/p/, 4 failed: ")
+    assert lines[-1].startswith("bigupload: verified 2 files, 9 B, against s3://bucket/p/: the store's checksum ")
+    assert lines[-1].endswith("; 4 failed")
     quiet = bigupload("verify", "tree", *at(s3), "-q")
     assert len([line for line in quiet.err.splitlines() if "check the name" in line]) == 2
 

@@ -228,6 +228,10 @@ _PUBLIC: dict[str, tuple[type[errors.StoreError], str]] = {
         "this upload was created with another owner's API key: set BIGUPLOAD_API_KEY to a key of that owner and make "
         "the same call again, or upload the file again with `resume=False`",
     ),
+    "not_found": (
+        errors.StoreRefused,
+        "the media service has no such path: name its address alone, as https://media.example.com, without /v1",
+    ),
     "invalid_upload": (
         errors.StoreRefused,
         "the service does not know this upload's handle (was its secret changed?): "

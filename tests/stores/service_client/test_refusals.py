@@ -51,6 +51,13 @@ async def test_every_problem(fake: Fake, store: ServiceStore, problem: Problem) 
     assert len(fake.asked) == 1  # whoever called decides about another try
 
 
+async def test_a_url_with_a_path_of_the_api(fake: Fake, store: ServiceStore) -> None:
+    fake.responses.clear()
+    fake.refuses("not_found", 404)
+    refused = await refusal_of(store.list_parts(HANDLE, Algorithm.NONE))
+    assert "name its address alone, as https://media.example.com, without /v1" in str(refused)
+
+
 STRAY: list[tuple[Any, int, dict[str, str]]] = [
     ("<html>log in</html>", 200, {}), ("<html>not here</html>", 404, {}), ("blocked", 403, {}),
     ("", 302, {"Location": "https://portal.example/login"}),
