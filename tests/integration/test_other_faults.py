@@ -106,6 +106,7 @@ async def test_complete_refused_again_and_again_ends(world: World) -> None:
     with pytest.raises(errors.StoreRefused, match="InvalidPart"):
         await world.upload(world.file(2 * PART))
     assert world.s3.count("CompleteMultipartUpload") == completion._MOST_ROUNDS
+    assert len(world.told(events.UploadStarted)) == 1
 
 
 async def test_complete_denied_for_good_ends_resumable(world: World) -> None:
