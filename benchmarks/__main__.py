@@ -29,6 +29,7 @@
   controller   simulate the effect of each rule of the concurrency control
   goals        the goals for speed: another version, this one and the peers in one table
   growth       the cost of bytes, parts, files and processes, by several Pythons
+  threads      which thread of a process is the limit on a machine with many cores, at how many GB/s
   sweep        throughput over the round trip and over the loss of a path
   starts       the cost of a start with each source of credentials: another version, this one and boto3
   plots        draw what `all --json FILE` has found
@@ -49,7 +50,7 @@ NAMES = (
     "throughput", "latency", "medium", "faults", "resume", "scale", "service", "service_load", "memory", "stream",
     "pipe", "writers", "files", "tree", "sync", "delta", "interruptions", "paths", "closed_page", "fairness",
     "loop_lag", "ten_thousand", "owner_growth",
-    "dask", "soak", "controller", "growth", "sweep", "starts", "peers", "goals", "plots", "all",
+    "dask", "soak", "controller", "growth", "threads", "sweep", "starts", "peers", "goals", "plots", "all",
 )  # fmt: skip
 _OTHER_MODULES = {"peers": "peering", "all": "everything"}
 

@@ -33,7 +33,7 @@ def test_one_that_fails_is_no_success(status: int, ends: bool) -> None:
 def test_no_benchmark_is_forgotten() -> None:
     from benchmarks.__main__ import NAMES
 
-    others = {"peers", "all", "goals", "starts", "plots"}
+    others = {"peers", "all", "goals", "starts", "plots", "threads"}
     assert {entry.name for entry in ENTRIES} == set(NAMES) - others - {"soak"}  # soak has no end of its own
 
 
