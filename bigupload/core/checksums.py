@@ -286,8 +286,13 @@ def etag_of_md5(md5: bytes) -> str:
     return f'"{md5.hex()}"'
 
 
-def with_quotes(etag: str) -> str:
-    """Return an ETag as HTTP writes it. Some stores leave the quotes out, in all of their responses or in some."""
+def strong_etag(etag: str) -> str:
+    """Return a store's ETag as the store knows it.
+
+    Some stores leave the quotes out, in all of their responses or in some. A proxy that may compress a response marks
+    its ETag as weak; those of a store are strong, and it knows no other.
+    """
+    etag = etag.removeprefix("W/")
     return etag if not etag or etag.endswith('"') else f'"{etag}"'
 
 

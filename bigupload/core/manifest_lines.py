@@ -15,7 +15,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bigupload.core.checksums import with_quotes
+from bigupload.core.checksums import strong_etag
 from bigupload.core.manifest import Header, Manifest, Record
 from bigupload.errors import ManifestCorrupt
 from bigupload.records import dataclass
@@ -109,7 +109,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         raise ValueError(f"{name} is not a {expected.__name__}")
     if isinstance(value, str) and name != "path":  # will be sent as UTF-8; a path may be bytes that are not UTF-8
         value.encode()
-    return with_quotes(value) if name == "etag" else value  # earlier versions recorded some as stores wrote them
+    return strong_etag(value) if name == "etag" else value  # earlier versions recorded some as stores wrote them
 
 
 @dataclass(frozen=True, slots=True)

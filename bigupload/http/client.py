@@ -17,7 +17,7 @@ from functools import cache, partial
 from typing import NamedTuple
 
 from bigupload import errors
-from bigupload.core.checksums import with_quotes
+from bigupload.core.checksums import strong_etag
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http._compat import read_before_closing
 from bigupload.http.connection import Connection
@@ -424,7 +424,7 @@ def _check(response: OpenResponse, start: int, end: int, etag: str, size: int) -
             FaultKind.UNSUPPORTED,
             "the store sends ranges without an ETag, so that they may be of different versions of the object",
         )
-    if with_quotes(found) != with_quotes(etag):
+    if strong_etag(found) != strong_etag(etag):
         raise Fault(FaultKind.EXISTS, "the object was replaced while it was read: its ETag is another")
     if response.status == 200:
         if start:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bigupload import errors
-from bigupload.core.checksums import with_quotes
+from bigupload.core.checksums import strong_etag
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http import socket_tuning
@@ -154,7 +154,7 @@ def _stored(response: ResponseHead, content: bytes, what: str, *, complete: bool
         no_etag = Fault(FaultKind.BROKEN, f"the store's response to {what} has no ETag")
         raise fault_of_stranger(status, headers, content, what) if content else no_etag
     checksums = {name: value for name, value in headers.items() if name.startswith("x-amz-checksum-")}
-    return PutResponse(with_quotes(etag), checksums, headers.get("x-amz-version-id"))
+    return PutResponse(strong_etag(etag), checksums, headers.get("x-amz-version-id"))
 
 
 class MemoryBody:

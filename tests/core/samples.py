@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, with_quotes
+from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, strong_etag
 from bigupload.core.checksums import encode as encode_digest
 from bigupload.core.integrity import PartProof, Verified
 from bigupload.core.manifest import (
@@ -45,7 +45,7 @@ PATHS = st.binary(max_size=12).map(lambda name: "/" + name.decode("utf-8", "surr
 COUNTS = st.integers(0, 2**63)
 NANOSECONDS = st.integers(-(2**63), 2**63)
 MAYBE = st.none() | TEXT
-ETAGS = TEXT.map(with_quotes)
+ETAGS = TEXT.map(strong_etag)
 """In quotes, as `decode` returns them."""
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=6),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm, ChecksumType, with_quotes
+from bigupload.core.checksums import Algorithm, ChecksumType, strong_etag
 from bigupload.errors import UsageError
 from tests.tools.cases import each_case, examples
 
@@ -176,6 +176,6 @@ def test_etags_that_are_no_md5(etag: str) -> None:
     assert checksums.md5_of_etag(etag) is None
 
 
-@each_case(("etag", "quoted"), [('"a"', '"a"'), ("a", '"a"'), ('W/"a"', 'W/"a"'), ("", "")])
-def test_an_etag_without_quotes_gets_them(etag: str, quoted: str) -> None:
-    assert with_quotes(etag) == quoted
+@each_case(("etag", "known"), [('"a"', '"a"'), ("a", '"a"'), ('W/"a"', '"a"'), ("", "")])
+def test_an_etag_is_as_the_store_knows_it(etag: str, known: str) -> None:
+    assert strong_etag(etag) == known

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, unquote_plus
 
-from bigupload.core.checksums import Algorithm, with_quotes
+from bigupload.core.checksums import Algorithm, strong_etag
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.http_errors import fault_of_response, fault_of_stranger
 from bigupload.records import dataclass
@@ -436,7 +436,7 @@ def _date_of_header(text: str) -> datetime:
 
 _READ: Mapping[str, Callable[[str], Any]] = {
     "ContentLength": int,
-    "ETag": with_quotes,
+    "ETag": strong_etag,
     "Expiration": date_of,
     "Initiated": date_of,
     "IsTruncated": lambda text: text.strip().lower() == "true",
