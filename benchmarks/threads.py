@@ -14,7 +14,6 @@ import os
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +62,9 @@ def kind(thread: threading.Thread) -> str:
     return ENCRYPT if "encrypt" in thread.name else HASH
 
 
-def clocks() -> Counter[str]:
+def clocks() -> dict[str, float]:
     """Return the CPU seconds of each kind of threads so far. Threads that have ended are not counted."""
-    found: Counter[str] = Counter()
+    found = dict.fromkeys(THREADS, 0.0)
     for thread in threading.enumerate():
         if thread.ident is not None:
             found[kind(thread)] += time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
@@ -88,9 +87,9 @@ async def measure(store: Store, file: Path, rounds: int) -> dict[str, Cost]:
                 before = clocks()
                 to = f"s3://{BUCKET}/{number}-{part_size}"
                 await uploader.upload(file, to=to, s3=reach, part_size=part_size)
-                used = clocks() - before
+                after = clocks()
                 for name in THREADS if number else ():  # the first round starts threads and imports modules
-                    least[name][part_size] = min(least[name][part_size], used[name])
+                    least[name][part_size] = min(least[name][part_size], after[name] - before[name])
     return {name: cost(file.stat().st_size, each) for name, each in least.items()}
 
 
