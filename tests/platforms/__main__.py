@@ -54,7 +54,7 @@ def run(python: list[str], where: Path, folder: str, results: Path, options: lis
     report.unlink(missing_ok=True)
     written = str(report.relative_to(_ROOT))  # from the checkout, which both systems share
     command = [
-        *python, "-m", "pytest", f"tests/{folder}", "-q", "-n", "2", "--timeout", "120", "-p", "no:cacheprovider",
+        *python, "-m", "pytest", f"tests/{folder}", "-v", "-n", "2", "--timeout", "120", "-p", "no:cacheprovider",
         "--continue-on-collection-errors", f"--junit-xml={written}", *options,
     ]  # fmt: skip
     with (results / f"{folder.replace('/', '-')}.txt").open("wb") as log:
@@ -89,7 +89,7 @@ def main() -> int:
         default=Path.home() / ".cache" / "bigupload-tests" / "wine",
         help="Where Python for Windows is installed.",
     )
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
     python, where, options = [sys.executable], _ROOT, ["-p", "tests.platforms.macos"]
     if chosen.system == "windows":
         try:

