@@ -14,15 +14,17 @@ The exit status is 1 if a cell misses the target: wall ≤ 1.0 × the fastest pe
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bigupload.units import parse_size
 
+from . import path as packets
 from . import report
 from .command import Held, chosen, files, hold, parser
 from .contestants import Contestant
-from .latency import RATE
+from .latency import LINK, RATE
 from .peering import Peers
 from .report import Target
 from .stores import null_store
@@ -47,17 +49,25 @@ class Path:
 
 def measure(arguments: argparse.Namespace, contestants: Sequence[Contestant], size: int, path: Path) -> Held:
     """Measure one cell."""
-    knobs = ["--rtt", str(path.rtt / 1e3), "--rate", arguments.rate] if path.rtt else []
-    with files(argparse.Namespace(**{**vars(arguments), "size": size})) as (file, warm):
+    knobs = ["--rate", arguments.rate] if path.rtt else []
+    prefixes: tuple[Sequence[str], Sequence[str]] = (), ()
+    with contextlib.ExitStack() as opened:
+        if path.rtt and arguments.path:
+            there = opened.enter_context(packets.path(rtt=path.rtt / 1e3, rate=LINK))
+            knobs, prefixes = [*knobs, "--host", there.server_address], (there.server_prefix, there.client_prefix)
+        elif path.rtt:
+            knobs += ["--rtt", str(path.rtt / 1e3)]
+        file, warm = opened.enter_context(files(argparse.Namespace(**{**vars(arguments), "size": size})))
         return hold(
             f"{size / 1e6:g} MB, {path}{', within a running process' if arguments.inside else ''}",
             contestants,
             arguments,
-            null_store(knobs, tls=path.tls),
+            null_store(knobs, tls=path.tls, prefix=prefixes[0]),
             file=file,
             warm=warm,
             tls=path.tls,
             inside=arguments.inside,
+            prefix=prefixes[1],
         )
 
 
@@ -92,6 +102,7 @@ def main() -> int:
     made.add_argument("--rtts", default=RTTS, metavar="A,B,…", help=f"Round trips in milliseconds. [{RTTS}]")
     made.add_argument("--rate", default=RATE, help=f"Of each connection to a far store. [{RATE}]")
     made.add_argument("--schemes", default="http,https", metavar="A,B", help="[http,https]")
+    made.add_argument("--path", action="store_true", help="Far stores are behind a link between network namespaces.")
     made.add_argument("--inside", action="store_true", help="Measure a call within a running process.")
     made.add_argument("--brief", action="store_true", help="The ends of both scales in one round.")
     arguments = made.parse_args()
