@@ -84,8 +84,10 @@ async def run_shielded(work: Coroutine[Any, Any, R], *, grace: float | None = No
 async def end_task(task: asyncio.Task[Any]) -> None:
     """Cancel a task, and wait until it has ended, also when the caller is cancelled. Nobody gets what it raises."""
     task.cancel()
-    await run_shielded(asyncio.wait({task}))
-    retrieve(task)
+    try:
+        await run_shielded(asyncio.wait({task}))
+    finally:
+        retrieve(task)
 
 
 T = TypeVar("T")

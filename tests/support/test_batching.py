@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from bigupload.support.batching import Batcher
-from bigupload.support.shielding import run_shielded
+from bigupload.support.shielding import end_task, run_shielded
 from tests.tools.cases import each_case
 
 
@@ -280,6 +280,35 @@ async def test_task_cancel_waits_for_the_end(times: int, failure: Exception | No
     assert work.done
     assert not work.interrupted
     await settle()
+    assert complaints == []
+
+
+async def test_who_is_cancelled_while_a_task_ends_waits_for_it_and_drops_what_it_raises() -> None:
+    gate, reached = asyncio.Event(), asyncio.Event()
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def fail_at_the_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            reached.set()
+            await gate.wait()
+            raise OSError("no")
+
+    task = asyncio.create_task(fail_at_the_end())
+    await settle()
+    ending = asyncio.create_task(end_task(task))
+    await reached.wait()
+    ending.cancel()
+    await settle()
+    assert not ending.done()
+    gate.set()
+    await asyncio.wait({ending})
+    assert ending.cancelled()
+    assert task.done()
+    del task, ending
+    gc.collect()
     assert complaints == []
 
 
