@@ -202,11 +202,15 @@ def test_a_signal_is_heard_in_the_event_loop(loop_of: Callable[[], asyncio.Abstr
         signal.signal(signal.SIGUSR1, before)
 
 
-PARENT = """
+CHILD = """
+import sys
+print("begun", flush=True)
+sys.stdin.read()
+print("still here")
+"""
+PARENT = f"""
 import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-print(child.pid, flush=True)
-input()
+subprocess.run([sys.executable, "-c", {CHILD!r}], stdin=sys.stdin, stdout=sys.stdout)
 """
 TASKKILL = """#!{python}
 import os, pathlib, signal, sys
@@ -219,7 +223,9 @@ os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the system has the program")
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the program that is made here reads /proc")
+@pytest.mark.skipif(
+    not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="the program that is made here reads it"
+)
 def test_without_groups_the_program_is_ended_with_what_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,13 +244,15 @@ def test_windows_ends_the_program_with_what_it_started() -> None:
 
 
 def _end_a_program_and_its_child() -> None:
-    """The child has the other end of the pipe, and so its end is that of the pipe."""
+    """The child reads this test's pipe to its end, so that it does not end because its parent has."""
     with subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
-        assert int(process.stdout.readline()) > 0
+        assert process.stdout.readline().strip() == b"begun"
         end_group(process.pid, systems.KILL)
         assert process.wait(60) != 0
-        assert process.stdout.read() == b"", "the child has ended, too: it had this pipe"
+        process.stdin.close()
+        assert process.stdout.read() == b""
 
 
 @pytest.mark.parametrize("status", [1, None], ids=["it fails", "it is not there"])
