@@ -7,7 +7,6 @@ Amounts of data and rates are decimal (MB, MB/s), so that a reader can divide on
 from __future__ import annotations
 
 import re
-import shlex
 
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
@@ -60,6 +59,8 @@ def parse_duration(text: str) -> float:
 
 def parse_command(text: str) -> tuple[str, ...]:
     """The words of a command, split as a shell would do it, without one. Raises UsageError."""
+    import shlex  # one command in many has a command
+
     try:
         words = shlex.split(text)
     except ValueError as e:
@@ -240,6 +241,7 @@ def install_command(extra: str) -> str:
     """
     import importlib.metadata  # only for a message that is shown before the program ends
     import json
+    import shlex
     from urllib.parse import unquote, urlsplit
 
     try:

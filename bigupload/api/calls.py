@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shlex
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bigupload import errors, events
 from bigupload.api.arguments import OnEvent
 from bigupload.api.event_delivery import EventHandler
 from bigupload.api.event_log import LOG, log_event
 from bigupload.core.manifest import Target, manifest_id
-from bigupload.manifests.journal import FileJournal
 from bigupload.support.scopes import Stoppable
 from bigupload.support.shielding import run_shielded
+
+if TYPE_CHECKING:
+    from bigupload.manifests.journal import FileJournal
 
 R = TypeVar("R")
 
@@ -227,6 +228,8 @@ class OpenCall:
         if isinstance(e, errors.UploadCancelled):
             e.manifest = self.manifest
         elif not isinstance(e, errors.BigUploadError) and self._journal.manifest.completed is None:
+            import shlex
+
             by_manifest = f"bigupload resume {shlex.quote(str(self.manifest))}"
             alone = self._journal.manifest.source.can_be_opened
             how = by_manifest if alone else "by the same call with the same bytes"

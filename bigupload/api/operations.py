@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shlex
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from bigupload import errors
-from bigupload.api import checks, sharing
+from bigupload.api import checks
 from bigupload.api.arguments import (
     AbortOptions,
     AdoptOptions,
@@ -28,17 +27,8 @@ from bigupload.api.arguments import (
     VerifyOptions,
 )
 from bigupload.api.calls import OpenCall
-from bigupload.api.copying import (
-    check_delta_source,
-    check_not_itself,
-    find_base,
-    let_store_copy,
-    reopening_copied,
-    settings_of,
-)
 from bigupload.api.event_log import LOG, log_orphans
 from bigupload.api.resources import UploaderResources
-from bigupload.api.sharing import with_share
 from bigupload.api.sources import check_hashed_source, open_named, reopening, shown, wanted_digests
 from bigupload.api.state import existing_object, object_exists, require_trust
 from bigupload.api.types import OpenedSource
@@ -50,7 +40,6 @@ from bigupload.engine.part_hashing import WholeDigests
 from bigupload.engine.retrying import Retrier, RunCounts
 from bigupload.engine.upload_run import Share, UploadResult, UploadRun, result_of
 from bigupload.events import UploadSkipped
-from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.sources.file import open_file
@@ -59,6 +48,7 @@ from bigupload.stores.targets import Store, connect, key_of_file, reconnect
 from bigupload.units import printable
 
 if TYPE_CHECKING:
+    from bigupload.manifests.journal import FileJournal
     from bigupload.verification.by_checksum import Verification
     from bigupload.verification.by_download import ReadBack
     from bigupload.verification.orphans import OrphanReport
@@ -116,6 +106,10 @@ async def upload(
 
 async def shared(resources: UploaderResources, result: UploadResult, options: UploadOptions) -> UploadResult:
     """With a link to the object, if that is wanted and it has none."""
+    if options.get("share") is None:
+        return result
+    from bigupload.api.sharing import with_share
+
     return await with_share(result, options, _quiet(resources), resources.buckets)
 
 
@@ -129,6 +123,16 @@ async def _upload(
     whole: WholeDigests | None,
 ) -> Uploaded:
     """Upload with a manifest, in parts."""
+    # One PUT does without.
+    from bigupload.api.copying import (
+        check_delta_source,
+        check_not_itself,
+        find_base,
+        let_store_copy,
+        reopening_copied,
+        settings_of,
+    )
+
     async with contextlib.AsyncExitStack() as opened:
         target = options.get("to") or options.get("service") or ""
         remote = resources.opener(
@@ -214,12 +218,16 @@ async def resume(
             raise errors.UploadGone("this upload was aborted: upload the file again to start a new one")
         require_trust(journal, trust=options.get("trust", False), source=source, call=call, does="send")
         if not known.source.can_be_opened and source is None:
+            import shlex
+
             raise errors.UsageError(
                 f"{known.source.path} was no file that could be opened again: upload the same bytes once more, under "
                 f"the same name and to the same target (or type: bigupload abort {shlex.quote(str(journal.path))})"
             )
         # If the file has another size, a new upload is of the same kind as the one that the manifest describes.
         settings = dataclasses.replace(settings, algorithm=known.header.checksum.algorithm)
+        from bigupload.api.copying import let_store_copy, reopening_copied
+
         async with contextlib.AsyncExitStack() as opened:
             open_again = partial(_open_known, resources, call, journal, options, opened)
             found = await open_again()
@@ -340,6 +348,8 @@ async def read_back(
 async def share(resources: UploaderResources, url: str, options: ShareOptions) -> Share:
     """Make a link to an object."""
     lasts, s3 = options.get("lasts", "7d"), options.get("s3") or S3Options()
+    from bigupload.api import sharing  # few programs need it
+
     return await sharing.share(url, lasts, s3, _quiet(resources), resources.buckets)
 
 

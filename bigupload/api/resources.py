@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,6 @@ from bigupload.api import checks
 from bigupload.api.arguments import UploaderOptions, UploadOptions
 from bigupload.api.calls import OpenCall, OpenCalls
 from bigupload.api.places import Places, divide_descriptors
-from bigupload.api.remote import RemoteOpener
 from bigupload.api.small_files import SmallFiles
 from bigupload.api.state import UploaderState
 from bigupload.api.types import OpenedSource
@@ -28,10 +28,8 @@ from bigupload.http.client import HttpClients
 from bigupload.http.origins import CaBundle
 from bigupload.http.put_transport import HttpTransport
 from bigupload.http.socket_tuning import check_congestion_control
-from bigupload.manifests.journal import FileJournal
 from bigupload.options import S3Options
 from bigupload.ports import Source
-from bigupload.sources.part_pool import PartPool
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import (
     LOCAL_BUCKET,
@@ -47,9 +45,12 @@ from bigupload.support.rate_limiter import RateLimiter, rate_now
 from bigupload.support.shielding import run_shielded
 from bigupload.units import RateSchedule
 
-if TYPE_CHECKING:  # imported where they are used: few uploads run on a cluster
+if TYPE_CHECKING:  # imported where they are used: one PUT of a small file does without
+    from bigupload.api.remote import RemoteOpener
     from bigupload.cluster.membership import Membership
     from bigupload.cluster.transport import ClusterTransport
+    from bigupload.manifests.journal import FileJournal
+    from bigupload.sources.part_pool import PartPool
 
 
 class UploaderResources:
@@ -71,7 +72,7 @@ class UploaderResources:
         self._clients = HttpClients(checks.checked_proxies(options.get("proxies"), options.get("dask")))
         self.buckets = BucketPool(self._clients)
         self.calls = OpenCalls()
-        self.parts = PartPool(checks.checked_temp_dir(options.get("temp_dir")))
+        self._temp_dir = checks.checked_temp_dir(options.get("temp_dir"))
         max_uploads = checks.checked_max_uploads(options.get("max_uploads"))
         budget = divide_descriptors(descriptor_limit(), concurrency=concurrency, max_uploads=max_uploads)
         self.places = Places(budget.uploads, are_all=max_uploads is not None)
@@ -88,6 +89,13 @@ class UploaderResources:
         self._transports: dict[CaBundle, HttpTransport] = {}
         self._exits = contextlib.AsyncExitStack()
         self.small = SmallFiles(self)
+
+    @functools.cached_property
+    def parts(self) -> PartPool:
+        """Holds the parts of streams."""
+        from bigupload.sources.part_pool import PartPool
+
+        return PartPool(self._temp_dir)
 
     async def aclose(self) -> None:
         """End the calls that are under way, close connections and end threads.
@@ -127,6 +135,8 @@ class UploaderResources:
         """
         upload = UploadIdentity(source=source, target=target, id="", manifest=None)
         retrier = Retrier(policy=self.retry, emit=identified(upload, call.emit_as_own), peer="the source")
+        from bigupload.api.remote import RemoteOpener
+
         return RemoteOpener(retrier=retrier, pool=self.parts, buckets=self.buckets, opened=opened, with_head=with_head)
 
     async def connect(self, opened: OpenedSource, options: UploadOptions) -> Store:

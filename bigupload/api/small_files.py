@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -34,7 +32,6 @@ from bigupload.engine.upload_run import UploadResult, complete_already
 from bigupload.events import UploadIdentity, UploadSkipped, identified
 from bigupload.http.origins import CaBundle
 from bigupload.http.put_transport import HttpTransport
-from bigupload.manifests.journal import FileJournal, read_manifest
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import Source
@@ -338,7 +335,7 @@ class Lane:
         if self._objects is not None and self._objects[0] == s3:
             objects = self._objects[1]
         else:
-            objects = self.store.with_properties_of(s3).objects(secrets.token_hex(16))
+            objects = self.store.with_properties_of(s3).objects(os.urandom(16).hex())
         self._objects = None if s3.if_none_match else (s3, objects)
         return objects
 
@@ -406,6 +403,8 @@ class _SmallUpload:
                 changes += 1
                 if not self._small.settings.follow_changes or changes > MOST_CHANGES:
                     raise
+            import random
+
             await asyncio.sleep(self._resources.retry.delay(changes, random.random))
 
     def _is_over(self) -> tuple[bool, str | None]:
@@ -413,6 +412,8 @@ class _SmallUpload:
         small = self._small
         if self._job_began is not None or small.options.get("skip_existing", False):  # its manifest may know the object
             return False, None
+        from bigupload.manifests.journal import read_manifest
+
         try:
             known = read_manifest(Path(self._manifest)).manifest
         except errors.ManifestError:
@@ -445,6 +446,8 @@ class _SmallUpload:
         return result, source.fingerprint
 
     async def _existing(self, source: Source) -> UploadResult | None:
+        from bigupload.manifests.journal import FileJournal
+
         assert self._lane.store is not None
         store = self._lane.store.at(self._small.key)
         journal = FileJournal(Path(self._manifest))

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bigupload import errors
 from bigupload.api.arguments import UploadOptions, UploadSource
@@ -20,14 +20,12 @@ from bigupload.api.checks import (
     checked_path,
 )
 from bigupload.api.places import UNKNOWN
-from bigupload.api.remote import RemoteOpener
 from bigupload.api.types import OpenedSource
 from bigupload.core.manifest import SourceKind
 from bigupload.core.remote_url import SCHEMES, foreign_scheme, is_remote, shown_url
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.sources.file import open_file, open_in_thread
-from bigupload.sources.growing import open_growing
 from bigupload.sources.opening import (
     check_kind,
     checked_name,
@@ -37,11 +35,13 @@ from bigupload.sources.opening import (
     producer_of,
     skipped_bytes,
 )
-from bigupload.sources.part_pool import PartPool
-from bigupload.sources.producers import Producer
-from bigupload.sources.stream import StreamSource
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.targets import LOCAL_BUCKET, Store, head_of, parse_s3_url
+
+if TYPE_CHECKING:  # imported where they are used: most uploads are of files
+    from bigupload.api.remote import RemoteOpener
+    from bigupload.sources.part_pool import PartPool
+    from bigupload.sources.producers import Producer
 
 _NAMELESS = "this source has no name of its own: give it one, as in `name='movie.mov'`"
 
@@ -110,6 +110,8 @@ async def _open(
 ) -> Source:
     """Open a source that is not a URL."""
     if is_path(source) and options.get("follow", False):
+        from bigupload.sources.growing import open_growing
+
         idle, allow_empty = checked_idle(options.get("idle", "10s")), options.get("allow_empty", False)
         return await open_growing(checked_path(source, "source"), idle=idle, allow_empty=allow_empty)
     if is_path(source):
@@ -156,6 +158,8 @@ def _schemes() -> str:
 async def _open_stream(
     name: str, producer: Producer, marker: bytes | None, expected: int | None, options: UploadOptions, parts: PartPool
 ) -> Source:
+    from bigupload.sources.stream import StreamSource  # few uploads need it
+
     _check_stream(name, expected, options)
     allow_empty = options.get("allow_empty", False)
     stream = StreamSource(name, producer, parts, expected=expected, end_marker=marker, allow_empty=allow_empty)

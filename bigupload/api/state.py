@@ -25,9 +25,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.events import Warned
-from bigupload.manifests.clean_up import CLEAN_EVERY, clean_if_due
-from bigupload.manifests.journal import FileJournal, read_manifest
-from bigupload.manifests.state_directory import NOTES, SUFFIX, state_dir
+from bigupload.manifests.state_directory import CLEAN_EVERY, NOTES, SUFFIX, is_clean_up_due, state_dir
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.stores.targets import LOCAL, Store
@@ -37,6 +35,7 @@ from bigupload.support.shielding import run_shielded
 if TYPE_CHECKING:  # what only some calls need is imported by them
     from bigupload.api.calls import OpenCall
     from bigupload.manifests.job_record import JobRecord
+    from bigupload.manifests.journal import FileJournal
     from bigupload.manifests.listing import KnownUpload
     from bigupload.manifests.move_record import MoveRecord
 
@@ -98,10 +97,12 @@ class UploaderState:
         self._cleaned = True
         if now - _CLEANED_AT.get(directory, -math.inf) >= CLEAN_EVERY:  # a thousand calls may begin at once
             _CLEANED_AT[directory] = now
-            await run_shielded(run_in_daemon_thread(partial(clean_if_due, directory)))
+            await run_shielded(run_in_daemon_thread(partial(_clean_if_due, directory)))
 
     def journal(self, manifest: StrPath | None, source: Source, store: Store) -> FileJournal:
         """The journal of an upload, not open yet: at the path `manifest`, or named by source and target."""
+        from bigupload.manifests.journal import FileJournal
+
         if manifest is not None:
             directory = Path(manifest).parent
             if not directory.is_dir():  # else a misspelled name hides the manifest
@@ -134,6 +135,8 @@ class UploaderState:
         target = store.target
         if target.service is not None or target.endpoint in (None, LOCAL):
             return None
+        from bigupload.manifests.journal import read_manifest
+
         path = self.directory / f"{manifest_id(source.path, dataclasses.replace(target, endpoint=None))}{SUFFIX}"
         try:
             found = read_manifest(path).manifest
@@ -156,6 +159,7 @@ class UploaderState:
             ManifestCorrupt: It is empty, or its first line can't be read.
             UsageError: It is neither a text nor a path.
         """
+        from bigupload.manifests.journal import FileJournal
         from bigupload.manifests.listing import locate_manifest
 
         checked_path(manifest, "manifest")
@@ -202,6 +206,13 @@ class UploaderState:
 
         directory = self.directory
         return await run_in_thread(lambda: list(known_uploads(directory)), self._readers)
+
+
+def _clean_if_due(directory: Path) -> None:
+    if is_clean_up_due(directory):
+        from bigupload.manifests.clean_up import clean_if_due
+
+        clean_if_due(directory)
 
 
 def _now() -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from bigupload import errors
-from bigupload.api import checks, operations, receipts
+from bigupload.api import checks, operations
 from bigupload.api.arguments import (
     AbortOptions,
     AdoptOptions,
@@ -33,11 +33,9 @@ from bigupload.api.arguments import (
     WriterOptions,
 )
 from bigupload.api.calls import OpenCall
-from bigupload.api.copying import check_delta
 from bigupload.api.event_log import log_failure
 from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
-from bigupload.api.sharing import check_share
 from bigupload.api.sources import shown, size_of, subject_of
 from bigupload.engine.upload_run import Share, UploadResult
 from bigupload.options import S3Options
@@ -158,13 +156,17 @@ class Uploader:
         call = self._resources.calls.begin(options.get("on_event"))
         checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
         settings = checks.settings_of(options)
-        check_delta(options, settings)
-        check_share(options)
+        if options.get("delta", False):
+            from bigupload.api.copying import check_delta
+
+            check_delta(options, settings)
+        _check_share(options)
         if (receipt := options.get("receipt")) is not None and is_path(source):
+            from bigupload.api.receipts import NAME as RECEIPT
             from bigupload.batch.selecting import Selection, check_not_among_sources
 
             path = os.fspath(source)
-            check_not_among_sources(receipts.NAME, Path(os.fspath(receipt)), path, Selection())
+            check_not_among_sources(RECEIPT, Path(os.fspath(receipt)), path, Selection())
         deletes: SourceDeletes | None = None
         if checks.checked_deletes(options):
             from bigupload.api.source_deletes import SourceDeletes, check_source
@@ -183,12 +185,19 @@ class Uploader:
             result, uploaded = await deletes.upload(source, options.get("name"), unless_known)
             return await operations.shared(self._resources, result, options), uploaded
 
+        async def upload() -> UploadResult:
+            with log_failure(subject_of(subject, options)):
+                return (await call.run(send if deletes is None else partial(move, deletes)))[0]
+
         async def work() -> UploadResult:
-            async with receipts.writing_receipt(options) as written:
+            if deletes is None and options.get("receipt") is None:
+                return await upload()
+            from bigupload.api.receipts import writing_receipt
+
+            async with writing_receipt(options) as written:
                 if deletes is not None:
                     deletes.receipt = written
-                with log_failure(subject_of(subject, options)):
-                    result, _ = await call.run(send if deletes is None else partial(move, deletes))
+                result = await upload()
                 written.add(result)
                 written.end()
                 return result
@@ -269,7 +278,7 @@ class Uploader:
         call = self._begin("upload_many", options, UploadManyOptions)
         checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
         settings = checks.settings_of(options)
-        check_share(options)
+        _check_share(options)
         checks.checked_deletes(options)
         from bigupload.api.many import UploadMany
 
@@ -335,7 +344,7 @@ class Uploader:
         options = self._given(options, target)
         call = self._begin("sync", options, SyncOptions)
         checks.check_target(options.get("to"), None, options.get("s3"))
-        check_share(options)
+        _check_share(options)
         checks.checked_deletes(options)
         from bigupload.api.sync import SyncMany
 
@@ -531,3 +540,10 @@ class Uploader:
         """Raises TypeError for names that a method does not take, and UsageError where no call may begin."""
         checks.check_names(function, options, declared)
         return self._resources.calls.begin(options.get("on_event"))
+
+
+def _check_share(options: Mapping[str, Any]) -> None:
+    if options.get("share") is not None:
+        from bigupload.api.sharing import check_share
+
+        check_share(options)

@@ -158,10 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
         _run(arguments)
     _open_closed_streams()
     _escape_foreign_characters()
-    # Imports create many objects that stay. Searching them for garbage takes a tenth of a short command's time. The
-    # garbage of a long one is still found, only later: `running.collect_garbage`.
     gc.set_threshold(*_SELDOM)
-    gc.disable()
     try:
         _run(None)
     except SystemExit as e:

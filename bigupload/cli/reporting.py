@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import sys
 import time
@@ -79,6 +78,8 @@ def event_line(path: Path, event: events.Event) -> str:
     for name in ("message", "reason"):
         if name in fields:
             fields[name] = for_command_line(fields[name])
+    import json  # not for every command
+
     return json.dumps(fields, default=str)
 
 
@@ -228,6 +229,8 @@ async def waits_for(*, local: bool) -> str:
 def result_line(result: UploadResult, *, as_json: bool) -> str:
     """The line to print: the link or else the object's URL, or with `as_json` everything."""
     if as_json:
+        import json
+
         return json.dumps(dataclasses.asdict(result), default=str)
     link = result.share.url if result.share is not None else None
     return printable(link or result.url)

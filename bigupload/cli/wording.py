@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import re
-import shlex
 
 from bigupload.s3_parameters import PARAMETERS
 
@@ -72,10 +71,18 @@ def _option(match: re.Match[str]) -> str:
         return option
     if value == "False":
         return option.replace("--", "--no-", 1)
-    text = shlex.quote(value.strip("'"))
+    text = _quoted(value.strip("'"))
     return f"{option} {text}"
 
 
 def _command(match: re.Match[str]) -> str:
     command = COMMANDS.get(match[1])
-    return match[0] if command is None else command.format(shlex.quote(match[2]))
+    return match[0] if command is None else command.format(_quoted(match[2]))
+
+
+def _quoted(text: str) -> str:
+    if text.isalnum() and text.isascii():  # as in the help of options, which every command makes
+        return text
+    import shlex
+
+    return shlex.quote(text)

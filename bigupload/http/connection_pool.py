@@ -18,8 +18,6 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-import aiohappyeyeballs
-
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http import early
 from bigupload.http.connection import MOST_IDLE, Connection
@@ -217,6 +215,8 @@ class ConnectionPool:
         rows = await self._addresses.of(to.host, to.port)
         if self._guard is not None:  # the rows that were checked are those that are connected to
             self._guard(to.host, [str(row[4][0]) for row in rows])
+        import aiohappyeyeballs  # a command connects ahead, to the first address
+
         reached: OSError | None = None
         while rows:
             try:

@@ -23,12 +23,20 @@ from bigupload.core.manifest import Aborted, Completed
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.lock import LOCK_SUFFIX, ManifestLock
 from bigupload.manifests.notes import leads_to
-from bigupload.manifests.state_directory import JOB_SUFFIX, NEW_SUFFIX, NOTES, READ_BACK_SUFFIX, SUFFIX
+from bigupload.manifests.state_directory import (
+    CLEANED_MARK,
+    DAY,
+    JOB_SUFFIX,
+    NEW_SUFFIX,
+    NOTES,
+    READ_BACK_SUFFIX,
+    SUFFIX,
+    is_clean_up_due,
+)
 from bigupload.records import dataclass
 from bigupload.support.files import is_private_file
 from bigupload.support.systems import open_binary
 
-DAY = 86_400.0
 KEEP_FINISHED = 30 * DAY
 """Seconds for which the manifest of a completed or aborted upload is kept: `status` shows it, and `resume` gives its
 result again."""
@@ -43,12 +51,8 @@ which files are in the store: without it, a sync asks about each of them."""
 KEEP_NOTES = 180 * DAY
 """Seconds for which it is remembered that this user began a manifest outside the state directory, if it is finished or
 not there any more: it may be on a disk that is not mounted, or was moved. Later, resuming it asks for --trust."""
-CLEAN_EVERY = DAY
-"""Seconds between two automatic clean-ups of a directory."""
 MOST_EXAMINED = 2000
 """How many old files one automatic clean-up opens, at some 30 µs each."""
-_MARK = "cleaned"
-"""A file whose time is that of the directory's last cleaning."""
 # Patterns are compiled when they are first used: a clean-up is due once a day.
 _MANIFEST = re.escape(SUFFIX) + r"(\.[0-9]+)?$"
 _LOCKED = re.escape(SUFFIX) + r"(\.[0-9]+)?$|" + re.escape(JOB_SUFFIX) + "$"
@@ -97,15 +101,10 @@ def clean_if_due(directory: Path, *, now: float | None = None) -> Cleaned | None
         What was deleted; None if the clean-up was not due. Never raises OSError: an upload does not depend on it.
     """
     now = time.time() if now is None else now
-    mark = directory / _MARK
-    try:
-        if now - CLEAN_EVERY < mark.lstat().st_mtime <= now + DAY:
-            return None
-    except OSError:
-        pass
+    if not is_clean_up_due(directory, now):
+        return None
+    mark = directory / CLEANED_MARK
     with contextlib.suppress(OSError):
-        if not directory.is_dir():
-            return None
         os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
         os.utime(mark, (now, now), follow_symlinks=os.utime not in os.supports_follow_symlinks)  # Windows: True
         return clean(directory, now=now, most=MOST_EXAMINED)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 from bigupload import errors
@@ -24,6 +25,27 @@ READ_BACK_SUFFIX = ".readback.json"
 
 
 _SET_ASIDE = re.escape(SUFFIX) + r"(\.[0-9]+)?$"
+
+
+DAY = 86_400.0
+CLEAN_EVERY = DAY
+"""Seconds between two automatic clean-ups of a directory."""
+CLEANED_MARK = "cleaned"
+"""A file whose time is that of the directory's last clean-up."""
+
+
+def is_clean_up_due(directory: Path, now: float | None = None) -> bool:
+    """Whether a state directory was not cleaned for a day. Blocking.
+
+    Args:
+        directory: The state directory; it need not exist.
+        now: Seconds since the epoch; None: the system's clock.
+    """
+    now = time.time() if now is None else now
+    try:
+        return not now - CLEAN_EVERY < (directory / CLEANED_MARK).lstat().st_mtime <= now + DAY
+    except OSError:
+        return directory.is_dir()
 
 
 def state_dir() -> Path:

@@ -18,7 +18,6 @@ from bigupload.core.part_plan import Part
 from bigupload.ports import Source, Stream
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.files import reason_of
-from bigupload.support.missing_files import shown, why_missing
 from bigupload.support.pages import is_on_local_disk
 from bigupload.support.systems import change_time, is_missing, open_binary, read_at
 
@@ -56,6 +55,8 @@ class FileSource:
             raise errors.SourceNotFound(f"no file can have this name: {str(path)!r}") from None
         except OSError as e:
             if is_missing(e):
+                from bigupload.support.missing_files import shown, why_missing
+
                 name = os.fspath(path)
                 raise errors.SourceNotFound(f"no such file: {shown(name)}{why_missing(name)}") from None
             raise errors.SourceUnreadable(f"can't read {path}: {reason_of(e)}") from e

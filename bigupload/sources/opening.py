@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import mmap
 import os
 import stat
 import sys
@@ -156,7 +155,8 @@ def _is_device(source: Any) -> bool:
 
 
 def _can_seek(source: Any) -> bool:
-    if isinstance(source, mmap.mmap):  # says so from Python 3.13 on. Not viewed: a page may have to be read first
+    # A mmap says so from Python 3.13 on. Not viewed: a page may have to be read first. Whoever has one has imported it.
+    if (mmap := sys.modules.get("mmap")) is not None and isinstance(source, mmap.mmap):
         return True
     try:
         return bool(source.seekable())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import unicodedata
 from pathlib import Path
 
 _MOST_NAMES = 20_000
@@ -52,6 +51,8 @@ def _what_is_there(path: Path) -> str:
 
 def _folded(name: str) -> str:
     """A name as people compare it."""
+    import unicodedata
+
     return "".join(unicodedata.normalize("NFKC", name).casefold().split()).strip("'\"")
 
 

@@ -14,9 +14,12 @@ cached.
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import mmap
 
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 _STRIDE = 1024 * 1024
@@ -36,6 +39,8 @@ def page_buffer(size: int) -> mmap.mmap:
     Raises:
         MemoryError: The system gives this process no more memory.
     """
+    import mmap  # a small file needs no buffer
+
     size = max(1, size)
     try:
         if not hasattr(mmap, "MAP_PRIVATE"):  # Windows

@@ -15,7 +15,7 @@ async def test_of_many_calls_one_looks_whether_the_directory_is_to_be_cleaned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[Path] = []
-    monkeypatch.setattr(state, "clean_if_due", looked.append)
+    monkeypatch.setattr(state, "_clean_if_due", looked.append)
     states = [UploaderState(directory) for directory in [tmp_path / "one", tmp_path / "other"] * 50]
     await asyncio.gather(*(each.clean() for each in states))
     for each in states:
