@@ -30,8 +30,9 @@ FEW_NEED = {
 
 
 NOT_FOR_ONE_PUT = {
-    "aiohappyeyeballs", "json", "mmap", "random", "tempfile", "unicodedata",
+    "aiohappyeyeballs", "json", "mmap", "random", "shlex", "tempfile", "unicodedata",
     "bigupload.api.copying", "bigupload.api.receipts", "bigupload.api.remote", "bigupload.api.sharing",
+    "bigupload.cli.move",
     "bigupload.core.manifest_lines", "bigupload.manifests.clean_up", "bigupload.manifests.journal",
     "bigupload.manifests.lock", "bigupload.sources.growing", "bigupload.sources.part_pool", "bigupload.sources.stream",
     "bigupload.support.batching", "bigupload.support.missing_files",

@@ -196,7 +196,38 @@ def test_one_that_holds_itself_can_be_shown() -> None:
     assert repr(loop).endswith("Loop(inner=...)")
 
 
-def test_its_init_is_compiled_once_and_only_when_it_is_needed() -> None:
+CALLS: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+    (("ab",), {}),
+    ((), {"name": "ab", "numbers": [1], "last": 3}),
+    (("ab", "s", [2], 4), {"last": 5}),
+    ((), {}),
+    (("ab",), {"name": "ab"}),
+    (("ab",), {"more": 1}),
+    (("ab",), {"count": 1}),
+    (("ab", "s", [2], 4, 5), {}),
+]
+
+
+def test_the_first_object_is_made_as_the_second_one_is(options: dict[str, Any]) -> None:
+    """The first one without a compiled `__init__`."""
+    outcomes = []
+    for values, named in CALLS:
+        theirs, ours = pair(plain, options)
+
+        def made(of: Any, values: Any = values, named: Any = named) -> Any:
+            try:
+                return dataclasses.asdict(of(*values, **named))
+            except TypeError as e:
+                return str(e)
+
+        first = made(ours)
+        assert made(ours) == first
+        assert made(theirs) == first or not isinstance(first, dict)
+        outcomes.append(isinstance(first, dict))
+    assert outcomes == [not options.get("kw_only"), True, not options.get("kw_only"), *[False] * 5]
+
+
+def test_its_init_is_compiled_once_and_only_for_a_second_object() -> None:
     @records.dataclass
     class Late:
         name: str
@@ -206,6 +237,8 @@ def test_its_init_is_compiled_once_and_only_when_it_is_needed() -> None:
 
     assert not inspect.isfunction(vars(Late)["__init__"])
     made = Derived("a")
+    assert not inspect.isfunction(vars(Late)["__init__"])
+    assert Derived("z").name == "z"
     compiled = vars(Late)["__init__"]
     assert inspect.isfunction(compiled)
     assert "__init__" not in vars(Derived)

@@ -51,6 +51,17 @@ DEFAULTS: Mapping[str, Any] = {
 """The values of options that a caller leaves out. An option that is not here is False if it is a `bool`, else None."""
 
 
+def default_of(declared: Any, name: str) -> Any:
+    """Return the value of an option of a class that a caller leaves out."""
+    is_flag = declared.__annotations__[name].__forward_arg__ == "bool"
+    return DEFAULTS.get(f"{declared.__name__}.{name}", DEFAULTS.get(name, False if is_flag else None))
+
+
+def flags(declared: Any) -> list[str]:
+    """Return the options of a class that are False by default."""
+    return [name for name in declared.__annotations__ if default_of(declared, name) is False]
+
+
 class EventOptions(TypedDict, total=False):
     """What happens, as it happens.
 

@@ -13,7 +13,6 @@ from typing import Any, cast
 
 from bigupload.api import arguments
 from bigupload.api.arguments import (
-    DEFAULTS,
     AbortOptions,
     ChangeOptions,
     DeleteOptions,
@@ -25,6 +24,7 @@ from bigupload.api.arguments import (
     RetryOptions,
     StateOptions,
     StreamOptions,
+    default_of,
 )
 
 _FIRST = ("to", "service", "api_key", "s3", "source", "selection", "name", "part_size")
@@ -100,20 +100,15 @@ def document(function: Callable[..., Any], of: Callable[..., Any], *declared: ty
     function.__doc__ = _with_options(cleandoc(of.__doc__ or ""), lines)
 
 
-def flags(declared: Any) -> dict[str, str]:
-    """Return the options of a class that are False by default, each with the first sentence of its documentation."""
-    return {name: _line(text) for name, text in _attributes(declared) if _default(declared, name) is False}
-
-
-def _default(declared: Any, name: str) -> Any:
-    is_flag = declared.__annotations__[name].__forward_arg__ == "bool"
-    return DEFAULTS.get(f"{declared.__name__}.{name}", DEFAULTS.get(name, False if is_flag else None))
+def summary(declared: Any, name: str) -> str:
+    """Return the first sentence of the documentation of an option of a class."""
+    return _line(dict(_attributes(declared))[name])
 
 
 def _options(declared: Any) -> Iterator[Parameter]:
     for name, hint in _sorted(declared.__annotations__.items()):
         text = hint.__forward_arg__
-        default = _default(declared, name)
+        default = default_of(declared, name)
         yield Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=_Code(text))
 
 

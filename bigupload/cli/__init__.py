@@ -29,7 +29,7 @@ CLOSED: set[str] = set()
 
 _COMMANDS = {
     "upload": ("upload", "Upload files, or resume their uploads."),
-    "move": ("upload", "Upload files, and delete each one here once its object is proved."),
+    "move": ("move", "Upload files, and delete each one here once its object is proved."),
     "sync": ("sync", "Send the files of a directory that are not in the bucket; --delete also deletes what is gone."),
     "watch": ("watch", "Upload the files of a directory as they come and as they grow."),
     "resume": ("resume", "Resume uploads by their manifests, or adopt an upload that has none."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -87,16 +88,44 @@ PAIR = _Pair()
 _CUSTOMER_KEY = _CustomerKey()
 
 
+class LibraryOption(click.Option):
+    """An option of the library. Its help is put into the words of commands when it is shown, which it seldom is."""
+
+    def __init__(self, *names: Any, text: Callable[[], str], **attributes: Any) -> None:
+        """Make the option.
+
+        Args:
+            names: As click takes them.
+            text: Returns what the library says of it.
+            attributes: As click takes them.
+        """
+        self._text = text
+        self._help: str | None = None
+        super().__init__(*names, **attributes)
+
+    def _shown(self) -> str:
+        if self._help is None:
+            self._help = for_command_line(self._text())
+        return self._help
+
+    def _replace(self, text: str | None) -> None:
+        self._help = text
+
+    help = property(_shown, _replace)  # click has an attribute there
+
+
 def _option(name: str, row: Parameter) -> Callable[[F], F]:
-    option, text = spelled(name), for_command_line(row.help)
+    option: Any = functools.partial(click.option, spelled(name), name, cls=LibraryOption, text=lambda: row.help)
     if row.metavar == "KEY=VALUE":
-        return click.option(option, name, type=PAIR, multiple=True, metavar=row.metavar, help=text)
-    if row.choices:
-        return click.option(option, name, type=click.Choice(row.choices), help=text)
-    if row.metavar is None:
-        return click.option(option, name, is_flag=True, help=text)
-    kind = _CUSTOMER_KEY if name == "sse_customer_key" else None
-    return click.option(option, name, type=kind, metavar=row.metavar, help=text)
+        made = option(type=PAIR, multiple=True, metavar=row.metavar)
+    elif row.choices:
+        made = option(type=click.Choice(row.choices))
+    elif row.metavar is None:
+        made = option(is_flag=True)
+    else:
+        made = option(type=_CUSTOMER_KEY if name == "sse_customer_key" else None, metavar=row.metavar)
+    decorate: Callable[[F], F] = made
+    return decorate
 
 
 def _options(table: Mapping[str, Parameter]) -> Callable[[F], F]:
@@ -241,7 +270,7 @@ _NO_FLAGS = frozenset({"sha256", "xxh128"})
 """Digests of whole files, for which commands have `--write-checksums`."""
 
 
-class LibraryFlag(click.Option):
+class LibraryFlag(LibraryOption):
     """A flag that the library declares: its documentation there is all that there is."""
 
     group = "Resume and safety"
@@ -252,15 +281,23 @@ def library_flags(declared: str) -> Callable[[F], F]:
     """Add the options of a class of `api.arguments` that are False by default, unless the command has them already."""
 
     def decorate(function: F) -> F:
-        from bigupload.api import arguments, signatures
+        from bigupload.api import arguments
 
+        options = getattr(arguments, declared)
         own = {name for param in getattr(function, "__click_params__", ()) for name in param.opts}
-        for name, text in signatures.flags(getattr(arguments, declared)).items():
+        for name in arguments.flags(options):
             if name not in _NO_FLAGS and (option := spelled(name)) not in own:
-                function = click.option(option, cls=LibraryFlag, is_flag=True, help=for_command_line(text))(function)
+                text = functools.partial(_summary, options, name)
+                function = click.option(option, cls=LibraryFlag, is_flag=True, text=text)(function)
         return function
 
     return decorate
+
+
+def _summary(options: type, name: str) -> str:
+    from bigupload.api import signatures
+
+    return signatures.summary(options, name)
 
 
 connection_options = joined(

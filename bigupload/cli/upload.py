@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import os
 import re
 from collections import Counter
@@ -29,6 +28,7 @@ from bigupload.cli.options import (
     completed_by,
     connection_options,
     follow_options,
+    joined,
     library_flags,
     object_options,
     on_change_option,
@@ -227,42 +227,48 @@ _FILES_AT_ONCE = 4
 _SAMPLE_SIZE = 250_000_000
 
 
+all_options = joined(
+    click.argument("names", metavar="PATH... [s3://BUCKET/KEY]", nargs=-1, type=NAME),
+    click.option(
+        "--to",
+        metavar="s3://BUCKET/KEY",
+        shell_complete=completed_by("s3_urls"),
+        help="The object. s3://BUCKET/FOLDER/ keeps the files' names. May be the last argument instead.",
+    ),
+    click.option(
+        "--service", metavar="URL", help="Upload through this media service, with the API key in BIGUPLOAD_API_KEY."
+    ),
+    click.option(
+        "--local",
+        is_flag=True,
+        help="Upload into the local store, which is started if needed. Without PATH: a sample file.",
+    ),
+    library_flags("UploadOptions"),
+    part_options(CHECKSUMS),
+    object_options,
+    click.option("--if-none-match", is_flag=True, help="Fail if the object exists."),
+    click.option("--manifest", type=PATH, metavar="PATH", help="Keep the upload's manifest in this file."),
+    click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed."),
+    on_change_option("raise"),
+    write_checksums_option,
+    after_options,
+    delete_options,
+    follow_options,
+    stream_options,
+    selection_options,
+    dry_run_option,
+    pace_options,
+    connection_options,
+    store_options,
+    outcome_options,
+)
+"""Those of `upload` and of `move`."""
+
+
 @click.command(
     cls=CommandWithRules, epilog="After any stop, the same command (without --no-resume) resumes the upload."
 )
-@click.argument("names", metavar="PATH... [s3://BUCKET/KEY]", nargs=-1, type=NAME)
-@click.option(
-    "--to",
-    metavar="s3://BUCKET/KEY",
-    shell_complete=completed_by("s3_urls"),
-    help="The object. s3://BUCKET/FOLDER/ keeps the files' names. May be the last argument instead.",
-)
-@click.option(
-    "--service", metavar="URL", help="Upload through this media service, with the API key in BIGUPLOAD_API_KEY."
-)
-@click.option(
-    "--local",
-    is_flag=True,
-    help="Upload into the local store, which is started if needed. Without PATH: a sample file.",
-)
-@library_flags("UploadOptions")
-@part_options(CHECKSUMS)
-@object_options
-@click.option("--if-none-match", is_flag=True, help="Fail if the object exists.")
-@click.option("--manifest", type=PATH, metavar="PATH", help="Keep the upload's manifest in this file.")
-@click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed.")
-@on_change_option("raise")
-@write_checksums_option
-@after_options
-@delete_options
-@follow_options
-@stream_options
-@selection_options
-@dry_run_option
-@pace_options
-@connection_options
-@store_options
-@outcome_options
+@all_options
 def upload(names: tuple[str, ...], **arguments: Any) -> None:
     """Upload files and directories to an S3 bucket or a media service, in parallel, and prove the objects.
 
@@ -271,44 +277,11 @@ def upload(names: tuple[str, ...], **arguments: Any) -> None:
     is standard input: to resume that, run the same command with the same bytes again. Of a directory, all files in it
     are uploaded: their paths below it are their keys below the target.
     """
-    _run(names, arguments)
+    upload_named(names, arguments)
 
 
-def _move(names: tuple[str, ...], **arguments: Any) -> None:
-    if not names and arguments["files_from"] is None:
-        raise click.UsageError("name the files to move: bigupload move PATH... s3://BUCKET/FOLDER/")
-    _run(names, arguments, moves=True)
-
-
-_NOT_OF_MOVE = ("delete_source", "follow", "idle", "end_marker", "expected_size", "allow_empty", "temp_dir")
-
-
-def _of_move(param: click.Parameter) -> click.Parameter:
-    """Return a parameter of `upload` for `move`, hidden where `move` refuses it or has it always."""
-    param = copy.copy(param)
-    if isinstance(param, click.Option):
-        param.hidden = param.hidden or param.name in _NOT_OF_MOVE
-        param.help = (
-            (param.help or "").replace("With --delete-source: also", "Also").replace("With --delete-source: ", "")
-        )
-    return param
-
-
-move = CommandWithRules(
-    "move",
-    callback=_move,
-    params=[_of_move(param) for param in upload.params],
-    help="""Upload files and directories, and delete each file here once its object is proved.
-
-    It is `upload --delete-source`. A file stays if it was changed meanwhile, if a program has it open for writing, if
-    the proof is weaker than --delete-if-proved, or if the store does not have the object any more when it is asked once
-    more, immediately before.
-    """,
-    epilog="After any stop, the same command completes what was begun, and a file that is gone counts as moved.",
-)
-
-
-def _run(names: tuple[str, ...], arguments: dict[str, Any], *, moves: bool = False) -> None:
+def upload_named(names: tuple[str, ...], arguments: dict[str, Any], *, moves: bool = False) -> None:
+    """Do what `upload` does, or `move`."""
     from bigupload.cli.running import run
 
     names = take_target(names, arguments)
