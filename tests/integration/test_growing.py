@@ -13,10 +13,10 @@ import pytest
 
 import bigupload
 from bigupload import Verified, errors, events
-from bigupload.api import sources
 from bigupload.core.checksums import Hashed
 from bigupload.core.part_plan import Part
 from bigupload.engine.part_hashing import PartHasher
+from bigupload.sources import growing
 from bigupload.sources.growing import GrowingFile
 from tests.tools.waiting import until
 
@@ -38,7 +38,7 @@ class Recording:
         self.steps: list[Step] = []
         self.now = 0.0
         self.ticks = 0
-        monkeypatch.setattr(sources, "open_growing", self._open)
+        monkeypatch.setattr(growing, "open_growing", self._open)
 
     async def _open(self, path: Path, *, idle: float, allow_empty: bool) -> GrowingFile:
         source = GrowingFile(path, idle=idle, allow_empty=allow_empty, clock=lambda: self.now, sleep=self._sleep)
