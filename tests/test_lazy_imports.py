@@ -141,6 +141,29 @@ bigupload.__main__.main()
     return done.returncode, set(done.stderr.splitlines()[-1].split())
 
 
+def test_the_upload_is_created_before_what_parts_need_is_loaded(tmp_path: Path) -> None:
+    """The request goes out 25 ms sooner. What is loaded while the store responds costs no time."""
+    (tmp_path / "file").write_bytes(bytes(11 * MIB))
+    with StrictS3() as s3:
+        s3.create_bucket("bucket")
+        code = f"""
+import asyncio, os, sys
+os.environ |= {{"AWS_ACCESS_KEY_ID": {s3.access_key!r}, "AWS_SECRET_ACCESS_KEY": {s3.secret_key!r}}}
+os.environ["BIGUPLOAD_STATE_DIR"] = {str(tmp_path)!r}
+import bigupload
+from bigupload.stores.s3.multipart import S3Store
+create = S3Store.create
+async def noting(*args, **named):
+    print("anyio" if "anyio" in sys.modules else "nothing", "is loaded before")
+    return await create(*args, **named)
+S3Store.create = noting
+s3 = bigupload.S3Options(endpoint_url={s3.url!r}, region="us-east-1")
+bigupload.upload_sync({str(tmp_path / "file")!r}, to="s3://bucket/key", s3=s3)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "nothing is loaded before\n"
+
+
 @pytest.mark.slow
 def test_with_static_keys_no_command_needs_an_aws_library(tmp_path: Path) -> None:
     """Nor aiohttp. A resume, a list, an abort start as fast as an upload does."""

@@ -6,12 +6,11 @@ It aborts no upload except one that a conflict has superseded.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-
-import anyio
 
 from bigupload import errors, events
 from bigupload.core.manifest import ChecksumRecord, Completed, Restart, SourceRecord
@@ -180,13 +179,14 @@ class MultipartUpload:
         first = await self._first_parts() if ahead else []
         token = secrets.token_hex(16)  # the same for all attempts: by it a service knows a create that is repeated
         try:
-            async with anyio.create_task_group() as meanwhile:
-                meanwhile.start_soon(self._prepare, ahead)
+            # Not a group of anyio's: to load that takes 25 ms, which may pass while the response comes.
+            async with asyncio.TaskGroup() as meanwhile:
+                preparing = meanwhile.create_task(self._prepare(ahead))
                 await self._context.retrier.request(
                     lambda: run_shielded(self._create_and_record(first, token, declare=declare), grace=CANCEL_GRACE),
                     expected={FaultKind.UNSUPPORTED, FaultKind.FINAL},
                 )
-                meanwhile.cancel_scope.cancel()
+                preparing.cancel()
         except BaseExceptionGroup as group:
             raise most_serious(group) from None
 

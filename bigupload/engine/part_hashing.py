@@ -118,6 +118,10 @@ class _Reading:
         return now - since if now - since >= _HANGS_AFTER else None
 
 
+class _LeftBehind(Exception):
+    """Ends a thread for which nobody waits any more."""
+
+
 class PartHasher:
     """Hashes parts of one source."""
 
@@ -174,11 +178,13 @@ class PartHasher:
             return await self._elsewhere(self._source, part, wanted)
         async with self._threads:
             self._reading.threads += 1
+            left_behind = threading.Event()
             try:
                 # A read that hangs in a network file system must not hold up a cancel: the thread is left behind.
-                hashing = partial(self._hash, part, wanted)
+                hashing = partial(self._hash, part, wanted, left_behind)
                 return await run_in_thread(hashing, contextlib.nullcontext(), abandon_on_cancel=True)
             finally:
+                left_behind.set()
                 self._reading.threads -= 1
 
     async def hash_group(self, parts: Sequence[Part], *, md5: bool, groups: HashGroup) -> list[Hashed]:
@@ -197,12 +203,14 @@ class PartHasher:
             self._ahead[part.number] = await self.hash(part)
         return self._ahead[part.number]
 
-    def _hash(self, part: Part, wanted: Digests) -> Hashed:
+    def _hash(self, part: Part, wanted: Digests, left_behind: threading.Event) -> Hashed:
         import anyio.from_thread
 
         def check() -> None:
             self._reading.progressed()
-            anyio.from_thread.check_cancelled()
+            if left_behind.is_set():
+                raise _LeftBehind
+            anyio.from_thread.check_cancelled()  # at the same chunk, where a scope is cancelled
 
         # Checked often: hashing gigabytes would delay Ctrl-C.
         hashed = hash_part(self._source, part, wanted, check=check, whole=self._whole)

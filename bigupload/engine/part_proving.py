@@ -5,10 +5,9 @@ A Content-MD5 proves a part only where the store checks it, which one wrong Cont
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-
-import anyio
 
 from bigupload import errors
 from bigupload.core import checksums
@@ -107,7 +106,7 @@ class Md5Probe:
         self._sign = sign
         self._put = put
         self._known: bool | None = None
-        self._probing = anyio.Lock()
+        self._probing = asyncio.Lock()
 
     @property
     def enforced(self) -> bool:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-
-import anyio
-from anyio.abc import TaskGroup
+from typing import TYPE_CHECKING
 
 from bigupload import errors, events
 from bigupload.core.checksums import Hashed
@@ -30,6 +28,9 @@ from bigupload.ports import GroupTransport, SignedRequest, UnsignedPart
 from bigupload.support.batching import Batcher
 from bigupload.support.shielding import most_serious
 from bigupload.units import format_size
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
 
 _LOOKAHEAD = 4
 """Parts more than the limit that an upload may have begun for each machine, so that one is ready when a slot becomes
@@ -130,6 +131,8 @@ class PartUploader:
             PartsTooLarge: The upload should be begun anew.
             BigUploadError: The upload stops.
         """
+        import anyio  # the request that creates the upload is sent before
+
         try:
             async with anyio.create_task_group() as watching:
                 watching.start_soon(self._puts.watch, self._look)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 import bigupload
-from bigupload.core.checksums import Hashed
+from bigupload.core.checksums import Digests, Hashed
 from bigupload.core.part_plan import Part
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.support.fair_slots import FairSlots
@@ -108,10 +108,10 @@ async def test_a_small_file_does_not_wait_for_what_others_hash_ahead(
     gate = threading.Semaphore(0)
     order: list[int] = []
 
-    def hash_when_told(self: PartHasher, part: Part, md5: bool) -> Hashed:
+    def hash_when_told(self: PartHasher, part: Part, wanted: Digests, left_behind: threading.Event) -> Hashed:
         order.append(part.size)
         gate.acquire()
-        return real(self, part, md5)
+        return real(self, part, wanted, left_behind)
 
     monkeypatch.setattr(PartHasher, "_hash", hash_when_told)
     world.s3.hold("CreateMultipartUpload")  # a response ends the look-ahead

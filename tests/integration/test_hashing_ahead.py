@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,8 +44,8 @@ async def hashing(monkeypatch: pytest.MonkeyPatch) -> Hashing:
     loop = asyncio.get_running_loop()
     real = PartHasher._hash
 
-    def note(self: PartHasher, part: Part, wanted: Digests) -> Hashed:
-        found = real(self, part, wanted)
+    def note(self: PartHasher, part: Part, wanted: Digests, left_behind: threading.Event) -> Hashed:
+        found = real(self, part, wanted, left_behind)
         seen.numbers.append(part.number)
         if len(seen.numbers) == PARTS:
             loop.call_soon_threadsafe(seen.all.set)
@@ -199,10 +200,10 @@ async def test_what_can_t_be_read_is_told_in_its_turn_and_resumable(
     real = PartHasher._hash
     broken = True
 
-    def hash_part(self: PartHasher, part: Part, wanted: Digests) -> Hashed:
+    def hash_part(self: PartHasher, part: Part, wanted: Digests, left_behind: threading.Event) -> Hashed:
         if part.number == 2 and broken:
             raise errors.SourceUnreadable("can't read that")
-        return real(self, part, wanted)
+        return real(self, part, wanted, left_behind)
 
     monkeypatch.setattr(PartHasher, "_hash", hash_part)
     path = world.file(PARTS * PART)
