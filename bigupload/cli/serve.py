@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LOCAL_BUCKET = "bigupload-media"
 _LOOPBACK = ("127.", "localhost", "::1")
 _QUOTAS = ("quota", "user_quota", "user_files")
+_LEAST_QUOTA = 1000
+"""Bytes. Of a smaller one, the unit was forgotten."""
 _AS_GIVEN = (
     "host", "port", "workers", "stop_delay", "trusted_proxies", "store_timeout", "shared", "public_url",
     "allow_private_media_hosts", "cors_origins", "sweep_every", "facts", "imports", *_QUOTAS,
@@ -180,6 +182,10 @@ def serve(**arguments: Any) -> None:
         raise click.UsageError("--store-timeout must be above 0")
     if not math.isfinite(arguments["sweep_every"]):
         raise click.UsageError("--sweep-every is a number of seconds")
+    for name in ("quota", "user_quota"):
+        if (size := arguments[name]) is not None and size < _LEAST_QUOTA:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} of {format_size(size)} has no room for a file: write it like 50GB")
     _serve(arguments)
 
 

@@ -93,7 +93,9 @@ def _types(text: str) -> MediaTypes:
     try:
         return read_types(Path(text).read_text(encoding="utf-8-sig"), where=text)
     except (OSError, UnicodeDecodeError) as e:
-        raise errors.UsageError(f"can't read the types in {text}: {getattr(e, 'strerror', None) or 'not UTF-8'}") from e
+        why = getattr(e, "strerror", None) or "not UTF-8"
+        write = f"{ANY_TYPES.name}, {PUBLISHED_TYPES.name} or the name of a file with types"
+        raise errors.UsageError(f"can't read the types in {text}: {why} (write {write})") from e
 
 
 def _keep(text: str) -> int | None:

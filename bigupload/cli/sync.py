@@ -110,6 +110,7 @@ class _HashListUploads(NamedTuple):
 
 async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
     from bigupload.api.arguments import SyncOptions
+    from bigupload.api.checks import checked_deletes
     from bigupload.api.uploader import Uploader
     from bigupload.batch.selecting import check_not_among_sources
     from bigupload.cli.job_report import SyncReport
@@ -118,6 +119,7 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
     from bigupload.stores.targets import LOCAL_BUCKET
 
     options: dict[str, Any] = {name: arguments.pop(name) for name in SyncOptions.__annotations__ if name in arguments}
+    checked_deletes(options)  # before anything is said of a comparison
     options["s3"] = s3_options(arguments, local=arguments.pop("local"))
     mode, checksums = arguments["progress"], arguments["write_checksums"]
     only_sums = arguments["json_summary"] and not arguments["as_json"]

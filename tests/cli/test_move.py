@@ -178,8 +178,9 @@ def test_an_option_without_delete_source(bigupload: Command, s3: StrictS3, tree:
 
 
 def test_a_sync_that_deletes_both(bigupload: Command, s3: StrictS3, tree: Path) -> None:
-    ended = bigupload("sync", tree, *quiet(s3), "--delete", "--delete-source")
+    ended = bigupload("sync", tree, *quiet(s3), "--delete", "--delete-source", "--progress", "plain")
     assert_refused(ended, 2, "--delete can't be used with --delete-source")
+    assert ended.err.count("\n") == 1, "nothing was begun"
 
 
 def test_hard_links(bigupload: Command, s3: StrictS3, tree: Path) -> None:

@@ -314,7 +314,7 @@ def test_a_service_of_another_policy(wide: Service) -> None:
         (["--keep", "7"], "--keep is a time or forever"),
         (["--keep", "1min"], "valid for an hour"),
         (["--max-size", "100TB"], "largest object"),
-        (["--types", "no/such/file"], "can't read the types in no/such/file"),
+        (["--types", "no/such/file"], "can't read the types in no/such/file: No such file or directory (write any, "),
         (["--key-template", "x"], "not a key template"),
     ],
 )
