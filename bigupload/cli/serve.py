@@ -194,10 +194,12 @@ def _serve(arguments: dict[str, Any]) -> None:
 
     from bigupload.cli.running import collect_garbage
     from bigupload.service.keys import KeyFile, default_key_file, default_secret_file, load_secret
+    from bigupload.service.serving import check_imports
     from bigupload.service.serving import serve as run
     from bigupload.service.settings import ServeSettings
     from bigupload.stores.targets import reach
 
+    check_imports(arguments["imports"], arguments["workers"])  # before a local store is started
     local = arguments.pop("local")
     bucket = _bucket_name(arguments.pop("bucket"))
     _check_addresses(arguments)

@@ -82,6 +82,12 @@ def _on_signals() -> asyncio.Event:
     return stop
 
 
+def check_imports(imports: int, workers: int) -> None:
+    """Raise UsageError unless each worker may fetch an import, or none."""
+    if 0 < imports < workers:
+        raise errors.UsageError(f"each of the {workers} workers fetches imports: `imports` is {workers} or more, or 0")
+
+
 class Supervisor:
     """The parent of the workers. It binds the port without listening, so that no other process can take it."""
 
@@ -91,10 +97,7 @@ class Supervisor:
                 "on this system one process alone can accept connections at a port: use --workers 1, or start several "
                 "services at ports of their own"
             )
-        if 0 < settings.imports < settings.workers:
-            raise errors.UsageError(
-                f"each of the {settings.workers} workers fetches imports: `imports` is {settings.workers} or more, or 0"
-            )
+        check_imports(settings.imports, settings.workers)
         self._bound = listen(settings.host, settings.port)
         self._settings = dataclasses.replace(settings, port=self._bound.getsockname()[1])
         self._workers: dict[int, ChildProcess] = {}
