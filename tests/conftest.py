@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,21 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return _SLOW_AS_A_WHOLE.search(collection_path.read_text()) is not None or None
 
 
-def pytest_collection(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Spare the garbage collector what an import of all test files makes, most of which stays.
+
+    That is a sixth of the CPU of the collection, which each worker does for itself.
+    """
+    gc.disable()
+    _import_in_turn(session)
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+def _import_in_turn(session: pytest.Session) -> None:
     """Let the workers of a fresh checkout compile the test files together, where each would compile all of them.
 
     Each imports another share of the files first and reads what the others have written meanwhile of the rest.
