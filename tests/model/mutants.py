@@ -8,12 +8,13 @@ an upload that it keeps; `tests/integration/test_resume.py` looks for that.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from bigupload import errors, options
 from bigupload.core.integrity import PartProof
-from bigupload.core.manifest import Aborted, Manifest, PartRecord, SourceIdentity, SourceRecord
+from bigupload.core.manifest import Aborted, Manifest, PartRecord, SourceRecord
 from bigupload.core.retry_policy import Attempts
 from bigupload.core.upload_state import TRANSITIONS, Stage, StageResult
 from bigupload.engine import upload_run
@@ -27,31 +28,37 @@ from bigupload.stores.s3.multipart import S3Store
 from bigupload.verification import orphans
 
 
+def replace(owner: Any, name: str, wrong: Callable[..., Any]) -> None:
+    """Put `wrong` in the place of a function. With other parameters it would fail, which any test notices."""
+    assert inspect.signature(wrong).parameters.keys() == inspect.signature(getattr(owner, name)).parameters.keys(), name
+    setattr(owner, name, wrong)
+
+
 def recorded_before_it_is_sent() -> None:
     real = PartUploader._until_proved
 
-    async def until_proved(self: PartUploader, part: Any, hashed: Any) -> Any:
+    async def until_proved(self: PartUploader, part: Any, hashed: Any, left: Any) -> Any:
         record = PartRecord(
             number=part.number, size=part.size, etag='"early"', checksum=hashed.checksum, proof=PartProof.CHECKSUM
         )
         await self._context.journal.append(record)
-        return await real(self, part, hashed)
+        return await real(self, part, hashed, left)
 
-    PartUploader._until_proved = until_proved
+    replace(PartUploader, "_until_proved", until_proved)
 
 
 def no_fingerprint_while_it_uploads() -> None:
-    FileSource.check = lambda self: None
+    replace(FileSource, "check", lambda self: None)
 
 
 def no_fingerprint_on_resume() -> None:
     async def check_source(self: Reconciler) -> None:
         context = self._context
-        now = SourceIdentity.of(context.source.path, context.source.fingerprint)
+        now = context.source_identity
         if now != context.manifest.source:
             await context.journal.append(SourceRecord(now))
 
-    Reconciler._check_source = check_source
+    replace(Reconciler, "_check_source", check_source)
 
 
 def secret_in_the_manifest() -> None:
@@ -66,20 +73,19 @@ def url_in_a_message() -> None:
         print(signed[0].url)
         return signed
 
-    S3Store.sign = sign
+    replace(S3Store, "sign", sign)
 
 
 def forgets_what_the_store_has() -> None:
-    assert hasattr(Reconciler, "_unrecorded")
-    Reconciler._unrecorded = lambda self, rows: {}
+    replace(Reconciler, "_unrecorded", lambda self, rows: {})
 
 
 def no_lock() -> None:
-    ManifestLock._acquire = lambda self: self.path.touch()
+    replace(ManifestLock, "_acquire", lambda self: self.path.touch())
 
 
 def another_s_object_is_ours() -> None:
-    Manifest.made_object = lambda self, found: True
+    replace(Manifest, "made_object", lambda self, found: True)
 
 
 def starts_anew_where_it_may_be_complete() -> None:
@@ -91,13 +97,13 @@ def starts_anew_where_it_may_be_complete() -> None:
         return StageResult.UPLOAD_UNKNOWN
 
     TRANSITIONS[Stage.COMPLETING][StageResult.UPLOAD_UNKNOWN] = Stage.NEW
-    MultipartUpload._complete = complete
+    replace(MultipartUpload, "_complete", complete)
 
 
 def aborts_what_it_sets_aside() -> None:
     real = upload_run.UploadRun.prepare
 
-    def prepare(self: upload_run.UploadRun, *, resume: bool) -> None:
+    def prepare(self: upload_run.UploadRun, *, resume: bool, compared: bool = False, replaces: bool = True) -> None:
         context = self._context
         if not resume and context.journal.exists:
             from tests.tools.buckets import client_of  # boto3 is slow to import, and no other process needs it
@@ -105,18 +111,18 @@ def aborts_what_it_sets_aside() -> None:
             bucket = context.store._bucket
             with contextlib.suppress(Exception), contextlib.closing(client_of(bucket)) as client:
                 client.abort_multipart_upload(Bucket=bucket.name, Key="key", UploadId=context.manifest.upload_id)
-        real(self, resume=resume)
+        real(self, resume=resume, compared=compared, replaces=replaces)
 
-    upload_run.UploadRun.prepare = prepare
+    replace(upload_run.UploadRun, "prepare", prepare)
 
 
 def gc_takes_what_is_completing() -> None:
     real = orphans.owned_by
-    orphans.owned_by = lambda read: None if read.manifest.status == "completing" else real(read)
+    replace(orphans, "owned_by", lambda read: None if read.manifest.status == "completing" else real(read))
 
 
 def gc_spares_what_was_aborted() -> None:
-    orphans.owned_by = lambda read: orphans.OwnedUpload(read.manifest.upload_id, "key")
+    replace(orphans, "owned_by", lambda read: orphans.OwnedUpload(read.manifest.upload_id, "key"))
 
 
 def full_disk_is_ignored() -> None:
@@ -128,7 +134,7 @@ def full_disk_is_ignored() -> None:
         except OSError:
             self._good_bytes += len(data)
 
-    FileJournal._write = write
+    replace(FileJournal, "_write", write)
 
 
 def half_a_first_line() -> None:
@@ -139,14 +145,14 @@ def half_a_first_line() -> None:
         self.path.write_bytes(b'{"type":"man')
         real(self, header)
 
-    FileJournal.begin = begin
+    replace(FileJournal, "begin", begin)
 
 
 def orphan_of_a_full_disk() -> None:
     async def abort_quietly(self: MultipartUpload, upload_id: str) -> None:
         pass
 
-    MultipartUpload._abort_quietly = abort_quietly
+    replace(MultipartUpload, "_abort_quietly", abort_quietly)
 
 
 def refused_urls_are_final() -> None:
@@ -156,7 +162,7 @@ def refused_urls_are_final() -> None:
         self._resigned = True
         return real(self, fault, silence=silence)
 
-    Attempts.after = after
+    replace(Attempts, "after", after)
 
 
 def expired_upload_is_the_end() -> None:
@@ -167,18 +173,18 @@ def expired_upload_is_the_end() -> None:
             raise errors.UploadGone("gone")
         return await real(self)
 
-    MultipartUpload._reconcile = reconcile
+    replace(MultipartUpload, "_reconcile", reconcile)
 
 
 def another_size_starts_anew() -> None:
     real = upload_run.UploadRun.prepare
 
-    def prepare(self: upload_run.UploadRun, *, resume: bool) -> None:
+    def prepare(self: upload_run.UploadRun, *, resume: bool, compared: bool = False, replaces: bool = True) -> None:
         context = self._context
         fits = not context.journal.exists or context.manifest.plan.size == context.source.fingerprint.size
-        real(self, resume=resume and fits)
+        real(self, resume=resume and fits, compared=compared, replaces=replaces)
 
-    upload_run.UploadRun.prepare = prepare
+    replace(upload_run.UploadRun, "prepare", prepare)
 
 
 def aborted_is_not_recorded() -> None:
@@ -187,7 +193,7 @@ def aborted_is_not_recorded() -> None:
     async def append(self: FileJournal, *records: Any) -> Manifest:
         return await real(self, *(record for record in records if not isinstance(record, Aborted)))
 
-    FileJournal.append = append
+    replace(FileJournal, "append", append)
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
