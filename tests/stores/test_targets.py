@@ -409,7 +409,7 @@ def test_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_without_a_home_there_is_no_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home(name: str) -> Path:
+    def no_home(name: str, **_: object) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("BIGUPLOAD_STATE_DIR", raising=False)
