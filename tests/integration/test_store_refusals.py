@@ -281,6 +281,16 @@ async def test_refusals_in_general(fake: Backend, fault: Status, kind: FaultKind
     assert len(fake.s3.requests) == (6 if kind is FaultKind.UNSUPPORTED else 5)
 
 
+async def test_an_abort_whose_parts_can_not_be_listed_is_not_known_to_be_one(fake: Backend) -> None:
+    assert fake.s3 is not None
+    async with contextlib.aclosing(fake.store()) as store:
+        upload = await create(store)
+        fake.s3.script("ListParts", Status(500, "InternalError"))
+        e = await raised(store.abort(upload), [fake.secret])
+    assert isinstance(e, Fault)
+    assert e.kind is FaultKind.SERVER
+
+
 async def test_a_lost_response_is_broken(fake: Backend) -> None:
     assert fake.s3 is not None
     fake.s3.script("CreateMultipartUpload", LostResponse())
