@@ -408,7 +408,10 @@ class Flight:
 
 
 def _even(count: int, at_once: int) -> int:
-    """Return how many of `count` parts begin, at least `at_once`, so that few rounds have about as many parts each."""
+    """Return how many of `count` parts begin, at least `at_once`, so that one or two rounds have as many parts each.
+
+    Of more rounds, trials have changed the number before the last one.
+    """
     rounds = max(1, round(count / at_once))
     share = -(-count // rounds)
-    return share if at_once < share <= SPARE * at_once else at_once
+    return share if rounds <= 2 and at_once < share <= SPARE * at_once else at_once
