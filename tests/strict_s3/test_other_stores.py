@@ -92,3 +92,8 @@ def test_a_store_that_refuses_head_with_checksums(s3: StrictS3, client: Any, sta
     complete(client, upload, [send(client, upload, 1, PARTS[0])])
     assert client.head_object(Bucket=BUCKET, Key=KEY)["ContentLength"] == len(PARTS[0])
     assert "ETag" in client.get_object(Bucket=BUCKET, Key=KEY, ChecksumMode="ENABLED")
+
+
+def test_a_knob_that_does_not_exist_is_refused(s3: StrictS3) -> None:
+    with pytest.raises(AttributeError, match="quoted_etags"):
+        s3.knobs.quoted_etags = False  # type: ignore[attr-defined]

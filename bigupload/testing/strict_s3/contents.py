@@ -18,7 +18,7 @@ from .wire import S3Error
 MIB = 1 << 20
 
 
-@dataclass
+@dataclass(slots=True)  # a knob that is misspelt, or was removed, is refused: a test would show nothing
 class Knobs:
     """How this store behaves; may be changed while it runs (`s3.knobs.echo_checksums = False`)."""
 
