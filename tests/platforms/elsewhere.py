@@ -119,6 +119,8 @@ SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         _SIMULATED: (
             "tests/integration/test_other_systems.py",
+            "tests/support/test_output_file.py::test_a_receipt_without_a_file_is_deleted_where_no_open_file_can_be",
+            "tests/support/test_output_file.py::test_where_no_open_file_can_be_renamed_or_deleted",
             "tests/manifests/test_writing.py::test_bytes_are_those_that_were_written_where_text_is_translated",
             "tests/sources/test_held_parts.py::test_files_where_the_system_has_no_positioned_reads",
         ),
