@@ -44,8 +44,8 @@ START_FAR = 24
 """The same with a round trip of at least FAR: each connection needs many round trips until it is up to speed."""
 SPARE = 1.25
 """Far away, up to so many times START_FAR parts begin, if few would else be left for the last round: the 25th part,
-alone, would take a third of the time of all. Simulated uploads of 128 to 400 MB take 8 % less time, and where the store
-refuses more than some parts, 1.5 % more. With 1.5, it would be 10 % less and 5 % more."""
+alone, would take a third of the time of all. Simulated uploads of 128 to 300 MB take 8 % less time, and where the store
+refuses requests, 3 % more. With 1.5, it would be 11 % less and 7 % more."""
 FAR = 0.01
 """Seconds of the shortest round trip."""
 START_BYTES = 64 << 20
