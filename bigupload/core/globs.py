@@ -159,21 +159,15 @@ def _alternatives(text: str, pattern: str) -> Iterator[tuple[list[GlobStep | Non
         if not name:
             what = "names nothing" if len(names) == 1 else "has two slashes in a row"
             raise UsageError(f"{_named(pattern)} {what}: write a name, or names with a slash between them")
-    for tokens in _crossing([_tokens(name, pattern) for name in names]):
-        yield _normalized(tokens, directories_only, is_anchored)
-
-
-def _crossing(names: Sequence[list[_Token]]) -> Iterator[list[list[_Token] | None]]:
-    """The alternatives of "**" inside a name: "a**b" is "a*b" or "a*/**/*b"."""
-    if not names:
-        yield []
-        return
-    for rest in _crossing(names[1:]):
-        for first in _crossing_name(names[0]):
-            yield [*first, *rest]
+    found = [_tokens(name, pattern) for name in names]
+    crossing = sum(token.kind == "cross" for tokens in found if len(tokens) > 1 for token in tokens)
+    _refuse_too_many(2 ** min(crossing, _MOST_ALTERNATIVES), pattern)
+    for steps in itertools.product(*map(list, map(_crossing_name, reversed(found)))):
+        yield _normalized([step for name in reversed(steps) for step in name], directories_only, is_anchored)
 
 
 def _crossing_name(tokens: list[_Token]) -> Iterator[list[list[_Token] | None]]:
+    """The alternatives of "**" inside a name: "a**b" is "a*b" or "a*/**/*b"."""
     at = next((i for i, token in enumerate(tokens) if token.kind == "cross"), None)
     if at is None:
         yield [tokens]

@@ -227,6 +227,7 @@ def test_our_own_rows(rules: str, path: str, selected: bool) -> None:
         ("!a", r"'!' works in files alone; write \! for a name"),
         ("{a,b}" * 100, "has more than 200 alternatives: write several patterns"),
         ("a**b" * 9, "has more than 200 alternatives"),
+        ("a**b" * 3000, "has more than 200 alternatives"),
         ("{a," * 5000, "has more than 200 alternatives"),
     ],
 )
