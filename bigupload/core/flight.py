@@ -21,8 +21,8 @@ follows from it.
 
 **Buffers.** A store that reads slowly has buffers, which take the first bytes of each new connection at once. What a
 connection sends until the store's window is full is no goodput. Before the first response, there is no trial while
-they have more than ten seconds of goodput. A larger limit that helps at first only is forgotten. When parts are
-paused, the store first reads what they had sent: until then, the others get their share alone, and a trial waits.
+they have more than a quarter of the parts in flight. A larger limit that helps at first only is forgotten. When parts
+are paused, the store first reads what they had sent: until then, the others get their share alone, and a trial waits.
 Responses count as late until four in a row are not: a part that was nearly all in a buffer ends in time.
 
 `python -m benchmarks controller` simulates what each rule brings: benchmarks/README.md.
@@ -55,6 +55,9 @@ START_LEAST = 4
 """Parts that may be begun before the first response, however large they are."""
 MOST = 128
 """The largest limit."""
+BUFFERED = 0.25
+"""If a store's buffers have more than this share of the parts in flight before the first response, there is no trial:
+while new connections fill their buffers, goodput is that of the link, and says nothing of the store."""
 FILLED = 0.85
 """The share of the limit that is in flight on average while goodput is measured: between two parts a slot may be empty
 for a moment, as never in the simulation. With fewer, it is not the limit that holds sending back."""
@@ -382,7 +385,7 @@ class Flight:
         if not window.filled(trials.limit):
             trials.goodput.clear()
             trials.since = now
-        elif not stored.parts and sample.buffered > stored_rate.HORIZON * goodput > 0:
+        elif not stored.parts and sample.buffered > BUFFERED * sample.writing * self._part_size:
             pass  # more parts would only fill more buffers
         elif trials.measured(now, goodput, sample.bottleneck):
             self._bound.helped(now, goodput, proportional=trials.proportional)

@@ -216,6 +216,14 @@ def test_large_buffers_get_no_more_before_the_first_response_than_a_start_needs(
     assert flight.START_FAR * controller.READER.takes < outcome.begun <= flight.START_FAR * outcome.part_size
 
 
+@pytest.mark.parametrize("rate", [16, 24])
+def test_large_buffers_that_fill_for_seconds_get_no_more_than_one_doubling(rate: float) -> None:
+    """Until they are full, the goodput is the link's."""
+    way = dataclasses.replace(controller.READER, rate=rate * MB, rtt=0.3, size=600 * MB)
+    outcome = Upload(way, Flight(), seed=1).run()
+    assert outcome.begun <= 2 * flight.START_FAR * outcome.part_size
+
+
 def test_the_table_of_beginnings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controller, "BEGIN_WITH", (8, 24))
     controller.show_beginnings(1, [LINK])

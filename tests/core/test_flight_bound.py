@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bigupload.core.flight import MOST, SMALL, Flight, Sample
+from bigupload.core.flight import BUFFERED, MOST, SMALL, Flight, Sample
 from bigupload.core.flight_bound import AIM, REST, Bound
 from bigupload.core.flight_trials import LASTING, LEAP, LONGEST_REST, WINDOW
 from bigupload.core.stored_rate import HORIZON, LATE, is_late
@@ -261,8 +261,8 @@ def test_connections_that_grow_slowly_are_waited_for() -> None:
     assert set(Path(goodput, parts=FEW).run(3).limits(30)) == {3}
 
 
-@pytest.mark.parametrize(("seconds", "grows"), [(0.0, True), (0.9 * HORIZON, True), (1.1 * HORIZON, False)])
-def test_before_the_first_response_no_more_buffers_are_filled(seconds: float, grows: bool) -> None:
+@pytest.mark.parametrize(("share", "grows"), [(0.0, True), (0.9 * BUFFERED, True), (1.1 * BUFFERED, False)])
+def test_before_the_first_response_no_more_buffers_are_filled(share: float, grows: bool) -> None:
     """By more parts, which the buffers of new connections take at once, so that they seem to help."""
     flight = Flight()
 
@@ -270,8 +270,9 @@ def test_before_the_first_response_no_more_buffers_are_filled(seconds: float, gr
         limits = []
         for tick in ticks:
             sent = int(tick * TICK * MB)
+            buffered = share * START * MB
             flight.sample(
-                Sample(now=tick * TICK, acknowledged=sent, writing=flight.limit, buffered=seconds * MB, part_size=MB)
+                Sample(now=tick * TICK, acknowledged=sent, writing=flight.limit, buffered=buffered, part_size=MB)
             )
             limits.append(flight.limit)
         return max(limits)

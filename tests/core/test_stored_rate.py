@@ -134,6 +134,7 @@ def test_what_fills_a_buffer_is_no_goodput() -> None:
 
 
 def test_a_window_that_becomes_full_late_or_was_full_before_shows_no_filling() -> None:
+    assert Filling(0.0).look(7.0, 900, lambda: True, held=False) == 900, "24 connections fill 4 MB each over 16 MB/s"
     late = Filling(0.0)
     assert late.look(FILLS_WITHIN + 0.1, 900, lambda: True, held=False) == 0
     assert late.look(FILLS_WITHIN + 0.2, 1000, lambda: True, held=False) == 0
