@@ -78,6 +78,8 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     try:
         return (yield)
     finally:
+        gc.collect()
+        gc.freeze()
         gc.enable()
 
 
@@ -159,13 +161,6 @@ def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
         node.ihook.pytest_timeout_set_timer(item=node, settings=node.stash[_LIMIT])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def only_new_garbage() -> None:
-    """Leave what there is out of later garbage collections: it stays, and many tests collect on purpose."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True, scope="session")
 def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home directory of the session's own, so that no test reads or writes the user's files."""
@@ -205,14 +200,34 @@ def one_loader() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def nothing_is_never_retrieved() -> Iterator[None]:
-    """Fail the test during which asyncio notices it. The garbage may be of one that ran before in this process."""
+@contextlib.contextmanager
+def all_is_retrieved() -> Iterator[None]:
     handler, log = NeverRetrieved(), logging.getLogger("asyncio")
     log.addHandler(handler)
-    yield
-    log.removeHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
     assert not handler.found, "\n".join(handler.found)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_never_retrieved() -> Iterator[None]:
+    """Fail the test during which asyncio notices it. The garbage may be of one that ran before in this file."""
+    with all_is_retrieved():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_left() -> Iterator[None]:
+    """Collect what the file's tests left, and fail the last one if asyncio has to say something of it.
+
+    What stays is left out of later garbage collections: many tests collect on purpose.
+    """
+    yield
+    with all_is_retrieved():
+        gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
