@@ -15,6 +15,7 @@ from bigupload.api.arguments import OnEvent
 from bigupload.api.event_delivery import EventHandler
 from bigupload.api.event_log import LOG, log_event
 from bigupload.core.manifest import Target, manifest_id
+from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.support.scopes import Stoppable
 from bigupload.support.shielding import run_shielded
 
@@ -174,7 +175,7 @@ class OpenCall:
             with self._scope:
                 try:
                     try:
-                        result = await work()
+                        result = await _with_modules(work)
                     except BaseException as e:
                         await self._tell_failure(e)
                         raise
@@ -239,6 +240,16 @@ class OpenCall:
         """Mark the call as ended. Idempotent."""
         self._calls.discard(self)
         self.ended.set()
+
+
+async def _with_modules(work: Callable[[], Awaitable[R]]) -> R:
+    """Do the work. If no descriptor is left to load one of the modules that it needs, that is an error of ours."""
+    try:
+        return await work()
+    except (OSError, ImportError) as e:
+        if not is_out_of_descriptors(e):
+            raise
+        raise errors.SourceUnreadable(OUT_OF_DESCRIPTORS) from e
 
 
 class OpenCalls:

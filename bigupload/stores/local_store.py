@@ -422,8 +422,8 @@ def _not_installed() -> str:
     system, machine = platform.system(), platform.machine()
     if (system, machine.lower()) in _NO_PACKAGE:
         return (
-            f"the local store has no package for {system} on {machine}: put SeaweedFS's `weed` on the PATH, or name "
-            "another store (--endpoint-url)"
+            f"the local store has no package for {system} on {machine}: put SeaweedFS's program, weed, on the PATH, or "
+            "name another store: `endpoint_url`"
         )
     return f"the local store is not installed: {install_command('local')}"
 
