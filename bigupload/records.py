@@ -134,7 +134,8 @@ class _Init:
         self._is_first = True
 
     def __get__(self, made: object, owner: type | None = None) -> Any:
-        if made is not None and self._is_first:
+        is_object = made is not None and not isinstance(made, type)  # `inspect` of Python 3.13 binds it to the class
+        if is_object and self._is_first:
             self._is_first = False
             return functools.partial(self._fill, made)
         init = _init_of(self.of, self._fields, self._frozen)
