@@ -393,11 +393,17 @@ _BEST_PROOFS = {
 """What the checksums of parts prove of a whole object, where that is not all."""
 
 
+_LONGEST_KEPT = 1000 * 365 * 86400.0
+"""Seconds: dates end with the year 9999."""
+
+
 def checked_keep_for(keep_for: float | str | None) -> float:
-    """Seconds. Raises UsageError unless it is a finite number from 0 on."""
+    """Seconds. Raises UsageError unless it is a finite number from 0 on, of at most a thousand years."""
     seconds = parse_duration(keep_for) if isinstance(keep_for, str) else keep_for
     if seconds is not None and not (_is_finite(seconds) and seconds >= 0):
         raise errors.UsageError(f"keep_for is a number of seconds, or like '7d', not {keep_for!r}")
+    if seconds is not None and seconds > _LONGEST_KEPT:
+        raise errors.UsageError("keep_for is at most a thousand years: 365000d")
     return seconds or 0.0
 
 

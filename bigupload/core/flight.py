@@ -281,7 +281,7 @@ class Flight:
             stored.add(now, size, max(0.0, now - accepted), wrote_for=wrote_for)
             self._on_time = now
             if self._fixed is None and stored.late:  # what follows in its slot must be bounded
-                self._measure(by_stored=True)
+                self._measure(now, by_stored=True)
                 rate, took = stored.rate, max(0.0, now - accepted) + wrote_for
                 self._bound.part_was_late(now, took, self._trials.limit)
                 self._bound.stored(now, rate, self._part_size)
@@ -298,13 +298,19 @@ class Flight:
             self._trials.begin(now, parts, self.stored_parts.bytes / max(1e-3, now - began), leap=leap)
             self._window = None if leap else self._window
 
-    def _measure(self, *, by_stored: bool) -> None:
-        """Let goodput be what was stored, or what was acknowledged. What was measured of the other says nothing."""
+    def _measure(self, now: float, *, by_stored: bool) -> None:
+        """Let goodput be what was stored, or what was acknowledged. What was measured of the other says nothing.
+
+        But a store that was late begins with a bound by what it stored: a path that is fast again first fills the
+        buffers of new connections, at the rate of the link.
+        """
         if by_stored != self._by_stored:
             self._by_stored = by_stored
             self._window = None
             self._trials.goodput.clear()
             self._bound.forget()
+            if not by_stored and self.stored_parts.parts:
+                self._bound.expect(now, self.stored_parts.rate, self._part_size)
 
     def refused(self, now: float) -> None:
         """The store refused a request with SlowDown."""
@@ -354,7 +360,7 @@ class Flight:
             if not self._trials.moved and self._trials.limit == min(START, self._alone) * self._machines:
                 self._trials.limit = min(self._start, self._alone) * self._machines
         late = stored.late or sample.is_late
-        self._measure(by_stored=late)
+        self._measure(now, by_stored=late)
         if not sample.is_late:
             self._on_time = now
         self._seems_lost = stored.seems_lost(now - self._on_time, self._part_size)

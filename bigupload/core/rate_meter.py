@@ -88,8 +88,13 @@ class RateMeter:
         return self._count.rate(now)
 
     def seconds_left(self, now: float, size: int | None) -> float | None:
-        """Return how long it takes until `size` bytes are done; None if that is not known, or if it is overdue."""
-        return None if size is None else self._count.seconds_left(now, size)
+        """Return how long it takes until `size` bytes are done; None if that is not known, or if it is overdue.
+
+        Nor is it known when all that was sent may be stored, as long as nothing is.
+        """
+        left = None if size is None else self._count.seconds_left(now, size)
+        is_stored = self._stored.changes and self._stored.changes[-1][1]
+        return left if is_stored or left is None or left >= 1 else None
 
     @property
     def _count(self) -> _Count:

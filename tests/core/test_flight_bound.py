@@ -614,3 +614,27 @@ def test_no_decision_is_for_ever(disaster: Callable[[Path], None], before: float
     assert path.run_until(lambda limit: limit > MOST / 2, within=LONGEST_REST * REST)
     path.goodput = link(0.5 * MB)
     assert path.run_until(lambda limit: limit == 1, within=LONGEST_REST * REST)
+
+
+def test_a_store_that_is_no_longer_late_is_bounded_by_what_it_stored() -> None:
+    """A path that is fast again first fills the buffers of new connections: 128 parts were begun within a second, and a
+    kill then lost 17 seconds of sending."""
+    flight, now = Flight(), 0.0
+
+    def sample(*, late: bool) -> None:
+        flight.sample(
+            Sample(now=now, acknowledged=int(now * MB), writing=flight.limit, part_size=int(PART), is_late=late)
+        )
+
+    flight.expect_parts(now, int(PART))
+    for _ in range(6):
+        for _ in range(20):
+            now += 0.25
+            sample(late=True)
+        flight.stored(now, int(PART), began=now - 20, accepted=now - 15)
+    for _ in range(4):
+        now += 0.25
+        flight.stored(now, int(PART), began=now - 2, accepted=now, wrote_for=2)
+        sample(late=False)
+    assert not flight.responses_are_late
+    assert flight.limit <= HORIZON * flight.stored_parts.rate / PART

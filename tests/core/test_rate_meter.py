@@ -158,3 +158,15 @@ def test_while_responses_are_late_the_rate_is_that_of_the_stored() -> None:
         elif second > 20:
             assert meter.rate(second) == pytest.approx(100)
             assert meter.seconds_left(second, 41_000) == pytest.approx(410 - second)
+
+
+def test_the_last_second_is_not_shown_before_anything_is_stored() -> None:
+    """A proxy takes all of it at once, and stores nothing for a minute."""
+    meter = RateMeter()
+    for tenth in range(1, 11):
+        meter.add(tenth / 10, 0, 1000 * tenth)
+    assert meter.seconds_left(1.0, 12_000) is None
+    assert meter.seconds_left(1.0, 10_000) is None
+    assert meter.seconds_left(1.0, 30_000) == pytest.approx(2)
+    meter.add(1.1, 1000, 9000)
+    assert meter.seconds_left(1.1, 10_000) == 0

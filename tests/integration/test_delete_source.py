@@ -231,6 +231,7 @@ BAD = {
     "keep_for": ({"delete_source": False, "keep_for": "7d"}, "`keep_for` is for `delete_source=True`"),
     "empty_dirs": ({"delete_source": False, "delete_empty_dirs": True}, "`delete_empty_dirs` is for"),
     "negative": ({"keep_for": -1}, "keep_for is a number"),
+    "ten thousand years": ({"keep_for": "3650000d"}, "keep_for is at most a thousand years"),
     "proof": ({"delete_if_proved": "hope"}, "unknown proof"),
     "sha256": ({"checksum": "sha256"}, "add `delete_if_proved='composite-checksum'`"),
     "none": ({"checksum": "none"}, "add `delete_if_proved='size'`"),
