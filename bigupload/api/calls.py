@@ -249,7 +249,7 @@ async def _with_modules(work: Callable[[], Awaitable[R]]) -> R:
     except (OSError, ImportError) as e:
         if not is_out_of_descriptors(e):
             raise
-        raise errors.SourceUnreadable(OUT_OF_DESCRIPTORS) from e
+        raise errors.StoreUnreachable(f"{OUT_OF_DESCRIPTORS}, and make the same call again") from e
 
 
 class OpenCalls:

@@ -162,9 +162,8 @@ def test_a_log_file_is_not_what_is_uploaded(bigupload: Command, s3: StrictS3, fi
     ended = bigupload("watch", file.parent, *to(s3, "s3://bucket/p/"), "--log-file", log)
     assert_refused(ended, 2, f"--log-file {log} would be uploaded itself while it is written", "--exclude '/log*'")
     assert (file.read_bytes(), s3.objects["bucket"]) == (body, {})
-    ended = bigupload(
-        "watch", file.parent, *to(s3, "s3://nowhere/p/"), "--log-file", log, "--exclude", "/log*", "--progress", "none"
-    )
+    options = ("--log-file", log, "--exclude", "/log*", "--progress", "none", "--idle", "1s")
+    ended = bigupload("watch", file.parent, *to(s3, "s3://nowhere/p/"), *options)
     assert_refused(ended, 1, "there is no bucket 'nowhere'")
 
 

@@ -446,8 +446,8 @@ def test_no_secret_is_shown(configure: Any) -> None:
          r"can't be used: AssumeRole was refused: AccessDenied \(no role\)"),
         (Row(IN_ROLE, {"AWS_ENDPOINT_URL_STS": "{url}/none"}, ROLE, OF_WORK), errors.CredentialsError,
          "can't be fetched: .*, a proxy may have sent it"),
-        (Row(IN_ROLE, {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1"}, ROLE, OF_WORK), errors.CredentialsError,
-         "can't be fetched: 127.0.0.1:1 does not respond"),
+        (Row(IN_ROLE, {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}, ROLE, OF_WORK),
+         errors.CredentialsError, "can't be fetched: 127.0.0.1:1 does not respond"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_named_in_one_line(row: Row, error: type[Exception], says: str, configure: Any) -> None:
