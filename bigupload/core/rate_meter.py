@@ -6,6 +6,7 @@ two changes, and between two changes the time left counts down.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from itertools import pairwise
 
@@ -16,6 +17,8 @@ _CHANGES = 4
 _LUMPS = 2
 """Lumps needed where responses are late: of bodies that share a path and end together, a small one ends long before the
 others."""
+_BUNCH = 2.0
+"""Seconds in which bodies that share a path end together: until then, the first are not all of them."""
 _SILENT = 4
 """The rate is 0 after a pause of this many usual intervals, and of half the window."""
 
@@ -48,8 +51,8 @@ class _Count:
             return 0.0
         return (last - first) / max(1e-9, at - began + max(0.0, silent - usual))
 
-    def seconds_left(self, now: float, size: int) -> float | None:
-        rate = self.rate(now)
+    def seconds_left(self, now: float, size: int, most: float) -> float | None:
+        rate = min(self.rate(now), most)
         if not rate:
             return None
         at, done = self.changes[-1]
@@ -68,9 +71,14 @@ class RateMeter:
 
     def __init__(self) -> None:
         self._sent, self._stored = _Count(), _Count(_LUMPS)
+        self._most = math.inf
         self._is_late = False
+        self._bunch_at: float | None = None
+        """When the first bytes became stored."""
 
-    def add(self, now: float, stored: int, in_flight: int = 0, *, late: bool = False) -> None:
+    def add(
+        self, now: float, stored: int, in_flight: int = 0, *, late: bool = False, stored_rate: float = math.inf
+    ) -> None:
         """Note what is done. It may be less than before.
 
         Args:
@@ -78,21 +86,29 @@ class RateMeter:
             stored: Bytes that are done.
             in_flight: Bytes that were sent of others.
             late: Whether responses are late, so that what is in flight is not done.
+            stored_rate: Then the rate is at most this. Between two bunches of parts that waited together, it counts
+                what was stored, and not both bunches.
         """
         self._sent.add(now, stored + in_flight)
         self._stored.add(now, stored)
+        if self._bunch_at is None and len(self._stored.changes) > 1:
+            self._bunch_at = now
         self._is_late = late
+        self._most = stored_rate if late else math.inf
 
     def rate(self, now: float) -> float:
         """Return bytes a second; 0 if that is not known, or if nothing moves any more."""
-        return self._count.rate(now)
+        return min(self._count.rate(now), self._most)
 
     def seconds_left(self, now: float, size: int | None) -> float | None:
         """Return how long it takes until `size` bytes are done; None if that is not known, or if it is overdue.
 
-        Nor is it known when all that was sent may be stored, as long as nothing is.
+        Nor is it known when all that was sent may be stored, as long as nothing is, or while responses are late and the
+        first bunch of them is coming.
         """
-        left = None if size is None else self._count.seconds_left(now, size)
+        if self._is_late and self._bunch_at is not None and now < self._bunch_at + _BUNCH:
+            return None
+        left = None if size is None else self._count.seconds_left(now, size, self._most)
         is_stored = self._stored.changes and self._stored.changes[-1][1]
         return left if is_stored or left is None or left >= 1 else None
 

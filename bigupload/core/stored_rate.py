@@ -144,6 +144,12 @@ class Stored:
         index = max(0, bisect.bisect_right(before, since, key=lambda entry: entry[0]) - 1)
         return (self.bytes - before[index][1]) / max(self._busy - before[index][0], 1e-3)
 
+    @property
+    def latest_rate(self) -> float:
+        """The rate as of the latest part: it does not fall until the next one."""
+        self._note_rate()
+        return self._rate_then
+
     def seems_lost(self, late_for: float, backlog: float) -> bool:
         """Return whether a response may be lost that is late for so long: twice its backlog could have been stored."""
         return late_for * self._rate_then >= 2 * backlog > 0

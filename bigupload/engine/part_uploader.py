@@ -7,6 +7,7 @@ cost no bandwidth. A few more parts than there are slots are hashed and signed a
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -402,7 +403,8 @@ class PartUploader:
         manifest, flight, now = self._context.manifest, self._context.shared.flight, self._context.effects.clock()
         uploaded = self._bytes_uploaded if self._arriving is None else manifest.bytes_uploaded
         in_flight, size = self._puts.sent(), self._state.plan.size
-        self._meter.add(now, uploaded, in_flight, late=flight.responses_are_late)
+        stored_rate = flight.stored_parts.latest_rate or math.inf
+        self._meter.add(now, uploaded, in_flight, late=flight.responses_are_late, stored_rate=stored_rate)
         hangs = self._hasher.hangs_for(now)
         if in_flight:
             hangs = None

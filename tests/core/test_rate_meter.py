@@ -170,3 +170,27 @@ def test_the_last_second_is_not_shown_before_anything_is_stored() -> None:
     assert meter.seconds_left(1.0, 30_000) == pytest.approx(2)
     meter.add(1.1, 1000, 9000)
     assert meter.seconds_left(1.1, 10_000) == 0
+
+
+def test_the_rate_between_two_bunches_does_not_count_both() -> None:
+    """A proxy shares its way among five bodies, which end together each ten seconds: 500 bytes a second."""
+    meter = RateMeter()
+    for bunch in range(1, 12):
+        for body in range(1, 6):
+            now = 10 * bunch + body / 1000
+            meter.add(now, 1000 * (5 * (bunch - 1) + body), late=True, stored_rate=500.0)
+        if bunch > 1:
+            assert meter.rate(now) == pytest.approx(500)
+            assert meter.seconds_left(now, 60_000) == pytest.approx(120 - 10 * bunch)
+            assert meter.seconds_left(now + 5, 60_000) == pytest.approx(115 - 10 * bunch)
+
+
+def test_no_time_left_is_known_while_the_first_bunch_comes() -> None:
+    """After three of its twelve bodies, it seemed six times as long."""
+    meter = RateMeter()
+    meter.add(0.0, 0, late=True)
+    for body in range(1, 13):
+        now = 20 + body / 10
+        meter.add(now, 1000 * body, late=True, stored_rate=1000 * body / now)
+        assert meter.seconds_left(now, 24_000) is None
+    assert meter.seconds_left(22.2, 24_000) == pytest.approx(20, rel=0.1)
