@@ -354,24 +354,7 @@ class Flight:
         stored.passed(now, in_flight=sample.writing > 0 or sample.is_late)
         if self._fixed is not None:
             return
-        self._is_known = self._is_known or sample.round_trip > 0
-        if not self._far and sample.round_trip >= FAR:
-            self._far = True
-            if not self._trials.moved and self._trials.limit == min(START, self._alone) * self._machines:
-                self._trials.limit = min(self._start, self._alone) * self._machines
-        late = stored.late or sample.is_late
-        self._measure(now, by_stored=late)
-        if not sample.is_late:
-            self._on_time = now
-        self._seems_lost = stored.seems_lost(now - self._on_time, self._part_size)
-        average = self._bound.average
-        most = min(stored_rate.LATE * average, stored_rate.HORIZON * average - self._part_size)
-        self._ending = sample.left <= max(0.0, most)
-        if sample.part_size:
-            self._part_size = sample.part_size
-        if late and stored.parts:
-            self._bound.sampled(now, sample.writing)
-            self._bound.stored(now, stored.rate, self._part_size)
+        late = self._look(sample)
         done = stored.bytes if late else sample.acknowledged
         window, trials = self._window, self._trials
         if window is None or not window.goes_on(now, sample.writing, self._trials.limit):
@@ -410,6 +393,29 @@ class Flight:
             buffered=sample.buffered,
             may_begin=may_begin,
         )
+
+    def _look(self, sample: Sample) -> bool:
+        """Take what a measurement shows of the path at once. Returns whether responses are late."""
+        now, stored = sample.now, self.stored_parts
+        self._is_known = self._is_known or sample.round_trip > 0
+        if not self._far and sample.round_trip >= FAR:
+            self._far = True
+            if not self._trials.moved and self._trials.limit == min(START, self._alone) * self._machines:
+                self._trials.limit = min(self._start, self._alone) * self._machines
+        late = stored.late or sample.is_late
+        self._measure(now, by_stored=late)
+        if not sample.is_late:
+            self._on_time = now
+        self._seems_lost = stored.seems_lost(now - self._on_time, self._part_size)
+        average = self._bound.average
+        most = min(stored_rate.LATE * average, stored_rate.HORIZON * average - self._part_size)
+        self._ending = sample.left <= max(0.0, most)
+        if sample.part_size:
+            self._part_size = sample.part_size
+        if late and stored.parts:
+            self._bound.sampled(now, sample.writing)
+            self._bound.stored(now, stored.rate, self._part_size)
+        return late
 
     @property
     def _start(self) -> int:

@@ -207,7 +207,7 @@ async def test_a_part_that_is_refused_with_slow_down_counts_against_the_limit(ki
     async def refuse(*_: Any, **__: Any) -> Any:
         raise Fault(kind, "refused")
 
-    upload.put, upload.shared.refused = refuse, noted.append  # type: ignore[method-assign]
+    upload.put, upload.shared.refused = refuse, noted.append  # type: ignore[method-assign]  # of this object
     with pytest.raises(ExceptionGroup):  # the store is unavailable, after a few attempts
         await upload.run_until(600)
     assert bool(noted) is is_noted

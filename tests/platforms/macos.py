@@ -134,9 +134,9 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     for module in modules:
         if vars(module).get("os") is os:
-            module.os = os_of_macos  # type: ignore[attr-defined]
+            module.os = os_of_macos  # type: ignore[attr-defined]  # a module imports it
         if vars(module).get("socket") is socket:
-            module.socket = socket_of_macos  # type: ignore[attr-defined]
+            module.socket = socket_of_macos  # type: ignore[attr-defined]  # as above
     sys.modules["fcntl"] = removal.fcntl = fcntl_of_macos
     pages._NOWAIT = None
     socket_tuning._LINUX_NUMBERS.clear()

@@ -96,4 +96,4 @@ def test_a_store_that_refuses_head_with_checksums(s3: StrictS3, client: Any, sta
 
 def test_a_knob_that_does_not_exist_is_refused(s3: StrictS3) -> None:
     with pytest.raises(AttributeError, match="quoted_etags"):
-        s3.knobs.quoted_etags = False  # type: ignore[attr-defined]
+        s3.knobs.quoted_etags = False  # type: ignore[attr-defined]  # there is none of this name
