@@ -41,14 +41,17 @@ class Service:
 
     def new_key(self, owner: str) -> str:
         """Another API key, made by the command."""
-        command = [sys.executable, "-m", "bigupload", "keys", "create", "--owner", owner]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True)
+        done = self.command("keys", "create", "--owner", owner)
+        done.check_returncode()
         return done.stdout.strip()
 
     def revoke(self, key: str) -> None:
         """End an API key, by the command."""
-        command = [sys.executable, "-m", "bigupload", "keys", "revoke", key]
-        subprocess.run(command, env=self.environment, capture_output=True, check=True)
+        self.command("keys", "revoke", key).check_returncode()
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `bigupload ARGUMENTS` as a process with the service's environment."""
+        return _STARTS.run(arguments, self.environment)
 
     def log(self) -> str:
         """What it wrote to standard error so far."""

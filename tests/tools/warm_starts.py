@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -88,6 +89,17 @@ class WarmStarts:
             os.close(writes)
             os.close(told)
         return Started(status, open(reads), ["bigupload", *arguments])
+
+    def run(self, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """Run `bigupload ARGUMENTS` to its end, within a minute."""
+        with tempfile.TemporaryFile("w+") as error:
+            process = self.start(arguments, environment, error)
+            assert process.stdout is not None
+            with process.stdout as output:
+                printed = output.read()
+            code = process.wait(60)
+            error.seek(0)
+            return subprocess.CompletedProcess(process.args, code, printed, error.read())
 
     def close(self) -> None:
         """End the process that forks, once all of its forks have ended."""

@@ -24,8 +24,9 @@ def run(*command: str | Path, environment: dict[str, str]) -> str:
 
 
 def signing_key(service: Service, owner: str) -> str:
-    command = [sys.executable, "-m", "bigupload", "keys", "signing-key", "--owner", owner]
-    return run(*command, environment=service.environment)
+    done = service.command("keys", "signing-key", "--owner", owner)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize("program", ["mint_token.py", "mint_token.mjs"])

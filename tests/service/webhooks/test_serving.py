@@ -44,8 +44,7 @@ def receiver(session_stub: HttpStub) -> HttpStub:
 
 
 def run(service: Service, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bigupload", "webhooks", *arguments]
-    finished = subprocess.run(command, env=service.environment, capture_output=True, text=True)
+    finished = service.command("webhooks", *arguments)
     assert finished.returncode == status, finished
     return finished
 
