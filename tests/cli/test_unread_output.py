@@ -24,8 +24,8 @@ FILES = 400
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe is set as Linux does")
 
 
+@pytest.mark.slow  # the command gives its reader some seconds
 @pytest.mark.usefixtures("told_by_the_kernel")
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("signals", [2, 1])  # one is waited for, in case the loop hears of it
 def test_a_command_whose_output_nobody_reads_is_stopped(
