@@ -27,12 +27,18 @@ from tests.stores.local_store.support import PROC, REPOSITORY, alive, needs_weed
 from tests.tools.directories import session_directory
 from tests.tools.weed import fetch, weed_client
 
+BODY = random.Random(1).randbytes((5 << 20) + 1)
+
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
+    """A store that never ran before. A multipart upload has been its first work, right after the start."""
     with session_directory(tmp_path_factory, "local-store") as home:
         try:
-            yield local_store.start(home)
+            store = local_store.start(home)
+            weed_client(store).create_bucket(Bucket=store.bucket)
+            put_multipart(store, store.bucket, "k", BODY)
+            yield store
         finally:
             local_store.stop(home)
 
@@ -52,17 +58,10 @@ def put_multipart(store: LocalStore, bucket: str, key: str, body: bytes, part_si
 
 
 @needs_weed
-def test_a_multipart_upload_works_right_after_start(tmp_path: Path) -> None:
-    """In a store that never ran: the volume server registers with the master some time after S3 responds."""
-    body = random.Random(1).randbytes((5 << 20) + 1)
-    store = local_store.start(tmp_path)
-    try:
-        assert alive(store.pid)
-        weed_client(store).create_bucket(Bucket=store.bucket)
-        put_multipart(store, store.bucket, "k", body)
-        assert fetch(store, store.bucket, "k") == body
-    finally:
-        assert local_store.stop(tmp_path)
+def test_a_multipart_upload_works_right_after_start(store: LocalStore) -> None:
+    """The volume server registers with the master some time after S3 responds."""
+    assert alive(store.pid)
+    assert fetch(store, store.bucket, "k") == BODY
 
 
 @needs_weed
