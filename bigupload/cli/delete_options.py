@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
 from bigupload.cli.options import DURATION, PROOFS, joined
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-delete_options: Callable[[F], F] = joined(
+delete_options = joined(
     click.option(
         "--delete-source",
         is_flag=True,

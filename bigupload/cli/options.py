@@ -128,13 +128,19 @@ def _option(name: str, row: Parameter) -> Callable[[F], F]:
     return decorate
 
 
-def _options(table: Mapping[str, Parameter]) -> Callable[[F], F]:
+def joined(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Options as one, in this order."""
+
     def decorate(function: F) -> F:
-        for name, row in reversed(list(table.items())):
-            function = _option(name, row)(function)
+        for option in reversed(options):
+            function = option(function)
         return function
 
     return decorate
+
+
+def _options(table: Mapping[str, Parameter]) -> Callable[[F], F]:
+    return joined(*(_option(name, row) for name, row in table.items()))
 
 
 object_options = _options(OBJECT)
@@ -235,17 +241,6 @@ class _Name(_TextType):
 
 
 NAME = _Name()
-
-
-def joined(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """Options as one, in this order."""
-
-    def decorate(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
 
 
 def part_options(checksums: Sequence[str]) -> Callable[[F], F]:

@@ -51,59 +51,50 @@ def quoting_hint() -> str:
     return f"; was a pattern after {given[0]} not quoted?" if given else ""
 
 
-def rule_options(function: F) -> F:
-    """Add the options that select by name. The command is a `CommandWithRules`."""
-    for option in reversed((
-        click.option(
-            "--include", metavar="PATTERN", multiple=True, help="Only files that match, as in '*.jpg' or '/raw/**'."
-        ),
-        click.option(
-            "--exclude",
-            metavar="PATTERN",
-            multiple=True,
-            help="Not files that match, as in '*.tmp' or 'cache/'. The last rule that matches decides.",
-        ),
-        click.option(
-            "--exclude-from",
-            type=PATH,
-            metavar="FILE",
-            multiple=True,
-            help="Take patterns from a file like .gitignore.",
-        ),
-    )):  # fmt: skip
-        function = option(function)
-    return function
+rule_options = joined(
+    click.option(
+        "--include", metavar="PATTERN", multiple=True, help="Only files that match, as in '*.jpg' or '/raw/**'."
+    ),
+    click.option(
+        "--exclude",
+        metavar="PATTERN",
+        multiple=True,
+        help="Not files that match, as in '*.tmp' or 'cache/'. The last rule that matches decides.",
+    ),
+    click.option(
+        "--exclude-from",
+        type=PATH,
+        metavar="FILE",
+        multiple=True,
+        help="Take patterns from a file like .gitignore.",
+    ),
+)
+"""The options that select by name. The command is a `CommandWithRules`."""
 
 
-def limit_options(function: F) -> F:
-    """Add the options that select by name, size and time. The command is a `CommandWithRules`."""
-    for option in reversed((
-        rule_options,
-        click.option("--min-size", type=SIZE, metavar="SIZE", help="Only files of at least this size, as in 1MB."),
-        click.option("--max-size", type=SIZE, metavar="SIZE", help="Only files of at most this size."),
-        click.option(
-            "--newer-than", metavar="TIME", help="Only files that changed since: 7d, 12h, 2026-01-31, 2026-01-31T08:00."
-        ),
-        click.option("--follow-symlinks", is_flag=True, help="Upload the targets of symbolic links in a directory."),
-    )):  # fmt: skip
-        function = option(function)
-    return function
+limit_options = joined(
+    rule_options,
+    click.option("--min-size", type=SIZE, metavar="SIZE", help="Only files of at least this size, as in 1MB."),
+    click.option("--max-size", type=SIZE, metavar="SIZE", help="Only files of at most this size."),
+    click.option(
+        "--newer-than", metavar="TIME", help="Only files that changed since: 7d, 12h, 2026-01-31, 2026-01-31T08:00."
+    ),
+    click.option("--follow-symlinks", is_flag=True, help="Upload the targets of symbolic links in a directory."),
+)
+"""The options that select by name, size and time. The command is a `CommandWithRules`."""
 
 
-def selection_options(function: F) -> F:
-    """Add the options. The command is a `CommandWithRules`."""
-    for option in reversed((
-        limit_options,
-        click.option(
-            "--files-from",
-            type=PATH,
-            metavar="FILE",
-            help="Take the files that FILE names, a path a line; - is standard input. The paths are the keys.",
-        ),
-        click.option("-0", "--null", is_flag=True, help="With --files-from: NUL separates the paths (find -print0)."),
-    )):  # fmt: skip
-        function = option(function)
-    return function
+selection_options = joined(
+    limit_options,
+    click.option(
+        "--files-from",
+        type=PATH,
+        metavar="FILE",
+        help="Take the files that FILE names, a path a line; - is standard input. The paths are the keys.",
+    ),
+    click.option("-0", "--null", is_flag=True, help="With --files-from: NUL separates the paths (find -print0)."),
+)
+"""The options. The command is a `CommandWithRules`."""
 
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the files to upload, and transfer nothing.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bigupload import errors
-from bigupload.cli.options import DURATION, PATH, SIZE
+from bigupload.cli.options import DURATION, PATH, SIZE, joined
 from bigupload.units import parse_duration
 
 if TYPE_CHECKING:
@@ -34,31 +33,26 @@ webhook_secret_option = click.option(
     metavar="FILE",
     help="The secrets that sign requests to your URLs. [default: $BIGUPLOAD_WEBHOOK_SECRET_FILE, else the user's own]",
 )
-F = TypeVar("F", bound=Callable[..., Any])
 FOREVER = "forever"
 
 
-def policy_options(function: F) -> F:
-    """Add the options."""
-    options = (
-        click.option("--max-size", type=SIZE, metavar="SIZE", help="The largest file. [default: the bucket's, or 5GB]"),
-        click.option(
-            "--types",
-            metavar="FILE|any",
-            help="Accept the types in a file like mime.types, or any. [default: the bucket's, or the published list]",
-        ),
-        click.option(
-            "--keep", metavar="TIME|forever", help="When files are deleted, as in 30d. [default: the bucket's, or 7d]"
-        ),
-        click.option(
-            "--key-template",
-            metavar="TEMPLATE",
-            help="The shape of keys. [default: the bucket's, or media/{owner}/{random}.{extension}]",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+policy_options = joined(
+    click.option("--max-size", type=SIZE, metavar="SIZE", help="The largest file. [default: the bucket's, or 5GB]"),
+    click.option(
+        "--types",
+        metavar="FILE|any",
+        help="Accept the types in a file like mime.types, or any. [default: the bucket's, or the published list]",
+    ),
+    click.option(
+        "--keep", metavar="TIME|forever", help="When files are deleted, as in 30d. [default: the bucket's, or 7d]"
+    ),
+    click.option(
+        "--key-template",
+        metavar="TEMPLATE",
+        help="The shape of keys. [default: the bucket's, or media/{owner}/{random}.{extension}]",
+    ),
+)
+"""The options of a bucket's policy."""
 
 
 def take_policy(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -107,24 +101,23 @@ def _keep(text: str) -> int | None:
         raise errors.UsageError(f"--keep is a time or forever, and not {text!r}: write it like 30d") from None
 
 
-def hook_options(function: F) -> F:
-    """Add the options of `serve`."""
-    before_create = click.option(
+hook_options = joined(
+    click.option(
         "--before-create", metavar="COMMAND|URL", help="Asked before an upload begins. It may refuse with a reason."
-    )
-    urls = click.option(
+    ),
+    before_finish_option,
+    hook_timeout_option,
+    click.option(
         "--webhook-url",
         "webhook_urls",
         multiple=True,
         metavar="URL",
         help="Gets an event for each file that is completed, refused or expired. Repeatable.",
-    )
-    uploads = click.option(
-        "--webhook-uploads", is_flag=True, help="Send events of uploads that begin or are aborted, too."
-    )
-    for option in (webhook_secret_option, uploads, urls, hook_timeout_option, before_finish_option, before_create):
-        function = option(function)
-    return function
+    ),
+    click.option("--webhook-uploads", is_flag=True, help="Send events of uploads that begin or are aborted, too."),
+    webhook_secret_option,
+)
+"""The options of `serve`."""
 
 
 def take_hooks(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -8,50 +8,45 @@ import io
 import os
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from bigupload import errors
-from bigupload.cli.options import PATH, SIZE
+from bigupload.cli.options import PATH, SIZE, joined
 from bigupload.core.remote_url import path_of, shown_url
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 STANDARD_INPUT = Path("-")
 _PIPE_BYTES = 1024 * 1024
 """What Linux lets anybody have; a pipe has 64 KiB by itself, and then each read wakes the writer for little."""
 
 
-def stream_options(function: F) -> F:
-    """Add the options that are about standard input."""
-    for option in reversed((
-        click.option(
-            "--name", metavar="NAME", help="The name of the file, of a URL, or of standard input (-), for the object."
-        ),
-        click.option(
-            "--expected-size",
-            type=SIZE,
-            metavar="SIZE",
-            help="The size of standard input, as in 5GB. If it ends earlier or later, nothing is completed.",
-        ),
-        click.option(
-            "--end-marker",
-            metavar="TEXT",
-            help="The text at the end of standard input; it is not uploaded. Without it, nothing is completed.",
-        ),
-        click.option("--allow-empty", is_flag=True, help="Make an empty object of an empty standard input or URL."),
-        click.option(
-            "--temp-dir",
-            type=PATH,
-            metavar="DIR",
-            help="Where parts of standard input wait that memory does not hold. [default: the system's]",
-        ),
-    )):  # fmt: skip
-        function = option(function)
-    return function
+stream_options = joined(
+    click.option(
+        "--name", metavar="NAME", help="The name of the file, of a URL, or of standard input (-), for the object."
+    ),
+    click.option(
+        "--expected-size",
+        type=SIZE,
+        metavar="SIZE",
+        help="The size of standard input, as in 5GB. If it ends earlier or later, nothing is completed.",
+    ),
+    click.option(
+        "--end-marker",
+        metavar="TEXT",
+        help="The text at the end of standard input; it is not uploaded. Without it, nothing is completed.",
+    ),
+    click.option("--allow-empty", is_flag=True, help="Make an empty object of an empty standard input or URL."),
+    click.option(
+        "--temp-dir",
+        type=PATH,
+        metavar="DIR",
+        help="Where parts of standard input wait that memory does not hold. [default: the system's]",
+    ),
+)
+"""The options that are about standard input."""
 
 
 def check_standard_input(files: Sequence[Path | str], arguments: dict[str, Any]) -> None:
