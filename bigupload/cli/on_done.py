@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from bigupload import errors
-from bigupload.support.systems import KILL, end_group
+from bigupload.support.systems import KILL, end_group, way_of_ending
 from bigupload.units import format_seconds, one_line
 
 if TYPE_CHECKING:
@@ -100,15 +100,7 @@ async def run_command(words: Sequence[str], given: TextIO, environment: Mapping[
     if status is None:
         raise _failed(words, f"did not end within {format_seconds(within)}, and was ended")
     if status:
-        raise _failed(words, f"failed: {f'exit status {status}' if status > 0 else _name_of(-status)}")
-
-
-def _name_of(number: int) -> str:
-    """The name of a signal. Those of real time have none."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+        raise _failed(words, f"failed: {'exit ' * (status > 0)}{way_of_ending(status)}")
 
 
 def _failed(words: Sequence[str], how: str) -> errors.BigUploadError:

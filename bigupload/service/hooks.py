@@ -18,7 +18,6 @@ import re
 import secrets
 import shlex
 import shutil
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import field
@@ -33,7 +32,7 @@ from bigupload.service.access_log import AccessLog
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.sending import Signer, connections, why_no_answer
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.systems import KILL, end_group
+from bigupload.support.systems import KILL, end_group, way_of_ending
 from bigupload.units import one_line, printable
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
@@ -482,7 +481,7 @@ async def ask_command(words: Sequence[str], question: Question, *, within: float
         return reason
     if status != 0:
         line = _first_line(complained) or _first_line(said)
-        how = f"status {status}" if status > 0 else _signal_name(-status)
+        how = way_of_ending(status)
         raise HookFailed(f"the command ended with {how}: {line}" if line else f"the command ended with {how}")
     return None
 
@@ -514,13 +513,6 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_ENDS_WITHIN):
             await process.wait()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # real-time signals have none
-        return f"signal {number}"
 
 
 def _first_line(output: bytes) -> str:

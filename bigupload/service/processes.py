@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from bigupload.support.daemon_threads import starting_threads
-from bigupload.support.systems import STOP_SIGNALS, watches_descriptors
+from bigupload.support.systems import STOP_SIGNALS, watches_descriptors, way_of_ending
 
 
 def heeded_signals() -> list[signal.Signals]:
@@ -76,13 +76,7 @@ class ChildProcess:
     @property
     def end(self) -> str:
         """How it ended: "SIGKILL", or "status 1"."""
-        status = self.status
-        if status is None or status >= 0:
-            return f"status {status}"
-        try:
-            return signal.Signals(-status).name
-        except ValueError:  # a real-time signal
-            return f"signal {-status}"
+        return way_of_ending(self.status)
 
     async def ended(self) -> None:
         """Wait for its end."""

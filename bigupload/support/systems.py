@@ -202,6 +202,16 @@ def _end_tree(pid: int) -> bool:
     return done.returncode == 0
 
 
+def way_of_ending(status: int | None) -> str:
+    """Return how a process ended, by its exit status: "status 1", or "SIGKILL" if that is negative."""
+    if status is None or status >= 0:
+        return f"status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:  # real-time signals have no name
+        return f"signal {-status}"
+
+
 def on_signal(loop: asyncio.AbstractEventLoop, number: int, heard: Callable[[int], object]) -> bool:
     """Call `heard` with a signal's number, in the event loop, each time that the signal comes. In the main thread.
 
