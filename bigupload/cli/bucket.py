@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.options import completed_by, connection_options, need_service, s3_options
+from bigupload.cli.options import completed_by, connection_options, local_option, need_service, s3_options
 from bigupload.cli.service_options import (
     before_finish_option,
     hook_timeout_option,
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
     from bigupload.service.sweep import Removal, SweepReport
     from bigupload.stores.s3.bucket import S3Bucket
 
-_BUCKET = click.argument("url", metavar="s3://BUCKET", shell_complete=completed_by("s3_urls"))
-_LOCAL = click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
+bucket_argument = click.argument("url", metavar="s3://BUCKET", shell_complete=completed_by("s3_urls"))
 
 
 @click.group()
@@ -41,8 +41,8 @@ def bucket() -> None:
 
 
 @bucket.command()
-@_BUCKET
-@_LOCAL
+@bucket_argument
+@local_option
 @click.option(
     "--origin",
     "origins",
@@ -62,27 +62,22 @@ def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> N
     from bigupload.cli.running import run
     from bigupload.service.cors import check_origin
 
-    name = bucket_name(arguments["url"])
-    drop_weaker(click.get_current_context(), arguments, "local", than="url")
     for origin in origins:
         check_origin(origin, patterns=True)
     policy = take_policy(arguments)
-    options = s3_options(arguments, local=arguments.pop("local"))
+    name, options = take_bucket(arguments)
 
     async def set_up_all() -> int:
         from bigupload.service.bucket_rules import set_up
 
-        connection = await reach_bucket(name, options)
-        try:
+        async with reached(name, options) as bucket:
             warnings = await set_up(
-                connection,
+                bucket,
                 named=policy,
                 origins=origins or ("*",),
                 public_read=not no_public_read,
                 on_done=click.echo,
             )
-        finally:
-            await connection.aclose()
         for warning in warnings:
             complain(errors.BigUploadError(warning), "warning")
         return errors.EXIT_OK
@@ -92,8 +87,8 @@ def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> N
 
 
 @bucket.command()
-@_BUCKET
-@_LOCAL
+@bucket_argument
+@local_option
 @click.option("--dry-run", is_flag=True, help="Delete nothing. Show the objects to delete.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per deletion, then one with the totals.")
 @click.option("--tell-webhooks", is_flag=True, help="Note each deletion for a service, which notifies its webhooks.")
@@ -111,13 +106,11 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
     """
     from bigupload.cli.running import run
 
-    name = bucket_name(arguments["url"])
-    drop_weaker(click.get_current_context(), arguments, "local", than="url")
     need_service()
     from bigupload.service.hooks import HookSettings
 
     asked, noted = take_hooks(arguments), (tell_webhooks, arguments.pop("public_url"))
-    options = s3_options(arguments, local=arguments.pop("local"))
+    name, options = take_bucket(arguments)
 
     def report_removal(removal: Removal) -> None:
         if as_json:
@@ -126,11 +119,8 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
             click.echo(f"{removal.reason:<14}  {format_size(removal.size):>9}  {one_line(removal.key)}")
 
     async def sweep_all() -> int:
-        connection = await reach_bucket(name, options)
-        try:
-            report = await _sweep(connection, HookSettings(**asked), noted, report_removal, dry_run=dry_run)
-        finally:
-            await connection.aclose()
+        async with reached(name, options) as bucket:
+            report = await _sweep(bucket, HookSettings(**asked), noted, report_removal, dry_run=dry_run)
         if as_json:
             click.echo(json.dumps({**dataclasses.asdict(report), "dry_run": dry_run}))
         else:
@@ -167,19 +157,27 @@ async def _sweep(
         return await sweeping.run(dry_run=dry_run)
 
 
-def bucket_name(url: str) -> str:
-    """Return the bucket of s3://BUCKET. Raises UsageError for other URLs."""
+def take_bucket(arguments: dict[str, Any]) -> tuple[str, S3Options]:
+    """Take the bucket of s3://BUCKET out of a command's arguments, and how to reach it.
+
+    Raises:
+        UsageError: The URL is another one.
+    """
     from bigupload.stores.targets import parse_s3_url
 
+    url = arguments["url"]
     name, key = parse_s3_url(url, "")
     if key:
         raise errors.UsageError(f"{url!r} names more than a bucket: write it like s3://bucket")
-    return name
+    drop_weaker(click.get_current_context(), arguments, "local", than="url")
+    return name, s3_options(arguments, local=arguments.pop("local"))
 
 
-async def reach_bucket(name: str, options: S3Options) -> S3Bucket:
-    """Return the connection to a bucket."""
+@contextlib.asynccontextmanager
+async def reached(name: str, options: S3Options) -> AsyncIterator[S3Bucket]:
+    """Connect to a bucket."""
     from bigupload.stores.s3.bucket import S3Bucket
     from bigupload.stores.targets import reach
 
-    return S3Bucket(name, await reach(options))
+    async with contextlib.aclosing(S3Bucket(name, await reach(options))) as bucket:
+        yield bucket

@@ -11,7 +11,15 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.options import DURATION, PATH, completed_by, connection_options, s3_options, store_options
+from bigupload.cli.options import (
+    DURATION,
+    PATH,
+    completed_by,
+    connection_options,
+    local_option,
+    s3_options,
+    store_options,
+)
 from bigupload.cli.settings import drop_weaker
 from bigupload.units import counted, format_age, format_size, one_line
 
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("url", metavar="s3://BUCKET/PREFIX", shell_complete=completed_by("s3_urls"))
-@click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
+@local_option
 @click.option(
     "--older-than",
     type=DURATION,

@@ -368,6 +368,11 @@ pace_options = joined(
 )
 """How fast."""
 
+local_option = click.option(
+    "--local", is_flag=True, help="The bucket is in the local store, which is started if needed."
+)
+"""For the commands that take a bucket or an object that is there."""
+
 progress_option = click.option(
     "--progress",
     type=click.Choice(["auto", "bar", "plain", "json", "none"]),

@@ -18,6 +18,7 @@ from bigupload.cli.options import (
     SIZE,
     completed_by,
     connection_options,
+    local_option,
     local_path,
     progress_option,
     s3_options,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 @click.command(cls=CommandWithRules)
 @click.argument("path", type=NAME, required=False)
 @click.argument("url", metavar="s3://BUCKET/KEY", required=False, shell_complete=completed_by("s3_urls"))
-@click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
+@local_option
 @click.option("--download", is_flag=True, help="Download the object and compare every byte. Resumable.")
 @click.option(
     "--require-proof",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli.options import DURATION, completed_by, connection_options, need_service, s3_options
+from bigupload.cli.bucket import bucket_argument, reached, take_bucket
+from bigupload.cli.options import DURATION, connection_options, local_option, need_service
 from bigupload.cli.service_options import webhook_secret_option
-from bigupload.cli.settings import drop_weaker
 
 if TYPE_CHECKING:
     from bigupload.service.webhooks.notes import Note, Notes
@@ -84,8 +84,8 @@ async def _send_test(url: str, secrets: tuple[str, ...]) -> tuple[Sent, float]:
 
 
 @webhooks.command()
-@click.argument("url", metavar="s3://BUCKET", shell_complete=completed_by("s3_urls"))
-@click.option("--local", is_flag=True, help="The bucket is in the local store, which is started if needed.")
+@bucket_argument
+@local_option
 @click.option(
     "--since",
     type=DURATION,
@@ -100,25 +100,19 @@ def replay(since: float | None, ids: tuple[str, ...], as_json: bool, **arguments
 
     Events are kept for 7 days after their delivery, or after it was given up.
     """
-    from bigupload.cli.bucket import bucket_name, reach_bucket
     from bigupload.cli.running import run
 
     if (since is None) == (not ids):
         raise click.UsageError("name the events: --since TIME, or --id ID")
     need_service()
-    name = bucket_name(arguments["url"])
-    drop_weaker(click.get_current_context(), arguments, "local", than="url")
-    options = s3_options(arguments, local=arguments.pop("local"))
+    name, options = take_bucket(arguments)
 
     async def replay_all() -> int:
         from bigupload.service.webhooks.notes import Notes
 
-        connection = await reach_bucket(name, options)
-        try:
-            notes = Notes(connection, time.time)
+        async with reached(name, options) as bucket:
+            notes = Notes(bucket, time.time)
             found = await _replay(notes, time.time() - min(since or _LONGEST, _LONGEST), set(ids), as_json=as_json)
-        finally:
-            await connection.aclose()
         missing = sorted(set(ids) - found)
         if missing:
             raise errors.UsageError(f"there is no event {missing[0]}: events are kept for 7 days")
