@@ -20,7 +20,7 @@ import shlex
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, fields
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -60,17 +60,7 @@ class NewUpload:
 
     def to_json(self) -> dict[str, Any]:
         """Return what commands and URLs get."""
-        return {
-            "hook": "before-create",
-            "owner": self.owner,
-            "user": self.user,
-            "filename": self.filename,
-            "contentType": self.content_type,
-            "size": self.size,
-            "way": self.way,
-            "metadata": dict(self.metadata),
-            "token": self.token,
-        }
+        return {"hook": "before-create", **_fields_of(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,29 +91,26 @@ class FinishedFile:
 
     def to_json(self) -> dict[str, Any]:
         """Return what commands and URLs get."""
-        return {
-            "hook": "before-finish",
-            "key": self.key,
-            "owner": self.owner,
-            "user": self.user,
-            "size": self.size,
-            "contentType": self.content_type,
-            "etag": self.etag,
-            "checksum": self.checksum,
-            "checksumAlgorithm": self.checksum_algorithm,
-            "metadata": dict(self.metadata),
-            "filename": self.filename,
-            "tags": dict(self.tags),
-            "url": self.url,
-            **self.facts_json(),
-        }
+        return {"hook": "before-finish", **self.public_json(), "url": self.url}
 
-    def facts_json(self) -> dict[str, Any]:
-        """Return the facts as a field, if there are any."""
-        return {} if self.facts is None else {"facts": dict(self.facts)}
+    def public_json(self) -> dict[str, Any]:
+        """Return all fields but the presigned URL; without the facts if there are none."""
+        left_out = {"url"} | ({"facts"} if self.facts is None else set())
+        return {name: value for name, value in _fields_of(self).items() if name not in left_out}
 
 
 Question = NewUpload | FinishedFile
+
+
+def _fields_of(question: Question) -> dict[str, Any]:
+    """Return the fields by their names in JSON, as `contentType`."""
+    found = {}
+    for each in fields(question):
+        value = getattr(question, each.name)
+        name = re.sub(r"_([a-z])", lambda match: match[1].upper(), each.name)
+        found[name] = dict(value) if isinstance(value, Mapping) else value
+    return found
+
 
 BeforeCreate = Callable[[NewUpload], Awaitable[str | None] | str | None]
 """Returns None to accept, or the reason to refuse: one line for the person who uploads. It may be async; a plain

@@ -72,23 +72,8 @@ class Telling:
             way: `put` or `multipart`.
             presigned_key: The key to which the file was sent by one PUT; None: it was sent in parts.
         """
-        data = {
-            "key": file.key,
-            "publicUrl": self._public_url(file.key),
-            "owner": file.owner,
-            "user": file.user,
-            "size": file.size,
-            "contentType": file.content_type,
-            "etag": file.etag,
-            "checksum": file.checksum,
-            "checksumAlgorithm": file.checksum_algorithm,
-            "metadata": dict(file.metadata),
-            "tags": dict(file.tags),
-            "filename": file.filename,
-            "way": way,
-            "presignedKey": presigned_key,
-            **file.facts_json(),
-        }
+        urls = {"publicUrl": self._public_url(file.key), "presignedKey": presigned_key}
+        data = {**file.public_json(), **urls, "way": way}
         await self._leave(event("media.completed", version, data, self._clock()))
 
     async def refused(self, version: str, key: str, size: int, refused: Refused) -> None:
