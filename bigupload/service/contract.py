@@ -29,7 +29,7 @@ from pydantic.alias_generators import to_camel
 from bigupload.errors import UsageError
 from bigupload.service.cors import check_origin
 from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
-from bigupload.service.media import MediaType
+from bigupload.service.media import MediaType, is_of
 from bigupload.service.object_keys import is_user, why_not
 from bigupload.service.problems import Problem, Refused
 
@@ -419,15 +419,10 @@ class TokenLimits(_ShownLimits):
             if size > self.max_size:
                 message = f"the file has {size:,} bytes, and this upload token allows {self.max_size:,}"
                 raise Refused(Problem.TOKEN_SIZE_EXCEEDED, message, field="size")
-        if self.content_types is not None and not any(_allows(each, kind) for each in self.content_types):
-            message = f"this upload token does not allow {kind.name}, but {', '.join(self.content_types)}"
+        allowed = self.content_types
+        if allowed is not None and not any(is_of(each, one) for each in kind.content_types for one in allowed):
+            message = f"this upload token does not allow {kind.name}, but {', '.join(allowed)}"
             raise Refused(Problem.TOKEN_TYPE_REFUSED, message, field="contentType")
-
-
-def _allows(pattern: str, kind: MediaType) -> bool:
-    """Return whether a content type, or `image/*`, allows a type of files."""
-    family = pattern.removesuffix("*") if pattern.endswith("/*") else None
-    return any(each.startswith(family) if family else each == pattern for each in kind.content_types)
 
 
 class TokenRequest(TokenLimits):

@@ -6,7 +6,6 @@ Knows neither uploads nor HTTP. Needs no pydantic, so that `bigupload check-url`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Literal
 
 from bigupload.records import dataclass
@@ -113,6 +112,11 @@ def content_type_of(content_type: str) -> str:
     return match[1].lower() if match else ""
 
 
+def is_of(content_type: str, pattern: str) -> bool:
+    """Return whether a content type, in lower case, is `pattern`, or of a family like `image/*`."""
+    return content_type.startswith(pattern[:-1]) if pattern.endswith("/*") else content_type == pattern
+
+
 def by_content_type(content_type: str) -> MediaType | None:
     """The published type that a Content-Type names."""
     return _BY_CONTENT_TYPE.get(content_type_of(content_type))
@@ -133,18 +137,9 @@ def check_filename(filename: str) -> None:
         )
 
 
-_STRUCTURES: tuple[tuple[MediaType, Callable[[bytes], bool]], ...] = (
-    (JPEG, is_jpeg),
-    (PNG, is_png),
-    (GIF, is_gif),
-    (WEBP, is_webp),
-    (MP4, is_mp4),
-    (MOV, is_mov),
-    (WEBM, is_webm),
-)
+_STRUCTURES = tuple(zip(MEDIA_TYPES, (is_jpeg, is_png, is_gif, is_webp, is_mp4, is_mov, is_webm), strict=True))
 _FILMS = frozenset({MP4, MOV})
 """One family: the library takes some brands of one for the other's and does not know all; the structure decides."""
-_FILM_NAMES = frozenset(film.name for film in _FILMS)
 
 
 def identify(head: bytes) -> MediaType | None:
@@ -188,5 +183,5 @@ def check_head(head: bytes, declared: MediaType) -> None:
             Problem.NOT_MEDIA,
             f"the file is not {declared.name}: its first bytes match none of {NAMES}",
         )
-    if found.name != declared.name and not {found.name, declared.name} <= _FILM_NAMES:
+    if found.name != declared.name and not {found.name, declared.name} <= {MP4.name, MOV.name}:
         raise Refused(Problem.NOT_MEDIA, f"the file is not {declared.name}: its first bytes are of {found.name}")

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.finishing import noted_facts
-from bigupload.service.media import content_type_of
+from bigupload.service.media import content_type_of, is_of
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import PASSED_PREFIX, account_of, decoded
 from bigupload.service.policy import Policy
@@ -306,18 +306,14 @@ def _is_in_time(file: c.StoredMedia, request: c.ListRequest) -> bool:
 
 def _is_wanted(file: c.StoredMedia, request: c.ListRequest) -> bool:
     """Return whether a file with its details passes the request's filters."""
-    if request.content_type is not None and not _is_of(file.content_type or "", request.content_type):
+    found_type = content_type_of(file.content_type or "")
+    if request.content_type is not None and not is_of(found_type, request.content_type):
         return False
     if request.metadata is None:
         return True
     name, equals, value = request.metadata.partition("=")
     found = (file.metadata or {}).get(name)
     return found is not None and (not equals or found == value)
-
-
-def _is_of(content_type: str, pattern: str) -> bool:
-    told = content_type_of(content_type)
-    return told.startswith(pattern[:-1]) if pattern.endswith("/*") else told == pattern
 
 
 def _rank(file: c.StoredMedia, sort: str) -> float:

@@ -112,8 +112,7 @@ class MediaTypes:
 
     def allows(self, pattern: str) -> bool:
         """Return whether any accepted type is of the content type `pattern`, or of a family like `image/*`."""
-        family = pattern.removesuffix("*") if pattern.endswith("/*") else None
-        return any(each.startswith(family) if family else each == pattern for each in self._by_content_type)
+        return any(media.is_of(each, pattern) for each in self._by_content_type)
 
     def to_json(self) -> str | list[dict[str, list[str]]]:
         """Return the name of the list, or its rows."""
