@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from bigupload.http import part_body
 from tests.integration.transport.support import Bench, bench
+from tests.tools.other_systems import OtherOs
 
 PATHS = ["http", "http-uncached", "http-copied", "https"]
 """Ways that the bytes go: by sendfile in the event loop, by sendfile in a thread, through the reused buffer in the
@@ -21,6 +21,6 @@ def any_path(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     if request.param == "http-uncached":
         monkeypatch.setattr(part_body, "is_cached", lambda *_: False, raising=False)
     if request.param == "http-copied":
-        monkeypatch.delattr(os, "sendfile")
+        monkeypatch.setattr(part_body, "os", OtherOs("sendfile"))
     with bench(tmp_path, tls=request.param == "https") as made:
         yield made

@@ -16,6 +16,7 @@ from bigupload.http import part_body, put_transport
 from bigupload.sources.file import FileSource
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, transport_to
+from tests.tools.other_systems import OtherOs
 
 SIZE = 3 * MIB
 
@@ -56,7 +57,7 @@ class HangingDisk:
 @pytest.fixture(params=["http", "http-copied", "https"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     if request.param == "http-copied":
-        monkeypatch.delattr(os, "sendfile")
+        monkeypatch.setattr(part_body, "os", OtherOs("sendfile"))
     with bench(tmp_path, tls=request.param == "https") as made:
         yield made
 
