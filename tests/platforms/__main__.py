@@ -7,7 +7,9 @@ Prints a row a folder, and the reasons of skips. The exit status is 0 if nothing
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -22,7 +24,8 @@ FOLDERS = (
     "core", "support", "manifests", "sources", "http", "engine", "batch", "api", "stores", "integration", "cli",
     "strict_s3", "testing",
 )  # fmt: skip
-_ENDS_WITHIN = 900
+_ENDS_WITHIN, _STOPS_WITHIN = 3600, 60
+"""Seconds, against a hang alone: a busy machine takes half an hour for a folder."""
 
 
 @dataclass
@@ -58,16 +61,19 @@ def run(python: list[str], where: Path, folder: str, results: Path, options: lis
         "--continue-on-collection-errors", f"--junit-xml={written}", *options,
     ]  # fmt: skip
     with (results / f"{folder.replace('/', '-')}.txt").open("wb") as log:
-        try:
-            subprocess.run(
-                command, cwd=where, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=_ENDS_WITHIN, check=False
-            )
-        except subprocess.TimeoutExpired:
-            return Row(folder, failed=["all"], note=f"did not end within {_ENDS_WITHIN} s")
-    row = Row(folder)
+        row = Row(folder)
+        with subprocess.Popen(command, cwd=where, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as running:
+            try:
+                running.wait(_ENDS_WITHIN)
+            except subprocess.TimeoutExpired:
+                row.note = f"did not end within {_ENDS_WITHIN} s"
+                running.send_signal(signal.SIGINT)  # it reports what has ended, and stops its stores
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.wait(_STOPS_WITHIN)
+                running.kill()
     if not report.exists():
         row.failed.append("all")
-        row.note = "pytest did not end in order"
+        row.note = row.note or "pytest did not end in order"
         return row
     for case in ElementTree.parse(report).iter("testcase"):
         if (skipped := case.find("skipped")) is not None:
@@ -108,7 +114,7 @@ def main() -> int:
     reasons = sum((row.skipped for row in rows), Counter[str]())
     print("\nskipped:", *(f"{count:>6}  {reason}" for reason, count in reasons.most_common()), sep="\n")
     print(f"\nWhat pytest printed is in {results.relative_to(_ROOT)}/.")
-    return int(any(row.failed for row in rows))
+    return int(any(row.failed or row.note for row in rows))
 
 
 if __name__ == "__main__":
