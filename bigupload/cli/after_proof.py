@@ -133,8 +133,13 @@ class Wishes(NamedTuple):
 
 
 def take_wishes(arguments: dict[str, Any]) -> Wishes:
-    """Take these options out of a command's arguments; `sha256` and `share` stay, as the library has them."""
+    """Take these options out of a command's arguments; `sha256` and `share` stay, as the library has them.
+
+    Raises UsageError for a program that may take no time.
+    """
     own = ("receipt", "on_done", "on_done_timeout", "notify")
+    if not arguments["on_done_timeout"] > 0:
+        raise click.UsageError("--on-done-timeout must be above 0")
     mhl = arguments.pop("mhl", False)
     deletes = arguments.get("delete_source", False)
     return Wishes(share=arguments.get("share"), mhl=mhl, deletes=deletes, **{name: arguments.pop(name) for name in own})

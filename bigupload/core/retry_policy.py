@@ -218,7 +218,7 @@ class RetryPolicy:
     """How often and how long failed requests are retried. All times are in seconds.
 
     Raises:
-        UsageError: A time is no number from 0 on, or `attempts` no whole number.
+        UsageError: A time is no number from 0 on, or one of the last two is 0, or `attempts` is no whole number.
     """
 
     attempts: int = 8
@@ -245,6 +245,9 @@ class RetryPolicy:
             seconds = getattr(self, name)
             if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds >= 0:  # also nan
                 raise errors.UsageError(f"{name} must be a number of seconds from 0 on, not {seconds!r}")
+        for name in ("stall_after", "response_timeout"):  # 0 would send each part again and again
+            if not getattr(self, name) > 0:
+                raise errors.UsageError(f"`{name}` must be above 0")
 
     def delay(self, retry: int, random: Callable[[], float]) -> float:
         """Choose the delay before retry number `retry` (from 1), with full jitter. `random` gives numbers in [0, 1)."""

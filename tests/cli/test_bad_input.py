@@ -313,6 +313,8 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
         (["--to", "s3://b/k", "--limit-rate", "20:00"], "write it like 08:00=2MB/s,20:00=off"),
         (["--to", "s3://b/k", "--give-up-after", "20"], "write it like 2d, 12h or 30min"),
         (["--to", "s3://b/k", "--response-timeout", "20"], "write it like 2d, 12h or 30min"),
+        (["--to", "s3://b/k", "--response-timeout", "0s"], "--response-timeout must be above 0"),
+        (["--to", "s3://b/k", "--on-done", "true", "--on-done-timeout", "0s"], "--on-done-timeout must be above 0"),
         (["--to", "s3://b/k", "--endpoint-url", "minio:9000"], "write it like https://s3.example.com:9000"),
         (["--to", "s3://b/k", "--no-verify-ssl", "--ca-bundle", "x"], "leave one out"),
         (["--to", "s3://b/k", "--sse", "AES256", "--sse-kms-key-id", "x"], "a KMS key goes with aws:kms encryption"),

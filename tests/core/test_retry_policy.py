@@ -298,6 +298,12 @@ def test_a_time_that_is_none(name: str, value: Any) -> None:
         RetryPolicy(**{name: value})
 
 
+@each_case("name", ["stall_after", "response_timeout"])
+def test_a_time_that_may_not_be_0(name: str) -> None:
+    with pytest.raises(errors.UsageError, match=f"^`{name}` must be above 0$"):
+        RetryPolicy(**{name: 0})
+
+
 @each_case("value", ["8", 2.0, math.inf, True, None])
 def test_attempts_that_are_none(value: Any) -> None:
     with pytest.raises(errors.UsageError, match=r"^attempts must be a whole number"):
