@@ -166,7 +166,7 @@ class KeyFile:
             ServiceError: The file can't be read or written; it is unchanged.
         """
         check_owner(owner)
-        plain = KEY_PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+        plain = KEY_PREFIX + _new_secret()
         with locked(self.path):
             rows = self._rows()
             taken = {row["id"] for row in rows}
@@ -301,26 +301,57 @@ def load_secret(path: Path, *, create: bool) -> list[str]:
     makes the file if it is missing. Raises `ServiceError`: missing, empty, a secret under 32 characters, or a file
     that others can read.
     """
-    if create and not os.path.lexists(path):
+    advice = f"put {SHORTEST_SECRET} random characters in it"
+    return read_secrets(path, "secret file", _check_length, new=_new_secret if create else None, advice=advice)
+
+
+def _new_secret() -> str:
+    return secrets.token_urlsafe(_RANDOM_BYTES)
+
+
+def _check_length(secret: str) -> None:
+    if len(secret) < SHORTEST_SECRET:
+        raise UsageError(f"it is shorter than {SHORTEST_SECRET} characters")
+
+
+def read_secrets(
+    path: Path, what: str, check: Callable[[str], None], *, new: Callable[[], str] | None, advice: str
+) -> list[str]:
+    """Return the secrets of a file, one a line.
+
+    Args:
+        path: The file, which nobody else may read; of a file of root's, a group may.
+        what: What it is called in messages.
+        check: Raises UsageError for a line that can't be a secret.
+        new: Makes a secret for a file that is missing; None: it must be there.
+        advice: What to do if it is missing.
+
+    Raises:
+        ServiceError: It is missing, unreadable, readable for others, or holds something else.
+    """
+    if new is not None and not os.path.lexists(path):
         with locked(path):
             if not os.path.lexists(path):  # several that start at once must sign with the same
-                write_private(path, secrets.token_urlsafe(_RANDOM_BYTES).encode() + b"\n")
+                write_private(path, new().encode() + b"\n")
     try:
         data, status = read_regular(path)
         lines = [line.strip() for line in data.decode().splitlines()]
     except FileNotFoundError:
-        raise ServiceError(f"there is no secret file {path}: put {SHORTEST_SECRET} random characters in it") from None
+        raise ServiceError(f"there is no {what} {path}: {advice}") from None
     except OSError as e:
         raise ServiceError(_unreadable(path, e)) from e
     except UnicodeDecodeError:
-        raise ServiceError(f"the secret file {path} is not text: write one secret on each line") from None
+        raise ServiceError(f"the {what} {path} is not text: write one secret on each line") from None
     if is_open_to_others(status):
-        raise ServiceError(f"other users can read the secret file {path}: run chmod 600 {path}")
-    for number, line in enumerate(lines, 1):
-        if line and len(line) < SHORTEST_SECRET:
-            raise ServiceError(f"line {number} of the secret file {path} is shorter than {SHORTEST_SECRET} characters")
+        raise ServiceError(f"other users can read the {what} {path}: run chmod 600 {path}")
     if not any(lines):
-        raise ServiceError(f"the secret file {path} is empty: write one secret on each line")
+        raise ServiceError(f"the {what} {path} is empty: write one secret on each line")
+    for number, line in enumerate(lines, 1):
+        try:
+            if line:
+                check(line)
+        except UsageError as e:
+            raise ServiceError(f"line {number} of the {what} {path}: {e}") from None
     return [line for line in lines if line]
 
 
@@ -331,7 +362,7 @@ def add_secret(path: Path) -> str:
         ServiceError: The file is missing, can't be used or can't be written.
     """
     with _changing(path) as secrets_:
-        secrets_.insert(0, secrets.token_urlsafe(_RANDOM_BYTES))
+        secrets_.insert(0, _new_secret())
         return secrets_[0]
 
 

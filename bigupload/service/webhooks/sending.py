@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from bigupload.errors import ServiceError, UsageError
+from bigupload.errors import UsageError
 from bigupload.records import dataclass
-from bigupload.service.keys import is_open_to_others, locked, read_regular, service_file, write_private
+from bigupload.service.keys import read_secrets, service_file
 from bigupload.service.webhooks.notes import Event
 from bigupload.version import __version__
 
@@ -91,27 +91,8 @@ def load_webhook_secrets(path: Path, *, create: bool) -> tuple[str, ...]:
     Raises:
         ServiceError: It is missing, unreadable, readable for others, or holds something else.
     """
-    if create and not os.path.lexists(path):
-        with locked(path):
-            if not os.path.lexists(path):  # several that start at once must sign with the same
-                write_private(path, new_secret().encode() + b"\n")
-    try:
-        data, status = read_regular(path)
-        found = tuple(line.strip() for line in data.decode().splitlines() if line.strip())
-    except FileNotFoundError:
-        raise ServiceError(f"there is no webhook secret {path}: bigupload webhooks secret makes one") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise ServiceError(f"can't read the file {path}: {getattr(e, 'strerror', None) or 'it is not text'}") from e
-    if is_open_to_others(status):
-        raise ServiceError(f"other users can read the webhook secret {path}: run chmod 600 {path}")
-    if not found:
-        raise ServiceError(f"the file {path} is empty: it holds webhook secrets, one a line")
-    for number, secret in enumerate(found, 1):
-        try:
-            check_secret(secret)
-        except UsageError as e:
-            raise ServiceError(f"line {number} of {path}: {e}") from None
-    return found
+    new, advice = new_secret if create else None, "bigupload webhooks secret makes one"
+    return tuple(read_secrets(path, "webhook secret file", check_secret, new=new, advice=advice))
 
 
 ANSWER_WITHIN = 15.0

@@ -15,7 +15,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from bigupload.errors import ServiceError, UsageError
-from bigupload.service.webhooks import sending
+from bigupload.service import keys
 from bigupload.service.webhooks.delivering import RETRIED_FOR, next_attempt, next_look
 from bigupload.service.webhooks.notes import event
 from bigupload.service.webhooks.sending import (
@@ -178,7 +178,7 @@ def test_a_file_of_roots_may_be_read_by_its_group(tmp_path: Path, monkeypatch: p
     file.chmod(0o440)
     before = file.stat()
     mounted = os.stat_result((*before[:4], 0, *before[5:]))
-    monkeypatch.setattr(sending, "read_regular", lambda path: (path.read_bytes(), mounted))
+    monkeypatch.setattr(keys, "read_regular", lambda path: (path.read_bytes(), mounted))
     monkeypatch.setattr(os, "geteuid", lambda: 10001)
     assert load_webhook_secrets(file, create=False) == (SECRET,)
 
