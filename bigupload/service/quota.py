@@ -192,7 +192,7 @@ class Quota:
         clock: Callable[[], float],
         unit: Unit = Unit.BYTES,
         kept: KeptCounts | None = None,
-        together: SharedQuota | None = None,
+        engine: SharedEngine | None = None,
         patience: float = PATIENCE,
     ) -> None:
         """Make it.
@@ -204,7 +204,7 @@ class Quota:
             clock: The time, in seconds.
             unit: What is counted.
             kept: Keeps the counts for a restart; None: nothing is kept.
-            together: Counts for all replicas; None: they share nothing.
+            engine: Through it, replicas count together; None: this process counts by itself.
             patience: Seconds for which a request waits for a list.
         """
         self._sizes = sizes
@@ -213,7 +213,9 @@ class Quota:
         self._clock = clock
         self._unit = unit
         self._kept = kept
-        self._together = together
+        self._together: SharedQuota | None = None
+        if engine is not None and limit is not None:
+            self._together = SharedQuota(engine, sizes, open_keys, limit=limit, unit=unit, kept=kept, patience=patience)
         self._counts = Counts(patience)
         self._accounts: dict[str, _Account] = {}
 
@@ -443,33 +445,6 @@ end
 """
 
 
-def quota_of(
-    sizes: Sizes,
-    open_keys: OpenKeys,
-    *,
-    limit: int | None,
-    clock: Callable[[], float],
-    engine: SharedEngine | None,
-    unit: Unit = Unit.BYTES,
-    kept: KeptCounts | None = None,
-    patience: float = PATIENCE,
-) -> Quota:
-    """Make the quota of a service: with `engine` for all replicas together, without one for this process."""
-    together = None
-    if engine is not None and limit is not None:
-        together = SharedQuota(engine, sizes, open_keys, limit=limit, unit=unit, kept=kept, patience=patience)
-    return Quota(sizes, open_keys, limit=limit, clock=clock, unit=unit, kept=kept, together=together, patience=patience)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuotaLimits:
-    """The limits of a service. None: no limit."""
-
-    owner_bytes: int | None = None
-    user_bytes: int | None = None
-    user_files: int | None = None
-
-
 class Quotas:
     """All quotas that a file counts in. Its key says whose it is."""
 
@@ -478,18 +453,20 @@ class Quotas:
         sizes: Sizes,
         open_keys: OpenKeys,
         *,
-        limits: QuotaLimits,
+        owner_bytes: int | None,
+        user_bytes: int | None,
+        user_files: int | None,
         keys: KeyTemplate,
         clock: Callable[[], float],
         engine: SharedEngine | None,
         kept: KeptCounts,
     ) -> None:
-        """Make them; the arguments are those of `quota_of`, and the shape of the keys."""
+        """Make them; the arguments are the limits, the shape of the keys, and those of `Quota`."""
         self._keys = keys
-        make = functools.partial(quota_of, sizes, open_keys, clock=clock, engine=engine, kept=kept)
-        self._of_owner = make(limit=limits.owner_bytes)
-        self._of_user = [make(limit=limits.user_bytes)] if limits.user_bytes is not None else []
-        self._of_user += [make(limit=limits.user_files, unit=Unit.FILES)] if limits.user_files is not None else []
+        make = functools.partial(Quota, sizes, open_keys, clock=clock, engine=engine, kept=kept)
+        self._of_owner = make(limit=owner_bytes)
+        self._of_user = [make(limit=user_bytes)] if user_bytes is not None else []
+        self._of_user += [make(limit=user_files, unit=Unit.FILES)] if user_files is not None else []
 
     async def aclose(self) -> None:
         """As `Quota.aclose`."""
@@ -543,9 +520,9 @@ class SharedQuota:
         open_keys: OpenKeys,
         *,
         limit: int,
-        unit: Unit = Unit.BYTES,
-        kept: KeptCounts | None = None,
-        patience: float = PATIENCE,
+        unit: Unit,
+        kept: KeptCounts | None,
+        patience: float,
     ) -> None:
         """Make it.
 

@@ -38,7 +38,7 @@ from bigupload.service.owner_files import OwnerFiles
 from bigupload.service.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
 from bigupload.service.posts import PostedMedia
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.quota import QuotaLimits, Quotas
+from bigupload.service.quota import Quotas
 from bigupload.service.store_health import quietly, refusal_of, store_faults_as_refusals
 from bigupload.service.upload_tokens import MadeBefore, TokenCounts, UploadToken
 from bigupload.service.webhooks.telling import Telling, version_of
@@ -129,11 +129,12 @@ class MediaUploads:
         """The uploads, as posts name them."""
         self.files = OwnerFiles(bucket, self.public_url, policy=policy, clock=clock, with_facts=finder is not None)
         """The objects that the store has of each owner."""
-        limits = QuotaLimits(owner_bytes=quota, user_bytes=user_quota, user_files=user_files)
         self._quota = Quotas(
             self.files.sizes,
             self.files.open_keys,
-            limits=limits,
+            owner_bytes=quota,
+            user_bytes=user_quota,
+            user_files=user_files,
             keys=policy.keys,
             clock=clock,
             engine=engine,

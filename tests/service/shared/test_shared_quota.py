@@ -13,7 +13,7 @@ import redis.asyncio
 
 from bigupload.service.counting import KeptCount
 from bigupload.service.problems import Refused
-from bigupload.service.quota import Quota, quota_of
+from bigupload.service.quota import Quota
 from bigupload.service.shared.engine import SharedEngine
 from tests.service.test_quota import Notes, SlowStore, Store, allowed
 from tests.tools.valkey import Valkey, valkey_running
@@ -38,7 +38,7 @@ async def sharing(
             )
             await stack.enter_async_context(engine)
             ours: dict[str, Any] = {"limit": limit, "clock": lambda: store.now, "engine": engine, **more}
-            made.append(quota_of(store.sizes, store.open_keys, **ours))
+            made.append(Quota(store.sizes, store.open_keys, **ours))
             stack.push_async_callback(made[-1].aclose)
         yield made
 
