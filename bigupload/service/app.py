@@ -228,8 +228,7 @@ class _Service:
                 raise Refused(Problem.UNSUPPORTED_MEDIA, message, field=f"contentTypes[{number}]")
         if request.uploads is not None:
             await self._dependencies.uploads.counts.check_store()
-        token = self._dependencies.tokens.mint(caller.owner, request, key_id=caller.key_id)
-        return c.TokenResponse(token=token.text, expires_in=request.expires_in, id=token.id)
+        return self._dependencies.tokens.mint(caller.owner, request, key_id=caller.key_id)
 
     async def _revoke(self, caller: Caller, request: c.RevokeRequest, _: bytes) -> c.RevokedResponse:
         return await self._dependencies.revocations.revoke(caller.owner, request)

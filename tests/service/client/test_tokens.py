@@ -27,7 +27,7 @@ def token(service: Service, **limits: Any) -> str:
 def expired(service: Service) -> str:
     """A token that was good for a minute, an hour ago."""
     tokens = UploadTokens(load_secret(service.home / "secret", create=False), clock=lambda: time.time() - 3600)
-    return tokens.mint("local", TokenRequest(expires_in=60), key_id=None).text
+    return tokens.mint("local", TokenRequest(expires_in=60), key_id=None).token
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ async def swept(bucket: Meddled, hook: Asked) -> tuple[int, int]:
 async def test_a_multipart_upload_is_shown_once_and_can_be_read(bucket: Meddled, hook: Asked) -> None:
     """With what the store says of it. A repeated complete, a post and the sweep do not ask again."""
     tokens = UploadTokens([SECRET], clock=time.time)
-    token = tokens.verify(tokens.mint("me", c.TokenRequest(metadata={"user": "17"}), key_id=None).text)
+    token = tokens.verify(tokens.mint("me", c.TokenRequest(metadata={"user": "17"}), key_id=None).token)
     uploads = made_uploads(bucket, Hooks(hook, hook))
     made = await uploads.create("me", creation(DATA), token)
     parts = await sent_parts(uploads, made.upload)
@@ -198,7 +198,7 @@ async def test_an_upload_that_is_refused_before_it_begins_leaves_nothing(bucket:
         assert refused.value.problem is Problem.UPLOAD_REFUSED
     assert (await bucket.call("to list", "ListMultipartUploads")).get("Uploads", []) == []
     tokens, hook.answer = UploadTokens([SECRET], clock=time.time), None
-    token = tokens.verify(tokens.mint("me", c.TokenRequest(uploads=1), key_id=None).text)
+    token = tokens.verify(tokens.mint("me", c.TokenRequest(uploads=1), key_id=None).token)
     hook.questions.clear()
     keys = {(await uploads.create("me", creation(DATA, token="ab" * 16), token)).key for _ in range(2)}
     assert (len(keys), len(hook.questions)) == (1, 1)

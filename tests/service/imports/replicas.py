@@ -33,7 +33,7 @@ def by_token(**limits: Any) -> Caller:
     """Somebody with an upload token."""
     tokens = UploadTokens([SECRET], clock=Clock())
     minted = tokens.mint("local", c.TokenRequest(**limits), key_id=None)
-    token: UploadToken = tokens.verify(minted.text)
+    token: UploadToken = tokens.verify(minted.token)
     return Caller(owner="local", user=token.user, key_id=None, token=token)
 
 

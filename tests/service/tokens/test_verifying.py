@@ -68,7 +68,7 @@ def test_a_minted_token_says_what_was_asked() -> None:
             "origins": ["https://app.example.com"],
         }
     )
-    text = tokens().mint("me", request, key_id="9f86d081").text
+    text = tokens().mint("me", request, key_id="9f86d081").token
     claims = jwt.decode(text, options={"verify_signature": False})
     assert (claims["exp"], claims["key"]) == (int(NOW) + 90, "9f86d081")
     token = tokens().verify(text)
@@ -84,7 +84,7 @@ def test_a_minted_token_says_what_was_asked() -> None:
         "origins": ["https://app.example.com"],
     }
     assert token.model_dump(include=set(c.TokenLimits.model_fields)) == limits
-    plain = tokens().verify(tokens().mint("me", c.TokenRequest(), key_id="k").text)
+    plain = tokens().verify(tokens().mint("me", c.TokenRequest(), key_id="k").token)
     assert (plain.max_size, plain.content_types, plain.uploads, plain.metadata) == (None, None, None, None)
     assert plain.expires == int(NOW) + 3600
 
