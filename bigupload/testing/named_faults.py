@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from bigupload.testing.faults import (
     Conflict,
@@ -19,6 +19,9 @@ from bigupload.testing.faults import (
     StoreFault,
     WrongEtag,
 )
+
+if TYPE_CHECKING:  # importing it needs the server
+    from bigupload.testing.strict_s3 import StrictS3
 
 _SENDING = ("UploadPart", "PutObject")
 _COMPLETING = ("CompleteMultipartUpload",)
@@ -87,30 +90,6 @@ FAULTS: Mapping[str, NamedFault] = {
 """What each name means. The names are those that `bigupload_faults` takes."""
 
 
-class Arrived(Protocol):
-    """A request that arrived at a store."""
-
-    op: str
-
-
-class Scriptable(Protocol):
-    """What faults need of a store: a `StrictS3` has it."""
-
-    @property
-    def requests(self) -> Sequence[Arrived]: ...
-
-    def script(
-        self,
-        op: str | tuple[str, ...],
-        *responses: StoreFault,
-        part_number: int | None = None,
-        key: str | None = None,
-        repeat: bool = False,
-    ) -> None: ...
-
-    def unmet(self) -> list[StoreFault]: ...
-
-
 @dataclasses.dataclass(frozen=True)
 class _Asked:
     """One call of a test's. `named` says in words which requests it waits for."""
@@ -123,7 +102,7 @@ class _Asked:
 class Faults:
     """Lets a store's next requests fail, by the names in `FAULTS`. The fixture `bigupload_faults` is one."""
 
-    def __init__(self, store: Scriptable) -> None:
+    def __init__(self, store: StrictS3) -> None:
         self._store = store
         self._asked: list[_Asked] = []
 

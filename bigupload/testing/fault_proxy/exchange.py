@@ -56,12 +56,6 @@ _LIE = "AAAAAAAAAAA="
 """Eight bytes of 0: the CRC64NVME of no file that a test would send."""
 
 
-class ProxiedBody(Protocol):
-    """What has a body that can be changed."""
-
-    body: bytes
-
-
 def error(code: str, message: str | None) -> bytes:
     """An `<Error>` document."""
     text = escape(message or code)
@@ -85,7 +79,7 @@ def truncated(page: bytes, rows: int, *, honest: bool) -> tuple[bytes, set[int]]
     return page.replace(b"</ListPartsResult>", tail + b"</ListPartsResult>"), hidden
 
 
-def stand(op: str, headers: dict[str, str], response: ProxiedBody, conditions: set[Standing]) -> bool:
+def stand(op: str, headers: dict[str, str], response: ProxiedResponse, conditions: set[Standing]) -> bool:
     """Make a response what that store's would be. True where a part's response no longer proves what it did."""
     spoilt = False
     checksums = [name for name in headers if name.startswith("x-amz-checksum-")]

@@ -39,20 +39,6 @@ _UPLOAD_OPS = {
     "POST": "CompleteMultipartUpload",
     "DELETE": "AbortMultipartUpload",
 }
-OPERATIONS = frozenset(
-    {
-        "ListBuckets",
-        "GetBucketLocation",
-        "DeleteObjects",
-        "ListMultipartUploads",
-        "CreateMultipartUpload",
-        "UploadPartCopy",
-        "Unknown",
-    }
-    | set(_BUCKET_OPS.values())
-    | set(_OBJECT_OPS.values())
-    | set(_UPLOAD_OPS.values())
-)
 GONE = (OSError, aiohttp.ClientError, web.RequestPayloadError, asyncio.IncompleteReadError)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import uuid
 from collections.abc import Mapping
@@ -104,10 +102,7 @@ def is_locked(headers: Mapping[str, str]) -> bool:
 
 def _customer_key_md5(given: Mapping[str, str], prefix: str = _SSE_C_PREFIX) -> str:
     """The MD5 of the customer key that comes with a request, in base64."""
-    try:
-        key = base64.b64decode(given.get(f"{prefix}key", ""), validate=True)
-    except binascii.Error:
-        key = b""
+    key = model.decoded(given.get(f"{prefix}key", ""))
     if given.get(f"{prefix}algorithm") != "AES256" or len(key) != 32:
         raise S3Error("InvalidArgument", "The secret key was invalid for the specified algorithm.")
     digest = b64(hashlib.md5(key, usedforsecurity=False).digest())

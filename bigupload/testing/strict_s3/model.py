@@ -67,6 +67,14 @@ def b64(digest: bytes) -> str:
     return base64.b64encode(digest).decode()
 
 
+def decoded(text: str) -> bytes:
+    """The bytes of a text in base64; none if it is malformed."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return b""
+
+
 def header_name(algorithm: str) -> str:
     return f"x-amz-checksum-{algorithm.lower()}"
 
@@ -93,10 +101,7 @@ def given_checksum(headers: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def decode_checksum(algorithm: str, value: str) -> bytes:
-    try:
-        digest = base64.b64decode(value, validate=True)
-    except binascii.Error:
-        digest = b""
+    digest = decoded(value)
     if len(digest) != DIGEST_BYTES[algorithm]:
         raise S3Error("InvalidRequest", f"Value for {header_name(algorithm)} header is invalid.")
     return digest
@@ -390,10 +395,7 @@ def check_object_checksum(upload: Upload, actual: Checksum | None, headers: Mapp
 
 
 def decode_md5(value: str) -> bytes:
-    try:
-        digest = base64.b64decode(value, validate=True)
-    except binascii.Error:
-        digest = b""
+    digest = decoded(value)
     if len(digest) != 16:
         raise S3Error("InvalidDigest", fields={"Content-MD5": value})
     return digest
