@@ -13,7 +13,6 @@ import asyncio
 import operator
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import NamedTuple, TypeAlias
 
 from bigupload import errors
@@ -139,9 +138,7 @@ class StoreList:
         self._reading = asyncio.create_task(self._read())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await end_task(self._reading)
 
     async def _read(self) -> None:

@@ -21,7 +21,6 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, TypeAlias
 
 from bigupload import errors
@@ -235,9 +234,7 @@ class JobRecord:
     def __enter__(self) -> JobRecord:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def open(self, *, resume: bool, keep: bool = False) -> None:

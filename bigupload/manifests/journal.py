@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from bigupload import errors
 from bigupload.core.manifest import Header, Manifest, Record
@@ -167,9 +166,7 @@ class FileJournal:
         self.open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def open(self) -> None:
