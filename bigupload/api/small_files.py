@@ -35,6 +35,7 @@ from bigupload.http.put_transport import HttpTransport
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import Source
+from bigupload.records import dataclass
 from bigupload.sources.objects import FileHolder, MemorySource, bytes_of
 from bigupload.sources.opening import checked_name, is_path
 from bigupload.stores.s3.bucket import MAX_AGE, MOST_IDLE, BucketPool, aws_environment, connection_options
@@ -225,31 +226,19 @@ class SmallFiles:
                 self._outdated.append(self._lanes.pop(each.key))
 
 
+@dataclass(slots=True, eq=False)
 class _Small:
     """A source that may be sent by one PUT."""
 
-    __slots__ = ("bucket", "given", "key", "name", "options", "path", "s3", "settings")
-
-    def __init__(
-        self,
-        given: UploadSource,
-        path: str,
-        name: str,
-        bucket: str,
-        key: str,
-        s3: S3Options,
-        settings: UploadSettings,
-        options: UploadOptions,
-    ) -> None:
-        self.given = given
-        self.path = path
-        """A file's absolute path; empty: it is in memory."""
-        self.name = name
-        self.bucket = bucket
-        self.key = key
-        self.s3 = s3
-        self.settings = settings
-        self.options = options
+    given: UploadSource
+    path: str
+    """A file's absolute path; empty: it is in memory."""
+    name: str
+    bucket: str
+    key: str
+    s3: S3Options
+    settings: UploadSettings
+    options: UploadOptions
 
     @property
     def source(self) -> str:
