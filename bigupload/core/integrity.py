@@ -7,10 +7,10 @@ checksum mismatch is an error, never a lower level.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm, ChecksumType
+from bigupload.core.checksums import Algorithm, ChecksumType, Hashed
 from bigupload.errors import ObjectMismatch
 from bigupload.records import dataclass
 from bigupload.units import one_line
@@ -55,31 +55,31 @@ class ChecksumMismatch(Exception):
 
 
 def prove_part(
-    *, algorithm: Algorithm, sent: str, echoed: str | None, etag: str, md5: bytes | None, md5_enforced: bool
+    algorithm: Algorithm, sent: Hashed, *, echoed: Mapping[str, str], etag: str, md5_enforced: bool = False
 ) -> PartProof | None:
     """Return the proof in the response to a part's PUT.
 
     Args:
         algorithm: The upload's checksum algorithm.
-        sent: The checksum that was sent.
-        echoed: The checksum in the response, if there is one.
+        sent: The checksum that was sent, and the part's MD5 if it was computed.
+        echoed: The checksums in the response, by the headers of their algorithms.
         etag: The ETag in the response.
-        md5: The part's MD5, if it was computed.
         md5_enforced: Whether the request had a Content-MD5, and the store is known to refuse a wrong one.
 
     Returns:
         The proof, or None if the response proves nothing.
 
     Raises:
-        ChecksumMismatch: `echoed` is not `sent`.
+        ChecksumMismatch: The response has another checksum than was sent.
     """
-    if echoed is not None and algorithm.is_s3_checksum:
-        if echoed != sent:
-            raise ChecksumMismatch(f"checksum mismatch: the store has {algorithm} {echoed}, {sent} was sent")
+    found = echoed.get(algorithm.header)
+    if found is not None and algorithm.is_s3_checksum:
+        if found != sent.checksum:
+            raise ChecksumMismatch(f"checksum mismatch: the store has {algorithm} {found}, {sent.checksum} was sent")
         return PartProof.CHECKSUM
-    if md5 is not None and checksums.md5_of_etag(etag) == md5:
+    if sent.md5 is not None and checksums.md5_of_etag(etag) == sent.md5:
         return PartProof.ETAG
-    if md5 is not None and md5_enforced:
+    if sent.md5 is not None and md5_enforced:
         return PartProof.MD5
     return PartProof.NONE if algorithm is Algorithm.NONE else None
 

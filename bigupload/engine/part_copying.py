@@ -118,14 +118,7 @@ class PartCopier:
             self.needs_md5 = True
             hashed = await self._hasher.hash(part, md5=True)
         try:
-            proof = prove_part(
-                algorithm=algorithm,
-                sent=hashed.checksum,
-                echoed=response.checksums.get(algorithm.header),
-                etag=response.etag,
-                md5=hashed.md5,
-                md5_enforced=False,
-            )
+            proof = prove_part(algorithm, hashed, echoed=response.checksums, etag=response.etag)
         except ChecksumMismatch:
             self._stop(f"the store's copy of part {part.number} is not the file's")
             return None

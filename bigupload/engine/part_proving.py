@@ -73,16 +73,9 @@ class PartProver:
 
     def prove_by(self, part: Part, hashed: Hashed, request: SignedRequest, response: PutResponse) -> PartRecord | None:
         """The same by what is known; None: it proves nothing. Raises Fault: CORRUPTED."""
-        algorithm = self._checksum.algorithm
+        algorithm, enforced = self._checksum.algorithm, self._probe.enforced and "content-md5" in request.headers
         try:
-            proof = prove_part(
-                algorithm=algorithm,
-                sent=hashed.checksum,
-                echoed=response.checksums.get(algorithm.header),
-                etag=response.etag,
-                md5=hashed.md5,
-                md5_enforced=self._probe.enforced and "content-md5" in request.headers,
-            )
+            proof = prove_part(algorithm, hashed, echoed=response.checksums, etag=response.etag, md5_enforced=enforced)
         except ChecksumMismatch as e:
             raise Fault(FaultKind.CORRUPTED, f"part {part.number}: {e}") from e
         if proof is None:

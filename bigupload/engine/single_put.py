@@ -400,24 +400,16 @@ class _OnePut:
         Raises:
             Fault: CORRUPTED: checksum mismatch.
         """
-        algorithm = self._puts._algorithm
 
-        def prove(md5: bytes | None) -> PartProof | None:
+        def prove(hashed: Hashed) -> PartProof | None:
             try:
-                return prove_part(
-                    algorithm=algorithm,
-                    sent=hashed.checksum,
-                    echoed=response.checksums.get(algorithm.header),
-                    etag=response.etag,
-                    md5=md5,
-                    md5_enforced=False,
-                )
+                return prove_part(self._puts._algorithm, hashed, echoed=response.checksums, etag=response.etag)
             except ChecksumMismatch as e:
                 raise Fault(FaultKind.CORRUPTED, f"{self._key}: {e}") from e
 
-        proof = prove(hashed.md5)
+        proof = prove(hashed)
         if proof is None and hashed.md5 is None:  # the response has no checksum: is its ETag the MD5?
-            proof = prove((await self._puts.hash(self._source, self._part, md5=True)).md5)
+            proof = prove(await self._puts.hash(self._source, self._part, md5=True))
             if proof is not None:
                 self._puts.use_md5(self._emit, "the store confirms no checksums")
         proof = proof or PartProof.NONE

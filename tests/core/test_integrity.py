@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm, ChecksumType
+from bigupload.core.checksums import Algorithm, ChecksumType, Hashed
 from bigupload.core.integrity import (
     ChecksumMismatch,
     ExpectedObject,
@@ -40,10 +40,9 @@ def test_every_combination(algorithm: Algorithm, echo: str | None, etag: str, md
     sent = checksums.encode(checksums.digest_of(algorithm, DATA))
     arguments: dict[str, Any] = {
         "algorithm": algorithm,
-        "sent": sent,
-        "echoed": {"same": sent, "other": "b3RoZXI=", None: None}[echo],
+        "sent": Hashed(sent, MD5 if md5_known else None),
+        "echoed": {"same": {algorithm.header: sent}, "other": {algorithm.header: "b3RoZXI="}, None: {}}[echo],
         "etag": ETAGS[etag],
-        "md5": MD5 if md5_known else None,
         "md5_enforced": enforced,
     }
     if algorithm in S3_CHECKSUMS and echo == "other":
@@ -63,9 +62,7 @@ def test_every_combination(algorithm: Algorithm, echo: str | None, etag: str, md
 
 
 def test_an_etag_of_the_right_shape_proves_nothing_without_an_md5() -> None:
-    proof = prove_part(
-        algorithm=Algorithm.SHA256, sent="x", echoed=None, etag=ETAGS["md5"], md5=None, md5_enforced=True
-    )
+    proof = prove_part(Algorithm.SHA256, Hashed("x"), echoed={}, etag=ETAGS["md5"], md5_enforced=True)
     assert proof is None
 
 
