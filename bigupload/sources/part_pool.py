@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Sized
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
@@ -40,25 +40,27 @@ _WRITERS = 4
 """Threads that write temporary files, of all streams."""
 
 
-class HeldPart(Protocol):
+class _InMemory:
     """The bytes of one part. Filled once from its beginning, then read by any thread."""
 
-    @property
-    def size(self) -> int:
-        """How many bytes it can hold."""
-        ...
+    def __init__(self, buffer: mmap.mmap, size: int) -> None:
+        self.buffer = buffer
+        self.size = size
+        self._view = memoryview(buffer)[:size]
 
-    def view(self, offset: int, size: int) -> memoryview | None:
+    def view(self, offset: int, size: int) -> memoryview:
         """A range of it, if it is in memory."""
-        ...
+        return self._view[offset : offset + size]
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill `buffer` with the bytes from `offset` on. Blocking."""
-        ...
+        found = self.view(offset, len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
 
     def space(self, offset: int) -> memoryview:
         """Where to put the next bytes, those from `offset` on; some of them, or all."""
-        ...
+        return self._view[offset:]
 
     async def filled(self, offset: int, size: int) -> None:
         """Mark `size` bytes of the last `space()` buffer as filled.
@@ -66,31 +68,11 @@ class HeldPart(Protocol):
         Raises:
             StreamInterrupted: The bytes can't be stored.
         """
-        ...
-
-
-class _InMemory:
-    def __init__(self, buffer: mmap.mmap, size: int) -> None:
-        self.buffer = buffer
-        self.size = size
-        self._view = memoryview(buffer)[:size]
-
-    def view(self, offset: int, size: int) -> memoryview:
-        return self._view[offset : offset + size]
-
-    def read_into(self, buffer: memoryview, offset: int) -> int:
-        found = self.view(offset, len(buffer))
-        buffer[: len(found)] = found
-        return len(found)
-
-    def space(self, offset: int) -> memoryview:
-        return self._view[offset:]
-
-    async def filled(self, offset: int, size: int) -> None:
-        pass
 
 
 class _InFile:
+    """The same in a temporary file."""
+
     def __init__(self, size: int, directory: Path | None, writers: asyncio.Semaphore) -> None:
         self.size = size
         self._directory = directory
@@ -176,6 +158,9 @@ class _InFile:
             file.close()
 
 
+HeldPart: TypeAlias = _InMemory | _InFile
+
+
 class PartPool:
     """Holds parts of several streams. Used in one event loop."""
 
@@ -235,7 +220,7 @@ class PartPool:
             self._used -= part.size
             if reuse:
                 self._free.append(part.buffer)
-        elif isinstance(part, _InFile):
+        else:
             part.close()
         while self._waiting:
             waiting = self._waiting.popleft()
