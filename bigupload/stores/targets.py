@@ -199,8 +199,6 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, name: 
     Raises:
         UsageError: Another option is set. The service decides how the bucket stores an object.
     """
-    from bigupload.stores.service_client.multipart import ServiceStore
-
     theirs = S3Options(
         content_type=options.content_type, ca_bundle=options.ca_bundle, no_verify_ssl=options.no_verify_ssl
     )
@@ -217,25 +215,31 @@ def connect_service(url: str, options: S3Options, *, api_key: str | None, name: 
         raise errors.UsageError(
             f"a media service needs file names in UTF-8, and {name!r} is not: rename the file"
         ) from None
-    return ServiceStore(
-        url=url,
-        api_key=_api_key(api_key),
-        filename=name,
-        content_type=options.content_type or type_of(name).content_type,
-        head=head_of(source),
-        ca_bundle=False if options.no_verify_ssl else options.ca_bundle,
-    )
+    kind = options.content_type or type_of(name).content_type
+    return service_of(url, options, api_key=api_key, name=name, content_type=kind, head=head_of(source))
 
 
-def service_of(url: str, options: S3Options, *, api_key: str | None) -> ServiceStore:
-    """Return the media service at `url`, to ask about files that it has."""
+def service_of(
+    url: str,
+    options: S3Options,
+    *,
+    api_key: str | None,
+    name: str = "",
+    content_type: str = "",
+    head: bytes = b"",
+    key: str = "",
+) -> ServiceStore:
+    """Return the media service at `url`: for one upload, or without a name, to ask about files that it has."""
     from bigupload.stores.service_client.multipart import ServiceStore
 
     return ServiceStore(
         url=url,
-        api_key=_api_key(api_key),
-        filename="",
-        content_type="",
+        # The API key is never taken from the command line, which other users of the machine can read.
+        api_key=api_key or os.environ.get("BIGUPLOAD_API_KEY") or None,
+        filename=name,
+        content_type=content_type,
+        head=head,
+        key=key,
         ca_bundle=False if options.no_verify_ssl else options.ca_bundle,
     )
 
@@ -292,32 +296,18 @@ async def reconnect(
 def _reconnect_service(
     target: Target, url: str, recorded: Mapping[str, Any], api_key: str | None, source: Source | None
 ) -> ServiceStore:
-    from bigupload.stores.service_client.multipart import ServiceStore
-
     names = ("filename", "content_type", "ca_bundle")
     filename, content_type, ca_bundle = (recorded.get(name) for name in names)
     if not isinstance(filename, str) or not isinstance(content_type, str) or not isinstance(ca_bundle, str | None):
         raise errors.ManifestMismatch(
             f"the manifest's options lack {', '.join(names[:2])}, or have them of another type"
         )
-    return ServiceStore(
-        url=url,
-        api_key=_api_key(api_key),
-        filename=filename,
-        content_type=content_type,
-        head=head_of(source) if source is not None else b"",
-        key=target.key,
-        ca_bundle=False
-        if recorded.get("no_verify_ssl") is True
-        else Path(ca_bundle)
-        if ca_bundle is not None
-        else None,
+    is_unverified = recorded.get("no_verify_ssl") is True
+    bundle = None if ca_bundle is None or is_unverified else Path(ca_bundle)
+    options, head = S3Options(ca_bundle=bundle, no_verify_ssl=is_unverified), b"" if source is None else head_of(source)
+    return service_of(
+        url, options, api_key=api_key, name=filename, content_type=content_type, head=head, key=target.key
     )
-
-
-def _api_key(given: str | None) -> str | None:
-    """Return the API key. It is never taken from the command line, which other users of the machine can read."""
-    return given or os.environ.get("BIGUPLOAD_API_KEY") or None
 
 
 def head_of(source: Source) -> bytes:
