@@ -45,7 +45,6 @@ from bigupload.stores.targets import LOCAL_BUCKET, parse_s3_url
 from bigupload.support.batching import Batcher
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.shielding import end_task, run_shielded
-from bigupload.units import parse_duration
 
 if TYPE_CHECKING:  # few watches delete
     from bigupload.api.source_deletes import SourceDeletes
@@ -93,7 +92,7 @@ def watch(
         idle=idle,
         list_files=files.found,
         events=partial(file_events, path) if poll is None else None,
-        poll=math.inf if poll is None else _checked_poll(poll),
+        poll=math.inf if poll is None else checked_idle(poll, "poll"),
         until_idle=math.inf if until_idle is None else checked_idle(until_idle, "until_idle"),
     )
     return _outcomes(call, resources, settings, options, watched, prefix)
@@ -434,14 +433,6 @@ def _is_below(path: str, directory: str) -> bool:
 
 def _key_of(url: str) -> str:
     return url.partition("://")[2].partition("/")[2]
-
-
-def _checked_poll(poll: float | str) -> float:
-    """Seconds. Raises UsageError."""
-    seconds = parse_duration(poll) if isinstance(poll, str) else poll
-    if not (math.isfinite(seconds) and seconds >= _LEAST_POLL):
-        raise errors.UsageError(f"`poll` is 1 second at least, not {poll!r}")
-    return seconds
 
 
 def _may_hold(manifest: Manifest, size: int) -> bool:
