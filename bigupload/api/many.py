@@ -7,6 +7,7 @@ upload of its own, with its manifest.
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
 import inspect
@@ -515,26 +516,16 @@ class _JobSums:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._began = clock()
-        self._files = self._skipped = self._failed = self._size = self._sent = 0
+        self._sums = collections.Counter(files=0, skipped=0, failed=0, size=0, bytes_sent=0)
 
     def add(self, outcome: Outcome) -> None:
         if isinstance(outcome, UploadFailed):
-            self._failed += 1
-            return
-        self._files += 1
-        self._skipped += outcome.skipped
-        self._size += outcome.size
-        self._sent += outcome.bytes_sent
+            self._sums["failed"] += 1
+        else:
+            self._sums.update(files=1, skipped=outcome.skipped, size=outcome.size, bytes_sent=outcome.bytes_sent)
 
     def done(self) -> JobDone:
-        return JobDone(
-            files=self._files,
-            skipped=self._skipped,
-            failed=self._failed,
-            size=self._size,
-            bytes_sent=self._sent,
-            seconds=self._clock() - self._began,
-        )
+        return JobDone(**self._sums, seconds=self._clock() - self._began)
 
 
 def _identity(source: str, target: Target) -> events.UploadIdentity:
