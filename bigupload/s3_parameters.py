@@ -26,7 +26,7 @@ MOST_KEY_BYTES = 1024
 RENAME = "rename it, or name its object, as s3://bucket/key"
 """Advice for a file whose name can't be a key."""
 _KEY_NOT_UTF8 = "its name is not UTF-8, as a key must be"
-_REFUSED_IN_KEYS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_REFUSED_IN_KEYS = "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
 Acl: TypeAlias = Literal[
     "private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
     "bucket-owner-full-control",
@@ -359,7 +359,7 @@ def refused_character(key: str) -> str | None:
     S3 names keys in XML, also in its response to a create, where it can't be asked to encode them. XML holds tabs,
     newlines and carriage returns as character references. https://www.w3.org/TR/xml/#charsets
     """
-    found = _REFUSED_IN_KEYS.search(key)
+    found = None if key.isprintable() else re.search(_REFUSED_IN_KEYS, key)
     return None if found is None else repr(found[0])
 
 

@@ -161,6 +161,8 @@ def escaped(path: str) -> str:
     """A path in which bytes that are no UTF-8, and control characters, are written as \\xff. So are spaces at its ends,
     which nobody would see."""
     text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if text.isprintable() and text == text.strip(" "):  # as nearly all are
+        return text
     return re.sub(r"[\x00-\x1f\x7f]|^ | (?= *$)", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 

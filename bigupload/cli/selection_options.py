@@ -173,7 +173,7 @@ def names_many(name: str) -> bool:
 
 def _is_no_file(name: str) -> bool:
     """Whether a name is standard input, or a URL."""
-    return name == "-" or re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", name) is not None
+    return name == "-" or ("://" in name and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", name) is not None)
 
 
 def is_better_a_job(names: Sequence[str], arguments: dict[str, Any]) -> bool:

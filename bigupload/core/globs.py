@@ -64,7 +64,7 @@ def parse_pattern(pattern: str) -> tuple[tuple[tuple[GlobStep | None, ...], bool
 
 def has_wildcard(text: str) -> bool:
     """Whether a text is more than a name: it has an asterisk, a question mark, a class or alternatives."""
-    return re.search(r"[*?\[]|\{[^{}]*,[^{}]*\}", text) is not None
+    return any(each in text for each in "*?[") or ("{" in text and re.search(r"\{[^{}]*,[^{}]*\}", text) is not None)
 
 
 def split_glob(pattern: str) -> tuple[str, str]:

@@ -37,8 +37,7 @@ SCHEMES = {
     "s3": Scheme("an object of a store, read with your credentials"),
 }
 """All that are read. `python -m tests.tools.schemes_table` writes the table."""
-_REMOTE = re.compile(f"({'|'.join(SCHEMES)})://", re.IGNORECASE)
-_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
+_SCHEME = r"([a-zA-Z][a-zA-Z0-9+.-]+)://"
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _RANGE = r"bytes (?:(\d{1,20})-(\d{1,20})|\*)/(\d{1,20})"
 _UNUSABLE = "a URL that can't be used"
@@ -81,12 +80,12 @@ class RemoteFacts:
 
 def is_remote(source: object) -> TypeGuard[str]:
     """Whether a source is a text that begins with one of `SCHEMES`."""
-    return isinstance(source, str) and _REMOTE.match(source) is not None
+    return isinstance(source, str) and "://" in source and source.partition("://")[0].lower() in SCHEMES
 
 
 def foreign_scheme(source: str) -> str | None:
     """The scheme of a URL that can't be read, such as "ftp"; None: the text is no URL. A file may have such a name."""
-    match = _SCHEME.match(source)
+    match = re.match(_SCHEME, source) if "://" in source else None
     return None if match is None or is_remote(source) else match[1].lower()
 
 

@@ -45,9 +45,7 @@ _NO_BUCKET = frozenset({"NoSuchBucket", "InvalidBucketName"})
 _WRONG_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
 """S3's codes for a request that was signed for another region than the bucket's."""
 
-_SECRETS = re.compile(
-    r"(\?)[^\s\"'<>]*=[^\s\"'<>]*|\b((?:X-Amz-)?(?:Signature|Credential|Security-Token)=)[^\s\"'<>,&]+", re.IGNORECASE
-)
+_SECRETS = r"(?i)(\?)[^\s\"'<>]*=[^\s\"'<>]*|\b((?:X-Amz-)?(?:Signature|Credential|Security-Token)=)[^\s\"'<>,&]+"
 """A URL's query, and what signs a request."""
 
 NAME_RULES = "3 to 63 lower-case letters, digits, dots and hyphens"
@@ -347,7 +345,7 @@ def element(body: bytes, name: str) -> str | None:
 
 def _without_secrets(text: str) -> str:
     """A store's message without what it quotes of a presigned URL or of a request's signature."""
-    return _SECRETS.sub(lambda found: f"{found[1] or found[2]}…", text)
+    return re.sub(_SECRETS, lambda found: f"{found[1] or found[2]}…", text)
 
 
 def skew_message(date: str | None) -> str:

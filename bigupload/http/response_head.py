@@ -26,7 +26,7 @@ _HEADER = re.compile(r"^([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n]*)$", re.MULTILINE
 _FOLD = re.compile(r"\n[ \t]+")
 """Neither allows white space before what may be missing: that takes minutes for a hostile head."""
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_CHUNK = re.compile(rb"[0-9A-Fa-f]{1,15}")
+_CHUNK = rb"[0-9A-Fa-f]{1,15}"
 _WITHOUT_BODY = (204, 304)
 _TLS_ALERT = b"\x15\x03"
 """The answer of a server that expects TLS to a request without."""
@@ -225,7 +225,7 @@ class BodyReader:
                 raise MalformedResponse
             self.ended = not line
             return True
-        size_of_chunk = _CHUNK.fullmatch(line.partition(b";")[0].rstrip(b" \t"))
+        size_of_chunk = re.fullmatch(_CHUNK, line.partition(b";")[0].rstrip(b" \t"))
         if size_of_chunk is None:
             raise MalformedResponse
         self._left = int(size_of_chunk[0], 16)
