@@ -51,8 +51,9 @@ class FileList:
     def parse(cls, content: bytes, name: str, *, null: bool = False) -> FileList:
         """Read a list: a path a line, as it is. Empty lines are no paths, nor is a byte order mark at the beginning.
 
-        On Windows, where no name holds a carriage return, a line may end with one, and names are UTF-8. A list in
-        UTF-16, as by ">" of Windows PowerShell, begins with that byte order mark.
+        On Windows, where no name holds a carriage return, a line may end with one, and names are UTF-8. A list that
+        begins with the byte order mark of UTF-16, as by ">" of Windows PowerShell, has the line ends of Windows
+        everywhere.
 
         Args:
             content: The list.
@@ -72,12 +73,26 @@ class FileList:
     @staticmethod
     def _paths(content: bytes, *, null: bool) -> list[str]:
         if not null:
-            if content.startswith(codecs.BOM_UTF16_LE):
+            is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            if is_utf16:
                 content = content.decode("utf-16").encode()
             content = content.removeprefix(codecs.BOM_UTF8)
-            if os.sep == "\\":
+            if is_utf16 or os.sep == "\\":
                 content = content.replace(b"\r\n", b"\n").removesuffix(b"\r")
         return [os.fsdecode(path) for path in content.split(b"\0" if null else b"\n") if path]
+
+
+def utf16_order(content: bytes) -> str | None:
+    """The encoding of a list in UTF-16 without a byte order mark, as iconv spells it; None: it is in another one.
+
+    Each line end has a NUL then, and so has each character below U+0100. Of names that NUL ends, hardly one ends in a
+    newline, and those of one letter are no "." or "/".
+    """
+    for order, high in (("UTF-16LE", 1), ("UTF-16BE", 0)):
+        text = content.decode(order, "replace")
+        if "\n" in text or (not any(content[high::2]) and set(text) & set("./\\")):
+            return order
+    return None
 
 
 class FileListing:

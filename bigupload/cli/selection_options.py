@@ -144,7 +144,7 @@ class Chosen:
 
     def read_list(self) -> FileList | None:
         """The list of `--files-from`. Blocking. Raises UsageError if it can't be read, or has NULs without `--null`."""
-        from bigupload.batch.listing import FileList
+        from bigupload.batch.listing import FileList, utf16_order
 
         if self.files_from is None:
             return None
@@ -153,11 +153,12 @@ class Chosen:
             content = _standard_input() if is_input else self.files_from.read_bytes()
         except OSError as e:
             raise errors.UsageError(f"can't read --files-from {self.files_from}: {e.strerror}") from None
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise errors.UsageError(
-                f"{self.list_name} is UTF-16, as PowerShell writes it: make it UTF-8 (iconv -f UTF-16 -t UTF-8)"
-            )
-        if b"\0" in content and not self.null:  # which no path can hold
+        has_mark = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        if b"\0" in content and not self.null and not has_mark:  # which no path can hold
+            if (order := utf16_order(content)) is not None:
+                raise errors.UsageError(
+                    f"{self.list_name} is UTF-16 without a byte order mark: make it UTF-8 (iconv -f {order} -t UTF-8)"
+                )
             raise errors.UsageError(f"the paths of {self.list_name} end in NUL, as from find -print0: add --null")
         return FileList.parse(content, self.list_name, null=self.null)
 

@@ -236,9 +236,15 @@ def test_a_list_of_files(bigupload: Command, tree: Path, monkeypatch: pytest.Mon
 def test_a_list_of_files_from_windows(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     (tree.parent / "list").write_text("tree/a.txt\ntree/b.jpg\n", encoding="utf-8-sig")
     assert dry(bigupload, "--files-from", "list") == ["tree/a.txt", "tree/b.jpg"]
-    (tree.parent / "list").write_text("tree/a.txt\n", encoding="utf-16")
+    for mark, encoding in (("", "utf-16"), ("\ufeff", "utf-16-be")):
+        (tree.parent / "list").write_bytes(f"{mark}tree/a.txt\r\ntree/b.jpg\r\n".encode(encoding))
+        assert dry(bigupload, "--files-from", "list") == ["tree/a.txt", "tree/b.jpg"]
     upload = ["upload", "--files-from", "list", *to(s3, "s3://bucket/")]
-    assert_refused(bigupload(*upload), 2, "list is UTF-16, as PowerShell writes it: make it UTF-8")
+    for content in ("tree/a.txt", "tree/\u6620\u753b.txt\n", "tree/\u00e9.txt\r\n"):
+        for order in ("UTF-16LE", "UTF-16BE"):
+            (tree.parent / "list").write_bytes(content.encode(order))
+            says = f"list is UTF-16 without a byte order mark: make it UTF-8 (iconv -f {order} -t UTF-8)"
+            assert_refused(bigupload(*upload), 2, says)
     (tree.parent / "list").write_text("tree/a.txt\n\u200btree/b.jpg\n")
     ended = bigupload(*upload, "--progress", "none")
     assert (ended.code, ended.err) == (1, "bigupload: \\u200btree/b.jpg: no such file\n")
@@ -413,9 +419,10 @@ def test_files_named_one_by_one_have_no_object_for_the_job(
 
 
 def test_a_list_whose_paths_end_in_nul(bigupload: Command, s3: StrictS3, tree: Path) -> None:
-    (tree.parent / "list").write_bytes(b"tree/a.txt\0tree/b.jpg\0")
     says = "the paths of list end in NUL, as from find -print0: add --null"
-    assert_refused(bigupload("upload", "--files-from", "list", *to(s3, "s3://bucket/")), 2, says)
+    for content in (b"tree/a.txt\0tree/b.jpg\0", b"a\0b\0c\0"):
+        (tree.parent / "list").write_bytes(content)
+        assert_refused(bigupload("upload", "--files-from", "list", *to(s3, "s3://bucket/")), 2, says)
 
 
 def test_an_empty_directory(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
