@@ -375,8 +375,8 @@ class SyncReport(JobReport):
             verb = "would" if self._dry_run else "did"
             return json.dumps({verb: step.action, **fields, "url": step.url, "size": step.size})
         if self._dry_run:
-            return f"{step.action}  {format_size(step.size):>10}  {printable(step.url)}"
-        return f"deleted {printable(step.url)}"
+            return f"{step.action}  {format_size(step.size):>10}  {printable(escaped(step.url))}"
+        return f"deleted {printable(escaped(step.url))}"
 
     def _is_told(self, result: UploadResult | None) -> bool:
         if self._dry_run and not self._as_json:  # what it is for

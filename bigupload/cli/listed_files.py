@@ -192,7 +192,7 @@ async def dry_run(listed: ListedFiles, *, as_json: bool, service: str | None) ->
         if as_json:
             _print(json.dumps({"would": "upload", "source": file.path, "url": target, "size": file.size}))
         else:
-            _print(f"{format_size(file.size):>10}  {printable(file.path if service else target)}")
+            _print(f"{format_size(file.size):>10}  {printable(escaped(file.path if service else target))}")
     if as_json:
         _print(json.dumps({"files": count, "size": size, "failed": failed, "exit_status": status}))
     _flush()

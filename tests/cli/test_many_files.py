@@ -141,6 +141,16 @@ def test_one_file_whose_name_no_key_can_have_ends_alike_in_a_dry_run(
     assert (ended.code, ended.out) == (0, "       1 B  s3://bucket/good\n")
 
 
+def test_a_dry_run_escapes_control_characters(bigupload: Command, tree: Path) -> None:
+    (tree / "sub" / "c.jpg").rename(tree / "sub" / "a\rb ")
+    for target, shown in (
+        (["--to", "s3://bucket/"], "s3://bucket/"),
+        (["--service", "http://127.0.0.1:9"], "tree/sub/"),
+    ):
+        ended = bigupload("upload", "tree/sub", *target, "--dry-run")
+        assert ended.out.splitlines()[0] == rf"       3 B  {shown}a\x0db\x20"
+
+
 def test_a_dry_run_as_json(bigupload: Command, tree: Path) -> None:
     ended = bigupload("upload", "tree/sub", "s3://bucket/", "--dry-run", "--json")
     assert [json.loads(line) for line in ended.out.splitlines()] == [

@@ -49,6 +49,15 @@ def test_only_the_sums_as_json(bigupload: Command, s3: StrictS3, tree: Path, opt
         assert (total["files"], total["skipped"], total["failed"], total["exit_status"]) == (2, skipped, 1, 1)
 
 
+def test_control_characters_are_escaped(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    (tree / "a.txt").rename(tree / "a\r.txt")
+    lines = bigupload("sync", *at(s3), "--dry-run").out.splitlines()
+    assert r"s3://bucket/p/a\x0d.txt" in [line.split()[-1] for line in lines]
+    assert bigupload("sync", *at(s3)).code == 0
+    (tree / "a\r.txt").unlink()
+    assert bigupload("sync", *at(s3), "--delete").out == "deleted s3://bucket/p/a\\x0d.txt\n"
+
+
 @pytest.mark.parametrize("more", [(), ("--receipt", "receipt.json")])
 def test_what_was_there_is_in_the_sum(bigupload: Command, s3: StrictS3, tree: Path, more: tuple[str, ...]) -> None:
     """Whether each of them counts for something, or only how many there are."""
