@@ -50,7 +50,7 @@ _ON_ERROR = typing.get_args(OnError)
 _LEAST_IDLE = 1.0
 """Seconds. A file's times are coarse, and whoever writes to it needs a moment between two writes."""
 _LINE_ENDS = ("\n", "\r", "\t")
-_DASK = r"(?a)local:[1-9][0-9]{0,2}|(?!local:)([a-z]+://)?[^\s/:]+(:[0-9]+)?|[a-z]+://\[[0-9a-f:]+\](:[0-9]+)?"
+_DASK = r"(?a)local:[1-9][0-9]{0,2}|(?!local:)([a-z]+://)?[^\s/:]+:[0-9]+|[a-z]+://\[[0-9a-f:]+\]:[0-9]+"
 MAX_CONCURRENCY = 256
 """Parts in flight. More connections to one store bring nothing on any path that was measured."""
 _OF_S3 = frozenset(f.name for f in dataclasses.fields(S3Options))

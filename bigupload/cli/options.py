@@ -463,6 +463,10 @@ def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
         arguments["endpoint_url"] = None  # a default that was set for other stores
     choose(ctx, arguments, "ca_bundle", "no_verify_ssl")
     options = S3Options(**{name: arguments.pop(name) for name in names}, **take(arguments), **more)
+    if options.ca_bundle is not None:
+        from bigupload.http.origins import context_of
+
+        context_of(options.ca_bundle)  # refused also where nothing is encrypted
     if options.no_verify_ssl:
         complain(
             errors.BigUploadError(

@@ -330,6 +330,9 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
         (["--to", "s3://b/k", "--require-proof", "faith"], "full-object"),
         (["--to", "s3://b/k", "--frobnicate"], "No such option"),
         (["--local", "--endpoint-url", "http://x"], "leave out --endpoint-url"),
+        (["--to", "s3://b/k", "--dask", "foo"], "--dask is like 'tcp://scheduler:8786', or like 'local:4', not 'foo'"),
+        (["--local", "--ca-bundle", "/nope"], "can't use the CA bundle /nope: No such file or directory"),
+        (["--local", "--ca-bundle", __file__], f"can't use the CA bundle {__file__}: "),
     ],
 )  # fmt: skip
 def test_a_call_that_makes_no_sense(bigupload: Command, file: Path, arguments: list[str], says: str) -> None:
