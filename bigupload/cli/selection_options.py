@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_TARGETS = ("to", "service")
 _RULES = ("include", "exclude", "exclude_from")
 _ORDER = "bigupload.order of rules"
 """The key in `Context.meta` of the rules' options in the order of the command line."""
@@ -36,11 +37,20 @@ _FEW = 16
 
 
 class CommandWithRules(click.Command):
-    """Remembers the order of `--include`, `--exclude` and `--exclude-from`: click keeps that of each alone."""
+    """Remembers the order of `--include`, `--exclude` and `--exclude-from`: click keeps that of each alone.
+
+    It refuses two targets, where click takes the last.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
-        ctx.meta[_ORDER] = [param.name for param in order if param.name in _RULES]
+        names = [param.name for param in order]
+        for name in _TARGETS:
+            if names.count(name) > 1:
+                raise click.UsageError(
+                    f"{spelled(name)} is given twice: name one target, and run the command once for each", ctx
+                )
+        ctx.meta[_ORDER] = [name for name in names if name in _RULES]
         return super().parse_args(ctx, args)
 
 

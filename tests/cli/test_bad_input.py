@@ -333,6 +333,8 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
         (["--to", "s3://b/k", "--dask", "foo"], "--dask is like 'tcp://scheduler:8786', or like 'local:4', not 'foo'"),
         (["--local", "--ca-bundle", "/nope"], "can't use the CA bundle /nope: No such file or directory"),
         (["--local", "--ca-bundle", __file__], f"can't use the CA bundle {__file__}: "),
+        (["--to", "s3://b/k", "--to", "s3://b/l"], "--to is given twice: name one target, and run"),
+        (["--local", "--service", "http://a", "--service", "http://b"], "--service is given twice"),
     ],
 )  # fmt: skip
 def test_a_call_that_makes_no_sense(bigupload: Command, file: Path, arguments: list[str], says: str) -> None:
