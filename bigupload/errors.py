@@ -101,6 +101,11 @@ class BigUploadError(Exception):
         return EXIT_FAILED
 
 
+def name_of(error: BaseException) -> str:
+    """The name of an error in this tree. A module may raise a class of its own, which adds what its callers read."""
+    return next((each.__name__ for each in type(error).__mro__ if each.__module__ == __name__), type(error).__name__)
+
+
 def _unpickle(error: type[BigUploadError], message: str, attributes: dict[str, Any]) -> BigUploadError:
     made = error.__new__(error, message)
     vars(made).update(attributes)

@@ -38,7 +38,7 @@ def log_failure(subject: str) -> Iterator[None]:
         raise
     except errors.BigUploadError as e:
         # Without a traceback: the error is foreseen, and the caller gets it too.
-        LOG.log(logging.ERROR, "%s: failed: %s: %s%s", printable(subject), type(e).__name__, e, _resumable(e))
+        LOG.log(logging.ERROR, "%s: failed: %s: %s%s", printable(subject), errors.name_of(e), e, _resumable(e))
         raise
     except BaseException as e:  # cancelled, or the caller's on_event raised
         LOG.info("%s: stopped (%s); it can be resumed", printable(subject), type(e).__name__)

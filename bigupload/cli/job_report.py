@@ -271,7 +271,7 @@ class JobReport:
                 say(line if line.startswith(" ") else f"bigupload: {line}")
         if self._as_json and self._sums:
             ended = {"exit_status": status, "seconds": round(seconds, 3)}
-            why = {"error": type(error).__name__, "message": for_command_line(str(error))} if error is not None else {}
+            why = {"error": errors.name_of(error), "message": for_command_line(str(error))} if error is not None else {}
             self._reporter.on_result(json.dumps({**self._total(), **ended, **why}))
         elif not self._as_json and not is_said and self._mode != "none" and status is not None:
             say(f"bigupload: {'until now: ' if error is not None else ''}{self._sum(seconds)}")
@@ -321,7 +321,7 @@ def failed_line(failed: UploadFailed | VerificationFailed) -> str:
 
 def failed_fields(path: str, key: str, error: errors.BigUploadError) -> dict[str, Any]:
     """Return the JSON object of a failure."""
-    fields: dict[str, Any] = {"path": path, "key": key, "error": type(error).__name__}
+    fields: dict[str, Any] = {"path": path, "key": key, "error": errors.name_of(error)}
     return fields | {"message": for_command_line(str(error)), "manifest": error.manifest}
 
 

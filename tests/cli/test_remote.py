@@ -44,6 +44,15 @@ def test_a_url(bigupload: Command, s3: StrictS3, file: Path, web: WebServer, pla
     assert f"{web.url}/film.mov → s3://bucket/a/film.mov" in log.read_text()
 
 
+def test_an_error_has_its_public_name(bigupload: Command, s3: StrictS3, web: WebServer, place: Place) -> None:
+    """The media service's imports read more of it, from a class that nobody else knows."""
+    log = place.directory / "log"
+    wrong = [f"{web.url}/film.mov", *to(s3), "--expected-size", "5", "--json", "--progress", "none"]
+    ended = bigupload("--log-file", log, "upload", *wrong)
+    assert (ended.code, json.loads(ended.out)["error"]) == (2, "UsageError")
+    assert "failed: UsageError: " in log.read_text()
+
+
 def test_the_same_command_and_resume(bigupload: Command, s3: StrictS3, file: Path, web: WebServer) -> None:
     s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
     url = f"{web.url}/film.mov"
