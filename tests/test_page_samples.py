@@ -10,7 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.tools.cases import each_case
+
+pytestmark = pytest.mark.slow  # guards pages of the documentation
 
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"^[ \t]*```(python|json|toml)\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)

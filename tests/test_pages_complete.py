@@ -17,6 +17,8 @@ from bigupload.cli.options import LibraryFlag
 from tests.tools import library_tables
 from tests.tools.cases import each_case
 
+pytestmark = pytest.mark.slow  # guards pages of the documentation
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 OF_THE_SERVICE = ("hooks.md", "production.md", *(page.name for page in DOCS.glob("service*.md")))

@@ -69,12 +69,14 @@ def _texts() -> Iterator[tuple[str, str]]:
                 yield f"{path.relative_to(_ROOT)}:{node.lineno}", node.value
 
 
+@pytest.mark.slow
 def test_no_message_of_the_library_is_for_a_command_line(texts: list[tuple[str, str]]) -> None:
     """A program that calls the library has no `--no-resume`, and runs no command again."""
     assert [(where, text) for where, text in texts if "same command" in text] == []
     assert [(where, text) for where, text in texts if re.search(r"(?<![\w-])--(?!op-s3)[a-z]{2}", text)] == []
 
 
+@pytest.mark.slow
 def test_every_argument_that_a_message_names_is_an_option(texts: list[tuple[str, str]]) -> None:
     """`credentials` itself is an argument that no command has: its text is for programs, or translated."""
     options = {

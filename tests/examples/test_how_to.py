@@ -16,6 +16,8 @@ import pytest
 from bigupload.stores.local_store import LocalStore
 from tests.tools.weed import weed_client
 
+pytestmark = pytest.mark.slow  # guards pages of the documentation
+
 PAGES = Path(__file__).parents[2] / "docs" / "how-to"
 NIGHTLY = PAGES.parent / "examples" / "nightly"
 MADE = {
@@ -112,9 +114,7 @@ def place(tmp_path: Path, weed: LocalStore) -> Place:
     return Place(tmp_path, weed)
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(name, marks=() if name == "film" else pytest.mark.slow) for name in sorted(MADE)]
-)
+@pytest.mark.parametrize("page", sorted(MADE))
 def test_the_commands_of_a_page(page: str, place: Place) -> None:
     if page == "restore" and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
@@ -142,7 +142,6 @@ def test_the_page_of_the_nightly_sync_shows_its_units() -> None:
     assert shown == {unit.name: unit.read_text() for unit in NIGHTLY.iterdir()}
 
 
-@pytest.mark.slow
 def test_what_the_unit_of_the_nightly_sync_starts(place: Place) -> None:
     [start] = re.findall(r"^ExecStart=/usr/local/bin/(.*)$", (NIGHTLY / "photos.service").read_text(), re.MULTILINE)
     place.run(start.replace("/srv/photos", "photos"))

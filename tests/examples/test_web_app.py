@@ -16,6 +16,8 @@ from bigupload.service.webhooks.sending import new_secret
 from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import Meddled, fresh_name, options_for
 
+pytestmark = pytest.mark.slow  # guards a page of the documentation
+
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "web-app.md"
 
 
@@ -23,7 +25,6 @@ def block(language: str, number: int = 0) -> str:
     return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)[number]
 
 
-@pytest.mark.slow
 async def test_the_application_with_the_local_store(
     weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

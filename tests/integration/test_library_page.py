@@ -18,6 +18,8 @@ import bigupload
 from .stopped import SIZE
 from .support import World
 
+pytestmark = pytest.mark.slow  # guards a page of the documentation
+
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
 PROGRAMS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 

@@ -11,10 +11,9 @@ from tests.tools import site
 from tests.tools.browser import CHROMIUM, Profile
 
 pytest.importorskip("mkdocs", reason="the extra docs is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
 
 
-@pytest.mark.slow
 def test_no_page_is_wider_than_a_phone_or_complains(tmp_path: Path) -> None:
     site.build(tmp_path / "site")
     with (

@@ -14,6 +14,8 @@ from tests.tools import npm
 from tests.tools.cases import each_case
 from tests.tools.node import BROWSER, Call, node_folder
 
+pytestmark = pytest.mark.slow  # guards what is in the package
+
 PACKAGE = BROWSER / "client"
 REPOSITORY = Path(__file__).parents[3]
 BARE_IMPORT = re.compile(r"""(?:from|import)\s*\(?\s*["']([^./"'][^"']*)["']""")
@@ -31,7 +33,6 @@ def test_the_package_has_the_client_and_nothing_else() -> None:
     assert packed["unpackedSize"] < 180_000
 
 
-@pytest.mark.slow
 def test_it_stays_a_package_after_a_second_install(tmp_path: Path) -> None:
     """Of a folder, npm makes a link with the next installation, which breaks bundlers: it is packed first."""
     (app := tmp_path / "app").mkdir()

@@ -24,6 +24,8 @@ from tests.tools.media import sample
 from tests.tools.valkey import free_port, valkey_running
 from tests.tools.waiting import until
 
+pytestmark = pytest.mark.slow  # guards deploy/
+
 compose_spec = pytest.importorskip("compose_spec", reason="compose-spec has no wheel for this machine")
 TEXT = (DEPLOY / "compose.yaml").read_text()
 CREDENTIALS = {"S3_ACCESS_KEY": "an-access-key", "S3_SECRET_KEY": "a-secret-key"}
@@ -106,7 +108,6 @@ def store_command(directory: Path, port: int) -> list[str]:
     return [*moved(SERVICES["store"]["command"], there), *others, "-s3.port.iceberg=0", "-s3.port.lance=0"]
 
 
-@pytest.mark.slow
 def test_its_commands_make_a_service(tmp_path: Path) -> None:
     """All of them on this machine, at other ports: a photo is uploaded, and everyone can read it."""
     port = free_port()

@@ -21,6 +21,8 @@ from bigupload.stores.local_store import LocalStore
 from tests.service.deploy.support import DEPLOY, ROOT, names_a_host, options_of
 from tests.tools.buckets import Meddled, fresh_name, options_for
 
+pytestmark = pytest.mark.slow  # guards deploy/
+
 DOCKERFILE = DEPLOY / "Dockerfile"
 MUST_START_WITHIN = 60
 
@@ -87,7 +89,6 @@ def test_the_pinned_packages_are_those_that_are_needed() -> None:
         assert needed.specifier.contains(pinned[needed.name.lower()]), f"{text}: make deploy/requirements.txt anew"
 
 
-@pytest.mark.slow
 async def test_its_commands_make_a_service_that_is_healthy(weed: LocalStore, tmp_path: Path) -> None:
     """Those of the first stage, in a copy of what the build can see; then the entry point and the health check."""
     source, installed = tmp_path / "src", tmp_path / "bigupload"

@@ -13,6 +13,8 @@ from bigupload.service.serving import DRAIN_WITHIN, LAST_RESPONSES_WITHIN
 from tests.service.deploy.support import DEPLOY, names_a_host, options_of
 from tests.tools.cases import each_case
 
+pytestmark = pytest.mark.slow  # guards deploy/
+
 FOLDER = DEPLOY / "kubernetes"
 KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
 DOCUMENTS: list[dict[str, Any]] = [

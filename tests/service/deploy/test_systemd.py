@@ -13,6 +13,8 @@ import pytest
 
 from tests.service.deploy.support import DEPLOY, options_of
 
+pytestmark = pytest.mark.slow  # guards deploy/
+
 UNIT = DEPLOY / "systemd" / "bigupload.service"
 MOST_EXPOSED = 15
 """In tenths. Below 20 systemd calls a service OK; a unit without any hardening has 96."""
