@@ -38,7 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.pluginmanager.has_plugin("bigupload"):
         config.pluginmanager.import_plugin("bigupload.testing.plugin")
     cases.thorough = config.option.markexpr != "not slow"
-    hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is slow, and that is no defect
+    # Without a deadline: a busy machine is slow, and that is no defect.
+    hypothesis.settings.register_profile("untimed", deadline=None, max_examples=cases.examples(100))
     hypothesis.settings.load_profile("untimed")
     if cases.thorough:  # a slow file has tests that this plugin makes
         config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
