@@ -15,12 +15,22 @@ from bigupload.service.access_log import AccessLog, LoggedRequest, write_line
 LINES = 2000
 WRITERS = 4
 WRITER = f"""
-import sys
+import os, sys
 from bigupload.service.access_log import AccessLog
-log = AccessLog()
-for number in range({LINES}):
-    log.write_event("request", writer=sys.argv[1], number=number, cause="x" * (number % 1000))
+path, appending = sys.argv[1:]
+children = []
+for writer in range({WRITERS}):
+    if (child := os.fork()) == 0:
+        if appending:
+            os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), 2)
+        log = AccessLog()
+        for number in range({LINES}):
+            log.write_event("request", writer=writer, number=number, cause="x" * (number % 1000))
+        os._exit(0)
+    children.append(child)
+sys.exit(max(os.waitpid(child, 0)[1] for child in children))
 """
+"""Processes that write the same log, and import what they need for it once."""
 
 
 @pytest.mark.exhaustive
@@ -28,16 +38,11 @@ for number in range({LINES}):
 def test_lines_of_several_processes_do_not_interleave(tmp_path: Path, appending: bool) -> None:
     path = tmp_path / "log"
     with path.open("w") as shared:
-        writers = []
-        for writer in range(WRITERS):
-            with path.open("a") as own:
-                error = own if appending else shared
-                command = [sys.executable, "-c", WRITER, str(writer)]
-                writers.append(subprocess.Popen(command, stderr=error))
-        assert [writer.wait(60) for writer in writers] == [0] * WRITERS
+        command = [sys.executable, "-c", WRITER, str(path), "1" if appending else ""]
+        subprocess.run(command, stderr=shared, check=True, timeout=60)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for writer in range(WRITERS):
-        assert [line["number"] for line in lines if line["writer"] == str(writer)] == list(range(LINES))
+        assert [line["number"] for line in lines if line["writer"] == writer] == list(range(LINES))
 
 
 def test_a_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
