@@ -4,6 +4,7 @@ that answers it."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import hashlib
 import re
@@ -21,7 +22,7 @@ from aiohttp import web
 
 from bigupload.testing.faults import CutResponse, FlipBit, Ok, Reset, Stall, StoreFault
 
-from .model import RunningChecksum, hasher
+from .model import hasher
 from .sigv4 import STREAMING_UNSIGNED, UNSIGNED_PAYLOAD, ReceivedRequest, VerifiedSignature, parse_query
 from .wire import Content, S3Error, document
 
@@ -72,6 +73,38 @@ class Received:
     digests: dict[str, bytes]
     body: bytes | Path | None
     trailers: dict[str, str]
+
+
+class BodySink:
+    """Takes the bytes of a body, with their digests."""
+
+    def __init__(self, algorithms: set[str], keep: bool | Path) -> None:
+        """`keep`: in memory, not at all, or in a new file in this directory."""
+        self._sums = {name: hasher(name) for name in algorithms}
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._size = 0
+        self._keep = keep
+        self._pieces: list[bytes] = []
+        self._file = tempfile.NamedTemporaryFile(dir=keep, delete=False) if isinstance(keep, Path) else None  # noqa: SIM115 - the object is made of it
+
+    def add(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        for each in (self._md5, *self._sums.values()):
+            each.update(chunk)
+        if self._file is not None:
+            self._file.write(chunk)
+        elif self._keep:
+            self._pieces.append(chunk)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def received(self, trailers: dict[str, str]) -> Received:
+        """What was added, once the sink is closed."""
+        body = Path(self._file.name) if self._file is not None else b"".join(self._pieces) if self._keep else None
+        digests = {name: each.digest() for name, each in self._sums.items()}
+        return Received(self._size, self._md5.digest(), digests, body, trailers)
 
 
 @dataclass
@@ -233,41 +266,25 @@ class Exchange:
         self._check_payload_hash(hashlib.sha256(body).hexdigest())
         return bytes(body)
 
-    async def receive(self, algorithms: set[str], keep: bool | Path, *, md5: bool) -> Received:
-        """An object's or part's body. `keep`: in memory, not at all, or in a new file in this directory."""
+    async def receive(self, algorithms: set[str], keep: bool | Path) -> Received:
+        """An object's or part's body. `keep`: as `BodySink` takes it."""
         expected = self.declared_length()
-        sums: dict[str, RunningChecksum] = {name: hasher(name) for name in algorithms}
-        outer = hashlib.md5(usedforsecurity=False) if md5 else None
         signed_hash = self.verified.payload_hash if self.verified else UNSIGNED_PAYLOAD
         payload = hashlib.sha256() if signed_hash not in (UNSIGNED_PAYLOAD, STREAMING_UNSIGNED) else None
         trailers: dict[str, str] = {}
-        pieces: list[bytes] = []
-        size = 0
-        file = None
-        if isinstance(keep, Path):
-            file = tempfile.NamedTemporaryFile(dir=keep, delete=False)  # noqa: SIM115 - the object is made of it
-        try:
+        with contextlib.closing(BodySink(algorithms, keep)) as sink:
             async for chunk in self.chunks(trailers):
-                size += len(chunk)
-                for each in (outer, payload, *sums.values()):
-                    if each is not None:
-                        each.update(chunk)
-                if file is not None:
-                    file.write(chunk)
-                elif keep:
-                    pieces.append(chunk)
-        finally:
-            if file is not None:
-                file.close()
-        if size != expected:
+                sink.add(chunk)
+                if payload is not None:
+                    payload.update(chunk)
+        received = sink.received(trailers)
+        if received.size != expected:
             raise S3Error("IncompleteBody")
         if payload is not None:
             self._check_payload_hash(payload.hexdigest())
-        body: bytes | Path | None = Path(file.name) if file is not None else b"".join(pieces) if keep else None
-        if isinstance(self.fault, FlipBit) and self.fault.stored and isinstance(body, bytes):
-            body = flip(body, self.fault.at)
-        digests = {name: each.digest() for name, each in sums.items()}
-        return Received(size, outer.digest() if outer else b"", digests, body, trailers)
+        if isinstance(self.fault, FlipBit) and self.fault.stored and isinstance(received.body, bytes):
+            received.body = flip(received.body, self.fault.at)
+        return received
 
     def _check_payload_hash(self, actual: str) -> None:
         signed = self.verified.payload_hash if self.verified else UNSIGNED_PAYLOAD

@@ -6,7 +6,6 @@ import hashlib
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 
 from bigupload.testing.faults import Conflict
 
@@ -178,8 +177,7 @@ async def receive(
     if exchange.declared_length() > s3.knobs.max_part_size:
         raise S3Error("EntityTooLarge", fields={"MaxSizeAllowed": s3.knobs.max_part_size})
     algorithms = {"CRC64NVME"} | ({algorithm} if algorithm is not None else set()) | also
-    keep: bool | Path = s3.keep_in if s3.keep_in is not None else bool(s3.knobs.keep_bodies)
-    received = await exchange.receive(algorithms, keep, md5=True)
+    received = await exchange.receive(algorithms, s3.keep_in or bool(s3.knobs.keep_bodies))
     if wanted_md5 is not None and wanted_md5 != received.md5:
         raise S3Error(
             "BadDigest",

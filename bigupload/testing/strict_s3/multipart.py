@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import re
-import tempfile
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import unquote
 
 from . import model
 from .contents import Contents
-from .exchange import Exchange, Received, StoreResponse, timestamp, xml
+from .exchange import BodySink, Exchange, Received, StoreResponse, timestamp, xml
 from .intake import (
     check_customer_key,
     check_if_none_match,
@@ -371,22 +369,7 @@ def _range(s3: Contents, given: str | None, size: int) -> tuple[int, int]:
 
 
 def _copied(s3: Contents, found: StoredObject, start: int, end: int, algorithm: str | None) -> Received:
-    algorithms = {"CRC64NVME", algorithm or "CRC64NVME"}
-    sums = {name: model.hasher(name) for name in algorithms}
-    md5 = hashlib.md5(usedforsecurity=False)
-    kept: list[bytes] = []
-    file = None
-    if s3.keep_in is not None:
-        file = tempfile.NamedTemporaryFile(dir=s3.keep_in, delete=False)  # noqa: SIM115 - the object is made of it
-    for piece in pieces(found, start, end):
-        for each in (md5, *sums.values()):
-            each.update(piece)
-        if file is not None:
-            file.write(piece)
-        else:
-            kept.append(piece)
-    body: bytes | Path = b"".join(kept)
-    if file is not None:
-        file.close()
-        body = Path(file.name)
-    return Received(end - start, md5.digest(), {name: each.digest() for name, each in sums.items()}, body, {})
+    with contextlib.closing(BodySink({"CRC64NVME", algorithm or "CRC64NVME"}, s3.keep_in or True)) as sink:
+        for piece in pieces(found, start, end):
+            sink.add(piece)
+    return sink.received({})
