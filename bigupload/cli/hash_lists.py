@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bigupload import errors
 from bigupload.api.many_items import select_files
@@ -46,22 +46,17 @@ _OF_EACH = ("s3", "checksum", "require_proof")
 """The options that the hash lists themselves are uploaded with."""
 
 
-class ListsUploading(Protocol):
-    """What hash lists are uploaded by."""
-
-    @property
-    def uploader(self) -> Uploader:
-        """Uploads them."""
-        ...
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of the files."""
-        ...
-
-
-async def open_hash_lists(directory: str, selection: Selection, to: str, uploading: ListsUploading) -> HashLists:
+async def open_hash_lists(
+    directory: str, selection: Selection, to: str, uploader: Uploader, options: Mapping[str, Any]
+) -> HashLists:
     """Read the hash lists that a directory has, and see that another can be written.
+
+    Args:
+        directory: The directory.
+        selection: Which of its files are uploaded.
+        to: Where they go.
+        uploader: Uploads the hash lists, too.
+        options: The options of the files.
 
     Raises:
         BigUploadError: Those that are there are damaged, or no other can be written. Nothing was sent.
@@ -76,25 +71,27 @@ async def open_hash_lists(directory: str, selection: Selection, to: str, uploadi
             raise errors.UsageError(f"{name} has hash lists of its own: upload that directory by itself")
         return read_history(root)
 
-    return HashLists(root, await _in_thread(look), selection, to, uploading)
-
-
-async def _in_thread(function: Callable[[], Any]) -> Any:
-    return await run_in_daemon_thread(function)
+    upload = partial(uploader.upload, **{name: options[name] for name in _OF_EACH if name in options})
+    return HashLists(root, await run_in_daemon_thread(look), selection, to, upload)
 
 
 class HashLists:
     """The hash list of one upload of a directory."""
 
     def __init__(
-        self, root: Path, history: History | None, selection: Selection, to: str, uploading: ListsUploading
+        self,
+        root: Path,
+        history: History | None,
+        selection: Selection,
+        to: str,
+        upload: Callable[..., Awaitable[UploadResult]],
     ) -> None:
         self._root = root
         self._top = os.path.abspath(root)  # noqa: PTH100 - keeps links, as the paths of results do
         self._history = history
         self._selection = selection
         self._to = to
-        self._uploading = uploading
+        self._upload = upload
         self._files: list[HashedFile] = []
         ignored = history.ignored if history is not None else History(root).ignored
         self._ignored = _ignoring(ignored)
@@ -121,11 +118,10 @@ class HashLists:
         """
         files = [await self._with_first_format(file) for file in self._files]
         write = partial(write_generation, self._root, self._history, files, host=platform.node() or "unknown")
-        written, failed = await _in_thread(partial(write, ignored=self._selection.exclude))
-        options = {name: self._uploading.options[name] for name in _OF_EACH if name in self._uploading.options}
+        written, failed = await run_in_daemon_thread(partial(write, ignored=self._selection.exclude))
         for path in written:
             to = f"{self._to.removesuffix('/')}/{FOLDER}/{path.name}"
-            await self._uploading.uploader.upload(path, to=to, **options)
+            await self._upload(path, to=to)
         return list(failed)
 
     async def _with_first_format(self, file: HashedFile) -> HashedFile:
@@ -135,13 +131,9 @@ class HashLists:
             return file
         format_ = next(each for each in FORMATS if each in known)
         hasher = new_hasher_of(format_)
-        await read_file(self._root / file.path, {format_: hasher}, self._reading)
+        await read_file(self._root / file.path, {format_: hasher}, asyncio.Semaphore(1))
         hashes = {**file.hashes, format_: hex_digest(format_, hasher)}
         return HashedFile(path=file.path, size=file.size, modified=file.modified, hashes=hashes)
-
-    @property
-    def _reading(self) -> asyncio.Semaphore:
-        return asyncio.Semaphore(1)
 
 
 def _ignoring(patterns: list[str]) -> Callable[[str], bool]:
@@ -155,12 +147,12 @@ async def verify_hash_lists(directory: Path, arguments: Mapping[str, Any]) -> in
     Returns:
         The exit status.
     """
-    roots = await _in_thread(lambda: [directory, *nested_histories(directory)])
+    roots = await run_in_daemon_thread(lambda: [directory, *nested_histories(directory)])
     histories: dict[str, History] = {}
     for root in roots:
-        found = await _in_thread(partial(read_history, root))
-        if found is not None:
-            histories[f"{Path(os.path.relpath(root, directory)).as_posix()}/".removeprefix("./")] = found
+        history = await run_in_daemon_thread(partial(read_history, root))
+        if history is not None:
+            histories[f"{Path(os.path.relpath(root, directory)).as_posix()}/".removeprefix("./")] = history
     if not histories:
         raise errors.UsageError(f"{escaped(str(directory / FOLDER))} is not there: no hash list of this directory")
     shown = f"{directory}{os.sep}{FOLDER}"

@@ -13,7 +13,6 @@ from dataclasses import field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -54,8 +53,8 @@ class ListedFiles:
         Raises:
             UsageError: A source can't be one, or two files have one key.
         """
-        self._listing = await _in_thread(self._open)
-        await _in_thread(self._listing.check)
+        self._listing = await run_in_daemon_thread(self._open)
+        await run_in_daemon_thread(self._listing.check)
 
     def found(self, *, readable: bool = False) -> CountedFiles:
         """Yield the files in the order of their keys, and failures. Omitted files are only reported.
@@ -90,14 +89,14 @@ class ListedFiles:
         if (listed := self.chosen.files_from) is not None and os.path.realpath(listed) == os.path.realpath(file):
             raise errors.UsageError(f"{option} {file} would replace the list of --files-from: name another file")
         done = {"upload": "uploaded", "verify": "verified"}[self.verb]
-        await _in_thread(partial(self._listing.check_output, option, file, self.chosen.selection, done=done))
+        await run_in_daemon_thread(partial(self._listing.check_output, option, file, self.chosen.selection, done=done))
 
     async def check_deletable(self) -> None:
         """Raise SourceNotDeleted if no file of a source can be deleted."""
         from bigupload.sources.removal import check_top
 
         for directory in self.directories:
-            await _in_thread(partial(check_top, directory))
+            await run_in_daemon_thread(partial(check_top, directory))
 
     @property
     def job(self) -> str:
@@ -159,11 +158,6 @@ def _readable(found: Iterator[Found]) -> Iterator[Found]:
             yield Omitted(item.path, "can't read it: Permission denied", is_failure=True)
         else:
             yield item
-
-
-async def _in_thread(function: Any) -> Any:
-    """Call a function that reads files. One that hangs does not keep the command."""
-    return await run_in_daemon_thread(function)
 
 
 async def dry_run(listed: ListedFiles, *, as_json: bool, service: str | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -38,7 +38,6 @@ from bigupload.cli.selection_options import (
 
 if TYPE_CHECKING:
     from bigupload.api.sync_types import SyncOutcome
-    from bigupload.api.uploader import Uploader
 
 
 @click.command(
@@ -101,13 +100,6 @@ def _has_entries(directory: str) -> bool:
     return False
 
 
-class _HashListUploads(NamedTuple):
-    """What hash lists are uploaded by, too."""
-
-    uploader: Uploader
-    options: dict[str, Any]
-
-
 async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
     from bigupload.api.arguments import SyncOptions
     from bigupload.api.checks import checked_deletes
@@ -136,8 +128,8 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
         if wishes.mhl:
             from bigupload.cli.hash_lists import open_hash_lists
 
-            uploading = _HashListUploads(uploader, options)
-            after.list_hashes(await open_hash_lists(directory, options["selection"], target, uploading))
+            lists = await open_hash_lists(directory, options["selection"], target, uploader, options)
+            after.list_hashes(lists)
         with writing_checksums(checksums) as write, reporting(mode, job=True) as reporter:
             report = SyncReport(reporter, as_json=as_json, mode=mode_of(mode), dry_run=options["dry_run"])
             report.only_sums = only_sums

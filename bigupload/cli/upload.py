@@ -426,7 +426,9 @@ async def _upload_listed(
         if wishes.mhl:
             from bigupload.cli.hash_lists import open_hash_lists
 
-            hash_lists = await open_hash_lists(names[0], chosen.selection, listed.to, uploading)
+            hash_lists = await open_hash_lists(
+                names[0], chosen.selection, listed.to, uploading.uploader, uploading.options
+            )
             uploading.after.list_hashes(hash_lists)
         given = uploading.options.items()
         options = {name: value for name, value in given if name in UploadManyOptions.__annotations__}
