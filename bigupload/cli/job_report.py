@@ -21,8 +21,8 @@ from bigupload.api.sync_types import SyncStep
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.tree import Omitted
 from bigupload.cli import complain
-from bigupload.cli.narration import say
-from bigupload.cli.reporting import Reporter, result_line, worst
+from bigupload.cli.narration import Reporter, say
+from bigupload.cli.reporting import result_line, worst
 from bigupload.cli.wording import for_command_line
 from bigupload.records import dataclass
 from bigupload.units import counted, escaped, format_rate, format_seconds, format_size, one_line, printable
@@ -30,7 +30,6 @@ from bigupload.units import counted, escaped, format_rate, format_seconds, forma
 if TYPE_CHECKING:
     from bigupload.api.sync_types import SyncOutcome, SyncResult
     from bigupload.api.verify_many import VerificationFailed
-    from bigupload.cli.reporting import Reporter
     from bigupload.engine.upload_run import UploadResult
 
 

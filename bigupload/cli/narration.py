@@ -34,8 +34,8 @@ def say(text: str) -> None:
         click.echo(text, err=True)
 
 
-class Printing:
-    """Prints results to standard output as they come."""
+class Reporter:
+    """Gets every event of every file, and prints results to standard output as they come."""
 
     is_dry_run = False
     """Whether results are what would be done."""
@@ -45,12 +45,16 @@ class Printing:
         self._has_failed = False
 
     def begin(self, path: Path, note: str) -> None:
-        pass
+        """Work on a file begins; `note` is what it waits for until its first event."""
 
     def end(self, path: Path) -> None:
-        pass
+        """Work on a file is over, whichever way."""
+
+    def on_event(self, path: Path, event: events.Event) -> None:
+        """Show an event of a file."""
 
     def on_result(self, line: str) -> None:
+        """Print the line of a result."""
         try:
             sys.stdout.write(f"{line}\n")  # `click.echo` takes four times as long, which counts for many small files
             sys.stdout.flush()

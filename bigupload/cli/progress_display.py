@@ -14,7 +14,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bigupload import events
-from bigupload.cli.narration import Narrator, Printing
+from bigupload.cli.narration import Narrator, Reporter
 from bigupload.progress import job_progress
 from bigupload.progress.rows import LiveUnread, Rows, RowState, VisibleCursor, perhaps_unread, update, update_total
 from bigupload.units import one_line, printable
@@ -47,7 +47,7 @@ class _Above(io.TextIOBase):
         return self._file.isatty()
 
 
-class Bars(Printing):
+class Bars(Reporter):
     """A row for each file, in two tones: acknowledged, and in flight. Results are printed below, at the end.
 
     Of an endless command they are printed as they come.

@@ -9,12 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
 from bigupload import errors, events
-from bigupload.cli.narration import Narrator, Printing, say
+from bigupload.cli.narration import Narrator, Reporter, say
 from bigupload.cli.settings import QUIET, VERBOSE
 from bigupload.cli.wording import for_command_line
 from bigupload.progress import job_progress
@@ -31,27 +31,7 @@ CONNECTING = "connecting"
 STARTING_STORE = "starting the local store"
 
 
-class Reporter(Protocol):
-    """Gets every event of every file, and the line with its result."""
-
-    is_dry_run: bool
-
-    def begin(self, path: Path, note: str) -> None:
-        """Work on a file begins; `note` is what it waits for until its first event."""
-
-    def end(self, path: Path) -> None:
-        """Work on a file is over, whichever way."""
-
-    def on_event(self, path: Path, event: events.Event) -> None: ...
-
-    def on_result(self, line: str) -> None: ...
-
-    def on_failure(self, line: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class _Silent(Printing):
+class _Silent(Reporter):
     """Show no progress. Warnings, and the loss of bytes sent earlier, are still printed, unless -q is given."""
 
     def __init__(self, narrator: Narrator) -> None:
@@ -65,7 +45,7 @@ class _Silent(Printing):
             say(f"{one_line(path.name)}: {printable(text)}")
 
 
-class _Json(Printing):
+class _Json(Reporter):
     """One event a line, for programs."""
 
     def on_event(self, path: Path, event: events.Event) -> None:
@@ -83,7 +63,7 @@ def event_line(path: Path, event: events.Event) -> str:
     return json.dumps(fields, default=str)
 
 
-class _Plain(Printing):
+class _Plain(Reporter):
     """A line every few seconds, later every minute, for logs."""
 
     def __init__(self, narrator: Narrator, clock: Callable[[], float] = time.monotonic) -> None:

@@ -68,7 +68,7 @@ from bigupload.units import escaped, format_size, one_line
 if TYPE_CHECKING:
     from bigupload.api.uploader import Uploader
     from bigupload.batch.job import JobDone
-    from bigupload.cli.reporting import Reporter
+    from bigupload.cli.narration import Reporter
     from bigupload.engine.upload_run import UploadResult
 
 
