@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -320,19 +320,25 @@ async def abort(resources: UploaderResources, call: OpenCall, manifest: StrPath,
         LOG.info("%s: aborted, its parts are deleted", printable(subject))
 
 
-async def verify(resources: UploaderResources, file: Path, url: str, options: VerifyOptions) -> Verification:
-    """Compare a file with the checksums that the store has of an object."""
-    from bigupload.verification import by_checksum  # few programs need it
+def verifier(resources: UploaderResources, options: VerifyOptions) -> Callable[[StrPath, str], Awaitable[Verification]]:
+    """Return what compares a file with the checksums that the store has of an object."""
+    from bigupload.verification.by_checksum import verify  # few programs need it
 
-    return await by_checksum.verify(
-        file,
-        url,
+    return partial(
+        verify,
         s3=options.get("s3"),
         part_size=checks.checked_part_size(options.get("part_size")),
         require_proof=checks.checked_proof(options.get("require_proof", Verified.SIZE)),
         retry=resources.retry,
+        pool=resources.buckets,
+        reading=resources.reading,
         sha256=options.get("sha256", False),
     )
+
+
+async def verify(resources: UploaderResources, file: Path, url: str, options: VerifyOptions) -> Verification:
+    """Compare a file with the checksums that the store has of an object."""
+    return await verifier(resources, options)(file, url)
 
 
 async def read_back(

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from bigupload import errors
-from bigupload.api import checks
+from bigupload.api import operations
 from bigupload.api.arguments import VerifyOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.many_items import ManyItem, items_of, prefix_of
 from bigupload.api.resources import UploaderResources
 from bigupload.api.types import ManySource
 from bigupload.batch.job import Job, results_while
-from bigupload.core.integrity import Verified
 from bigupload.records import dataclass
 from bigupload.sources.opening import is_path
 
@@ -60,20 +56,9 @@ class VerifyMany:
         Raises:
             UsageError: The URL names one object, and not what keys begin with.
         """
-        from bigupload.verification.by_checksum import verify  # few programs need it
-
         self._call = call
         self._prefix = prefix_of(url)
-        self._verify = partial(
-            verify,
-            s3=options.get("s3"),
-            part_size=checks.checked_part_size(options.get("part_size")),
-            require_proof=checks.checked_proof(options.get("require_proof", Verified.SIZE)),
-            retry=resources.retry,
-            pool=resources.buckets,
-            reading=asyncio.Semaphore(os.cpu_count() or 1),
-            sha256=options.get("sha256", False),
-        )
+        self._verify = operations.verifier(resources, options)
 
     async def verdicts(
         self, sources: Iterable[ManySource] | AsyncIterable[ManySource]
