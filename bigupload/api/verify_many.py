@@ -13,7 +13,7 @@ from bigupload.api.calls import OpenCall
 from bigupload.api.many_items import ManyItem, items_of, prefix_of
 from bigupload.api.resources import UploaderResources
 from bigupload.api.types import ManySource
-from bigupload.batch.job import Job, results_while
+from bigupload.batch.job import Job, befalls_all, results_while
 from bigupload.records import dataclass
 from bigupload.sources.opening import is_path
 
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 16
 """Objects. Of each, the store is asked once or twice, and its file is hashed in threads."""
-_ENDS_ALL = (
-    errors.BucketNotFound,
-    errors.WrongRegion,
-    errors.EndpointRedirects,
-    errors.CredentialsError,
-    errors.ClockSkewed,
-    errors.StoreUnreachable,
-)
-"""Errors that every other object would meet, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +72,7 @@ class VerifyMany:
                 raise errors.UsageError(f"{item.key}: only files can be compared with objects")
             return await self._verify(item.source, url)
         except errors.BigUploadError as e:
-            if isinstance(e, _ENDS_ALL) and not isinstance(e, errors.ObjectNotShown):
+            if befalls_all(e, others_go=not isinstance(e, errors.StoreUnreachable)):
                 raise
             key = url.partition("://")[2].partition("/")[2] if item.key else ""
             return VerificationFailed(source=item.shown, key=key, error=e)
