@@ -33,7 +33,7 @@ from bigupload.api.resources import UploaderResources
 from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
 from bigupload.api.sources import check_hashed_source, size_of, wanted_digests
 from bigupload.api.types import ManySource
-from bigupload.batch.job import Job, JobDone, Recorder, UploadFailed, befalls_all, results_while
+from bigupload.batch.job import Job, JobDone, UploadFailed, befalls_all, results_while
 from bigupload.batch.listing import CountedFiles
 from bigupload.core.manifest import Fingerprint, SourceKind, Target, manifest_id
 from bigupload.engine.context import UploadSettings
@@ -125,10 +125,10 @@ class UploadMany:
         Raises:
             BigUploadError: What ends the whole job.
         """
-        recorder: Recorder[Done] | None = self if self._options.get("job") is not None else None
+        record = self.record if self._options.get("job") is not None else None
         self._tally = JobTally(sources.found if isinstance(sources, CountedFiles) else None)
         items, sums = self._tally.counted(items_of(sources)), _JobSums(self._resources.clock)
-        job: Job[ManyItem, Done] = Job(items, self._upload, at_once=self._at_once, recorder=recorder)
+        job: Job[ManyItem, Done] = Job(items, self._upload, at_once=self._at_once, record=record)
         async with writing_receipt(self._options) as receipt:
             self._receipt = receipt
             async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as all_done:
@@ -224,7 +224,7 @@ class UploadMany:
                     yield await self._linked(moved)
 
     async def record(self, results: Sequence[Done]) -> None:
-        """Record which files are in the store. See `batch.job.Recorder`."""
+        """Record which files are in the store."""
         assert self._record is not None
         await self._record.record([done.recorded for done in results if done.recorded is not None])
 

@@ -151,7 +151,7 @@ class SyncMany(UploadMany):
     async def _compare(self, next_objects: Callable[[], Awaitable[list[ListedRow] | None]]) -> None:
         """Look at each file while the bucket is listed, and send it if its object is not the file."""
         job: Job[ManyItem, Done] = Job(
-            items_of(self._found()), self._upload, at_once=self._at_once, recorder=None if self._dry_run else self
+            items_of(self._found()), self._upload, at_once=self._at_once, record=None if self._dry_run else self.record
         )
         async with StoreList(self._inventory, next_objects) as self._store_list:
             try:
@@ -163,7 +163,7 @@ class SyncMany(UploadMany):
                 raise e.cause from None
 
     async def record(self, results: Sequence[Done]) -> None:
-        """Record which files are in the store. See `batch.job.Recorder`."""
+        """Record which files are in the store."""
         await super().record(results)
         self._known_rows += sum(done.recorded is not None for done in results)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from bigupload import errors
 from bigupload.records import dataclass
@@ -35,7 +35,6 @@ _OF_STORE = (
 """A store that fails for one key alone gives the same errors as a store that is down."""
 T = TypeVar("T")
 R = TypeVar("R")
-R_contra = TypeVar("R_contra", contravariant=True)
 
 _MOST_WAITING = 1000
 """Results that wait for the reader."""
@@ -92,14 +91,6 @@ class UploadFailed:
     """Seconds until `watch` tries it again; None: when the file has changed, and in other jobs never."""
 
 
-class Recorder(Protocol[R_contra]):
-    """Records results, so that the next run of the job need not repeat them."""
-
-    async def record(self, results: Sequence[R_contra]) -> None:
-        """Bring results to disk."""
-        ...
-
-
 class _Buffer(Generic[R]):
     """Values on their way from many tasks to one."""
 
@@ -144,7 +135,7 @@ class Job(Generic[T, R]):
         work: Callable[[T], Awaitable[R | None]],
         *,
         at_once: Callable[[], int],
-        recorder: Recorder[R] | None = None,
+        record: Callable[[Sequence[R]], Awaitable[None]] | None = None,
     ) -> None:
         """Begin nothing.
 
@@ -152,33 +143,33 @@ class Job(Generic[T, R]):
             items: What to do; taken one after another.
             work: Does it for one item. What it raises ends the job. None is no result.
             at_once: For how many items at a time, at least 1. It is called again and again.
-            recorder: Records each result before the reader gets it.
+            record: Brings results to disk before the reader gets them: the next run of the job need not repeat them.
         """
         self._items = items
         self._work = work
         self._at_once = at_once
-        self._recorder = recorder
+        self._record = record
         self._taking = asyncio.Lock()
         self._exhausted = False
         self._workers: set[asyncio.Task[None]] = set()
         self._active = 0
         """Workers that will take another item."""
         self._unrecorded = 0
-        """Items that are begun and not recorded, if there is a recorder."""
+        """Items that are begun and not recorded, if they are recorded."""
         self._fewer = asyncio.Event()
         """Set when `_unrecorded` falls."""
         self._results: _Buffer[R] = _Buffer(_MOST_WAITING)
-        self._done: _Buffer[R] = self._results if recorder is None else _Buffer(_MOST_WAITING)
+        self._done: _Buffer[R] = self._results if record is None else _Buffer(_MOST_WAITING)
 
     async def run(self) -> None:
         """Do all of it. Ends early if the work or the items raise; what was done until then is recorded.
 
         Raises:
-            BaseException: What the work, the items or the recorder raised first.
+            BaseException: What the work, the items or `record` raised first.
         """
         tasks = [asyncio.create_task(self._work_all())]
-        if self._recorder is not None:
-            tasks.append(asyncio.create_task(self._record_all(self._recorder)))
+        if self._record is not None:
+            tasks.append(asyncio.create_task(self._record_all(self._record)))
         for each in tasks:
             each.add_done_callback(retrieve)
         try:
@@ -221,7 +212,7 @@ class Job(Generic[T, R]):
     async def _worker(self) -> None:
         while self._active <= self._at_once():
             async with self._taking:
-                if self._recorder is not None:
+                if self._record is not None:
                     await self._may_begin()
                 if self._exhausted:
                     return
@@ -249,9 +240,9 @@ class Job(Generic[T, R]):
         self._unrecorded -= count
         self._fewer.set()
 
-    async def _record_all(self, recorder: Recorder[R]) -> None:
+    async def _record_all(self, record: Callable[[Sequence[R]], Awaitable[None]]) -> None:
         while batch := await self._done.take():
-            await recorder.record(batch)
+            await record(batch)
             self._recorded(len(batch))
             for result in batch:
                 await self._results.put(result)

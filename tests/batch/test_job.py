@@ -48,7 +48,7 @@ async def collected(job: Job[int, int]) -> list[int]:
 @each_case("records", [False, True])
 async def test_each_item_has_its_result(count: int, at_once: int, records: bool) -> None:
     recorder = Recorded() if records else None
-    found = await collected(Job(numbers(count), double, at_once=lambda: at_once, recorder=recorder))
+    found = await collected(Job(numbers(count), double, at_once=lambda: at_once, record=recorder and recorder.record))
     assert sorted(found) == [2 * number for number in range(count)]
     assert recorder is None or sorted(recorder.results) == sorted(found)
 
@@ -84,7 +84,7 @@ async def test_an_item_that_raises_ends_the_job_and_the_rest_is_recorded() -> No
         return item
 
     with pytest.raises(ZeroDivisionError):
-        await collected(Job(numbers(100), work, at_once=lambda: 1, recorder=recorder))
+        await collected(Job(numbers(100), work, at_once=lambda: 1, record=recorder.record))
     assert recorder.results == list(range(50))
 
 
@@ -97,7 +97,7 @@ async def test_a_cancel_records_what_was_done() -> None:
             await asyncio.Event().wait()
         return item
 
-    running = asyncio.create_task(Job(numbers(100), work, at_once=lambda: 1, recorder=recorder).run())
+    running = asyncio.create_task(Job(numbers(100), work, at_once=lambda: 1, record=recorder.record).run())
     await stuck.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
