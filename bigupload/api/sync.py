@@ -394,13 +394,7 @@ class SyncMany(UploadMany):
             )
         not_deleted = self._why_not_delete() if self._deletes else None
         if self._deletes and not_deleted is None:
-            deletes = SyncDeletes(
-                objects,
-                retrier,
-                url=self._url_of,
-                report=self._tell,
-                check=self._standing.check,
-            )
+            deletes = SyncDeletes(objects, retrier, self._url_of, self._tell, self._standing.check)
             follows = self._selection.follow_symlinks
             leftovers = Leftovers(self._directory, self._key_prefix, self._scope, follow_symlinks=follows)
             await deletes.delete(self._inventory, leftovers, dry_run=self._dry_run)

@@ -75,32 +75,18 @@ def is_gone(path: str) -> bool:
         return False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class SyncDeletes:
     """The deletions of one sync."""
 
-    def __init__(
-        self,
-        objects: S3Objects,
-        retrier: Retrier,
-        *,
-        url: Callable[[str], str],
-        report: Callable[[SyncStep], None],
-        check: Callable[[], Awaitable[None]],
-    ) -> None:
-        """Delete nothing yet.
-
-        Args:
-            objects: The bucket.
-            retrier: Repeats failed requests.
-            url: Returns the URL of a key.
-            report: Called with the outcome for each object.
-            check: Called before objects are deleted. Raises if none may be.
-        """
-        self._objects = objects
-        self._retrier = retrier
-        self._url = url
-        self._report = report
-        self._check = check
+    objects: S3Objects
+    retrier: Retrier
+    url: Callable[[str], str]
+    """Returns the URL of a key."""
+    report: Callable[[SyncStep], None]
+    """Called with the outcome for each object."""
+    check: Callable[[], Awaitable[None]]
+    """Called before objects are deleted. Raises if none may be."""
 
     async def delete(self, inventory: Inventory, leftovers: Leftovers, *, dry_run: bool) -> None:
         """Delete the objects that no file was met for, or with `dry_run` only report them.
@@ -111,10 +97,10 @@ class SyncDeletes:
         threads = asyncio.Semaphore(1)
         for page in inventory.not_met():
             gone = await run_in_daemon_thread(partial(leftovers.of, page), threads)
-            await self._check()
+            await self.check()
             if dry_run:
                 for each in gone:
-                    self._report(self._step(each))
+                    self.report(self._step(each))
             elif gone:
                 await self._delete_page(gone)
 
@@ -122,14 +108,14 @@ class SyncDeletes:
         wanted = {each.key: each.etag for each in listed}
         refused: dict[str, str] | None
         try:
-            refused = await self._retrier.request(
-                lambda: self._objects.delete_many([*wanted.items()]), expected=_NOT_IN_BATCHES
+            refused = await self.retrier.request(
+                lambda: self.objects.delete_many([*wanted.items()]), expected=_NOT_IN_BATCHES
             )
         except Fault:
             refused = None
         except errors.AccessDenied as e:
             for each in listed:
-                self._report(self._step(each, error=e))
+                self.report(self._step(each, error=e))
             return
         if refused is None or not refused.keys() <= wanted.keys():  # of which keys it speaks is not known
             await for_each(listed, self._delete_one, at_once=_SINGLE_AT_ONCE)
@@ -138,34 +124,34 @@ class SyncDeletes:
         for each in listed:
             code = refused.get(each.key)
             if code in _AWAY:
-                self._report(self._step(each, done=True))
+                self.report(self._step(each, done=True))
             elif code == "PreconditionFailed":
-                self._report(self._step(each, error=self._replaced(each)))
+                self.report(self._step(each, error=self._replaced(each)))
             elif (kind := classify(403 if code == _DENIED else 400, code)).is_retried or kind is FaultKind.UNSUPPORTED:
                 again.append(each)
             else:
-                fault = Fault(kind, f"the store does not delete {self._url(each.key)} ({code})", code=code)
-                self._report(self._step(each, error=fault.public()))
+                fault = Fault(kind, f"the store does not delete {self.url(each.key)} ({code})", code=code)
+                self.report(self._step(each, error=fault.public()))
         await for_each(again, self._delete_one, at_once=_SINGLE_AT_ONCE)
 
     async def _delete_one(self, listed: ListedObject) -> None:
         try:
-            await self._retrier.request(
-                lambda: self._objects.delete(listed.key, etag=listed.etag), expected=_AWAY_OR_REPLACED
+            await self.retrier.request(
+                lambda: self.objects.delete(listed.key, etag=listed.etag), expected=_AWAY_OR_REPLACED
             )
         except Fault as fault:
             gone = fault.kind is FaultKind.GONE
-            self._report(self._step(listed, done=gone, error=None if gone else self._replaced(listed)))
+            self.report(self._step(listed, done=gone, error=None if gone else self._replaced(listed)))
         except (errors.StoreUnreachable, errors.CredentialsError, errors.ClockSkewed, errors.BucketNotFound):
             raise
         except errors.BigUploadError as e:
-            self._report(self._step(listed, error=e))
+            self.report(self._step(listed, error=e))
         else:
-            self._report(self._step(listed, done=True))
+            self.report(self._step(listed, done=True))
 
     def _replaced(self, listed: ListedObject) -> errors.BigUploadError:
         return errors.TargetReplaced(
-            f"{self._url(listed.key)} was replaced since it was listed, and is left. If it has no file: make the same "
+            f"{self.url(listed.key)} was replaced since it was listed, and is left. If it has no file: make the same "
             "call again"
         )
 
@@ -173,5 +159,5 @@ class SyncDeletes:
         self, listed: ListedObject, *, done: bool = False, error: errors.BigUploadError | None = None
     ) -> SyncStep:
         return SyncStep(
-            action="delete", key=listed.key, url=self._url(listed.key), size=listed.size, done=done, error=error
+            action="delete", key=listed.key, url=self.url(listed.key), size=listed.size, done=done, error=error
         )
