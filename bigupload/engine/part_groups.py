@@ -174,52 +174,31 @@ class LeftOver:
     """Whether to send it over another connection, or from another machine."""
 
 
+@dataclass(slots=True, eq=False)
 class GroupUploader:
     """Uploads groups of parts of one upload id."""
 
-    def __init__(
-        self,
-        context: UploadContext,
-        groups: GroupTransport,
-        puts: PartsInFlight,
-        *,
-        hash_group: Callable[[Sequence[Part]], Awaitable[list[Hashed]]],
-        sign: Callable[[Sequence[Part], Sequence[Hashed]], Awaitable[list[Signed]]],
-        prove: Callable[[Part, Hashed, SignedRequest, PutResponse], PartRecord | None],
-        is_fresh: Callable[[Signed], bool],
-        record: Callable[[Sequence[PartRecord]], Awaitable[None]],
-    ) -> None:
-        """Upload nothing yet.
-
-        Args:
-            context: The upload's.
-            groups: Sends the parts.
-            puts: The upload's PUTs in flight.
-            hash_group: Hashes parts.
-            sign: Presigns them.
-            prove: The record of a part that its response proves; None: it does not. Raises Fault.
-            is_fresh: Whether a request may be sent now.
-            record: Brings records to disk.
-        """
-        self._context = context
-        self._groups = groups
-        self._puts = puts
-        self._hash_group = hash_group
-        self._sign = sign
-        self._prove = prove
-        self._is_fresh = is_fresh
-        self.recorder = PartRecorder(record, context.effects.sleep)
+    context: UploadContext
+    groups: GroupTransport
+    puts: PartsInFlight
+    hash_group: Callable[[Sequence[Part]], Awaitable[list[Hashed]]]
+    sign: Callable[[Sequence[Part], Sequence[Hashed]], Awaitable[list[Signed]]]
+    prove: Callable[[Part, Hashed, SignedRequest, PutResponse], PartRecord | None]
+    """The record of a part that its response proves; None: it does not. Raises Fault."""
+    is_fresh: Callable[[Signed], bool]
+    """Whether a request may be sent now."""
+    recorder: PartRecorder
 
     def size(self, part: Part, waiting: int) -> int:
         """How many parts the next group may have, of which `part` is the first, and `waiting` others wait.
 
         It has one until a proof distinguished two bodies: by then, it is known how the store proves parts.
         """
-        if not self._puts.proofs_are_unambiguous or self._context.base is not None or self._context.copies_unread:
+        if not self.puts.proofs_are_unambiguous or self.context.base is not None or self.context.copies_unread:
             return 1
-        shared = self._context.shared
+        shared = self.context.shared
         return group_size(
-            usual=self._puts.pace.usual,
+            usual=self.puts.pace.usual,
             part_size=part.size,
             waiting=waiting + 1,
             slots=shared.limit,
@@ -239,15 +218,15 @@ class GroupUploader:
         Raises:
             BigUploadError: The upload stops.
         """
-        hashed = await self._hash_group(parts)
-        signed = await self._sign(parts, hashed)
+        hashed = await self.hash_group(parts)
+        signed = await self.sign(parts, hashed)
         failures: dict[int, Fault | None] = dict.fromkeys(range(len(parts)))
 
         def on_response(index: int, response: PutResponse, seconds: float) -> None:
-            self._puts.pace.arrived(seconds)
-            self._context.retrier.note_response()
+            self.puts.pace.arrived(seconds)
+            self.context.retrier.note_response()
             try:
-                record = self._prove(parts[index], hashed[index], signed[index][0], response)
+                record = self.prove(parts[index], hashed[index], signed[index][0], response)
             except Fault as fault:
                 failures[index] = fault
             else:
@@ -255,13 +234,13 @@ class GroupUploader:
                     del failures[index]
                     self.recorder.add(record)
 
-        async with self._context.slots:
+        async with self.context.slots:
             begun()
-            if not all(map(self._is_fresh, signed)):
-                signed = await self._sign(parts, hashed)
+            if not all(map(self.is_fresh, signed)):
+                signed = await self.sign(parts, hashed)
             requests = [request for request, _ in signed]
-            group = GroupInFlight(self._context, self._groups, parts, requests, on_response)
-            fault = await self._puts.send_group_in_slot(group)
+            group = GroupInFlight(self.context, self.groups, parts, requests, on_response)
+            fault = await self.puts.send_group_in_slot(group)
         if fault is not None and (index := parts.index(group.part)) in failures:
             failures[index] = fault
         await self.recorder.flush()

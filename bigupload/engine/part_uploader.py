@@ -21,7 +21,7 @@ from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import UploadContext
 from bigupload.engine.in_flight import PartsInFlight
 from bigupload.engine.part_copying import PartCopier
-from bigupload.engine.part_groups import GroupUploader, LeftOver, Signed
+from bigupload.engine.part_groups import GroupUploader, LeftOver, PartRecorder, Signed
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.part_proving import Md5Probe, PartProver, SendAgainWithMd5
 from bigupload.engine.stream_parts import StreamParts
@@ -121,7 +121,7 @@ class PartUploader:
             sign=sign,
             prove=self._prover.prove_by,
             is_fresh=self._is_fresh,
-            record=self._record,
+            recorder=PartRecorder(self._record, self._context.effects.sleep),
         )
 
     async def run(self) -> None:
