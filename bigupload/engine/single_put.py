@@ -177,7 +177,7 @@ class SinglePuts:
         if not store.replaces and await self.stat(store, key, retrier) is not None:
             raise errors.TargetExists(f"{store.target(key)} exists, and `if_none_match` forbids to replace it")
         part = Part(1, 0, source.fingerprint.size)
-        return await _OnePut(self, store, source, part, key, name, retrier, emit, report).until_proved()
+        return await _OnePut(self, store, source, part, key, name, retrier, emit, report, self.manner).until_proved()
 
     async def stat(self, store: ObjectStore, key: str, retrier: Retrier) -> ObjectFacts | None:
         """Look at an object; None if it does not exist, or if these credentials may not read it."""
@@ -292,35 +292,24 @@ class SinglePuts:
         return proved
 
 
+@dataclass(slots=True, eq=False)
 class _OnePut:
     """One file on its way."""
 
-    def __init__(
-        self,
-        puts: SinglePuts,
-        store: ObjectStore,
-        source: Source,
-        part: Part,
-        key: str,
-        name: str,
-        retrier: Retrier,
-        emit: Callable[[events.Event], None],
-        report: Callable[[int], None] | None,
-    ) -> None:
-        self._puts = puts
-        self._store = store
-        self._report = report
-        self._source = source
-        self._part = part
-        self._key = key
-        self._name = name
-        self._retrier = retrier
-        self._emit = emit
-        self._manner = puts.manner
-        self._refusal: Fault | None = None
-        """Why less is sent of it than of other files."""
-        self._may_be_stored = False
-        """Whether an attempt whose outcome is unknown may have made the object."""
+    _puts: SinglePuts
+    _store: ObjectStore
+    _source: Source
+    _part: Part
+    _key: str
+    _name: str
+    _retrier: Retrier
+    _emit: Callable[[events.Event], None]
+    _report: Callable[[int], None] | None
+    _manner: Manner
+    _refusal: Fault | None = None
+    """Why less is sent of it than of other files."""
+    _may_be_stored: bool = False
+    """Whether an attempt whose outcome is unknown may have made the object."""
 
     async def until_proved(self) -> StoredFile:
         puts, retrier = self._puts, self._retrier
