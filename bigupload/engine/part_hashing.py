@@ -13,6 +13,7 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import field
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ from bigupload.core.checksums import Algorithm, Digests, Hashed, Hasher
 from bigupload.core.part_plan import MIB, Part
 from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceError, SourceUnreadable
 from bigupload.ports import HashElsewhere, Source
+from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.support.pages import thread_buffer
@@ -122,33 +124,21 @@ class _LeftBehind(Exception):
     """Ends a thread for which nobody waits any more."""
 
 
+@dataclass(slots=True, eq=False)
 class PartHasher:
     """Hashes parts of one source."""
 
-    def __init__(
-        self,
-        source: Source,
-        algorithm: Algorithm,
-        threads: AbstractAsyncContextManager[Any],
-        elsewhere: HashElsewhere | None = None,
-        whole: WholeDigests | None = None,
-    ) -> None:
-        """Hash nothing yet.
-
-        Args:
-            source: What the parts are of.
-            algorithm: The algorithm of their checksums.
-            threads: Entered while a thread hashes. It bounds the threads of all uploads.
-            elsewhere: Hashes the parts instead of a thread here.
-            whole: Gets the bytes that threads here read, for digests of the whole source.
-        """
-        self._source = source
-        self.algorithm = algorithm
-        self._threads = threads
-        self._elsewhere = elsewhere
-        self._whole = whole
-        self._ahead: dict[int, Hashed] = {}
-        self._reading = _Reading()
+    _source: Source
+    algorithm: Algorithm
+    """The algorithm of their checksums."""
+    _threads: AbstractAsyncContextManager[Any]
+    """Entered while a thread hashes. It bounds the threads of all uploads."""
+    _elsewhere: HashElsewhere | None = None
+    """Hashes the parts instead of a thread here."""
+    _whole: WholeDigests | None = None
+    """Gets the bytes that threads here read, for digests of the whole source."""
+    _ahead: dict[int, Hashed] = field(default_factory=dict)
+    _reading: _Reading = field(default_factory=_Reading)
 
     def hangs_for(self, now: float) -> float | None:
         """Return for how many seconds reading the source has hung; None: it has not, or for less than ten.
