@@ -384,7 +384,7 @@ async def read_range(
     etag: str,
     size: int,
     within: float,
-    take: Callable[[bytes], Awaitable[bool]],
+    take: Callable[[bytes], Awaitable[bool | None]],
 ) -> None:
     """Read an object's bytes from `start` to before `end`, by more requests if the store caps ranges.
 

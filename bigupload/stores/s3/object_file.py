@@ -128,10 +128,6 @@ class ObjectFile:
         version, bucket = self._version, self._of_bucket
         assert version is not None
 
-        async def pass_on(data: bytes) -> bool:
-            await take(data)
-            return True
-
         request = None
         try:
             request = await self._request(bucket, version)
@@ -143,7 +139,7 @@ class ObjectFile:
                 etag=version.etag,
                 size=version.size,
                 within=self._stall_after,
-                take=pass_on,
+                take=take,
             )
         except Fault as fault:
             if fault.is_absent or fault.kind is FaultKind.EXISTS:
