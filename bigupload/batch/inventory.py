@@ -162,10 +162,6 @@ class StoreList:
         self._grown.set()
         self._grown = asyncio.Event()
 
-    def meet(self, key: str) -> ListedObject | None:
-        """Look up an object that was listed already, as `Inventory.meet`."""
-        return self._inventory.meet(key)
-
     async def reached(self, key: str) -> None:
         """Wait until the list has come to this key. If it is not in the order of its keys, return at once.
 
