@@ -565,7 +565,6 @@ def result_of_put(
         checksum=stored.checksum and f"{algorithm}:{stored.checksum}",
         verified=stored.verified,
         parts=1,
-        resumed_parts=0,
         bytes_sent=counts.bytes_sent,
         retries=counts.retries,
         seconds=seconds,

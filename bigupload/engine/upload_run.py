@@ -57,14 +57,14 @@ class UploadResult:
     checksum: str | None
     """The object's checksum, "<algorithm>:<as S3 writes it>"; None if the store holds none."""
     verified: Verified
-    parts: int
+    parts: int = 0
     """Parts of the upload; 0 if it was skipped."""
-    resumed_parts: int
+    resumed_parts: int = 0
     """Parts that the store had already when this run began."""
-    bytes_sent: int
+    bytes_sent: int = 0
     """Bytes sent in this run, including those of failed attempts."""
-    retries: int
-    seconds: float
+    retries: int = 0
+    seconds: float = 0.0
     manifest: Path
     """The upload's manifest. If the upload was skipped, there is one only if an earlier run made the object, in parts.
     Of a file that one PUT sent, it is the job's record, or a path where nothing is."""
