@@ -16,7 +16,7 @@ import io
 import os
 import stat
 import threading
-from typing import Protocol
+from typing import BinaryIO
 
 from bigupload import errors
 from bigupload.core.manifest import Fingerprint, SourceKind
@@ -104,32 +104,13 @@ def bytes_of(data: object) -> memoryview:
         raise errors.UsageError(f"a source in memory is contiguous bytes: {e}") from None
 
 
-class SeekableFile(Protocol):
-    """What a file object needs, so that its ranges can be read in any order.
-
-    An fsspec file, a member of a zip archive and a file without a path have it.
-    """
-
-    def read(self, size: int, /) -> bytes:
-        """Read at most `size` bytes, none at the end."""
-        ...
-
-    def seek(self, offset: int, whence: int, /) -> object:
-        """Change the position."""
-        ...
-
-    def tell(self) -> int:
-        """Return the position."""
-        ...
-
-
 class FileObjectSource(Unwatched):
     """Ranges of a file object, from its present position to its end. Implements `ports.Source`.
 
     One thread at a time moves the position, so that the object must not be used elsewhere meanwhile. It stays open.
     """
 
-    def __init__(self, name: str, file: SeekableFile) -> None:
+    def __init__(self, name: str, file: BinaryIO) -> None:
         """Find the size. Blocking.
 
         Args:
