@@ -384,6 +384,43 @@ class Source(Protocol):
         ...
 
 
+class Unwatched:
+    """The part of `Source` that is about metadata, for a source that has none."""
+
+    kind = SourceKind.OBJECT
+    metadata_changed = False
+    is_away = False
+    on_local_disk = True
+    start = 0
+    """Bytes before the first one that is uploaded: a file object was read before."""
+
+    def __init__(self, name: str, size: int) -> None:
+        """Take a source's name and its size in bytes."""
+        self.path = name
+        self.fingerprint = Fingerprint(size, 0, 0, 0)
+
+    @property
+    def stream(self) -> Stream | None:
+        """None: all parts are there from the beginning."""
+        return None
+
+    async def hold(self, part: Part, *, wait: bool = True) -> bool:
+        """Nothing to do: any range can be read. See `Source.hold`."""
+        return True
+
+    def release(self, part: Part) -> None:
+        """Nothing to do. See `Source.release`."""
+
+    def fileno(self) -> None:
+        """None: a descriptor below may have other bytes, as a compressed file's has."""
+
+    def check(self) -> None:
+        """Do nothing: only the checksums show a change."""
+
+    def accept_metadata(self) -> None:
+        """Do nothing: there is no metadata."""
+
+
 class Stream(Protocol):
     """The parts of a source whose bytes come one after another. Used in one event loop, by one caller at a time."""
 

@@ -13,12 +13,12 @@ from bigupload import errors
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, Hashed
 from bigupload.core.integrity import ChecksumMismatch, prove_part
-from bigupload.core.manifest import Fingerprint, PartRecord, SourceKind
+from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.context import UploadContext
 from bigupload.engine.part_hashing import PartHasher
-from bigupload.ports import PutResponse, SignedRequest, Source, UnsignedPart
+from bigupload.ports import PutResponse, SignedRequest, Source, UnsignedPart, Unwatched
 
 
 class SendAgainWithMd5(Exception):
@@ -120,7 +120,7 @@ class Md5Probe:
                 except errors.MediaRefused:  # a media service signs only parts of the plan
                     return False
                 try:
-                    await self._put(_OneByte(), Part(part.number, 0, 1), request)
+                    await self._put(_OneByte("the probe", 1), Part(part.number, 0, 1), request)
                     self._known = False
                 except Fault as fault:
                     if fault.kind is not FaultKind.CORRUPTED:
@@ -129,22 +129,8 @@ class Md5Probe:
             return self._known
 
 
-class _OneByte:
+class _OneByte(Unwatched):
     """The body of the probe, as a source."""
-
-    kind = SourceKind.OBJECT
-    stream = None
-    path = "the probe"
-    fingerprint = Fingerprint(1, 0, 0, 0)
-    metadata_changed = False
-    is_away = False
-    on_local_disk = True
-
-    async def hold(self, part: Part, *, wait: bool = True) -> bool:
-        return True
-
-    def release(self, part: Part) -> None:
-        pass
 
     def view(self, offset: int, size: int) -> memoryview:
         return memoryview(b"!")[offset : offset + size]
@@ -152,15 +138,6 @@ class _OneByte:
     def read_into(self, buffer: memoryview, offset: int) -> int:
         buffer[:] = b"!"
         return 1
-
-    def fileno(self) -> None:
-        return None
-
-    def check(self) -> None:
-        pass
-
-    def accept_metadata(self) -> None:
-        pass
 
     def close(self) -> None:
         pass

@@ -13,9 +13,9 @@ from typing import Any, TypeGuard
 
 from bigupload import errors
 from bigupload.core.remote_url import is_remote
-from bigupload.ports import Source
+from bigupload.ports import Source, Unwatched
 from bigupload.sources.file import FileSource
-from bigupload.sources.objects import FileObjectSource, MemorySource, Unwatched, bytes_of
+from bigupload.sources.objects import FileObjectSource, MemorySource, bytes_of
 from bigupload.sources.producers import (
     Producer,
     PushedBytes,

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
-from bigupload.sources.objects import Unwatched
+from bigupload.ports import Unwatched
 from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.files import is_out_of_descriptors, reason_of
 from bigupload.support.pages import page_buffer
