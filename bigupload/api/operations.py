@@ -153,7 +153,8 @@ async def _upload(
         async with contextlib.aclosing(store):
             check_not_itself(found_source, store)
             with resources.state.journal(options.get("manifest"), source, store) as journal:
-                if (found := await _already_there(source, store, journal, settings, options, job_began)) is not None:
+                found = await _already_there(resources, source, store, journal, settings, options, job_began)
+                if found is not None:
                     call.emit_of(source.path, store.target, journal)(_skipped(found))
                     return found, source.fingerprint
                 context = await resources.context(source, store, journal, settings, call, whole)
@@ -178,6 +179,7 @@ def _skipped(found: UploadResult) -> UploadSkipped:
 
 
 async def _already_there(
+    resources: UploaderResources,
     source: Source,
     store: Store,
     journal: FileJournal,
@@ -196,7 +198,8 @@ async def _already_there(
         if is_proved and journal.path.stat().st_mtime >= job_began:
             return dataclasses.replace(_result_of_completed(journal, settings), skipped=True)
     if options.get("skip_existing", False):
-        return await existing_object(source, store, journal, options.get("s3"), settings.require_proof)
+        s3, retry, pool = options.get("s3"), resources.retry, resources.buckets
+        return await existing_object(source, store, journal, s3, settings.require_proof, retry=retry, pool=pool)
     return None
 
 
@@ -347,8 +350,10 @@ async def read_back(
     """Compare a file with all bytes of an object."""
     from bigupload.verification import by_download  # few programs need it
 
-    on_event = call.emit_as_own
-    return await by_download.read_back(file, url, s3=options.get("s3"), retry=resources.retry, on_event=on_event)
+    s3, on_event = options.get("s3"), call.emit_as_own
+    return await by_download.read_back(
+        file, url, s3=s3, retry=resources.retry, pool=resources.buckets, on_event=on_event
+    )
 
 
 async def share(resources: UploaderResources, url: str, options: ShareOptions) -> Share:
@@ -377,5 +382,6 @@ async def abort_orphans(resources: UploaderResources, url: str, options: OrphanO
         on_orphan=log_orphans(options.get("on_orphan"), dry_run=dry_run),
         on_failure=options.get("on_failure") or (lambda _, __: None),
         retry=resources.retry,
+        pool=resources.buckets,
     )
     return await search.run(url, options.get("s3") or S3Options())

@@ -440,8 +440,9 @@ class _SmallUpload:
         assert self._lane.store is not None
         store = self._lane.store.at(self._small.key)
         journal = FileJournal(Path(self._manifest))
-        required = self._small.settings.require_proof
-        return await existing_object(source, store, journal, self._small.options.get("s3"), required)
+        s3, required = self._small.options.get("s3"), self._small.settings.require_proof
+        retry, pool = self._resources.retry, self._resources.buckets
+        return await existing_object(source, store, journal, s3, required, retry=retry, pool=pool)
 
     async def _put(self, source: Source, emit: Callable[[events.Event], None]) -> UploadResult:
         small, clock = self._small, self._resources.clock

@@ -21,13 +21,14 @@ from bigupload.api.places import UNKNOWN
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Manifest, Target, manifest_id
 from bigupload.core.remote_url import is_remote, shown_url
-from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.events import Warned
 from bigupload.manifests.state_directory import CLEAN_EVERY, NOTES, SUFFIX, is_clean_up_due, state_dir
 from bigupload.options import S3Options
 from bigupload.ports import Source
+from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import LOCAL, Store
 from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread, run_in_thread
 from bigupload.support.shielding import run_shielded
@@ -250,7 +251,14 @@ def require_trust(
 
 
 async def existing_object(
-    source: Source, store: Store, journal: FileJournal, s3: S3Options | None, required: Verified
+    source: Source,
+    store: Store,
+    journal: FileJournal,
+    s3: S3Options | None,
+    required: Verified,
+    *,
+    retry: RetryPolicy,
+    pool: BucketPool,
 ) -> UploadResult | None:
     """The result without an upload, if the object is the file already. An unfinished upload is resumed instead."""
     part_size = None
@@ -261,7 +269,14 @@ async def existing_object(
     from bigupload.verification.by_checksum import prove_existing
 
     return await prove_existing(
-        source.path, str(store.target), journal.path, s3=s3 or S3Options(), required=required, part_size=part_size
+        source.path,
+        str(store.target),
+        journal.path,
+        s3=s3 or S3Options(),
+        required=required,
+        part_size=part_size,
+        retry=retry,
+        pool=pool,
     )
 
 

@@ -30,6 +30,7 @@ from bigupload.manifests.state_directory import READ_BACK_SUFFIX, state_dir
 from bigupload.options import S3Options
 from bigupload.ports import SignedRequest
 from bigupload.records import dataclass
+from bigupload.stores.s3.bucket import BucketPool
 from bigupload.support.daemon_threads import DaemonThreadPool, run_in_thread
 from bigupload.support.shielding import for_each, run_shielded
 from bigupload.verification.by_checksum import Compared, FileAndObject, open_both
@@ -159,6 +160,7 @@ async def read_back(
     *,
     s3: S3Options | None = None,
     retry: RetryPolicy | None = None,
+    pool: BucketPool | None = None,
     on_event: Callable[[events.Event], None] | None = None,
 ) -> ReadBack:
     """Download an object and compare every byte with a file, or resume that where it stopped.
@@ -168,6 +170,7 @@ async def read_back(
         url: "s3://BUCKET/KEY" of the object.
         s3: How to reach the store.
         retry: How often and for how long a failed request is repeated.
+        pool: Where to take the connection to the bucket from.
         on_event: Called with each event, in the event loop; a plain function.
 
     Raises:
@@ -185,7 +188,7 @@ async def read_back(
     retrier = Retrier(policy=policy, emit=emit)
     async with (
         contextlib.AsyncExitStack() as ended,
-        open_both(path, url, s3, retrier) as pair,
+        open_both(path, url, s3, retrier, pool) as pair,
     ):
         name = manifest_id(pair.source.path, pair.store.target)
         progress = ReadBackProgress(state_dir() / f"{name}{READ_BACK_SUFFIX}", _subject(pair))

@@ -25,6 +25,7 @@ from bigupload.manifests.notes import noted_manifests
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.records import dataclass
+from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.s3.multipart import MAX_LISTED_UPLOADS, S3Store
 from bigupload.stores.s3.operations import UploadPages
 from bigupload.stores.targets import connect, parse_s3_url
@@ -205,6 +206,7 @@ class OrphanSearch:
         on_orphan: Callable[[Orphan], None],
         on_failure: Callable[[str, errors.BigUploadError], None],
         retry: RetryPolicy | None = None,
+        pool: BucketPool | None = None,
     ) -> None:
         """Prepare a search; `run` performs it.
 
@@ -215,8 +217,10 @@ class OrphanSearch:
             on_orphan: Called with each upload that was aborted (with `dry_run`: would be).
             on_failure: Called with the key of each upload that could not be examined or aborted, and the reason.
             retry: How often and for how long a failed request is repeated.
+            pool: Where to take the connection to the bucket from.
         """
         self._owners = owners
+        self._pool = pool
         self._older_than = older_than
         self._dry_run = dry_run
         self._on_orphan = on_orphan
@@ -238,7 +242,7 @@ class OrphanSearch:
         """
         bucket, prefix = parse_s3_url(url, "")
         self._read_manifests()
-        store = await connect(bucket, prefix, s3, creates_bucket=False)
+        store = await connect(bucket, prefix, s3, self._pool, creates_bucket=False)
         async with contextlib.aclosing(store):
             decide = functools.partial(self._decide, store, bucket)
             await for_each(await self._old_uploads(store, prefix), decide, at_once=_CONCURRENCY)
