@@ -1,8 +1,8 @@
 """How fast are files of medium size, near and far?  `python -m benchmarks medium [--inside] [--brief]`
 
 Files of 1 to 256 MB (`--sizes`) go to the null store at three round trips (`--rtts`), over http and https, by the peers
-that were the fastest at that. A far store takes 40 MB/s from each connection (`--rate`). Each cell has bigupload's
-seconds, and their ratio to those of the fastest peer in that cell.
+that were the fastest at that. A far store takes 40 MB/s from each connection (`--rate`), or is behind 1 Gbit/s
+(`--path`). Each cell has bigupload's seconds, and their ratio to those of the fastest peer in that cell.
 
 By default the whole process is measured. `--inside` measures one call within a running process that has sent a small
 file before: the engine without the interpreter's start, against the libraries. `--brief` takes the smallest and the
@@ -49,26 +49,38 @@ class Path:
 
 def measure(arguments: argparse.Namespace, contestants: Sequence[Contestant], size: int, path: Path) -> Held:
     """Measure one cell."""
-    knobs = ["--rate", arguments.rate] if path.rtt else []
     prefixes: tuple[Sequence[str], Sequence[str]] = (), ()
+    host = None
     with contextlib.ExitStack() as opened:
         if path.rtt and arguments.path:
-            there = opened.enter_context(packets.path(rtt=path.rtt / 1e3, rate=LINK))
-            knobs, prefixes = [*knobs, "--host", there.server_address], (there.server_prefix, there.client_prefix)
-        elif path.rtt:
-            knobs += ["--rtt", str(path.rtt / 1e3)]
+            try:
+                there = opened.enter_context(packets.path(rtt=path.rtt / 1e3, rate=LINK))
+            except packets.PathUnavailable as error:
+                raise SystemExit(f"no path of packets: {error}") from None
+            host, prefixes = there.server_address, (there.server_prefix, there.client_prefix)
         file, warm = opened.enter_context(files(argparse.Namespace(**{**vars(arguments), "size": size})))
         return hold(
             f"{size / 1e6:g} MB, {path}{', within a running process' if arguments.inside else ''}",
             contestants,
             arguments,
-            null_store(knobs, tls=path.tls, prefix=prefixes[0]),
+            null_store(store_options(path, arguments.rate, host), tls=path.tls, prefix=prefixes[0]),
             file=file,
             warm=warm,
             tls=path.tls,
             inside=arguments.inside,
             prefix=prefixes[1],
         )
+
+
+def store_options(path: Path, rate: str, host: str | None) -> list[str]:
+    """Return the null store's options.
+
+    Behind a path of packets (`host`), the link alone limits the rate. A store that limits it has receive buffers of
+    128 KiB, so that little is sent ahead of it: over 100 ms, these would carry 1 MB/s for each connection.
+    """
+    if host is not None:
+        return ["--host", host]
+    return ["--rate", rate, "--rtt", str(path.rtt / 1e3)] if path.rtt else []
 
 
 def target(held: Held) -> Target:
@@ -100,9 +112,9 @@ def main() -> int:
     made = parser(__doc__, size="256MB", rounds=3)
     made.add_argument("--sizes", default=SIZES, metavar="A,B,…", help=f"Sizes of the files. [{SIZES}]")
     made.add_argument("--rtts", default=RTTS, metavar="A,B,…", help=f"Round trips in milliseconds. [{RTTS}]")
-    made.add_argument("--rate", default=RATE, help=f"Of each connection to a far store. [{RATE}]")
+    made.add_argument("--rate", default=RATE, help=f"Of each connection to a far store, without --path. [{RATE}]")
     made.add_argument("--schemes", default="http,https", metavar="A,B", help="[http,https]")
-    made.add_argument("--path", action="store_true", help="Far stores are behind a link between network namespaces.")
+    made.add_argument("--path", action="store_true", help="Far stores are behind 1 Gbit/s between network namespaces.")
     made.add_argument("--inside", action="store_true", help="Measure a call within a running process.")
     made.add_argument("--brief", action="store_true", help="The ends of both scales in one round.")
     arguments = made.parse_args()

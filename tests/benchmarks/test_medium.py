@@ -36,6 +36,14 @@ def test_the_target_is_the_fastest_peer(ours: float, holds: bool) -> None:
     assert medium.target(held(ours, crt=0.2, mc=0.4)).holds == holds
 
 
+def test_behind_a_link_the_link_alone_limits_the_rate() -> None:
+    """A store that limits it has small buffers, which fill at 1 MB/s for each connection over 100 ms."""
+    behind = medium.store_options(FAR, "40MB/s", "10.197.0.2")
+    assert behind == ["--host", "10.197.0.2"]
+    assert medium.store_options(FAR, "40MB/s", None) == ["--rate", "40MB/s", "--rtt", "0.03"]
+    assert medium.store_options(NEAR, "40MB/s", None) == []
+
+
 def test_without_peers_the_target_is_not_met() -> None:
     alone = held(0.3)
     assert not medium.target(alone).holds
