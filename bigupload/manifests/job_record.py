@@ -28,7 +28,7 @@ from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint
 from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.state_directory import JOB_SUFFIX as JOB_SUFFIX
-from bigupload.manifests.state_directory import NEW_SUFFIX
+from bigupload.manifests.state_directory import NEW_SUFFIX, unlistable
 from bigupload.records import dataclass
 from bigupload.support.files import (
     create_private,
@@ -512,7 +512,7 @@ def known_jobs(directory: Path) -> list[KnownJob]:
     except FileNotFoundError:
         return []
     except OSError as e:
-        raise errors.ManifestError(f"can't list the jobs in {directory}: {e.strerror}") from e
+        raise unlistable(directory, e) from e
     return [read_job(path) for path in sorted(found, key=last_written)]
 
 

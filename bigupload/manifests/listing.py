@@ -210,6 +210,7 @@ def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Pat
 
     Raises:
         ManifestNotFound: There is no such manifest.
+        ManifestError: The directory can't be listed.
         UsageError: The id's beginning fits several manifests.
     """
     text = os.fspath(name)
@@ -218,10 +219,13 @@ def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Pat
         return path
     where = "" if directory is None else " (`bigupload status` shows those of this machine)"
     absent = errors.ManifestNotFound(f"no such manifest: {text}{where}")
-    if directory is None or len(text) < _MIN_PREFIX or path.name != text:
+    if directory is None or path.name != text:
+        raise absent
+    manifests = find_manifests(directory)
+    if len(text) < _MIN_PREFIX:
         raise absent
     beginning = text.removesuffix(SUFFIX)
-    named = {each.name.removesuffix(SUFFIX): each for each in find_manifests(directory)}
+    named = {each.name.removesuffix(SUFFIX): each for each in manifests}
     named |= {noted.id: noted.path for noted in _noted(directory)}
     named |= {replaced.id: replaced.manifest for replaced in replaced_uploads(directory)}
     found = [each for each in named if each.startswith(beginning)]

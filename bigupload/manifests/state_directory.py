@@ -78,10 +78,15 @@ def find_manifests(directory: Path, *, set_aside: bool = False) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as e:
-        raise errors.ManifestError(
-            f"can't list the manifests in {directory}: {e.strerror} (BIGUPLOAD_STATE_DIR names another directory)"
-        ) from e
+        raise unlistable(directory, e) from e
     return [path for _, path in sorted(found)]
+
+
+def unlistable(directory: Path, e: OSError) -> errors.ManifestError:
+    """Make the error of a state directory that is a file, or that this user may not read."""
+    return errors.ManifestError(
+        f"can't list the state directory {directory}: {e.strerror}. To use another one, set BIGUPLOAD_STATE_DIR"
+    )
 
 
 def next_set_aside(manifest: Path) -> Path:

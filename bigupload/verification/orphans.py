@@ -22,7 +22,7 @@ from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.manifests.journal import read_manifest
 from bigupload.manifests.notes import noted_manifests
-from bigupload.manifests.state_directory import SUFFIX
+from bigupload.manifests.state_directory import SUFFIX, unlistable
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import BucketPool
@@ -151,10 +151,12 @@ class Owners:
                         found.append(noted.path)
             except FileNotFoundError:
                 continue
-            except NotADirectoryError:
-                found.append(place)
             except OSError as e:
-                raise errors.ManifestError(f"can't list the manifests in {place}: {e.strerror}") from e
+                if place is self._places[0]:
+                    raise unlistable(place, e) from e
+                if not isinstance(e, NotADirectoryError):
+                    raise errors.ManifestError(f"can't list the manifests in {place}: {e.strerror}") from e
+                found.append(place)
         return found
 
 

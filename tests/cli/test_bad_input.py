@@ -246,9 +246,15 @@ def test_a_state_directory_that_is_a_file(
     assert_refused(ended, 1, f"{file} must be a directory: set BIGUPLOAD_STATE_DIR, or name another --manifest")
     ended = bigupload("upload", f"{file.parent}/", "--to", "s3://bucket/", "--endpoint-url", s3.url)
     assert_refused(ended, 1, "can't write the job's record", "set BIGUPLOAD_STATE_DIR to a directory that you can")
-    for command in ("status", "resume"):
-        says = f"can't list the manifests in {file}: Not a directory (BIGUPLOAD_STATE_DIR names another directory)"
-        assert_refused(bigupload(command), 1, says)
+    says = f"can't list the state directory {file}: Not a directory. To use another one, set BIGUPLOAD_STATE_DIR"
+    of_store = ["gc", "s3://bucket/", "--endpoint-url", s3.url]
+    for command in (
+        ["status"], ["resume"], ["abort", "6c1f6f0e"], ["abort", "6c1"], ["resume", "6c1f6f0e"], of_store,
+        [*of_store, "--dry-run"],
+    ):  # fmt: skip
+        assert_refused(bigupload(*command), 1, says)
+    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(file / "state"))
+    assert_refused(bigupload(*of_store), 1, says.replace(str(file), str(file / "state")))
 
 
 def test_a_locked_manifest(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_directory_of_manifests_that_can_not_be_listed(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(orphans.os, "scandir", refuse)
-    assert_refused(gc(bigupload, s3), 1, "can't list the manifests in", "Permission denied")
+    assert_refused(gc(bigupload, s3), 1, "can't list the state directory", "Permission denied")
     assert len(s3.uploads) == 2
 
 
