@@ -33,6 +33,7 @@ from bigupload.batch.job import UploadFailed
 from bigupload.batch.selecting import Selection, check_not_among_sources
 from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching, file_events, require_file_events
 from bigupload.core.manifest import Fingerprint, Manifest
+from bigupload.core.retry_policy import Fault
 from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import RunCounts
@@ -41,7 +42,7 @@ from bigupload.manifests.job_record import JobRecord, RecordedFile
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.sources.file import open_file
-from bigupload.stores.targets import LOCAL_BUCKET, parse_s3_url
+from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
 from bigupload.support.batching import Batcher
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.shielding import end_task, run_shielded
@@ -113,6 +114,7 @@ async def _outcomes(
     async def run() -> None:
         watching = Watching(watched, uploads, SettlingFiles(idle=watched.idle))
         await watching.standing.check()  # else `status` would list a watch of what is not there
+        await uploads.check_bucket()
         target = await job_target(prefix, options.get("s3") or S3Options())
         with resources.state.job_record(f"watch {watched.directory}", target) as record:
             open_record(record)
@@ -229,6 +231,22 @@ class FileUploads:
     def has_failed(self) -> bool:
         """Whether the last upload of a file that still exists failed. Blocking, if one failed."""
         return any(map(os.path.lexists, self._failed))
+
+    async def check_bucket(self) -> None:
+        """Look whether the bucket is there, once, and before the first file has settled.
+
+        Raises:
+            BucketNotFound: There is no such bucket. Any other problem is reported by the uploads, if it lasts.
+        """
+        bucket, _ = parse_s3_url(self._prefix, "")
+        store = await connect(bucket, "", self._options.get("s3") or S3Options(), self._resources.buckets)
+        async with contextlib.aclosing(store):
+            try:
+                await store.objects("").require_bucket()
+            except errors.BucketNotFound:
+                raise
+            except (Fault, errors.StoreError):  # that is no answer to what was asked
+                return
 
     async def upload(self, begin: Begin) -> Fingerprint:
         """Upload a file, unless a local manifest proves that the object is the file. See `batch.watching.Uploads`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 
 from .support import Command, assert_refused
@@ -54,6 +55,22 @@ def test_a_wrong_call(
     assert_refused(ended, code, says)
     if "directory" in says:
         assert "watch" not in bigupload("status").out  # nothing is recorded of what is not there
+
+
+def test_a_missing_bucket_is_reported_at_the_start(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
+    ended = bigupload("watch", tmp_path, "s3://nowhere/", "--endpoint-url", s3.url, "--idle", "1d")
+    assert (ended.code, ended.err.count("there is no bucket 'nowhere'")) == (1, 1)
+    assert [request.op for request in s3.requests] == ["HeadBucket"]
+
+
+def test_who_may_not_look_at_the_bucket_may_watch(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
+    s3.script("HeadBucket", Status(403, "AccessDenied"), repeat=True)
+    directory = tmp_path / "watched"
+    directory.mkdir()
+    (directory / "a").write_bytes(b"a")
+    watching = ["--idle", "1s", "--until-idle", "1s", "--progress", "none"]
+    ended = bigupload("watch", directory, "s3://bucket/", "--endpoint-url", s3.url, *watching)
+    assert (ended.code, list(s3.objects["bucket"])) == (0, ["a"])
 
 
 def test_nothing_is_announced_of_what_can_not_be(bigupload: Command, s3: StrictS3) -> None:
