@@ -335,7 +335,7 @@ class ProofError(BigUploadError):
 
 
 class PartUnproved(ProofError):
-    """The store offers nothing that proves a part."""
+    """The store offers nothing that proves a part, or a proxy drops its ETag and the store can't be asked for it."""
 
 
 class PartCorrupted(ProofError):

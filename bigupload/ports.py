@@ -56,6 +56,7 @@ class PutResponse:
     """A 2xx response to a part that was sent or copied: its ETag (opaque, with quotes) and its checksums."""
 
     etag: str
+    """Empty if the response has none: a proxy on the way may drop it."""
     checksums: Mapping[str, str]
     """By the header name of the algorithm, in lower case."""
     version_id: str | None = None

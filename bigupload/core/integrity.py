@@ -15,6 +15,9 @@ from bigupload.errors import ObjectMismatch
 from bigupload.records import dataclass
 from bigupload.units import one_line
 
+NO_ETAG = "A proxy on the way drops the ETag header: let it pass, and run again"
+"""The cause of a response without an ETag, and the way out, where the store can't be asked for it."""
+
 
 class PartProof(enum.StrEnum):
     """The proof that the store received a part as it was sent."""

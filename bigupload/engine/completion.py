@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bigupload import errors, events
 from bigupload.core.integrity import ObjectFacts, Verified, prove_object, refused_checksum
 from bigupload.core.manifest import Completed, CompletingRecord, SourceRecord
@@ -106,7 +108,7 @@ class Completion:
             )
         better = prove_object(found, context.manifest.expected_object())
         levels = [level for level in Verified if level in (verified, better)]
-        return found, levels[0] if levels else None
+        return replace(found, etag=found.etag or facts.etag), levels[0] if levels else None
 
     async def _head(self) -> ObjectFacts | None:
         context = self._context

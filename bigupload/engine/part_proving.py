@@ -1,24 +1,26 @@
 """Prove that the store has a part: by its checksum, or its MD5 where the store confirms no checksums.
 
-A Content-MD5 proves a part only where the store checks it, which one wrong Content-MD5 finds out.
+A Content-MD5 proves a part only where the store checks it, which one wrong Content-MD5 finds out. Where a proxy drops
+the ETag of a response, the store's list of parts has it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from bigupload import errors
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, Hashed
-from bigupload.core.integrity import ChecksumMismatch, prove_part
+from bigupload.core.integrity import NO_ETAG, ChecksumMismatch, prove_part
 from bigupload.core.manifest import PartRecord
-from bigupload.core.part_plan import Part
+from bigupload.core.part_plan import S3_LIMITS, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.context import UploadContext
 from bigupload.engine.part_hashing import PartHasher
-from bigupload.ports import PutResponse, SignedRequest, Source, UnsignedPart, Unwatched
+from bigupload.ports import ListedPart, PutResponse, SignedRequest, Source, UnsignedPart, Unwatched
+from bigupload.support.batching import Batcher
 
 
 class SendAgainWithMd5(Exception):
@@ -31,6 +33,7 @@ class PartProver:
     Attributes:
         with_md5: Whether parts are sent with Content-MD5: if no checksum was declared, and as soon as the store shows
             that it ignores checksums.
+        lists_etags: Whether the ETags of parts come from the store's list, because a response had none.
     """
 
     def __init__(self, context: UploadContext, hasher: PartHasher, probe: Md5Probe) -> None:
@@ -39,6 +42,8 @@ class PartProver:
         self._probe = probe
         self._checksum = context.manifest.header.checksum
         self.with_md5 = self._checksum.type is None and self._checksum.algorithm is not Algorithm.NONE
+        self.lists_etags = False
+        self._lister: Batcher[Part, ListedPart | None] = Batcher(self._list, max_batch=S3_LIMITS.max_parts)
 
     def headers(self, hashed: Hashed) -> dict[str, str]:
         """The headers of a part's PUT by which its response proves it."""
@@ -53,10 +58,12 @@ class PartProver:
         """The record of a part that its response proves.
 
         Raises:
-            Fault: CORRUPTED: checksum mismatch.
+            Fault: CORRUPTED: checksum mismatch. BROKEN: the response has no ETag, and the store has no such part.
             SendAgainWithMd5: Content-MD5 will prove the part.
-            PartUnproved: Nothing proves it.
+            PartUnproved: Nothing proves it, or nothing has its ETag.
         """
+        if not response.etag:
+            response = await self._as_listed(part, response)
         if (record := self.prove_by(part, hashed, request, response)) is not None:
             return record
         if hashed.md5 is None:  # the response has no checksum: is its ETag the MD5?
@@ -73,6 +80,8 @@ class PartProver:
 
     def prove_by(self, part: Part, hashed: Hashed, request: SignedRequest, response: PutResponse) -> PartRecord | None:
         """The same by what is known; None: it proves nothing. Raises Fault: CORRUPTED."""
+        if not response.etag:
+            return None
         algorithm, enforced = self._checksum.algorithm, self._probe.enforced and "content-md5" in request.headers
         try:
             proof = prove_part(algorithm, hashed, echoed=response.checksums, etag=response.etag, md5_enforced=enforced)
@@ -81,6 +90,38 @@ class PartProver:
         if proof is None:
             return None
         return PartRecord.of(part, hashed, response.etag, proof)
+
+    async def _as_listed(self, part: Part, response: PutResponse) -> PutResponse:
+        """Add to a response without an ETag what the store lists of the part."""
+        if not self.lists_etags:
+            self.lists_etags = True
+            self._context.warn(
+                "responses to parts have no ETag: a proxy on the way drops it. It is read in the store's list of parts"
+            )
+        row = await self._lister.submit(part)
+        if row is None:
+            message = f"the response to part {part.number} has no ETag, and the store does not list the part"
+            raise Fault(FaultKind.BROKEN, message)
+        listed = {} if row.checksum is None else {self._checksum.algorithm.header: row.checksum}
+        return replace(response, etag=row.etag, checksums={**response.checksums, **listed})
+
+    async def _list(self, parts: Sequence[Part]) -> list[ListedPart | None]:
+        """Find parts that the store has by now in its list; None: not there, or of another size."""
+        context = self._context
+        try:
+            rows = await context.retrier.request(
+                lambda: context.store.list_parts(context.manifest.upload_id, self._checksum.algorithm),
+                expected={FaultKind.GONE, FaultKind.UNSUPPORTED},
+            )
+        except (errors.AccessDenied, Fault) as e:
+            if isinstance(e, Fault) and e.kind is FaultKind.GONE:
+                raise
+            raise errors.PartUnproved(
+                f"the response to part {parts[0].number} has no ETag, and the store's list of parts can't be read "
+                f"({e}). {NO_ETAG}"
+            ) from e
+        newest = {(row.number, row.size): row for row in rows}  # if a number is listed twice, the newest is last
+        return [newest.get((part.number, part.size)) for part in parts]
 
     def _use_md5(self) -> None:
         if not self.with_md5:

@@ -183,7 +183,8 @@ class PartUploader:
     def _group_from(self, part: Part) -> list[Part]:
         """Take the parts that follow a part and are sent with it. Returns all of them."""
         group = [part]
-        most = 1 if self._groups is None else self._groups.size(part, self._state.waiting)
+        groups = None if self._prover.lists_etags else self._groups  # each part of a group would be sent again
+        most = 1 if groups is None else groups.size(part, self._state.waiting)
         while len(group) < most and (following := next(self._pending, None)) is not None:
             if following.number != group[-1].number + 1:
                 self._state.release(following.number)

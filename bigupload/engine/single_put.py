@@ -13,7 +13,7 @@ from collections.abc import Callable
 from bigupload import errors, events
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, Digests, Hashed
-from bigupload.core.integrity import ChecksumMismatch, ObjectFacts, PartProof, Verified, prove_part
+from bigupload.core.integrity import NO_ETAG, ChecksumMismatch, ObjectFacts, PartProof, Verified, prove_part
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry, RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadSettings, check_source
@@ -120,6 +120,7 @@ class SinglePuts:
         self._with_md5 = settings.algorithm is Algorithm.MD5
         self._proves_nothing = False
         """Whether the warning that the store proves nothing of a PUT was given."""
+        self._lacks_etags = False
         shared.expect_files()
 
     async def watch(self, policy: RetryPolicy, is_wanted: Callable[[], bool] = lambda: True) -> None:
@@ -265,6 +266,13 @@ class SinglePuts:
             self._with_md5 = True
             emit(events.Warned(message=f"{why}: files are proved by MD5 instead"))
 
+    def warn_of_etags(self, emit: Callable[[events.Event], None]) -> None:
+        """Warn, once, of responses without ETags."""
+        if not self._lacks_etags:
+            self._lacks_etags = True
+            message = "responses to PUTs have no ETag: a proxy on the way drops it. Each object is looked at instead"
+            emit(events.Warned(message=message))
+
     def judge(
         self, proved: StoredFile, store: ObjectStore, key: str, emit: Callable[[events.Event], None]
     ) -> StoredFile:
@@ -387,8 +395,11 @@ class _OnePut:
         """Return the proof of the object in the response.
 
         Raises:
-            Fault: CORRUPTED: checksum mismatch.
+            Fault: CORRUPTED: checksum mismatch. BROKEN: the response has no ETag, and the store has no such object.
+            PartUnproved: The response has no ETag, and these credentials may not read the object.
         """
+        if not response.etag:
+            response = await self._as_shown(response)
 
         def prove(hashed: Hashed) -> PartProof | None:
             try:
@@ -408,6 +419,27 @@ class _OnePut:
             verified=_PROVES[proof],
             version_id=response.version_id,
             proof=proof,
+        )
+
+    async def _as_shown(self, response: PutResponse) -> PutResponse:
+        """Add to a response without an ETag what the store shows of the object."""
+        puts = self._puts
+        puts.warn_of_etags(self._emit)
+        try:
+            found = await self._retrier.request(lambda: self._store.stat(self._key, puts._algorithm))
+        except errors.AccessDenied as e:
+            raise errors.PartUnproved(
+                f"the response to the PUT of {self._store.target(self._key)} has no ETag, and the object can't be "
+                f"looked at ({e}). {NO_ETAG}"
+            ) from e
+        if found is None or (found.token, found.size) != (self._store.token, self._part.size):
+            message = f"the response to the PUT has no ETag, and the store has no such object under {self._key!r}"
+            raise Fault(FaultKind.BROKEN, message)
+        shown = {} if found.checksum is None else {puts._algorithm.header: found.checksum}
+        return PutResponse(
+            etag=found.etag,
+            checksums={**response.checksums, **shown},
+            version_id=found.version_id or response.version_id,
         )
 
     async def _judge_existing(self, fault: Fault, hashed: Hashed) -> StoredFile:

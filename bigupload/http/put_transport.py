@@ -145,14 +145,14 @@ def _stored(response: ResponseHead, content: bytes, what: str, *, complete: bool
     """Read a successful response.
 
     Raises:
-        Fault: BROKEN if it came before all was sent, or does not identify the stored bytes.
+        Fault: BROKEN if it came before all was sent, or is another page than a store's, which has no ETag.
     """
     status, headers = response.status, response.headers
     if not complete:
         raise Fault(FaultKind.BROKEN, f"the store responded {status} to {what} before it had received all of it")
-    if not (etag := headers.get("ETag")):
-        no_etag = Fault(FaultKind.BROKEN, f"the store's response to {what} has no ETag")
-        raise fault_of_stranger(status, headers, content, what) if content else no_etag
+    etag = headers.get("ETag") or ""
+    if not etag and content:
+        raise fault_of_stranger(status, headers, content, what)
     checksums = {name: value for name, value in headers.items() if name.startswith("x-amz-checksum-")}
     return PutResponse(strong_etag(etag), checksums, headers.get("x-amz-version-id"))
 

@@ -179,6 +179,24 @@ async def test_what_a_group_hands_back_is_sent_part_by_part_and_that_is_no_retry
     assert cluster.uploader._admitted == 0, "each is counted until it ends"
 
 
+async def test_a_group_whose_responses_have_no_etags_is_sent_part_by_part() -> None:
+    """It proves nothing, and its parts are found in the store's list when they are sent alone."""
+
+    async def script(cluster: Cluster, on_news: OnNews) -> None:
+        on_news([(PutResponse("", ECHO.checksums), 0.5)] * len(cluster.groups[-1]), 0.0)
+
+    cluster = Cluster(script)
+    assert await cluster.run() == [1, 2, 3, 4, 5, 6]
+
+
+async def test_there_are_no_groups_where_a_proxy_drops_etags() -> None:
+    cluster = Cluster()
+    cluster.uploader._prover.lists_etags = True
+    await cluster.uploader.run()
+    assert cluster.groups == []
+    assert sorted(number for number, _ in cluster.alone) == ALL
+
+
 async def test_a_part_that_is_refused_in_a_group_is_retried_as_the_policy_says() -> None:
     cluster = Cluster(after(2, Fault(FaultKind.BUSY, "slow down", status=503)))
     assert sorted(await cluster.run()) == [3, 4, 5, 6]

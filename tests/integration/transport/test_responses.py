@@ -206,11 +206,11 @@ async def test_a_url_that_can_not_be_used(tmp_path: Path, url: str) -> None:
     "response",
     [
         b"garbage\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
         b"HTTP/1.1 200 OK\r\n",
         b"",
     ],
-    ids=["garbage", "no ETag", "half a head", "nothing"],
+    ids=["garbage", "a page without ETag", "half a head", "nothing"],
 )
 async def test_responses_that_are_none(tmp_path: Path, response: bytes) -> None:
     async with raw_server(response, read=True) as port:

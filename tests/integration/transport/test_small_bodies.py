@@ -121,14 +121,14 @@ async def test_cancelled_in_the_middle_nothing_is_left(store: Bench, monkeypatch
         ),
         (b"\x15\x03\x01\x00\x02\x02\x46", FaultKind.BROKEN, "it speaks TLS: name it by https://"),
         (b"HTTP/1.1 200 OK\r\n" + 70_000 * b"x", FaultKind.BROKEN, "the response is not HTTP"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", FaultKind.BROKEN, "no ETag"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", FaultKind.BROKEN, "is not S3's"),
         (
             b"HTTP/1.1 307 Elsewhere\r\nLocation: http://elsewhere.example/k?a=b\r\nContent-Length: 0\r\n\r\n",
             FaultKind.FINAL,
             r"redirects to https?://elsewhere\.example: use",
         ),
     ],
-    ids=["senseless", "a TLS alert", "a head without end", "no ETag", "redirect"],
+    ids=["senseless", "a TLS alert", "a head without end", "a page without ETag", "redirect"],
 )
 async def test_responses_that_prove_nothing(response: bytes, kind: FaultKind, message: str) -> None:
     async with answering(response) as url, HttpTransport() as transport:
@@ -136,6 +136,13 @@ async def test_responses_that_prove_nothing(response: bytes, kind: FaultKind, me
             await put(transport, f"{url}/{SIGNED}")
         assert caught.value.kind is kind
     assert_secretless(caught.value)
+
+
+async def test_a_response_without_an_etag_is_left_to_the_engine() -> None:
+    bare = b"HTTP/1.1 200 OK\r\nx-amz-checksum-crc32: AAAAAA==\r\nContent-Length: 0\r\n\r\n"
+    async with answering(bare) as url, HttpTransport() as transport:
+        response = await put(transport, f"{url}/key")
+    assert (response.etag, response.checksums) == ("", {"x-amz-checksum-crc32": "AAAAAA=="})
 
 
 async def test_an_interim_response_is_not_the_response() -> None:

@@ -6,7 +6,7 @@ import { POLICY } from "./retry.js";
 
 const LOOK = 1_000;
 
-const NO_ETAG = "The store does not show the page its ETag header: its CORS rules are not set up.";
+const NO_ETAG = "The store's response has no ETag for this page: its CORS rules hide it, or a proxy drops it.";
 const NOT_ANSWERED = "The store did not respond to a part.";
 const UNREACHABLE = "The store can't be reached.";
 const MESSAGES = {
