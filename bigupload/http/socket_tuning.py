@@ -15,6 +15,14 @@ from typing import Any
 
 from bigupload import errors
 
+try:  # not where it is used: a failed import searches every directory again each time
+    import fcntl
+    import termios
+except ImportError:  # Windows
+    _HAS_FCNTL = False
+else:
+    _HAS_FCNTL = True
+
 CONNECT_TIMEOUT = 10.0
 """Seconds for one attempt to connect, which tries all addresses of a name."""
 AUTO = "auto"
@@ -213,12 +221,11 @@ def unsent(sock: Any) -> int:
             info = bytes(sock.getsockopt(socket.IPPROTO_TCP, _INFO_OF_MACOS, _UNSENT_AT_MACOS + 4))
             return _field(info, _UNSENT_AT_MACOS) if len(info) == _UNSENT_AT_MACOS + 4 else 0
         return 0
+    if not _HAS_FCNTL:
+        return 0
     try:
-        import fcntl
-        import termios
-
         waiting = int(struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, b"\0\0\0\0"))[0])
-    except (ImportError, AttributeError, OSError):
+    except (AttributeError, OSError):
         return 0
     arrived = 0
     info = _tcp_info(sock, _SACKED_AT + 4)

@@ -14,6 +14,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+try:  # not where it is used: a failed import searches every directory again each time
+    import fcntl
+except ImportError:  # Windows
+    _HAS_FCNTL = False
+else:
+    _HAS_FCNTL = True
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -59,13 +66,7 @@ def sync_to_disk(fd: int) -> None:
     Raises:
         OSError: Nobody knows what is on the disk.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        full = None
-    else:
-        full = getattr(fcntl, "F_FULLFSYNC", None)
-    if full is not None:
+    if _HAS_FCNTL and (full := getattr(fcntl, "F_FULLFSYNC", None)) is not None:
         try:
             fcntl.fcntl(fd, full)
             return
@@ -98,8 +99,6 @@ def lock_descriptor(fd: int) -> None:
         finally:
             os.lseek(fd, at, os.SEEK_SET)
     else:
-        import fcntl
-
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -249,6 +249,15 @@ def test_what_arrived_out_of_order_is_not_unsent(
     assert socket_tuning.unsent(Answering(pair[0].fileno(), socket.TCP_INFO, response)) == left
 
 
+def test_where_no_system_call_reports_unsent_bytes(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows. It is asked of each connection, many times a second."""
+    assert fill(pair)
+    monkeypatch.setattr(socket_tuning, "_HAS_FCNTL", False)
+    with monkeypatch.context() as searched:
+        searched.setattr("builtins.__import__", lambda name, *_: pytest.fail(f"searches each directory for {name}"))
+        assert socket_tuning.unsent(pair[0]) == 0
+
+
 def test_readable_is_when_the_other_side_has_spoken_or_gone(pair: Pair) -> None:
     ours, theirs = pair
     assert not socket_tuning.readable(ours)

@@ -35,6 +35,8 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith("bigupload.") and ".testing" not in name and vars(module).get("os") is os:
             monkeypatch.setattr(module, "os", OtherOs(*OF_OS))
+        if name.startswith("bigupload.") and "_HAS_FCNTL" in vars(module):
+            monkeypatch.setattr(module, "_HAS_FCNTL", False)
     for name in MODULES:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(pages, "_NOWAIT", None)

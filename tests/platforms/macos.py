@@ -119,7 +119,6 @@ def pytest_configure(config: pytest.Config) -> None:
     assert platformdirs
     modules = _modules()
     from bigupload.http import socket_tuning
-    from bigupload.sources import removal
     from bigupload.stores import local_store
     from bigupload.support import pages
 
@@ -137,7 +136,9 @@ def pytest_configure(config: pytest.Config) -> None:
             module.os = os_of_macos  # type: ignore[attr-defined]  # a module imports it
         if vars(module).get("socket") is socket:
             module.socket = socket_of_macos  # type: ignore[attr-defined]  # as above
-    sys.modules["fcntl"] = removal.fcntl = fcntl_of_macos
+        if vars(module).get("fcntl") is fcntl:
+            module.fcntl = fcntl_of_macos  # type: ignore[attr-defined]  # as above
+    sys.modules["fcntl"] = fcntl_of_macos
     pages._NOWAIT = None
     socket_tuning._LINUX_NUMBERS.clear()
     local_store._PROC = Path("/nowhere")

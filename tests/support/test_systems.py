@@ -94,8 +94,9 @@ def test_a_full_sync_that_fails_is_not_hidden_by_one_that_works(
 
 
 def test_without_fcntl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: list[str]) -> None:
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    with (tmp_path / "file").open("wb") as file:
+    monkeypatch.setattr(systems, "_HAS_FCNTL", False)
+    with (tmp_path / "file").open("wb") as file, monkeypatch.context() as searched:
+        searched.setattr("builtins.__import__", lambda name, *_: pytest.fail(f"searches each directory for {name}"))
         sync_to_disk(file.fileno())
     assert syncs == ["fsync"]
 
