@@ -14,8 +14,6 @@ import click
 from bigupload.cli import settings
 from bigupload.units import printable
 
-_OTHERS = ("BIGUPLOAD_API_KEY", "BIGUPLOAD_STATE_DIR", "BIGUPLOAD_LOCAL_STORE_DIR")
-"""Variables that belong to no option."""
 _SECRET = frozenset({"shared", "sse_customer_key"})
 """Options whose values may be a secret."""
 
@@ -55,7 +53,7 @@ def show(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> None:
         _show(" ".join(names), rows, as_json=as_json)
     if not shown:
         click.echo("no option is set; bigupload config show COMMAND lists those of a command", err=True)
-    for name in _OTHERS:
+    for name in settings.OTHERS:
         if os.environ.get(name) and not as_json:
             value = "(set)" if name == "BIGUPLOAD_API_KEY" else os.environ[name]
             click.echo(f"{name}: {printable(value)}")

@@ -25,16 +25,24 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bigupload.cli.help import LOG_LEVELS, add_help, common_options
-from bigupload.errors import UsageError
+from bigupload.errors import BigUploadError, UsageError
 from bigupload.support.files import user_path
 
+OTHERS = ("BIGUPLOAD_API_KEY", "BIGUPLOAD_STATE_DIR", "BIGUPLOAD_LOCAL_STORE_DIR")
+"""Variables of all commands that belong to no option."""
+_FILES_OF_THE_SERVICE = ("BIGUPLOAD_KEYS", "BIGUPLOAD_SECRET_FILE", "BIGUPLOAD_WEBHOOK_SECRET_FILE")
+_PREFIX = "BIGUPLOAD_"
+_FOREIGN = ("BIGUPLOAD_DONE_", "BIGUPLOAD_SERVICE_")
+"""Variables that others set: `--on-done` for its program, and Kubernetes for pods beside a Service named bigupload."""
+_NEAR = 0.8
+"""The similarity of a misspelt name, as difflib counts it. ENDPOINT is just so near to ENDPOINT_URL."""
 TYPED_ALONE = frozenset({"trust"})
 """Options that only the command line may set: they approve one particular manifest."""
 
@@ -221,6 +229,38 @@ def variables(path: Sequence[str], option: str) -> list[str]:
     return ["_".join(("BIGUPLOAD", *words)).upper().replace("-", "_") for words in ((*path, option), (option,))]
 
 
+def _variables_of(commands: Iterable[click.Command]) -> set[str]:
+    found: set[str] = set()
+    for param in (param for command in commands for param in command.params):
+        found.update([param.envvar] if isinstance(param.envvar, str) else param.envvar or ())
+    return found
+
+
+def _warn_of_misspelt_variables(ctx: click.Context) -> None:
+    """Warn of each variable that no command reads, if this one reads another of nearly the same name.
+
+    A name that is near to none may be a variable of the user's own.
+    """
+    read = {*_variables_of([ctx.command]), *OTHERS}
+    given = [name for name, value in os.environ.items() if value and name.startswith(_PREFIX)]
+    others = [name for name in given if name not in read and not name.startswith(_FOREIGN)]
+    if not others:
+        return
+    import difflib
+
+    from bigupload.cli import complain
+
+    words = [name.removeprefix(_PREFIX) for name in sorted(read)]
+    near = {name: difflib.get_close_matches(name.removeprefix(_PREFIX), words, 1, _NEAR) for name in others}
+    if not any(near.values()):
+        return
+    every = _variables_of(command for _, command in leaves(ctx.find_root().command))  # imports all of them
+    for name, meant in near.items():
+        if meant and name not in every and name not in _FILES_OF_THE_SERVICE:
+            text = f"no command reads the variable {name}: did you mean {_PREFIX}{meant[0]}?"
+            complain(BigUploadError(text), "warning")
+
+
 def prepare(command: click.Command, path: tuple[str, ...]) -> click.Command:
     """Give a command, or each command of a group, its variables and the common options. May be repeated."""
     if isinstance(command, click.Group):
@@ -304,6 +344,8 @@ def _with_log(callback: Any) -> Any:
 
             ctx.call_on_close(logs.begin(verbose, log_file, log_level))
         ctx.meta[VERBOSE], ctx.meta[QUIET], ctx.meta[LOG_FILE] = verbose, quiet, log_file
+        if not quiet:
+            _warn_of_misspelt_variables(ctx)
         return callback(**arguments)
 
     return logging_too

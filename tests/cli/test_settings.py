@@ -179,6 +179,31 @@ def test_a_wrong_variable_is_named(bigupload: Command, file: Path, monkeypatch: 
     assert_refused(bigupload("upload", file, "--to", "s3://b/k"), 2, "not a size: 'big'", "in BIGUPLOAD_PART_SIZE")
 
 
+@each_case(
+    ("name", "meant"),
+    [
+        ("PART_SZE", "PART_SIZE"),
+        ("UPLOAD_PART_SZE", "UPLOAD_PART_SIZE"),
+        ("ENDPOINT", "ENDPOINT_URL"),
+        ("APIKEY", "API_KEY"),
+        ("STATE_DIRECTORY", None),  # near to nothing: the user's own, perhaps
+        ("SYNC_PART_SIZE", None),  # another command's
+        ("MAX_FILE_SIZE", None),  # the service's
+        ("SECRET_FILE", None),
+        ("DONE_RECEIPT", None),  # a program of --on-done may call bigupload
+        ("SERVICE_HOST", None),  # Kubernetes sets it
+    ],
+)
+def test_a_misspelt_variable(bigupload: Command, file: Path, name: str, meant: str | None) -> None:
+    upload = ["upload", file, "s3://bucket/", "--dry-run", "--json"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(f"BIGUPLOAD_{name}", "1")
+        says = f"bigupload: warning: no command reads the variable BIGUPLOAD_{name}: did you mean BIGUPLOAD_{meant}?\n"
+        ended = bigupload(*upload)
+        assert (ended.code, ended.err) == (0, says if meant is not None else "")
+        assert bigupload(*upload, "-q").err == ""
+
+
 def test_an_error_names_the_file_that_was_read(
     bigupload: Command, config: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
