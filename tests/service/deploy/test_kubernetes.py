@@ -64,6 +64,13 @@ def test_pods_are_hardened_and_hold_no_secret() -> None:
     assert not any(each["kind"] == "Secret" for each in DOCUMENTS)
 
 
+def test_no_variable_of_a_service_is_taken_for_an_option() -> None:
+    """A pod beside a Service named bigupload gets BIGUPLOAD_PORT=tcp://…: `serve` would not start again."""
+    assert all(
+        spec["enableServiceLinks"] is False for labels, spec in pods() if "bigupload-valkey" not in labels.values()
+    )
+
+
 def test_selectors_select_pods() -> None:
     labels = [found for found, _ in pods()]
     selectors = [one("Service", name)["spec"]["selector"] for name in ("bigupload", "bigupload-valkey")]
