@@ -120,7 +120,7 @@ async def test_a_slow_record_holds_the_job_up(at_once: int, most: int) -> None:
             await written.wait()
             await super().record(results)
 
-    collecting = asyncio.create_task(collected(Job(numbers(5000), work, at_once=lambda: at_once, recorder=Slow())))
+    collecting = asyncio.create_task(collected(Job(numbers(5000), work, at_once=lambda: at_once, record=Slow().record)))
     for _ in range(5000):
         await asyncio.sleep(0)
     assert done == most
@@ -130,4 +130,4 @@ async def test_a_slow_record_holds_the_job_up(at_once: int, most: int) -> None:
 
 async def test_what_can_t_be_recorded_ends_the_job() -> None:
     with pytest.raises(OSError):
-        await collected(Job(numbers(5000), double, at_once=lambda: 3, recorder=Recorded(fails=True)))
+        await collected(Job(numbers(5000), double, at_once=lambda: 3, record=Recorded(fails=True).record))
