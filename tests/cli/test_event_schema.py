@@ -26,6 +26,7 @@ def test_the_schema_is_made_from_the_events() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", typing.get_args(events.Event))
 @settings(max_examples=10, deadline=None)
 @given(data=st.data())

@@ -422,6 +422,7 @@ async def test_a_manifest_of_a_complete_upload_is_set_aside(world: World) -> Non
     assert world.warnings() == ""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", ["uploader", "functions", "upload_many"])
 async def test_files_that_the_page_cache_does_not_have_take_few_threads(
     world: World, monkeypatch: pytest.MonkeyPatch, how: str
