@@ -18,7 +18,6 @@ The file is valid for one version of the rules, and for one process at a time: s
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import enum
 import hashlib
@@ -46,6 +45,7 @@ from bigupload.service.webhooks.delivering import RETRIED_FOR
 from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.operations import ObjectPages
 from bigupload.support.files import file_lock
+from bigupload.support.shielding import for_each
 from bigupload.version import __version__
 
 if TYPE_CHECKING:
@@ -235,20 +235,20 @@ _NOTES_KEPT = timedelta(seconds=LONGEST_UPLOAD)
 
 
 class Reason(enum.StrEnum):
-    """Why an object or upload is deleted. An object stays while the policy keeps it, if it is within
-    the limit and of an accepted type."""
+    """Why an object or upload is deleted: by its name, a count of `SweepReport`. An object stays while the policy keeps
+    it, if it is within the limit and of an accepted type."""
 
     EXPIRED = "expired"
     TOO_LARGE = "too large"
     NOT_MEDIA = "not media"
-    HEADERS = "wrong headers"
+    WRONG_HEADERS = "wrong headers"
     REFUSED = "refused"
-    ABORTED = "aborted upload"
+    ABORTED_UPLOADS = "aborted upload"
 
 
 REASONS = {
     Problem.FILE_TOO_LARGE: Reason.TOO_LARGE,
-    Problem.UNSUPPORTED_HEADERS: Reason.HEADERS,
+    Problem.UNSUPPORTED_HEADERS: Reason.WRONG_HEADERS,
     Problem.FILE_REFUSED: Reason.REFUSED,
 }
 """By problem. All other problems mean that the object is not the media that it claims to be."""
@@ -307,17 +307,8 @@ class SweepTally:
 
     def report(self) -> SweepReport:
         """Return the sums."""
-        return SweepReport(
-            looked_at=self.looked_at,
-            expired=self._removed[Reason.EXPIRED],
-            too_large=self._removed[Reason.TOO_LARGE],
-            not_media=self._removed[Reason.NOT_MEDIA],
-            wrong_headers=self._removed[Reason.HEADERS],
-            refused=self._removed[Reason.REFUSED],
-            aborted_uploads=self._removed[Reason.ABORTED],
-            failed=self.failed,
-            bytes_freed=self._freed,
-        )
+        removed = {reason.name.lower(): count for reason, count in self._removed.items()}
+        return SweepReport(looked_at=self.looked_at, failed=self.failed, bytes_freed=self._freed, **removed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,16 +443,14 @@ class Sweep:
 
     async def _tell_expiring(self, items: Sequence[_Listed]) -> None:
         """Note that objects are about to be deleted. If that fails, they stay until the next sweep. Raises Fault."""
-        if self._telling is None:
+        if (telling := self._telling) is None:
             return
-        waiting = iter(items)
 
-        async def worker(telling: Telling) -> None:
-            for item in waiting:
-                version = version_of(item.key, etag=item.etag, size=item.size, modified=item.last_modified)
-                await telling.leaving("media.expired", version, item.key, item.etag, item.size)
+        async def tell(item: _Listed) -> None:
+            version = version_of(item.key, etag=item.etag, size=item.size, modified=item.last_modified)
+            await telling.leaving("media.expired", version, item.key, item.etag, item.size)
 
-        await asyncio.gather(*(worker(self._telling) for _ in range(min(_LOOKS_AT_ONCE, len(items)))))
+        await for_each(items, tell, at_once=_LOOKS_AT_ONCE)
 
     async def _note_refusal(self, item: _Listed, refused: Refused) -> None:
         await self._finishing.tell_refusal(
@@ -601,7 +590,7 @@ class Sweep:
                     await self._bucket.call("to abort", "AbortMultipartUpload", **upload)
                     if self._telling is not None:
                         await self._telling.upload_aborted(upload["Key"], upload["UploadId"], by_age=True)
-                tally.removed(upload["Key"], Reason.ABORTED)
+                tally.removed(upload["Key"], Reason.ABORTED_UPLOADS)
             except Fault as fault:
                 if _is_end(fault):
                     raise

@@ -45,6 +45,7 @@ from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.operations import told
+from bigupload.support.shielding import for_each
 
 if TYPE_CHECKING:
     from bigupload.service.fact_finder import FactFinder
@@ -387,17 +388,16 @@ class MediaUploads:
     async def abort_all(self, owner: str, request: c.AbortRequest) -> c.AbortedResponse:
         """Abort the open upload of a key, or all of an end user. Raises Refused as `OwnerFiles.find_open`."""
         found, more = await self.files.find_open(owner, request)
-        waiting = iter(found)
 
-        async def worker() -> None:
-            for key, upload_id in waiting:
-                await self.outcomes.store(key, _ANY_TYPE).abort(upload_id)
-                if self._telling is not None:
-                    await self._telling.upload_aborted(key, upload_id, by_age=False)
-                self._quota.ended(key)
+        async def abort(row: tuple[str, str]) -> None:
+            key, upload_id = row
+            await self.outcomes.store(key, _ANY_TYPE).abort(upload_id)
+            if self._telling is not None:
+                await self._telling.upload_aborted(key, upload_id, by_age=False)
+            self._quota.ended(key)
 
         with store_faults_as_refusals():
-            await asyncio.gather(*(worker() for _ in range(_ABORTS_AT_ONCE)))
+            await for_each(found, abort, at_once=_ABORTS_AT_ONCE)
         return c.AbortedResponse(aborted=len(found), more=more)
 
     async def delete_file(self, owner: str, key: str, user: str | None = None) -> None:
