@@ -73,6 +73,15 @@ def test_far_away_no_part_is_left_alone_for_the_last_round(count: int, limit: in
     assert few.limit == 24
 
 
+@each_case(
+    ("count", "limit"), [(0, 6), (1, 6), (6, 6), (7, 7), (8, 6), (12, 6), (13, 7), (14, 7), (15, 6), (18, 6), (19, 6)]
+)
+def test_nor_near_by(count: int, limit: int) -> None:
+    flight = Flight()
+    flight.expect_parts(0.0, 5 * MIB, count=count)
+    assert flight.limit == limit
+
+
 def test_a_distance_that_shows_late_changes_no_limit_that_was_found() -> None:
     flight = Flight()
     refuse(flight, 0.0)
