@@ -14,8 +14,9 @@ from tests.tools.node import Call
 PART = 5 * 1024 * 1024
 
 # A path passes bytes on at `rate`, for all parts together or one after another, and `each` at most for a part. It
-# accepts what it passes on, and of each part as many bytes more as it `buffers`; true: whole bodies. `changes` has
-# pairs of a second and the path's new properties.
+# accepts what it passes on, and of each part as many bytes more as it `buffers`; true: whole bodies, of which it
+# `takes` so many bytes a second, for all parts together, before it passes them on. `changes` has pairs of a second and
+# the path's new properties.
 PATH = """
 const STEP = 0.1, RESPONSE = 0.1; // seconds
 const pass = (path, parts) => {
@@ -35,15 +36,17 @@ const log = [];
 while (second < x.seconds && stored < (x.size ?? Infinity)) {
   if (second >= (path.changes[0]?.[0] ?? Infinity)) Object.assign(path, path.changes.shift()[1]);
   while (flying.length < flight.limit(now) && begun < (x.size ?? Infinity)) {
-    flying.push({ size: x.part, passed: 0, done: null, part: flight.begin(x.part, now) });
+    flying.push({ size: x.part, taken: 0, passed: 0, done: null, part: flight.begin(x.part, now) });
     begun += x.part;
   }
   now += STEP;
   second += STEP;
-  pass(path, flying.filter(({ passed, size }) => passed < size));
+  const share = ((path.takes ?? Infinity) * STEP) / flying.filter(({ taken, size }) => taken < size).length;
+  for (const each of flying) each.taken = Math.min(each.size, each.taken + share);
+  pass(path, flying.filter(({ passed, size, taken }) => passed < size && taken === size));
   for (const each of flying) {
     const held = path.buffers === true ? each.size : (path.buffers ?? 0);
-    flight.accept(each.part, Math.min(each.size, each.passed + held), now);
+    flight.accept(each.part, Math.min(each.taken, each.passed + held), now);
     if (each.passed >= each.size) each.done ??= now + RESPONSE;
   }
   for (const each of flying.filter(({ done }) => done && done <= now)) {
@@ -95,6 +98,13 @@ def test_behind_a_proxy_that_takes_whole_bodies_a_closed_page_loses_ten_seconds_
     assert lost <= bound
     assert more <= bound + PART, "now and then it tries one part more"
     assert speed > 0.9 * rate - 2 * PART / 300, "but for what is in flight at the end"
+
+
+@each_case("takes", [10e6, 15e6, 20e6, 30e6])
+def test_parts_that_begin_together_show_no_higher_rate(run: Call, takes: float) -> None:
+    """Several parts are begun before the first body is whole. The first of them wait for fewer than later ones do."""
+    path = {"rate": 2e6, "inTurn": True, "buffers": True, "takes": takes, "seconds": 60}
+    assert simulate(run, worst(), **path) <= HORIZON * 2e6
 
 
 @pytest.mark.parametrize("rate", [0.5e6, 2e6, 10e6])

@@ -166,6 +166,15 @@ export class Flight {
     return done.length && sum(done, ({ beside }) => beside) / seconds(done);
   }
 
+  /**
+   * The same without the parts that were begun before anything was stored: the first of them waited for no others, so
+   * Little's law would make too much of their time.
+   */
+  #settledRate(t) {
+    const settled = this.#stored.slice(-FEW).filter(({ before }) => before > 0);
+    return settled.length ? this.#throughput(settled) : this.#storedRate(t);
+  }
+
   /** Bytes a second since then; null: too soon to tell. */
   #acceptedRate(t, from, least) {
     const first = this.#samples.findLast(({ at }) => at <= from) ?? this.#samples[0];
@@ -221,7 +230,7 @@ export class Flight {
     if (trial.since === null) {
       if (fewer ? this.#flying.size > trial.parts : this.#flying.size < trial.parts) return;
       trial.since = t;
-      if (fewer) trial.rate = this.late ? this.#throughput() : rate;
+      if (fewer) trial.rate = this.late ? this.#settledRate(t) : rate;
       return;
     }
     if (this.late && begun.length < Math.max(2, Math.min(FEW, trial.parts))) return;
