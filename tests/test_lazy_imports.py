@@ -164,6 +164,34 @@ bigupload.upload_sync({str(tmp_path / "file")!r}, to="s3://bucket/key", s3=s3)
     assert done.stdout == "nothing is loaded before\n"
 
 
+def test_the_connections_begin_before_what_hashes_is_loaded(tmp_path: Path) -> None:
+    """That takes as long as a round trip, in which they are made."""
+    (tmp_path / "file").write_bytes(bytes(11 * MIB))
+    with StrictS3() as s3:
+        s3.create_bucket("bucket")
+        code = f"""
+import asyncio, os, sys
+os.environ |= {{"AWS_ACCESS_KEY_ID": {s3.access_key!r}, "AWS_SECRET_ACCESS_KEY": {s3.secret_key!r}}}
+os.environ["BIGUPLOAD_STATE_DIR"] = {str(tmp_path)!r}
+import bigupload
+from bigupload.http.connection_pool import ConnectionPool
+from bigupload.stores.s3.multipart import S3Store
+connect, create, begun = ConnectionPool._connect_to, S3Store.create, asyncio.Event()
+async def noting(*args):
+    print("anyio" if "anyio" in sys.modules else "nothing", "is loaded before")
+    begun.set()
+    return await connect(*args)
+async def later(*args, **named):
+    await begun.wait()
+    return await create(*args, **named)
+ConnectionPool._connect_to, S3Store.create = noting, later
+s3 = bigupload.S3Options(endpoint_url={s3.url!r}, region="us-east-1")
+bigupload.upload_sync({str(tmp_path / "file")!r}, to="s3://bucket/key", s3=s3)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "nothing is loaded before\n" * 3, "one for each part"
+
+
 @pytest.mark.slow
 def test_with_static_keys_no_command_needs_an_aws_library(tmp_path: Path) -> None:
     """Nor aiohttp. A resume, a list, an abort start as fast as an upload does."""

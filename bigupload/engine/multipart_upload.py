@@ -204,6 +204,7 @@ class MultipartUpload:
         """Prepare what parts need, while the upload is created. That takes round trips and maybe retries."""
         await self._context.effects.sleep(_HEAD_START)
         await self._connect_ahead()
+        await asyncio.sleep(0)  # the connections begin before anything loads what hashes, for tens of milliseconds
         if hash_ahead:
             await self._hash_ahead()
 
