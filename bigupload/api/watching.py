@@ -114,9 +114,10 @@ async def _outcomes(
     async def run() -> None:
         watching = Watching(watched, uploads, SettlingFiles(idle=watched.idle))
         await watching.standing.check()  # else `status` would list a watch of what is not there
-        await uploads.check_bucket()
         target = await job_target(prefix, options.get("s3") or S3Options())
         with resources.state.job_record(f"watch {watched.directory}", target) as record:
+            if not record.path.exists():  # else an earlier watch has found the bucket
+                await uploads.check_bucket()
             open_record(record)
             uploads.record = record
             async with uploads.writing_receipt(), uploads.deleting(target):
