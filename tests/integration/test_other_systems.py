@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections import Counter
 from typing import Any
 
 import filelock
@@ -26,8 +27,20 @@ MODULES = ("fcntl", "termios", "resource")
 SIZE = 300_000
 
 
+class Missing:
+    """Finds none of `MODULES`, and counts how often they are searched for."""
+
+    def __init__(self) -> None:
+        self.searched: Counter[str] = Counter()
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name in MODULES:
+            self.searched[name] += 1
+            raise ModuleNotFoundError(name=name)
+
+
 @pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+def windows(monkeypatch: pytest.MonkeyPatch) -> Missing:
     """Take from bigupload's modules what Windows lacks. Other libraries bring what they do there."""
     assert filelock.FileLock is not filelock.SoftFileLock  # that was decided when it was imported
     translate_line_ends(monkeypatch)
@@ -38,13 +51,15 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith("bigupload.") and "_HAS_FCNTL" in vars(module):
             monkeypatch.setattr(module, "_HAS_FCNTL", False)
     for name in MODULES:
-        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    missing = Missing()
+    monkeypatch.setattr(sys, "meta_path", [missing, *sys.meta_path])
     monkeypatch.setattr(pages, "_NOWAIT", None)
+    return missing
 
 
-@pytest.mark.usefixtures("windows")
 @pytest.mark.parametrize("kind", ["file", "stream", "file by TLS"])
-def test_an_upload(world: World, s3_tls: StrictS3, kind: str) -> None:
+def test_an_upload(world: World, s3_tls: StrictS3, windows: Missing, kind: str) -> None:
     source: Any = world.file(SIZE)
     if kind == "stream":
         source = [content(SIZE)[at : at + 1000] for at in range(0, SIZE, 1000)]
@@ -54,3 +69,4 @@ def test_an_upload(world: World, s3_tls: StrictS3, kind: str) -> None:
         runner.run(world.upload(source))
     assert world.s3.objects[BUCKET]["key"].body == content(SIZE)
     assert world.s3.count("UploadPart") > 1
+    assert max(windows.searched.values(), default=0) <= 1, "each search looks into every directory"
