@@ -39,7 +39,7 @@ OTHERS = ("BIGUPLOAD_API_KEY", "BIGUPLOAD_STATE_DIR", "BIGUPLOAD_LOCAL_STORE_DIR
 """Variables of all commands that belong to no option."""
 _FILES_OF_THE_SERVICE = ("BIGUPLOAD_KEYS", "BIGUPLOAD_SECRET_FILE", "BIGUPLOAD_WEBHOOK_SECRET_FILE")
 _PREFIX = "BIGUPLOAD_"
-_FOREIGN = ("BIGUPLOAD_DONE_", "BIGUPLOAD_SERVICE_")
+_FOREIGN = tuple(f"{_PREFIX}{word}_" for word in ("DONE", "SERVICE"))
 """Variables that others set: `--on-done` for its program, and Kubernetes for pods beside a Service named bigupload."""
 _NEAR = 0.8
 """The similarity of a misspelt name, as difflib counts it. ENDPOINT is just so near to ENDPOINT_URL."""
