@@ -24,6 +24,7 @@ from bigupload.api.arguments import (
     OnError,
     ProofName,
     StrPath,
+    UploaderOptions,
     UploadOptions,
 )
 from bigupload.core.checksums import Algorithm, parse_algorithm
@@ -74,6 +75,8 @@ def refuse_unknown(function: str, options: Mapping[str, Any], names: Mapping[str
             hint = f": it is a field of S3Options (s3=S3Options({name}=…))" if name in _OF_S3 else ""
             if function == "Uploader" and name in UploadOptions.__annotations__:
                 hint = f": it is an option of each upload (uploader.upload(…, {name}=…))"
+            elif function != "Uploader" and name in UploaderOptions.__annotations__:
+                hint = f": it is an option of the uploader (Uploader({name}=…))"
             import difflib
 
             if not hint and (near := difflib.get_close_matches(name, names, 1)):

@@ -102,6 +102,12 @@ def test_an_option_of_a_method_is_told_from_those_of_the_uploader() -> None:
         Uploader(name="x")  # type: ignore[call-arg]  # what is refused
 
 
+async def test_an_option_of_the_uploader_is_told_from_those_of_a_method() -> None:
+    async with Uploader() as uploader:
+        with pytest.raises(TypeError, match=re.escape("it is an option of the uploader (Uploader(concurrency=…))")):
+            await uploader.upload("f", to="s3://b/k", concurrency=4)  # type: ignore[call-arg]  # what is refused
+
+
 def test_help_has_no_word_for_other_programs() -> None:
     assert bigupload.__doc__ is not None
     assert "PYTEST" not in bigupload.__doc__
