@@ -18,7 +18,11 @@ _CONNECTION = re.compile(rb"\r\nconnection: [^\r]*", re.IGNORECASE)
 
 
 class BufferingProxy:
-    """Counts the bytes of parts. `rate`: bytes a second, for all bodies together; None: it does not hold them up."""
+    """Counts the bytes of parts. `rate`: bytes a second, for all bodies together; None: it does not hold them up.
+
+    It passes nothing on while a body arrives. On a busy machine a body may take as long as the proxy takes to pass one
+    on, and no client could tell that from a slow link.
+    """
 
     def __init__(self, upstream: str, rate: float | None, *, in_turn: bool = False) -> None:
         address = urlsplit(upstream)
@@ -36,6 +40,9 @@ class BufferingProxy:
         self._passed = 0
         self._changed = threading.Condition()
         self._free_at = 0.0
+        self._arriving = 0
+        self._nothing_arrives = asyncio.Event()
+        self._nothing_arrives.set()
         self._turn = asyncio.Lock() if in_turn else contextlib.nullcontext()
 
     def wait_until_passed(self, count: int, timeout: float = 120) -> int:
@@ -56,13 +63,14 @@ class BufferingProxy:
         is_part = head.startswith(b"PUT ")
         body = bytearray()
         try:
-            while len(body) < size:
-                data = await reader.read(size - len(body))
-                if not data:
-                    return
-                body += data
-                if is_part:
-                    self._count(len(data))
+            with self._arrival():
+                while len(body) < size:
+                    data = await reader.read(size - len(body))
+                    if not data:
+                        return
+                    body += data
+                    if is_part:
+                        self._count(len(data))
             answer = await self._answer(head, bytes(body), reader)
             if is_part and answer.startswith(b"HTTP/1.1 200"):
                 self.stored += size
@@ -71,6 +79,17 @@ class BufferingProxy:
         finally:
             with self._changed:
                 self.held -= len(body) if is_part else 0
+
+    @contextlib.contextmanager
+    def _arrival(self) -> Iterator[None]:
+        self._arriving += 1
+        self._nothing_arrives.clear()
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+            if not self._arriving:
+                self._nothing_arrives.set()
 
     def _count(self, accepted: int) -> None:
         with self._changed:
@@ -113,6 +132,7 @@ class BufferingProxy:
     async def _wait_for(self, size: int) -> None:
         if self.rate is None:
             return
+        await self._nothing_arrives.wait()
         now = asyncio.get_running_loop().time()
         self._free_at = max(now - _LATE, self._free_at) + size / self.rate
         await asyncio.sleep(self._free_at - now)
