@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import struct
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,9 @@ async def test_cancelled_in_the_middle_leaves_nothing(any_path: Bench) -> None:
         async with no_leaks(), transport_to(any_path) as transport:
             sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, size)))
             await stalls(any_path)
-            assert (min(any_path.gauges[0].round_trip_times()) > 0) == (sys.platform == "linux")
-            await until(lambda: any_path.gauges[0].window_is_full() == (sys.platform == "linux"))
+            reports = hasattr(socket_tuning.socket, "TCP_INFO")
+            assert (min(any_path.gauges[0].round_trip_times()) > 0) == reports
+            await until(lambda: any_path.gauges[0].window_is_full() == reports)
             sending.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await sending
@@ -61,7 +61,8 @@ async def test_what_the_kernel_has_of_a_cancelled_body_is_not_sent(tmp_path: Pat
             request = SignedRequest(f"http://127.0.0.1:{port}/bucket/key", {}, 60)
             putting = transport.put(request, source, Part(1, 0, size), on_start=gauges.append)
             sending = asyncio.create_task(putting)
-            await until(lambda: bool(gauges) and gauges[0].sent() > 0 and socket_tuning.unsent(gauges[0]._socket) > 1)
+            # More than the other side's buffer takes. Not every system reports unsent bytes.
+            await until(lambda: bool(gauges) and gauges[0]._written > 200_000)
             store, _ = listener.accept()
             with store:
                 sending.cancel()
