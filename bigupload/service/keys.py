@@ -23,6 +23,7 @@ import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +133,13 @@ class ApiKey:
 
 
 _ApiKeys = list[ApiKey]  # inside of KeyFile, `list` is its method
-_Entries = tuple[tuple[bytes, ApiKey], ...]
-"""The keys, each behind its digest."""
 _Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    key: ApiKey
+    digest: bytes = field(repr=False)
 
 
 class KeyFile:
@@ -146,7 +151,7 @@ class KeyFile:
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self._clock = clock
-        self._good: _Entries | None = None
+        self._good: tuple[_Entry, ...] | None = None
         self._seen: tuple[int, ...] | None = None
         self._warned = False
 
@@ -221,16 +226,19 @@ class KeyFile:
         # random bits; nor can one table serve against many keys, since no two are alike.
         digest = _digest(presented)
         found: ApiKey | None = None
-        for known, key in self._current():  # to the end: the time must not reveal how far down a key is
-            if hmac.compare_digest(known, digest):
-                found = key
+        for entry in self._current():  # to the end: the time must not reveal how far down a key is
+            if hmac.compare_digest(entry.digest, digest):
+                found = entry.key
         return found if found is not None and found.revoked_at is None else None
 
     def holds(self, key_id: str, owner: str) -> bool:
         """Return whether the owner has an API key of this id that was not revoked."""
-        return any(key.id == key_id and key.owner == owner and key.revoked_at is None for _, key in self._current())
+        return any(
+            entry.key.id == key_id and entry.key.owner == owner and entry.key.revoked_at is None
+            for entry in self._current()
+        )
 
-    def _current(self) -> _Entries:
+    def _current(self) -> tuple[_Entry, ...]:
         if self._good is None:
             self.load()
         assert self._good is not None
@@ -436,8 +444,8 @@ def _key(row: _Row) -> ApiKey:
     return ApiKey(id=row["id"], owner=row["owner"], created_at=row["created_at"], revoked_at=row.get("revoked_at"))
 
 
-def _entries(rows: list[_Row]) -> _Entries:
-    return tuple((bytes.fromhex(row["sha256"]), _key(row)) for row in rows)
+def _entries(rows: list[_Row]) -> tuple[_Entry, ...]:
+    return tuple(_Entry(key=_key(row), digest=bytes.fromhex(row["sha256"])) for row in rows)
 
 
 def _parse(data: bytes) -> list[_Row]:
