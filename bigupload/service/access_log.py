@@ -157,17 +157,23 @@ class AccessLog:
         self._clock = clock
         self._proxies = proxies if proxies is not None else TrustedProxies()
 
-    def begin(self, request: web.BaseRequest) -> LoggedRequest:
-        """Begin a request. Of one that is not valid HTTP, which is no `web.Request`, nothing is logged."""
-        method = route = "?"
-        if isinstance(request, web.Request):
-            resource = request.match_info.route.resource
-            method = request.method if request.method.isalpha() and len(request.method) < 16 else "?"
-            route = resource.canonical if resource is not None else "?"
+    def begin(self, request: web.Request) -> LoggedRequest:
+        """Begin a request."""
+        resource = request.match_info.route.resource
         return LoggedRequest(
             id=secrets.token_hex(8),
-            method=method,
-            route=route,
+            method=request.method if request.method.isalpha() and len(request.method) < 16 else "?",
+            route=resource.canonical if resource is not None else "?",
+            remote=self._proxies.client(request),
+            started=self._clock(),
+        )
+
+    def begin_unread(self, request: web.BaseRequest) -> LoggedRequest:
+        """Begin a request that is not valid HTTP. Nothing of it is logged."""
+        return LoggedRequest(
+            id=secrets.token_hex(8),
+            method="?",
+            route="?",
             remote=self._proxies.client(request),
             started=self._clock(),
         )

@@ -194,7 +194,7 @@ def connection_factory(
     """
 
     def report(request: web.BaseRequest, refused: Refused, cause: BaseException | None) -> dict[str, str]:
-        logged = log.begin(request)
+        logged = log.begin_unread(request)
         logged.refused(refused)
         if cause is not None:
             logged.more["cause"] = type(cause).__name__
