@@ -23,6 +23,7 @@ The file is TOML, and what it does not know is refused::
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,8 +33,9 @@ from typing import Any
 import click
 
 from bigupload.cli.help import LOG_LEVELS, add_help, common_options
-from bigupload.errors import BigUploadError, UsageError
+from bigupload.errors import UsageError
 from bigupload.support.files import user_path
+from bigupload.units import printable
 
 OTHERS = ("BIGUPLOAD_API_KEY", "BIGUPLOAD_STATE_DIR", "BIGUPLOAD_LOCAL_STORE_DIR")
 """Variables of all commands that belong to no option."""
@@ -248,8 +250,6 @@ def _warn_of_misspelt_variables(ctx: click.Context) -> None:
         return
     import difflib
 
-    from bigupload.cli import complain
-
     words = [name.removeprefix(_PREFIX) for name in sorted(read)]
     near = {name: difflib.get_close_matches(name.removeprefix(_PREFIX), words, 1, _NEAR) for name in others}
     if not any(near.values()):
@@ -258,7 +258,8 @@ def _warn_of_misspelt_variables(ctx: click.Context) -> None:
     for name, meant in near.items():
         if meant and name not in every and name not in _FILES_OF_THE_SERVICE:
             text = f"no command reads the variable {name}: did you mean {_PREFIX}{meant[0]}?"
-            complain(BigUploadError(text), "warning")
+            with contextlib.suppress(OSError):  # nobody reads it
+                click.echo(f"bigupload: warning: {printable(text)}", err=True)
 
 
 def prepare(command: click.Command, path: tuple[str, ...]) -> click.Command:
