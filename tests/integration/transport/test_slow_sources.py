@@ -14,7 +14,6 @@ import pytest
 from bigupload.core.part_plan import MIB, Part
 from bigupload.http import part_body, put_transport
 from bigupload.sources.file import FileSource
-from bigupload.support import pages
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, transport_to
 from tests.tools.other_systems import OtherOs
@@ -147,27 +146,3 @@ async def test_a_response_that_overtakes_the_sending_thread_is_a_success(
             await made.put(transport, source, Part(1, 0, 1000))
         assert made.stored() == content(1000)
     assert made.gauges[0].sent() == 1000
-
-
-async def test_over_https_what_is_not_cached_is_read_by_the_threads_that_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those that encrypt read the page cache alone, and leave the rest to them."""
-    waited: list[tuple[int, str]] = []
-
-    class Noting(FileSource):
-        def read_into(self, buffer: memoryview, offset: int) -> int:
-            waited.append((offset, threading.current_thread().name))
-            return super().read_into(buffer, offset)
-
-    def read_cached(fd: int, buffer: memoryview, offset: int) -> int:
-        return pages.read_cached(fd, buffer, offset) if offset < MIB else 0
-
-    monkeypatch.setattr(part_body, "read_cached", read_cached)
-    monkeypatch.setattr(part_body, "is_cached", lambda _fd, offset, _size: offset < MIB)
-    with bench(tmp_path, tls=True) as made, Noting(write(tmp_path / "file", 3 * MIB)) as source:
-        async with no_leaks(), transport_to(made) as transport:
-            await made.put(transport, source, Part(1, 0, 3 * MIB))
-        assert made.stored() == content(3 * MIB)
-    assert min(waited)[0] == MIB
-    assert {name.rpartition("_")[0] for _, name in waited} == {"bigupload-read"}
