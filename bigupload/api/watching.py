@@ -42,6 +42,7 @@ from bigupload.manifests.job_record import JobRecord, RecordedFile
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.sources.file import open_file
+from bigupload.stores.s3.operations import ObjectPages
 from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
 from bigupload.support.batching import Batcher
 from bigupload.support.daemon_threads import run_in_daemon_thread
@@ -236,6 +237,8 @@ class FileUploads:
     async def check_bucket(self) -> None:
         """Look whether the bucket is there, once, and before the first file has settled.
 
+        By a list, whose refusal has the store's error code: HEAD has none, so a 404 may be a load balancer's.
+
         Raises:
             BucketNotFound: There is no such bucket. Any other problem is reported by the uploads, if it lasts.
         """
@@ -243,11 +246,11 @@ class FileUploads:
         store = await connect(bucket, "", self._options.get("s3") or S3Options(), self._resources.buckets)
         async with contextlib.aclosing(store):
             try:
-                await store.objects("").require_bucket()
-            except errors.BucketNotFound:
-                raise
-            except (Fault, errors.StoreError):  # that is no answer to what was asked
-                return
+                await store.objects("").next_objects("", ObjectPages())
+            except (Fault, errors.StoreError) as e:
+                error = e.public() if isinstance(e, Fault) and e.is_decided else e
+                if isinstance(error, errors.BucketNotFound):
+                    raise error from e
 
     async def upload(self, begin: Begin) -> Fingerprint:
         """Upload a file, unless a local manifest proves that the object is the file. See `batch.watching.Uploads`."""

@@ -60,11 +60,14 @@ def test_a_wrong_call(
 def test_a_missing_bucket_is_reported_at_the_start(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
     ended = bigupload("watch", tmp_path, "s3://nowhere/", "--endpoint-url", s3.url, "--idle", "1d")
     assert (ended.code, ended.err.count("there is no bucket 'nowhere'")) == (1, 1)
-    assert {request.op for request in s3.requests} == {"HeadBucket"}
+    assert {request.op for request in s3.requests} == {"ListObjectsV2"}
 
 
-def test_who_may_not_look_at_the_bucket_may_watch(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
-    s3.script("HeadBucket", Status(403, "AccessDenied"), repeat=True)
+@pytest.mark.parametrize("refusal", [Status(403, "AccessDenied"), Status(404)], ids=["denied", "a load balancer's 404"])
+def test_a_watch_begins_where_nothing_shows_that_there_is_no_bucket(
+    bigupload: Command, s3: StrictS3, tmp_path: Path, refusal: Status
+) -> None:
+    s3.script("ListObjectsV2", refusal, repeat=True)
     directory = tmp_path / "watched"
     directory.mkdir()
     (directory / "a").write_bytes(b"a")

@@ -359,7 +359,7 @@ async def test_what_a_watch_refuses(world: World, recordings: Path, receipt: Pat
             await watched(world, recordings, world.directory / name)
     with pytest.raises(errors.OutputUnwritable, match="No such file"):
         await watched(world, recordings, world.directory / "no" / "r")
-    assert {request.op for request in world.s3.requests} == {"HeadBucket"}, "a watch looks for its bucket"
+    assert {request.op for request in world.s3.requests} == {"ListObjectsV2"}, "a watch looks for its bucket"
 
 
 async def test_a_watch_shares_what_it_sends(world: World, recordings: Path, receipt: Path) -> None:
