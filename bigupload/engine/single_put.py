@@ -433,7 +433,7 @@ class _OnePut:
                 f"looked at ({e}). {NO_ETAG}"
             ) from e
         if found is None or (found.token, found.size) != (self._store.token, self._part.size):
-            message = f"the response to the PUT has no ETag, and the store has no such object under {self._key!r}"
+            message = f"the response to the PUT has no ETag, and the store has not what was sent under {self._key!r}"
             raise Fault(FaultKind.BROKEN, message)
         shown = {} if found.checksum is None else {puts._algorithm.header: found.checksum}
         return PutResponse(

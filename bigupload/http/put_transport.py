@@ -150,11 +150,13 @@ def _stored(response: ResponseHead, content: bytes, what: str, *, complete: bool
     status, headers = response.status, response.headers
     if not complete:
         raise Fault(FaultKind.BROKEN, f"the store responded {status} to {what} before it had received all of it")
-    etag = headers.get("ETag") or ""
+    etag = strong_etag(headers.get("ETag") or "")
+    if etag == '""':  # as good as none
+        etag = ""
     if not etag and content:
         raise fault_of_stranger(status, headers, content, what)
     checksums = {name: value for name, value in headers.items() if name.startswith("x-amz-checksum-")}
-    return PutResponse(strong_etag(etag), checksums, headers.get("x-amz-version-id"))
+    return PutResponse(etag, checksums, headers.get("x-amz-version-id"))
 
 
 class MemoryBody:

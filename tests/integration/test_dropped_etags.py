@@ -22,20 +22,23 @@ PUTS = frozenset({"UploadPart", "PutObject"})
 TO = f"s3://{BUCKET}/key"
 
 
-def dropping(*others: str) -> Callable[[str, StoreResponse], StoreResponse]:
-    """Drop the ETag from responses to PUTs, and to `others`."""
+def dropping(*others: str, leaves: str | None = None) -> Callable[[str, StoreResponse], StoreResponse]:
+    """Drop the ETag from responses to PUTs, and to `others`. `leaves` comes in its place."""
+    left = {} if leaves is None else {"ETag": leaves}
 
     def respond(op: str, response: StoreResponse) -> StoreResponse:
         if op not in PUTS | {*others}:
             return response
-        return replace(response, headers={name: value for name, value in response.headers.items() if name != "ETag"})
+        return replace(response, headers={k: v for k, v in response.headers.items() if k != "ETag"} | left)
 
     return respond
 
 
-@pytest.fixture(params=[(), ("HeadObject",)], ids=["of PUTs", "of HEAD too"])
+@pytest.fixture(
+    params=[dropping(), dropping("HeadObject"), dropping(leaves='""')], ids=["of PUTs", "of HEAD too", "empty ones"]
+)
 def dropped(world: World, request: pytest.FixtureRequest) -> World:
-    world.s3.knobs.respond = dropping(*request.param)
+    world.s3.knobs.respond = request.param
     return world
 
 
