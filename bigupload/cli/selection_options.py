@@ -170,6 +170,8 @@ class Chosen:
                     f"{self.list_name} is UTF-16 without a byte order mark: make it UTF-8 (iconv -f {order} -t UTF-8)"
                 )
             raise errors.UsageError(f"the paths of {self.list_name} end in NUL, as from find -print0: add --null")
+        if has_mark and self.null:
+            raise errors.UsageError(f"{self.list_name} is UTF-16, where NUL separates no paths: leave --null out")
         return FileList.parse(content, self.list_name, null=self.null)
 
 

@@ -250,6 +250,8 @@ def test_a_list_of_files_from_windows(bigupload: Command, s3: StrictS3, tree: Pa
         (tree.parent / "list").write_bytes(f"{mark}tree/a.txt\r\ntree/b.jpg\r\n".encode(encoding))
         assert dry(bigupload, "--files-from", "list") == ["tree/a.txt", "tree/b.jpg"]
     upload = ["upload", "--files-from", "list", *to(s3, "s3://bucket/")]
+    says = "list is UTF-16, where NUL separates no paths: leave --null out"
+    assert_refused(bigupload(*upload, "--null"), 2, says)
     for content in ("tree/a.txt", "tree/\u6620\u753b.txt\n", "tree/\u00e9.txt\r\n"):
         for order in ("UTF-16LE", "UTF-16BE"):
             (tree.parent / "list").write_bytes(content.encode(order))
