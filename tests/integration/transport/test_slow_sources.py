@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from bigupload.core.part_plan import MIB, Part
+from bigupload.core.retry_policy import Fault
 from bigupload.http import part_body, put_transport
 from bigupload.sources.file import FileSource
+from bigupload.testing.faults import Status
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, transport_to
 from tests.tools.other_systems import OtherOs
@@ -146,3 +149,30 @@ async def test_a_response_that_overtakes_the_sending_thread_is_a_success(
             await made.put(transport, source, Part(1, 0, 1000))
         assert made.stored() == content(1000)
     assert made.gauges[0].sent() == 1000
+
+
+async def test_over_https_a_refusal_is_seen_although_the_socket_takes_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As over a link that is faster than the encryption. Nothing is read while a thread encrypts."""
+
+    class Taking:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+        def write(self, fd: int, data: memoryview) -> int:
+            arrived = select.poll()
+            arrived.register(fd, select.POLLIN)
+            assert arrived.poll(60_000)
+            return len(data)
+
+    monkeypatch.setattr(part_body, "os", Taking())
+    monkeypatch.setattr(part_body, "_SLICE", part_body.TLS_BUFFER)
+    size = 16 * MIB
+    with bench(tmp_path, tls=True) as made, FileSource(write(tmp_path / "file", size)) as source:
+        made.s3.script("UploadPart", Status(503, "SlowDown", read_body=False))
+        async with no_leaks(), transport_to(made) as transport:
+            with pytest.raises(Fault) as caught:
+                await made.put(transport, source, Part(1, 0, size))
+    assert caught.value.status == 503
+    assert made.gauges[0]._written < size // 2  # type: ignore[attr-defined]  # of a PartBody
