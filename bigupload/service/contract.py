@@ -435,7 +435,7 @@ class TokenRequest(TokenLimits):
 class TokenResponse(_Model):
     """Send the token like an API key: `Authorization: Bearer …`. It is a secret."""
 
-    token: str
+    token: str = Field(repr=False)
     expires_in: int
     """Seconds for which it is valid."""
     id: str
