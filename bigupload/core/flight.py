@@ -51,7 +51,8 @@ FAR = 0.01
 """Seconds of the shortest round trip."""
 START_BYTES = 64 << 20
 """Bytes of the parts that are begun before the first response, if the round trip is shorter than FAR: something near
-may take them at memory speed, and pass them on slowly. At 0.8 MB/s, the first response comes after 84 s then."""
+may take them at memory speed, and pass them on slowly. At 0.8 MB/s, the first response comes after 84 s then,
+or 105 s with SPARE."""
 START_LEAST = 4
 """Parts that may be begun before the first response, however large they are."""
 MOST = 128

@@ -28,7 +28,7 @@ for writer in range({WRITERS}):
             log.write_event("request", writer=writer, number=number, cause="x" * (number % 1000))
         os._exit(0)
     children.append(child)
-sys.exit(max(os.waitpid(child, 0)[1] for child in children))
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
 """
 """Processes that write the same log, and import what they need for it once."""
 
