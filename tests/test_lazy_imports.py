@@ -141,41 +141,41 @@ bigupload.__main__.main()
     return done.returncode, set(done.stderr.splitlines()[-1].split())
 
 
-def test_the_upload_is_created_before_what_parts_need_is_loaded(tmp_path: Path) -> None:
-    """The request goes out 25 ms sooner. What is loaded while the store responds costs no time."""
-    (tmp_path / "file").write_bytes(bytes(11 * MIB))
+def _printed_by_an_upload(directory: Path, code: str) -> str:
+    """Upload a file of three parts in a process of its own that runs `code` before. Returns what it prints."""
+    (directory / "file").write_bytes(bytes(11 * MIB))
     with StrictS3() as s3:
         s3.create_bucket("bucket")
-        code = f"""
+        whole = f"""
 import asyncio, os, sys
 os.environ |= {{"AWS_ACCESS_KEY_ID": {s3.access_key!r}, "AWS_SECRET_ACCESS_KEY": {s3.secret_key!r}}}
-os.environ["BIGUPLOAD_STATE_DIR"] = {str(tmp_path)!r}
+os.environ["BIGUPLOAD_STATE_DIR"] = {str(directory)!r}
 import bigupload
+from bigupload.http.connection_pool import ConnectionPool
 from bigupload.stores.s3.multipart import S3Store
+{code}
+s3 = bigupload.S3Options(endpoint_url={s3.url!r}, region="us-east-1")
+bigupload.upload_sync({str(directory / "file")!r}, to="s3://bucket/key", s3=s3)
+"""
+        done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_the_upload_is_created_before_what_parts_need_is_loaded(tmp_path: Path) -> None:
+    """The request goes out 25 ms sooner. What is loaded while the store responds costs no time."""
+    code = """
 create = S3Store.create
 async def noting(*args, **named):
     print("anyio" if "anyio" in sys.modules else "nothing", "is loaded before")
     return await create(*args, **named)
 S3Store.create = noting
-s3 = bigupload.S3Options(endpoint_url={s3.url!r}, region="us-east-1")
-bigupload.upload_sync({str(tmp_path / "file")!r}, to="s3://bucket/key", s3=s3)
 """
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "nothing is loaded before\n"
+    assert _printed_by_an_upload(tmp_path, code) == "nothing is loaded before\n"
 
 
 def test_the_connections_begin_before_what_hashes_is_loaded(tmp_path: Path) -> None:
     """That takes as long as a round trip, in which they are made."""
-    (tmp_path / "file").write_bytes(bytes(11 * MIB))
-    with StrictS3() as s3:
-        s3.create_bucket("bucket")
-        code = f"""
-import asyncio, os, sys
-os.environ |= {{"AWS_ACCESS_KEY_ID": {s3.access_key!r}, "AWS_SECRET_ACCESS_KEY": {s3.secret_key!r}}}
-os.environ["BIGUPLOAD_STATE_DIR"] = {str(tmp_path)!r}
-import bigupload
-from bigupload.http.connection_pool import ConnectionPool
-from bigupload.stores.s3.multipart import S3Store
+    code = """
 connect, create, begun = ConnectionPool._connect_to, S3Store.create, asyncio.Event()
 async def noting(*args):
     print("anyio" if "anyio" in sys.modules else "nothing", "is loaded before")
@@ -185,11 +185,8 @@ async def later(*args, **named):
     await begun.wait()
     return await create(*args, **named)
 ConnectionPool._connect_to, S3Store.create = noting, later
-s3 = bigupload.S3Options(endpoint_url={s3.url!r}, region="us-east-1")
-bigupload.upload_sync({str(tmp_path / "file")!r}, to="s3://bucket/key", s3=s3)
 """
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "nothing is loaded before\n" * 3, "one for each part"
+    assert _printed_by_an_upload(tmp_path, code) == "nothing is loaded before\n" * 3, "one for each part"
 
 
 @pytest.mark.slow
