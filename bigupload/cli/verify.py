@@ -90,18 +90,18 @@ def verify(path: str | None, **arguments: Any) -> None:
         raise SystemExit(_against_hash_lists(path, arguments))
     if arguments["receipt"] is not None:
         raise SystemExit(_against_receipt(path, arguments))
-    for name, value in (("PATH", path), ("s3://BUCKET/KEY", arguments["url"])):
-        if value is None:
-            raise click.UsageError(f"Missing argument '{name}'.")
-    assert path is not None
+    if path is None:
+        raise click.UsageError("Missing argument 'PATH'.")
+    if path.lower().startswith("s3://") and not (arguments["url"] or "").lower().startswith("s3://"):
+        raise click.UsageError("the file comes first, then the object: bigupload verify FILE s3://BUCKET/KEY")
+    if arguments["url"] is None:
+        raise click.UsageError("Missing argument 's3://BUCKET/KEY'.")
     if arguments["download"] and arguments["part_size"] is not None:
         raise errors.UsageError("--download compares bytes and not parts: leave out --part-size")
     if arguments["download"] and arguments["write_checksums"] is not None:
         raise errors.UsageError("--write-checksums is for a verification without --download: leave one out")
     if arguments["part_size"] == 0:
         raise errors.UsageError("a part size is at least 1 byte")
-    if path.lower().startswith("s3://") and not arguments["url"].lower().startswith("s3://"):
-        raise click.UsageError("the file comes first, then the object: bigupload verify FILE s3://BUCKET/KEY")
     file, ctx = local_path(path), click.get_current_context()
     drop_weaker(ctx, arguments, "local", than="url")
     chosen = take_selection(ctx, arguments)

@@ -90,6 +90,7 @@ def test_calls_that_make_no_sense(bigupload: Command, file: Path) -> None:
     )
     assert_refused(bigupload("verify", file, "s3://b/k", "--part-size", "0"), 2, "at least 1 byte")
     assert_refused(bigupload("verify", "s3://b/k", file), 2, "the file comes first, then the object: bigupload verify")
+    assert_refused(bigupload("verify", "s3://b/k"), 2, "the file comes first, then the object: bigupload verify")
 
 
 @pytest.mark.slow
