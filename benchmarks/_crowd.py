@@ -85,7 +85,7 @@ def pretend(seconds: float) -> None:
 
     def hashed(_: Source, part: Part, __: Digests, *, check: Callable[[], object]) -> Hashed:
         time.sleep(part.size / HASHING)
-        return Hashed(SOME_CHECKSUM, None)
+        return Hashed(SOME_CHECKSUM)
 
     async def put(
         _: object, request: SignedRequest, __: Source, part: Part, *, on_start: Callable[[Gauge], None], **___: Any

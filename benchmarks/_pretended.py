@@ -102,7 +102,7 @@ def engine_alone(average: float) -> Any:
     """Without messages to workers: what the engine needs. A context. `average`: the seconds of a PUT."""
 
     async def hash_here(*_: Any) -> Hashed:
-        return Hashed(SOME_CHECKSUM, None)
+        return Hashed(SOME_CHECKSUM)
 
     async def put(
         _: object, request: SignedRequest, __: Source, part: Part, *, on_start: Callable[[Gauge], None], **___: Any
@@ -113,7 +113,7 @@ def engine_alone(average: float) -> Any:
         return response_to(request)
 
     async def hash_group(_: object, __: Source, parts: Sequence[Part], *___: Any) -> list[Hashed]:
-        return [Hashed(SOME_CHECKSUM, None)] * len(parts)
+        return [Hashed(SOME_CHECKSUM)] * len(parts)
 
     async def put_group(
         _: object,

@@ -124,7 +124,7 @@ def unpack_put(packed: dict[str, Any]) -> PutTask:
     )
 
 
-SPOKEN = f"{__version__} (messages 2)"
+SPOKEN = f"{__version__} (messages 3)"
 """The version that workers must have. The number grows with each change of a message."""
 
 

@@ -150,7 +150,7 @@ class RemoteHasher:
                 continue
             if answer[0] == "hashed":
                 note_hashed(self._cluster.members, self._file, [part.number for part in parts], address)
-                return {part.number: Hashed(*found) for part, found in zip(parts, answer[1], strict=True)}
+                return {part.number: Hashed(**found) for part, found in zip(parts, answer[1], strict=True)}
             error = unpack_failure(answer, address)
             if isinstance(error, FileDiffers):
                 self._file.verdicts[address] = str(error)

@@ -152,7 +152,7 @@ def hash_parts(packed: str) -> None:
         with FILES.using(task.file) as source:
             found = [hash_part(source, part, task.wanted, check=check) for part in task.parts]
             source.check()
-        answer = ["hashed", [dataclasses.astuple(hashed) for hashed in found]]
+        answer = ["hashed", [dataclasses.asdict(hashed) for hashed in found]]
     except Exception as e:
         answer = pack_failure(e)
     finally:

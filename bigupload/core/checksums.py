@@ -184,7 +184,7 @@ class KeptDigests:
     """Of the upload's algorithm, as S3 writes it; empty if that is `none`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hashed(KeptDigests):
     """The digests of a part. Everything that hashes, here or on another machine, returns this."""
 

@@ -40,7 +40,7 @@ def test_every_combination(algorithm: Algorithm, echo: str | None, etag: str, md
     sent = checksums.encode(checksums.digest_of(algorithm, DATA))
     arguments: dict[str, Any] = {
         "algorithm": algorithm,
-        "sent": Hashed(sent, MD5 if md5_known else None),
+        "sent": Hashed(sent, md5=MD5 if md5_known else None),
         "echoed": {"same": {algorithm.header: sent}, "other": {algorithm.header: "b3RoZXI="}, None: {}}[echo],
         "etag": ETAGS[etag],
         "md5_enforced": enforced,

@@ -61,7 +61,7 @@ class Upload:
 
     async def _hash(self, part: Part, *, md5: bool = False) -> Hashed:
         self.hashed += 1
-        return Hashed("", None)
+        return Hashed("")
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         return [SignedRequest("https://store/part", {}, 86_400) for _ in parts]

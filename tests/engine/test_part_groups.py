@@ -77,11 +77,11 @@ class Cluster:
         self.appended.append([record.number for record in records])
 
     async def _hash(self, source: Source, part: Part, wanted: Digests) -> Hashed:
-        return Hashed(CHECKSUM, None)
+        return Hashed(CHECKSUM)
 
     async def hash_group(self, source: Source, parts: Sequence[Part], wanted: Digests) -> list[Hashed]:
         self.hashed.append([part.number for part in parts])
-        return [Hashed(CHECKSUM, None)] * len(parts)
+        return [Hashed(CHECKSUM)] * len(parts)
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         self.signed += [part.number for part in parts]

@@ -44,13 +44,13 @@ async def test_parts(source: FileSource, part_size: int) -> None:
         for part in Plan(SIZE, part_size):
             data = DATA[part.offset : part.offset + part.size]
             expected_md5 = hashlib.md5(data).digest() if md5 or algorithm is Algorithm.MD5 else None
-            expected = Hashed(checksums.encode(checksums.digest_of(algorithm, data)), expected_md5)
+            expected = Hashed(checksums.encode(checksums.digest_of(algorithm, data)), md5=expected_md5)
             assert await hasher.hash(part, md5=md5) == expected, (algorithm, md5, part)
 
 
 async def test_an_empty_part(source: FileSource) -> None:
     hasher = PartHasher(source, Algorithm.MD5, anyio.CapacityLimiter(1))
-    assert await hasher.hash(Part(1, 0, 0)) == Hashed("1B2M2Y8AsgTpgAmY7PhCfg==", hashlib.md5(b"").digest())
+    assert await hasher.hash(Part(1, 0, 0)) == Hashed("1B2M2Y8AsgTpgAmY7PhCfg==", md5=hashlib.md5(b"").digest())
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,14 @@ async def test_what_was_hashed_ahead_is_good_for_one_use(source: FileSource) -> 
     ahead = await hasher.hash_ahead(part)
     Path(source.path).write_bytes(bytes(SIZE))
     assert await hasher.hash_ahead(part) == await hasher.hash(part) == ahead
-    now = Hashed(checksums.encode(checksums.digest_of(Algorithm.CRC32C, bytes(1000))), None)
+    now = Hashed(checksums.encode(checksums.digest_of(Algorithm.CRC32C, bytes(1000))))
     assert await hasher.hash(part) == now != ahead
 
 
 async def test_nothing_to_hash_reads_nothing(source: FileSource) -> None:
     source.close()
     hasher = PartHasher(source, Algorithm.NONE, anyio.CapacityLimiter(1))
-    assert await hasher.hash(Part(1, 0, SIZE)) == Hashed("", None)
+    assert await hasher.hash(Part(1, 0, SIZE)) == Hashed("")
 
 
 @pytest.mark.parametrize("part", [Part(1, 0, SIZE + 1), Part(2, SIZE, 1), Part(3, SIZE - 10, 11)])
