@@ -349,7 +349,7 @@ async def test_the_type_of_the_object(
         ("https:///film.mov", "names no host"),
         ("https://127.0.0.1:99999/film.mov", "can't be read"),
         ("https://127.0.0.1/a\nb", "control character"),
-        (f"ftp://user:{SECRET}@127.0.0.1/film.mov", "a URL of the scheme ftp:// can't be read"),
+        (f"gopher://user:{SECRET}@127.0.0.1/film.mov", "a URL of the scheme gopher:// can't be read"),
         ("s3://", "not a target"),
         (f"s3://{BUCKET}", "names no object"),
     ],
