@@ -144,10 +144,14 @@ def test_one_that_was_ready_and_does_not_respond_is_left_to_the_user(tmp_path: P
     busy = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", "-rack=run-busy"])
     try:
         write_run(tmp_path, pid=busy.pid, token="run-busy")
+        recorded = run_file(tmp_path)
         with pytest.raises(LocalStoreError, match="does not respond: end it with"):
             local_store.start(tmp_path, ready_within=0.1)
         assert busy.poll() is None
         assert local_store.running(tmp_path) is None
+        assert local_store.stop(tmp_path)
+        assert busy.wait(10) == -signal.SIGTERM
+        assert run_file(tmp_path) == recorded | {"pid": 0, "ready": False}, "the next start takes the same ports"
     finally:
         busy.kill()
         busy.wait()

@@ -54,6 +54,7 @@ async def test_create(fake: Fake, store: ServiceStore) -> None:
         "/v1/media/multipart",
         f"Bearer {KEY}",
     )
+    assert asked.headers["Content-Type"] == "application/json"
     assert asked.body == {
         "filename": "movie.mp4",
         "contentType": "video/mp4",
