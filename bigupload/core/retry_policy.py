@@ -369,7 +369,7 @@ _WITHOUT_CODE = {404: FaultKind.SERVER, 409: FaultKind.SERVER}
 def classify(status: int, code: str | None) -> FaultKind:
     """Classify an error response by its meaning for the next request.
 
-    Every adapter asks here, and `service/browser/client/problem.js` has the same table; a test compares the two.
+    Every adapter asks here, and `service/browser/client/problem.js` has tables that are made of these.
 
     Args:
         status: The HTTP status.

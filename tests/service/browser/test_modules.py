@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bigupload.core import retry_policy
-from bigupload.core.retry_policy import FaultKind
 from bigupload.service import media
+from tests.tools import problem_tables
 from tests.tools.cases import each_case
 from tests.tools.node import Call
 
@@ -207,27 +207,14 @@ def test_retry_after_in_seconds_or_as_a_date(run: Call, header: str | None, mill
     assert run("client/problem", "return m.retryAfter(x, 0);", header) == milliseconds
 
 
-KINDS = {
-    FaultKind.BUSY: "busy",
-    FaultKind.SERVER: "busy",
-    FaultKind.CONFLICT: "busy",
-    FaultKind.CORRUPTED: "damaged",
-    FaultKind.REFUSED: "expired",
-    FaultKind.GONE: "gone",
-    FaultKind.INVALID_PART: "part",
-    FaultKind.SKEWED: "final",
-    FaultKind.EXISTS: "final",
-    FaultKind.UNSUPPORTED: "final",
-    FaultKind.FINAL: "final",
-}
-
-
 def test_the_page_classifies_responses_as_the_library_does(run: Call) -> None:
+    """If not: python -m tests.tools.problem_tables"""
+    assert problem_tables.MODULE.read_text() == problem_tables.module()
     codes = [None, "", "Unheard-of", "toString", *retry_policy._BY_CODE]
     responses = [[status, code] for status in range(100, 620) for code in codes]
     found = run("client/problem", "return x.map(([status, code]) => m.classify(status, code));", responses)
     for (status, code), kind in zip(responses, found, strict=True):
-        assert kind == KINDS[retry_policy.classify(status, code)], (status, code)
+        assert kind == problem_tables.KINDS[retry_policy.classify(status, code)], (status, code)
 
 
 # --- what people read

@@ -66,7 +66,7 @@ export function retryAfter(value, now = Date.now()) {
   return Number.isFinite(milliseconds) ? Math.max(0, milliseconds) : null;
 }
 
-// The same table as in bigupload/core/retry_policy.py, which says why. A test compares the two.
+// Both tables are made of those in bigupload/core/retry_policy.py, which says why.
 const BY_CODE = {
   BadDigest: "damaged",
   InvalidDigest: "damaged",
@@ -94,7 +94,14 @@ const BY_CODE = {
   BandwidthLimitExceeded: "busy",
   TooManyRequestsException: "busy",
 };
-const BY_STATUS = { 401: "expired", 403: "expired", 408: "busy", 425: "busy", 429: "busy", 501: "final" };
+const BY_STATUS = {
+  401: "expired",
+  403: "expired",
+  408: "busy",
+  425: "busy",
+  429: "busy",
+  501: "final",
+};
 
 /** The kind of an error response: by its code, else by its status, never by its message. `code` may be null. */
 export function classify(status, code) {
