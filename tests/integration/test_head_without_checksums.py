@@ -7,6 +7,7 @@ import pytest
 import bigupload
 from bigupload import Verified, errors
 from bigupload.testing.faults import LostResponse, Status
+from bigupload.testing.strict_s3 import Exchange, S3Error
 
 from .support import BUCKET, FAST, PART, World
 
@@ -18,10 +19,18 @@ def modes(world: World) -> list[bool]:
     return ["x-amz-checksum-mode" in request.headers for request in world.s3.requests if request.op == "HeadObject"]
 
 
+def refuse_modes(world: World, status: int) -> None:
+    def receive(exchange: Exchange) -> None:
+        if exchange.op == "HeadObject" and "x-amz-checksum-mode" in exchange.headers:
+            raise S3Error("InvalidRequest" if status == 400 else "NotImplemented", status=status)
+
+    world.s3.knobs.receive = receive
+
+
 async def test_an_upload_that_ends_with_a_head(world: World, status: int) -> None:
     """The store has no checksums, so the object is looked at."""
     world.s3.knobs.echo_checksums = False
-    world.s3.knobs.refuse_checksum_mode = status
+    refuse_modes(world, status)
     path = world.file(3 * PART)
     result = await world.upload(path)
     assert result.verified is Verified.COMPOSITE_ETAG
@@ -31,7 +40,7 @@ async def test_an_upload_that_ends_with_a_head(world: World, status: int) -> Non
 
 
 async def test_an_upload_whose_complete_is_lost(world: World, status: int) -> None:
-    world.s3.knobs.refuse_checksum_mode = status
+    refuse_modes(world, status)
     world.s3.script("CompleteMultipartUpload", LostResponse())
     path = world.file(3 * PART)
     result = await world.upload(path)
@@ -42,7 +51,7 @@ async def test_an_upload_whose_complete_is_lost(world: World, status: int) -> No
 
 async def test_a_look_before_the_upload(world: World, status: int) -> None:
     """There is no object yet: the first HEAD without checksums says 404, which says nothing of the store."""
-    world.s3.knobs.refuse_checksum_mode = status
+    refuse_modes(world, status)
     path = world.file(3 * PART)
     await world.upload(path, options=world.options(if_none_match=True))
     assert world.holds(path)
@@ -53,7 +62,7 @@ async def test_a_look_before_the_upload(world: World, status: int) -> None:
 
 async def test_several_uploads_of_one_uploader_are_refused_once(world: World, status: int) -> None:
     world.s3.knobs.echo_checksums = False
-    world.s3.knobs.refuse_checksum_mode = status
+    refuse_modes(world, status)
     async with bigupload.Uploader(retry=FAST, state_dir=world.directory / "state") as uploader:
         for n in range(3):
             path = world.file(3 * PART, f"{n}.bin", seed=n)

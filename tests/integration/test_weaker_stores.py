@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import bigupload
 from bigupload import PartProof, Verified, errors, events
 from bigupload.testing.faults import LostResponse, Reset, Status, WrongEtag
+from bigupload.testing.strict_s3 import Exchange, StoreResponse
 
 from .support import FAST, PART, World, assert_secretless
 
@@ -29,20 +31,28 @@ async def test_a_store_that_does_not_echo_is_proved_by_etags(world: World) -> No
 async def test_a_store_that_capitalises_metadata_keys_is_believed(world: World) -> None:
     """As rclone's server: without checksums the object is looked at, and its ETag is not the one of complete."""
     world.s3.knobs.echo_checksums = False
-    world.s3.knobs.whole_etags = True
-    world.s3.knobs.respond = lambda _, response: replace(
-        response, headers={name.title(): value for name, value in response.headers.items()}
-    )
     path = world.file(3 * PART)
+    whole = f'"{hashlib.md5(path.read_bytes()).hexdigest()}"'
+
+    def respond(op: str, response: StoreResponse) -> StoreResponse:
+        told = response.with_etag(whole) if op == "HeadObject" else response
+        return replace(told, headers={name.title(): value for name, value in told.headers.items()})
+
+    world.s3.knobs.respond = respond
     result = await world.upload(path, options=world.options(metadata={"Tok": "value"}))
     assert world.holds(path)
     assert result.verified is Verified.COMPOSITE_ETAG
 
 
+def forget_metadata(exchange: Exchange) -> None:
+    for name in [each for each in exchange.headers if each.startswith("x-amz-meta-")]:
+        del exchange.headers[name]
+
+
 @pytest.mark.parametrize("checksums", [True, False], ids=["with checksums", "without checksums"])
 async def test_a_lost_complete_on_a_store_that_keeps_no_metadata(world: World, checksums: bool) -> None:
     """There is no token to look for. Without one it looked for five minutes, and then called the object another's."""
-    world.s3.knobs.keep_metadata = False
+    world.s3.knobs.receive = forget_metadata
     world.s3.knobs.echo_checksums = checksums
     world.s3.script("CompleteMultipartUpload", LostResponse())
     path = world.file(3 * PART)
@@ -55,7 +65,7 @@ async def test_a_lost_complete_on_a_store_that_keeps_no_metadata(world: World, c
 
 async def test_an_object_of_the_same_bytes_does_not_end_an_upload_that_is_open(world: World) -> None:
     """Without metadata only the content tells, and here an earlier upload made it."""
-    world.s3.knobs.keep_metadata = False
+    world.s3.knobs.receive = forget_metadata
     path = world.file(3 * PART)
     await world.upload(path, manifest=world.directory / "first.jsonl")
     world.s3.script("CompleteMultipartUpload", Reset())
@@ -125,7 +135,7 @@ async def test_opaque_etags_are_proved_by_content_md5(world: World, checksum: st
 async def test_where_nothing_proves_a_part_the_upload_ends(world: World) -> None:
     world.s3.knobs.echo_checksums = False
     world.s3.knobs.etags = "opaque"
-    world.s3.knobs.verify_md5 = False
+    world.s3.knobs.receive = lambda exchange: exchange.headers.pop("content-md5", None)
     path = world.file(3 * PART)
     with pytest.raises(errors.PartUnproved, match="`checksum='none'`") as caught:
         await world.upload(path)
@@ -137,7 +147,7 @@ async def test_where_nothing_proves_a_part_the_upload_ends(world: World) -> None
 async def test_no_proof_is_fine_where_none_was_asked_for(world: World) -> None:
     world.s3.knobs.echo_checksums = False
     world.s3.knobs.etags = "opaque"
-    world.s3.knobs.verify_md5 = False
+    world.s3.knobs.receive = lambda exchange: exchange.headers.pop("content-md5", None)
     path = world.file(3 * PART)
     result = await world.upload(path, checksum="none")
     assert world.holds(path)

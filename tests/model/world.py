@@ -309,7 +309,7 @@ class World:
                 assert known.parts.items() <= there.items(), "recorded, and not there"
             elif known.live or known.status == "completed":
                 ended = self.taken if known.live else set()
-                assert known.upload_id in self.s3.completed.keys() | ended, "neither open nor completed"
+                assert known.upload_id in self.s3.completed | ended, "neither open nor completed"
 
     def _check_readable(self, seen: Seen) -> None:
         """Nothing but a disk garbles a manifest. A first line that is not there yet is no manifest."""

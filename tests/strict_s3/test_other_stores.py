@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from bigupload.testing.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import Exchange, S3Error, StrictS3
 from tests.strict_s3.support import BODY, BUCKET, KEY, PART, PARTS, code, complete, crc64, create, send, send_all
 
 pytestmark = pytest.mark.slow  # the fake is guarded here, and not what is tested by it
@@ -83,8 +83,12 @@ def test_etags_without_quotes(s3: StrictS3, client: Any) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 501])
-def test_a_store_that_refuses_head_with_checksums(s3: StrictS3, client: Any, status: int) -> None:
-    s3.knobs.refuse_checksum_mode = status
+def test_a_store_that_refuses_a_request(s3: StrictS3, client: Any, status: int) -> None:
+    def receive(exchange: Exchange) -> None:
+        if exchange.op == "HeadObject" and "x-amz-checksum-mode" in exchange.headers:
+            raise S3Error("InvalidRequest", status=status)
+
+    s3.knobs.receive = receive
     with pytest.raises(ClientError) as error:
         client.head_object(Bucket=BUCKET, Key=KEY, ChecksumMode="ENABLED")
     assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == status

@@ -160,13 +160,6 @@ def test_complete_only_where_nothing_is(s3: StrictS3, client: Any) -> None:
     assert code(error) == (412, "PreconditionFailed")
 
 
-def test_a_repeatable_complete(s3: StrictS3, client: Any) -> None:
-    s3.knobs.complete_repeatable = True
-    upload = create(client)
-    rows = send_all(client, upload)
-    assert complete(client, upload, rows)["ETag"] == complete(client, upload, rows)["ETag"]
-
-
 # -- listings and abort
 
 

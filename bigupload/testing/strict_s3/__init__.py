@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from .contents import Knobs as Knobs
+from .exchange import Exchange as Exchange
 from .exchange import Record as Record
 from .exchange import StoreResponse as StoreResponse
 from .model import StoredObject as StoredObject

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .exchange import StoreResponse
+from .exchange import Exchange, StoreResponse
 from .model import StoredObject, Upload
 from .wire import S3Error
 
@@ -42,36 +42,26 @@ class Knobs:
     require_part_checksums: bool = True
     # AWS gives every object a full-object CRC64NVME where the client declared nothing (since December 2024).
     default_crc64nvme: bool = True
-    verify_md5: bool = True
     etags: Literal["md5", "opaque"] = "md5"
     lie_checksum: bool = False  # UploadPart echoes another checksum than the part's
     lie_complete: bool = False  # complete (and HEAD after it) reports another checksum than the object's
-    complete_repeatable: bool = False  # the same complete again gets the same response; else NoSuchUpload
     conditional_conflicts: int = 0  # this many uploads' conditional completes end in 409, each for good
-    abort_leaves_in_flight: bool = True  # parts in flight survive an abort, and the upload with them, until the next
-    abrupt_errors: bool = True  # an error found before the body was read closes the connection at once
-    part_numbers: bool = True  # False: partNumber might as well not exist in GetObject and HeadObject
-    ranges: bool = True  # False: Range might as well not exist
     most_of_range: int | None = None  # a GET with a range gets this many bytes at most
     # A second PUT of a part while the first arrives, where parts are taken as streams: "kills" the upload at once;
     # complete is InvalidPart until the part was sent again alone ("voids"), or once and for all ("loses").
     second_put: Literal["counts", "kills", "voids", "loses"] = "counts"
-    refuse_checksum_mode: int | None = None  # HEAD with x-amz-checksum-mode gets this status, whatever there is
-    whole_etags: bool = False  # True: HEAD's ETag is the MD5 of the whole object, whatever complete's response was
     part_etags: bool = False  # True: with partNumber, HEAD's ETag is the part's and not the object's
-    keep_metadata: bool = True  # False: HEAD shows no x-amz-meta-* headers
-    public_read: bool = False  # anonymous GetObject and HeadObject
     owner: str = "111122223333"  # the account of every bucket, which x-amz-expected-bucket-owner must name
     requester_pays: bool = False  # True: AccessDenied without x-amz-request-payer
     ignores_copy_source: bool = False  # True: UploadPartCopy is taken for UploadPart, of no bytes
     replaces_parts: bool = True  # False: a part that was sent twice is NotImplemented
     completes_copied: bool = True  # False: complete with a copied part is InvalidPart
     copied_checksums: Literal["right", "wrong", "missing"] = "right"  # in the response to UploadPartCopy
-    deletes_many: bool = True  # False: DeleteObjects is NotImplemented
     undeletable: Mapping[str, str] = field(default_factory=dict)  # keys, with the codes that DeleteObjects has for them
     versioning: bool = False  # True: each object has a version id
-    object_lock: bool = True  # False: the buckets have no Object Lock configuration
-    # Gets the operation and AWS's response to it, and returns another store's: a quirk that stands in its test alone.
+    # Two for a quirk that stands in its test alone. `receive` gets each request before it is performed, and may change
+    # its headers and query, or raise S3Error. `respond` gets AWS's response to an operation, and returns the store's.
+    receive: Callable[[Exchange], object] = lambda exchange: None
     respond: Callable[[str, StoreResponse], StoreResponse] = lambda op, response: response
 
 
@@ -87,7 +77,7 @@ class Contents:
         self.objects: dict[str, dict[str, StoredObject]] = {}
         self.versions: dict[tuple[str, str, str], StoredObject] = {}
         self.uploads: dict[str, Upload] = {}
-        self.completed: dict[str, StoreResponse] = {}
+        self.completed: set[str] = set()
         self.keep_in: Path | None = None
 
     @property

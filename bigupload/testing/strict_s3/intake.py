@@ -84,8 +84,6 @@ def _check_access_and_lock(s3: Contents, given: Mapping[str, str]) -> None:
     mode, until = given.get("x-amz-object-lock-mode"), given.get("x-amz-object-lock-retain-until-date")
     if not is_locked(given):
         return
-    if not s3.knobs.object_lock:
-        raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
     if (mode is None) != (until is None):
         raise S3Error(
             "InvalidArgument",
@@ -170,7 +168,7 @@ async def receive(
 ) -> Received:
     """The body, verified against Content-MD5 and the checksum header or trailer; `also`: more digests to compute."""
     md5 = exchange.headers.get("content-md5")
-    wanted_md5 = model.decode_md5(md5) if md5 is not None and s3.knobs.verify_md5 else None
+    wanted_md5 = model.decode_md5(md5) if md5 is not None else None
     given = model.given_checksum(exchange.headers) if algorithm is not None else None
     if given is not None:
         model.decode_checksum(*given)

@@ -222,9 +222,6 @@ async def list_multipart_uploads(s3: Contents, exchange: Exchange) -> StoreRespo
 
 async def complete_multipart_upload(s3: Contents, exchange: Exchange) -> StoreResponse:
     body = await exchange.read()
-    before = s3.completed.get(exchange.query["uploadId"])
-    if before is not None and s3.knobs.complete_repeatable:
-        return before
     upload = _find_upload(s3, exchange)
     if upload.aborted:
         raise S3Error("NoSuchUpload", fields={"UploadId": upload.id})
@@ -264,9 +261,8 @@ async def complete_multipart_upload(s3: Contents, exchange: Exchange) -> StoreRe
         ("ETag", etag),
         *(checksum.elements() if checksum is not None else []),
     ]
-    response = xml("CompleteMultipartUploadResult", content, {**encryption_headers(upload.headers), **made.version()})
-    s3.completed[upload.id] = response
-    return response
+    s3.completed.add(upload.id)
+    return xml("CompleteMultipartUploadResult", content, {**encryption_headers(upload.headers), **made.version()})
 
 
 def _object_checksum(s3: Contents, upload: Upload, parts: list[UploadedPart]) -> Checksum | None:
@@ -290,7 +286,7 @@ def _check_object_size(exchange: Exchange, actual: int) -> None:
 
 async def abort_multipart_upload(s3: Contents, exchange: Exchange) -> StoreResponse:
     upload = _find_upload(s3, exchange)
-    if upload.in_flight and s3.knobs.abort_leaves_in_flight:
+    if upload.in_flight:
         upload.aborted = True
         upload.parts.clear()
     else:

@@ -47,9 +47,6 @@ async def put_object(s3: Contents, exchange: Exchange) -> StoreResponse:
 
 async def get_object(s3: Contents, exchange: Exchange) -> StoreResponse:
     """GetObject, and HeadObject: the same but for the body."""
-    refused = s3.knobs.refuse_checksum_mode
-    if exchange.op == "HeadObject" and refused is not None and "x-amz-checksum-mode" in exchange.headers:
-        raise S3Error("NotImplemented" if refused == 501 else "InvalidRequest", status=refused)
     found = s3.find(exchange.bucket, exchange.key, exchange.query.get("versionId"))
     check_customer_key(exchange.headers, found.headers)
     match = exchange.headers.get("if-match")
@@ -66,16 +63,8 @@ async def get_object(s3: Contents, exchange: Exchange) -> StoreResponse:
         **encryption_headers(found.headers),
         **found.version(),
     }
-    if s3.knobs.whole_etags:
-        headers["ETag"] = f'"{hashlib.md5(b"".join(found.chunks()), usedforsecurity=False).hexdigest()}"'
-    if not s3.knobs.keep_metadata:
-        headers = {name: value for name, value in headers.items() if not name.startswith("x-amz-meta-")}
     if found.tagging:
         headers["x-amz-tagging-count"] = str(found.tagging.count("&") + 1)
-    if not s3.knobs.part_numbers:
-        exchange.query.pop("partNumber", None)
-    if not s3.knobs.ranges:
-        exchange.headers.pop("range", None)
     start, end = _selected(exchange, found, headers)
     if "range" in exchange.headers and s3.knobs.most_of_range is not None:
         end = min(end, start + s3.knobs.most_of_range)
@@ -137,8 +126,6 @@ async def delete_object(s3: Contents, exchange: Exchange) -> StoreResponse:
 async def delete_objects(s3: Contents, exchange: Exchange) -> StoreResponse:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
     body = await exchange.read()
-    if not s3.knobs.deletes_many:
-        raise S3Error("NotImplemented")
     given = model.given_checksum(exchange.headers)
     md5 = exchange.headers.get("content-md5")
     if md5 is None and given is None:

@@ -60,13 +60,14 @@ async def perform(s3: Contents, exchange: Exchange) -> StoreResponse:
     if operation is None:
         raise S3Error("NotImplemented")
     verified = exchange.verified
-    if verified is None and not (s3.knobs.public_read and exchange.op in ("GetObject", "HeadObject")):
+    if verified is None:
         raise S3Error("AccessDenied")
+    s3.knobs.receive(exchange)
     if exchange.bucket and exchange.op != "CreateBucket":
         region = s3.buckets.get(exchange.bucket)
         if region is None:
             raise S3Error("NoSuchBucket", fields={"BucketName": exchange.bucket})
-        if verified is not None and verified.region != region:
+        if verified.region != region:
             raise _wrong_region(s3, exchange, verified.region, region)
         if exchange.headers.get("x-amz-expected-bucket-owner", s3.knobs.owner) != s3.knobs.owner:
             raise S3Error("AccessDenied")
@@ -503,7 +504,7 @@ class StrictS3(Contents, Listener):
             "Content-Type": "application/xml",
             **error.headers,
         }
-        if abrupt or (exchange.body_waits and self.knobs.abrupt_errors):
+        if abrupt or exchange.body_waits:
             exchange.response_and_close(error.status, headers, body)
             raise _Responded
         return web.Response(status=error.status, headers=headers, body=body)

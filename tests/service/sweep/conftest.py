@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.service.sweep.support import Clock
 from tests.tools.buckets import Meddled, options_for
@@ -27,7 +28,7 @@ def s3() -> Iterator[StrictS3]:
 @pytest.fixture
 async def strict(s3: StrictS3) -> AsyncIterator[Meddled]:
     """The bucket of a strict store that deletes one object at a time."""
-    s3.knobs.deletes_many = False
+    s3.script("DeleteObjects", Status(501, "NotImplemented"), repeat=True)
     found = Meddled("bucket", options_for(s3))
     yield found
     await found.aclose()
