@@ -74,6 +74,9 @@ class PretendedGauge:
     def hold(self, *, held: bool) -> bool:
         return False
 
+    def search_again(self) -> None:
+        pass
+
 
 def response_to(request: SignedRequest) -> PutResponse:
     """What a store that keeps the checksum answers."""

@@ -495,6 +495,10 @@ class Gauge(Protocol):
         """
         ...
 
+    def search_again(self) -> None:
+        """Let the connection find the path's rate anew, because others have left it room."""
+        ...
+
 
 class Transport(Protocol):
     """Sends the bodies of parts."""

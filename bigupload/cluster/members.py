@@ -66,6 +66,9 @@ class RemoteGauge:
     def hold(self, *, held: bool) -> bool:
         return False  # the worker knows nothing of the other parts
 
+    def search_again(self) -> None:
+        pass  # nor of those that have ended
+
 
 @dataclass(slots=True)
 class RemotePut:

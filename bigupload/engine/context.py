@@ -198,6 +198,10 @@ class SharedSlots:
         writers = self.flight.writers(len(waiting))
         self._hold([part for part, _ in writing], writers, now)
         self._holds = any(part.is_held for part in parts)
+        writes = [part for part, _ in writing if not part.is_held]
+        if self.flight.searches(len(writes), ending=self.slots.borrowed_tokens < self.slots.total_tokens):
+            for part in writes:
+                part.search_again()
         self._resize()
 
     def _hold(self, writing: Sequence[PartInFlight], writers: int, now: float) -> None:

@@ -106,6 +106,10 @@ class PutInFlight:
             self.is_held = held if self.gauge is None else self.gauge.hold(held=held)
         return self.is_held
 
+    def search_again(self) -> None:
+        if self.gauge is not None:
+            self.gauge.search_again()
+
     def look(self, now: float) -> int:
         """Return the bytes sent. Note when they changed, and when all of them were accepted."""
         sent = self.sent()

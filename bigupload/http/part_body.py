@@ -363,8 +363,11 @@ class PartBody:
                     _settle(self._writing, None)
             else:
                 self._released.set()
-                socket_tuning.search_again(self._socket)
+                self.search_again()
         return held
+
+    def search_again(self) -> None:
+        socket_tuning.search_again(self._socket)
 
     # -- the end
 

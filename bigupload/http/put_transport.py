@@ -219,3 +219,6 @@ class MemoryBody:
 
     def hold(self, *, held: bool) -> bool:
         return False  # the transport has it already
+
+    def search_again(self) -> None:
+        pass

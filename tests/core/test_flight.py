@@ -106,6 +106,28 @@ def test_it_looks_often_until_the_distance_shows() -> None:
     assert not Flight(3).starts
 
 
+@each_case(
+    ("writing", "searches"),
+    [
+        ([10, 8, 7, 6, 5, 4, 3, 2, 1, 0], [7, 4, 2, 1]),
+        ([10, 3, 10, 8, 7], [3, 7]),  # parts have come meanwhile
+        ([1, 1, 0, 0, 1], []),
+    ],
+)
+@pytest.mark.parametrize("fixed", [None, 10])
+def test_the_last_parts_search_for_what_others_have_left(
+    fixed: int | None, writing: list[int], searches: list[int]
+) -> None:
+    flight = Flight(fixed)
+    assert [parts for parts in writing if flight.searches(parts, ending=True)] == searches
+
+
+def test_where_other_parts_wait_none_searches() -> None:
+    flight = Flight()
+    assert not any(flight.searches(parts, ending=False) for parts in (10, 7, 1))
+    assert flight.searches(7, ending=True)
+
+
 # -- the windows
 
 

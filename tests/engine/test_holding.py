@@ -33,6 +33,7 @@ class Gauge(FakeGauge):
     def __init__(self, sent: int = 0, *, times: tuple[float, float] = (0.0, 0.0), window_is_full: bool = False) -> None:
         super().__init__(sent)
         self.held: list[bool] = []
+        self.searches = 0
         self._times, self._window_is_full = times, window_is_full
 
     def round_trip_times(self) -> tuple[float, float]:
@@ -48,6 +49,9 @@ class Gauge(FakeGauge):
         self.held.append(held)
         return held
 
+    def search_again(self) -> None:
+        self.searches += 1
+
 
 class Flight:
     """In place of `core.flight.Flight`, which has tests of its own: it answers what the test says."""
@@ -61,6 +65,7 @@ class Flight:
         self.most_writers = writers
         self.samples: list[Sample] = []
         self.waiting: list[int] = []
+        self.searched: list[tuple[int, bool]] = []
         self.sent_again_at: list[float] = []
         self.stored_parts = SimpleNamespace(accepted=-1.0, overdue=lambda *_, **seen: self.is_overdue(seen))
         self.overdue = False
@@ -72,6 +77,10 @@ class Flight:
     def writers(self, waiting: int) -> int:
         self.waiting.append(waiting)
         return self.most_writers
+
+    def searches(self, writing: int, *, ending: bool) -> bool:
+        self.searched.append((writing, ending))
+        return ending
 
     def sent_again(self, now: float) -> None:
         self.sent_again_at.append(now)
@@ -172,6 +181,19 @@ async def test_the_newest_parts_are_held_and_the_oldest_are_released_first() -> 
     assert held == ["wwww", "ww--", "w---", "----", "w---", "www-", "wwww"]
     gauge: Any = sorted(parts, key=lambda part: part.began)[1].gauge
     assert gauge.held == [False, True, False], "only what changes is said"
+
+
+async def test_the_parts_that_write_search_for_what_others_have_left() -> None:
+    """Not one that is held, nor one whose bytes have all been sent, nor while no slot is free."""
+    flight = Flight(limit=5, writers=3)
+    gauges = [Gauge(sent) for sent in (1, 1000, 1, 1)]
+    shared = shared_with(flight, put(0.5), *(put(float(began), gauge) for began, gauge in enumerate(gauges, 1)))
+    async with slots(shared, START):
+        shared.adapt(10.0)
+    assert [gauge.searches for gauge in gauges] == [0, 0, 0, 0]
+    shared.adapt(11.0)
+    assert [gauge.searches for gauge in gauges] == [1, 0, 1, 0]
+    assert flight.searched == [(3, False), (3, True)]
 
 
 async def test_while_a_connection_is_silent_another_part_writes() -> None:

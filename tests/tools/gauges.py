@@ -26,3 +26,6 @@ class FakeGauge:
 
     def hold(self, *, held: bool) -> bool:
         return False
+
+    def search_again(self) -> None:
+        pass
