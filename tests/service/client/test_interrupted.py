@@ -34,14 +34,14 @@ def test_resumed_by_its_manifest_after_a_move(half: Client, proxy: ApiProxy, mov
     assert "create" not in proxy.calls
 
 
-def test_status_and_abort(half: Client, proxy: ApiProxy, service: Service) -> None:
-    manifest = half.place.manifest()
-    shown = half("status")
-    assert f"→ {half.url}#{manifest.target.key}" in shown.out
+def test_status_and_abort(unfinished: Client, proxy: ApiProxy, service: Service) -> None:
+    manifest = unfinished.place.manifest()
+    shown = unfinished("status")
+    assert f"→ {unfinished.url}#{manifest.target.key}" in shown.out
     assert service.call("GET", "/v1/media/multipart", params={"upload": manifest.upload_id}).json()["status"] == "open"
-    assert half("abort", half.place.manifest_path()).code == 0
+    assert unfinished("abort", unfinished.place.manifest_path()).code == 0
     assert service.call("GET", "/v1/media/multipart", params={"upload": manifest.upload_id}).json()["status"] == "gone"
-    assert half.place.manifest().aborted
+    assert unfinished.place.manifest().aborted
 
 
 @pytest.mark.slow

@@ -15,14 +15,14 @@ from tests.tools.service import Service
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("twice", [False, True])
-def test_a_complete_whose_response_is_lost(client: Client, proxy: ApiProxy, movie: Path, twice: bool) -> None:
+def test_a_complete_whose_response_is_lost(client: Client, proxy: ApiProxy, short_movie: Path, twice: bool) -> None:
     """The client asks the service for the state, and never starts again."""
     proxy.lose("complete", *["status"] * twice)
-    ended = client.upload(movie, "--json")
+    ended = client.upload(short_movie, "--json")
     assert ended.code == 0, ended.err
     assert ended.result["verified"] == "full-object"
-    assert object_sha256(ended.result["url"]) == sha256(movie)
-    assert [name for name in proxy.calls if name != "sign"] == ["create", "complete"] + ["status"] * (1 + twice)
+    assert object_sha256(ended.result["url"]) == sha256(short_movie)
+    assert proxy.calls == ["create", "complete"] + ["status"] * (1 + twice)
 
 
 @pytest.mark.slow
@@ -49,7 +49,10 @@ def test_killed_while_it_completes(client: Client, proxy: ApiProxy, movie: Path)
         ("complete", 409, "part_not_stored"), ("complete", 504, "<html>"),
     ],
 )  # fmt: skip
-def test_what_passes(client: Client, proxy: ApiProxy, movie: Path, call: str, status: int, code: str) -> None:
+def test_what_passes(
+    client: Client, proxy: ApiProxy, request: pytest.FixtureRequest, call: str, status: int, code: str
+) -> None:
+    movie: Path = request.getfixturevalue("movie" if call == "sign" else "short_movie")
     proxy.refuse(call, status, code)
     ended = client.upload(movie, "--json")
     assert ended.code == 0, ended.err

@@ -7,26 +7,26 @@ from pathlib import Path
 
 import bigupload
 from tests.crash.running import until
-from tests.service.client.support import AHEAD, Client, object_sha256, sha256
+from tests.service.client.support import AHEAD, PART, Client, object_sha256, sha256
 from tests.tools.api_proxy import ApiProxy
 from tests.tools.media import sample
 from tests.tools.service import Service
 
 
-async def test_many_files_are_uploads_of_their_own(service: Service, movie: Path, tmp_path: Path) -> None:
+async def test_many_files_are_uploads_of_their_own(service: Service, short_movie: Path, tmp_path: Path) -> None:
     other, text = tmp_path / "other.mp4", tmp_path / "no media.txt"
-    other.write_bytes(movie.read_bytes())
+    other.write_bytes(short_movie.read_bytes())
     text.write_bytes(b"text")
     outcomes = [
         each
         async for each in bigupload.upload_many(
-            [movie, (other, "folder/name.mp4"), text],
-            service=service.url, api_key=service.key, state_dir=tmp_path / "state",
+            [short_movie, (other, "folder/name.mp4"), text],
+            service=service.url, api_key=service.key, part_size=PART, state_dir=tmp_path / "state",
         )
     ]  # fmt: skip
     sent = [each for each in outcomes if isinstance(each, bigupload.UploadResult)]
     failed = [each for each in outcomes if isinstance(each, bigupload.UploadFailed)]
-    assert {object_sha256(each.url) for each in sent} == {sha256(movie)}
+    assert {object_sha256(each.url) for each in sent} == {sha256(short_movie)}
     assert len({each.url for each in sent}) == 2
     assert [(each.source, type(each.error)) for each in failed] == [(str(text), bigupload.MediaRefused)]
 
@@ -74,10 +74,14 @@ def ended_of(client: Client) -> int:
     return sum(b'\n{"type":"completed",' in path.read_bytes() for path in client.place.state.glob("*.manifest.jsonl"))
 
 
-async def test_a_job_uploads_a_file_under_each_of_its_names(service: Service, movie: Path, tmp_path: Path) -> None:
+async def test_a_job_uploads_a_file_under_each_of_its_names(
+    service: Service, short_movie: Path, tmp_path: Path
+) -> None:
     """Both have one manifest: what it says of the first one is not true of the second."""
-    sources = [(movie, "a/name.mp4"), (movie, "b/name.mp4")]
+    sources = [(short_movie, "a/name.mp4"), (short_movie, "b/name.mp4")]
     async with bigupload.Uploader(max_uploads=1, state_dir=tmp_path / "state") as uploader:
-        outcomes = uploader.upload_many(sources, service=service.url, api_key=service.key, job="nightly")
+        outcomes = uploader.upload_many(
+            sources, service=service.url, api_key=service.key, part_size=PART, job="nightly"
+        )
         sent = [each async for each in outcomes if isinstance(each, bigupload.UploadResult)]
     assert len({each.url for each in sent if not each.skipped}) == 2

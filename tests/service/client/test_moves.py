@@ -10,7 +10,7 @@ import pytest
 
 from bigupload.testing.faults import Refuse
 from tests.crash.running import until
-from tests.service.client.support import AHEAD, Client, object_sha256, sha256, stopped
+from tests.service.client.support import Client, object_sha256, sha256, stopped
 from tests.service.client.test_tokens import token
 from tests.tools.api_proxy import ApiProxy
 from tests.tools.media import sample
@@ -41,12 +41,12 @@ def test_a_file_is_deleted_when_the_service_has_it(client: Client, proxy: ApiPro
     assert proxy.calls == ["create", "complete", "check"]
 
 
-def test_a_killed_upload_is_resumed_and_moved(half: Client, proxy: ApiProxy, movie: Path) -> None:
-    digest = sha256(movie)
-    ended = half.upload(movie, *MOVE)
+def test_an_unfinished_upload_is_resumed_and_moved(unfinished: Client, proxy: ApiProxy, short_movie: Path) -> None:
+    digest = sha256(short_movie)
+    ended = unfinished.upload(short_movie, *MOVE)
     assert ended.code == 0, ended.err
-    assert (ended.result["source_deleted"], ended.result["resumed_parts"]) == (True, AHEAD)
-    assert not movie.exists()
+    assert (ended.result["source_deleted"], ended.result["resumed_parts"]) == (True, 2)
+    assert not short_movie.exists()
     assert object_sha256(ended.result["url"]) == digest
     assert "create" not in proxy.calls
 

@@ -16,14 +16,14 @@ from tests.tools.media import sample
 from tests.tools.service import Service
 
 
-def test_another_size_the_next_night(half: Client, service: Service, movie: Path) -> None:
-    before = half.place.manifest()
-    movie.write_bytes(sample("mp4") + random.Random(8).randbytes(2 * PART))
-    stopped(half.upload(movie), 1, "nothing was changed", "--on-change restart")
-    ended = half.upload(movie, "--on-change", "restart", "--json")
+def test_another_size_the_next_night(unfinished: Client, service: Service, short_movie: Path) -> None:
+    before = unfinished.place.manifest()
+    short_movie.write_bytes(sample("mp4") + random.Random(8).randbytes(2 * PART))
+    stopped(unfinished.upload(short_movie), 1, "nothing was changed", "--on-change restart")
+    ended = unfinished.upload(short_movie, "--on-change", "restart", "--json")
     assert ended.code == 0, ended.err
     assert "starting again from the first part: the source has" in ended.err
-    assert object_sha256(ended.result["url"]) == sha256(movie)
+    assert object_sha256(ended.result["url"]) == sha256(short_movie)
     assert ended.result["key"] != before.target.key
     status = service.call("GET", "/v1/media/multipart", params={"upload": before.upload_id}).json()["status"]
     assert status == "gone"

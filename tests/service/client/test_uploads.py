@@ -66,8 +66,8 @@ def test_other_checksums(client: Client, proxy: ApiProxy, tmp_path: Path, checks
     assert proxy.calls.count("create") == 1
 
 
-def test_the_service_of_the_environment(client: Client, movie: Path) -> None:
-    ended = client("upload", movie, BIGUPLOAD_SERVICE=client.url + "/")
+def test_the_service_of_the_environment(client: Client, short_movie: Path) -> None:
+    ended = client("upload", short_movie, "--part-size", "5MiB", BIGUPLOAD_SERVICE=client.url + "/")
     assert ended.code == 0, ended.err
     assert "service" in json.loads(client.place.manifest_path().read_text().splitlines()[0])["target"]
 
