@@ -131,7 +131,7 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
-JFIF = sample("jpg")[2:20]
+JFIF = b"\xff\xe0\0\x10JFIF\0\1\2\0\0\1\0\1\0\0"
 
 
 @each_case(
@@ -212,12 +212,11 @@ def test_built_right_is_not_enough_where_the_library_says_it_is_two_things(monke
         assert (media.identify(ftyp(b"isom", b"mp41")) is MP4) == (named == set())
 
 
-PREFIXES = [b"", *(sample(recipe)[:60] for recipe in ("jpg", "png", "gif", "webp", "mp4", "mov", "webm"))]
-
-
-@given(st.sampled_from(PREFIXES), st.integers(0, 60), st.binary(max_size=300))
-def test_identify_never_raises(prefix: bytes, length: int, rest: bytes) -> None:
-    found = media.identify(prefix[:length] + rest)
+@given(
+    st.sampled_from(["jpg", "png", "gif", "webp", "mp4", "mov", "webm"]), st.integers(0, 60), st.binary(max_size=300)
+)
+def test_identify_never_raises(recipe: str, length: int, rest: bytes) -> None:
+    found = media.identify(sample(recipe)[:length] + rest)
     assert found is None or found in MEDIA_TYPES
 
 
