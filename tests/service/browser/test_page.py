@@ -1,16 +1,16 @@
-"""The page in a browser, in the fast suite: one upload. The files that import Playwright are slow as a whole."""
+"""What the page asks for in a browser: an upload reaches the service and the store, and nobody else."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 
+from tests.tools.browser import UploadPage
 from tests.tools.page import Stage, clip, quiet
 
-if TYPE_CHECKING:
-    from tests.tools.browser import UploadPage
+pytestmark = pytest.mark.slow
 
 
 def test_an_upload_keeps_to_itself(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
