@@ -139,9 +139,9 @@ def test_before_the_first_response_little_is_begun(run: Call, size: int) -> None
 def test_where_each_connection_carries_little_all_of_them_carry(run: Call, each: float, buffers: bool) -> None:
     """Fewer parts carry less there: that is tried, and taken back."""
     path = {"rate": 1e9, "each": each, "buffers": buffers, "seconds": 900}
-    assert simulate(run, between(600, 900), **path) > 0.8 * 6 * each
-    if not buffers:
-        assert simulate(run, between(5, 100), **path) > 0.8 * 6 * each
+    late, soon = simulate(run, f"[{between(600, 900)}, {between(5, 100)}]", **path)
+    assert late > 0.8 * 6 * each
+    assert soon > 0.8 * 6 * each or buffers
 
 
 @pytest.mark.parametrize("buffers", [True, False])
