@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import re
@@ -16,8 +17,10 @@ from bigupload import Uploader, events
 from bigupload.cluster import membership, transport, worker_side
 from bigupload.cluster.messaging import Messenger
 from bigupload.cluster.transport import ClusterTransport
+from bigupload.core import hedging
 from bigupload.core.part_plan import Part
 from bigupload.http.put_transport import HttpTransport
+from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.faults import Status
 from tests.integration.support import BUCKET, World
 
@@ -146,8 +149,11 @@ async def test_many_parts_are_hashed_and_sent_in_groups_one_after_another(
 
     monkeypatch.setattr(HttpTransport, "put", one_put)
     monkeypatch.setattr(ClusterTransport, "put_group", noted)
-    path, part_size = world.file(120 * MIB), 5 * MIB
-    limit = {"limit_rate": 100 * MIB} if where == "limited" else {}
+    monkeypatch.setattr(hedging, "_GRACE", 600.0)  # where the machine stops for a moment, any part seems to lag
+    monkeypatch.setattr(S3Store, "limits", dataclasses.replace(S3Store.limits, min_part_size=MIB))
+    world.s3.knobs.min_part_size = MIB
+    path, part_size = world.file(24 * MIB), MIB
+    limit = {"limit_rate": 20 * MIB} if where == "limited" else {}
     async with Uploader(dask=here.scheduler_address, concurrency=2, **limit) as uploader:
         to: dict[str, Any] = {"to": f"s3://{BUCKET}/key", "s3": world.options(), "on_event": world.events.append}
         result = await uploader.upload(path, part_size=part_size, **to)
