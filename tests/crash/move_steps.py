@@ -268,7 +268,8 @@ def kill_at(directory: Path, scenario: str, last: int) -> tuple[bool, str | None
 
 def main() -> None:
     directory, scenario = Path(sys.argv[1]) / "place", sys.argv[2]
-    # What is imported late is imported here, and not in every fork.
+    fresh(directory)
+    asyncio.run(move(directory))  # what is imported late is imported here, and not in every fork
     assert kill_at(directory, scenario, -1) == (False, None)
     steps: list[str] = json.loads((directory / "told").read_text())
     report(steps, functools.partial(kill_at, directory, scenario))
