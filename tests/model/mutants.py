@@ -106,7 +106,7 @@ def aborts_what_it_sets_aside() -> None:
     def prepare(self: upload_run.UploadRun, *, resume: bool, compared: bool = False, replaces: bool = True) -> None:
         context = self._context
         if not resume and context.journal.exists:
-            from tests.tools.buckets import client_of  # boto3 is slow to import, and no other process needs it
+            from tests.tools.buckets import client_of  # slow to import, and no other mutant needs it
 
             bucket = context.store._bucket
             with contextlib.suppress(Exception), contextlib.closing(client_of(bucket)) as client:

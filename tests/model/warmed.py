@@ -8,9 +8,20 @@ from __future__ import annotations
 # Those that are imported only when they are needed.
 import encodings.idna  # noqa: F401 - to be warm
 import gc
+import mmap  # noqa: F401 - to be warm
 import xml.etree.ElementTree  # noqa: F401 - to be warm
 
-import anyio._backends._asyncio  # noqa: F401 - to be warm
+import anyio._backends._asyncio
+import anyio.from_thread  # noqa: F401 - to be warm
+import boto3.session  # noqa: F401 - to be warm
+import filelock  # noqa: F401 - to be warm
+
+import bigupload.api.copying
+import bigupload.api.remote
+import bigupload.manifests.clean_up
+import bigupload.manifests.listing
+import bigupload.sources.part_pool
+import bigupload.sources.stream  # noqa: F401 - to be warm
 
 from . import process  # noqa: F401 - to be warm
 
