@@ -56,6 +56,8 @@ class Sky:
 
     def __init__(self) -> None:
         self.puts: list[Put] = []
+        self.reasons: list[str] = []
+        """Why no more parts are sent twice."""
         self.now = 0.0
         self.source: Any = object()
         shared = SharedSlots(4)
@@ -69,6 +71,7 @@ class Sky:
             self.flights.pace.arrived(0.1)
 
     def stop_hedging(self, reason: str) -> None:
+        self.reasons.append(reason)
         self.context.hedging.turn_off()
 
     async def sleep(self, seconds: float) -> None:
@@ -173,6 +176,7 @@ async def test_a_second_that_is_refused_is_the_last(sky: Sky, kind: FaultKind) -
 
     assert await sky.fly(script) == FIRST
     assert not sky.context.hedging.on
+    assert sky.reasons == ["the store does not take part 1 twice at a time (of the second)"]
 
 
 async def test_no_part_is_sent_twice_where_hedging_is_off(sky: Sky) -> None:

@@ -144,6 +144,18 @@ async def test_all_parts_share_one_outage(world: World) -> None:
         await retrier.pause(retrier.attempts(), fault(), world.now)
 
 
+@pytest.mark.parametrize("contacts_store", [True, False])
+async def test_the_success_of_a_request_is_a_contact(world: World, contacts_store: bool) -> None:
+    retrier = world.retrier()
+
+    async def succeed() -> str:
+        return "done"
+
+    call = retrier.request(succeed) if contacts_store else retrier.request(succeed, contacts_store=False)
+    assert await call == "done"
+    assert retrier.contact.responded_at == (world.now if contacts_store else None)
+
+
 async def test_a_contact_ends_the_outage(world: World) -> None:
     retrier = world.retrier(give_up_after=900.0)
     for _ in range(3):

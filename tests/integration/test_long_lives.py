@@ -22,6 +22,7 @@ from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.object_claims import CopySource
 from bigupload.core.part_plan import Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
+from bigupload.engine import completion
 from bigupload.engine.context import TICK, SharedSlots, UploadContext, UploadSettings
 from bigupload.engine.multipart_upload import MultipartUpload
 from bigupload.engine.retrying import Effects
@@ -327,3 +328,22 @@ async def test_a_store_that_is_busy_keeps_its_connections(run: Run) -> None:
     assert await run(life) is Verified.FULL_OBJECT
     assert life.puts == 7
     assert life.anew == []
+
+
+async def test_an_object_is_looked_for_at_intervals(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[float] = []
+
+    async def gone(*_: Any, **__: Any) -> Any:
+        raise Fault(FaultKind.GONE, "404 NoSuchUpload")
+
+    async def stat(store: FarStore, *_: Any) -> None:
+        looked.append(store.life.now)
+        assert len(looked) < 10
+
+    monkeypatch.setattr(FarStore, "complete", gone)
+    monkeypatch.setattr(FarStore, "list_parts", gone)
+    monkeypatch.setattr(FarStore, "stat", stat)
+    monkeypatch.setattr(completion, "_LOOK_EVERY", 100.0)
+    with pytest.raises(errors.UploadGone):
+        await run(Life())
+    assert [at - looked[0] for at in looked] == pytest.approx([0.0, 100.0, 200.0, 300.0])

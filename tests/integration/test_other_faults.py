@@ -12,6 +12,7 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 from bigupload.engine import completion
+from bigupload.manifests.journal import FileJournal
 from bigupload.testing.faults import Call, Conflict, ErrorIn200, LostResponse, Reset, Status, Whitespace
 from bigupload.testing.strict_s3 import StrictS3
 
@@ -128,6 +129,16 @@ async def test_a_part_that_is_gone_at_complete_is_sent_again(world: World) -> No
     assert result.verified is Verified.FULL_OBJECT
     assert sorted(world.sent()) == [1, 2, 2, 3]
     assert world.s3.count("CompleteMultipartUpload") == 2
+
+
+async def test_an_upload_that_no_manifest_can_record_is_aborted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begin(*_: object) -> None:
+        raise errors.ManifestUnwritable("no space left")
+
+    monkeypatch.setattr(FileJournal, "begin", begin)
+    with pytest.raises(errors.ManifestUnwritable):
+        await world.upload(world.file(3 * PART))
+    assert (world.s3.count("CreateMultipartUpload"), world.s3.uploads) == (1, {})
 
 
 async def test_a_superseded_upload_is_aborted_and_begun_again(world: World) -> None:

@@ -135,6 +135,8 @@ async def test_aborted_elsewhere_starts_again_and_says_so(stopped: World) -> Non
     (restarted,) = stopped.told(events.Restarted)
     assert "lifecycle" in restarted.reason
     assert stopped.manifest.token == stopped.object().metadata["bigupload-token"]
+    (record,) = [line for line in stopped.manifest_path.read_text().splitlines() if '"type":"restart"' in line]
+    assert '"key"' not in record, "it is as before"
 
 
 async def test_a_restart_of_a_file_that_was_touched_uploads_it_once(stopped: World) -> None:
@@ -228,6 +230,13 @@ async def test_abort_and_its_list_of_parts_are_retried(stopped: World, fault: St
     assert (stopped.s3.count("AbortMultipartUpload"), stopped.s3.count("ListParts")) == (3, 1)
     assert stopped.manifest.status == "aborted"
     assert not stopped.s3.uploads
+
+
+async def test_an_abort_that_leaves_parts_is_repeated_and_not_recorded(stopped: World) -> None:
+    stopped.s3.script("AbortMultipartUpload", Status(204), repeat=True)  # it does nothing
+    with pytest.raises(errors.StoreUnavailable, match="parts of the aborted upload are still there"):
+        await bigupload.abort(stopped.manifest_path)
+    assert (stopped.s3.count("AbortMultipartUpload"), stopped.manifest.status) == (10, "uploading")
 
 
 async def test_abort_of_a_completed_upload_is_refused(world: World) -> None:

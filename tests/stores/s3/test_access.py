@@ -520,12 +520,13 @@ async def test_the_manifest_records_the_endpoint_of_a_sessions_profile(configure
 # -- the certificates to trust
 
 BUNDLES = "[default]\nca_bundle = /default.pem\n[profile work]\nca_bundle = /work.pem\n[profile none]\nregion = x\n"
+QUOTED = '[profile "of two words"]\nca_bundle = /quoted.pem\n'  # read by configparser
 
 
-@each_case("config", ["", BUNDLES])
+@each_case("config", ["", BUNDLES, BUNDLES + QUOTED])
 @each_case("credentials", ["", "[work]\nca_bundle = /credentials.pem\n"])
 @each_case("environment", [{}, {"AWS_CA_BUNDLE": "/env.pem"}, {"AWS_PROFILE": "work"}])
-@each_case("profile", [None, "work", "none"])
+@each_case("profile", [None, "work", "none", "of two words"])
 def test_the_ca_bundle_is_what_botocore_finds(
     profile: str | None, environment: dict[str, str], credentials: str, config: str, configure: Any
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_service_that_cannot_be_reached_may_be_later(exception: Exception, say
         (b.NoRegionError(), CredentialsError, "can't be used: You must specify a region"),
         (KeyError("hidden"), CredentialsError, r"what their source gave can't be read \(KeyError\)"),
         (json.JSONDecodeError("hidden", "hidden", 0), CredentialsError, r"can't be read \(JSONDecodeError\)"),
+        (RuntimeError("hidden"), CredentialsError, "have expired, also those that their source gave just now$"),
         (RecursionError("hidden"), CredentialsError, r"can't be read \(RecursionError\)"),
     ],
 )  # fmt: skip
