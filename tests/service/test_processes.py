@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable
-from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
@@ -17,7 +15,8 @@ import pytest
 
 from bigupload import errors
 from bigupload.service import fact_finder, processes, serving
-from bigupload.service.processes import ChildProcess, begin_child, when_parent_ends
+from bigupload.service.processes import ChildProcess
+from tests.service.child import until_its_parent_ends
 from tests.tools.other_systems import LoopOfWindows, OtherOs
 from tests.tools.waiting import until
 
@@ -51,19 +50,6 @@ def test_a_signal_stops_the_service(loop_of: Callable[[], asyncio.AbstractEventL
             signal.signal(number, handler)
 
 
-def _child(parent: Connection) -> None:
-    begin_child()
-
-    async def work() -> None:
-        stop = asyncio.Event()
-        when_parent_ends(parent, stop.set)
-        parent.send(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN)
-        await stop.wait()
-        os._exit(7)
-
-    run(LoopOfWindows, work)
-
-
 @LOOPS
 def test_a_child_ends_with_its_parent_who_hears_of_it(
     loop_of: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
@@ -71,7 +57,7 @@ def test_a_child_ends_with_its_parent_who_hears_of_it(
     if loop_of is LoopOfWindows:
         lacking = {name: value for name, value in vars(signal).items() if name != "pthread_sigmask"}
         monkeypatch.setattr(processes, "signal", SimpleNamespace(**lacking))
-    child = ChildProcess(_child)
+    child = ChildProcess(until_its_parent_ends)
     ignores = child.pipe.recv()
     child.ask_to_stop()
     run(loop_of, child.ended)
