@@ -358,11 +358,8 @@ def _stop(home: Path, grace_seconds: float) -> bool:
         if run is None or not _is_ours(run):
             return False
         _end(run, grace_seconds)
-        try:
+        with contextlib.suppress(LocalStoreError):  # full or read-only: a record of an ended process proves nothing
             _write_run(home, replace(run, pid=0, ready=False))  # the ports are kept for the next start
-        except LocalStoreError as error:
-            if not _is_read_only(error):
-                raise
         return True
 
 
