@@ -57,6 +57,11 @@ async def test_a_stream_that_is_cut_off_is_no_object(world: World, web: WebServe
     assert caught.value.exit_code == errors.EXIT_RESUMABLE
     assert_secretless(caught.value, [SECRET])
     assert world.object() is None
+    if end == "length":  # of chunks, the size is not known before the end
+        web.serve("/film.mov", DATA + b"!", ranges=False)
+        with pytest.raises(errors.SourceChanged, match="bytes now and had"):
+            await world.upload(url)
+        web.serve("/film.mov", DATA, ranges=False)
     result = await world.upload(url)
     assert holds(world)
     assert result.resumed_parts == 3
@@ -68,13 +73,9 @@ async def test_a_stream_of_other_bytes(world: World, web: WebServer, url: str) -
     web.faults.append(WebFault(cut_after=3 * PART + 5))
     with pytest.raises(errors.SourceUnreachable):
         await world.upload(url)
-    for other, says in (
-        (content(SIZE, seed=1), "differs from an earlier run's stream"),
-        (DATA + b"!", "bytes now and had"),
-    ):
-        web.serve("/film.mov", other, ranges=False)
-        with pytest.raises(errors.SourceChanged, match=says):
-            await world.upload(url)
+    web.serve("/film.mov", content(SIZE, seed=1), ranges=False)
+    with pytest.raises(errors.SourceChanged, match="differs from an earlier run's stream"):
+        await world.upload(url)
     assert world.object() is None
 
 
