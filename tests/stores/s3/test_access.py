@@ -16,7 +16,6 @@ from urllib.parse import parse_qs
 
 import boto3
 import botocore.exceptions
-import botocore.loaders
 import botocore.session
 import pytest
 from botocore import UNSIGNED
@@ -198,15 +197,6 @@ def services() -> Iterator[HttpStub]:
         )}  # fmt: skip
         stub.responses["/refused"] = Response(status=403, body=error)
         yield stub
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_loader() -> Iterator[None]:
-    """botocore's descriptions of AWS, read once for all tests: to read them takes longer than everything else."""
-    made = botocore.loaders.create_loader()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.session, "create_loader", lambda _=None: made)
-        yield
 
 
 @pytest.fixture
