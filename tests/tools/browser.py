@@ -10,13 +10,24 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Locator, Page, Playwright, Request, expect
+from playwright.sync_api import (
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    FileChooser,
+    Locator,
+    Page,
+    Playwright,
+    Request,
+    expect,
+)
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 CHROMIUM = os.environ.get("PLAYWRIGHT_CHROMIUM_EXECUTABLE_PATH") or shutil.which("chromium")
 _QUIET = (
@@ -72,6 +83,21 @@ class UploadPage:
 
     def choose(self, *files: Path) -> None:
         self.page.set_input_files("#files", list(files))
+
+    def chooser(self, act: Callable[[], object]) -> FileChooser:
+        """Return the dialogue that an act opens.
+
+        Chromium opens none if more than five seconds are between a key's down and its up, as on a very busy machine:
+        https://html.spec.whatwg.org/multipage/interaction.html#transient-activation-duration
+        Then the act is repeated.
+        """
+        for _ in range(10):
+            with contextlib.suppress(PlaywrightTimeoutError):
+                with self.page.expect_file_chooser(timeout=6000) as opened:
+                    act()
+                return opened.value
+            self.complaints[:] = [text for text in self.complaints if "user activation" not in text]
+        raise AssertionError("no dialogue")
 
     @property
     def row(self) -> Locator:

@@ -167,9 +167,7 @@ def test_by_keyboard_and_by_ear(profile: Profile, app: App, tmp_path: Path, lang
         held = Held(tab, app.stage)
         press("Tab")
         expect(tab.page.get_by_label(choose)).to_be_focused()
-        with tab.page.expect_file_chooser() as opened:
-            press("Space")
-        opened.value.set_files(file)
+        tab.chooser(lambda: press("Space")).set_files(file)
         status = by_role("status")
         expect(status).to_have_text(f"clip.mp4: {uploading}")
         expect(by_role("progressbar", name="clip.mp4", exact=True)).to_be_visible()

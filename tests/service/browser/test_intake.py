@@ -178,14 +178,18 @@ def test_after_a_reload_one_choice_goes_on_with_all(page: UploadPage, stage: Sta
     page.page.wait_for_function(STORED, arg=0)
 
 
-STORED = """(count) => new Promise((resolve) => {
-  const request = indexedDB.open("bigupload");
-  request.onsuccess = () => {
-    const { result } = request;
-    const asked = result.transaction("uploads").objectStore("uploads").count();
-    asked.onsuccess = () => { result.close(); resolve(asked.result === count); };
-  };
-})"""
+STORED = """async (count) => {
+  const [database] = await indexedDB.databases();
+  return database !== undefined && new Promise((resolve) => {
+    const request = indexedDB.open(database.name);
+    request.onsuccess = () => {
+      const { result } = request;
+      const asked = result.transaction("uploads").objectStore("uploads").count();
+      asked.onsuccess = () => { result.close(); resolve(asked.result === count); };
+    };
+  });
+}"""
+"""Whether the browser remembers so many uploads."""
 
 
 def test_after_a_reload_a_dropped_folder_is_opened_again(page: UploadPage, stage: Stage) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Dialog, FileChooser, Locator, Route, expect
-from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
+from playwright.sync_api import Dialog, Locator, Route, expect
 
 from tests.tools.browser import SENT, Profile, UploadPage
 from tests.tools.page import MIB, MP4, PART, Held, Stage, clip, numbers, quiet
@@ -200,18 +197,6 @@ def test_leaving_while_it_sends_is_warned_of(page: UploadPage, stage: Stage, tmp
     assert asked == ["beforeunload"]
 
 
-# Chromium opens no dialogue if more than five seconds are between a key's down and its up, as on a very busy machine:
-# https://html.spec.whatwg.org/multipage/interaction.html#transient-activation-duration
-def _opened_by(act: Callable[[], None], page: UploadPage) -> FileChooser:
-    """The dialogue that an act opens. A busy browser may have forgotten by then that a person acted: do it again."""
-    for _ in range(10):
-        with contextlib.suppress(PlaywrightTimeoutError):
-            with page.page.expect_file_chooser(timeout=6000) as chooser:
-                act()
-            return chooser.value
-    raise AssertionError("no dialogue")
-
-
 def tab_to(page: UploadPage, wanted: Locator) -> None:
     for _ in range(12):
         if wanted.evaluate("element => element === document.activeElement"):
@@ -237,7 +222,7 @@ def test_with_the_keyboard_alone(profile: Profile, stage: Stage, tmp_path: Path)
         press("Tab")
         expect(page.page.get_by_label("Choose files")).to_be_focused()
         held = Held(page, stage)
-        _opened_by(lambda: press("Space"), page).set_files(file)
+        page.chooser(lambda: press("Space")).set_files(file)
         page.expect_state("uploading")
         tab_to(page, page.button("Pause"))
         press("Enter")
