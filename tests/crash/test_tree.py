@@ -1,4 +1,4 @@
-"""10,000 files with awkward names, killed, read back and synced. `python -m benchmarks tree` has larger ones."""
+"""Files with awkward names, killed, read back and synced. `python -m benchmarks tree` has more and larger ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from benchmarks import tree
 from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import fresh_name
 
+FILES = 6_000
+"""Each awkward name as that of a file in a directory of each name, which are 5,552, and some in deeper directories."""
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_tree_of_awkward_names(tmp_path: Path, weed: LocalStore) -> None:
     large = (30_000_000, 12_000_000, 9_000_000)
-    targets = tree.trial(tmp_path, weed, files=10_000, most=4_000, large=large, kills=3, bucket=fresh_name(weed))
+    targets = tree.trial(tmp_path, weed, files=FILES, most=4_000, large=large, kills=3, bucket=fresh_name(weed))
     assert [str(target) for target in targets if not target.holds] == []
