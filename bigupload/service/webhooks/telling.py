@@ -74,13 +74,13 @@ class Telling:
         """
         urls = {"publicUrl": self._public_url(file.key), "presignedKey": presigned_key}
         data = {**file.public_json(), **urls, "way": way}
-        await self._leave(event("media.completed", version, data, self._clock()))
+        await self.happened("media.completed", version, data)
 
     async def refused(self, version: str, key: str, size: int, refused: Refused) -> None:
         """Note that a file was refused. Its object is about to be deleted."""
         error = {"code": refused.problem.code, "message": str(refused)}
         data = {**self._about(key), "size": size, "error": error}
-        await self._leave(event("media.refused", version, data, self._clock()))
+        await self.happened("media.refused", version, data)
 
     async def upload_created(self, upload: NewUpload, key: str, upload_id: str) -> None:
         """Note that an upload in parts has begun, if such events are sent."""
@@ -109,6 +109,16 @@ class Telling:
 
     async def _of_upload(self, kind: str, key: str, upload_id: str, data: Mapping[str, Any]) -> None:
         version = hashlib.sha256(f"{key}\n{upload_id}".encode()).hexdigest()[:40]
+        await self.happened(kind, version, data)
+
+    async def happened(self, kind: str, version: str, data: Mapping[str, Any]) -> None:
+        """Note an event.
+
+        Args:
+            kind: Its type: one of `events.BODIES`.
+            version: Of what it is about. The same event, noted again, has the same.
+            data: Its body's `data`.
+        """
         await self._leave(event(kind, version, data, self._clock()))
 
     def _about(self, key: str) -> dict[str, str | None]:
