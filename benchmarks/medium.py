@@ -2,7 +2,7 @@
 
 Files of 1 to 256 MB (`--sizes`) go to the null store at three round trips (`--rtts`), over http and https, by the peers
 that were the fastest at that. A far store takes 40 MB/s from each connection (`--rate`), or is behind 1 Gbit/s
-(`--path`). Each cell has bigupload's seconds, and their ratio to those of the fastest peer in that cell.
+(`--path`, `--link`). Each cell has bigupload's seconds, and their ratio to those of the fastest peer in that cell.
 
 By default the whole process is measured. `--inside` measures one call within a running process that has sent a small
 file before: the engine without the interpreter's start, against the libraries. `--brief` takes the smallest and the
@@ -18,7 +18,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from bigupload.units import parse_size
+from bigupload.units import parse_rate, parse_size
 
 from . import path as packets
 from . import report
@@ -50,16 +50,16 @@ class Path:
 def measure(arguments: argparse.Namespace, contestants: Sequence[Contestant], size: int, path: Path) -> Held:
     """Measure one cell."""
     prefixes: tuple[Sequence[str], Sequence[str]] = (), ()
-    host = None
+    host, there = None, None
     with contextlib.ExitStack() as opened:
         if path.rtt and arguments.path:
             try:
-                there = opened.enter_context(packets.path(rtt=path.rtt / 1e3, rate=LINK))
+                there = opened.enter_context(packets.path(rtt=path.rtt / 1e3, rate=arguments.link))
             except packets.PathUnavailable as error:
                 raise SystemExit(f"no path of packets: {error}") from None
             host, prefixes = there.server_address, (there.server_prefix, there.client_prefix)
         file, warm = opened.enter_context(files(argparse.Namespace(**{**vars(arguments), "size": size})))
-        return hold(
+        held = hold(
             f"{size / 1e6:g} MB, {path}{', within a running process' if arguments.inside else ''}",
             contestants,
             arguments,
@@ -70,6 +70,10 @@ def measure(arguments: argparse.Namespace, contestants: Sequence[Contestant], si
             inside=arguments.inside,
             prefix=prefixes[1],
         )
+    if there is not None:
+        late = max(there.report[way]["latest"] for way in ("there", "back"))
+        print(f"  the forwarder of the packets was at most {late * 1e3:.0f} ms late", flush=True)
+    return held
 
 
 def store_options(path: Path, rate: str, host: str | None) -> list[str]:
@@ -114,7 +118,8 @@ def main() -> int:
     made.add_argument("--rtts", default=RTTS, metavar="A,B,…", help=f"Round trips in milliseconds. [{RTTS}]")
     made.add_argument("--rate", default=RATE, help=f"Of each connection to a far store, without --path. [{RATE}]")
     made.add_argument("--schemes", default="http,https", metavar="A,B", help="[http,https]")
-    made.add_argument("--path", action="store_true", help="Far stores are behind 1 Gbit/s between network namespaces.")
+    made.add_argument("--path", action="store_true", help="Far stores are behind a link between network namespaces.")
+    made.add_argument("--link", type=parse_rate, default=LINK, help=f"The rate of that link. [{LINK / 1e6:g}MB/s]")
     made.add_argument("--inside", action="store_true", help="Measure a call within a running process.")
     made.add_argument("--brief", action="store_true", help="The ends of both scales in one round.")
     arguments = made.parse_args()
