@@ -2,12 +2,12 @@
 
 A trial changes the limit, waits until new connections are up to speed, and compares goodput with what it was before. A
 larger limit stays if goodput grew with it; a smaller one stays if goodput did not suffer. The first trials double the
-limit; if the first parts were all stored within one measurement, the first trial multiplies it by three. Later ones
-change it by a quarter, and each larger limit that helped is followed by a step twice as large. The first trial of
-fewer parts is with as few as the first parts were, if those had more goodput: a store that is best at a few parts
-shows it before more are in flight. The limit is not doubled while packets wait in a queue in front of the link: more
-connections than fill a link take goodput from one another. If goodput halves at the same limit, the search begins
-again by doubling.
+limit; if the first parts were all stored within one measurement, the first trial multiplies it by three, and is judged
+by how many those parts were. Later ones change it by a quarter, and each larger limit that helped is followed by a step
+twice as large. The first trial of fewer parts is with as few as the first parts were, if those had more goodput: a
+store that is best at a few parts shows it before more are in flight. The limit is not doubled while packets wait in a
+queue in front of the link: more connections than fill a link take goodput from one another. If goodput halves at the
+same limit, the search begins again by doubling.
 
 A store that is asked for too much refuses a share of the requests. Then the limit falls to four fifths, and the limit
 before, less one, is a ceiling. After a while one more than the ceiling is tried, and if the store accepts that, the
@@ -99,10 +99,12 @@ class Bottleneck(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """The limit and the goodput before the trial that is under way."""
+    """What was before the trial that is under way."""
 
     limit: int
     goodput: float
+    parts: int
+    """How many parts had that goodput: fewer than the limit only before the first response."""
 
 
 class Trials:
@@ -164,10 +166,10 @@ class Trials:
         """Take the number of the first parts and their goodput. `leap`: begin with a large trial."""
         if self.moved:
             return
-        self._first = _Trial(parts, goodput)
+        self._first = _Trial(parts, goodput, parts)
         limit = min(self.most, LEAP * self.limit)
         if leap and limit > self.limit:
-            self.trial = _Trial(self.limit, goodput)
+            self.trial = _Trial(self.limit, goodput, parts)
             self._move(limit, now)
 
     def measured(self, now: float, goodput: float, bottleneck: Bottleneck) -> bool:
@@ -201,9 +203,9 @@ class Trials:
             elif measured_for >= ramp + windows * WINDOW * min(2 ** (self._failures // 2), LONGEST_REST):
                 self._try_another(average, now)
             return False
-        change = self.limit / self.trial.limit
+        change = self.limit / self.trial.parts
         if change > 1 and average >= self.trial.goodput * change**WORTH:
-            self.proportional = _alike(average, self.limit, self.trial.goodput, self.trial.limit)
+            self.proportional = _alike(average, self.limit, self.trial.goodput, self.trial.parts)
             self._step = min(1.0, self._step * 2)
             self._failures = 0
             if self._ceiling is not None and self.limit > self._ceiling:
@@ -241,7 +243,7 @@ class Trials:
         if self._ceiling is not None:
             most = self._ceiling + (now - self._backed_off_at >= self._probe_after)
         wanted = max(1, min(wanted, most))
-        trial = _Trial(self.limit, goodput)
+        trial = _Trial(self.limit, goodput, self.limit)
         if wanted == self.limit:
             self._undo(trial, now)
         else:
