@@ -224,17 +224,6 @@ def quick_botocore() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True, scope="session")
-def no_test_waits_for_a_disk() -> Iterator[None]:
-    """`os.fsync` in the tests' own process checks the descriptor alone: nothing here loses what was written.
-
-    Tests of durability count its calls or let them fail. The processes that tests start have the real one.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda fd: os.fstat(fd) and None)
-        yield
-
-
 @contextlib.contextmanager
 def all_is_retrieved() -> Iterator[None]:
     handler, log = NeverRetrieved(), logging.getLogger("asyncio")

@@ -21,7 +21,7 @@ def fd(tmp_path: Path) -> Iterator[int]:
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * (SIZE // 256) + bytes(SIZE % 256))
     opened = os.open(path, os.O_RDWR)
-    os.fdatasync(opened)
+    os.fsync(opened)
     try:
         os.preadv(opened, [bytearray(1)], 0, os.RWF_NOWAIT)
     except (AttributeError, OSError):
