@@ -34,7 +34,6 @@ def pytest_configure(config: pytest.Config) -> None:
     Bytecode is written even if PYTHONDONTWRITEBYTECODE is set, as in many containers: otherwise each worker compiles
     all test files (18 CPU seconds), and each process that a test starts compiles the package.
     """
-    gc.set_threshold(10_000)  # a file's garbage is collected at its end, if not before
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if not config.pluginmanager.has_plugin("bigupload"):
