@@ -114,14 +114,22 @@ def _lost_manifests() -> Iterator[Story]:
         yield [KILLED_HALF_WAY, lose(how), gc(dry_run=True), upload(), gc(dry_run=False), adopt()]
 
 
-def _refused_and_disputed() -> Iterator[Story]:
-    for what in ["late_once", "second_upload", "revoke", "expire", "second_resume", "second_abort", "late"]:
-        if what.startswith("late"):  # only a URL is ever too late
-            yield [upload(at("UploadPart", 2, what)), resume(), upload()]
-            continue
-        yield [KILLED_HALF_WAY, resume(at("ListParts", 1, what)), mend_keys(), upload()]
-        for request, number in reversed(REQUESTS):
-            yield [upload(at(request, number, what)), mend_keys(), resume(), upload()]
+def _refused() -> Iterator[Story]:
+    yield [upload(at("UploadPart", 2, "late_once")), resume(), upload()]  # only a URL is ever too late
+    yield from _disturbed("expire")
+    yield from _disturbed("revoke")
+    yield [upload(at("UploadPart", 2, "late")), resume(), upload()]
+
+
+def _disputed() -> Iterator[Story]:
+    for what in ("second_upload", "second_resume", "second_abort"):
+        yield from _disturbed(what)
+
+
+def _disturbed(what: str) -> Iterator[Story]:
+    yield [KILLED_HALF_WAY, resume(at("ListParts", 1, what)), mend_keys(), upload()]
+    for request, number in reversed(REQUESTS):
+        yield [upload(at(request, number, what)), mend_keys(), resume(), upload()]
 
 
 def _other_keys() -> Iterator[Story]:
@@ -149,7 +157,8 @@ def stories() -> Iterator[Story]:
         _changed_meanwhile(),
         _given_up(),
         _changed_in_between(),
-        _refused_and_disputed(),
+        _refused(),
+        _disputed(),
         _other_keys(),
         _lost_manifests(),
         _full_disks(),
