@@ -7,7 +7,6 @@ import ctypes
 import functools
 import gc
 import importlib
-import inspect
 import logging
 import os
 import re
@@ -198,28 +197,11 @@ def stores_end_at_once() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def quick_botocore() -> Iterator[None]:
-    """A thousand clients and sessions of botocore share what each of them would find out for itself.
-
-    Those are the descriptions of AWS, the names of the events, and whether the handlers of these take any keyword.
-    """
+def one_loader() -> Iterator[None]:
+    """botocore's descriptions of AWS are read once, and not for each of a thousand clients and sessions."""
     with pytest.MonkeyPatch.context() as patch:
         if (session := sys.modules.get("botocore.session")) is not None:  # a test imported it
             patch.setattr(session, "create_loader", functools.cache(session.create_loader))
-            hooks = sys.modules["botocore.hooks"]
-            names: dict[str, str] = {}
-            alias, accepts = hooks.EventAliaser._alias_event_name, hooks.accepts_kwargs
-
-            def shared_alias(self: Any, name: str) -> Any:
-                self._alias_name_cache = names
-                return alias(self, name)
-
-            def accepts_by_flag(handler: Any) -> Any:
-                code = getattr(handler, "__code__", None)
-                return accepts(handler) if code is None else bool(code.co_flags & inspect.CO_VARKEYWORDS)
-
-            patch.setattr(hooks.EventAliaser, "_alias_event_name", shared_alias)
-            patch.setattr(hooks, "accepts_kwargs", accepts_by_flag)
         yield
 
 
