@@ -272,6 +272,9 @@ class Controller:
         self.samples.append((sample.now, sample.acknowledged, sample.writing))
         self.limit = self.next
 
+    def searches(self, writing: int, *, ending: bool) -> bool:
+        return False
+
     def refused(self, now: float) -> None:
         self.slowed.append(now)
         self.limit = self.next
