@@ -170,6 +170,29 @@ def test_one_that_was_ready_and_does_not_respond_is_left_to_the_user(tmp_path: P
         busy.wait()
 
 
+@posix
+@pytest.mark.skipif(not PROC, reason="without /proc a process that does not answer can't be proved ours")
+def test_one_is_stopped_although_its_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", "-rack=run-busy"])
+    try:
+        write_run(tmp_path, pid=busy.pid, token="run-busy")
+        recorded = run_file(tmp_path)
+
+        def no_space(path: Path, text: str) -> None:
+            raise LocalStoreError(f"can't write {path}: no space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(local_store, "write_private", no_space)
+            assert local_store.stop(tmp_path)
+        assert busy.wait(10) == -signal.SIGTERM
+        assert run_file(tmp_path) == recorded, "with the ports for the next start"
+        assert local_store.running(tmp_path) is None
+        assert not local_store.stop(tmp_path)
+    finally:
+        busy.kill()
+        busy.wait()
+
+
 def test_ready_means_that_a_volume_server_has_room_not_only_that_s3_responds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
