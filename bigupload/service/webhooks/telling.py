@@ -115,9 +115,9 @@ class Telling:
         """Note an event.
 
         Args:
-            kind: Its type: one of `events.BODIES`.
-            version: Of what it is about. The same event, noted again, has the same.
-            data: Its body's `data`.
+            kind: Its type, one of those in `events.BODIES`.
+            version: What it is about. Two events of one type and one version are the same event.
+            data: The field `data` of its body.
         """
         await self._leave(event(kind, version, data, self._clock()))
 
