@@ -206,8 +206,8 @@ class Flight:
     def searches(self, writing: int, *, ending: bool) -> bool:
         """Return whether the parts that write search for the link's rate anew, since others have left them room.
 
-        A part at the end of an upload has a connection that was one of many. By itself, BBR goes up from its share by a
-        quarter in eight round trips.
+        Where no part waits, as at the end of an upload, those that are left have connections that were some of many. By
+        itself, BBR goes up from its share by a quarter in eight round trips.
 
         Args:
             writing: Parts that write now.
