@@ -32,21 +32,30 @@ _COMMANDS = {
     "move": ("move", "Upload files, and delete each one here once its object is proved."),
     "sync": ("sync", "Send the files of a directory that are not in the bucket; --delete also deletes what is gone."),
     "watch": ("watch", "Upload the files of a directory as they come and as they grow."),
-    "resume": ("resume", "Resume uploads by their manifests, or adopt an upload that has none."),
+    "resume": ("resume", "Resume uploads, also one that another program began."),
     "status": ("status", "List the uploads that this machine knows."),
     "abort": ("status", "Abort uploads and free their parts in the store."),
-    "gc": ("gc", "Abort the orphaned uploads of a bucket and free their parts."),
-    "check-url": ("serve", "Check whether a URL can be used as a media item."),
-    "share": ("share", "Print a link by which anyone can read an object for a while."),
+    "gc": ("gc", "Abort the uploads of a bucket that nobody continues, and free their parts."),
     "verify": ("verify", "Prove that an object equals a file, by checksums or by a download."),
+    "share": ("share", "Print a link by which anyone can read an object for a while."),
     "serve": ("serve", "Run the media service: clients upload with an API key."),
     "keys": ("keys", "Create, list and revoke the media service's API keys."),
-    "bucket": ("bucket", "Prepare a bucket for the media service, and delete what must not stay in it."),
-    "webhooks": ("webhooks", "Try and replay the media service's webhooks."),
+    "bucket": ("bucket", "Prepare a bucket for the media service, and delete expired and refused files."),
+    "webhooks": ("webhooks", "Send a test event of the media service, or its events again."),
+    "check-url": ("serve", "Check whether the media service would take a URL in place of a file."),
     "store": ("store", "Start, stop, show and remove the local store."),
     "config": ("config", "Show where the values of options come from."),
     "completion": ("completion", "Install completions for bash, zsh and fish."),
 }
+
+_GROUPS = {
+    "upload": "Upload",
+    "resume": "Unfinished uploads",
+    "verify": "Objects",
+    "serve": "Media service",
+    "store": "This machine",
+}
+"""The titles in `--help`, each with the first command below it."""
 
 
 _MEANT = {"cp": "upload", "put": "upload", "mv": "move", "ls": "status", "list": "status", "jobs": "status"}
@@ -83,8 +92,14 @@ class _Lazy(click.Group):
             raise click.UsageError(f"{e.message.rstrip('.')}. Did you mean '{close}'?", e.ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+        title, width = "", max(map(len, _COMMANDS))
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name, (_, line) in _COMMANDS.items():
+            title = _GROUPS.get(name, title)
+            groups.setdefault(title, []).append((f"{name:{width}}", line))
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 @click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -94,8 +109,8 @@ def _cli(ctx: click.Context, /, **common: Any) -> None:
     """Upload files that are too big to lose: in parallel, resumable after any crash, and proved at the end.
 
     Exit status: 0 done and proved; 1 failed, and the same command would fail again; 2 wrong call; 3 done and proved,
-    but what was to follow failed; 75 stopped, and the same command (without --no-resume) resumes; 130 Ctrl-C, otherwise
-    as 75.
+    but what was to follow failed, such as --share; 75 stopped, and the same command (without --no-resume) resumes; 130
+    stopped by Ctrl-C, which the same command resumes, too.
     """
     from bigupload.cli.settings import remember
 

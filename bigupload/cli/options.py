@@ -389,7 +389,7 @@ outcome_options = joined(
         type=click.Choice(PROOFS),
         default="size",
         show_default=True,
-        help="Fail if the proof is weaker than this.",
+        help="Fail if the proof is weaker than this. The first is the strongest.",
     ),
 )
 """Options of the output, and of the proof that is enough."""

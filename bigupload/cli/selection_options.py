@@ -69,7 +69,7 @@ rule_options = joined(
         "--exclude",
         metavar="PATTERN",
         multiple=True,
-        help="Not files that match, as in '*.tmp' or 'cache/'. The last rule that matches decides.",
+        help="Not files that match, as in '*.tmp' or 'cache/'. The last of both that matches decides.",
     ),
     click.option(
         "--exclude-from",
@@ -100,7 +100,7 @@ selection_options = joined(
         "--files-from",
         type=PATH,
         metavar="FILE",
-        help="Take the files that FILE names, a path a line; - is standard input. The paths are the keys.",
+        help="Take the files that FILE names, a path a line; - is standard input. Each path is also the key.",
     ),
     click.option("-0", "--null", is_flag=True, help="With --files-from: NUL separates the paths (find -print0)."),
 )

@@ -272,10 +272,10 @@ all_options = joined(
 def upload(names: tuple[str, ...], **arguments: Any) -> None:
     """Upload files and directories to an S3 bucket or a media service, in parallel, and prove the objects.
 
-    If an upload of the same file to the same key was interrupted, it is resumed. PATH may be a URL, such as
-    https://HOST/FILE or s3://BUCKET/KEY, which is read through this machine unless the store can copy it, or -, which
-    is standard input: to resume that, run the same command with the same bytes again. Of a directory, all files in it
-    are uploaded: their paths below it are their keys below the target.
+    If an upload of the same file to the same key was interrupted, it is resumed. Of a directory, all files are
+    uploaded: their paths in it are their keys below the target. PATH may be a URL, such as https://HOST/FILE or
+    s3://BUCKET/KEY: it is read through this machine, unless the store can copy it. With - for PATH, standard input is
+    uploaded. To resume that, run the same command with the same bytes again.
     """
     upload_named(names, arguments)
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     type=click.Choice(PROOFS),
     default="composite-etag",
     show_default=True,
-    help="Fail if the proof is weaker than this.",
+    help="Fail if the proof is weaker than this. The first is the strongest.",
 )
 @click.option(
     "--part-size", type=SIZE, metavar="SIZE", help="The size of the object's parts, if the store does not report it."

@@ -351,6 +351,7 @@ _BY_CODE = {
     "TooManyRequestsException": FaultKind.BUSY,
 }
 _BY_STATUS = {
+    **dict.fromkeys(range(500, 600), FaultKind.SERVER),
     401: FaultKind.REFUSED,
     403: FaultKind.REFUSED,
     405: FaultKind.UNSUPPORTED,
@@ -360,7 +361,6 @@ _BY_STATUS = {
     429: FaultKind.BUSY,
     501: FaultKind.UNSUPPORTED,
     503: FaultKind.BUSY,
-    **dict.fromkeys({*range(500, 600)} - {501, 503}, FaultKind.SERVER),
 }
 _WITHOUT_CODE = {404: FaultKind.SERVER, 409: FaultKind.SERVER}
 """A store names what it does not have. A 404 without a code comes from a gateway that has lost its store."""

@@ -156,8 +156,8 @@ def mint_token(secret: str, owner: str, *, expires_in: int = 3600, **limits: Any
         secret: The last of the service's `secrets`.
         owner: Whose uploads it makes and continues.
         expires_in: Seconds for which it is valid, at most 24 hours.
-        limits: `max_size` in bytes, `content_types`, `uploads`, `user`, `metadata` and `origins`, as in
-            `POST /v1/media/tokens`.
+        limits: Those of `POST /v1/media/tokens`, written as in Python: `max_size` in bytes, `content_types`, `uploads`,
+            `user`, `metadata`, `tags`, `single_put`, `origins`.
 
     Raises:
         UsageError: A limit can't be, or there is none of that name; or `owner` is no owner's name.

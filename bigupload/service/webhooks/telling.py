@@ -1,4 +1,4 @@
-"""Note the events of media: an object counts, was refused, has expired; a complete is under way.
+"""Write the notes of events: a file is complete, was refused, has expired; an upload was created or aborted.
 
 Knows media and notes. Whether and when a note's event is delivered is not decided here.
 """
@@ -116,7 +116,7 @@ class Telling:
 
         Args:
             kind: Its type, one of those in `events.BODIES`.
-            version: What it is about. Two events of one type and one version are the same event.
+            version: What it is about. Those of the same type and version are one event, sent once.
             data: The field `data` of its body.
         """
         await self._leave(event(kind, version, data, self._clock()))

@@ -95,12 +95,12 @@ const BY_CODE = {
   TooManyRequestsException: "busy",
 };
 const BY_STATUS = {
+  501: "final",
   401: "expired",
   403: "expired",
   408: "busy",
   425: "busy",
   429: "busy",
-  501: "final",
 };
 
 /** The kind of an error response: by its code, else by its status, never by its message. `code` may be null. */
