@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import importlib.machinery
 import os
 import subprocess
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType, SimpleNamespace
 
 import awscrt
 import awscrt.checksums
@@ -96,3 +100,48 @@ print(awscrt.checksums.crc64nvme(bytes(1 << 20)) == int.from_bytes(digest, "big"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False", "True"]
+
+
+class OutOfMemoryOnce:
+    """Finds awscrt.checksums. Its first import waits until it is let go, and gets no memory then."""
+
+    def __init__(self) -> None:
+        self.began, self.end = threading.Event(), threading.Event()
+
+    def find_spec(self, name: str, *_: object) -> importlib.machinery.ModuleSpec | None:
+        return importlib.machinery.ModuleSpec(name, self) if name == "awscrt.checksums" else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        if not self.began.is_set():
+            self.began.set()
+            self.end.wait()
+            raise MemoryError
+        vars(module)["crc32c"] = len
+
+
+def test_an_import_that_fails_in_one_thread_fails_in_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crc_functions, "_library", functools.cache(lambda: None))
+    monkeypatch.delitem(sys.modules, "awscrt.checksums")
+    monkeypatch.delattr(awscrt, "checksums")
+    finder = OutOfMemoryOnce()
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(crc_function, "crc32c")
+        finder.began.wait()
+        known = set(threading.enumerate())
+        other = threads.submit(crc_function, "crc32c")
+        (thread,) = set(threading.enumerate()) - known
+        while not {"crc_function", "_lock_unlock_module"} & names_of(thread):
+            pass
+        finder.end.set()
+        assert isinstance(one.exception(), MemoryError)
+        assert other.result() is len
+
+
+def names_of(thread: threading.Thread) -> set[str]:
+    """The functions that a thread is in."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return {each.f_code.co_name for each, _ in traceback.walk_stack(frame)} if frame is not None else set()
