@@ -11,7 +11,6 @@ import functools
 import importlib
 import importlib.util
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +18,6 @@ NEWEST_TRIED = (0, 38)
 """The newest version of awscrt whose functions are known to be called like this. A newer one is imported."""
 _CHECKS = {"crc64nvme": 0xAE8B14860A799888, "crc32c": 0xE3069283, "crc32": 0xCBF43926}
 """The CRC of b"123456789": https://reveng.sourceforge.io/crc-catalogue/all.htm"""
-_IMPORTING = threading.Lock()
-"""Where an import fails in one thread, Python gives another one that waits for it a module without its contents."""
 
 
 @functools.cache
@@ -34,9 +31,12 @@ def crc_function(name: str) -> Callable[..., int]:
     crc, combine = _of_library(f"checksums_{kind}"), _of_library(f"checksums_{kind}_combine")
     if crc is not None and combine is not None and _is_right(kind, crc, combine):
         return crc if name == kind else combine
-    with _IMPORTING:
-        imported: Callable[..., int] = getattr(importlib.import_module("awscrt.checksums"), name)
-    return imported
+    while True:
+        module = importlib.import_module("awscrt.checksums")
+        # Python gives a thread that waits for another one's import the module also where that fails: without contents.
+        if hasattr(module, name) or sys.modules.get(module.__name__) is module:
+            imported: Callable[..., int] = getattr(module, name)
+            return imported
 
 
 def _of_library(name: str) -> Callable[..., int] | None:
