@@ -23,7 +23,6 @@ from aiohttp import web
 from bigupload.service import contract as c
 from bigupload.service.access_log import AccessLog, TrustedProxies
 from bigupload.service.callers import Caller, authenticate
-from bigupload.service.contract import words_for
 from bigupload.service.cors import CrossOrigin
 from bigupload.service.direct_url import DirectUrls
 from bigupload.service.endpoints import ENDPOINTS, Endpoint, document
@@ -32,7 +31,7 @@ from bigupload.service.middleware import IN_FLIGHT, LOGGED, RequestMiddleware, R
 from bigupload.service.opening import OpenService, opened
 from bigupload.service.policy import Policy
 from bigupload.service.posts import PostResponse, Posts
-from bigupload.service.problems import Problem, Refused
+from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.settings import ServiceConfig
 from bigupload.service.tracing import Tracing
 from bigupload.service.webhooks import sending

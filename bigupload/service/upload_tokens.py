@@ -31,11 +31,10 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.service import contract as c
-from bigupload.service.contract import words_for
 from bigupload.service.keys import check_owner, token_signing_key
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import TOKENS_PREFIX
-from bigupload.service.problems import Problem, Refused
+from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.store_health import quietly, store_faults_as_refusals
 
 AUDIENCE = "bigupload"

@@ -9,7 +9,7 @@ import pydantic
 import pytest
 
 from bigupload.service import contract as c
-from bigupload.service.contract import words_for
+from bigupload.service.problems import words_for
 
 PATTERN = "the field is not written as it must be: the API's description shows how"
 WRONG: list[tuple[type[pydantic.BaseModel], dict[str, Any], str]] = [
