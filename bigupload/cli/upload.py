@@ -68,6 +68,7 @@ from bigupload.units import escaped, format_size, one_line
 if TYPE_CHECKING:
     from bigupload.api.uploader import Uploader
     from bigupload.batch.job import JobDone
+    from bigupload.cli.listed_files import ListedFiles
     from bigupload.cli.narration import Reporter
     from bigupload.engine.upload_run import UploadResult
 
@@ -393,6 +394,14 @@ async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], wi
     return uploading.after.exit_status
 
 
+async def _check_listed(listed: ListedFiles, arguments: dict[str, Any], wishes: Wishes) -> None:
+    """As `_check_outputs`, of many files; and that what is to be deleted can be."""
+    for option, output in ((WRITE_CHECKSUMS, arguments["write_checksums"]), (RECEIPT, wishes.receipt)):
+        await listed.check_output(option, output)
+    if arguments["delete_source"]:
+        await listed.check_deletable()
+
+
 async def _upload_listed(
     names: Sequence[str], chosen: Chosen, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts
 ) -> int:
@@ -417,10 +426,7 @@ async def _upload_listed(
             return await _upload_all([Path(file.path)], arguments, wishes, kept)
         return errors.EXIT_OK
     note = await waits_for(local=arguments["local"])
-    for option, output in ((WRITE_CHECKSUMS, arguments["write_checksums"]), (RECEIPT, wishes.receipt)):
-        await listed.check_output(option, output)
-    if arguments["delete_source"]:
-        await listed.check_deletable()
+    await _check_listed(listed, arguments, wishes)
     name_of = name_below(listed.top)
     async with _uploading(arguments, wishes, job=True) as uploading:
         if wishes.mhl:
