@@ -424,7 +424,9 @@ async def test_a_part_is_stored_so_long_after_it_was_accepted(looked: bool) -> N
     sky = Sky()
     seen: list[tuple[float, int, float, float]] = []
     shared = SharedSlots(4)
-    shared.flight.stored = lambda now, size, *, began, accepted, wrote_for: seen.append((now, size, began, accepted))  # type: ignore[method-assign]
+    shared.flight.stored = (  # type: ignore[method-assign]  # of this object
+        lambda now, size, *, began, accepted, wrote_for: seen.append((now, size, began, accepted))
+    )
     sky.context.shared = shared
     sky.flights = PartsInFlight(sky.context)
     async with anyio.create_task_group() as tasks:
@@ -456,7 +458,7 @@ async def test_a_body_without_progress_stalls() -> None:
         assert part.scope.cancel_called is cancelled
     fault = part.stalled(31.5)
     assert (fault.kind, str(fault)) == (FaultKind.STALLED, "part 1 stalled")
-    assert shared.flight.sent_again_at == []  # type: ignore[attr-defined]
+    assert shared.flight.sent_again_at == []  # type: ignore[attr-defined]  # this file's Flight has it
 
 
 async def test_a_body_that_goes_on_or_is_held_does_not_stall() -> None:

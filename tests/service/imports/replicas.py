@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -52,6 +53,17 @@ class Replica:
         )
         self.revocations = Revocations(MediaBucket(bucket), clock=clock)
         self.notes = Notes(bucket, clock, IMPORTS_PREFIX)
+        self.noted = asyncio.Event()
+        """Set with each note that is written."""
+        put = self.notes._put
+
+        async def note(*arguments: Any, **more: Any) -> None:
+            try:
+                await put(*arguments, **more)
+            finally:
+                self.noted.set()
+
+        self.notes._put = note  # type: ignore[method-assign]  # of this object
         self.fetching = Fetching(bucket, self.uploads, allow_private=allow_private)
         self.imports = Imports(
             self.fetching,
@@ -89,7 +101,7 @@ class Replica:
         async def silent(*_: object) -> bool:
             raise Fault(FaultKind.BROKEN, "killed")
 
-        self.notes._put = silent  # type: ignore[method-assign,assignment]
+        self.notes._put = silent  # type: ignore[method-assign,assignment]  # of this object
         await self.leave()
 
     async def leave(self) -> None:

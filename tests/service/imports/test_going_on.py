@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -34,9 +33,11 @@ async def until_all_but_the_last(one: Replica, made: c.ImportResponse) -> None:
     [name] = [key async for page in one.notes.pages(IMPORTS_PREFIX) for key, _ in page]
     noted: list[int] = []
     while noted != ALL_BUT_THE_LAST:
-        await asyncio.sleep(0.01)
+        one.noted.clear()
         note = await one.notes.read(name)
         noted = sorted(map(int, note.intent["parts"])) if note is not None and note.intent is not None else []
+        if noted != ALL_BUT_THE_LAST:
+            await one.noted.wait()
     assert await one.stored(made) == ALL_BUT_THE_LAST
 
 
@@ -44,7 +45,6 @@ async def until_completed(one: Replica, imports: int) -> None:
     """Look as a service does, again and again: what another process had sent as it ended may change a note late."""
     while len(one.results) < imports:
         await one.imports.look()
-        await asyncio.sleep(0.01)
     assert one.results == ["completed"] * imports
 
 
@@ -112,7 +112,7 @@ async def test_a_complete_whose_process_was_killed_counts(bucket: Meddled, web: 
         async def silent(*_: object) -> None:
             """The note stays."""
 
-        one.notes.remove = silent  # type: ignore[method-assign]
+        one.notes.remove = silent  # type: ignore[method-assign]  # of this object
         assert await one.run() == "completed"
         clock.ahead = LEASE + 1
         web.asked.clear()
