@@ -17,6 +17,7 @@ from bigupload.cli.options import (
     completed_by,
     connection_options,
     local_option,
+    or_local_bucket,
     s3_options,
     store_options,
 )
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("url", metavar="s3://BUCKET/PREFIX", shell_complete=completed_by("s3_urls"))
+@click.argument("url", metavar="s3://BUCKET/PREFIX", required=False, shell_complete=completed_by("s3_urls"))
 @local_option
 @click.option(
     "--older-than",
@@ -55,6 +56,8 @@ def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool,
     An open multipart upload is orphaned if no manifest of this machine owns it and no part arrived for a while. Each
     line shows for how long it was idle, its parts, their size, and its key.
 
+    With --local alone, it is the bucket of upload --local.
+
     bigupload cannot see the manifests of other machines and users. Only --older-than protects their uploads. If a
     manifest can't be read, nothing is aborted, because it may own any upload.
 
@@ -66,6 +69,8 @@ def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool,
     from bigupload.verification.orphans import OrphanSearch, Owners
 
     drop_weaker(click.get_current_context(), arguments, "local", than="url")
+    if or_local_bucket(arguments) is None:
+        raise click.UsageError("Missing argument 's3://BUCKET/PREFIX'.")
 
     def print_orphan(orphan: Orphan) -> None:
         if as_json:

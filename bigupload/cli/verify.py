@@ -20,6 +20,7 @@ from bigupload.cli.options import (
     connection_options,
     local_option,
     local_path,
+    or_local_bucket,
     progress_option,
     s3_options,
     store_options,
@@ -83,6 +84,7 @@ def verify(path: str | None, **arguments: Any) -> None:
 
     The proof compares the checksums that the store holds with the file's, whichever tool uploaded it. --download
     compares the bytes. If PATH is a directory, each of its files is compared with the object below s3://BUCKET/PREFIX/.
+    With --local alone, the object is where upload --local puts it.
     """
     from bigupload.cli.running import run
 
@@ -94,7 +96,7 @@ def verify(path: str | None, **arguments: Any) -> None:
         raise click.UsageError("Missing argument 'PATH'.")
     if path.lower().startswith("s3://") and not (arguments["url"] or "").lower().startswith("s3://"):
         raise click.UsageError("the file comes first, then the object: bigupload verify FILE s3://BUCKET/KEY")
-    if arguments["url"] is None:
+    if or_local_bucket(arguments) is None:
         raise click.UsageError("Missing argument 's3://BUCKET/KEY'.")
     if arguments["download"] and arguments["part_size"] is not None:
         raise errors.UsageError("--download compares bytes and not parts: leave out --part-size")

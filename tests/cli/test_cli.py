@@ -336,6 +336,8 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
         assert _keys_by_botocore(row) == ["file.bin"]
 
         assert bigupload("verify", file, f"s3://{row['bucket']}/file.bin", "--local").out == "full-object\n"
+        assert bigupload("verify", file, "--local").out == "full-object\n"  # below the bucket that `upload` chose
+        assert bigupload("gc", "--local").code == 0
         for call in (["gc", "s3://missing/"], ["gc", "s3://missing/", "--dry-run"], ["verify", file, "s3://missing/k"]):
             assert_refused(bigupload(*call, "--local"), 1, "there is no bucket 'missing'")  # nor does it make one
         assert bigupload("store", "stop") == Ended(0, "", "stopped\n")
