@@ -10,20 +10,18 @@ from playwright.sync_api import sync_playwright
 from tests.tools import site
 from tests.tools.browser import CHROMIUM, Profile
 
-pytest.importorskip("mkdocs", reason="the extra docs is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
 
 
-def test_no_page_is_wider_than_a_phone_or_complains(tmp_path: Path) -> None:
-    site.build(tmp_path / "site")
+def test_no_page_is_wider_than_a_phone_or_complains(built: Path, tmp_path: Path) -> None:
     with (
-        site.served(tmp_path / "site") as url,
+        site.served(built) as url,
         sync_playwright() as playwright,
         Profile(playwright, tmp_path / "profile", phone=True).page() as browser,
     ):
         browser.page.set_viewport_size({"width": 390, "height": 844})
         too_wide, escaped = {}, []
-        names = site.pages(tmp_path / "site")
+        names = site.pages(built)
         assert "how-to/film/" in names
         for name in names:
             browser.page.goto(url + name)

@@ -22,12 +22,8 @@ FINDS = {
 
 
 @pytest.mark.slow
-def test_the_search_finds_what_people_type(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
-    from tests.tools import site
-
-    site.build(tmp_path / "site")
-    sections = json.loads((tmp_path / "site" / "search" / "search_index.json").read_text())["docs"]
+def test_the_search_finds_what_people_type(built: Path) -> None:
+    sections = json.loads((built / "search" / "search_index.json").read_text())["docs"]
     words = {each["location"]: set(re.findall(r"\w+", f"{each['title']} {each['text']}".lower())) for each in sections}
     for typed, place in FINDS.items():
         found = [location for location, has in words.items() if has.issuperset(typed.split())]
