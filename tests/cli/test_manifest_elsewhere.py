@@ -99,7 +99,7 @@ def test_a_note_of_an_earlier_version_is_filled(bigupload: Command, s3: StrictS3
     assert len(bigupload("status").out.splitlines()) == 1
 
 
-@pytest.mark.parametrize("step", ["mkdir", "write", "fsync", "replace"])
+@pytest.mark.parametrize("step", ["mkdir", "write", "sync_to_disk", "replace"])
 def test_a_kill_at_any_step(
     bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -113,7 +113,7 @@ def test_a_kill_at_any_step(
 
     def write_and_be_killed(*arguments: object) -> None:
         with monkeypatch.context() as patch:
-            owner = Path if step in ("mkdir", "replace") else notes.os
+            owner: object = {"write": notes.os, "sync_to_disk": notes}.get(step, Path)
             patch.setattr(owner, step, kill)
             write_note(*arguments)  # type: ignore[arg-type]
 

