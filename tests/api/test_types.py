@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("checked.py")
 AROUND = Path(__file__).with_name("checked_around.py")
 REPOSITORY = Path(__file__).parents[2]
@@ -123,7 +124,6 @@ def passes_where_bigupload_is_installed(mypy: Mypy, directory: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.slow
 def test_mypy(tmp_path: Path) -> None:
     """awscrt has no types, which a checker reports in other words where it is not installed."""
     pytest.importorskip("fastapi")  # of an example
@@ -133,7 +133,6 @@ def test_mypy(tmp_path: Path) -> None:
     passes_where_bigupload_is_installed(mypy, tmp_path)
 
 
-@pytest.mark.slow
 def test_pyright(tmp_path: Path) -> None:
     pytest.importorskip("basedpyright")
     path = written(tmp_path)
