@@ -84,12 +84,15 @@ def is_private_file(status: os.stat_result) -> bool:
 def only_user_can_write(directory: Path) -> bool:
     """Whether no other user can create a file in `directory`.
 
-    A symbolic link counts as the directory it points to, provided that no other user created the link.
+    A symbolic link counts as the directory it points to, provided that no other user created the link. Windows has no
+    permission bits, and Python shows 0o777 for each directory: there the access control list decides, and is not read.
     """
     try:
         link, status = directory.lstat(), directory.stat()
     except OSError:
         return False
+    if not hasattr(os, "geteuid"):
+        return True
     return _owner_is_trusted(link) and _owner_is_trusted(status) and not status.st_mode & 0o022
 
 

@@ -11,8 +11,10 @@ import pytest
 from bigupload import errors
 from bigupload.core.manifest_lines import encode
 from bigupload.manifests.journal import MAX_BYTES, FileJournal, read_manifest
+from bigupload.support import files
 from bigupload.support.files import create_private, is_private_file, only_user_can_write
 from tests.core.samples import header, lines, part
+from tests.tools.other_systems import OtherOs
 
 if not hasattr(os, "geteuid"):
     pytest.skip("no users to tell apart", allow_module_level=True)
@@ -226,6 +228,17 @@ def test_a_manifest_in_the_state_directory_is_known_where_nobody_else_can_write_
         assert journal.written_here
         notes.parent.chmod(0o777)
         assert not journal.written_here
+
+
+def test_the_bits_of_windows_say_nothing(path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python shows all of them for each directory there."""
+    notes.parent.mkdir()
+    notes.parent.chmod(0o777)
+    mine = owned(notes.parent, US) / "m"
+    mine.write_bytes(lines(header()))
+    monkeypatch.setattr(files, "os", OtherOs("geteuid"))
+    with FileJournal(owned(mine, US), notes=notes) as journal:
+        assert journal.written_here
 
 
 def test_notes_that_somebody_else_made_count_for_nothing(path: Path, notes: Path) -> None:
