@@ -204,7 +204,8 @@ def test_a_faster_link_is_left_alone(rate: float) -> None:
     assert set(Path(link(rate * MB), parts=FEW).limits(100)) <= {6, START, LEAP * START}
 
 
-@pytest.mark.parametrize("rate", [0.05, 0.1, 0.3])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("rate", [0.1, 0.05, 0.3])
 def test_where_each_connection_carries_little_the_bound_is_taken_back(rate: float) -> None:
     """Fewer parts would finish no sooner. It is tried again, ever more rarely."""
     path = Path(each(rate * MB), parts=FEW)
@@ -412,7 +413,8 @@ def test_nothing_begins_once_a_whole_body_waits_and_nothing_was_stored() -> None
 
 
 @each_case("rate", [0.1, 0.8, 2, 20])
-@each_case("accepts", [30, 1000])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("accepts", [1000, 30])
 @each_case("together", [False, True])
 def test_something_that_takes_bodies_and_passes_them_on_slowly(rate: float, accepts: float, together: bool) -> None:
     """What it has is bounded as soon as its rate is known: at the start, that is the first bytes."""
@@ -531,7 +533,8 @@ def test_parts_that_come_to_wait_for_one_another_are_one_at_a_time_again() -> No
     assert in_flight(4, 45) == 1
 
 
-@each_case("rate", [2, 8])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("rate", [8, 2])
 def test_parts_that_wait_for_one_another_are_rarely_doubled(rate: float) -> None:
     path = Path(link(1000 * MB), passes_on=rate * MB, together=True).run(60)
     usual = AIM * rate * MB / PART
@@ -605,7 +608,8 @@ def silent_store(path: Path) -> None:
         path.flight.sent_again(path.now)
 
 
-@each_case("before", [0, 20])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("before", [20, 0])
 @each_case("disaster", [slow_link, slow_proxy, little_each, outage, refusing_store, silent_store])
 def test_no_decision_is_for_ever(disaster: Callable[[Path], None], before: float) -> None:
     path = Path(each(5 * MB)).run(before)

@@ -121,7 +121,8 @@ def test_after_a_refusal_the_first_parts_say_nothing(stored: int) -> None:
 # -- links
 
 
-@each_case(("noise", "most"), [(0.0, 1.4), (0.06, 1.4), (0.12, 2.3)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("noise", "most"), [(0.06, 1.4), (0.0, 1.4), (0.12, 2.3)])
 @each_case("enough", [1, 2, 4, 10, 20, 40, 64])
 def test_a_link_that_saturates(enough: int, noise: float, most: float) -> None:
     """It stays near what is needed, from above and from below, also where goodput wavers."""
@@ -138,7 +139,8 @@ def test_a_link_that_always_wants_more() -> None:
     assert mean(tail(limits)) >= 0.9 * MOST
 
 
-@each_case("seed", range(3))
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", range(3))
 @each_case("most", [1, 2, 3, 4, 8, 12, 20])
 def test_a_store_that_says_slow_down(most: int, seed: int) -> None:
     limits = simulate(Flight(), lambda limit: limit, slow_above=most, noise=0.03, seed=seed)
@@ -203,7 +205,8 @@ def test_connections_that_carry_less_once_they_are_old() -> None:
     assert max(limits) == MOST
 
 
-@each_case("every", [10, 30])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("every", [10, 30])
 @each_case("enough", [5, 20])
 def test_one_bad_second_now_and_then_is_no_sign_of_anything(enough: int, every: int) -> None:
     """It passes by itself, which must not be taken for what more connections brought."""
