@@ -175,6 +175,13 @@ OTHERS = {
     "a container's role": Row(STORE, {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/container"}),
 }  # fmt: skip
 """These need boto3 for the address or for the keys."""
+FIRST = [
+    "an access point, FIPS and dual stack", "two hyphens in the name", "accelerate and dual stack",
+    "dual stack of a file", "FIPS of the environment", "path style at AWS", "virtual style at AWS",
+    "a region nobody knows", "keys that expire", "both names of a token", "two variables that differ",
+    "a process of a profile", "a role", "a web identity at AWS", "a machine's role",
+]  # fmt: skip
+"""Of `OTHERS`, what the fast suite compares."""
 
 
 def of_sts(action: str) -> bytes:
@@ -281,12 +288,27 @@ def boto3s(bucket: str, options: S3Options) -> Found:
 # -- the three answers
 
 
-@each_case("name", [*PLAIN, *OTHERS])
-def test_it_is_what_boto3_finds(name: str, configure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And boto3 is asked for the others alone: else those would compare the rules here with boto3, by luck."""
-    row = {**PLAIN, **OTHERS}[name]
+def compare(row: Row, configure: Any) -> None:
     options = configure(row)
     assert ours(row.bucket, options) == boto3s(row.bucket, options)
+
+
+@each_case("name", [*PLAIN, *FIRST])
+def test_it_is_what_boto3_finds(name: str, configure: Any) -> None:
+    compare({**PLAIN, **OTHERS}[name], configure)
+
+
+@pytest.mark.slow
+@each_case("name", [name for name in OTHERS if name not in FIRST])
+def test_so_are_the_others(name: str, configure: Any) -> None:
+    compare(OTHERS[name], configure)
+
+
+@each_case("name", [*PLAIN, *OTHERS])
+def test_boto3_is_asked_for_the_others_alone(name: str, configure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they would compare the rules here with boto3, by luck."""
+    row = {**PLAIN, **OTHERS}[name]
+    options = configure(row)
     with monkeypatch.context() as without:
         for module in ("boto3", "botocore", "botocore.config", "botocore.session"):
             without.setitem(sys.modules, module, None)
@@ -464,19 +486,33 @@ SERVICES = OF_OTHERS + "s3 =\n  endpoint_url = http://s3.example:9000\n"
 WITH_PLAIN = ENDPOINT.replace("\nservices", "\nendpoint_url = http://of.profile\nservices")
 
 
-@each_case("profile", [None, "default", "work"])
-@each_case("environment", [{}, {"AWS_PROFILE": "work"}, {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}])
-@each_case(
-    "config",
-    [
-        "[default]\nregion = r\n", ENDPOINT + SERVICES, WITH_PLAIN + SERVICES, WITH_PLAIN + OF_OTHERS,
-        ENDPOINT + "ignore_configured_endpoint_urls = true\n" + SERVICES, ENDPOINT + OF_OTHERS + "s3 =\n  a = b\n",
-        ENDPOINT.replace("[default]", "[default]\nservices = of-work") + SERVICES.replace("s3 =\n", "s3 = \n"),
-    ],
-)  # fmt: skip
+CONFIGS = [
+    "[default]\nregion = r\n", ENDPOINT + SERVICES, WITH_PLAIN + SERVICES, WITH_PLAIN + OF_OTHERS,
+    ENDPOINT + "ignore_configured_endpoint_urls = true\n" + SERVICES, ENDPOINT + OF_OTHERS + "s3 =\n  a = b\n",
+    ENDPOINT.replace("[default]", "[default]\nservices = of-work") + SERVICES.replace("s3 =\n", "s3 = \n"),
+]  # fmt: skip
+BY_ENVIRONMENT: list[dict[str, str]] = [{"AWS_PROFILE": "work"}, {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}]
+
+
+@each_case(("profile", "environment"), [(None, {}), ("work", {}), *((None, each) for each in BY_ENVIRONMENT)])
+@each_case("config", CONFIGS)
 def test_the_endpoint_is_what_boto3_finds_in_the_files(
     config: str, environment: dict[str, str], profile: str | None, configure: Any
 ) -> None:
+    compare_endpoint(config, environment, profile, configure)
+
+
+@pytest.mark.slow
+@each_case("profile", ["default", "work"])
+@each_case("environment", [{}, *BY_ENVIRONMENT])
+@each_case("config", CONFIGS)
+def test_so_it_is_where_an_option_and_a_variable_choose(
+    config: str, environment: dict[str, str], profile: str, configure: Any
+) -> None:
+    compare_endpoint(config, environment, profile, configure)
+
+
+def compare_endpoint(config: str, environment: dict[str, str], profile: str | None, configure: Any) -> None:
     options = configure(Row({"profile": profile}, {**ENV, **environment}, config, OF_WORK + OF_DEFAULT))
     session = boto3.Session(profile_name=profile)
     client = session.client("s3", region_name="us-east-1")
@@ -514,7 +550,8 @@ QUOTED = '[profile "of two words"]\nca_bundle = /quoted.pem\n'  # read by config
 
 
 @each_case("config", ["", BUNDLES, BUNDLES + QUOTED])
-@each_case("credentials", ["", "[work]\nca_bundle = /credentials.pem\n"])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("credentials", ["[work]\nca_bundle = /credentials.pem\n", ""], ids=["a file", "no file"])
 @each_case("environment", [{}, {"AWS_CA_BUNDLE": "/env.pem"}, {"AWS_PROFILE": "work"}])
 @each_case("profile", [None, "work", "none", "of two words"])
 def test_the_ca_bundle_is_what_botocore_finds(
