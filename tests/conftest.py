@@ -99,6 +99,15 @@ def _import_in_turn(session: pytest.Session) -> None:
             importlib.import_module(".".join(path.relative_to(session.config.rootpath).with_suffix("").parts))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> Generator[None]:
+    """Spare the workers of the fast suite most of the items that `-m` would deselect."""
+    yield
+    left_out = ("exhaustive", "slow")
+    if metafunc.config.option.markexpr == "not slow" and any(map(metafunc.definition.get_closest_marker, left_out)):
+        del metafunc._calls[1:]
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` is applied
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Prepare the items of all tests.
