@@ -191,7 +191,7 @@ def interrupted(s3: StrictS3, path: Path, **extra: Any) -> None:
 def test_an_unfinished_upload_with_other_properties_is_aborted(s3: StrictS3, tmp_path: Path, extra: Any) -> None:
     """It would keep those that it began with, and boto3 knows nothing of it."""
     path = tmp_path / "file"
-    path.write_bytes(content(20 * 1024 * 1024))
+    path.write_bytes(LARGE)
     interrupted(s3, path)
     client = install(boto3.client("s3"))
     client.upload_file(str(path), "bucket", "key", ExtraArgs=extra)

@@ -182,15 +182,15 @@ def test_the_methods_of_a_resource(s3: StrictS3, results: list[UploadResult], fi
 
 def test_many_threads(client: Any, s3: StrictS3, results: list[UploadResult], tmp_path: Path) -> None:
     """Small and large, and two of them to one key."""
-    sizes = [1, 10, 100, 9 * MIB, 1000, 10 * MIB] * 3
+    sizes = [1, 9 * MIB, 1000] * 3
     for number, size in enumerate(sizes):
         (tmp_path / str(number)).write_bytes(content(size))
     with ThreadPoolExecutor(9) as pool:
         list(pool.map(lambda n: client.upload_file(str(tmp_path / str(n)), "bucket", f"key-{n}"), range(len(sizes))))
-        list(pool.map(lambda _: client.upload_file(str(tmp_path / "3"), "bucket", "same"), range(3)))
+        list(pool.map(lambda _: client.upload_file(str(tmp_path / "1"), "bucket", "same"), range(2)))
     assert [len(body(s3, f"key-{n}")) for n in range(len(sizes))] == sizes
     assert body(s3, "same") == content(9 * MIB)
-    assert len(results) == len(sizes) + 3
+    assert len(results) == len(sizes) + 2
 
 
 def test_in_an_event_loop(client: Any, s3: StrictS3) -> None:

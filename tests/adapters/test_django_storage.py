@@ -92,7 +92,7 @@ class Breaking(File):
 
     def read(self, *args: Any) -> bytes:
         data: bytes = super().read(*args)
-        if self.file.tell() > 20 * MIB:
+        if self.file.tell() > 12 * MIB:
             raise OSError("the disk has gone")
         return data
 
@@ -150,7 +150,7 @@ def test_object_parameters(weed: LocalStore, bucket: str) -> None:
 
 def test_a_file_that_breaks_off_commits_nothing(strict: StrictS3, tmp_path: Path) -> None:
     path = tmp_path / "film"
-    path.write_bytes(os.urandom(MIB) * 40)
+    path.write_bytes(os.urandom(MIB) * 24)
     storage = of_strict(strict)
     with path.open("rb") as file, pytest.raises((OSError, S3UploadFailedError)):
         storage.save("film", Breaking(file))

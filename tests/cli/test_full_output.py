@@ -47,15 +47,12 @@ def test_a_list(full: Full, stopped: Path, unbuffered: str) -> None:
         assert_refused(full("status", *more, unbuffered=unbuffered), 1, f"bigupload: {CANT}")
 
 
-def test_what_no_command_prints(full: Full) -> None:
-    for arguments in (
-        ["--help"],
-        ["--version"],
-        ["upload", "--help"],
-        ["config", "show"],
-        ["completion", "show", "zsh"],
-    ):
-        assert_refused(full(*arguments), 1, f"bigupload: {CANT}")
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["upload", "--help"], ["config", "show"], ["completion", "show", "zsh"]]
+)
+def test_what_no_command_prints(full: Full, arguments: list[str]) -> None:
+    assert_refused(full(*arguments), 1, f"bigupload: {CANT}")
 
 
 @pytest.mark.exhaustive

@@ -78,7 +78,7 @@ async def test_a_server_that_reads_slowly_gets_the_same_bytes(any_path: Bench) -
 async def test_the_reused_buffer_never_changes_what_was_sent(any_path: Bench) -> None:
     """Many parts of distinct content at once through the buffers that all of them share, while the store reads now
     and then: a buffer that is filled again before the socket has taken it would send another part's bytes."""
-    count, size = 12, 4 * MIB + 111
+    count, size = 6, 4 * MIB + 111
     for n in range(count):
         any_path.s3.script("UploadPart", Stall(after_bytes=(n + 1) * 128 * 1024), part_number=n + 1)
     with FileSource(write(any_path.directory / "file", count * size)) as source:
