@@ -3,8 +3,9 @@
 A step is an await that gives the processor away, whichever task's; an operation on a file of the manifest, before it,
 and half way where it writes; a request to the store, before it and after it has acted. They are counted from outside:
 a wrapper round every task's coroutine, doubles of `os`'s functions, a store that calls back. Each attempt is a fork of
-this process, and the kill is SIGKILL. Prints one JSON object: the steps that there were, and what was wrong after
-which.
+this process, and the kill is SIGKILL. It is gone on with once for each situation that the kills left: what two of them
+left alike on disk can't end in two ways. Prints one JSON object: the steps that there were, how many situations, and
+what was wrong after which step.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import functools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ PARTS = 3
 SIZE = PARTS * PART - 10
 NEVER = 0
 _PROVED, _FAILED = 0, 3
+_BY_CHANCE = re.compile(rb"[0-9a-f]{8,}|\d{4}-\d\d-\d\dT[\d:.]+")
+"""In names and manifests: ids, tokens, times."""
 
 
 class Steps:
@@ -297,8 +301,23 @@ def _lost(directory: Path) -> set[int]:
     return set(json.loads(lost.read_text())) if lost.exists() else set()
 
 
-def kill_at(directory: Path, saved: Path, last: int) -> tuple[bool, str | None]:
-    """Whether there was such a step, and what was wrong after it."""
+Situation = frozenset[tuple[bytes, bytes]]
+
+
+def left_in(directories: Iterable[Path], content: Callable[[Path], bytes] = Path.read_bytes) -> Situation:
+    """What is on disk, but for what chance and the clock decide: each path with its content."""
+    found = (path for directory in directories for path in (directory, *directory.rglob("*")) if path.exists())
+    return frozenset(
+        (
+            _BY_CHANCE.sub(b"", os.fsencode(path)),
+            _BY_CHANCE.sub(b"", content(path)) if path.is_file() and path.suffix != ".lock" else b"",
+        )
+        for path in found
+    )
+
+
+def kill_at(directory: Path, saved: Path, known: set[Situation], last: int) -> tuple[bool, str | None]:
+    """Whether there was such a step, and what was wrong after it. `known`: the situations that were gone on with."""
     put_back(directory, saved)
     try:
         code, _ = attempt(directory, last)
@@ -306,7 +325,9 @@ def kill_at(directory: Path, saved: Path, last: int) -> tuple[bool, str | None]:
         if code == _PROVED:
             return False, None
         assert code == -signal.SIGKILL, f"ended with {code}"
-        if not _is_completed(directory):
+        situation = left_in([directory / "state", directory / "store"])
+        if situation not in known and not _is_completed(directory):
+            known.add(situation)
             code, _ = attempt(directory, NEVER)
             assert code == _PROVED, f"going on ended with {code}"
             look(directory, proved=True)
@@ -338,14 +359,16 @@ def main() -> None:
     put_back(directory, saved)
     code, steps = attempt(directory, -1)
     assert code == _PROVED, "it does not even end when nobody kills it"
-    report(steps, functools.partial(kill_at, directory, saved))
+    known = set[Situation]()
+    report(steps, known, functools.partial(kill_at, directory, saved, known))
 
 
-def report(steps: list[str], kill: Callable[[int], tuple[bool, str | None]]) -> None:
+def report(steps: list[str], known: set[Situation], kill: Callable[[int], tuple[bool, str | None]]) -> None:
     """Kill at each step, and print which steps there are, how many kills there were, and what was wrong after them.
 
     Args:
         steps: Those of a run that nobody killed.
+        known: Where `kill` keeps the situations that it has gone on with.
         kill: Kills at the step of a number. Returns whether there was such a step, and what was wrong after it.
     """
     wrong: dict[int, str] = {}
@@ -357,7 +380,7 @@ def report(steps: list[str], kill: Callable[[int], tuple[bool, str | None]]) -> 
             wrong[last] = complaint
         if not was_there and last > len(steps):
             break
-    print(json.dumps({"steps": steps, "killed": last - 1, "wrong": wrong}))
+    print(json.dumps({"steps": steps, "killed": last - 1, "situations": len(known), "wrong": wrong}))
 
 
 if __name__ == "__main__":

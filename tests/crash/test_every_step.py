@@ -39,6 +39,7 @@ def steps_killed_at(program: str, scenario: str, directory: Path) -> set[str]:
     told = json.loads(done.stdout)
     assert told["wrong"] == {}, done.stderr[-3000:]
     assert told["killed"] >= len(told["steps"]) > 10
+    assert told["killed"] >= told["situations"] > 2
     return set(told["steps"])
 
 
