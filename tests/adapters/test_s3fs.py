@@ -453,7 +453,7 @@ def test_put_file_of_a_large_file_killed_and_repeated_sends_only_the_rest(
     weed: LocalStore, bucket: str, tmp_path: Path
 ) -> None:
     """As DVC uses it. The bytes are counted between the process and the store."""
-    size = 512 * MIB
+    size = 256 * MIB
     path = tmp_path / "large.bin"
     with path.open("wb") as file:
         for _ in range(size // (64 * MIB)):
