@@ -16,10 +16,9 @@ from bigupload.stores import local_store
 pytest_plugins = ["pytester"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
-ALONE = tuple(
-    word for name in ("cacheprovider", "asyncio", "xdist", "anyio", "schemathesis") for word in ("-p", f"no:{name}")
-)
+APART = tuple(word for name in ("cacheprovider", "asyncio", "anyio", "schemathesis") for word in ("-p", f"no:{name}"))
 """Without the plugins that have a say in our own tests, and those that take long to import."""
+ALONE = (*APART, "-p", "no:xdist")
 
 
 @pytest.mark.slow
@@ -151,7 +150,7 @@ def test_each_process_has_a_store_that_is_gone_afterwards(pytester: pytest.Pytes
             Path(f"{worker_id}.store").write_text(str(bigupload_local_store.data_dir))
         """
     )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2", "--dist", "each")
+    result = pytester.runpytest_subprocess(*APART, "-n", "2", "--dist", "each")
     result.assert_outcomes(passed=4)
     stores = {path.name: Path(path.read_text()) for path in pytester.path.glob("*.store")}
     assert len(set(stores.values())) == len(stores) == 2
