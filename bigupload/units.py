@@ -6,6 +6,7 @@ Amounts of data and rates are decimal (MB, MB/s), so that a reader can divide on
 
 from __future__ import annotations
 
+import os
 import re
 
 from bigupload.errors import UsageError
@@ -57,12 +58,24 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * factor
 
 
-def parse_command(text: str) -> tuple[str, ...]:
-    """The words of a command, split as a shell would do it, without one. Raises UsageError."""
+def split_command(text: str) -> list[str]:
+    """The words of a command, split as a shell would do it, without one. Raises ValueError.
+
+    On Windows a backslash separates the names of a path, as in C:\\tools\\done.exe, and escapes nothing.
+    """
     import shlex  # one command in many has a command
 
+    words = shlex.shlex(text, posix=True)
+    words.whitespace_split, words.commenters = True, ""
+    if os.sep == "\\":
+        words.escape = ""
+    return list(words)
+
+
+def parse_command(text: str) -> tuple[str, ...]:
+    """The words of a command, as of `split_command`. Raises UsageError."""
     try:
-        words = shlex.split(text)
+        words = split_command(text)
     except ValueError as e:
         raise UsageError(f"not a command: {str(e).lower()}") from None
     if not words:

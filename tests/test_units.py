@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bigupload import units
 from bigupload.errors import UsageError
 from bigupload.units import (
     counted,
@@ -19,11 +20,13 @@ from bigupload.units import (
     format_span,
     format_two_sizes,
     one_line,
+    parse_command,
     parse_duration,
     parse_rate,
     parse_size,
 )
 from tests.tools.cases import each_case, examples
+from tests.tools.other_systems import OtherOs
 
 
 @each_case(
@@ -202,3 +205,17 @@ def test_foreign_texts_stay_readable() -> None:
     assert one_line("a\u2028b\x85c\x7fd") == "a b c d"
     assert one_line("x" * 200) == "x" * 200
     assert one_line("x" * 201) == "x" * 199 + "…"
+
+
+@each_case(
+    ("sep", "words"),
+    [
+        ("/", ("C:toolsdone.exe", "C:\\Program Files\\a", "a b")),
+        ("\\", ("C:\\tools\\done.exe", "C:\\Program Files\\a", "a b")),
+    ],
+)
+def test_a_backslash_in_a_command(sep: str, words: tuple[str, ...]) -> None:
+    """It escapes what follows, except on Windows, where it separates the names of a path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "os", OtherOs(sep=sep))
+        assert parse_command("C:\\tools\\done.exe \"C:\\Program Files\\a\" 'a b'") == words

@@ -16,7 +16,6 @@ import json
 import math
 import re
 import secrets
-import shlex
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -33,7 +32,7 @@ from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.sending import Signer, connections, why_no_answer
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.systems import KILL, end_group, way_of_ending
-from bigupload.units import one_line, printable
+from bigupload.units import one_line, printable, split_command
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
 
@@ -175,7 +174,7 @@ def check_hook(name: str, hook: object, secrets: Sequence[str]) -> None:
 def words_of(command: str) -> list[str]:
     """Return the program of a command, and its arguments. Raises UsageError if there is no such program."""
     try:
-        words = shlex.split(command)
+        words = split_command(command)
     except ValueError as e:
         raise UsageError(f"the hook's command can't be read: {e}") from None
     if not words:
