@@ -85,14 +85,14 @@ def only_user_can_write(directory: Path) -> bool:
     """Whether no other user can create a file in `directory`.
 
     A symbolic link counts as the directory it points to, provided that no other user created the link. Windows has no
-    permission bits, and Python shows 0o777 for each directory: there the access control list decides, and is not read.
+    permission bits, and Python shows 0o777 for each directory: there the user's own are those below the home directory.
     """
     try:
         link, status = directory.lstat(), directory.stat()
     except OSError:
         return False
     if not hasattr(os, "geteuid"):
-        return True
+        return directory.resolve().is_relative_to(Path.home().resolve())
     return _owner_is_trusted(link) and _owner_is_trusted(status) and not status.st_mode & 0o022
 
 

@@ -230,15 +230,19 @@ def test_a_manifest_in_the_state_directory_is_known_where_nobody_else_can_write_
         assert not journal.written_here
 
 
-def test_the_bits_of_windows_say_nothing(path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python shows all of them for each directory there."""
+@pytest.mark.parametrize("below", [True, False])
+def test_on_windows_the_directories_of_a_user_are_those_below_the_home(
+    path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch, below: bool
+) -> None:
+    """Python shows the mode 0o777 for each directory there."""
     notes.parent.mkdir()
     notes.parent.chmod(0o777)
     mine = owned(notes.parent, US) / "m"
     mine.write_bytes(lines(header()))
+    monkeypatch.setenv("HOME", str(notes.parents[1] if below else notes.parent / "elsewhere"))
     monkeypatch.setattr(files, "os", OtherOs("geteuid"))
     with FileJournal(owned(mine, US), notes=notes) as journal:
-        assert journal.written_here
+        assert journal.written_here == below
 
 
 def test_notes_that_somebody_else_made_count_for_nothing(path: Path, notes: Path) -> None:
