@@ -18,7 +18,7 @@ QUERY = "?X-Amz-Signature=secret-of-the-url"
 
 
 async def test_a_file_becomes_an_upload_like_any_other(importing: Service, web: WebServer) -> None:
-    data = film(20 * MIB)
+    data = film(11 * MIB)
     web.serve("/a/film.mp4", data)
     there = {"Location": f"{web.url}/a/film.mp4{QUERY}"}
     web.faults.append(WebFault(status=302, headers=there, when=lambda asked: asked.path.startswith("/start"), times=9))
