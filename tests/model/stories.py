@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,8 @@ def _changed_in_between() -> Iterator[Story]:
     yield [upload(elsewhere=True), upload()]
     yield [KILLED_AT_COMPLETE, change("move"), upload(), resume(), resume(place=1)]
     yield [KILLED_AFTER_COMPLETE, change("move"), change("edit"), upload(), resume(), resume(place=1)]
-    for what, begun in itertools.product(
-        sorted(CHANGES_FILE), (KILLED_HALF_WAY, KILLED_AT_COMPLETE, KILLED_AFTER_COMPLETE)
+    for begun, what in itertools.product(
+        (KILLED_HALF_WAY, KILLED_AT_COMPLETE, KILLED_AFTER_COMPLETE), sorted(CHANGES_FILE)
     ):
         yield [begun, change(what), resume(), upload()]
 
@@ -139,34 +139,74 @@ def _other_keys() -> Iterator[Story]:
 
 
 def _killed_at_a_file() -> Iterator[Story]:
-    for dies_at in range(1, 31):
-        yield [upload(How(dies_at=dies_at)), resume(), upload()]
-        yield [KILLED_HALF_WAY, abort(How(dies_at=dies_at)), abort(), upload()]
+    for dies_at, harm in _while_it_harms(itertools.count(1)):
+        yield [upload(How(dies_at=dies_at)), harm, resume(), upload()]
+    for dies_at, harm in _while_it_harms(itertools.count(1)):
+        yield [KILLED_HALF_WAY, abort(How(dies_at=dies_at)), harm, abort(), upload()]
 
 
 def _full_disks() -> Iterator[Story]:
-    for room in range(0, 2500, 100):
-        yield [upload(How(room=room)), gc(dry_run=True), upload()]
-        yield [KILLED_HALF_WAY, abort(How(room=room)), abort()]
+    for room, harm in _while_it_harms(itertools.count(0, 100)):
+        yield [upload(How(room=room)), harm, gc(dry_run=True), upload()]
+    for room, harm in _while_it_harms(itertools.count(0, 10)):
+        yield [KILLED_HALF_WAY, abort(How(room=room)), harm, abort()]
 
 
-def stories() -> Iterator[Story]:
-    """All of them, by turns of each kind: a broken library is noticed soon, whatever is broken."""
-    kinds = [
-        _killed(),
-        _changed_meanwhile(),
-        _given_up(),
-        _changed_in_between(),
-        _refused(),
-        _disputed(),
-        _other_keys(),
-        _lost_manifests(),
-        _full_disks(),
-        _killed_at_a_file(),
-    ]
+def _while_it_harms(numbers: Iterable[int]) -> Iterator[tuple[int, Step]]:
+    """Each number with a step to follow the process that it harms, until it harms none: that one had enough room."""
+    for number in numbers:
+        harms: list[bool] = []
+        yield number, lambda model, harms=harms: harms.append(model.world.was_harmed)  # type: ignore[misc]
+        if not any(harms):
+            return
+
+
+def _undisturbed() -> Iterator[Story]:
     yield [upload(), upload()]
-    for turn in itertools.zip_longest(*kinds):
-        yield from filter(None, turn)
+
+
+KINDS = [
+    _undisturbed,
+    _killed,
+    _changed_meanwhile,
+    _given_up,
+    _changed_in_between,
+    _refused,
+    _disputed,
+    _other_keys,
+    _lost_manifests,
+    _full_disks,
+    _killed_at_a_file,
+]
+NOTICED_BY = {
+    "recorded_before_it_is_sent": _given_up,
+    "no_fingerprint_while_it_uploads": _changed_meanwhile,
+    "no_fingerprint_on_resume": _changed_in_between,
+    "secret_in_the_manifest": _undisturbed,
+    "url_in_a_message": _undisturbed,
+    "forgets_what_the_store_has": _killed,
+    "no_lock": _disputed,
+    "another_s_object_is_ours": _changed_in_between,
+    "starts_anew_where_it_may_be_complete": _refused,
+    "aborts_what_it_sets_aside": _given_up,
+    "gc_takes_what_is_completing": _given_up,
+    "gc_spares_what_was_aborted": _given_up,
+    "full_disk_is_ignored": _full_disks,
+    "half_a_first_line": _killed_at_a_file,
+    "orphan_of_a_full_disk": _full_disks,
+    "refused_urls_are_final": _refused,
+    "expired_upload_is_the_end": _given_up,
+    "another_size_starts_anew": _changed_in_between,
+    "aborted_is_not_recorded": _given_up,
+}
+"""The kind of story that notices each of `mutants.MUTANTS` soonest."""
+
+
+def stories(mutant: str | None = None) -> Iterator[Story]:
+    """All of them, each drawn when those before it were told. Those that notice the mutant come first."""
+    first = [] if mutant is None else [NOTICED_BY[mutant]]
+    for kind in [*first, *(kind for kind in KINDS if kind not in first)]:
+        yield from kind()
 
 
 def tell(story: Story, s3: StrictS3, home: Path, mutant: str | None = None) -> None:
@@ -187,7 +227,7 @@ def tell(story: Story, s3: StrictS3, home: Path, mutant: str | None = None) -> N
 def noticed(mutant: str | None, home: Path) -> str | None:
     """What the first story says that notices it; None where none does."""
     with StrictS3(min_part_size=KIB) as s3:
-        for story in stories():
+        for story in stories(mutant):
             try:
                 tell(story, s3, home, mutant)
             except AssertionError as error:

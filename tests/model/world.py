@@ -58,6 +58,8 @@ class World:
         self._made_as: dict[str, Print] = {}
         self._pid: Future[int] = Future()
         self._happened = False
+        self.was_harmed = False
+        """Whether the last process was killed, or its disk was full."""
         self._second: list[str] = []
         self._story: list[str] = []
         self._reset_store()
@@ -183,6 +185,7 @@ class World:
         if order.action == "gc":
             self._age_uploads()
         exit_code, told = run(order, self._pid.set_result)
+        self.was_harmed = told is None or told.disk_was_full
         self.s3.settle()
         self.s3.clear()
         self.s3.clock = time.time
