@@ -84,7 +84,7 @@ def upload_many(
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("count", "limit", "in_parts", "most_open"),
-    [(40, 128, True, 6), (200, 128, True, 6), (600, 1024, True, 64), (200, 128, False, 28), (600, 1024, False, 260)],
+    [(40, 128, True, 6), (100, 128, True, 6), (300, 1024, True, 64), (200, 128, False, 28), (600, 1024, False, 260)],
 )
 @pytest.mark.parametrize("scheme", ["https", "http"])
 def test_more_uploads_than_descriptors(
