@@ -296,7 +296,8 @@ class Uploads:
         known = self._known(number)
         recorded = 0 if known is None else len(known.parts)
         moment = Moment(sys.maxsize, 0) if self.done else self._moment()
-        way = self._random.choice(sorted(WAYS))
+        least = min(self.told.ways[way] for way in WAYS)
+        way = self._random.choice([way for way in sorted(WAYS) if self.told.ways[way] == least])
         # The same command would upload once more what was complete when it was cancelled.
         resume = known is not None and (known.status == "completed" or self._random.random() < 0.5)
         run = functools.partial(self._run, number, moment.count, uploader=uploader, resume=resume)

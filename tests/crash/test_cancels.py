@@ -1,4 +1,4 @@
-"""Cancelled three hundred times at random, by each means that a program has: resumable, and nothing is left."""
+"""Cancelled a hundred times and more at random, by each means that a program has: resumable, and nothing is left."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from .running import REPOSITORY, Place, random_file
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a few hundred uploads
 
 BUCKET = "cancels"
-CANCELS = 100
-"""For each store."""
+CANCELS = {"http": 96, "https": 24, "SeaweedFS": 18}
+"""What differs from one store to the next are connections, and the time that a request takes."""
 KIB = 1024
 
 
@@ -74,12 +74,12 @@ STAGES: dict[str, Callable[[pytest.FixtureRequest], contextlib.AbstractContextMa
 }
 
 
-def cancelled(place: Place, stage: Stage) -> dict[str, Any]:
+def cancelled(place: Place, stage: Stage, cancels: int) -> dict[str, Any]:
     """What the program tells, and `exit`: the seconds from its last cancel to its end."""
     temporary = place.directory / "tmp"
     temporary.mkdir()
     order = Order(
-        seed=1, cancels=CANCELS, directory=str(place.directory), bucket=BUCKET, part_size=stage.part_size,
+        seed=1, cancels=cancels, directory=str(place.directory), bucket=BUCKET, part_size=stage.part_size,
         endpoint=stage.endpoint, region=stage.region,
         ca_bundle=None if stage.ca_bundle is None else str(stage.ca_bundle),
     )  # fmt: skip
@@ -101,10 +101,9 @@ def test_random_cancels(store: str, tmp_path: Path, request: pytest.FixtureReque
     with STAGES[store](request) as stage:
         place = Place(tmp_path, stage.access_key, stage.secret_key)
         whole = random_file(tmp_path / "file.bin", stage.parts * stage.part_size - 100, seed=5)
-        told = cancelled(place, stage)
+        told = cancelled(place, stage, CANCELS[store])
         print(f"{store}: {told}")
-        assert set(told["ways"]) == set(WAYS)
-        assert sum(told["ways"].values()) == CANCELS
+        assert told["ways"] == dict.fromkeys(WAYS, CANCELS[store] // len(WAYS))
         assert "uploading" in told["stages"]
         for number in range(1, told["uploads"]):  # of the last one, nothing was asked but to stop
             body = stage.client.get_object(Bucket=BUCKET, Key=str(number))["Body"].read()
