@@ -72,11 +72,11 @@ def test_kills_of_one_url(tmp_path: Path, weed: LocalStore) -> None:
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("part_size", ["16MiB", "100MiB"])
 def test_memory_is_bounded(tmp_path: Path, weed: LocalStore, ranges: bool, part_size: str) -> None:
-    """One gigabyte, also in parts that go through temporary files."""
+    """Twice what may be held, also in parts that go through temporary files."""
     s3 = weed_client(weed)
     bucket = f"{BUCKET}-{part_size.lower()}-{ranges}".lower()
     s3.create_bucket(Bucket=bucket)
-    data = random.Random(3).randbytes(1 << 20) * 1000
+    data = random.Random(3).randbytes(1 << 20) * 400
     place = Place(tmp_path, weed.access_key, weed.secret_key)
     peak = 0
     with web_server() as web:
