@@ -10,8 +10,8 @@ from benchmarks import tree
 from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import fresh_name
 
-FILES = 6_000
-"""Each awkward name as that of a file in a directory of each name, which are 5,552, and some in deeper directories."""
+FILES = 1_500
+"""Each awkward name as that of twenty files in other directories, and more than one page of a list."""
 
 
 @pytest.mark.slow

@@ -35,13 +35,16 @@ FOR_SEAWEEDFS = tuple(name for name in AWKWARD if "\\" not in name)
 
 
 def paths(files: int, names: Sequence[str], prefix: str) -> Iterator[str]:
-    """The relative paths of so many files: each name as that of a file and of a directory, and the longest keys."""
+    """The relative paths of so many files: each name as that of a file and of a directory, and the longest keys.
+
+    With twice as many files as names, each name is one of both. With as many as its square, each is in each directory.
+    """
     longest = "/".join(["k" * 200] * 6)[: 1024 - len(prefix.encode())]
     yield from (longest, f"{longest[:-3]}é0")
     for number in range(files - 2):
         turn, which = divmod(number, len(names))
-        depth, directory = divmod(turn - 1, len(names))
-        above = f"{names[directory]}.d/{'deeper/' * depth}" if turn else ""
+        depth, further = divmod(turn - 1, len(names))
+        above = f"{names[(which + further) % len(names)]}.d/{'deeper/' * depth}" if turn else ""
         yield above + names[which]
 
 
