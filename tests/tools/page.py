@@ -113,6 +113,7 @@ class Held:
         for route in self._waiting:
             route.continue_()
         self._waiting.clear()
+        self.drop()  # while there is a route, the body of each request passes through Playwright
 
     def drop(self) -> None:
         """They were aborted by the page meanwhile."""

@@ -13,11 +13,12 @@ from tests.tools.page import MIB, PART, Held, Stage, clip, numbers, quiet
 pytestmark = pytest.mark.slow
 
 
-def test_a_key_revoked_half_way_is_asked_for_and_it_goes_on(page: UploadPage, stage: Stage, video: Path) -> None:
+def test_a_key_revoked_half_way_is_asked_for_and_it_goes_on(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
+    file = clip(tmp_path, 16 * PART)
     key = stage.service.new_key("local")
     page.page.get_by_label("API key").fill(key)
     held = Held(page, stage, after=1)
-    page.choose(video)
+    page.choose(file)
     page.expect_stored(PART)
     stage.service.revoke(key)
     held.let_go()
@@ -33,7 +34,7 @@ def test_a_key_revoked_half_way_is_asked_for_and_it_goes_on(page: UploadPage, st
     attempts = stage.attempts(url)
     again = {number for number, before in under_way.items() if attempts[number] > before}
     assert not again, "what was under way when the key was revoked was thrown away"
-    assert stage.has(url, video)
+    assert stage.has(url, file)
     quiet(page, lost=True)
 
 
