@@ -62,9 +62,9 @@ def test_uppys_dashboard_pauses_reloads_and_resumes(profile: Profile, app: App, 
         tab.page.goto(built_page(app, built, "uppy"))
         tab.page.locator(".uppy-Dashboard-input").first.set_input_files(video)
         tab.page.get_by_role("button", name="Upload 1 file").click()
-        stored = paused_at(tab.page, app, parts // 3)
+        stored = paused_at(tab.page, app, parts // 6)
         before = {number: traffic.attempts for number, traffic in app.stage.newest().items()}
-        assert parts // 3 <= len(stored) < parts
+        assert parts // 6 <= len(stored) < parts
 
         tab.page.reload()
         tab.page.get_by_role("button", name="Re-select").click()  # Golden Retriever keeps no large file, but shows it
