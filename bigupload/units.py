@@ -72,6 +72,19 @@ def split_command(text: str) -> list[str]:
     return list(words)
 
 
+def quoted(word: str) -> str:
+    """A word of a command that is shown to be typed: as POSIX shells take it, and on Windows as cmd and PowerShell do.
+
+    cmd knows double quotes alone, and programs take a backslash before one for the escape of it.
+    """
+    if os.sep == "\\":
+        plain = re.fullmatch(r"[\w@+=:./\\~-]+", word, re.ASCII)
+        return word if plain else '"' + re.sub(r"\\+$", r"\g<0>\g<0>", word) + '"'
+    import shlex
+
+    return shlex.quote(word)
+
+
 def parse_command(text: str) -> tuple[str, ...]:
     """The words of a command, as of `split_command`. Raises UsageError."""
     try:
@@ -256,7 +269,6 @@ def install_command(extra: str) -> str:
     """
     import importlib.metadata  # only for a message that is shown before the program ends
     import json
-    import shlex
     from urllib.parse import unquote, urlsplit
 
     try:
@@ -265,6 +277,6 @@ def install_command(extra: str) -> str:
         found = {}
     url = urlsplit(found.get("url", ""))
     if url.scheme != "file":
-        return f"pip install 'bigupload[{extra}]'"
+        return f"pip install {quoted(f'bigupload[{extra}]')}"
     editable = "-e " if found.get("dir_info", {}).get("editable") else ""
-    return f"pip install {editable}{shlex.quote(f'{unquote(url.path)}[{extra}]')}"
+    return f"pip install {editable}{quoted(f'{unquote(url.path)}[{extra}]')}"

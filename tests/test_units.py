@@ -24,6 +24,7 @@ from bigupload.units import (
     parse_duration,
     parse_rate,
     parse_size,
+    quoted,
 )
 from tests.tools.cases import each_case, examples
 from tests.tools.other_systems import OtherOs
@@ -219,3 +220,19 @@ def test_a_backslash_in_a_command(sep: str, words: tuple[str, ...]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(units, "os", OtherOs(sep=sep))
         assert parse_command("C:\\tools\\done.exe \"C:\\Program Files\\a\" 'a b'") == words
+
+
+@each_case(
+    ("sep", "word", "typed"),
+    [
+        ("/", "/films/a.mov", "/films/a.mov"), ("/", "/my films/a", "'/my films/a'"), ("/", "C:\\a", "'C:\\a'"),
+        ("\\", "C:\\films\\a.mov", "C:\\films\\a.mov"), ("\\", "C:\\my films\\a", '"C:\\my films\\a"'),
+        ("\\", "C:\\my films\\", '"C:\\my films\\\\"'), ("\\", "bigupload[local]", '"bigupload[local]"'),
+        ("\\", "", '""'), ("\\", "a&b", '"a&b"'), ("\\", "it's", '"it\'s"'),
+    ],
+)  # fmt: skip
+def test_a_word_to_type(sep: str, word: str, typed: str) -> None:
+    """cmd of Windows takes single quotes for a part of the word."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "os", OtherOs(sep=sep))
+        assert quoted(word) == typed

@@ -18,6 +18,7 @@ from bigupload.core.manifest import Target, manifest_id
 from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.support.scopes import Stoppable
 from bigupload.support.shielding import run_shielded
+from bigupload.units import quoted
 
 if TYPE_CHECKING:
     from bigupload.manifests.journal import FileJournal
@@ -229,9 +230,7 @@ class OpenCall:
         if isinstance(e, errors.UploadCancelled):
             e.manifest = self.manifest
         elif not isinstance(e, errors.BigUploadError) and self._journal.manifest.completed is None:
-            import shlex
-
-            by_manifest = f"bigupload resume {shlex.quote(str(self.manifest))}"
+            by_manifest = f"bigupload resume {quoted(str(self.manifest))}"
             alone = self._journal.manifest.source.can_be_opened
             how = by_manifest if alone else "by the same call with the same bytes"
             e.add_note(f"the upload can be resumed: {how}")

@@ -45,7 +45,7 @@ from bigupload.ports import Source
 from bigupload.sources.file import open_file
 from bigupload.sources.opening import skipped_bytes
 from bigupload.stores.targets import Store, connect, key_of_file, reconnect
-from bigupload.units import printable
+from bigupload.units import printable, quoted
 
 if TYPE_CHECKING:
     from bigupload.manifests.journal import FileJournal
@@ -221,11 +221,9 @@ async def resume(
             raise errors.UploadGone("this upload was aborted: upload the file again to start a new one")
         require_trust(journal, trust=options.get("trust", False), source=source, call=call, does="send")
         if not known.source.can_be_opened and source is None:
-            import shlex
-
             raise errors.UsageError(
                 f"{known.source.path} was no file that could be opened again: upload the same bytes once more, under "
-                f"the same name and to the same target (or type: bigupload abort {shlex.quote(str(journal.path))})"
+                f"the same name and to the same target (or type: bigupload abort {quoted(str(journal.path))})"
             )
         # If the file has another size, a new upload is of the same kind as the one that the manifest describes.
         settings = dataclasses.replace(settings, algorithm=known.header.checksum.algorithm)

@@ -20,7 +20,7 @@ from bigupload.core.globs import has_wildcard
 from bigupload.manifests.lock import is_locked
 from bigupload.s3_parameters import ADDRESS
 from bigupload.support.daemon_threads import hanging
-from bigupload.units import counted, format_age, one_line, printable
+from bigupload.units import counted, format_age, one_line, printable, quoted
 
 if TYPE_CHECKING:
     from bigupload.core.manifest import Manifest
@@ -118,17 +118,17 @@ def command_of(job: KnownJob) -> str | None:
     before = ""
     command, _, directory = job.name.partition(" ")
     if command in ("watch", "sync"):
-        words = f"{command} {shlex.quote(directory)}"
+        words = f"{command} {quoted(directory)}"
     elif _NAMES_PATHS.match(job.name) and not _CUT.search(job.name):
         name, ran_in = _of_pipe(job.name)
-        before = "" if ran_in is None else f"cd {shlex.quote(ran_in)} && LIST | "
+        before = "" if ran_in is None else f"cd {quoted(ran_in)} && LIST | "
         words = f"upload {name}"
     else:
         return None
     folder, at, endpoint = job.target.rpartition("/ at ")
     target = f"{folder}/" if at else job.target
-    reached = "" if not at else " --local" if endpoint == _LOCAL else f" --endpoint-url {shlex.quote(endpoint)}"
-    return f"{before}bigupload {words} {shlex.quote(target)}{reached}"
+    reached = "" if not at else " --local" if endpoint == _LOCAL else f" --endpoint-url {quoted(endpoint)}"
+    return f"{before}bigupload {words} {quoted(target)}{reached}"
 
 
 SHORT_ID = 8
@@ -195,7 +195,7 @@ def command_of_stream(upload: KnownUpload) -> str:
 def _quoted(word: str) -> str:
     """A word of a command, for bash and zsh, in printable characters."""
     if word.isprintable():
-        return shlex.quote(word)
+        return quoted(word)
     plain = word.replace("\\", "\\\\").replace("'", "\\'")
     return f"$'{''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in plain)}'"
 

@@ -11,6 +11,7 @@ import functools
 import re
 
 from bigupload.s3_parameters import PARAMETERS
+from bigupload.units import quoted
 
 OTHERS = {
     "api_key": "BIGUPLOAD_API_KEY",
@@ -83,6 +84,4 @@ def _command(match: re.Match[str]) -> str:
 def _quoted(text: str) -> str:
     if text.isalnum() and text.isascii():  # as in the help of options, which every command makes
         return text
-    import shlex
-
-    return shlex.quote(text)
+    return quoted(text)
