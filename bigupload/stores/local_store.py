@@ -120,17 +120,20 @@ def is_local_store(home: Path) -> bool:
 def remove_directory(home: Path) -> list[Path]:
     """Delete the store's files, and the directory if nothing else is in it. Returns the files that are left.
 
-    Only names that the store makes are deleted: a directory that was named by mistake keeps its files.
+    Only names that the store makes are deleted: a directory that was named by mistake keeps its files. Windows
+    deletes no open file, and the caller holds the lock: it is left then.
 
     Raises:
         LocalStoreError: a file can't be deleted.
     """
     try:
-        for path in [home / name for name in _OURS]:
+        for path in [home / name for name in _OURS - {"lock"}]:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError):
+            (home / "lock").unlink(missing_ok=True)
         left = sorted(home.iterdir())
         if not left:
             home.rmdir()
@@ -307,6 +310,13 @@ def remove(data_dir: Path | None = None) -> Removed | None:
     with _locked(home, 60.0):
         freed = used_bytes(home)
         left = remove_directory(home)
+    lock = home / "lock"
+    if lock in left:
+        with contextlib.suppress(OSError):  # another process opened it
+            lock.unlink()
+            left.remove(lock)
+            if not left:
+                home.rmdir()
     return Removed(data_dir=home, freed_bytes=freed, stopped=stopped, left=tuple(left))
 
 

@@ -25,6 +25,7 @@ from bigupload.stores.local_store import LocalStore
 from bigupload.stores.targets import connect
 from tests.stores.local_store.support import PROC, REPOSITORY, alive, needs_weed, posix, run_file, write_run
 from tests.tools.directories import session_directory
+from tests.tools.other_systems import keep_open_files
 from tests.tools.weed import fetch, weed_client
 
 BODY = random.Random(1).randbytes((5 << 20) + 1)
@@ -289,6 +290,19 @@ def test_remove_leaves_directories_alone_that_are_not_its_own(tmp_path: Path) ->
     assert removed is not None
     assert removed.left == (tmp_path / "thesis.tex",)
     assert list(tmp_path.iterdir()) == [tmp_path / "thesis.tex"]
+
+
+def test_remove_leaves_no_lock_where_no_open_file_can_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    local_store.make_private_directory(home)
+    (home / "s3.json").touch()
+    keep_open_files(monkeypatch)
+    removed = local_store.remove(home)
+    assert removed is not None
+    assert removed.left == ()
+    assert not home.exists()
 
 
 def test_the_sample_file_goes_with_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
