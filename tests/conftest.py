@@ -65,7 +65,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Spare the workers of the fast suite the import of a file that is slow as a whole."""
     if config.option.markexpr != "not slow" or not re.fullmatch(r"test_\w+\.py", collection_path.name):
         return None  # no opinion
-    return _SLOW_AS_A_WHOLE.search(collection_path.read_text()) is not None or None
+    return _SLOW_AS_A_WHOLE.search(collection_path.read_text(encoding="utf-8")) is not None or None
 
 
 @pytest.hookimpl(wrapper=True)
