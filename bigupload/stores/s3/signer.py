@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
+from bigupload.errors import CredentialsError
 from bigupload.http.origins import origin_of, split_url
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -147,6 +148,7 @@ class S3Signer:
         of = (int(self._clock()), keys.access_key, keys.secret_key, keys.token)
         known = self._moment
         if known is None or known[0] != of:
+            _check(keys)
             date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(of[0]))
             scope = f"{date[:8]}/{self.region}/{self._service}/aws4_request"
             pairs = {
@@ -160,6 +162,14 @@ class S3Signer:
             query = "&".join(f"{name}={quote(value, safe=_UNRESERVED)}" for name, value in pairs.items())
             known = self._moment = of, _Moment(date, scope, _signing_key(keys.secret_key, scope), query)
         return known[1]
+
+
+def _check(keys: SigningKeys) -> None:
+    """Raises CredentialsError for what no store gives out, as the end of the line in a file that a shell has read."""
+    named = {"access key": keys.access_key, "secret key": keys.secret_key, "session token": keys.token or ""}
+    for name, value in named.items():
+        if not value.isprintable():
+            raise CredentialsError(f"the {name} holds a control character, such as a line break: leave it out")
 
 
 def _canonical(headers: Mapping[str, Any]) -> tuple[str, str]:

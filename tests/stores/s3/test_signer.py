@@ -16,6 +16,7 @@ from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bigupload.errors import CredentialsError
 from bigupload.options import S3Options
 from bigupload.s3_parameters import OBJECT, REQUEST, parameters
 from bigupload.stores.s3.access import PlainKeys
@@ -107,6 +108,16 @@ def test_an_internationalized_host_is_signed_as_it_is_sent() -> None:
     hosts = (f"https://{name}.example:9000/bucket" for name in ("bücher", "xn--bcher-kva"))
     made, expected = (pairs(signer(host).presign("GET", "key", {}, {}, keys())) for host in hosts)
     assert made == ("https://bücher.example:9000/bucket/key", expected[1])
+
+
+@each_case("wrong", [keys(access_key="AKID\n"), keys(secret_key="secret\r\n"), keys(token="token\n")])
+def test_a_line_break_in_a_key_is_named(wrong: PlainKeys) -> None:
+    """The store would refuse the signature, and the header with it can't be sent."""
+    with pytest.raises(
+        CredentialsError, match="holds a control character, such as a line break: leave it out"
+    ) as caught:
+        signer().presign("PUT", "key", {}, {}, wrong)
+    assert "AKID" not in str(caught.value)
 
 
 def test_without_keys_nothing_is_signed() -> None:
