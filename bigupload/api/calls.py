@@ -313,7 +313,9 @@ class OpenCalls:
             call.stop(
                 errors.UploadCancelled("cancelled, because its Uploader was closed: await it inside `async with`")
             )
-        if self._calls:
+        if any(call.handler.is_around for call in self._calls):
+            await self._ended()  # its `on_event` may wait for this, and its end cancels `on_event`
+        elif self._calls:
             await run_shielded(self._ended())
 
     async def _ended(self) -> None:

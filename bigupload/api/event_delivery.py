@@ -7,6 +7,7 @@ Events that the reader has not taken yet wait in a queue, in order. What it hold
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -86,6 +87,10 @@ class EventQueue:
         return event
 
 
+_AROUND: contextvars.ContextVar[tuple[EventHandler, ...]] = contextvars.ContextVar("_AROUND", default=())
+"""The handlers whose `on_event` began the present task."""
+
+
 class EventHandler:
     """Calls `on_event` with one event at a time, in order, and awaits what it returns if that is awaitable.
 
@@ -140,8 +145,14 @@ class EventHandler:
         """Whether the caller is what `on_event` returned."""
         return self._busy and asyncio.current_task() is self._task
 
+    @property
+    def is_around(self) -> bool:
+        """Whether the caller is what `on_event` returned, or a task that it began."""
+        return self._busy and self in _AROUND.get()
+
     async def _catch_up(self, first: Awaitable[object]) -> None:
         made: object = first
+        _AROUND.set((*_AROUND.get(), self))
         try:
             while True:
                 if inspect.isawaitable(made):

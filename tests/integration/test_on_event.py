@@ -333,6 +333,18 @@ async def test_it_can_not_close_the_uploader_of_the_upload_that_waits_for_it(wor
         await uploader.upload(world.file(SIZE), **target(world))
 
 
+async def test_a_task_that_it_waits_for_may_close_the_uploader(world: World) -> None:
+    """Such a task, as `asyncio.wait_for` makes one on Python 3.11, is not known as the one that the upload waits for."""
+    uploader = bigupload.Uploader(retry=FAST)
+
+    async def on_event(event: events.Event) -> None:
+        await asyncio.create_task(uploader.__aexit__(None, None, None))
+
+    async with asyncio.timeout(60), uploader:
+        with pytest.raises(errors.UploadCancelled):
+            await uploader.upload(world.file(SIZE), **target(world), on_event=on_event)
+
+
 async def test_it_may_wait_for_another_upload_though_there_is_one_place(world: World) -> None:
     """Who waits for `on_event` alone has given the place back."""
     async with asyncio.timeout(60), bigupload.Uploader(retry=FAST, max_uploads=1) as uploader:
