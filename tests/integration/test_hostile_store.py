@@ -129,6 +129,19 @@ async def test_a_response_without_end(status: int) -> None:
     assert sent < 64 << 20  # what is read, and what the sockets between hold
 
 
+async def test_a_head_without_a_length_is_no_object_of_no_bytes() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"ETag": '"e"'})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        return response
+
+    async with store_that(handler) as store:
+        for look in (store.attributes, lambda: store.part(1)):
+            with pytest.raises(Fault, match="the store's response has no ContentLength"):
+                await look()
+
+
 # --- lists without end
 
 PART_ROW = "<Part><PartNumber>{0}</PartNumber><Size>1</Size><ETag>e</ETag></Part>"

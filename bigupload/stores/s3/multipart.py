@@ -264,7 +264,7 @@ class S3Store:
         modified = answer.get("LastModified")
         return ObjectAttributes(
             etag=answer.get("ETag", ""),
-            size=answer.get("ContentLength", 0),
+            size=told(answer, "ContentLength", int),
             checksums={name: answer[f"Checksum{name}"] for name in _CHECKSUMS if f"Checksum{name}" in answer},
             checksum_type=answer.get("ChecksumType"),
             modified="" if modified is None else modified.isoformat(),
@@ -284,7 +284,7 @@ class S3Store:
             raise
         if answer is None:
             return None
-        return ObjectPart(answer.get("ETag", ""), answer.get("ContentLength", 0), answer.get("PartsCount"))
+        return ObjectPart(answer.get("ETag", ""), told(answer, "ContentLength", int), answer.get("PartsCount"))
 
     async def sign_read(self) -> SignedRequest:
         """Presign a GET of the object. The caller may add Range and If-Match."""
