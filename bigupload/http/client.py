@@ -138,11 +138,12 @@ class OpenResponse:
         """Read the whole body.
 
         Raises:
-            Fault: As `read_first`. FINAL if it is longer than `most`.
+            Fault: As `read_first`. BROKEN if it is longer than `most`: what the store did is not known then.
         """
         body = await self.read_first(most + 1)
         if len(body) > most:
-            raise Fault(FaultKind.FINAL, f"the response of {self.where} is longer than {most:,} bytes")
+            message = f"the response of {self.where} is longer than {most:,} bytes: something else may have responded"
+            raise Fault(FaultKind.BROKEN, message)
         return body
 
     async def read_as_far_as_it_comes(self, most: int, within: float | None) -> bytes:
