@@ -334,7 +334,7 @@ async def test_it_can_not_close_the_uploader_of_the_upload_that_waits_for_it(wor
 
 
 async def test_a_task_that_it_waits_for_may_close_the_uploader(world: World) -> None:
-    """Such a task, as `asyncio.wait_for` makes one on Python 3.11, is not known as the one that the upload waits for."""
+    """Nobody knows that the upload waits for such a task, as `asyncio.wait_for` makes one on Python 3.11."""
     uploader = bigupload.Uploader(retry=FAST)
 
     async def on_event(event: events.Event) -> None:
