@@ -141,7 +141,7 @@ async def test_a_response_that_is_too_long() -> None:
     async with asking(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(100)) as (client, script):
         with pytest.raises(Fault, match="is longer than 99 bytes") as caught:
             await client.request("GET", f"{script.url}/", {}, within=60, most=99)
-        assert caught.value.kind is FaultKind.FINAL
+        assert caught.value.kind is FaultKind.BROKEN
 
 
 # -- failures
