@@ -313,11 +313,12 @@ class OpenCalls:
             call.stop(
                 errors.UploadCancelled("cancelled, because its Uploader was closed: await it inside `async with`")
             )
-        if any(call.handler.is_around for call in self._calls):
-            await self._ended()  # its `on_event` may wait for this, and its end cancels `on_event`
-        elif self._calls:
-            await run_shielded(self._ended())
+        around = {call for call in self._calls if call.handler.is_around}
+        if self._calls - around:
+            await run_shielded(self._ended(around))
+        for call in around:  # its `on_event` may wait for this, and its end cancels `on_event`
+            await call.ended.wait()
 
-    async def _ended(self) -> None:
-        while self._calls:
-            await next(iter(self._calls)).ended.wait()
+    async def _ended(self, but: set[OpenCall]) -> None:
+        while calls := self._calls - but:
+            await next(iter(calls)).ended.wait()

@@ -119,11 +119,14 @@ class EventHandler:
         if self._busy:
             self._queue.put(event)
             return
+        token = self._enter()
         try:
             made = self._on_event(event)
         except BaseException as e:
             self._fail(e)
             raise
+        finally:
+            _AROUND.reset(token)
         if made is not None and inspect.isawaitable(made):
             self._first, self._busy = made, True
             self._task = asyncio.get_running_loop().create_task(self._catch_up(made))
@@ -150,9 +153,13 @@ class EventHandler:
         """Whether the caller is what `on_event` returned, or a task that it began."""
         return self._busy and self in _AROUND.get()
 
+    def _enter(self) -> contextvars.Token[tuple[EventHandler, ...]]:
+        """Let the tasks that are begun from here on know it."""
+        return _AROUND.set((*(each for each in _AROUND.get() if each._busy), self))
+
     async def _catch_up(self, first: Awaitable[object]) -> None:
         made: object = first
-        _AROUND.set((*_AROUND.get(), self))
+        self._enter()
         try:
             while True:
                 if inspect.isawaitable(made):

@@ -7,12 +7,14 @@ import functools
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import bigupload
 from bigupload import errors, events
+from bigupload.api.calls import OpenCalls
 from bigupload.api.event_delivery import EventHandler, EventQueue
 from bigupload.events import PartUploaded, Progress, ReadingBack, UploadCompleted, UploadIdentity, UploadStarted
 from bigupload.testing.faults import Status
@@ -333,16 +335,57 @@ async def test_it_can_not_close_the_uploader_of_the_upload_that_waits_for_it(wor
         await uploader.upload(world.file(SIZE), **target(world))
 
 
-async def test_a_task_that_it_waits_for_may_close_the_uploader(world: World) -> None:
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_task_that_it_waits_for_may_close_the_uploader(world: World, is_async: bool) -> None:
     """Nobody knows that the upload waits for such a task, as `asyncio.wait_for` makes one on Python 3.11."""
     uploader = bigupload.Uploader(retry=FAST)
+    tasks: list[asyncio.Task[None]] = []
+
+    def close(event: events.Event) -> asyncio.Task[None]:
+        tasks.append(asyncio.create_task(uploader.__aexit__(None, None, None)))
+        return tasks[-1]
 
     async def on_event(event: events.Event) -> None:
-        await asyncio.create_task(uploader.__aexit__(None, None, None))
+        await close(event)
 
     async with asyncio.timeout(60), uploader:
         with pytest.raises(errors.UploadCancelled):
-            await uploader.upload(world.file(SIZE), **target(world), on_event=on_event)
+            await uploader.upload(world.file(SIZE), **target(world), on_event=on_event if is_async else close)
+    assert len(tasks) == 1
+    await asyncio.wait(tasks)
+
+
+class Call:
+    """In place of `calls.OpenCall`."""
+
+    def __init__(self, *, is_around: bool) -> None:
+        self.handler = SimpleNamespace(is_around=is_around)
+        self.ended = asyncio.Event()
+        self.is_stopped = False
+
+    def stop(self, reason: BaseException) -> None:
+        self.is_stopped = True
+
+
+async def test_who_closes_from_on_event_waits_for_the_other_uploads_though_it_is_cancelled() -> None:
+    """The end of the upload around it cancels it, and the others still use the connections."""
+    calls, around, beside = OpenCalls(), Call(is_around=True), Call(is_around=False)
+    calls.open()
+    for call in (around, beside):
+        calls.add(call)  # type: ignore[arg-type]
+    closing = asyncio.create_task(calls.aclose())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    closing.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert around.is_stopped
+    assert beside.is_stopped
+    assert not closing.done()
+    calls.discard(beside)  # type: ignore[arg-type]
+    beside.ended.set()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
 
 
 async def test_it_may_wait_for_another_upload_though_there_is_one_place(world: World) -> None:
