@@ -61,7 +61,7 @@ async def share(url: str, lasts: float | str, s3: S3Options, retrier: Retrier, p
     store = await connect(bucket, key, s3, pool, creates_bucket=False)
     async with contextlib.aclosing(store):
         try:
-            found = await retrier.request(store.attributes)
+            found = await retrier.request(lambda: store.attributes(with_size=False))
         except errors.AccessDenied as e:
             # The clock is off, for example: no permission is missing.
             if isinstance(e.__cause__, Fault) and e.__cause__.is_explained:

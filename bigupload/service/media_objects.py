@@ -88,7 +88,7 @@ class MediaBucket:
     async def facts(self, key: str, *, etag: str) -> ObjectFacts | None:
         """Return what the store knows of the object's checksum; None if it is gone, or has another ETag by now."""
         store = S3Store(self.bucket.name, key, S3Options(), through=self.bucket)
-        found = await store.attributes()
+        found = await store.attributes(with_size=False)
         if found is None or found.etag != etag:
             return None
         known = next((each for each in Algorithm if each.is_s3_checksum and each.s3_name in found.checksums), None)

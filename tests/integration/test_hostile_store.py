@@ -140,6 +140,7 @@ async def test_a_head_without_a_length_is_no_object_of_no_bytes() -> None:
         for look in (store.attributes, lambda: store.part(1)):
             with pytest.raises(Fault, match="the store's response has no ContentLength"):
                 await look()
+        assert await store.attributes(with_size=False) is not None, "a link needs no size"
 
 
 # --- lists without end

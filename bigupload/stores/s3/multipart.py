@@ -256,15 +256,18 @@ class S3Store:
         answer = await self._head(is_known_by_token=True)
         return None if answer is None else _facts(answer, algorithm)
 
-    async def attributes(self) -> ObjectAttributes | None:
-        """Return the object's size, ETag and checksums; None if it does not exist."""
+    async def attributes(self, *, with_size: bool = True) -> ObjectAttributes | None:
+        """Return the object's size, ETag and checksums; None if it does not exist.
+
+        A proxy may drop the length of a response to HEAD. Without `with_size`, the size is 0 then.
+        """
         answer = await self._head()
         if answer is None:
             return None
         modified = answer.get("LastModified")
         return ObjectAttributes(
             etag=answer.get("ETag", ""),
-            size=told(answer, "ContentLength", int),
+            size=told(answer, "ContentLength", int) if with_size else answer.get("ContentLength", 0),
             checksums={name: answer[f"Checksum{name}"] for name in _CHECKSUMS if f"Checksum{name}" in answer},
             checksum_type=answer.get("ChecksumType"),
             modified="" if modified is None else modified.isoformat(),
