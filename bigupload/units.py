@@ -73,13 +73,14 @@ def split_command(text: str) -> list[str]:
 
 
 def quoted(word: str) -> str:
-    """A word of a command that is shown to be typed: as POSIX shells take it, and on Windows as cmd and PowerShell do.
+    """A word of a command that is shown to be typed, as POSIX shells take it; on Windows as cmd does.
 
-    cmd knows double quotes alone, and programs take a backslash before one for the escape of it.
+    cmd knows double quotes alone. Programs take a backslash before one for the escape of it.
     """
     if os.sep == "\\":
-        plain = re.fullmatch(r"[\w@+=:./\\~-]+", word, re.ASCII)
-        return word if plain else '"' + re.sub(r"\\+$", r"\g<0>\g<0>", word) + '"'
+        if re.fullmatch(r"[\w+=:./\\~-]+", word, re.ASCII):
+            return word
+        return '"' + re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + found[2].replace('"', '\\"'), word) + '"'
     import shlex
 
     return shlex.quote(word)

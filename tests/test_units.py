@@ -229,6 +229,7 @@ def test_a_backslash_in_a_command(sep: str, words: tuple[str, ...]) -> None:
         ("\\", "C:\\films\\a.mov", "C:\\films\\a.mov"), ("\\", "C:\\my films\\a", '"C:\\my films\\a"'),
         ("\\", "C:\\my films\\", '"C:\\my films\\\\"'), ("\\", "bigupload[local]", '"bigupload[local]"'),
         ("\\", "", '""'), ("\\", "a&b", '"a&b"'), ("\\", "it's", '"it\'s"'),
+        ("\\", 'say "hi"', '"say \\"hi\\""'), ("\\", "@a", '"@a"'),
     ],
 )  # fmt: skip
 def test_a_word_to_type(sep: str, word: str, typed: str) -> None:

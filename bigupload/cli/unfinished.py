@@ -193,7 +193,7 @@ def command_of_stream(upload: KnownUpload) -> str:
 
 
 def _quoted(word: str) -> str:
-    """A word of a command, for bash and zsh, in printable characters."""
+    """A word of a command in printable characters, which bash and zsh take."""
     if word.isprintable():
         return quoted(word)
     plain = word.replace("\\", "\\\\").replace("'", "\\'")

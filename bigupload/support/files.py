@@ -89,10 +89,10 @@ def only_user_can_write(directory: Path) -> bool:
     """
     try:
         link, status = directory.lstat(), directory.stat()
-    except OSError:
+        if not hasattr(os, "geteuid"):
+            return directory.resolve().is_relative_to(Path.home().resolve())
+    except (OSError, RuntimeError):  # or there is no home directory
         return False
-    if not hasattr(os, "geteuid"):
-        return directory.resolve().is_relative_to(Path.home().resolve())
     return _owner_is_trusted(link) and _owner_is_trusted(status) and not status.st_mode & 0o022
 
 
