@@ -23,7 +23,7 @@ from tests.tools.weed import weed_client
 from .cancels import WAYS, Order
 from .running import REPOSITORY, Place, random_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a few hundred uploads
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # more than a hundred uploads
 
 BUCKET = "cancels"
 CANCELS = {"http": 96, "https": 24, "SeaweedFS": 18}

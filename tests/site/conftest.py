@@ -1,4 +1,4 @@
-"""The site, built once."""
+"""The site, built once in each process."""
 
 from __future__ import annotations
 
