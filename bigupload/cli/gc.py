@@ -56,7 +56,7 @@ def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool,
     An open multipart upload is orphaned if no manifest of this machine owns it and no part arrived for a while. Each
     line shows for how long it was idle, its parts, their size, and its key.
 
-    With --local alone, it is the bucket of upload --local.
+    With --local and no URL, it searches the bucket of upload --local.
 
     bigupload cannot see the manifests of other machines and users. Only --older-than protects their uploads. If a
     manifest can't be read, nothing is aborted, because it may own any upload.

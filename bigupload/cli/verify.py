@@ -84,7 +84,7 @@ def verify(path: str | None, **arguments: Any) -> None:
 
     The proof compares the checksums that the store holds with the file's, whichever tool uploaded it. --download
     compares the bytes. If PATH is a directory, each of its files is compared with the object below s3://BUCKET/PREFIX/.
-    With --local alone, the object is where upload --local puts it.
+    With --local and no URL, the object is where upload --local puts it.
     """
     from bigupload.cli.running import run
 
