@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -26,7 +25,7 @@ from bigupload.core.globs import split_glob
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.systems import with_slashes
-from bigupload.units import counted, escaped, format_size, printable
+from bigupload.units import counted, escaped, format_size, printable, quoted
 
 _LONGEST_JOB = 200
 
@@ -102,7 +101,7 @@ class ListedFiles:
     def job(self) -> str:
         """The job's name, by which the same command continues it."""
         words = [f"{os.path.abspath(name)}{'/' * name.endswith('/')}" for name in self.names]  # noqa: PTH100 - keeps links
-        text = os.fsencode(shlex.join([*words, *self.chosen.words()])).decode(errors="backslashreplace")
+        text = os.fsencode(" ".join(map(quoted, [*words, *self.chosen.words()]))).decode(errors="backslashreplace")
         if len(text) <= _LONGEST_JOB:
             return text
         return f"{text[:_LONGEST_JOB]}… {sha256(text.encode()).hexdigest()[:16]}"

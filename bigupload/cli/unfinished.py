@@ -6,7 +6,6 @@ import base64
 import contextlib
 import os
 import re
-import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from bigupload.core.globs import has_wildcard
 from bigupload.manifests.lock import is_locked
 from bigupload.s3_parameters import ADDRESS
 from bigupload.support.daemon_threads import hanging
-from bigupload.units import counted, format_age, one_line, printable, quoted
+from bigupload.units import counted, format_age, one_line, printable, quoted, split_command
 
 if TYPE_CHECKING:
     from bigupload.core.manifest import Manifest
@@ -82,12 +81,12 @@ def _of_pipe(name: str) -> tuple[str, str | None]:
         found = _LIST_FROM_PIPE.fullmatch(word)
         words += [word] if found is None else ["--files-from", "-"]
         directory = directory if found is None else found[1] or "/"
-    return (name, None) if directory is None else (shlex.join(words), directory)
+    return (name, None) if directory is None else (" ".join(map(quoted, words)), directory)
 
 
 def _words(name: str) -> list[str]:
     try:
-        return shlex.split(name)
+        return split_command(name)
     except ValueError:  # it was cut within a quoted word, or a program chose it
         return []
 
