@@ -221,7 +221,7 @@ def test_a_config_of_a_boto3_that_does_not_tell_defaults_apart(monkeypatch: pyte
 
     assert TransferSettings.of(Old()) == TransferSettings()
     changed = Old()
-    changed.max_request_concurrency = 4  # type: ignore[attr-defined]
+    changed.max_request_concurrency = 4  # type: ignore[attr-defined]  # made by `vars`, unseen by mypy
     assert TransferSettings.of(changed) == TransferSettings(concurrency=4)
 
 

@@ -70,7 +70,7 @@ def test_a_file_object(
         "memory": lambda: io.BytesIO(data),
         "file": lambda: open(path, "rb"),  # noqa: SIM115 - closed below
         "stream": lambda: OneWay(data),
-        "gzip": lambda: gzip.open(tmp_path / "packed"),  # noqa: SIM115
+        "gzip": lambda: gzip.open(tmp_path / "packed"),  # noqa: SIM115 - as above
     }
     fileobj = made[kind]()
     client.upload_fileobj(fileobj, "bucket", "key", Callback=seen.append)
@@ -303,9 +303,9 @@ def test_what_stood_in_place_of_the_methods_comes_back(plain: Any) -> None:
 def test_what_is_no_client(plain: Any) -> None:
     for wrong in (boto3.resource("s3"), boto3.Session(), None):
         with pytest.raises(TypeError, match=r"install takes a boto3 client for S3: boto3.client\('s3'\)"):
-            install(wrong)  # type: ignore[type-var]
+            install(wrong)  # type: ignore[type-var]  # a caller's mistake
     with pytest.raises(ValueError, match="no-such-proof"):
-        install(plain, require_proof="no-such-proof")  # type: ignore[arg-type]
+        install(plain, require_proof="no-such-proof")  # type: ignore[arg-type]  # the same
     assert not {"upload_file", "upload_fileobj"} & vars(plain).keys()
 
 

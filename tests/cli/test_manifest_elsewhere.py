@@ -115,7 +115,7 @@ def test_a_kill_at_any_step(
         with monkeypatch.context() as patch:
             owner: object = {"write": notes.os, "sync_to_disk": notes}.get(step, Path)
             patch.setattr(owner, step, kill)
-            write_note(*arguments)  # type: ignore[arg-type]
+            write_note(*arguments)  # type: ignore[arg-type]  # handed on
 
     monkeypatch.setattr(journal, "write_note", write_and_be_killed)
     with pytest.raises(BaseException):  # noqa: B017 - in whatever group

@@ -372,7 +372,7 @@ async def test_who_closes_from_on_event_waits_for_the_other_uploads_though_it_is
     calls, around, beside = OpenCalls(), Call(is_around=True), Call(is_around=False)
     calls.open()
     for call in (around, beside):
-        calls.add(call)  # type: ignore[arg-type]
+        calls.add(call)  # type: ignore[arg-type]  # it has what `OpenCalls` asks of a call
     closing = asyncio.create_task(calls.aclose())
     for _ in range(5):
         await asyncio.sleep(0)
@@ -382,7 +382,7 @@ async def test_who_closes_from_on_event_waits_for_the_other_uploads_though_it_is
     assert around.is_stopped
     assert beside.is_stopped
     assert not closing.done()
-    calls.discard(beside)  # type: ignore[arg-type]
+    calls.discard(beside)  # type: ignore[arg-type]  # as above
     beside.ended.set()
     with pytest.raises(asyncio.CancelledError):
         await closing

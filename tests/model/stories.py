@@ -156,7 +156,7 @@ def _while_it_harms(numbers: Iterable[int]) -> Iterator[tuple[int, Step]]:
     """Each number with a step to follow the process that it harms, until it harms none: that one had enough room."""
     for number in numbers:
         harms: list[bool] = []
-        yield number, lambda model, harms=harms: harms.append(model.world.was_harmed)  # type: ignore[misc]
+        yield number, lambda model, harms=harms: harms.append(model.world.was_harmed)  # type: ignore[misc]  # mypy cannot infer the lambda
         if not any(harms):
             return
 

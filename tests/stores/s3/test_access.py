@@ -288,20 +288,20 @@ def boto3s(bucket: str, options: S3Options) -> Found:
 # -- the three answers
 
 
-def compare(row: Row, configure: Any) -> None:
+def assert_as_boto3(row: Row, configure: Any) -> None:
     options = configure(row)
     assert ours(row.bucket, options) == boto3s(row.bucket, options)
 
 
 @each_case("name", [*PLAIN, *FIRST])
 def test_it_is_what_boto3_finds(name: str, configure: Any) -> None:
-    compare({**PLAIN, **OTHERS}[name], configure)
+    assert_as_boto3({**PLAIN, **OTHERS}[name], configure)
 
 
 @pytest.mark.slow
 @each_case("name", [name for name in OTHERS if name not in FIRST])
 def test_so_are_the_others(name: str, configure: Any) -> None:
-    compare(OTHERS[name], configure)
+    assert_as_boto3(OTHERS[name], configure)
 
 
 @each_case("name", [*PLAIN, *OTHERS])
@@ -499,7 +499,7 @@ BY_ENVIRONMENT: list[dict[str, str]] = [{"AWS_PROFILE": "work"}, {"AWS_IGNORE_CO
 def test_the_endpoint_is_what_boto3_finds_in_the_files(
     config: str, environment: dict[str, str], profile: str | None, configure: Any
 ) -> None:
-    compare_endpoint(config, environment, profile, configure)
+    assert_endpoint_is_boto3s(config, environment, profile, configure)
 
 
 @pytest.mark.slow
@@ -509,10 +509,10 @@ def test_the_endpoint_is_what_boto3_finds_in_the_files(
 def test_so_it_is_where_an_option_and_a_variable_choose(
     config: str, environment: dict[str, str], profile: str, configure: Any
 ) -> None:
-    compare_endpoint(config, environment, profile, configure)
+    assert_endpoint_is_boto3s(config, environment, profile, configure)
 
 
-def compare_endpoint(config: str, environment: dict[str, str], profile: str | None, configure: Any) -> None:
+def assert_endpoint_is_boto3s(config: str, environment: dict[str, str], profile: str | None, configure: Any) -> None:
     options = configure(Row({"profile": profile}, {**ENV, **environment}, config, OF_WORK + OF_DEFAULT))
     session = boto3.Session(profile_name=profile)
     client = session.client("s3", region_name="us-east-1")
