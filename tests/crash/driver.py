@@ -9,6 +9,7 @@ import argparse
 import os
 import resource
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,7 @@ def main() -> None:
     if options.die_at_rename:
         die_at_rename()
     if options.largest_file is not None:
+        sys.dont_write_bytecode = True  # or Python keeps compiled modules that end at the limit as if they were whole
         resource.setrlimit(resource.RLIMIT_FSIZE, (options.largest_file, resource.RLIM_INFINITY))
 
     from bigupload.cli import main as command
