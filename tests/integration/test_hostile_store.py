@@ -322,7 +322,7 @@ async def test_a_redirect_takes_no_credentials_elsewhere(call: str, status: int)
             found = await refusal(store, call)
     assert isinstance(found, errors.StoreRefused)
     assert (
-        str(found)
-        == f"the endpoint redirects to {to.origin()}: use that with `endpoint_url`. If you do, no store is there"
+        str(found) == f"the endpoint redirects to {to.origin()}: use that with `endpoint_url`. "
+        "If that is what you use, it is no store"
     )
     assert (asked, heard) == (1, 0)

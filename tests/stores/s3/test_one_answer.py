@@ -29,7 +29,8 @@ ELSEWHERE = {"location": "https://user:secret@Other.example:9000/bucket/key?uplo
 PAGE = b"<html><head><title>%b</title></head><body><p>from the\r\ngateway</p></body></html>"
 HTML = {"content-type": "text/html"}
 MOVED = (
-    "the endpoint redirects to https://other.example:9000: use that with `endpoint_url`. If you do, no store is there"
+    "the endpoint redirects to https://other.example:9000: use that with `endpoint_url`. "
+    "If that is what you use, it is no store"
 )
 
 
