@@ -94,7 +94,7 @@ def write_private(path: Path, data: bytes) -> None:
 def _write_new(path: Path, data: bytes, *, owner: Path) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
     with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        if hasattr(os, "fchmod"):
+        if hasattr(os, "geteuid"):  # Windows has no modes, but `os.fchmod` since Python 3.13
             os.fchmod(file.fileno(), 0o600)  # whatever the umask left of it
             _keep_owner(file.fileno(), owner)
         file.write(data)
@@ -398,7 +398,7 @@ def is_open_to_others(status: os.stat_result) -> bool:
     A group may read a file of root's: so Kubernetes mounts Secrets for a user who is not root (`fsGroup`), and no user
     could change the file. PostgreSQL has the same rule: https://www.postgresql.org/docs/current/ssl-tcp.html
     """
-    if not hasattr(os, "fchmod"):
+    if not hasattr(os, "geteuid"):
         return False
     by_group = 0o040 if status.st_uid == 0 and os.geteuid() != 0 else 0
     return bool(status.st_mode & 0o077 & ~by_group)
@@ -431,7 +431,7 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
     """Read the file for the service. Raises OSError if it can't be read, or if others can write it."""
     data, status = read_regular(path)
-    if status.st_mode & 0o022 and hasattr(os, "fchmod"):
+    if status.st_mode & 0o022 and hasattr(os, "geteuid"):
         raise PermissionError(errno.EPERM, f"other users can write it, and so create keys: run chmod go-w {path}")
     return data, status
 

@@ -14,6 +14,7 @@ import pytest
 from bigupload.errors import ServiceError
 from bigupload.service import keys
 from bigupload.service.keys import KeyFile, load_secret
+from tests.tools.other_systems import OtherOs
 
 
 @pytest.fixture
@@ -65,7 +66,20 @@ def test_a_directory_that_was_there_keeps_its_mode(file: KeyFile, path: Path) ->
     assert (mode(path), mode(path.parent)) == (0o600, 0o755)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_where_files_have_no_modes(file: KeyFile, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows shows 0o666 for each file, and has `os.fchmod` since Python 3.13."""
+    monkeypatch.setattr(keys, "os", OtherOs("geteuid", "fchown"))
+    secret = tmp_path / "secret"
+    before = load_secret(secret, create=True)
+    _, plain = file.create("me")
+    for written in (path, secret):
+        written.chmod(0o666)
+    file.load()
+    assert file.find(plain) is not None
+    assert load_secret(secret, create=False) == before
+
+
+@pytest.mark.skipif(getattr(os, "geteuid", int)() != 0, reason="only root can give files away")
 def test_what_root_changes_stays_the_services(file: KeyFile, path: Path) -> None:
     file.create("me")
     os.chown(path, 1234, 4321)
