@@ -313,7 +313,7 @@ def remove(data_dir: Path | None = None) -> Removed | None:
     lock = home / "lock"
     if lock in left:
         with contextlib.suppress(OSError):  # another process opened it
-            lock.unlink()
+            lock.unlink(missing_ok=True)  # on Windows, filelock has deleted it
             left.remove(lock)
             if not left:
                 home.rmdir()

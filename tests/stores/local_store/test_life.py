@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -292,9 +293,21 @@ def test_remove_leaves_directories_alone_that_are_not_its_own(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [tmp_path / "thesis.tex"]
 
 
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["stays", "deleted by its release"])
 def test_remove_leaves_no_lock_where_no_open_file_can_be_deleted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
 ) -> None:
+    """On Windows, filelock deletes its file when it is released."""
+    locked = local_store._locked
+
+    @contextlib.contextmanager
+    def releasing(home: Path, timeout_seconds: float) -> Iterator[None]:
+        with locked(home, timeout_seconds):
+            yield
+        if is_deleted:
+            (home / "lock").unlink()
+
+    monkeypatch.setattr(local_store, "_locked", releasing)
     home = tmp_path / "home"
     local_store.make_private_directory(home)
     (home / "s3.json").touch()
