@@ -66,6 +66,7 @@ class Place:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "BIGUPLOAD_", "XDG_"))}
         own = {
             "HOME": str(self.directory),
+            "USERPROFILE": str(self.directory),  # the home of Windows
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_EC2_METADATA_DISABLED": "true",

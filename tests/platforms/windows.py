@@ -25,7 +25,7 @@ VERSION = "3.13"
 EXTRAS = ("local", "service", "facts", "watch", "mhl", "testing")
 TOOLS = (
     "hypothesis", "jsonschema", "moto[s3,server]", "pytest-asyncio", "pytest-timeout", "pytest-xdist",
-    "pytest-rerunfailures", "tqdm", "httpx",
+    "pytest-rerunfailures", "tqdm", "httpx", "imageio-ffmpeg",
     "colorama", "win32-setctime",  # what markers leave out when pip runs on another system
 )  # fmt: skip
 _ROOT = Path(__file__).resolve().parents[2]

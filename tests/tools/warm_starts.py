@@ -70,8 +70,13 @@ class WarmStarts:
 
     def start(
         self, arguments: Sequence[str], environment: Mapping[str, str], error: IO[str], *, ignored: Sequence[int] = ()
-    ) -> Started:
+    ) -> Started | subprocess.Popen[str]:
         """Start `bigupload ARGUMENTS`. Its output is a pipe, its input is empty; it hears all signals but `ignored`."""
+        if not hasattr(os, "fork"):  # Windows
+            return subprocess.Popen(
+                [sys.executable, "-m", "bigupload", *arguments], cwd=_REPOSITORY, env=environment,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=error, text=True,
+            )  # fmt: skip
         if self._orders is None:
             self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             command = [sys.executable, "-m", "tests.tools.warm_starts", str(theirs.fileno())]
