@@ -62,16 +62,18 @@ def run(python: list[str], where: Path, folder: str, results: Path, options: lis
     ]  # fmt: skip
     log = results / f"{folder.replace('/', '-')}.txt"
     row = Row(folder)
-    with log.open("wb") as output:
-        with subprocess.Popen(command, cwd=where, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as running:
-            try:
-                running.wait(_ENDS_WITHIN)
-            except subprocess.TimeoutExpired:
-                row.note = f"cut after {_ENDS_WITHIN} s"
-                running.send_signal(signal.SIGINT)  # it reports what has ended, and stops its stores
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    running.wait(_STOPS_WITHIN)
-                running.kill()
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=where, stdin=subprocess.DEVNULL, stdout=output, stderr=output) as running,
+    ):
+        try:
+            running.wait(_ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            row.note = f"cut after {_ENDS_WITHIN} s"
+            running.send_signal(signal.SIGINT)  # it reports what has ended, and stops its stores
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.wait(_STOPS_WITHIN)
+            running.kill()
     if not report.exists():  # Wine passes no Ctrl-C on
         row.note = row.note or "pytest did not end in order"
         count_printed(log.read_text(encoding="utf-8", errors="replace"), row)
