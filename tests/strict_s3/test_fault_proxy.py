@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import threading
 from typing import Any
@@ -14,6 +15,7 @@ from bigupload.testing.fault_proxy import FaultProxy
 from bigupload.testing.faults import LostResponse, Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.strict_s3.support import BODY, BUCKET, KEY, PART, PARTS, complete, crc64, create, presign, put, send_all
+from tests.tools.other_systems import LoopOfWindows
 
 pytestmark = pytest.mark.slow  # the fake is guarded here, and not what is tested by it
 
@@ -38,6 +40,14 @@ def test_the_proxy_counts_parts(s3: StrictS3) -> None:
         assert len(proxy.parts) == 4
         assert proxy.bytes_acknowledged == len(BODY)
         assert proxy.bytes_taken == len(BODY) + PART
+
+
+def test_the_loop_of_windows_watches_no_socket(s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio, "new_event_loop", LoopOfWindows)
+    with FaultProxy("127.0.0.1", s3.port) as proxy:
+        client = s3.client(endpoint_url=proxy.url)
+        assert [each["Name"] for each in client.list_buckets()["Buckets"]] == [BUCKET]
+        client.close()
 
 
 def test_the_proxy_calls_back(s3: StrictS3) -> None:

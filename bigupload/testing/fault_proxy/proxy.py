@@ -133,7 +133,7 @@ class FaultProxy(Traffic):
         if self._tls is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(self._tls.cert, self._tls.key)
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()  # the default loop of Windows watches no socket
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._thread.start()
         self._on_loop(self._listen())
