@@ -113,7 +113,7 @@ def _reason(path: str, error: errors.BigUploadError) -> str:
         at = re.escape(printable(name)) + (" ?" if name.endswith(" ") else "")
         message = re.sub(rf"^{at}(: | )", lambda m: "" if m[1] == ": " else "it ", message)
         message = re.sub(rf": {at}$", "", message)
-        message = re.sub(rf"(?<![\w/]){at}(?![\w/])", "it", message)
+        message = re.sub(rf"(?<![\w/\\]){at}(?![\w/\\])", "it", message)
     return message
 
 

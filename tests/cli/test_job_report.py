@@ -129,6 +129,13 @@ def table_of(*errors_of: tuple[int, str]) -> list[str]:
     return failures.table()
 
 
+def test_a_name_is_not_taken_out_of_a_path_of_windows() -> None:
+    failures = Failures()
+    text = r"can't read C:\films\b: Permission denied"
+    failures.add("b", errors.SourceUnreadable(text))
+    assert failures.table() == ["failed: 1", f"  {text}", "    b"]
+
+
 def test_a_long_list_of_failures_is_cut() -> None:
     lines = table_of((1234, "Permission denied"))
     assert lines[:2] == ["failed: 1,234", "  can't read it: Permission denied"]
