@@ -282,7 +282,7 @@ def test_the_page_is_current() -> None:
 def test_the_page_is_in_the_wheel() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     shared = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
-    assert shared == {str(man_page.PAGE.relative_to(REPOSITORY)): "share/man/man1/bigupload.1"}
+    assert shared == {man_page.PAGE.relative_to(REPOSITORY).as_posix(): "share/man/man1/bigupload.1"}
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")

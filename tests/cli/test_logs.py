@@ -33,7 +33,7 @@ def test_levels(verbose: int, levels: list[str], capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().err.splitlines()
     line = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (\w+) bigupload\.engine: part 7")
     assert [match[1] for match in map(line.fullmatch, shown) if match] == levels
-    assert len((tmp_path / "log").read_text().splitlines()) == 3  # the file has everything
+    assert len((tmp_path / "log").read_text(encoding="utf-8").splitlines()) == 3  # the file has everything
     assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o600
 
 
@@ -42,7 +42,7 @@ def test_the_level_of_the_file(bigupload: Command, s3: StrictS3, file: Path, tmp
         path = tmp_path / level
         options = ["--log-file", path, "--log-level", level]
         assert bigupload(*options, "upload", file, *to(s3, f"s3://bucket/{level}")).code == 0
-        assert {line.split()[1] for line in path.read_text().splitlines()} == levels
+        assert {line.split()[1] for line in path.read_text(encoding="utf-8").splitlines()} == levels
 
 
 def test_a_log_file_that_is_rotated(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_one_line_a_record_without_secrets(tmp_path: Path) -> None:
             LOGGER.exception("two\nlines: %s", url)
     finally:
         end()
-    (line,) = path.read_text().splitlines()
+    (line,) = path.read_text(encoding="utf-8").splitlines()
     assert "two lines: https://…@s3.example/b/k?…" in line
     assert "OSError: PUT https://…@s3.example/b/k?… failed by far [2J" in line
     for secret in ("abc", "AKIA", "user", "pw@", "\x1b"):
@@ -115,7 +115,7 @@ def test_lines_of_several_threads_stay_whole(tmp_path: Path) -> None:
     finally:
         end()
         other_end()
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) == 400
     assert {line.rpartition(" ")[2] for line in lines} == {c * 9000 for c in "abcd"}
 
@@ -123,7 +123,7 @@ def test_lines_of_several_threads_stay_whole(tmp_path: Path) -> None:
 def test_an_error_is_written_once(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
     ended = bigupload("upload", "nope.bin", *to(s3), "-v", "--log-file", tmp_path / "log")
     assert_refused(ended, 1, "bigupload: no such file: nope.bin")
-    (line,) = (tmp_path / "log").read_text().splitlines()
+    (line,) = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
     assert " ERROR bigupload: " in line
 
 
@@ -133,7 +133,7 @@ def test_an_upload_is_logged(bigupload: Command, s3: StrictS3, file: Path, tmp_p
     assert all(" INFO bigupload: " in line for line in ended.err.splitlines())
     assert "upload begins: 5.2 MB in " in ended.err
     assert "proved by full-object" in ended.err
-    logged = (tmp_path / "log").read_text()
+    logged = (tmp_path / "log").read_text(encoding="utf-8")
     assert " DEBUG bigupload.engine: part 1, attempt 1 to 127.0.0.1:" in logged
     for secret in (StrictS3.secret_key, StrictS3.access_key, "X-Amz-Signature"):
         assert secret not in logged

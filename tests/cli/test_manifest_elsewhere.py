@@ -158,7 +158,7 @@ def test_nothing_is_aborted_while_it_can_not_be_read(bigupload: Command, s3: Str
     assert len(s3.uploads) == 1
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero")])
 def test_what_is_no_file_is_no_manifest(
     bigupload: Command, s3: StrictS3, apart: Path, state: Path, make: Callable[[Path], None]
 ) -> None:

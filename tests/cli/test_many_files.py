@@ -258,7 +258,7 @@ def test_a_list_of_files_from_windows(bigupload: Command, s3: StrictS3, tree: Pa
             (tree.parent / "list").write_bytes(content.encode(order))
             says = f"list is UTF-16 without a byte order mark: make it UTF-8 (iconv -f {order} -t UTF-8)"
             assert_refused(bigupload(*upload), 2, says)
-    (tree.parent / "list").write_text("tree/a.txt\n\u200btree/b.jpg\n")
+    (tree.parent / "list").write_text("tree/a.txt\n\u200btree/b.jpg\n", encoding="utf-8")
     ended = bigupload(*upload, "--progress", "none")
     assert (ended.code, ended.err) == (1, "bigupload: \\u200btree/b.jpg: no such file\n")
 

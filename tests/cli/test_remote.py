@@ -40,8 +40,8 @@ def test_a_url(bigupload: Command, s3: StrictS3, file: Path, web: WebServer, pla
     assert (ended.code, ended.result["key"], ended.result["path"]) == (0, "a/film.mov", "film.mov"), ended.err
     assert (ended.result["guarded_by"], ended.result["verified"]) == ("version", "full-object")
     assert holds(s3, file, "a/film.mov")
-    assert SECRET not in ended.out + ended.err + log.read_text()
-    assert f"{web.url}/film.mov → s3://bucket/a/film.mov" in log.read_text()
+    assert SECRET not in ended.out + ended.err + log.read_text(encoding="utf-8")
+    assert f"{web.url}/film.mov → s3://bucket/a/film.mov" in log.read_text(encoding="utf-8")
 
 
 def test_an_error_has_its_public_name(bigupload: Command, s3: StrictS3, web: WebServer, place: Place) -> None:
@@ -50,7 +50,7 @@ def test_an_error_has_its_public_name(bigupload: Command, s3: StrictS3, web: Web
     wrong = [f"{web.url}/film.mov", *to(s3), "--expected-size", "5", "--json", "--progress", "none"]
     ended = bigupload("--log-file", log, "upload", *wrong)
     assert (ended.code, json.loads(ended.out)["error"]) == (2, "UsageError")
-    assert "failed: UsageError: " in log.read_text()
+    assert "failed: UsageError: " in log.read_text(encoding="utf-8")
 
 
 def test_the_same_command_and_resume(bigupload: Command, s3: StrictS3, file: Path, web: WebServer) -> None:

@@ -67,6 +67,7 @@ class Place:
         own = {
             "HOME": str(self.directory),
             "USERPROFILE": str(self.directory),  # the home of Windows
+            "WIN_PD_OVERRIDE_LOCAL_APPDATA": str(self.directory / ".config"),  # what platformdirs takes there
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -340,7 +340,7 @@ async def test_a_record_of_an_earlier_version_goes_on(tmp_path: Path, threads: c
 
 async def test_a_file_takes_as_much_room_as_the_page_says(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
     """docs/many-files.md has the figure: of keys with 26 characters, and paths with 40."""
-    page = (Path(__file__).parents[2] / "docs" / "many-files.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "many-files.md").read_text(encoding="utf-8")
     (said,) = set(re.findall(r"(\d+) bytes a file", page)) - {"24"}
     fingerprint = Fingerprint(100_000, 1_790_000_000_123_456_789, 1_790_000_000_123_456_789, 9_000_000)
     count = 20_000

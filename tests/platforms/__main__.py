@@ -113,7 +113,7 @@ def main() -> int:
     python, where, options = [sys.executable], _ROOT, ["-p", "tests.platforms.macos"]
     if chosen.system == "windows":
         try:
-            python, options = windows.prepare(chosen.home.absolute()), []
+            python, options = windows.prepare(chosen.home.absolute()), windows.OPTIONS
         except windows.Unavailable as e:
             parser.error(str(e))
         where = chosen.home.absolute() / "prefix" / "drive_c" / "w"

@@ -25,9 +25,12 @@ VERSION = "3.13"
 EXTRAS = ("local", "service", "facts", "watch", "mhl", "testing")
 TOOLS = (
     "hypothesis", "jsonschema", "moto[s3,server]", "pytest-asyncio", "pytest-timeout", "pytest-xdist",
-    "pytest-rerunfailures", "tqdm", "httpx", "imageio-ffmpeg",
+    "pytest-rerunfailures", "tqdm", "httpx", "imageio-ffmpeg", "uvicorn", "promql-parser",
+    "opentelemetry-sdk",
     "colorama", "win32-setctime",  # what markers leave out when pip runs on another system
 )  # fmt: skip
+OPTIONS = ["--ignore=tests/service/browser"]
+"""Options of pytest: the browsers are Linux's."""
 _ROOT = Path(__file__).resolve().parents[2]
 
 

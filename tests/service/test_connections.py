@@ -7,7 +7,6 @@ import contextlib
 import errno
 import json
 import os
-import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -34,6 +33,7 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 @contextlib.contextmanager
 def descriptors(soft: int) -> Iterator[None]:
     """So many for the processes that are started meanwhile."""
+    resource = pytest.importorskip("resource", reason="Windows has no limits of processes")
     before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:
@@ -45,6 +45,7 @@ def descriptors(soft: int) -> Iterator[None]:
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
     """Enough for the test itself."""
+    resource = pytest.importorskip("resource", reason="Windows has no limits of processes")
     with descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1]):
         yield
 

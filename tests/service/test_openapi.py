@@ -48,7 +48,7 @@ def test_every_endpoint_is_in_it() -> None:
 
 def test_every_webhook_is_in_it_and_in_the_docs() -> None:
     """`tests/service/webhooks` compares each event that is sent with its schema."""
-    hooks = Path(__file__).parents[2].joinpath("docs", "hooks.md").read_text()
+    hooks = Path(__file__).parents[2].joinpath("docs", "hooks.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `((?:media|upload|webhook)\.\w+)` \|.*\| ([^|]+) \|$", hooks, re.M)
     assert [kind for kind, _ in rows] == list(DOCUMENT["webhooks"])
     for kind, documented in rows:
@@ -142,14 +142,14 @@ def test_no_response_lists_a_code_twice_or_under_another_status() -> None:
 
 def test_the_docs_have_every_webhook() -> None:
     """If not: python -m tests.tools.webhooks_table"""
-    committed = webhooks_table.PAGE.read_text()
+    committed = webhooks_table.PAGE.read_text(encoding="utf-8")
     assert committed == webhooks_table.page()
     assert all(f"| `{kind}` | " in committed for kind in BODIES)
 
 
 def test_the_docs_have_every_code() -> None:
     """If not: python -m tests.tools.errors_page > docs/errors.md"""
-    committed = Path(__file__).parents[2].joinpath("docs", "errors.md").read_text()
+    committed = Path(__file__).parents[2].joinpath("docs", "errors.md").read_text(encoding="utf-8")
     assert committed == page()
     assert all(f"| `{problem.code}` | {problem.status} | " in committed for problem in Problem)
     assert all("|" not in problem.meaning for problem in Problem)

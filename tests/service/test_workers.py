@@ -20,6 +20,8 @@ from tests.service.test_multipart import PART, create
 from tests.tools.service import Service, serving
 from tests.tools.waiting import until
 
+STOPS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+
 
 def made_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a service that is started now puts what is temporary."""
@@ -93,7 +95,7 @@ async def test_workers_end_with_a_parent_that_is_killed(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", STOPS)
 def test_a_stop_responds_to_what_is_under_way(
     weed: LocalStore, tmp_path: Path, workers: str, number: signal.Signals
 ) -> None:

@@ -49,13 +49,13 @@ BROKEN = {
 @pytest.mark.parametrize(("text", "says"), BROKEN.values(), ids=list(BROKEN))
 def test_a_broken_file(file: KeyFile, path: Path, text: str, says: str) -> None:
     path.parent.mkdir()
-    path.write_text(text, errors="surrogateescape")
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     for use in (file.load, file.list, lambda: file.find("sk_"), lambda: file.create("me"), lambda: file.revoke("x")):
         with pytest.raises(ServiceError) as caught:
             use()
         assert str(caught.value).startswith(f"can't read the file {path}: ")
         assert says in str(caught.value)
-    assert path.read_text(errors="surrogateescape") == text
+    assert path.read_text(encoding="utf-8", errors="surrogateescape") == text
 
 
 def test_what_is_broken_there_is_whole_otherwise(file: KeyFile, path: Path) -> None:

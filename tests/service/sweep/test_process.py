@@ -7,7 +7,6 @@ import errno
 import json
 import multiprocessing
 import os
-import resource
 import signal
 import socket
 from pathlib import Path
@@ -151,6 +150,7 @@ async def test_a_sweeper_that_can_not_be_started_is_tried_again(
         public_url=None, keys=tmp_path / "keys", secrets=("s" * 32,), requests_a_second=1.0, max_open_uploads=1,
         posts_api=None, allow_private_media_hosts=False, sweep_every=600.0,
     )  # fmt: skip
+    resource = pytest.importorskip("resource", reason="Windows has no limits of processes")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with socket.socket() as lowest_free:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno() + 1, hard))
