@@ -450,7 +450,7 @@ def test_no_secret_is_shown(configure: Any) -> None:
         (Row(STORE, {"AWS_EC2_METADATA_DISABLED": "true"}), errors.CredentialsError, "no AWS credentials: set"),
         (Row(STORE, {"AWS_ACCESS_KEY_ID": "AK"}), errors.CredentialsError, "incomplete AWS .*AWS_SECRET_ACCESS_KEY"),
         (Row(STORE, {}, None, OF_DEFAULT.rpartition("aws_s")[0]), errors.CredentialsError, "incomplete AWS"),
-        (Row(STORE, {}, DEFAULT + "credential_process = /bin/false\n"), errors.CredentialsError,
+        (Row(STORE, {}, DEFAULT + f"credential_process = {sys.executable} -c exit(1)\n"), errors.CredentialsError,
          "the credential_process of the profile failed"),
         (Row(STORE, {}, DEFAULT + OF_SSO), errors.CredentialsError, "can't be used: Error loading SSO Token"),
         (Row(STORE, {}, ROLE.replace("profile role", "default")), errors.CredentialsError, 'source_profile "work" ref'),
