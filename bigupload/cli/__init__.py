@@ -177,8 +177,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         _run(None)
     except SystemExit as e:
-        if isinstance(e.code, int):
-            _leave(e.code)
+        if e.code is None or isinstance(e.code, int):
+            _leave(e.code or 0)
         raise
 
 
