@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
 
 def page() -> str:
     """Return the page with the events as they are now."""
-    return with_table(PAGE.read_text(), "| `type` | when | `data` |", _rows())
+    return with_table(PAGE.read_text(encoding="utf-8"), "| `type` | when | `data` |", _rows())
 
 
 def _rows() -> Iterator[str]:
@@ -34,4 +34,4 @@ def _inside(annotation: object) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page())
+    PAGE.write_text(page(), encoding="utf-8")
