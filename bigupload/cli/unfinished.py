@@ -248,7 +248,10 @@ def unfinished() -> dict[str, KnownUpload]:
     known = known_here()
     uploads = [upload for upload in known if upload.resumable]
     jobs = known_jobs(state_dir())
-    if not uploads:
+    unreadable = sum(upload.status == "unreadable" for upload in known)
+    if unreadable:
+        click.echo(f"{counted(unreadable, 'manifest')} can't be read: see bigupload status", err=True)
+    elif not uploads:
         click.echo("nothing to resume: this machine knows no unfinished upload of one file", err=True)
     tell_streams(uploads)
     tell_jobs(jobs)

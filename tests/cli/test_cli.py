@@ -158,6 +158,16 @@ def test_a_name_that_is_not_unicode(s3: StrictS3, place: Place, file: Path) -> N
     assert_refused(place.run("upload", odd, *to(s3, "s3://bucket/folder/")), 1, "UTF-8")
 
 
+def test_a_locale_of_another_encoding_changes_no_key(s3: StrictS3, place: Place, file: Path) -> None:
+    """`LANG=de_DE` is Latin-1 without the name of an encoding. ASCII stands for all of them: each system has it."""
+    file.rename(source := file.with_name("ü.bin"))
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    arguments = ("upload", source, *to(s3, "s3://bucket/ö/"), "--progress", "none")
+    ended = place.run(*arguments, environment={**place.environment(), **locale})
+    assert (ended.code, ended.err) == (0, "")
+    assert list(s3.objects["bucket"]) == ["ö/ü.bin"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

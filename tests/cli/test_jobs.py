@@ -82,6 +82,14 @@ def test_jobs_are_told_with_their_commands(bigupload: Command, s3: StrictS3, tre
     assert json.loads(bigupload("status", "--json").out)["running"] is False
 
 
+def test_a_damaged_manifest_is_named(bigupload: Command, place: Place) -> None:
+    """It may be of an upload that somebody wants to resume."""
+    place.state.mkdir(exist_ok=True)
+    (place.state / f"{0:032x}.manifest.jsonl").write_bytes(b'{"type": "upl')
+    ended = bigupload("resume")
+    assert (ended.code, ended.err) == (0, "1 manifest can't be read: see bigupload status\n")
+
+
 def test_a_job_of_which_only_missing_files_are_left(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     names = tree.parent / "names"
     names.write_text("a\nb\nnone\n")
