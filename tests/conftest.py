@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import hypothesis
@@ -207,10 +208,18 @@ def stores_end_at_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def one_loader() -> Iterator[None]:
-    """botocore's descriptions of AWS are read once, and not for each of a thousand clients and sessions."""
+    """botocore's descriptions of AWS are read once, and not for each of a thousand clients and sessions.
+
+    Each session looks at the signatures and at the names of 130 handlers, too, for a third of its time.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if (session := sys.modules.get("botocore.session")) is not None:  # a test imported it
+            hooks = sys.modules["botocore.hooks"]
+            look, alias = hooks.accepts_kwargs, hooks.EventAliaser(None)._alias_event_name
+            looked = functools.cache(look)
             patch.setattr(session, "create_loader", functools.cache(session.create_loader))
+            patch.setattr(hooks, "accepts_kwargs", lambda f: (looked if isinstance(f, FunctionType) else look)(f))
+            patch.setattr(hooks.EventAliaser, "_alias_event_name", lambda _, name: alias(name))
         yield
 
 
