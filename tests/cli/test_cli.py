@@ -152,7 +152,7 @@ def test_a_name_that_is_not_unicode(s3: StrictS3, place: Place, file: Path) -> N
         file.rename(odd)
     except OSError:
         pytest.skip("this file system takes only UTF-8")
-    ended = place.run("upload", odd, *to(s3), "--json", "--progress", "none")
+    ended = place.run("upload", odd, *to(s3), "--json", "--progress", "none", cold=True)
     assert (ended.code, ended.err) == (0, "")
     assert os.fsencode(ended.result["path"]) == os.fsencode(odd)
     assert_refused(place.run("upload", odd, *to(s3, "s3://bucket/folder/")), 1, "UTF-8")
@@ -163,7 +163,7 @@ def test_a_locale_of_another_encoding_changes_no_key(s3: StrictS3, place: Place,
     file.rename(source := file.with_name("ü.bin"))
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     arguments = ("upload", source, *to(s3, "s3://bucket/ö/"), "--progress", "none")
-    ended = place.run(*arguments, environment={**place.environment(), **locale})
+    ended = place.run(*arguments, environment=place.environment(**locale), cold=True)
     assert (ended.code, ended.err) == (0, "")
     assert list(s3.objects["bucket"]) == ["ö/ü.bin"]
 

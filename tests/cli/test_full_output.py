@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
-from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
+from tests.crash.running import Ended, Place
 
 from .support import Command, assert_refused, to
 
@@ -21,11 +20,8 @@ CANT = "can't write the results to standard output: No space left on device"
 
 
 def run_into(output: int, place: Place, *arguments: str | Path, unbuffered: str = "") -> Ended:
-    process = subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=REPOSITORY, env=place.environment(PYTHONUNBUFFERED=unbuffered),
-        stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, text=True, check=False,
-    )  # fmt: skip
-    return Ended(process.returncode, "", process.stderr)
+    environment = place.environment(PYTHONUNBUFFERED=unbuffered)
+    return place.run(*arguments, environment=environment, output=output, cold=bool(unbuffered))
 
 
 Full = Callable[..., Ended]

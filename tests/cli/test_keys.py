@@ -173,11 +173,9 @@ def test_several_at_once(place: Place, path: Path) -> None:
 def test_a_key_that_could_not_be_shown_is_revoked(place: Place, path: Path) -> None:
     environment = place.environment(PYTHONUNBUFFERED="")  # what is still buffered must not fail again at the end
     with open("/dev/full", "w") as full:
-        process = subprocess.run(
-            [*COMMAND, "keys", "create", "--owner", "me", "--keys", str(path)],
-            cwd=REPOSITORY, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
-    ended = Ended(process.returncode, "", process.stderr)
+        ended = place.run(
+            "keys", "create", "--owner", "me", "--keys", path, environment=environment, output=full.fileno()
+        )
     assert_refused(ended, 1, "can't be printed (No space left on device), and was revoked: create another")
     (key,) = KeyFile(path).list()
     assert key.revoked_at is not None

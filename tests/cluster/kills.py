@@ -26,6 +26,7 @@ from pathlib import Path
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Ended, Place, end_of, random_file
 from tests.tools.signals import heard
+from tests.tools.warm_starts import Started
 
 from .support import MIB, descendants, is_alive
 
@@ -197,7 +198,7 @@ class Moment:
 class Upload:
     """The upload of a story, while it runs."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | Started
     place: Place
     s3: StrictS3
 

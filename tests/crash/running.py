@@ -17,14 +17,17 @@ from typing import Any
 from bigupload.core.manifest import Manifest
 from bigupload.manifests.journal import read_manifest
 from bigupload.testing.strict_s3 import StrictS3
+from tests.tools.warm_starts import STARTS, Started
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DRIVER = Path(__file__).with_name("driver.py")
 COMMAND = [sys.executable, "-m", "bigupload"]
 PART = 64 * 1024
 """Bytes: the smallest part of the strict store."""
 LONG = 120.0
 """The time limit for a process, in seconds; nothing depends on it."""
+
+
+Process = subprocess.Popen[str] | Started
 
 
 @dataclass(frozen=True)
@@ -77,22 +80,44 @@ class Place:
         return kept | own | more
 
     def start(
-        self, *arguments: str | Path, command: Sequence[str] = COMMAND, environment: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[str]:
+        self,
+        *arguments: str | Path,
+        command: Sequence[str] = COMMAND,
+        environment: Mapping[str, str] | None = None,
+        output: int = subprocess.PIPE,
+        cold: bool = False,
+    ) -> Process:
+        """Start a command. If Python is to run a module, an interpreter is forked that has imported most of it.
+
+        Args:
+            output: The descriptor that it writes to.
+            cold: Whether it needs an interpreter of its own, for what that does at its start.
+        """
+        line = [*command, *map(str, arguments)]
+        environment = self.environment() if environment is None else dict(environment)
+        if line[:2] == [sys.executable, "-m"] and not cold and sys.platform == "linux":
+            return STARTS.start(
+                line[3:], environment, module=line[2], output=None if output == subprocess.PIPE else output
+            )
         return subprocess.Popen(
-            [*command, *map(str, arguments)],
+            line,
             cwd=REPOSITORY,
-            env=self.environment() if environment is None else dict(environment),
+            env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.PIPE,
             text=True,
         )
 
     def run(
-        self, *arguments: str | Path, command: Sequence[str] = COMMAND, environment: Mapping[str, str] | None = None
+        self,
+        *arguments: str | Path,
+        command: Sequence[str] = COMMAND,
+        environment: Mapping[str, str] | None = None,
+        output: int = subprocess.PIPE,
+        cold: bool = False,
     ) -> Ended:
-        with self.start(*arguments, command=command, environment=environment) as process:
+        with self.start(*arguments, command=command, environment=environment, output=output, cold=cold) as process:
             return end_of(process)
 
     def manifest(self) -> Manifest:
@@ -104,7 +129,7 @@ class Place:
         return path
 
 
-def end_of(process: subprocess.Popen[str]) -> Ended:
+def end_of(process: Process) -> Ended:
     try:
         out, err = process.communicate(timeout=LONG)
     except subprocess.TimeoutExpired:
@@ -112,7 +137,8 @@ def end_of(process: subprocess.Popen[str]) -> Ended:
         out, err = process.communicate()
         raise AssertionError(f"the command did not end: {out!r} {err!r}") from None
     assert "was never retrieved" not in err, err
-    return Ended(process.returncode, out, err)
+    assert process.returncode is not None
+    return Ended(process.returncode, out or "", err)
 
 
 def random_file(path: Path, size: int, seed: int) -> str:
@@ -128,10 +154,10 @@ def random_file(path: Path, size: int, seed: int) -> str:
 
 def driver(arguments: Sequence[str | Path]) -> list[str]:
     """The command line of the command under driver.py; what follows are the command's own arguments."""
-    return [sys.executable, str(DRIVER), *map(str, arguments), "--"]
+    return [sys.executable, "-m", "tests.crash.driver", *map(str, arguments), "--"]
 
 
-def until(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def until(holds: Callable[[], bool], process: Process) -> None:
     """Wait until it holds, looking every few milliseconds. Raises where the process ends first."""
     while not holds():
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from bigupload.testing.faults import Call, Status
 from bigupload.testing.strict_s3 import StrictS3
 from bigupload.testing.strict_s3.exchange import Dropped
-from tests.crash.running import Place, random_file
+from tests.crash.running import Place, Process, random_file
 
 MIB = 1024 * 1024
 
@@ -47,7 +46,7 @@ def test_killed_at_each_request_of_a_restart(
     s3.clear()
     (before,) = s3.uploads
     digest = random_file(path, 6 * MIB, 2)
-    running: list[subprocess.Popen[str]] = []
+    running: list[Process] = []
 
     def kill(_: StrictS3) -> None:
         os.kill(running[0].pid, signal.SIGKILL)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from bigupload.testing.faults import Call, Ok
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.signals import heard
 
-from .running import LONG, PART, Ended, Place, driver, end_of, random_file, until
+from .running import LONG, PART, Ended, Place, Process, driver, end_of, random_file, until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
 
@@ -53,7 +52,7 @@ def assert_proved(s3: StrictS3, place: Place, ended: Ended) -> None:
     assert not s3.uploads
 
 
-def delivered(process: subprocess.Popen[str], number: int) -> bool:
+def delivered(process: Process, number: int) -> bool:
     """Whether the kernel has handed over every signal of that number."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     pending = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd", "ShdPnd"))]

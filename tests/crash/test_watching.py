@@ -24,7 +24,7 @@ from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.signals import heard
 from tests.tools.weed import fetch, weed_client
 
-from .running import LONG, Ended, Place, end_of, random_file
+from .running import LONG, Ended, Place, Process, end_of, random_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")]
 
@@ -52,7 +52,7 @@ class Watch:
         self.directory.mkdir()
         weed_client(weed).create_bucket(Bucket=bucket)
 
-    def start(self, *more: str, endpoint: str | None = None) -> subprocess.Popen[str]:
+    def start(self, *more: str, endpoint: str | None = None) -> Process:
         with heard():
             return self.place.start(
                 "watch", self.directory, f"s3://{self.bucket}/raw/", "--endpoint-url",
@@ -103,7 +103,7 @@ def results(ended: Ended) -> dict[str, dict[str, Any]]:
     return {Path(each["path"]).name: each for each in found}
 
 
-def next_event(process: subprocess.Popen[str], kind: str, name: str) -> None:
+def next_event(process: Process, kind: str, name: str) -> None:
     """Wait until the command tells of something."""
     assert process.stderr is not None
     for line in process.stderr:
@@ -114,13 +114,13 @@ def next_event(process: subprocess.Popen[str], kind: str, name: str) -> None:
     raise AssertionError(f"the command ended without a {kind} of {name}")
 
 
-def next_result(process: subprocess.Popen[str]) -> dict[str, Any]:
+def next_result(process: Process) -> dict[str, Any]:
     assert process.stdout is not None
     found: dict[str, Any] = json.loads(process.stdout.readline())
     return found
 
 
-def stop(process: subprocess.Popen[str], number: signal.Signals) -> Ended:
+def stop(process: Process, number: signal.Signals) -> Ended:
     process.send_signal(number)
     return end_of(process)
 

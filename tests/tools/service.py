@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import signal
@@ -17,10 +16,7 @@ import httpx
 
 from bigupload.stores.local_store import LocalStore
 from tests.tools.signals import heard
-from tests.tools.warm_starts import Started, WarmStarts
-
-_STARTS = WarmStarts()
-atexit.register(_STARTS.close)
+from tests.tools.warm_starts import STARTS, Started
 
 
 @dataclass
@@ -51,7 +47,7 @@ class Service:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `bigupload ARGUMENTS` as a process with the service's environment."""
-        return _STARTS.run(arguments, self.environment)
+        return STARTS.run(arguments, self.environment)
 
     def log(self) -> str:
         """What it wrote to standard error so far."""
@@ -97,7 +93,7 @@ def serving(
                 anew = [sys.executable, "-m", "bigupload", *command]
                 process = subprocess.Popen(anew, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
         else:
-            process = _STARTS.start(command, environment, log, ignored=ignored)
+            process = STARTS.start(command, environment, error=log.fileno(), ignored=ignored)
     assert process.stdout is not None
     try:
         url = process.stdout.readline().partition("serving")[2].strip().rstrip("/")

@@ -7,6 +7,7 @@ the subject, use `subprocess`.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -15,10 +16,11 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 _LARGEST = 1 << 20  # bytes of an order, most of which is the environment
 _REPOSITORY = Path(__file__).parents[2]
@@ -27,12 +29,23 @@ _REPOSITORY = Path(__file__).parents[2]
 class Started:
     """A process that was started, with what tests use of `subprocess.Popen`."""
 
-    def __init__(self, status: int, stdout: IO[str], args: Sequence[str]) -> None:
+    def __init__(self, status: int, stdout: IO[str] | None, stderr: IO[str] | None, args: Sequence[str]) -> None:
         self._status = open(status, "rb", buffering=0)  # noqa: SIM115 - closed with the process
-        self.stdout: IO[str] | None = stdout
+        self._read: list[Future[str]] | None = None
+        self.stdout = stdout
+        self.stderr = stderr
         self.args = args
         self.pid = int(self._status.readline())
         self.returncode: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close_streams()
+        self.wait()
 
     def poll(self) -> int | None:
         return self._look(0)
@@ -42,6 +55,18 @@ class Started:
         if code is None:
             raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return code
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end; return what was printed and not read by then. May be called again after a timeout."""
+        if self._read is None:
+            readers = ThreadPoolExecutor(2)
+            streams = (self.stdout, self.stderr)
+            self._read = [readers.submit(lambda s=stream: "" if s is None else s.read()) for stream in streams]
+            readers.shutdown(wait=False)
+        self.wait(timeout)
+        out, err = (each.result() for each in self._read)
+        self._close_streams()
+        return out, err
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -53,6 +78,10 @@ class Started:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+    def _close_streams(self) -> None:
+        for stream in filter(None, (self.stdout, self.stderr)):
+            stream.close()
 
     def _look(self, timeout: float | None) -> int | None:
         if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
@@ -69,13 +98,26 @@ class WarmStarts:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(
-        self, arguments: Sequence[str], environment: Mapping[str, str], error: IO[str], *, ignored: Sequence[int] = ()
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        module: str = "bigupload",
+        output: int | None = None,
+        error: int | None = None,
+        ignored: Sequence[int] = (),
     ) -> Started | subprocess.Popen[str]:
-        """Start `bigupload ARGUMENTS`. Its output is a pipe, its input is empty; it hears all signals but `ignored`."""
+        """Start `python -m MODULE ARGUMENTS`. Its input is empty; it hears all signals but `ignored`.
+
+        Args:
+            output: The descriptor that it writes to; None: a pipe.
+            error: The same for standard error.
+        """
         if not hasattr(os, "fork"):  # Windows
             return subprocess.Popen(
-                [sys.executable, "-m", "bigupload", *arguments], cwd=_REPOSITORY, env=environment,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=error, text=True,
+                [sys.executable, "-m", module, *arguments], cwd=_REPOSITORY, env=environment, text=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if output is None else output,
+                stderr=subprocess.PIPE if error is None else error,
             )  # fmt: skip
         if self._orders is None:
             self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -83,28 +125,30 @@ class WarmStarts:
             with theirs:
                 self._process = subprocess.Popen(
                     command, cwd=_REPOSITORY, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONUNBUFFERED": ""},
                 )  # fmt: skip
-        reads, writes = os.pipe()
-        status, told = os.pipe()
-        order = {"arguments": arguments, "environment": dict(environment), "ignored": list(ignored)}
-        try:
-            socket.send_fds(self._orders, [json.dumps(order).encode()], [writes, error.fileno(), told])
-        finally:
-            os.close(writes)
-            os.close(told)
-        return Started(status, open(reads), ["bigupload", *arguments])
+        order = {
+            "module": module, "arguments": arguments, "environment": dict(environment), "ignored": list(ignored),
+        }  # fmt: skip
+        with contextlib.ExitStack() as theirs_alone:
+
+            def pipe() -> tuple[int, int]:
+                reads, writes = os.pipe()
+                theirs_alone.callback(os.close, writes)
+                return reads, writes
+
+            stdout, output = (None, output) if output is not None else pipe()
+            stderr, error = (None, error) if error is not None else pipe()
+            status, told = pipe()
+            socket.send_fds(self._orders, [json.dumps(order).encode()], [output, error, told])
+        streams = (None if stream is None else open(stream) for stream in (stdout, stderr))  # noqa: SIM115
+        return Started(status, *streams, args=[module, *arguments])
 
     def run(self, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """Run `bigupload ARGUMENTS` to its end, within a minute."""
-        with tempfile.TemporaryFile("w+") as error:
-            process = self.start(arguments, environment, error)
-            assert process.stdout is not None
-            with process.stdout as output:
-                printed = output.read()
-            code = process.wait(60)
-            error.seek(0)
-            return subprocess.CompletedProcess(process.args, code, printed, error.read())
+        with self.start(arguments, environment) as process:
+            printed = process.communicate(60)
+        return subprocess.CompletedProcess(process.args, process.returncode or 0, *printed)
 
     def close(self) -> None:
         """End the process that forks, once all of its forks have ended."""
@@ -112,6 +156,11 @@ class WarmStarts:
             self._orders.close()
             self._process.wait()
         self._orders = None
+
+
+STARTS = WarmStarts()
+"""That of all tests of this process."""
+atexit.register(STARTS.close)
 
 
 def _fork_at_each_order(orders: socket.socket) -> dict[str, Any] | None:
@@ -161,22 +210,31 @@ def _become(order: Mapping[str, Any], descriptors: Sequence[int]) -> None:
         signal.signal(number, signal.SIG_IGN if number in order["ignored"] else heard)
     os.environ.clear()
     os.environ.update(order["environment"])
-    sys.argv = ["bigupload", *order["arguments"]]
+    sys.argv = [order["module"], *order["arguments"]]
 
 
 if __name__ == "__main__":
     import gc
+    import runpy
 
     import aiohttp.web  # noqa: F401 - to be warm
     import botocore.session  # noqa: F401 - to be warm
 
+    # What follows imports no anyio: `bigupload.support.scopes` would take another way.
+    import bigupload.api.uploader
+    import bigupload.cli.keys
     import bigupload.cli.serve
+    import bigupload.cli.status
+    import bigupload.cli.upload
+    import bigupload.engine.upload_run
+    import bigupload.manifests.listing
     import bigupload.service.app  # noqa: F401 - to be warm
-    from bigupload.__main__ import main
+
+    assert "anyio" not in sys.modules
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the tests, which end the forks
     gc.freeze()  # else the forks' first collection would copy all of it
     with socket.socket(fileno=int(sys.argv[1])) as orders:
         order = _fork_at_each_order(orders)
     if order is not None:
-        main(order["arguments"])
+        runpy.run_module(order["module"], run_name="__main__", alter_sys=True)

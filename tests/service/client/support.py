@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from pathlib import Path
 from unittest import mock
 
@@ -12,7 +11,7 @@ import httpx
 import pytest
 
 from bigupload.cli import main
-from tests.crash.running import Ended, Place, until
+from tests.crash.running import Ended, Place, Process, until
 
 MIB = 1024 * 1024
 PART = 5 * MIB
@@ -37,7 +36,7 @@ class Client:
     def upload(self, path: Path, *more: str, key: str | None = None) -> Ended:
         return self("upload", path, "--service", self.url, "--part-size", "5MiB", *more, key=key)
 
-    def start(self, path: Path, *more: str) -> subprocess.Popen[str]:
+    def start(self, path: Path, *more: str) -> Process:
         arguments = ("upload", path, "--service", self.url, "--part-size", "5MiB", "--progress", "none", *more)
         return self.place.start(*arguments, environment=self.environment())
 
