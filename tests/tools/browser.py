@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,8 +54,8 @@ class UploadPage:
     """Errors and warnings on the console, errors that nobody caught; violations of the Content-Security-Policy are
     among them."""
     requests: list[Request] = field(default_factory=list)
-    around_close: list[AbstractContextManager[None]] = field(default_factory=list)
-    """Entered before the browser closes, and left when it has. The tabs of a browser share them."""
+    after_close: list[Callable[[], object]] = field(default_factory=list)
+    """Called when the browser has closed. The tabs of a browser share them."""
 
     def __post_init__(self) -> None:
         self.page.on("console", self._on_console)
@@ -79,7 +78,7 @@ class UploadPage:
 
     def new_tab(self) -> UploadPage:
         """Another tab of the same browser."""
-        return UploadPage(self.page.context.new_page(), around_close=self.around_close)
+        return UploadPage(self.page.context.new_page(), after_close=self.after_close)
 
     def choose(self, *files: Path) -> None:
         self.page.set_input_files("#files", list(files))
@@ -182,8 +181,8 @@ class Profile:
             try:
                 yield page
             finally:
-                for each in page.around_close:
-                    closing.enter_context(each)
+                for each in page.after_close:
+                    closing.callback(each)
 
     def kill(self) -> None:
         """SIGKILL to the browser's main process: the one with this profile that no other browser process started."""

@@ -3,10 +3,9 @@ passes, so that "not sent again" is what the network says and not what the page 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
-from collections.abc import Iterator
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +14,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import httpx
 
 from bigupload.testing.fault_proxy import FaultProxy
+from bigupload.testing.fault_proxy.exchange import Head, s3_operation
 from bigupload.testing.fault_proxy.traffic import PartTraffic
+from bigupload.testing.faults import Call
 from tests.tools.service import Service
 
 if TYPE_CHECKING:  # Playwright takes half a second, and some who need this need no browser
-    from playwright.sync_api import Route
-
     from tests.tools.browser import UploadPage
 
 MIB = 1024 * 1024
@@ -29,6 +28,8 @@ PART = 5 * MIB
 MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41" + b"\x00\x00\x00\x10moov\x00\x00\x00\x08mvhd"
 NETWORK = re.compile("Failed to load resource|ERR_")
 """What the browser itself writes to the console of a request that failed."""
+_HELD = "HeldPreflight"
+"""What `Held` calls the requests that wait."""
 
 
 @dataclass
@@ -37,15 +38,6 @@ class Stage:
 
     service: Service
     proxy: FaultProxy
-
-    @contextlib.contextmanager
-    def out_of_reach(self) -> Iterator[None]:
-        """No browser's request reaches the store."""
-        self.proxy.cut(refuse=True)
-        try:
-            yield
-        finally:
-            self.proxy.restore()
 
     def attempts(self, url: str) -> dict[int, int]:
         """By part number: how often its PUT began to pass, for the object that is at `url`."""
@@ -89,35 +81,31 @@ def _part(url: str) -> tuple[str, str, int]:
 
 
 class Held:
-    """PUTs that wait in the browser until they are let go. A browser that closes lets them go, too: to nowhere."""
+    """PUTs that wait in the browser until they are let go: the proxy holds back the preflight request of each.
+
+    No body is sent meanwhile. With a route, each body would pass through Playwright, which takes a second for a part.
+    Playwright itself responds to preflight requests while a page has any route: then nothing is held.
+    """
 
     def __init__(self, page: UploadPage, stage: Stage, *, after: int = 0) -> None:
         """`after`: so many parts pass before, the first ones of their files, each as often as the page sends it."""
-        self._page, self._url, self._after = page, stage.proxy.url + "/**", after
-        self._passing: set[tuple[str, str, int]] = set()
-        self._waiting: list[Route] = []
-        page.page.route(self._url, self._on_request)
-        page.around_close.append(stage.out_of_reach())
+        self._after, self._passing, self._released = after, set[tuple[str, str, int]](), threading.Event()
+        stage.proxy.name = self._name
+        stage.proxy.at_random(lambda op: Call(lambda _: self._released.wait()) if op == _HELD else None)
+        page.after_close.append(self.let_go)
 
-    def _on_request(self, route: Route) -> None:
-        part = _part(route.request.url)
-        is_early = part[2] <= self._after and len(self._passing) < self._after
-        if route.request.method == "PUT" and (part in self._passing or is_early):
+    def _name(self, head: Head) -> tuple[str, int | None]:
+        method, url, _ = head.start
+        return (_HELD, None) if method == "OPTIONS" and not self._passes(_part(url)) else s3_operation(head)
+
+    def _passes(self, part: tuple[str, str, int]) -> bool:
+        if part[2] <= self._after and len(self._passing) < self._after:
             self._passing.add(part)
-            route.continue_()
-        else:
-            self._waiting.append(route)
+        return part in self._passing or self._released.is_set()
 
     def let_go(self) -> None:
-        self._after = 1 << 30
-        for route in self._waiting:
-            route.continue_()
-        self._waiting.clear()
-        self.drop()  # while there is a route, the body of each request passes through Playwright
-
-    def drop(self) -> None:
-        """They were aborted by the page meanwhile."""
-        self._page.page.unroute(self._url)
+        """Those that the page aborted meanwhile are not sent."""
+        self._released.set()
 
 
 def quiet(page: UploadPage, *, lost: bool = False) -> None:

@@ -73,6 +73,7 @@ def uploading(page: UploadPage, stage: Stage, folder: Path) -> None:
 def offline(page: UploadPage, stage: Stage, folder: Path) -> None:
     uploading(page, stage, folder)
     page.page.context.set_offline(True)
+    stage.proxy.cut()  # else it notices after half a minute in which nothing moves
     expect(page.page.locator("#banner")).to_be_visible()
 
 

@@ -178,7 +178,7 @@ def test_by_keyboard_and_by_ear(profile: Profile, app: App, tmp_path: Path, lang
         press("Enter")
         expect(by_role("button", name=f"{resume}: clip.mp4", exact=True)).to_be_focused()
         expect(status).to_have_text(f"clip.mp4: {paused}")
-        held.drop()
+        held.let_go()
         press("Enter")
         expect(status).to_have_text(f"clip.mp4: {done}", timeout=SENT)
         link = by_role("link", name="clip.mp4", exact=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
+from bigupload.testing.faults import Call
 from tests.tools.app_site import HTML, App, has_checksum
 from tests.tools.browser import SENT, Profile, UploadPage
 from tests.tools.media import sample
-from tests.tools.page import PART, clip, quiet
+from tests.tools.page import PART, Held, clip, quiet
 
 pytestmark = pytest.mark.slow
 
@@ -61,19 +63,11 @@ def test_a_small_file_takes_three_requests(tab: UploadPage, app: App, tmp_path: 
 def test_small_files_pass_a_large_one(tab: UploadPage, app: App, tmp_path: Path) -> None:
     large = clip(tmp_path, 12 * PART, "large.mp4")
     small = [clip(tmp_path, PART // 2 + n, f"{n}.mp4") for n in range(8)]
-    held: list[Route] = []
-
-    def hold_the_last_part(route: Route) -> None:
-        if "partNumber=12&" in route.request.url and not held:
-            held.append(route)
-        else:
-            route.continue_()
-
-    tab.page.route(app.stage.proxy.url + "/**", hold_the_last_part)
+    let_go = threading.Event()
+    app.stage.proxy.script("UploadPart", Call(lambda _: let_go.wait()), part_number=12)
     handles = send(tab, large, *small)
     tab.page.wait_for_function("log.filter(([, state]) => state === 'done').length === 8", timeout=SENT)
-    for route in held:
-        route.continue_()
+    let_go.set()
     urls = handles.evaluate(FINISHED)
     for url, file in zip(urls, [large, *small], strict=True):
         assert app.stage.has(url, file)
@@ -84,20 +78,14 @@ def test_small_files_pass_a_large_one(tab: UploadPage, app: App, tmp_path: Path)
 
 def test_a_part_that_lags_is_sent_twice(tab: UploadPage, app: App, tmp_path: Path) -> None:
     file = clip(tmp_path, 8 * PART)
-    lagging: list[Route] = []
-
-    def hold_one(route: Route) -> None:
-        if "partNumber=8&" in route.request.url and not lagging:
-            lagging.append(route)
-        else:
-            route.continue_()
-
-    tab.page.route(app.stage.proxy.url + "/**", hold_one)
+    let_go = threading.Event()
+    app.stage.proxy.script("UploadPart", Call(lambda _: let_go.wait()), part_number=8)
     [url] = send(tab, file).evaluate(FINISHED)
     assert app.stage.has(url, file)
-    assert len(lagging) == 1
-    assert len([r for r in tab.requests if r.method == "PUT" and "partNumber=8&" in r.url]) > 1
-    assert lagging[0].request.failure is not None, "the PUT that lagged was not aborted"
+    lagging, *others = [r for r in tab.requests if r.method == "PUT" and "partNumber=8&" in r.url]
+    assert others
+    assert lagging.failure is not None, "the PUT that lagged was not aborted"
+    let_go.set()
     quiet(tab)
 
 
@@ -119,20 +107,11 @@ def test_a_token_that_stays_refused_ends_the_attempt(tab: UploadPage, app: App, 
 
 def test_after_a_reload_the_same_file_is_resumed_and_another_is_not(tab: UploadPage, app: App, tmp_path: Path) -> None:
     file = clip(tmp_path, 8 * PART)
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        if "partNumber=7&" in route.request.url or "partNumber=8&" in route.request.url:
-            held.append(route)
-        else:
-            route.continue_()
-
-    tab.page.route(app.stage.proxy.url + "/**", hold)
-    send(tab, file)
+    held = Held(tab, app.stage, after=6)
     with tab.page.expect_response(lambda _: len(app.acknowledged()) == 6, timeout=SENT):
-        pass
+        send(tab, file)
     tab.page.reload()
-    tab.page.unroute(app.stage.proxy.url + "/**")  # not before: what is held would go on
+    held.let_go()  # not before: what is held would go on
     tab.page.wait_for_function("window.start")
     other = clip(tmp_path, 8 * PART, "other.mp4")
     handles = send(tab, file, other)
@@ -144,7 +123,7 @@ def test_after_a_reload_the_same_file_is_resumed_and_another_is_not(tab: UploadP
 
 
 def test_cancelling_deletes_the_parts(tab: UploadPage, app: App, tmp_path: Path) -> None:
-    tab.page.route(app.stage.proxy.url + "/**", lambda route: None)
+    Held(tab, app.stage)
     handles = send(tab, clip(tmp_path))
     tab.page.wait_for_function("log.some(([, state]) => state === 'uploading')", timeout=SENT)
     assert handles.evaluate("async ([handle]) => [await handle.cancel(), handle.state]") == [True, "cancelled"]

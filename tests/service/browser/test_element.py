@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
-from playwright.sync_api import Dialog, Locator, Page, Route, expect
+from playwright.sync_api import Dialog, Locator, Page, expect
 
 from tests.service.browser.test_intake import HANDLES, STORED
 from tests.tools.app_site import HTML, App
@@ -69,15 +69,14 @@ def test_a_form_gets_the_urls(tab: UploadPage, app: App, tmp_path: Path) -> None
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(sample("jpg"))
     files = [photo, clip(tmp_path)]
-    held: list[Route] = []
-    tab.page.route(app.stage.proxy.url + "/**", lambda route: held.append(route))
+    held = Held(tab, app.stage)
     assert not valid(tab.page)
     choose(tab.page, *files)
     expect(row(tab.page, "clip.mp4")).to_contain_text("Uploading")
     assert not valid(tab.page), "the form could be sent before the files were"
     tab.page.get_by_role("button", name="Post").click()
     assert tab.page.evaluate("window.sent") is None
-    tab.page.unroute(app.stage.proxy.url + "/**")  # what is held goes on
+    held.let_go()
     for file in files:
         expect(tab.page.get_by_role("link", name=file.name)).to_be_visible(timeout=SENT)
     assert valid(tab.page)
@@ -95,11 +94,11 @@ def test_a_form_gets_the_urls(tab: UploadPage, app: App, tmp_path: Path) -> None
 
 def test_after_a_reload_it_asks_for_the_file(tab: UploadPage, app: App, tmp_path: Path) -> None:
     file = clip(tmp_path, 6 * PART)
-    tab.page.route(app.stage.proxy.url + "/**", lambda r: None if "partNumber=6&" in r.request.url else r.continue_())
+    held = Held(tab, app.stage, after=5)
     with tab.page.expect_response(lambda _: len(app.acknowledged()) == 5, timeout=SENT):
         choose(tab.page, file)
     opened(tab, app)
-    tab.page.unroute(app.stage.proxy.url + "/**")  # not before: what is held would go on
+    held.let_go()  # not before: what is held would go on
     expect(row(tab.page, "clip.mp4")).to_contain_text("Choose the same file again")
     choose(tab.page, file)
     link = tab.page.get_by_role("link", name="clip.mp4")
@@ -153,7 +152,7 @@ def test_after_a_reload_one_choice_goes_on_with_all(tab: UploadPage, app: App, t
     opened(tab, app)
     assert left == ["beforeunload"]
     expect(tab.page.locator("big-upload [part~=left]")).to_contain_text("3 files are not finished")
-    held.drop()
+    held.let_go()
     with tab.page.expect_file_chooser() as chooser:
         tab.page.get_by_role("button", name="Choose the files again").click()
     chooser.value.set_files(files)

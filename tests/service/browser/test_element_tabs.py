@@ -9,9 +9,9 @@ from playwright.sync_api import expect
 
 from tests.service.browser.test_element import PAGE, choose, opened, row
 from tests.tools.app_site import HTML, App
-from tests.tools.browser import Profile, UploadPage
+from tests.tools.browser import Profile
 from tests.tools.firefox import firefox
-from tests.tools.page import clip
+from tests.tools.page import Held, clip
 
 pytestmark = pytest.mark.slow
 
@@ -27,21 +27,13 @@ UNFINISHED = """(async () => {
 })()"""
 
 
-def hold(tab: UploadPage, app: App) -> None:
-    tab.page.route(app.stage.proxy.url + "/**", lambda route: None)
-
-
-def drop(tab: UploadPage, app: App) -> None:
-    tab.page.unroute(app.stage.proxy.url + "/**")
-
-
 def test_another_tab_does_not_offer_what_one_uploads(profile: Profile, app: App, tmp_path: Path) -> None:
     app.serve("/form", HTML, PAGE)
     app.new_token()
     file = clip(tmp_path)
     with profile.page() as tab:
         opened(tab, app)
-        hold(tab, app)
+        held = Held(tab, app.stage)
         choose(tab.page, file)
         expect(row(tab.page, "clip.mp4")).to_contain_text("Uploading")
         second = tab.new_tab()
@@ -58,17 +50,16 @@ def test_another_tab_does_not_offer_what_one_uploads(profile: Profile, app: App,
         expect(third.page.get_by_role("alert")).to_contain_text("in another tab")
         third.page.close()
 
-        drop(tab, app)
+        held.let_go()
         tab.page.close()
         expect(row(second.page, "clip.mp4")).to_contain_text("Not finished")
         fourth = tab.new_tab()
         opened(fourth, app)
         expect(row(fourth.page, "clip.mp4")).to_contain_text("Not finished")
-        hold(second, app)
+        Held(second, app.stage)
         choose(second.page, file)
         expect(row(second.page, "clip.mp4")).to_contain_text("Uploading")
         expect(row(fourth.page, "clip.mp4")).to_have_count(0)
-        drop(second, app)
         assert not tab.calls("DELETE", "/v1/media/multipart")
 
 

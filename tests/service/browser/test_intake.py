@@ -134,7 +134,7 @@ def test_a_thousand_photos_behind_a_film(page: UploadPage, stage: Stage, tmp_pat
     expect(page.page.get_by_role("button", name="Pause all")).to_be_in_viewport()
     page.page.get_by_role("button", name="Pause all").click()
     expect(page.page.locator('.row[data-state="paused"]')).to_have_count(1001)
-    held.drop()
+    held.let_go()
 
 
 def test_what_is_finished_is_cleared_at_once(page: UploadPage, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_after_a_reload_one_choice_goes_on_with_all(page: UploadPage, stage: Sta
     expect(page.page.locator(".remark:visible")).to_have_count(0)  # it is said once
     for file in files:
         os.utime(file, (1_700_000_000, 1_700_000_000))  # some phones make new copies
-    held.drop()
+    held.let_go()
     with page.page.expect_file_chooser() as chooser:
         page.page.get_by_role("button", name="Choose the files again").click()
     chooser.value.set_files(files)
@@ -205,7 +205,7 @@ def test_after_a_reload_a_dropped_folder_is_opened_again(page: UploadPage, stage
     reload(page, stage)
     expect(page.page.locator('.row[data-state="remembered"]')).to_have_count(2)
     expect(page.row.locator(".name")).to_have_attribute("title", re.compile("Holiday/"))
-    held.drop()
+    held.let_go()
     page.page.locator("#left").get_by_role("button", name="Continue all").click()
     expect(page.page.locator('.row[data-state="done"]')).to_have_count(2, timeout=SENT)
 

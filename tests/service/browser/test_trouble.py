@@ -123,7 +123,7 @@ def test_a_file_that_changes_under_way_is_noticed(page: UploadPage, stage: Stage
     with file.open("ab") as out:
         out.write(b"more")
     page.button("Pause").click()
-    held.drop()
+    held.let_go()
     page.button("Continue").click()
     page.expect_state("failed")
     expect(page.remark).to_contain_text("changed")
@@ -179,7 +179,7 @@ def test_what_the_network_ended_goes_on_when_it_is_back(page: UploadPage, stage:
     page.expect_stored(PART)
     page.page.route("**/v1/**", lambda route: route.abort())
     page.button("Pause").click()
-    held.drop()
+    held.let_go()
     page.button("Continue").click()
     expect(page.banner).to_contain_text("The service does not respond")
     while page.row.get_attribute("data-state") != "failed":

@@ -102,7 +102,7 @@ def test_pause_and_continue(page: UploadPage, stage: Stage, tmp_path: Path) -> N
     page.button("Pause").click()
     page.expect_state("paused")
     expect(page.button("Continue")).to_be_focused()
-    held.drop()
+    held.let_go()
     page.button("Continue").click()
     url = page.expect_done()
     assert stage.attempts(url) == dict.fromkeys(range(1, 6), 1)
@@ -135,7 +135,7 @@ def test_a_press_that_leaves_the_field_of_the_key_is_a_click(page: UploadPage, s
     _release(page)
     page.expect_state("paused")
     expect(page.page.locator("#key-form")).to_be_hidden()
-    held.drop()
+    held.let_go()
 
 
 def test_a_row_does_not_move_under_a_press(page: UploadPage, stage: Stage, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_with_the_keyboard_alone(profile: Profile, stage: Stage, tmp_path: Path)
         tab_to(page, page.button("Pause"))
         press("Enter")
         expect(page.button("Continue")).to_be_focused()
-        held.drop()
+        held.let_go()
         press("Enter")
         page.expect_done()
         copy = page.button("Copy link")
@@ -332,6 +332,7 @@ def test_postponed_parts_are_sent_later(page: UploadPage, stage: Stage, tmp_path
 
     page.page.route("**/flight.js", bounded)
     page.open(stage.service.url, stage.service.key)
+    page.page.unroute("**/flight.js")
     held = Held(page, stage)
     file = clip(tmp_path)
     failed = itertools.count(1)

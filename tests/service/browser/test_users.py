@@ -46,16 +46,15 @@ def upload_at(tab: UploadPage, app: App, file: Path) -> Any:
 def test_a_second_user_begins_anew_and_the_first_one_goes_on(profile: Profile, app: App, tmp_path: Path) -> None:
     app.serve("/client", HTML, PAGE)
     file = clip(tmp_path, 4 * PART)
-    stored = "partNumber=4&"
     with profile.page() as tab:
         signed_in(app, "u-1")
-        tab.page.route(app.stage.proxy.url + "/**", lambda r: None if stored in r.request.url else r.continue_())
+        held = Held(tab, app.stage, after=3)
         upload_at(tab, app, file)
         tab.page.wait_for_function("handles[0].progress.partsStored >= 2", timeout=SENT)
         first = {number: traffic.attempts for number, traffic in app.stage.newest().items() if traffic.acknowledged}
         signed_in(app, "u-2")
         tab.page.goto(f"{app.site.url}/client")
-        tab.page.unroute(app.stage.proxy.url + "/**")  # not before: what is held would go on
+        held.let_go()  # not before: what is held would go on
         tab.page.wait_for_function("window.start")
         assert tab.page.evaluate(unfinished(app)) == []
         handles = upload_at(tab, app, file)
@@ -100,7 +99,7 @@ def test_the_element_lists_what_its_user_left(profile: Profile, app: App, tmp_pa
     signed_in(app, "u-1")
     with profile.page() as tab:
         opened(tab, app)
-        tab.page.route(app.stage.proxy.url + "/**", lambda route: None)
+        Held(tab, app.stage)
         choose(tab.page, clip(tmp_path))
         expect(row(tab.page, "clip.mp4")).to_contain_text("Uploading")
         opened(tab, app)
