@@ -44,7 +44,7 @@ def test_ctrl_c_while_modules_are_imported(tmp_path: Path, command: list[str], m
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT.format(module=module))
     place = Place(tmp_path)
     environment = place.environment(PYTHONPATH=str(tmp_path))
-    ended = place.run("status", command=command, environment=environment)
+    ended = place.run("status", command=command, environment=environment, cold=True)
     assert (ended.code, ended.out, ended.err.strip()) == (errors.EXIT_INTERRUPTED, "", "")
 
 
