@@ -16,7 +16,7 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from bigupload import errors
 from bigupload.api.arguments import (
@@ -33,9 +33,6 @@ from bigupload.core.remote_url import foreign_scheme, is_remote
 from bigupload.engine.context import UploadSettings
 from bigupload.options import S3Options
 from bigupload.units import RateSchedule, format_span, parse_duration, parse_rate_limit, parse_size
-
-if TYPE_CHECKING:
-    from bigupload.batch.selecting import Selection
 
 _NAMES = {
     collections.abc.Mapping: "a mapping",
@@ -264,15 +261,6 @@ def check_target(to: str | None, service: str | None, options: S3Options | None)
         raise errors.UsageError("an upload needs a target: to='s3://bucket/key', or service='https://…'")
     if isinstance(to, str) and to.endswith(_LINE_ENDS):  # as a line that was read from a file; a file's name may
         raise errors.UsageError(f"the target {to!r} ends in a line break or a tab: leave that out")
-
-
-def check_apart(options: S3Options | None, directory: str, selection: Selection) -> None:
-    """Raises UsageError if the target is the local store, and files of the directory are the store's own."""
-    if options is not None and options.local:
-        from bigupload.batch import selecting
-        from bigupload.stores.local_store import default_data_dir
-
-        selecting.check_apart(default_data_dir(), directory, selection)
 
 
 def checked_sources(sources: S) -> S:

@@ -20,7 +20,7 @@ from bigupload import errors
 from bigupload.api import receipts
 from bigupload.api.arguments import StrPath, SyncOptions, UploadManyOptions
 from bigupload.api.calls import OpenCall
-from bigupload.api.checks import check_apart, checked_path
+from bigupload.api.checks import checked_path
 from bigupload.api.event_log import log_failure
 from bigupload.api.job_files import JobTally, recorded_file
 from bigupload.api.many import Done, UploadMany
@@ -110,7 +110,6 @@ class SyncMany(UploadMany):
                 "proves nothing: leave one of them out"
             )
         self._scope = self._selection.scope()
-        check_apart(self._s3, self._directory, self._selection)
         if (receipt := self._options.get("receipt")) is not None:
             if self._dry_run:
                 raise errors.UsageError(f"`dry_run` sends nothing, so there is no receipt: leave out {receipts.NAME}")

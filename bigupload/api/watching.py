@@ -20,7 +20,7 @@ from bigupload import errors, events
 from bigupload.api import operations, receipts
 from bigupload.api.arguments import StrPath, UploadOptions, WatchOptions
 from bigupload.api.calls import OpenCall
-from bigupload.api.checks import check_apart, check_target, checked_deletes, checked_idle, checked_path, settings_of
+from bigupload.api.checks import check_target, checked_deletes, checked_idle, checked_path, settings_of
 from bigupload.api.event_log import log_failure
 from bigupload.api.job_files import job_target, recorded_file, result_of_record
 from bigupload.api.many import Outcome
@@ -77,7 +77,6 @@ def watch(
     poll, until_idle = options.get("poll"), options.get("until_idle")
     # Symbolic links in it stay: what they lead to may change.
     path = os.path.abspath(checked_path(directory, "directory"))  # noqa: PTH100 - removes "..", as for a file
-    check_apart(options.get("s3"), path, options.get("selection") or Selection())
     if (receipt := options.get("receipt")) is not None:
         check_not_among_sources(receipts.NAME, Path(receipt), path, options.get("selection") or Selection())
     if poll is None:

@@ -124,39 +124,17 @@ def check_not_among_sources(
     top, path = os.path.realpath(directory), os.path.realpath(file)
     if top in (path, str(partial_name(Path(path)))):
         raise UsageError(f"{option} {file} would replace the file that is {done}: name another one")
-    key = _key_below(top, path)
-    if key is not None and any(selects(selection.scope(), name) for name in (key, partial_name(Path(key)).as_posix())):
-        raise UsageError(
-            f"{option} {file} would be {done} itself while it is written: name a file elsewhere, or exclude it: "
-            f"`exclude='/{key}*'`"
-        )
-
-
-def check_apart(store: Path, directory: str, selection: Selection) -> None:
-    """Raise UsageError if a directory that goes into the local store has the store's own files, which grow by that.
-
-    Args:
-        store: The directory of the store.
-        directory: The directory, or the file, that is uploaded.
-        selection: Which files of it.
-    """
-    top, path = os.path.realpath(directory), os.path.realpath(store)
-    if _key_below(path, top) is not None:
-        raise UsageError(f"{directory} is part of the local store: upload it to another store")
-    key = _key_below(top, path)
-    if key is not None and os.path.isdir(path) and selects(selection.scope(), f"{key}/data"):
-        raise UsageError(
-            f"{directory} has the local store's own files, which each upload changes: exclude them: `exclude='/{key}'`"
-        )
-
-
-def _key_below(top: str, path: str) -> str | None:
-    """Return the key of a real path below a real directory, "." for the directory itself; None if it is elsewhere."""
     try:
         is_below = os.path.commonpath([top, path]) == top
     except ValueError:  # on another drive of Windows
-        return None
-    return with_slashes(os.path.relpath(path, top)) if is_below else None
+        is_below = False
+    if is_below:
+        key = with_slashes(os.path.relpath(path, top))
+        if any(selects(selection.scope(), name) for name in (key, partial_name(Path(key)).as_posix())):
+            raise UsageError(
+                f"{option} {file} would be {done} itself while it is written: name a file elsewhere, or exclude it: "
+                f"`exclude='/{key}*'`"
+            )
 
 
 def _size(name: str, given: int | str | None) -> int | None:

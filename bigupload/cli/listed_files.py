@@ -90,14 +90,6 @@ class ListedFiles:
         done = {"upload": "uploaded", "verify": "verified"}[self.verb]
         await run_in_daemon_thread(partial(self._listing.check_output, option, file, self.chosen.selection, done=done))
 
-    async def check_apart(self) -> None:
-        """Raise UsageError if files of the local store, into which all go, are among them."""
-        from bigupload.batch.selecting import check_apart
-        from bigupload.stores.local_store import default_data_dir
-
-        for directory in self.directories:
-            await run_in_daemon_thread(partial(check_apart, default_data_dir(), directory, self.chosen.selection))
-
     async def check_deletable(self) -> None:
         """Raise SourceNotDeleted if no file of a source can be deleted."""
         from bigupload.sources.removal import check_top

@@ -102,7 +102,7 @@ def _has_entries(directory: str) -> bool:
 
 async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
     from bigupload.api.arguments import SyncOptions
-    from bigupload.api.checks import check_apart, checked_deletes
+    from bigupload.api.checks import checked_deletes
     from bigupload.api.uploader import Uploader
     from bigupload.batch.selecting import check_not_among_sources
     from bigupload.cli.job_report import SyncReport
@@ -113,7 +113,6 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
     options: dict[str, Any] = {name: arguments.pop(name) for name in SyncOptions.__annotations__ if name in arguments}
     checked_deletes(options)  # before anything is said of a comparison
     options["s3"] = s3_options(arguments, local=arguments.pop("local"))
-    check_apart(options["s3"], directory, options["selection"])
     mode, checksums = arguments["progress"], arguments["write_checksums"]
     only_sums = arguments["json_summary"] and not arguments["as_json"]
     as_json = only_sums or arguments["as_json"]

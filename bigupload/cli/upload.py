@@ -395,11 +395,9 @@ async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], wi
 
 
 async def _check_listed(listed: ListedFiles, arguments: dict[str, Any], wishes: Wishes) -> None:
-    """As `_check_outputs`, of many files; that the local store is not among them, and what is to be deleted can be."""
+    """As `_check_outputs`, of many files; and that what is to be deleted can be."""
     for option, output in ((WRITE_CHECKSUMS, arguments["write_checksums"]), (RECEIPT, wishes.receipt)):
         await listed.check_output(option, output)
-    if arguments["local"]:
-        await listed.check_apart()
     if arguments["delete_source"]:
         await listed.check_deletable()
 

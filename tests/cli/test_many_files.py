@@ -463,22 +463,3 @@ def test_rules_of_a_file_do_not_matter_for_standard_input(
         os.close(read)
     assert ended.code == 0, ended.err
     assert objects(s3) == {"key": b"piped"}
-
-
-@pytest.mark.parametrize("command", ["upload", "move", "sync", "watch"])
-def test_the_local_store_does_not_go_into_itself(
-    bigupload: Command, tree: Path, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    """Its files grow with each upload."""
-    store = tree / "sub" / "store"
-    monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(store))
-    (store / "data").mkdir(parents=True)
-    says = "has the local store's own files, which each upload changes: exclude them: --exclude /sub/store"
-    assert_refused(bigupload(command, "tree", "--local"), 2, says)
-    says = "is part of the local store: upload it to another store"
-    for within in (store, store / "data"):
-        assert_refused(bigupload(command, f"{within}/", "--local"), 2, says)
-    store.with_name("lock").touch()
-    monkeypatch.setenv("BIGUPLOAD_LOCAL_STORE_DIR", str(store.with_name("lock")))  # so that no store begins
-    left_out = ["--exclude", "/sub/lock", "--progress", "none"]
-    assert_refused(bigupload(command, "tree", "--local", *left_out), 1, "can't make the local store's directory")
