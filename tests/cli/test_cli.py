@@ -18,6 +18,7 @@ from typing import Any
 import botocore.session
 import pytest
 
+from bigupload.__main__ import _start_again_in_utf8_mode
 from bigupload.stores import local_store
 from bigupload.testing.faults import Reset, Status
 from bigupload.testing.strict_s3 import StrictS3
@@ -166,6 +167,34 @@ def test_a_locale_of_another_encoding_changes_no_key(s3: StrictS3, place: Place,
     ended = place.run(*arguments, environment=place.environment(**locale), cold=True)
     assert (ended.code, ended.err) == (0, "")
     assert list(s3.objects["bucket"]) == ["ö/ü.bin"]
+
+
+@each_case(
+    ("executable", "line", "is_frozen", "again"),
+    [
+        ("/py", ["py", "-m", "bigupload", "status"], False, ["/py", "-X", "utf8", "-m", "bigupload", "status"]),
+        ("/py", ["py", "-X", "utf8", "-m", "bigupload"], False, None),  # it did not help
+        ("/bigupload", ["bigupload", "status"], True, None),  # which would take -X for a command
+        ("/py", ["program"], False, None),  # Python within a program: it would read standard input
+        ("", ["", "x"], False, None),
+    ],
+)
+def test_it_starts_again_once(
+    monkeypatch: pytest.MonkeyPatch, executable: str, line: list[str], is_frozen: bool, again: list[str] | None
+) -> None:
+    calls = []
+
+    def execv(_: str, arguments: list[str]) -> None:
+        calls.append(arguments)
+        raise OSError("it is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", executable)
+        patch.setattr(sys, "orig_argv", line)
+        patch.setattr(sys, "frozen", is_frozen, raising=False)
+        patch.setattr(os, "execv", execv)
+        _start_again_in_utf8_mode()
+    assert calls == ([] if again is None else [again])
 
 
 @pytest.mark.parametrize(
