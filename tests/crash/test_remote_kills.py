@@ -83,7 +83,7 @@ def test_memory_is_bounded(tmp_path: Path, weed: LocalStore, ranges: bool, part_
         web.serve("/film.mov", data, ranges=ranges)
         with place.start(
             "upload", f"{web.url}/film.mov", f"s3://{bucket}/", "--endpoint-url", weed.endpoint_url,
-            "--part-size", part_size, "--temp-dir", tmp_path, "--json", "--progress", "none",
+            "--part-size", part_size, "--temp-dir", tmp_path, "--json", "--progress", "none", cold=True,
         ) as process:  # fmt: skip
             while process.poll() is None:
                 # The peak so far, of this process alone: ru_maxrss counts what was its parent's between fork and exec.

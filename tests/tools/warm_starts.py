@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,7 @@ class Started:
 
     def __init__(self, status: int, stdout: IO[str] | None, stderr: IO[str] | None, args: Sequence[str]) -> None:
         self._status = open(status, "rb", buffering=0)  # noqa: SIM115 - closed with the process
+        self._reading = threading.Lock()
         self._read: list[Future[str]] | None = None
         self.stdout = stdout
         self.stderr = stderr
@@ -61,10 +63,13 @@ class Started:
         if self._read is None:
             readers = ThreadPoolExecutor(2)
             streams = (self.stdout, self.stderr)
-            self._read = [readers.submit(lambda s=stream: "" if s is None else s.read()) for stream in streams]
+            self._read = [readers.submit(_rest_of, stream) for stream in streams]
             readers.shutdown(wait=False)
         self.wait(timeout)
-        out, err = (each.result() for each in self._read)
+        try:
+            out, err = (each.result(timeout) for each in self._read)
+        except TimeoutError:  # a child of it has the stream
+            raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
         self._close_streams()
         return out, err
 
@@ -84,10 +89,17 @@ class Started:
             stream.close()
 
     def _look(self, timeout: float | None) -> int | None:
-        if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
-            self.returncode = os.waitstatus_to_exitcode(int(self._status.readline()))
-            self._status.close()
+        with contextlib.suppress(ValueError):  # another thread has read it, and closed it
+            if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
+                with self._reading:
+                    if self.returncode is None:
+                        self.returncode = os.waitstatus_to_exitcode(int(self._status.readline()))
+                        self._status.close()
         return self.returncode
+
+
+def _rest_of(stream: IO[str] | None) -> str:
+    return "" if stream is None else stream.read()
 
 
 class WarmStarts:
@@ -141,13 +153,13 @@ class WarmStarts:
             stderr, error = (None, error) if error is not None else pipe()
             status, told = pipe()
             socket.send_fds(self._orders, [json.dumps(order).encode()], [output, error, told])
-        streams = (None if stream is None else open(stream) for stream in (stdout, stderr))  # noqa: SIM115
-        return Started(status, *streams, args=[module, *arguments])
+        out, err = (None if stream is None else open(stream) for stream in (stdout, stderr))  # noqa: SIM115
+        return Started(status, out, err, [module, *arguments])
 
     def run(self, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """Run `bigupload ARGUMENTS` to its end, within a minute."""
         with self.start(arguments, environment) as process:
-            printed = process.communicate(60)
+            printed = process.communicate(timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode or 0, *printed)
 
     def close(self) -> None:
@@ -159,7 +171,7 @@ class WarmStarts:
 
 
 STARTS = WarmStarts()
-"""That of all tests of this process."""
+"""The starter that all tests of this process share."""
 atexit.register(STARTS.close)
 
 
