@@ -153,6 +153,7 @@ async def test_who_has_several_gives_one_back_to_who_has_none(bucket: Meddled, w
         while not {of_b.key, of_c.key} < running(one) or len(running(one)) < 3:
             await one.imports.look()  # whose look gives a place back and whose takes it, the tasks' turns decide
             assert len(running(one)) >= 2
+        assert one.results == []  # none has ended by itself: each place was given back
         await one.begin(f"{web.url}/film.mp4", user="d")
         before = running(one)
         await one.imports.look()  # each has one: it waits for an end
