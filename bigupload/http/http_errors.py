@@ -265,7 +265,8 @@ def _redirect(status: int, code: str | None, headers: Mapping[str, str]) -> Faul
     try:
         to = urlsplit(headers.get("Location", ""))
         origin = origin_of(f"{to.scheme}://{to.netloc}")  # the rest may be secret
-        advice = f"to {one_line(origin.url)}: use that with `endpoint_url`. If that is what you use, it is no store"
+        advised = "use that with `endpoint_url`. If you use it already, it is not an S3 store"
+        advice = f"to {one_line(origin.url)}: {advised}"
     except ValueError:
         advice = "elsewhere: check the endpoint"
     message = f"the endpoint redirects {advice}"

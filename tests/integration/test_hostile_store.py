@@ -323,6 +323,6 @@ async def test_a_redirect_takes_no_credentials_elsewhere(call: str, status: int)
     assert isinstance(found, errors.StoreRefused)
     assert (
         str(found) == f"the endpoint redirects to {to.origin()}: use that with `endpoint_url`. "
-        "If that is what you use, it is no store"
+        "If you use it already, it is not an S3 store"
     )
     assert (asked, heard) == (1, 0)

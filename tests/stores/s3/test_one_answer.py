@@ -30,7 +30,7 @@ PAGE = b"<html><head><title>%b</title></head><body><p>from the\r\ngateway</p></b
 HTML = {"content-type": "text/html"}
 MOVED = (
     "the endpoint redirects to https://other.example:9000: use that with `endpoint_url`. "
-    "If that is what you use, it is no store"
+    "If you use it already, it is not an S3 store"
 )
 
 
