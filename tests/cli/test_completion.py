@@ -151,7 +151,7 @@ def test_a_store_that_does_not_respond_in_time(
     released = threading.Event()
 
     async def responding_late(*_: object) -> list[str]:
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
         return ["late/"]
 
     async def hanging(*_: object) -> list[str]:

@@ -95,7 +95,7 @@ class Place:
         """
         line = [*command, *map(str, arguments)]
         environment = self.environment() if environment is None else dict(environment)
-        if line[:2] == [sys.executable, "-m"] and not cold and sys.platform == "linux":
+        if line[:2] == [sys.executable, "-m"] and not cold:
             return STARTS.start(
                 line[3:], environment, module=line[2], output=None if output == subprocess.PIPE else output
             )
@@ -109,15 +109,9 @@ class Place:
             text=True,
         )
 
-    def run(
-        self,
-        *arguments: str | Path,
-        command: Sequence[str] = COMMAND,
-        environment: Mapping[str, str] | None = None,
-        output: int = subprocess.PIPE,
-        cold: bool = False,
-    ) -> Ended:
-        with self.start(*arguments, command=command, environment=environment, output=output, cold=cold) as process:
+    def run(self, *arguments: str | Path, **how: Any) -> Ended:
+        """Run a command to its end. `how` is as for `start`."""
+        with self.start(*arguments, **how) as process:
             return end_of(process)
 
     def manifest(self) -> Manifest:

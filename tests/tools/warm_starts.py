@@ -125,7 +125,7 @@ class WarmStarts:
             output: The descriptor that it writes to; None: a pipe.
             error: The same for standard error.
         """
-        if not hasattr(os, "fork"):  # Windows
+        if sys.platform != "linux":  # Windows has no fork, and macOS no SOCK_SEQPACKET
             return subprocess.Popen(
                 [sys.executable, "-m", module, *arguments], cwd=_REPOSITORY, env=environment, text=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if output is None else output,
@@ -153,7 +153,7 @@ class WarmStarts:
             stderr, error = (None, error) if error is not None else pipe()
             status, told = pipe()
             socket.send_fds(self._orders, [json.dumps(order).encode()], [output, error, told])
-        out, err = (None if stream is None else open(stream) for stream in (stdout, stderr))  # noqa: SIM115
+        out, err = (None if stream is None else open(stream) for stream in (stdout, stderr))  # noqa: SIM115 - `Started` does
         return Started(status, out, err, [module, *arguments])
 
     def run(self, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
