@@ -28,6 +28,8 @@ OPTION = "--on-done"
 PREFIX = "BIGUPLOAD_DONE_"
 _ENDS_WITHIN = 5.0
 """Seconds that a command has to end after SIGTERM."""
+_GONE_WITHIN = 5.0
+"""Seconds after SIGKILL. A process that waits for a disk takes its time."""
 _NOTIFIES_WITHIN = 10.0
 _OSASCRIPT = (
     "on run argv", "display notification (item 2 of argv) with title (item 1 of argv)", "end run",
@@ -129,11 +131,11 @@ async def _ended(
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End a program with all that it started."""
-    for number in (signal.SIGTERM, KILL):
+    for number, within in ((signal.SIGTERM, _ENDS_WITHIN), (KILL, _GONE_WITHIN)):
         with contextlib.suppress(OSError):
             end_group(process.pid, number)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ENDS_WITHIN):
+            async with asyncio.timeout(within):
                 await process.wait()
                 return
 

@@ -17,7 +17,7 @@ from typing import Any
 from bigupload.core.manifest import Manifest
 from bigupload.manifests.journal import read_manifest
 from bigupload.testing.strict_s3 import StrictS3
-from tests.tools.warm_starts import STARTS, Started
+from tests.tools.warm_starts import STARTS, Cold, Started
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "bigupload"]
@@ -27,7 +27,7 @@ LONG = 120.0
 """The time limit for a process, in seconds; nothing depends on it."""
 
 
-Process = subprocess.Popen[str] | Started
+Process = Cold | Started
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Place:
             return STARTS.start(
                 line[3:], environment, module=line[2], output=None if output == subprocess.PIPE else output
             )
-        return subprocess.Popen(
+        return Cold(
             line,
             cwd=REPOSITORY,
             env=environment,

@@ -47,7 +47,12 @@ class Started:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._close_streams()
-        self.wait()
+        if error is not None:  # else a test that failed would wait for what never ends
+            self.kill()
+        try:
+            self.wait()
+        finally:
+            self._status.close()
 
     def poll(self) -> int | None:
         return self._look(0)
@@ -98,6 +103,17 @@ class Started:
         return self.returncode
 
 
+class Cold(subprocess.Popen[str]):
+    """An interpreter of its own, which ends where a test fails, too."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.kill()
+        super().__exit__(kind, error, traceback)
+
+
 def _rest_of(stream: IO[str] | None) -> str:
     return "" if stream is None else stream.read()
 
@@ -118,7 +134,7 @@ class WarmStarts:
         output: int | None = None,
         error: int | None = None,
         ignored: Sequence[int] = (),
-    ) -> Started | subprocess.Popen[str]:
+    ) -> Started | Cold:
         """Start `python -m MODULE ARGUMENTS`. Its input is empty; it hears all signals but `ignored`.
 
         Args:
@@ -126,7 +142,7 @@ class WarmStarts:
             error: The same for standard error.
         """
         if sys.platform != "linux":  # Windows has no fork, and macOS no SOCK_SEQPACKET
-            return subprocess.Popen(
+            return Cold(
                 [sys.executable, "-m", module, *arguments], cwd=_REPOSITORY, env=environment, text=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if output is None else output,
                 stderr=subprocess.PIPE if error is None else error,
