@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import signal
 import threading
 from collections import Counter
@@ -32,12 +33,12 @@ def test_a_killed_move_continues(tmp_path: Path) -> None:
         (root / name).write_bytes(body)
 
     def found() -> dict[str, bytes]:
-        """A file may be renamed or deleted meanwhile: while the command runs, some may be missing here."""
-        names = [path for path in root.rglob("*") if path.is_file()]
+        """A file may be renamed and a directory deleted meanwhile: while the command runs, some may be missing here."""
         read = {}
-        for path in names:
-            with contextlib.suppress(FileNotFoundError):
-                read[str(path.relative_to(root))] = path.read_bytes()
+        for directory, _, names in os.walk(root):  # Path.rglob fails where a directory vanishes
+            for path in (Path(directory, name) for name in names):
+                with contextlib.suppress(FileNotFoundError):
+                    read[str(path.relative_to(root))] = path.read_bytes()
         return read
 
     def stored(s3: StrictS3) -> dict[str, bytes]:

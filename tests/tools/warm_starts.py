@@ -96,11 +96,17 @@ class Started:
     def _look(self, timeout: float | None) -> int | None:
         with contextlib.suppress(ValueError):  # another thread has read it, and closed it
             if self.returncode is None and select.select([self._status], [], [], timeout)[0]:
-                with self._reading:
-                    if self.returncode is None:
-                        self.returncode = os.waitstatus_to_exitcode(int(self._status.readline()))
-                        self._status.close()
+                self._learn()
         return self.returncode
+
+    def _learn(self) -> None:
+        with self._reading:
+            if self.returncode is None:
+                status = self._status.readline()
+                self._status.close()
+                if not status:
+                    raise RuntimeError(f"what waited for {self.args} and process {self.pid} is gone")
+                self.returncode = os.waitstatus_to_exitcode(int(status))
 
 
 class Cold(subprocess.Popen[str]):
