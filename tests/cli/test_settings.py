@@ -163,6 +163,8 @@ def test_another_file_and_none(bigupload: Command, config: Path, tmp_path: Path)
         ("[upload]\ntag = 'a=b'", "tag is a list"),
         ("[upload]\nto = ['s3://b/k']", "to is one value, and not a list"),
         ("[upload]\nto = {a = 1}", "to is one value, and not a table"),
+        ("[upload]\nmetadata = {a = {b = 1}}", "each value in metadata is a text or a number"),
+        ("[upload]\ntag = [['a=b']]", "tag is a list of texts"),
         ("[upload]\nlocal = 'yes'", "local is true or false"),
         ("[upload]\nto = true", "to is a value, and not true or false"),
         ("[upload]\nconfig = 'x'", "there is no option [upload] config"),
