@@ -31,9 +31,19 @@ def fd(tmp_path: Path) -> Iterator[int]:
     os.close(opened)
 
 
-def evict(fd: int, offset: int = 0, size: int = 0) -> None:
-    for _ in range(100):  # a page that the kernel holds for something else at that moment stays
-        os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
+def evict(fd: int) -> None:
+    """Ask the kernel to, until it has: a page that it holds for something else at that moment stays."""
+    for _ in range(100_000):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        if not any(is_there(fd, offset) for offset in range(0, SIZE, MIB)):
+            return
+
+
+def is_there(fd: int, offset: int) -> bool:
+    try:
+        return os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
 
 
 def test_what_was_just_written_is_cached(fd: int) -> None:
