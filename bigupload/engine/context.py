@@ -61,9 +61,11 @@ class UploadSettings:
     """Uploads with a higher one get slots and threads first."""
 
 
-class PartInFlight(Gauge, Protocol):
+class PartInFlight(Protocol):
     """The PUT of a part, or of a small file."""
 
+    gauge: Gauge
+    """The progress of its body."""
     began: float
     """When it began, by the clock of its upload."""
     priority: int
@@ -83,8 +85,16 @@ class PartInFlight(Gauge, Protocol):
     filling: Filling
     """Its bytes that fill the buffer of a store that reads slowly."""
 
+    def sent(self) -> int:
+        """Return the bytes of what is in flight now: of a group, one part's."""
+        ...
+
     def look(self, now: float) -> int:
         """Return the bytes sent, and note when all of them were."""
+        ...
+
+    def hold(self, *, held: bool) -> bool:
+        """Pause its body, or go on. Returns whether it is held now: not every body can be."""
         ...
 
     def is_silent(self, now: float) -> bool:
@@ -118,8 +128,8 @@ class SharedSlots:
         """Copies that the stores are asked for at a time."""
         self.checking = asyncio.Semaphore(8)
         """Threads that ask file systems whether a source has changed."""
-        self.gauges: set[Gauge] = set()
-        """The gauges of all PUTs in flight."""
+        self.puts: set[PartInFlight] = set()
+        """All PUTs in flight."""
         self.first_puts: set[PartInFlight] = set()
         """Those of them that are no second PUTs of a part."""
         self.bytes_sent = 0
@@ -167,21 +177,21 @@ class SharedSlots:
         if 0 <= now - self._adapted_at < self.tick / 2:
             return
         self._adapted_at = now
-        sent = self.bytes_sent + sum(gauge.sent() for gauge in self.gauges - self.first_puts)
+        sent = self.bytes_sent + sum(put.sent() for put in self.puts - self.first_puts)
         parts = sorted(self.first_puts, key=lambda part: (-part.priority, part.began))
         of_parts = [part.look(now) for part in parts]
         sent += sum(of_parts)
         for part, of_part in zip(parts, of_parts, strict=True):
-            self._filled += part.filling.look(now, of_part, part.window_is_full, held=part.is_held)
+            self._filled += part.filling.look(now, of_part, part.gauge.window_is_full, held=part.is_held)
         waiting = [part for part in parts if part.accepted is not None]
         self.backlog = sum(part.size for part in waiting)
         writing = [(part, of_part) for part, of_part in zip(parts, of_parts, strict=True) if part.accepted is None]
         bottleneck, times = Bottleneck.UNKNOWN, []
         if self.flight.doubles or self.flight.starts:  # a system call for each part
-            times = [part.round_trip_times() for part in parts]
+            times = [part.gauge.round_trip_times() for part in parts]
         if self.flight.doubles:
             paths = zip(parts, times, strict=True)
-            bottleneck = Bottleneck.of([(*of_part, part.window_is_full()) for part, of_part in paths])
+            bottleneck = Bottleneck.of([(*of_part, part.gauge.window_is_full()) for part, of_part in paths])
         self.flight.sample(
             Sample(
                 now=now,
@@ -201,7 +211,7 @@ class SharedSlots:
         writes = [part for part, _ in writing if not part.is_held]
         if self.flight.searches(len(writes), ending=self.slots.borrowed_tokens < self.slots.total_tokens):
             for part in writes:
-                part.search_again()
+                part.gauge.search_again()
         self._resize()
 
     def _hold(self, writing: Sequence[PartInFlight], writers: int, now: float) -> None:
@@ -248,10 +258,10 @@ class SharedSlots:
         self.flight.sent_again(now)
         self._resize()
 
-    def ended(self, put: Gauge) -> int:
+    def ended(self, put: PartInFlight) -> int:
         """A PUT has ended, in whatever way. Returns the bytes that it has sent."""
         sent = put.sent()
-        self.gauges.discard(put)
+        self.puts.discard(put)
         self.bytes_sent += sent
         self._resize()
         return sent

@@ -38,6 +38,31 @@ that asks to slow down would get one at every tick."""
 _UNAMBIGUOUS = {PartProof.CHECKSUM, PartProof.ETAG}
 
 
+class NotBegun:
+    """The gauge of a PUT that its transport has not begun. Implements `ports.Gauge`."""
+
+    def sent(self) -> int:
+        return 0
+
+    def address(self) -> str | None:
+        return None
+
+    def round_trip_times(self) -> tuple[float, float]:
+        return 0.0, 0.0
+
+    def window_is_full(self) -> bool:
+        return False
+
+    def paused(self) -> bool:
+        return False
+
+    def hold(self, *, held: bool) -> bool:
+        return held
+
+    def search_again(self) -> None:
+        pass
+
+
 class PutInFlight:
     """One PUT in flight."""
 
@@ -55,7 +80,7 @@ class PutInFlight:
         self.part = part
         self.request = request
         self.scope = Stoppable()
-        self.gauge: Gauge | None = None
+        self.gauge: Gauge = NotBegun()
         self.began = self.wrote_from = now
         self.priority = priority
         self.attempt = attempt
@@ -87,45 +112,29 @@ class PutInFlight:
             self.filling = Filling(self.began, was_full=gauge.window_is_full())
 
     def sent(self) -> int:
-        return self.gauge.sent() if self.gauge is not None else 0
-
-    def address(self) -> str | None:
-        return self.gauge.address() if self.gauge is not None else None
-
-    def round_trip_times(self) -> tuple[float, float]:
-        return self.gauge.round_trip_times() if self.gauge is not None else (0.0, 0.0)
-
-    def window_is_full(self) -> bool:
-        return self.gauge is not None and self.gauge.window_is_full()
-
-    def paused(self) -> bool:
-        return self.gauge is not None and self.gauge.paused()
+        return self.gauge.sent()
 
     def hold(self, *, held: bool) -> bool:
         if held != self.is_held:
-            self.is_held = held if self.gauge is None else self.gauge.hold(held=held)
+            self.is_held = self.gauge.hold(held=held)
         return self.is_held
-
-    def search_again(self) -> None:
-        if self.gauge is not None:
-            self.gauge.search_again()
 
     def look(self, now: float) -> int:
         """Return the bytes sent. Note when they changed, and when all of them were accepted."""
         sent = self.sent()
-        if sent != self._seen or self.paused():
+        if sent != self._seen or self.gauge.paused():
             self._seen, self._moved_at = sent, now
         if self.is_held:
             self.wrote_from += now - self._looked_at
         self._looked_at = now
         if sent < self.size:
             self.accepted = None
-        elif self.accepted is None and self.gauge is not None:
+        elif self.accepted is None and not isinstance(self.gauge, NotBegun):
             self.accepted = now
         return sent
 
     def is_silent(self, now: float) -> bool:
-        return bool(self._seen) and now - self._moved_at > SILENT and not self.window_is_full()
+        return bool(self._seen) and now - self._moved_at > SILENT and not self.gauge.window_is_full()
 
     def log(self, now: float, outcome: str) -> None:
         """Log how it ended."""
@@ -133,7 +142,7 @@ class PutInFlight:
             "part %d, attempt %d to %s: %s after %.0f ms, %d of %d bytes sent",
             self.part.number,
             self.attempt,
-            self.address() or "no address",
+            self.gauge.address() or "no address",
             outcome,
             (now - self.began) * 1000,
             self.sent(),
@@ -180,7 +189,7 @@ async def send(
     fresh: bool,
 ) -> None:
     """Send one PUT, until there is a response, it fails, or its scope is cancelled. `fresh` is `Transport.put`'s."""
-    shared.gauges.add(put)
+    shared.puts.add(put)
     shared.flight.began()
     outcome = "cancelled"
     try:
@@ -329,7 +338,7 @@ class PartsInFlight:
             f
             for f in self._puts
             if not f.ended.is_set() and f.hedges < _MOST_HEDGES and f.source is self._context.source
-            if not f.paused() and not (late and f.accepted is not None)
+            if not f.gauge.paused() and not (late and f.accepted is not None)
         ]
         newest = [f.hedge or f for f in primary]
         for index in self.pace.lagging([f.progress(now) for f in newest], at_the_end=self.all_begun):

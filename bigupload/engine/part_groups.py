@@ -147,7 +147,7 @@ class GroupInFlight(PutInFlight):
         now = self._context.effects.clock()
         for response, seconds in responses:
             if _LOG.isEnabledFor(logging.DEBUG):
-                number, address = self.part.number, self.address()
+                number, address = self.part.number, self.gauge.address()
                 _LOG.debug("part %d, attempt 1 to %s: acknowledged after %.0f ms", number, address, seconds * 1000)
             self._context.shared.bytes_sent += self.part.size
             self._context.counts.bytes_sent += self.part.size

@@ -112,7 +112,7 @@ def shared_with(flight: Any, *parts: PutInFlight) -> SharedSlots:
     if flight is not None:
         shared.flight = flight
     shared.first_puts |= set(parts)
-    shared.gauges |= set(parts)
+    shared.puts |= set(parts)
     return shared
 
 
@@ -240,11 +240,11 @@ async def test_a_part_that_is_held_before_it_has_a_connection_begins_held() -> N
     shared = shared_with(Flight(writers=0), part)
     shared.adapt(1.0)
     assert part.is_held
-    assert not part.paused()
+    assert not part.gauge.paused()
     gauge = Gauge()
     part.started(gauge)
     assert gauge.held == [True]
-    assert part.paused()
+    assert part.gauge.paused()
 
 
 async def test_what_is_no_part_of_the_file_is_not_held() -> None:
@@ -274,7 +274,7 @@ async def test_a_sample_shows_what_is_in_flight() -> None:
     shared = shared_with(flight, *parts)
     parts[0].wrote_from = 9.0  # it was held until then
     beside = Gauge(7)  # a second PUT of a part
-    shared.gauges.add(beside)
+    shared.puts.add(beside)
     shared.bytes_sent = 100
     async with slots(shared, 4):
         shared.adapt(10.0)

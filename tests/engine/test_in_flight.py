@@ -284,7 +284,7 @@ async def test_what_was_sent_counts_for_both(sky: Sky) -> None:
 
     await sky.fly(script)
     assert sky.context.counts.bytes_sent == 1030
-    assert sky.context.shared.gauges == set()
+    assert sky.context.shared.puts == set()
     assert sky.flights.sent() == 0
 
 
@@ -320,6 +320,6 @@ async def test_a_put_says_what_its_gauge_says(monkeypatch: pytest.MonkeyPatch) -
     source: Any = None  # never read
     put = PutInFlight(source, PART, REQUEST, 0.0)
     monkeypatch.setattr(Put, "window_is_full", lambda _: True)
-    assert not put.window_is_full(), "it has not begun"
+    assert not put.gauge.window_is_full(), "it has not begun"
     put.started(Put(fresh=False))
-    assert put.window_is_full()
+    assert put.gauge.window_is_full()

@@ -290,7 +290,7 @@ async def test_the_budget_begins_as_the_controller_says() -> None:
     assert SharedSlots(5).slots.total_tokens == SharedSlots(5).flight.limit == 5
     shared = SharedSlots(None)
     assert shared.slots.total_tokens == shared.flight.limit
-    assert shared.gauges == set()
+    assert shared.puts == set()
     assert 1 <= shared.hashing.total_tokens <= min(4, os.cpu_count() or 1)
 
 
@@ -299,10 +299,10 @@ async def test_what_all_uploads_sent_is_one_measure() -> None:
     shared = shared_by(controller)
     shared.adapt(1.0)
     one, other = FakeGauge(10), FakeGauge(5)
-    shared.gauges |= {one, other}
+    shared.puts |= {one, other}
     shared.bytes_sent = 100
     shared.adapt(2.0)
-    shared.gauges.remove(one)  # it ended, and is counted among the others
+    shared.puts.remove(one)  # it ended, and is counted among the others
     shared.bytes_sent += one.sent()
     other.bytes = 7
     shared.adapt(3.0)
