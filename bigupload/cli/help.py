@@ -212,10 +212,14 @@ def _show_all(ctx: click.Context, _: click.Parameter, value: Any) -> None:
         ctx.exit()
 
 
+def is_plain(color: bool | None) -> bool:
+    """Whether nothing is coloured. `color`: that of click's context; None leaves it to the environment."""
+    return any(map(os.environ.get, ("NO_COLOR", "NO_COLOUR"))) if color is None else not color
+
+
 def _section(formatter: click.HelpFormatter, title: str, color: bool | None) -> Any:
     """A section whose title is bold on a terminal: `click.echo` takes that out for files and pipes."""
-    is_plain = bool(os.environ.get("NO_COLOR")) if color is None else not color
-    return formatter.section(title if is_plain else click.style(title, bold=True))
+    return formatter.section(title if is_plain(color) else click.style(title, bold=True))
 
 
 LOG_LEVELS = ("debug", "info", "warning")

@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bigupload import events
+from bigupload.cli.help import is_plain
 from bigupload.cli.narration import Narrator, Reporter
 from bigupload.progress import job_progress
 from bigupload.progress.rows import LiveUnread, Rows, RowState, VisibleCursor, perhaps_unread, update, update_total
@@ -64,7 +65,7 @@ class Bars(Reporter):
         super().__init__()
         self._endless = endless
         color = getattr(click.get_current_context(silent=True), "color", None)
-        self._console = VisibleCursor(file=sys.stderr, no_color=None if color is None else not color)
+        self._console = VisibleCursor(file=sys.stderr, no_color=is_plain(color))
         self._results: list[str] = []
         self._narrator = narrator
         self._rows: Rows[Path] = Rows(self._console)

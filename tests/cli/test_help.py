@@ -74,8 +74,10 @@ def test_titles_are_bold_on_a_terminal_alone(bigupload: Command, monkeypatch: py
     assert "\x1b" not in bigupload("upload", "--help").out
     command = COMMANDS["upload"]
     assert "\x1b[1mTarget" in command.get_help(click.Context(command, info_name="bigupload upload"))
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b" not in command.get_help(click.Context(command, info_name="bigupload upload"))
+    for name in ("NO_COLOR", "NO_COLOUR"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            assert "\x1b" not in command.get_help(click.Context(command, info_name="bigupload upload"))
 
 
 def test_an_option_without_a_place_stands_with_the_one_that_is_declared_before_it() -> None:
@@ -123,8 +125,9 @@ def test_color_that_is_typed_counts_more_than_a_variable_or_the_file(
     assert seen[4:] == [False]
 
 
-def test_color_counts_for_the_rows_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
+@pytest.mark.parametrize("variable", ["NO_COLOR", "NO_COLOUR"])
+def test_color_counts_for_the_rows_of_progress(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "1")
     for given, no_color in ((None, True), (True, False), (False, True)):
         context = click.Context(_cli)
         context.color = given
