@@ -19,6 +19,11 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def own_tasks() -> set[asyncio.Task[object]]:
+    """All but those in which the event loop of Windows accepts connections."""
+    return {task for task in asyncio.all_tasks() if ".accept_coro" not in repr(task.get_coro())}
+
+
 def own_threads() -> set[threading.Thread]:
     """Those that bigupload started itself."""
     return {thread for thread in threading.enumerate() if thread.name.startswith("bigupload")}
@@ -31,8 +36,8 @@ async def no_leaks() -> AsyncIterator[None]:
     The server lives in this process too: its tasks and ends of closed connections need turns of its loop to go.
     """
     gc.collect()
-    tasks, threads, descriptors = asyncio.all_tasks(), own_threads(), open_descriptors()
+    tasks, threads, descriptors = own_tasks(), own_threads(), open_descriptors()
     yield
-    await until(lambda: asyncio.all_tasks() <= tasks)
+    await until(lambda: own_tasks() <= tasks)
     await until(lambda: own_threads() <= threads)
     await until(lambda: open_descriptors() <= descriptors)
