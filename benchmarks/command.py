@@ -26,14 +26,15 @@ BLOCK = 1 << 20
 WARM = 64 << 20
 
 
-def parser(doc: str | None, *, size: str, rounds: int) -> argparse.ArgumentParser:
-    """Return a parser with the options of all comparisons."""
+def parser(doc: str | None, *, size: str, rounds: int | None) -> argparse.ArgumentParser:
+    """Return a parser with the options of all comparisons. `rounds` is None where each work has a number of its own."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument(
         "--size", type=parse_size, default=parse_size(size), help=f"Size of the file, like 256MB. [{size}]"
     )
     made.add_argument("--file", type=Path, help="Upload this file instead of a new one of random bytes.")
-    made.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"Rounds after the warm-up. [{rounds}]")
+    usual = "by the work" if rounds is None else rounds
+    made.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"Rounds after the warm-up. [{usual}]")
     made.add_argument("--contestants", metavar="A,B,…", help="Only these; a name without ':' selects all its variants.")
     made.add_argument("--list", action="store_true", help="List the installed contestants and exit.")
     made.add_argument("--patience", type=float, default=600.0, metavar="SECONDS", help="Time limit of a contestant.")

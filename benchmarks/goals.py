@@ -60,7 +60,9 @@ class Settings:
         return both + [found[name] for name in names.split(",") if name in found]
 
     def rounds(self, count: int) -> argparse.Namespace:
-        return argparse.Namespace(**{**vars(self.arguments), "rounds": 1 if self.arguments.brief else count})
+        """The arguments with `count` rounds, unless `--rounds` or `--brief` gives a number."""
+        rounds = self.arguments.rounds or (1 if self.arguments.brief else count)
+        return argparse.Namespace(**{**vars(self.arguments), "rounds": rounds})
 
     def size(self, text: str) -> int:
         return parse_size("64MB") if self.arguments.brief else parse_size(text)
@@ -254,7 +256,7 @@ def table(lines: Sequence[Line], old: str | None) -> Iterator[str]:
 
 
 def main() -> int:
-    made = parser(__doc__, size="3GB", rounds=3)
+    made = parser(__doc__, size="3GB", rounds=None)
     made.add_argument("--old", metavar="REF", help="A version in git to compare with.")
     made.add_argument("--only", choices=LINES, action="append", help="Only this line; may be repeated.")
     made.add_argument("--brief", action="store_true", help="Small files and one round: only to see that it works.")

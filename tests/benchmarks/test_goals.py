@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from benchmarks import goals, report, sweep, versions
 from benchmarks.contest import Run
 from benchmarks.contestants import OURS, ourselves
 from benchmarks.goals import OLD, Line
+from benchmarks.peering import Peers
 
 pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
 
@@ -46,6 +48,13 @@ def test_without_peers_the_goal_is_not_met() -> None:
     *_, found = goals.table([Line(work="http", rows=rows, targets=targets, cell=goals._cell)], None)
     assert "none installed" in found
     assert found.endswith("| NO |")
+
+
+@pytest.mark.parametrize(("given", "brief", "rounds"), [(None, False, 9), (None, True, 1), (5, False, 5), (5, True, 5)])
+def test_a_given_number_of_rounds_is_that_of_every_line(given: int | None, brief: bool, rounds: int) -> None:
+    arguments = argparse.Namespace(rounds=given, brief=brief)
+    settings = goals.Settings(arguments=arguments, peers=Peers(Path("none")), old=None)
+    assert settings.rounds(9).rounds == rounds
 
 
 def test_a_sweep_measures_each_path_once() -> None:
