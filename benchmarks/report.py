@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -147,14 +147,22 @@ def wall_target(most: float, rival: Row | None, whom: str) -> list[Target]:
     ]
 
 
-def cpu_target(found: Sequence[Row], most: float, rival: Row | None, whom: str, *, unit: str = "s/GiB") -> list[Target]:
-    """Compare bigupload's CPU time with one rival's, by the medians. `unit` is that of the rows' CPU time."""
+def cpu_target(
+    found: Sequence[Row],
+    most: float,
+    rival: Row | None,
+    whom: str,
+    *,
+    unit: str = "s/GiB",
+    figure: Callable[[float], str] = "{:.2f}".format,
+) -> list[Target]:
+    """Compare bigupload's CPU time with one rival's, by the medians. `figure` shows the rows' CPU time in `unit`."""
     mine = own(found).cpu
     what = f"CPU ≤ {most} × {whom}"
     if rival is None or rival.cpu is None or mine is None:
         return [Target(what=what, found=NOBODY, holds=False)]
     ratio = mine.median / rival.cpu.median
-    text = f"{ratio:.2f} × {rival.name}'s ({mine.median:.2f} of {rival.cpu.median:.2f} {unit})"
+    text = f"{ratio:.2f} × {rival.name}'s ({figure(mine.median)} of {figure(rival.cpu.median)} {unit})"
     return [Target(what=what, found=text, holds=ratio <= most)]
 
 

@@ -109,6 +109,14 @@ class TestStatistics:
         assert not wall.holds
         assert not cpu.holds
 
+    def test_small_cpu_times_are_shown_as_the_caller_says(self):
+        runs = [run_of(OURS, 1, 1.0, cpu=0.000717), run_of("peer", 1, 1.0, cpu=0.000504)]
+        ours, peer = report.rows(runs, {})
+        figure = "{:.4f}".format
+        (target,) = report.cpu_target([ours, peer], 1.15, peer, "peer", unit="s a file", figure=figure)
+        assert not target.holds
+        assert target.found.endswith(" peer's (0.0007 of 0.0005 s a file)")
+
     def test_who_failed_is_no_rival(self):
         runs = [run_of(OURS, 1, 10.0), run_of("broken", 1, 0.1, outcome="failed"), run_of("peer", 1, 20.0)]
         rival = report.fastest(report.rows(runs, {}))
