@@ -49,7 +49,8 @@ class _Count:
         usual, silent = self._usual(), now - at
         if silent > max(_SILENT * usual, _WINDOW / 2):
             return 0.0
-        return (last - first) / max(1e-9, at - began + max(0.0, silent - usual))
+        took = at - began + max(0.0, silent - usual)
+        return (last - first) / took if took > 0 else 0.0  # a clock may go in steps: on Windows, of 15.6 ms
 
     def seconds_left(self, now: float, size: int, most: float) -> float | None:
         rate = min(self.rate(now), most)

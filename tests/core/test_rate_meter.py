@@ -22,6 +22,15 @@ def test_nothing_is_known_of_one_count() -> None:
     assert meter.seconds_left(1.0, 100) is None
 
 
+def test_changes_within_one_step_of_the_clock_show_no_rate() -> None:
+    meter = RateMeter()
+    meter.add(1.0, 0)
+    meter.add(1.0, 1000)
+    assert meter.rate(1.0) == 0
+    assert meter.seconds_left(1.0, 100_000) is None
+    assert meter.rate(1.5) == pytest.approx(2000)
+
+
 def test_the_rate_is_that_of_the_last_seconds() -> None:
     meter = RateMeter()
     for second in range(30):
