@@ -102,7 +102,7 @@ def count_printed(log: str, row: Row) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.platforms", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("system", choices=("windows", "macos"))
-    parser.add_argument("folders", nargs="*", default=FOLDERS, metavar="FOLDER", help="Below tests/. [default: all fast]")
+    parser.add_argument("folders", nargs="*", default=FOLDERS, metavar="FOLDER", help="Below tests/. [default: most]")
     parser.add_argument(
         "--home",
         type=Path,
