@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import NeverRetrieved
 
+pytestmark = pytest.mark.slow
+
 _HANGS = """
 import pytest
 from hypothesis import given, strategies
@@ -50,7 +52,6 @@ def test_an_exception_that_nobody_retrieves_is_noticed() -> None:
     assert "ValueError: lost" in found
 
 
-@pytest.mark.slow
 def test_a_test_that_hangs_ends_at_its_limit(tmp_path: Path) -> None:
     (tmp_path / "test_hangs.py").write_text(_HANGS)
     command = [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-p", "tests.conftest", "-p", "no:cacheprovider"]

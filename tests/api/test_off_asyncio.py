@@ -71,6 +71,7 @@ def test_no_event_loop(tmp_path: Path) -> None:
         call.send(None)
 
 
+@pytest.mark.slow
 def test_the_classifiers_say_the_truth() -> None:
     text = (Path(bigupload.__file__).parents[1] / "pyproject.toml").read_text()
     assert "Framework :: AsyncIO" in text

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FINDS = {
     "airflow": "library/#in-your-program",
@@ -21,7 +23,6 @@ FINDS = {
 }
 
 
-@pytest.mark.slow
 def test_the_search_finds_what_people_type(built: Path) -> None:
     sections = json.loads((built / "search" / "search_index.json").read_text())["docs"]
     words = {each["location"]: set(re.findall(r"\w+", f"{each['title']} {each['text']}".lower())) for each in sections}

@@ -147,6 +147,7 @@ def declared() -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_metric_is_documented_and_on_the_dashboard() -> None:
     table = (ROOT / "docs" / "service-operations.md").read_text()
     on_dashboard = {re.sub("_(?:bucket|count)$", "", asked_for(query)[0]) for query in queries()}
@@ -156,6 +157,7 @@ def test_every_metric_is_documented_and_on_the_dashboard() -> None:
         assert name in on_dashboard, name
 
 
+@pytest.mark.slow
 def test_the_dashboard_asks_for_no_other_metric_and_label() -> None:
     known = declared()
     for query in queries():
@@ -163,6 +165,7 @@ def test_the_dashboard_asks_for_no_other_metric_and_label() -> None:
         assert labels <= known[re.sub("_(?:bucket|count)$", "", name)] | OF_PROMETHEUS, query
 
 
+@pytest.mark.slow
 def test_the_dashboard_s_queries_are_promql() -> None:
     assert len(queries()) > 15
     for query in queries():
