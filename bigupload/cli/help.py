@@ -96,13 +96,23 @@ EXAMPLES = {
     "abort": (
         ("bigupload abort 375c068f", "the store deletes its parts"),
         ("bigupload abort film.manifest.json", "by its manifest"),
+        ("bigupload abort /mnt/old/film.manifest.json --trust", "by a manifest that another machine wrote"),
     ),
     "gc": (
         ("bigupload gc s3://bucket/ --dry-run", "show the orphaned uploads"),
         ("bigupload gc s3://bucket/ --older-than 7d", "abort those that have been idle for a week"),
+        ("bigupload gc s3://bucket/ --state /mnt/old/manifests", "spare the uploads of manifests that were moved"),
     ),
-    "check-url": (("bigupload check-url https://example.com/film.mp4", "whether it can be a media item"),),
-    "share": (("bigupload share s3://bucket/film.mov --for 7d", "a link that lasts for a week"),),
+    "check-url": (
+        ("bigupload check-url https://example.com/film.mp4", "whether it can be a media item"),
+        ("bigupload check-url https://example.com/film.mp4 --json", "for programs"),
+        ("bigupload check-url http://nas.lan/film.mp4 --allow-private-media-hosts", "in a private network"),
+    ),
+    "share": (
+        ("bigupload share s3://bucket/film.mov --for 7d", "a link that lasts for a week"),
+        ("bigupload share s3://bucket/film.mov --for 12h --json", "for programs, with the moment when it ends"),
+        ("bigupload share s3://bucket/film.mov --endpoint-url https://s3.example.com", "from another store than AWS"),
+    ),
     "verify": (
         ("bigupload verify film.mov s3://bucket/film.mov", "by the checksums that the store has"),
         ("bigupload verify photos/ s3://bucket/photos/", "each file of a directory"),
@@ -113,14 +123,78 @@ EXAMPLES = {
         ("bigupload serve --bucket s3://media", "a bucket that `bigupload bucket setup` has prepared"),
         ("bigupload serve --bucket s3://media --webhook-url https://app.example.com/hook", "with events"),
     ),
-    "keys create": (("KEY=$(bigupload keys create --owner studio)", "the key is printed once"),),
-    "bucket setup": (("bigupload bucket setup s3://media --keep 30d", "files are deleted after 30 days"),),
-    "bucket sweep": (("bigupload bucket sweep s3://media --dry-run", "show what would be deleted"),),
-    "webhooks replay": (("bigupload webhooks replay s3://media --since 2d", "send the events of two days again"),),
-    "webhooks test": (("bigupload webhooks test --webhook-url https://app.example.com/hook", "one signed event"),),
+    "keys create": (
+        ("KEY=$(bigupload keys create --owner studio)", "the key is printed once"),
+        ("bigupload keys create --owner studio --json", "for programs, with the id by which it is revoked"),
+        ("KEY=$(bigupload keys create --owner studio --keys /etc/bigupload/keys)", "in the key file of a service"),
+    ),
+    "keys list": (("bigupload keys list", "each key's id, owner and dates"),),
+    "keys revoke": (("bigupload keys revoke 8984d09f", "bigupload keys list shows the ids"),),
+    "keys signing-key": (
+        ("KEY=$(bigupload keys signing-key --owner studio)", "for a backend that makes upload tokens by itself"),
+    ),
+    "keys secret list": (
+        ("bigupload keys secret list", "the ids, and which one signs"),
+        ("bigupload keys secret list --jwks", "the public keys by which receipts are verified"),
+    ),
+    "keys secret add": (("bigupload keys secret add", "then restart all replicas"),),
+    "keys secret sign": (
+        ("bigupload keys secret sign 5d1f0c7e93b84a26a0e4f7c2d86b1935", "the id that keys secret add printed"),
+    ),
+    "keys secret remove": (
+        ("bigupload keys secret remove 5d1f0c7e93b84a26a0e4f7c2d86b1935", "the old one, a week later"),
+        ("bigupload keys secret remove 5d1f0c7e93b84a26a0e4f7c2d86b1935 --force", "at once: it has leaked"),
+    ),
+    "bucket setup": (
+        ("bigupload bucket setup s3://media --keep 30d", "files are deleted after 30 days"),
+        ("bigupload bucket setup s3://media --max-size 20GB --types any", "larger files, of every type"),
+        (
+            "bigupload bucket setup s3://media --no-public-read --origin https://app.example.com",
+            "private, for one page",
+        ),
+    ),
+    "bucket sweep": (
+        ("bigupload bucket sweep s3://media --dry-run", "show what would be deleted"),
+        ("bigupload bucket sweep s3://media", "delete it, where no service does"),
+        ("bigupload bucket sweep s3://media --before-finish /opt/scan", "with the check of files that serve has"),
+    ),
+    "webhooks secret": (("bigupload webhooks secret", "give it to the receivers"),),
+    "webhooks test": (
+        ("bigupload webhooks test --webhook-url https://app.example.com/hook", "one signed event"),
+        (
+            "bigupload webhooks test --webhook-url https://a.example.com/hook --webhook-url https://b.example.com/hook",
+            "one for each of two receivers",
+        ),
+        (
+            "bigupload webhooks test --webhook-url https://app.example.com/hook --webhook-secret-file /etc/hook-secret",
+            "signed as by the service that has this file",
+        ),
+    ),
+    "webhooks replay": (
+        ("bigupload webhooks replay s3://media --since 2d", "send the events of two days again"),
+        ("bigupload webhooks replay s3://media --id evt_9f86d081884c7d659a2feaa0c55ad015", "send one event again"),
+        ("bigupload webhooks replay s3://media --since 6h --json", "for programs: one object for each event"),
+    ),
     "store start": (("bigupload store start", "then: bigupload upload --local"),),
-    "config show": (("bigupload config show upload", "where each option's value comes from"),),
-    "completion install": (("bigupload completion install", "for your shell"),),
+    "store status": (
+        ("bigupload store status", "its address, and the keys for other tools"),
+        ("bigupload store status --json", "for programs"),
+    ),
+    "store stop": (("bigupload store stop", "its objects stay"),),
+    "store remove": (
+        ("bigupload store remove", "ask, then delete it with all objects"),
+        ("bigupload store remove --yes", "in a script"),
+    ),
+    "config show": (
+        ("bigupload config show", "all that the environment and the file set"),
+        ("bigupload config show upload", "where each option's value comes from"),
+        ("bigupload config show upload --profile work --local", "as a call with these options would take them"),
+    ),
+    "completion install": (
+        ("bigupload completion install", "for your shell"),
+        ("bigupload completion install fish", "for another one"),
+    ),
+    "completion show": (("bigupload completion show zsh", "to read it, or to install it yourself"),),
 }
 """By command: each with what it does."""
 
