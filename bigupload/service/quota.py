@@ -8,7 +8,8 @@ upload is counted again at complete, which is then refused; what one PUT sends c
 No request waits for long for the list of an account with very many objects (`counting`). Until the list is read, the
 last count holds, with what was promised since. Before the first count, the part of the list that was read holds: an
 account may have up to twice its limit then. A process that was restarted goes on by the last count that was kept,
-without what was begun between that count and the restart, until it has read the list.
+without what was begun between that count and the restart, until it has read the list: its first create for an owner
+with 60,000 files takes 69 ms, and 7.4 s where it waits for the list (docs/performance.md).
 
 Replicas that share an engine count together (`SharedQuota`). The engine has one account for each owner: the bytes of
 the store's list, when it was read, and what was promised since. Whoever finds the list too old reads it, for all
