@@ -372,7 +372,7 @@ def strength(ctx: click.Context, name: str) -> int:
 
 
 def choose(ctx: click.Context, arguments: dict[str, Any], *names: str) -> None:
-    """Of options that exclude each other, drop those that are farther from the person than the nearest.
+    """Keep the nearest to the person among options that exclude each other, and drop the others.
 
     `--local` on the command line beats `to = "s3://…"` in the file. Two on the command line stay, for the caller to
     refuse.

@@ -181,7 +181,7 @@ class KeptDigests:
     """The digests of a part that its manifest keeps: these are the fields of its record, too."""
 
     checksum: str
-    """Of the upload's algorithm, as S3 writes it; empty if that is `none`."""
+    """The checksum by the upload's algorithm, as S3 writes it; empty if that is `none`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

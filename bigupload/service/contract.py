@@ -263,9 +263,9 @@ class MediaFacts(_Model):
     frame_rate: float | None
     """Frames a second, on average."""
     video_codec: Annotated[str | None, Field(examples=["AVC"])]
-    """Of the first film in the file, as MediaInfo calls it: `AVC` (H.264), `HEVC`, `VP9`, `AV1`, `ProRes`."""
+    """The codec of the file's first film, by MediaInfo's name: `AVC` (H.264), `HEVC`, `VP9`, `AV1`, `ProRes`."""
     audio_codec: Annotated[str | None, Field(examples=["AAC"])]
-    """Of the first sound, as `AAC`, `Opus`, `MPEG Audio` or `PCM`."""
+    """The codec of the file's first sound, as `AAC`, `Opus`, `MPEG Audio` or `PCM`."""
     orientation: Annotated[int, Field(ge=1, le=8)] | None
     """How a picture or film is turned when it is shown, as Exif counts it: 1 as it is, 3 upside down, 6 clockwise by 90
     degrees, 8 the other way. 2, 4, 5 and 7 are mirrored."""
@@ -333,7 +333,7 @@ class ReceiptClaims(WithFacts, _Model):
     """Bytes."""
     content_type: str
     checksum: str | None
-    """Of the whole object, in base64, as the store tells it; null: the store has none."""
+    """The store's checksum of the whole object, in base64; null: the store has none."""
     checksum_algorithm: str | None
     proof: str | None
     """`full-object` or `composite-checksum`: the store has compared `checksum` with the one that the client computed of
@@ -558,7 +558,7 @@ class StatusResponse(_Model):
     error: ErrorDetail | None = None
     """Why it is gone, if the file was refused or could not be imported."""
     importing: ImportProgress | None = None
-    """Of an open import, how far it is. Left out for every other upload."""
+    """The progress of an open import. Left out for every other upload."""
 
     @model_serializer(mode="wrap")
     def _without_importing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -38,7 +38,7 @@ READY = b"\1"
 _MEMORY = 512 * 1024 * 1024
 """Bytes of address space of a child. The process has some 60 MB of it before it reads anything."""
 _CPU_SECONDS = 1
-"""Of a child. Most files take a twentieth of it. Of 2,000 files with damaged bytes, 12 ran into this limit."""
+"""The CPU time of a child. Most files take a twentieth of it, and 12 of 2,000 files with damaged bytes ran into it."""
 _SECONDS = 10
 """After this time a child is killed, even if it does nothing."""
 _PARSE_SPEED = 0.01

@@ -35,7 +35,7 @@ TYPE = "bigupload-receipt+jwt"
 _ALGORITHM = "ES256"
 _CURVE = ec.SECP256R1()
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-"""Of P-256: https://nvlpubs.nist.gov/nistpubs/SpecialPublications/NIST.SP.800-186.pdf, 3.2.1.3"""
+"""The order of P-256: https://nvlpubs.nist.gov/nistpubs/SpecialPublications/NIST.SP.800-186.pdf, 3.2.1.3"""
 _PROOFS = {ChecksumType.FULL_OBJECT: Verified.FULL_OBJECT, ChecksumType.COMPOSITE: Verified.COMPOSITE_CHECKSUM}
 
 

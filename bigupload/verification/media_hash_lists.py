@@ -39,7 +39,7 @@ _C4_DIGITS = 88
 _NAME = re.compile(r"(\d{4,9})(?:_.*)?\.mhl", re.DOTALL)
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MOST_BYTES = 1 << 30
-"""Of one hash list: some millions of files."""
+"""The size of one hash list: some millions of files."""
 
 
 def hex_digest(format_: str, hasher: Hasher) -> str:

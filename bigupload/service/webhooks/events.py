@@ -36,7 +36,7 @@ class CompletedMedia(WithFacts, _Body):
     content_type: str
     etag: str
     checksum: str | None
-    """Of the whole object, in base64, as the store tells it; null: the store has none."""
+    """The store's checksum of the whole object, in base64; null: the store has none."""
     checksum_algorithm: str | None
     metadata: dict[str, str]
     """From the upload token and the request."""

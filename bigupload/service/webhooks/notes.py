@@ -68,7 +68,7 @@ WAITING = f"{EVENTS_PREFIX}waiting/"
 DONE = f"{EVENTS_PREFIX}done/"
 _VERSION = 1
 _MOST_BYTES = 512 * 1024
-"""Of a note. That of an import has a line for each of its parts, of which there may be 10,000."""
+"""The size of a note. An import's has a line for each of its parts, of which there may be 10,000."""
 _ATTEMPTS = 3
 """For one note, if the store asks to repeat a conditional PUT (409)."""
 _HOUR = "%Y%m%dT%H"

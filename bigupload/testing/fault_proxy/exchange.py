@@ -161,7 +161,7 @@ class Ended(OSError):
 
 
 class StreamsProtocol(asyncio.StreamReaderProtocol):
-    """Of streams whose end nobody waits for: whoever reads or writes learns of a reset.
+    """The protocol of streams whose end nobody waits for: whoever reads or writes learns of a reset.
 
     asyncio keeps the reset in a future, too. It logs that as never retrieved if the garbage collector finds it first.
     """
