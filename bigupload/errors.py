@@ -182,10 +182,10 @@ class SourceNotDeleted(SourceError):
 
 
 class StreamInterrupted(SourceError):
-    """A stream ended too early, or what went by is needed once more. The same command with the same bytes resumes.
+    """A stream ended too early, or bytes that went by are needed again.
 
-    It may end before a part is sent: then the same command begins anew. A stream without a byte is `lasting`: the
-    command ends with 1, as nobody knows whether there is anything to send.
+    The same command with the same bytes resumes, or begins anew if no part was sent. A stream without a byte is
+    `lasting`: the command ends with 1.
     """
 
     resumable = True

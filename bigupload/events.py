@@ -45,7 +45,7 @@ class _UploadEvent:
 class UploadStarted(_UploadEvent):
     """The upload exists in the store, and its manifest on this machine. `resumed_parts` were in the store already.
 
-    Of a file that one PUT sends: sending begins. It is one part, and there is no manifest.
+    For a file that one PUT sends, it means that sending begins: there is one part and no manifest.
     """
 
     path: Path
@@ -62,15 +62,12 @@ class UploadStarted(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(_UploadEvent):
-    """Emitted a few times a second.
-
-    `bytes_uploaded` counts recorded parts. `bytes_in_flight` counts what was sent of the others: it falls when a part
-    must be sent again. `rate` and `seconds_left` count what is in flight only while responses follow at once: else
-    something on the way has it, and the store has not.
-    """
+    """How far one upload has come, a few times a second."""
 
     bytes_uploaded: int
+    """Bytes of recorded parts."""
     bytes_in_flight: int
+    """Sent bytes of other parts. It falls when a part must be sent again."""
     size: int | None
     """None until the end of a stream whose size nobody knows; as `parts`."""
     parts_uploaded: int
@@ -78,9 +75,10 @@ class Progress(_UploadEvent):
     concurrency: int
     retries: int
     rate: float = 0.0
-    """Bytes a second."""
+    """Bytes a second. Those in flight count only while responses follow at once: otherwise something on the way has
+    them, and the store has not."""
     seconds_left: float | None = None
-    """None: not known."""
+    """Seconds until the end at that rate; None: not known."""
     is_waiting: bool = False
     """Whether all that may be sent was sent, and the store's responses are late."""
     source_hangs_for: float | None = None
@@ -222,8 +220,7 @@ class ReadingBack(_UploadEvent):
 class JobProgress(_UploadEvent):
     """How far a call for many files has come: emitted at once, twice a second, and at last when it ends well.
 
-    `upload` names only the target. A file counts as uploaded, skipped or failed when that is certain; the bytes of a
-    large file count as its parts are recorded.
+    `upload` names only the target.
     """
 
     files_found: int
@@ -233,10 +230,12 @@ class JobProgress(_UploadEvent):
     is_listed: bool
     """Whether the listing has ended, so that nothing is added to what was found."""
     files_uploaded: int
+    """A file counts as uploaded, skipped or failed when that is certain."""
     files_skipped: int
     """Files that were in the store already."""
     files_failed: int
     bytes_uploaded: int
+    """Bytes of uploaded files, and of the recorded parts of the others."""
     bytes_in_flight: int
     """The unacknowledged bytes of files and parts."""
     bytes_skipped: int

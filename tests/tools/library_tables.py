@@ -32,7 +32,7 @@ _EVENTS = """
 `on_event` gets these. Each is a frozen dataclass of `bigupload`, and has `upload`, a `bigupload.UploadIdentity`, beside
 the fields below: see [events](library.md#events). The command prints the same with `--progress json`, one JSON object a
 line, whose `event` says which it is. `bigupload/schema/events.schema.json` of the package is the JSON Schema of these
-lines.
+lines, and describes their fields.
 
 | class | fields | meaning |
 |---|---|---|
