@@ -61,6 +61,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def s3() -> Iterator[StrictS3]:
+    """One for each test: it starts and stops in 1.5 ms of CPU, and nothing of another test is in it."""
     with StrictS3(min_part_size=KIB) as server:
         server.create_bucket(BUCKET)
         yield server
