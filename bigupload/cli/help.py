@@ -156,7 +156,7 @@ EXAMPLES = {
     "bucket sweep": (
         ("bigupload bucket sweep s3://media --dry-run", "show what would be deleted"),
         ("bigupload bucket sweep s3://media", "delete it, where no service does"),
-        ("bigupload bucket sweep s3://media --before-finish /opt/scan", "with the check of files that serve has"),
+        ("bigupload bucket sweep s3://media --before-finish /opt/scan", "with the same check of each file as serve"),
     ),
     "webhooks secret": (("bigupload webhooks secret", "give it to the receivers"),),
     "webhooks test": (
