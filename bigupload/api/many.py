@@ -412,12 +412,12 @@ class UploadMany:
 
     async def _upload_once(self, item: ManyItem) -> tuple[UploadResult, Fingerprint | None]:
         """Returns the result, and the fingerprint of what was sent, if it is a file and there is a record."""
-        puts = self._puts  # another file may find meanwhile that a PUT proves too little
-        if puts is not None and (source := await self._open_small(item)) is not None:
+        if self._puts is not None and (source := await self._open_small(item)) is not None:
             with contextlib.closing(source):
                 try:
-                    result = await self._put_in_region(*puts, source, item)
-                    return result, source.fingerprint if source.kind is SourceKind.FILE else None
+                    if self._puts is not None:  # another file may have found meanwhile that a PUT proves too little
+                        result = await self._put_in_region(*self._puts, source, item)
+                        return result, source.fingerprint if source.kind is SourceKind.FILE else None
                 except NothingProvesPut:
                     self._puts = None  # nor would a PUT prove enough of the others
         fingerprint = await self._fingerprint(item)  # before: a file that changes meanwhile is sent again
