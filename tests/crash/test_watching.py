@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -254,10 +253,9 @@ def test_a_recording_of_ffmpeg(watch: Watch) -> None:
     ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
     noisy = "testsrc2=size=1280x720:rate=25,noise=alls=60:allf=t"
     how = ["-t", "8", "-c:v", "mpeg4", "-q:v", "2", "-y", str(watch.directory / "live.mp4")]
-    with watch.start("--until-idle", "3s") as process, ThreadPoolExecutor(1) as reader:
-        ending = reader.submit(end_of, process)  # its progress may be more than a pipe holds
+    with watch.start("--until-idle", "3s") as process:
         subprocess.run([ffmpeg, "-v", "error", "-re", "-f", "lavfi", "-i", noisy, *how], check=True, timeout=LONG)
-        ended = ending.result()
+        ended = end_of(process)
     assert ended.code == 0, ended.err
     assert ended.result["verified"] == "full-object"
     watch.assert_stored("live.mp4")

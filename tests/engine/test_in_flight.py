@@ -316,7 +316,7 @@ async def test_reports_come_a_few_times_a_second(sky: Sky) -> None:
     assert 2 <= len(reports) / 30 <= 1 / TICK
 
 
-async def test_a_put_says_what_its_gauge_says(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_put_has_a_gauge_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     source: Any = None  # never read
     put = PutInFlight(source, PART, REQUEST, 0.0)
     monkeypatch.setattr(Put, "window_is_full", lambda _: True)

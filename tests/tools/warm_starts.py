@@ -46,11 +46,12 @@ class Started:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._close_streams()
-        if error is not None:  # else a test that failed would wait for what never ends
+        if error is not None:  # else a test that failed would wait for what never ends, or for who reads its output
             self.kill()
+        self._close_streams()
         try:
-            self.wait()
+            with contextlib.nullcontext() if error is None else contextlib.suppress(subprocess.TimeoutExpired):
+                self.wait()
         finally:
             self._status.close()
 
