@@ -109,5 +109,5 @@ def _summary(report: OrphanReport, *, dry_run: bool) -> str:
     rest = "".join(f"; {count} {what}" for what, count in counts.items() if count)
     would = "would abort" if dry_run else "aborted"
     if report.unreadable and report.orphans:  # only with --dry-run
-        would = "would abort nothing now, and else"
+        rest = f", but nothing while a manifest can't be read{rest}"
     return f"{would} {counted(report.orphans, 'orphaned upload')} ({format_size(report.held)}){rest}"

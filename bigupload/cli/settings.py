@@ -191,14 +191,14 @@ def _value(option: click.Option, value: Any, path: Path) -> Any:
         if not option.multiple:
             raise UsageError(f"{path}: {name} is one value, and not a table")
         if any(isinstance(item, dict | list) for item in value.values()):
-            raise UsageError(f"{path}: each value in {name} is a text or a number")
+            raise UsageError(f"{path}: each value in {name} is one value, and not a table or a list")
         value = [f"{key}={_text(item)}" for key, item in value.items()]
     if isinstance(value, list) != option.multiple:
         shape = 'a list, as in ["a=b"]' if option.multiple else "one value, and not a list"
         raise UsageError(f"{path}: {name} is {shape}")
     if isinstance(value, list):
         if any(isinstance(item, dict | list) for item in value):
-            raise UsageError(f"{path}: {name} is a list of texts")
+            raise UsageError(f"{path}: {name} is a list of single values")
         return [_text(item) for item in value]
     if option.is_flag or isinstance(value, bool):
         if not (option.is_flag and isinstance(value, bool)):
@@ -213,7 +213,7 @@ def _value(option: click.Option, value: Any, path: Path) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return value if isinstance(value, str) else str(value)
+    return str(value)
 
 
 _COMMON = "bigupload.common"

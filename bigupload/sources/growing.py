@@ -178,7 +178,7 @@ class GrowingFile(FileSource):
         if named is not None and not os.path.samestat(opened, named):
             raise errors.SourceChanged(
                 f"{self.path} was replaced by another file while it was followed, and nothing was completed: make the "
-                "same call again if the other file begins with the same bytes, and else with `resume=False`",
+                "same call again to follow the new file; if it does not begin with the same bytes, add `resume=False`",
                 same_size=True,
             )
         before, now = self.fingerprint, fingerprint_of(opened)

@@ -144,7 +144,8 @@ def test_nothing_goes_beside_a_manifest_that_can_not_be_read(
     ended = gc(bigupload, s3, "--dry-run")
     assert (ended.code, len(ended.out.splitlines())) == (0, 1)
     assert "warning: nothing is aborted while this manifest may own the uploads: " in ended.err
-    assert ended.err.splitlines()[-1].startswith("would abort nothing now, and else 1 orphaned upload (")
+    summary = "would abort 1 orphaned upload (2 kB), but nothing while a manifest can't be read"
+    assert ended.err.splitlines()[-1].startswith(summary)
     bad.unlink()
     assert gc(bigupload, s3).code == 0
     assert orphan not in s3.uploads

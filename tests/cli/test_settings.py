@@ -73,7 +73,7 @@ def test_an_upload_takes_its_options_from_the_file(
         to = "s3://bucket/folder/"
         part-size = "5MiB"
         content-type = "video/quicktime"
-        metadata = {{ take = "7", day = 2 }}
+        metadata = {{ take = "7", day = 2, night = true }}
         tag = ["team=film"]
     """)
     monkeypatch.setenv("BIGUPLOAD_JSON", "true")
@@ -81,7 +81,7 @@ def test_an_upload_takes_its_options_from_the_file(
     assert (ended.code, ended.err) == (0, "")
     assert (ended.result["key"], ended.result["parts"]) == ("folder/file.bin", 2)
     headers = s3.objects["bucket"]["folder/file.bin"].headers
-    assert (headers["x-amz-meta-take"], headers["x-amz-meta-day"]) == ("7", "2")
+    assert [headers[f"x-amz-meta-{name}"] for name in ("take", "day", "night")] == ["7", "2", "true"]
     assert headers["content-type"] == "video/quicktime"
     # What is said of another target on the command line is meant.
     assert bigupload("upload", file, "--to", "s3://bucket/other", "--no-resume").result["key"] == "other"
@@ -163,8 +163,8 @@ def test_another_file_and_none(bigupload: Command, config: Path, tmp_path: Path)
         ("[upload]\ntag = 'a=b'", "tag is a list"),
         ("[upload]\nto = ['s3://b/k']", "to is one value, and not a list"),
         ("[upload]\nto = {a = 1}", "to is one value, and not a table"),
-        ("[upload]\nmetadata = {a = {b = 1}}", "each value in metadata is a text or a number"),
-        ("[upload]\ntag = [['a=b']]", "tag is a list of texts"),
+        ("[upload]\nmetadata = {a = {b = 1}}", "each value in metadata is one value, and not a table or a list"),
+        ("[upload]\ntag = [['a=b']]", "tag is a list of single values"),
         ("[upload]\nlocal = 'yes'", "local is true or false"),
         ("[upload]\nto = true", "to is a value, and not true or false"),
         ("[upload]\nconfig = 'x'", "there is no option [upload] config"),

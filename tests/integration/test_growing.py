@@ -227,7 +227,7 @@ async def test_it_is_replaced(recorder: Recording, world: World) -> None:
         other.replace(recorder.path)
 
     recorder.writes(replace)
-    with pytest.raises(errors.SourceChanged, match="was replaced by another file") as caught:
+    with pytest.raises(errors.SourceChanged, match=r"was replaced by another file .* add `resume=False`") as caught:
         await recorder.follow()
     assert caught.value.exit_code == 75
     assert world.object() is None
