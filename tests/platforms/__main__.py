@@ -22,7 +22,7 @@ from . import windows
 _ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (
     "core", "support", "manifests", "sources", "http", "engine", "batch", "api", "stores", "integration", "cli",
-    "testing", "service", "adapters", "cluster", "crash", "site", "tools", "fuzz",
+    "testing", "service", "adapters", "cluster", "crash", "fuzz",
 )  # fmt: skip
 _ENDS_WITHIN, _STOPS_WITHIN = 3600, 60
 """Seconds, against a hang alone: a busy machine takes half an hour for a folder."""
