@@ -95,7 +95,7 @@ async def upload(
         sent = await resources.small.send(call, given, settings, options, takes_place=takes_place, job_began=job_began)
     if sent is None:
         async with contextlib.nullcontext() if in_place is None else in_place():
-            sent = await _upload(resources, call, given, settings, options, job_began, whole)
+            sent = await _upload_in_parts(resources, call, given, settings, options, job_began, whole)
     result, uploaded = sent
     if digests:
         from bigupload.verification.file_digests import with_digests
@@ -113,7 +113,7 @@ async def shared(resources: UploaderResources, result: UploadResult, options: Up
     return await with_share(result, options, _quiet(resources), resources.buckets)
 
 
-async def _upload(
+async def _upload_in_parts(
     resources: UploaderResources,
     call: OpenCall,
     given: UploadSource,
@@ -122,7 +122,7 @@ async def _upload(
     job_began: float | None,
     whole: WholeDigests | None,
 ) -> Uploaded:
-    """Upload with a manifest, in parts."""
+    """Upload with a manifest."""
     # One PUT does without.
     from bigupload.api.copying import (
         check_delta_source,
