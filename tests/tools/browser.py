@@ -93,6 +93,7 @@ class UploadPage:
         for _ in range(5):
             with contextlib.suppress(PlaywrightTimeoutError):
                 with self.page.expect_file_chooser() as opened:
+                    self.page.evaluate("0")  # once this returns, the browser hands its dialogues to Playwright
                     act()
                 return opened.value
             others = [text for text in self.complaints if "user activation" not in text]
