@@ -48,7 +48,7 @@ _KEYS = ("tls_ca_file", "tls_client_cert", "tls_client_key", "tls_scheduler_cert
          "tls_worker_cert", "tls_worker_key")  # fmt: skip
 
 
-class PretendedGauge:
+class PretendedGauge(Gauge):
     """Bytes sent at a constant rate."""
 
     def __init__(self, size: int, seconds: float) -> None:
@@ -58,24 +58,6 @@ class PretendedGauge:
 
     def sent(self) -> int:
         return int(self._size * min(1.0, (time.monotonic() - self._began) / self._seconds))
-
-    def address(self) -> str | None:
-        return None
-
-    def round_trip_times(self) -> tuple[float, float]:
-        return 0.0, 0.0
-
-    def window_is_full(self) -> bool:
-        return False
-
-    def paused(self) -> bool:
-        return False
-
-    def hold(self, *, held: bool) -> bool:
-        return False
-
-    def search_again(self) -> None:
-        pass
 
 
 def response_to(request: SignedRequest) -> PutResponse:

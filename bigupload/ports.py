@@ -463,7 +463,10 @@ class Stream(Protocol):
 
 
 class Gauge(Protocol):
-    """Reads the progress of one PUT. Cheap: it is called several times a second, also after the PUT has ended."""
+    """Reads the progress of one PUT. Cheap: it is called several times a second, also after the PUT has ended.
+
+    What is not `sent` has a default for a connection of which nothing is known.
+    """
 
     def sent(self) -> int:
         """Get the bytes of the body that left this machine, as far as the kernel knows."""
@@ -471,19 +474,19 @@ class Gauge(Protocol):
 
     def address(self) -> str | None:
         """The address and port that the bytes go to, as "10.0.0.1:443"; None before there is a connection."""
-        ...
+        return None
 
     def round_trip_times(self) -> tuple[float, float]:
         """The connection's shortest round trip, and that of now, in seconds; (0, 0) if that is not known."""
-        ...
+        return 0.0, 0.0
 
     def window_is_full(self) -> bool:
         """Whether the store's window is full for much of the time: it reads less than the path carries."""
-        ...
+        return False
 
     def paused(self) -> bool:
         """Whether the sender waits by itself: it is held, or waits for the rate limit. That is no stall."""
-        ...
+        return False
 
     def hold(self, *, held: bool) -> bool:
         """Pause the body, or go on. What the kernel has is sent all the same.
@@ -493,11 +496,11 @@ class Gauge(Protocol):
         Returns:
             Whether it is held now: not every body can be.
         """
-        ...
+        return False
 
     def search_again(self) -> None:
         """Let the connection find the path's rate anew, because others have left it room."""
-        ...
+        return
 
 
 class Transport(Protocol):

@@ -12,7 +12,7 @@ from bigupload.cluster.messages import FileId
 from bigupload.core.checksums import Digests, Hashed
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.ports import OnNews, PutResponse
+from bigupload.ports import Gauge, OnNews, PutResponse
 from bigupload.records import dataclass
 from bigupload.support.rate_limiter import RateLimiter
 
@@ -39,8 +39,11 @@ class FileHasher(Protocol):
         ...
 
 
-class RemoteGauge:
-    """The `ports.Gauge` of a PUT that a worker sends. It has the worker's latest report."""
+class RemoteGauge(Gauge):
+    """The gauge of a PUT that a worker sends. It has the worker's latest report.
+
+    It can't be held: the worker knows nothing of the other parts.
+    """
 
     def __init__(self) -> None:
         self.bytes_sent = 0
@@ -54,20 +57,8 @@ class RemoteGauge:
     def address(self) -> str | None:
         return None if self.worker is None else f"a store by worker {self.worker}"
 
-    def round_trip_times(self) -> tuple[float, float]:
-        return 0.0, 0.0
-
-    def window_is_full(self) -> bool:
-        return False
-
     def paused(self) -> bool:
         return self.waits
-
-    def hold(self, *, held: bool) -> bool:
-        return False  # the worker knows nothing of the other parts
-
-    def search_again(self) -> None:
-        pass  # nor of those that have ended
 
 
 @dataclass(slots=True)

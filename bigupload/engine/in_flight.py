@@ -38,29 +38,17 @@ that asks to slow down would get one at every tick."""
 _UNAMBIGUOUS = {PartProof.CHECKSUM, PartProof.ETAG}
 
 
-class NotBegun:
-    """The gauge of a PUT that its transport has not begun. Implements `ports.Gauge`."""
+class _NotBegun(Gauge):
+    """The gauge of a PUT that its transport has not begun."""
 
     def sent(self) -> int:
         return 0
 
-    def address(self) -> str | None:
-        return None
-
-    def round_trip_times(self) -> tuple[float, float]:
-        return 0.0, 0.0
-
-    def window_is_full(self) -> bool:
-        return False
-
-    def paused(self) -> bool:
-        return False
-
     def hold(self, *, held: bool) -> bool:
         return held
 
-    def search_again(self) -> None:
-        pass
+
+_NOT_BEGUN = _NotBegun()
 
 
 class PutInFlight:
@@ -80,7 +68,7 @@ class PutInFlight:
         self.part = part
         self.request = request
         self.scope = Stoppable()
-        self.gauge: Gauge = NotBegun()
+        self.gauge: Gauge = _NOT_BEGUN
         self.began = self.wrote_from = now
         self.priority = priority
         self.attempt = attempt
@@ -129,7 +117,7 @@ class PutInFlight:
         self._looked_at = now
         if sent < self.size:
             self.accepted = None
-        elif self.accepted is None and not isinstance(self.gauge, NotBegun):
+        elif self.accepted is None and self.gauge is not _NOT_BEGUN:
             self.accepted = now
         return sent
 
