@@ -24,6 +24,20 @@ FILES = 45
 HELD = (7, 23)
 
 
+def found_in(root: Path) -> dict[str, bytes]:
+    """A file may be renamed and a directory deleted meanwhile: while the command runs, some may be missing here."""
+    read = {}
+    for directory, _, names in os.walk(root):  # Path.rglob fails where a directory vanishes
+        for path in (Path(directory, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                read[str(path.relative_to(root))] = path.read_bytes()
+    return read
+
+
+def stored(s3: StrictS3) -> dict[str, bytes]:
+    return {key.removeprefix("p/"): bytes(each.body) for key, each in s3.objects["bucket"].items()}
+
+
 @pytest.mark.slow
 def test_a_killed_move_continues(tmp_path: Path) -> None:
     root = tmp_path / "tree"
@@ -32,20 +46,8 @@ def test_a_killed_move_continues(tmp_path: Path) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(body)
 
-    def found() -> dict[str, bytes]:
-        """A file may be renamed and a directory deleted meanwhile: while the command runs, some may be missing here."""
-        read = {}
-        for directory, _, names in os.walk(root):  # Path.rglob fails where a directory vanishes
-            for path in (Path(directory, name) for name in names):
-                with contextlib.suppress(FileNotFoundError):
-                    read[str(path.relative_to(root))] = path.read_bytes()
-        return read
-
-    def stored(s3: StrictS3) -> dict[str, bytes]:
-        return {key.removeprefix("p/"): bytes(each.body) for key, each in s3.objects["bucket"].items()}
-
     def look(s3: StrictS3) -> None:
-        here, there = set(found().values()), stored(s3)
+        here, there = set(found_in(root).values()), stored(s3)
         assert {name: body for name, body in contents.items() if body not in here and there.get(name) != body} == {}
 
     held = threading.Event()
@@ -68,14 +70,14 @@ def test_a_killed_move_continues(tmp_path: Path) -> None:
         def is_under_way() -> bool:
             """While few may be in flight, the one that is held keeps the files behind it waiting."""
             asked = {(request.op, request.key) for request in list(s3.requests)}
-            return aside <= found().keys() and ("PutObject", "p/5/file 40") in asked
+            return aside <= found_in(root).keys() and ("PutObject", "p/5/file 40") in asked
 
         with place.start(*command) as process:
             until(is_under_way, process)
             process.kill()
             assert end_of(process).code == -signal.SIGKILL
         look(s3)
-        here = set(found())
+        here = set(found_in(root))
         held.set()
         s3.clear()
         before = len(s3.requests)
