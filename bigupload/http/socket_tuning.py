@@ -64,8 +64,9 @@ _LINUX_NUMBERS = {"TCP_NOTSENT_LOWAT": 25} if sys.platform == "linux" else {}
 """linux/tcp.h. A Python that was built with an old C library, as for manylinux2014, has no name for it."""
 _INFO_OF_MACOS = getattr(socket, "TCP_CONNECTION_INFO", 0x106 if sys.platform == "darwin" else None)
 """netinet/tcp.h of macOS. Its kernel does not report unsent bytes by TIOCOUTQ."""
-_UNSENT_AT_MACOS = 32
-"""Offset of tcpi_snd_sbbytes in struct tcp_connection_info: bytes in the send buffer, with those in flight."""
+_UNSENT_AT_MACOS, _RTT_AT_MACOS = 32, 40
+"""Offsets in struct tcp_connection_info: of tcpi_snd_sbbytes, the bytes in the send buffer with those in flight, and of
+tcpi_rttcur and tcpi_srtt, the latest round trip and the smoothed one in milliseconds."""
 _FIN_UNACKNOWLEDGED = frozenset({4, 9, 11})
 """FIN_WAIT1, LAST_ACK and CLOSING, in tcpi_state, the first byte of struct tcp_info."""
 _UNKNOWN = 0xFFFFFFFF
@@ -136,8 +137,13 @@ def _set_congestion_control(sock: Any, name: str) -> bool:
 def round_trip_times(sock: Any) -> tuple[float, float]:
     """The shortest round trip of a connection, and the smoothed one of now, in seconds; (0, 0) if they are not known.
 
-    What waits in queues counts in the second one alone.
+    What waits in queues counts in the second one alone. macOS keeps no shortest one: there, the lower of the latest one
+    and the smoothed one takes its place, and less than a millisecond is not known.
     """
+    if _INFO_OF_MACOS is not None:
+        info = _info_of_macos(sock, _RTT_AT_MACOS + 8)
+        latest, now = struct.unpack_from("II", info, _RTT_AT_MACOS) if info else (0, 0)
+        return (min(latest, now) / 1e3, now / 1e3) if latest and now else (0.0, 0.0)
     info = _tcp_info(sock, _LEAST_RTT_AT + 4)  # once: it is asked of each connection, many times a second
     if len(info) < _LEAST_RTT_AT + 4:
         return 0.0, 0.0
@@ -172,6 +178,14 @@ def _tcp_info(sock: Any, size: int) -> bytes:
     """The first bytes of struct tcp_info: as many as the kernel knows; b"" if it reports nothing."""
     with contextlib.suppress(AttributeError, OSError):
         return bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size))
+    return b""
+
+
+def _info_of_macos(sock: Any, size: int) -> bytes:
+    """The first bytes of struct tcp_connection_info; b"" if the kernel reports fewer."""
+    with contextlib.suppress(AttributeError, OSError):
+        info = bytes(sock.getsockopt(socket.IPPROTO_TCP, _INFO_OF_MACOS or 0, size))
+        return info if len(info) == size else b""
     return b""
 
 
@@ -217,10 +231,8 @@ def unsent(sock: Any) -> int:
     if descriptor < 0:  # closed
         return 0
     if _INFO_OF_MACOS is not None:
-        with contextlib.suppress(OSError):
-            info = bytes(sock.getsockopt(socket.IPPROTO_TCP, _INFO_OF_MACOS, _UNSENT_AT_MACOS + 4))
-            return _field(info, _UNSENT_AT_MACOS) if len(info) == _UNSENT_AT_MACOS + 4 else 0
-        return 0
+        info = _info_of_macos(sock, _UNSENT_AT_MACOS + 4)
+        return _field(info, _UNSENT_AT_MACOS) if info else 0
     if not _HAS_FCNTL:
         return 0
     try:

@@ -290,6 +290,24 @@ def test_macos_reports_its_send_buffer(
     assert socket_tuning.unsent(Answering(pair[0].fileno(), 0x106, response)) == left
 
 
+@pytest.mark.parametrize(
+    ("response", "times"),
+    [
+        (bytes(40) + struct.pack("II", 31, 34), (0.031, 0.034)),
+        (bytes(40) + struct.pack("II", 90, 34), (0.034, 0.034)),  # the latest packet waited in a queue
+        (bytes(40) + struct.pack("II", 0, 0), (0.0, 0.0)),  # less than a millisecond, or not measured yet
+        (bytes(40), (0.0, 0.0)),
+        (OSError("not here"), (0.0, 0.0)),
+    ],
+    ids=["known", "queued", "near", "short", "refused"],
+)
+def test_macos_reports_its_round_trips(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, response: Exception | bytes, times: tuple[float, float]
+) -> None:
+    monkeypatch.setattr(socket_tuning, "_INFO_OF_MACOS", 0x106)
+    assert socket_tuning.round_trip_times(Answering(pair[0].fileno(), 0x106, response)) == times
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="select() of Windows takes any socket")
 def test_a_descriptor_may_be_high(pair: Pair) -> None:
     """In a process with a thousand files open: select() knows descriptors up to 1023."""
