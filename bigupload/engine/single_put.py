@@ -25,7 +25,8 @@ from bigupload.records import dataclass
 
 MOST_BYTES = 8 * MIB
 """The largest file that is sent by one PUT. A larger one gains by parts: a kill loses less of it, and its parts are in
-flight together."""
+flight together. Computed from the round trip, one PUT would win a tenth of the time up to 10 MB where no connection is
+capped, and lose where one is (benchmarks/README.md, "The start")."""
 _HASHED_HERE = 256 * 1024
 """Bytes in memory that are hashed in the event loop: a CRC of them takes less time than a thread needs to begin."""
 _MOST_LOOKS = 2
