@@ -17,7 +17,7 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.core.selection import FileLimits, Scope
 from bigupload.records import dataclass
 from bigupload.s3_parameters import MOST_KEY_BYTES, RENAME, why_no_key, why_too_long
-from bigupload.support.files import ASIDE, reason_of
+from bigupload.support.files import ASIDE, STORE_MARKS, reason_of
 from bigupload.support.systems import change_time
 
 _NO_LIMITS = FileLimits()
@@ -174,23 +174,28 @@ def _open(
             identity = status.st_dev, status.st_ino
             if any(level.identity == identity for level in above):
                 return Omitted(path, "a symbolic link to a directory that it is in: a loop", is_failure=False)
-        names = list(_names(path, scopes, follow_symlinks=options.follow_symlinks))
+        names, is_store = _names(path, scopes, follow_symlinks=options.follow_symlinks)
     except OSError as e:
         return Omitted(path or ".", f"can't read the directory: {reason_of(e)}", is_failure=True)
+    if is_store and names and above:  # an upload into that store would never end; at the top, the caller has named it
+        return Omitted(path, "the local store's own files, which change while it runs", is_failure=False)
     names.sort(reverse=True)  # by code points, which is the order of their bytes in UTF-8
     return _Level(os.path.join(path, ""), key, scopes, identity, names)
 
 
-def _names(path: str, scopes: Sequence[Scope], *, follow_symlinks: bool) -> Iterator[str]:
-    """The names in a directory that may be selected."""
+def _names(path: str, scopes: Sequence[Scope], *, follow_symlinks: bool) -> tuple[list[str], bool]:
+    """The names in a directory that may be selected, and whether it is the directory of a local store."""
+    names, marks = [], 0
     with os.scandir(path or ".") as entries:
         for entry in entries:
             name = entry.name
+            marks += name in STORE_MARKS
             if _is_directory(entry, follow_symlinks=follow_symlinks):
                 if _enter(scopes, name) is not None:
-                    yield f"{name}/"
+                    names.append(f"{name}/")
             elif all(scope.selects(name) for scope in scopes):
-                yield name
+                names.append(name)
+    return names, marks == len(STORE_MARKS)
 
 
 def _is_directory(entry: os.DirEntry[str], *, follow_symlinks: bool) -> bool:

@@ -40,15 +40,14 @@ from typing import Any
 from bigupload.errors import LocalStoreError
 from bigupload.http.response_head import end_of_head, parse_head
 from bigupload.records import dataclass
-from bigupload.support.files import file_lock, user_path
+from bigupload.support.files import STORE_MARKS, file_lock, user_path
 from bigupload.support.systems import KILL
 from bigupload.units import install_command
 
 SAMPLE = "sample.bin"
 """The sample file is here too, so that removing the store removes it."""
 _OURS = frozenset({
-    "data", "lock", "run.json", "run.new", "s3.json", "s3.new", "security.toml", "security.new", "weed.log",
-    "weed.log.old", SAMPLE, "sample.partial", "aws-credentials", "aws-credentials.new",
+    *STORE_MARKS, "data", "lock", "run.json", "run.new", "s3.new", "security.new", "weed.log.old", SAMPLE, "sample.partial", "aws-credentials", "aws-credentials.new",
 })  # fmt: skip
 PROFILE = "bigupload-local"
 """The profile in the credentials file: one that is named goes before the keys in the environment."""

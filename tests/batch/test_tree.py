@@ -15,6 +15,8 @@ import pytest
 from bigupload.batch import tree
 from bigupload.batch.tree import FileEntry, Omitted, WalkOptions, walk
 from bigupload.core.selection import ALL, FileLimits, exclude, include, scope_of
+from bigupload.stores.local_store import LocalStore
+from bigupload.support.files import STORE_MARKS
 
 AWKWARD = [
     " ", "a b", "a+b", "a%20b", "a#b", "a?b", "-rf", "--help", "~", "$HOME", "`id`", "'", '"', "\\", "a\nb", "a\tb",
@@ -146,6 +148,22 @@ def test_loops_are_named_and_end(tmp_path: Path) -> None:
     loop = "a symbolic link to a directory that it is in: a loop"
     circle = f"can't look at it: {os.strerror(errno.ELOOP)}!"
     assert omitted == {"d/up": loop, "d/self": loop, "d/e/top": loop, "circle": circle}
+
+
+def test_a_local_store_is_left_out(weed: LocalStore) -> None:
+    """An upload of the home directory into that store would upload its own objects, and never end."""
+    home = weed.data_dir
+    keys, omitted = found(home.parent)
+    assert omitted[home.name] == "the local store's own files, which change while it runs"
+    assert not any(key.startswith(f"{home.name}/") for key in keys)
+    assert "s3.json" in found(home, WalkOptions(), "data", "*.log*")[0]  # its user has named it
+
+
+@pytest.mark.parametrize("lacks", sorted(STORE_MARKS))
+def test_another_directory_may_have_some_of_its_names(tmp_path: Path, lacks: str) -> None:
+    names = sorted(f"d/{name}" for name in STORE_MARKS - {lacks})
+    write(tmp_path, *names)
+    assert found(tmp_path) == (names, {})
 
 
 def test_special_files_are_named(tmp_path: Path) -> None:
