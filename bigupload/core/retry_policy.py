@@ -290,7 +290,8 @@ class Attempts:
             return self._outage(fault, silence)
         if fault.kind.is_retried:
             return self._counted(fault, self._policy.attempts if silence is not None else ATTEMPTS_BEFORE_RESPONSE)
-        if fault.kind is FaultKind.REFUSED and not self._resigned and not fault.is_lasting:
+        # SKEWED: this machine may have slept between the signature and the request.
+        if fault.kind in (FaultKind.REFUSED, FaultKind.SKEWED) and not self._resigned and not fault.is_lasting:
             self._resigned = True
             return Retry(0.0, resign=True)
         if fault.kind is FaultKind.CORRUPTED and not self._rehashed:

@@ -47,7 +47,8 @@ from bigupload.units import install_command
 SAMPLE = "sample.bin"
 """The sample file is here too, so that removing the store removes it."""
 _OURS = frozenset({
-    *STORE_MARKS, "data", "lock", "run.json", "run.new", "s3.new", "security.new", "weed.log.old", SAMPLE, "sample.partial", "aws-credentials", "aws-credentials.new",
+    *STORE_MARKS, "data", "lock", "run.json", "run.new", "s3.new", "security.new", "weed.log.old", SAMPLE,
+    "sample.partial", "aws-credentials", "aws-credentials.new",
 })  # fmt: skip
 PROFILE = "bigupload-local"
 """The profile in the credentials file: one that is named goes before the keys in the environment."""

@@ -81,7 +81,7 @@ def test_the_end_of_every_kind(kind: FaultKind) -> None:
     if kind in COUNTED:
         assert len(retries) == 7
         assert "8 attempts" in str(error)
-    elif kind is FaultKind.REFUSED:
+    elif kind in (FaultKind.REFUSED, FaultKind.SKEWED):
         assert retries == [Retry(0.0, resign=True)]
     elif kind is FaultKind.CORRUPTED:
         assert retries == [Retry(0.0, rehash=True)]

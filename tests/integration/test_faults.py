@@ -204,11 +204,19 @@ async def test_another_4xx_is_final(world: World) -> None:
     assert world.sent() == [1]
 
 
-async def test_a_skewed_clock_stops_at_once_and_says_by_how_much(world: World) -> None:
-    world.s3.script("UploadPart", Status(403, "RequestTimeTooSkewed"))
+async def test_a_skewed_clock_stops_the_upload_and_says_by_how_much(world: World) -> None:
+    world.s3.script("UploadPart", *[Status(403, "RequestTimeTooSkewed")] * 2)
     with pytest.raises(errors.ClockSkewed, match=r"clock is \d+ s") as caught:
         await world.upload(world.file(1))
     assert caught.value.exit_code == errors.EXIT_RESUMABLE
+
+
+@pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"])
+async def test_a_machine_that_slept_between_signature_and_request_signs_again(world: World, operation: str) -> None:
+    world.s3.script(operation, Status(403, "RequestTimeTooSkewed"))
+    path = world.file(2 * PART)
+    await world.upload(path)
+    assert world.holds(path)
 
 
 async def test_an_upload_that_vanishes_is_begun_again_and_that_is_said(world: World) -> None:

@@ -94,7 +94,7 @@ class _Maker:
                 [
                     [wire.Status(403, "AccessDenied")] * 2,
                     [wire.Status(400, "ExpiredToken")] * 2,
-                    [wire.Status(403, "RequestTimeTooSkewed")],
+                    [wire.Status(403, "RequestTimeTooSkewed")] * 2,
                     [wire.Status(500, "InternalError")] * ATTEMPTS,
                     [wire.FlipBit(0), wire.FlipBit(self._part_size // 2)],
                 ]
