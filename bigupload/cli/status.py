@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from bigupload.manifests.job_record import KnownJob
     from bigupload.manifests.listing import KnownUpload
 
+
+K = TypeVar("K", "KnownUpload", "KnownJob")
 
 _HEADER = ("ID", "STATE", "DONE", "AGE")
 _WHAT = "WHAT"
@@ -165,6 +167,7 @@ def _held(upload: KnownUpload) -> int:
 
 
 @click.command()
+@click.argument("ids", metavar="[ID...]", nargs=-1, shell_complete=completed_by("uploads"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per upload.")
 @click.option("--clean", is_flag=True, help="First delete the manifests and records of ended uploads.")
 @click.option(
@@ -180,6 +183,7 @@ def _held(upload: KnownUpload) -> int:
 @click.option("--unfinished", "only_unfinished", is_flag=True, help="Only incomplete uploads.")
 @click.option("--since", type=DURATION, metavar="TIME", help="Only uploads with a record in the last TIME, as 7d.")
 def status(
+    ids: tuple[str, ...],
     as_json: bool,
     clean: bool,
     older_than: float | None,
@@ -190,8 +194,8 @@ def status(
 ) -> None:
     """List the uploads and the jobs of many files that this machine knows: id, state, progress, age, source and target.
 
-    The age is the time since something was recorded. The progress is what is recorded. The store may have a few parts
-    more, whose responses were not read before a stop.
+    With ID, only those. The age is the time since something was recorded. The progress is what is recorded. The store
+    may have a few parts more, whose responses were not read before a stop.
 
     `bigupload resume` and `abort` take an upload's id, and `abort` a job's. `bigupload gc` finds uploads that no
     manifest knows. The manifests of completed and aborted uploads, and the records of jobs that have finished or have
@@ -203,9 +207,11 @@ def status(
     from bigupload.manifests.state_directory import state_dir
 
     if complete_within is not None:
-        if as_json or clean or only_unfinished or since is not None:
+        if ids or as_json or clean or only_unfinished or since is not None:
             raise click.UsageError("--complete-within lists and deletes nothing: give it alone")
         raise SystemExit(_check_syncs(complete_within))
+    if clean and ids:
+        raise click.UsageError("--clean takes no ID: bigupload abort ID deletes one upload")
     if clean:
         _clean(older_than, keep)
     elif older_than is not None or keep is not None:
@@ -220,13 +226,19 @@ def status(
         for job in known_jobs(state_dir())
         if _is_shown(job.record, oldest) and (job.status == "unfinished" or not only_unfinished)
     ]
-    ids = shown_ids([*uploads, *replaced])
+    shown = shown_ids([*uploads, *replaced])
+    if ids:
+        known = [each.id for each in (*uploads, *replaced)] + [each.id for each in jobs]
+        for text in ids:
+            if not any(each.startswith(text) for each in known):
+                raise click.UsageError(f"no such upload: {text}. bigupload status lists the ids")
+        uploads, replaced, jobs = _named(uploads, ids), _named(replaced, ids), _named(jobs, ids)
     if as_json:
         for fields in _all_fields(uploads, replaced, jobs):
             click.echo(json.dumps(fields))
     else:
-        rows = [*(_upload_row(each, ids[each.id]) for each in uploads)]
-        rows += [_replaced_row(each, ids[each.id]) for each in replaced]
+        rows = [*(_upload_row(each, shown[each.id]) for each in uploads)]
+        rows += [_replaced_row(each, shown[each.id]) for each in replaced]
         for line in lines_of([*rows, *map(_job_row, jobs)], terminal_width()):
             click.echo(line)
     _tell_held([upload for upload in uploads if upload.resumable], replaced)
@@ -236,6 +248,11 @@ def status(
     if not uploads and not replaced and not jobs and not as_json:
         limited = only_unfinished or since is not None
         click.echo(f"this machine knows no {'such upload' if limited else 'upload'}", err=True)
+
+
+def _named(known: Sequence[K], ids: Sequence[str]) -> list[K]:
+    """Those of them whose ids begin with one of the given texts."""
+    return [each for each in known if each.id.startswith(tuple(ids))]
 
 
 def _is_shown(path: Path, oldest: float) -> bool:

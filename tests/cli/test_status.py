@@ -50,6 +50,16 @@ def test_status_lists_what_no_resume_replaced(bigupload: Command, s3: StrictS3, 
     assert (s3.uploads, bigupload("status").err) == ({}, "this machine knows no upload\n")
 
 
+def test_status_of_one_upload(bigupload: Command, stopped: Path) -> None:
+    (line,) = bigupload("status", "--json").out.splitlines()
+    known = json.loads(line)["id"]
+    assert bigupload("status", "--json", known[:6]).out.splitlines() == [line]
+    unknown = bigupload("status", "0" * 31 + "x")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert unknown.complaint.startswith(f"bigupload: no such upload: {'0' * 31}x. bigupload status lists the ids")
+    assert bigupload("status", known, "--clean").code == 2
+
+
 def test_each_replaced_upload_has_an_id(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
     first = stopped.read_bytes()
     Path(f"{stopped}.1").write_bytes(first.replace(b'"token":"', b'"token":"0', 1))
