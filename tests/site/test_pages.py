@@ -12,6 +12,9 @@ from tests.tools.browser import CHROMIUM, Profile
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")]
 
+WITHOUT_SEARCH = "window.Worker = class extends EventTarget { postMessage() {} }"
+"""A page's only worker makes the index of the whole site: half of the time of most pages, and alike in all of them."""
+
 
 def test_no_page_is_wider_than_a_phone_or_complains(built: Path, tmp_path: Path) -> None:
     with (
@@ -21,9 +24,11 @@ def test_no_page_is_wider_than_a_phone_or_complains(built: Path, tmp_path: Path)
     ):
         browser.page.set_viewport_size({"width": 390, "height": 844})
         too_wide, escaped = {}, []
-        names = site.pages(built)
-        assert "how-to/film/" in names
-        for name in names:
+        first, *others = site.pages(built)
+        assert "how-to/film/" in others
+        for name in [first, *others]:
+            if name == others[0]:
+                browser.page.add_init_script(WITHOUT_SEARCH)
             browser.page.goto(url + name)
             width = browser.page.evaluate("document.documentElement.scrollWidth")
             if width > 390:
