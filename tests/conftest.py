@@ -60,13 +60,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 _FAST_TIMEOUT = 120
 """Seconds that a fast test may take: only against a hang. With seven times its load, the longest takes 50."""
 _SLOW_AS_A_WHOLE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.slow\b", re.MULTILINE)
+_SLOW_IN_PART = re.compile("slow|exhaustive|hypothesis|schemathesis")
+"""A file without any of these words has no test that is slow or a property."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Spare the workers of the fast suite the import of a file that is slow as a whole."""
-    if config.option.markexpr != "not slow" or not re.fullmatch(r"test_\w+\.py", collection_path.name):
+    """Spare the workers the import of a file of which `-m` would leave no test."""
+    selected = config.option.markexpr
+    if selected not in ("not slow", "slow", "slow or hypothesis") or not re.fullmatch(
+        r"test_\w+\.py", collection_path.name
+    ):
         return None  # no opinion
-    return _SLOW_AS_A_WHOLE.search(collection_path.read_text(encoding="utf-8")) is not None or None
+    text = collection_path.read_text(encoding="utf-8")
+    ignored = _SLOW_AS_A_WHOLE.search(text) if selected == "not slow" else not _SLOW_IN_PART.search(text)
+    return True if ignored else None
 
 
 @pytest.hookimpl(wrapper=True)
