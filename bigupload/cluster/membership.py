@@ -240,7 +240,7 @@ class Membership:
         elif isinstance(found, str):
             self._refuse(address, f"has bigupload {found}, and this is {SPOKEN}: install the same version there")
         elif not isinstance(found, OSError | None):  # Dask does not say what could not be imported
-            install_it = "install that version there, with its extra `dask`"
+            install_it = "install that version there, with the extra dask"
             self._refuse(address, f"has no bigupload {__version__}, or can't run it: {install_it}")
 
     def _refuse(self, address: str, reason: str) -> None:

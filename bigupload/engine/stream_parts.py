@@ -115,8 +115,8 @@ class StreamParts:
             if await self._is_same(part, record) is not True:
                 raise errors.SourceChanged(
                     f"an earlier run completed {self._context.manifest.target}, and this stream is another one: it "
-                    f"differs in the part from byte {part.offset:,} on. Nothing was changed: run the command again to "
-                    "replace the object",
+                    f"differs in the part from byte {part.offset:,} on. Nothing was changed: make the same call "
+                    "again to replace the object",
                     same_size=False,
                 )
             self._context.release(part)

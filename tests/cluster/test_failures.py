@@ -286,7 +286,7 @@ async def test_workers_without_bigupload_are_named(world: World, tmp_path: Path)
     version = bigupload.__version__
     assert str(caught.value) == (
         f"the Dask worker {worker.address} has no bigupload {version}, or can't run it: install that version there, "
-        "with its extra `dask`"
+        "with the extra dask"
     )
 
 
