@@ -37,7 +37,7 @@ from bigupload.batch.job import Job, JobDone, UploadFailed, befalls_all, results
 from bigupload.batch.listing import CountedFiles
 from bigupload.core.manifest import Fingerprint, SourceKind, Target, manifest_id
 from bigupload.engine.context import UploadSettings
-from bigupload.engine.retrying import Contact, Retrier
+from bigupload.engine.retrying import Contact, Retrier, RunCounts
 from bigupload.engine.single_put import MOST_BYTES, NothingProvesPut, SinglePuts
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.job_record import JobRecord, RecordedFile
@@ -462,8 +462,9 @@ class UploadMany:
         clock = self._resources.clock
         began = clock()
         emit = partial(self._emit, source.path, target)
-        retrier = Retrier(policy=self._resources.retry, emit=emit, contact=self._contact)
-        stored = await puts.upload(source, key, source.path.rpartition(os.sep)[2], retrier, emit)
+        counts = RunCounts()
+        retrier = Retrier(policy=self._resources.retry, emit=emit, counts=counts, contact=self._contact)
+        stored = await puts.upload(source, key, source.path.rpartition(os.sep)[2], retrier, counts, emit)
         url = store.url(key)
         if self._call.is_heard:
             done = events.UploadCompleted(
@@ -477,7 +478,7 @@ class UploadMany:
             key=key,
             url=url,
             algorithm=self._settings.algorithm,
-            counts=retrier.counts,
+            counts=counts,
             seconds=clock() - began,
             manifest=self._record.path if self._record is not None else self._no_manifest,
         )

@@ -447,9 +447,9 @@ class _SmallUpload:
     async def _put(self, source: Source, emit: Callable[[events.Event], None]) -> UploadResult:
         small, clock = self._small, self._resources.clock
         began = clock()
-        contact = Contact(responded_at=self._lane.responded_at)
-        retrier = Retrier(policy=self._resources.retry, emit=emit, contact=contact)
-        watched = _PutEvents(source, self._resources, retrier.counts, emit) if self._call.is_heard else None
+        contact, counts = Contact(responded_at=self._lane.responded_at), RunCounts()
+        retrier = Retrier(policy=self._resources.retry, emit=emit, counts=counts, contact=contact)
+        watched = _PutEvents(source, self._resources, counts, emit) if self._call.is_heard else None
         if watched is not None:
             watched.begin(str(self._target))
         stored = await self._puts.upload(
@@ -457,6 +457,7 @@ class _SmallUpload:
             small.key,
             small.name,
             retrier,
+            counts,
             emit,
             store=self._objects,
             report=None if watched is None else watched.sent,
@@ -472,7 +473,7 @@ class _SmallUpload:
             key=small.key,
             url=url,
             algorithm=small.settings.algorithm,
-            counts=retrier.counts,
+            counts=counts,
             seconds=clock() - began,
             manifest=Path(self._manifest),
         )

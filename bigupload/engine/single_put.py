@@ -19,7 +19,7 @@ from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry, Retry
 from bigupload.engine.context import SharedSlots, UploadSettings, check_source
 from bigupload.engine.in_flight import PutInFlight, send
 from bigupload.engine.part_hashing import PartHasher, hash_part
-from bigupload.engine.retrying import Effects, Retrier
+from bigupload.engine.retrying import Effects, Retrier, RunCounts
 from bigupload.ports import ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
 from bigupload.records import dataclass
 
@@ -154,6 +154,7 @@ class SinglePuts:
         key: str,
         name: str,
         retrier: Retrier,
+        counts: RunCounts,
         emit: Callable[[events.Event], None],
         *,
         store: ObjectStore | None = None,
@@ -165,7 +166,8 @@ class SinglePuts:
             source: The file. It is not closed.
             key: The object's key.
             name: The file's name, for the object's type.
-            retrier: Retries its requests, and counts them.
+            retrier: Retries its requests.
+            counts: Counts the bytes that are sent.
             emit: Gets the warnings.
             store: Where it goes, if its object has other properties than most: the same bucket.
             report: Called a few times a second with the bytes that were sent.
@@ -179,7 +181,8 @@ class SinglePuts:
         if not store.replaces and await self.stat(store, key, retrier) is not None:
             raise errors.TargetExists(f"{store.target(key)} exists, and `if_none_match` forbids to replace it")
         part = Part(1, 0, source.fingerprint.size)
-        return await _OnePut(self, store, source, part, key, name, retrier, emit, report, self.manner).until_proved()
+        one = _OnePut(self, store, source, part, key, name, retrier, counts, emit, report, self.manner)
+        return await one.until_proved()
 
     async def stat(self, store: ObjectStore, key: str, retrier: Retrier) -> ObjectFacts | None:
         """Look at an object; None if it does not exist, or if these credentials may not read it."""
@@ -211,6 +214,7 @@ class SinglePuts:
         part: Part,
         request: SignedRequest,
         retrier: Retrier,
+        counts: RunCounts,
         *,
         fresh: bool,
         report: Callable[[int], None] | None = None,
@@ -228,7 +232,7 @@ class SinglePuts:
                 put,
                 transport=self._transport,
                 shared=self._shared,
-                counts=retrier.counts,
+                counts=counts,
                 clock=self._effects.clock,
                 fresh=fresh,
             )
@@ -312,6 +316,7 @@ class _OnePut:
     _key: str
     _name: str
     _retrier: Retrier
+    _counts: RunCounts
     _emit: Callable[[events.Event], None]
     _report: Callable[[int], None] | None
     _manner: Manner
@@ -335,7 +340,7 @@ class _OnePut:
                     unsigned = UnsignedPut(self._key, self._name, self._part.size, headers, manner.condition)
                     request = await self._store.sign_put(unsigned)
                     response = await puts.put(
-                        self._source, self._part, request, retrier, fresh=fresh, report=self._report
+                        self._source, self._part, request, retrier, self._counts, fresh=fresh, report=self._report
                     )
                 stored = await self._prove(hashed, response)
             except Fault as fault:

@@ -24,7 +24,7 @@ from bigupload.core.manifest import manifest_id
 from bigupload.core.part_plan import MIB
 from bigupload.core.rate_meter import RateMeter
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.engine.retrying import Retrier
+from bigupload.engine.retrying import Retrier, RunCounts
 from bigupload.http.client import read_range
 from bigupload.manifests.state_directory import READ_BACK_SUFFIX, state_dir
 from bigupload.options import S3Options
@@ -185,7 +185,8 @@ async def read_back(
     source = os.path.abspath(path)  # noqa: PTH100 - removes "..", as `FileSource` does
     read = events.UploadIdentity(source=source, target=url, id="", manifest=None)
     emit = events.identified(read, on_event or (lambda _: None))
-    retrier = Retrier(policy=policy, emit=emit)
+    counts = RunCounts()
+    retrier = Retrier(policy=policy, emit=emit, counts=counts)
     async with (
         contextlib.AsyncExitStack() as ended,
         open_both(path, url, s3, retrier, pool) as pair,
@@ -202,7 +203,7 @@ async def read_back(
             verified=READ_BACK,
             bytes_read=comparison.compared - resumed,
             resumed_bytes=resumed,
-            retries=retrier.counts.retries,
+            retries=counts.retries,
             seconds=round(time.monotonic() - began, 3),
         )
 

@@ -35,7 +35,7 @@ async def sent_to(store: FarStore, shared: SharedSlots, files: int) -> None:
     puts = SinglePuts(objects, store, shared, UploadSettings(), effects)  # type: ignore[arg-type]  # fakes
     retrier = Retrier(policy=RetryPolicy(), emit=lambda event: None)
     for _ in range(files):
-        await puts.put(MemorySource("a", b"abc"), Part(1, 0, 3), REQUEST, retrier, fresh=False)
+        await puts.put(MemorySource("a", b"abc"), Part(1, 0, 3), REQUEST, retrier, retrier.counts, fresh=False)
 
 
 async def test_a_store_that_is_far_away_gets_more_at_once() -> None:
