@@ -20,9 +20,9 @@ class UploadIdentity:
     """The upload of an event, so that one `on_event` can serve many. It can be the key of a dictionary."""
 
     source: str
-    """What is uploaded: a file's absolute path, or the name of another source."""
+    """The source: a file's absolute path, or the name of another source."""
     target: str
-    """Where to: "s3://BUCKET/KEY", or the URL of a media service."""
+    """The target: "s3://BUCKET/KEY", or the URL of a media service."""
     id: str
     """The manifest's id, as `list_uploads` shows it; empty if an object is read back, and while a source that is
     given by its URL is opened. The same source and target have the same id, whether there is a manifest or not."""

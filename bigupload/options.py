@@ -144,13 +144,13 @@ class S3Options:
     acl: Acl | None = None
     """The object's canned ACL. Excludes grants."""
     grant_full_control: str | None = None
-    """Who may do everything with the object: `id="…"`, `emailAddress="…"` or `uri="…"`, separated by commas."""
+    """The grantees who have all rights to it: `id="…"`, `emailAddress="…"` or `uri="…"`, separated by commas."""
     grant_read: str | None = None
-    """Who may read the object and its metadata."""
+    """The grantees who may read the object and its metadata."""
     grant_read_acp: str | None = None
-    """Who may read the object's ACL."""
+    """The grantees who may read the object's ACL."""
     grant_write_acp: str | None = None
-    """Who may write the object's ACL."""
+    """The grantees who may write the object's ACL."""
     object_lock_mode: LockMode | None = None
     """How the object is locked until `object_lock_retain_until`."""
     object_lock_retain_until: datetime | str | None = None

@@ -277,7 +277,7 @@ class ObjectStore(Protocol):
 
 
 class Source(Protocol):
-    """What is uploaded. Its parts can be read from any thread, and again, while they are held."""
+    """The source of an upload. Its parts can be read from any thread, and again, while they are held."""
 
     @property
     def kind(self) -> SourceKind:

@@ -41,7 +41,7 @@ _NOT_GIVEN = object()
 _PARAMS = vars(_StandardRecord)["__dataclass_params__"]
 _IS_FIELD = vars(_StandardRecord)["__dataclass_fields__"]["field"]._field_type
 _FROM_313 = {name: value for name, value in vars(_StandardRecord).items() if name == "__replace__"}
-"""What `copy.replace` of Python 3.13 calls."""
+"""The method that `copy.replace` of Python 3.13 calls."""
 
 
 def _made(cls: Any, frozen: bool, eq: bool, kw_only: bool, slots: bool, weakref_slot: bool) -> Any:

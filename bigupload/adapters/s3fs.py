@@ -412,7 +412,7 @@ class S3WriteFile(s3fs.core.S3File):
 
 
 class _ExceptionsDiscard(io.IOBase):
-    """What wraps a written file: a block that an exception leaves, or the garbage collector, commits nothing."""
+    """A wrapper of a written file: a block that an exception leaves, or the garbage collector, commits nothing."""
 
     _raw: S3WriteFile
 
@@ -427,7 +427,7 @@ class _ExceptionsDiscard(io.IOBase):
 
 
 class _Compressed(_ExceptionsDiscard, io.BufferedIOBase):
-    """What compresses into a file, and the file: fsspec leaves it to the garbage collector to close the second."""
+    """A compressor and the file that it writes to, which fsspec would leave to the garbage collector to close."""
 
     def __init__(self, outer: Any, raw: S3WriteFile) -> None:
         self._outer, self._raw = outer, raw

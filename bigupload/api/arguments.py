@@ -63,7 +63,7 @@ def flags(declared: Any) -> list[str]:
 
 
 class EventOptions(TypedDict, total=False):
-    """What happens, as it happens.
+    """The function that gets the events.
 
     Attributes:
         on_event: A function, async or not, that is called with each event in the event loop. A plain one must return
@@ -75,7 +75,7 @@ class EventOptions(TypedDict, total=False):
 
 
 class RequiredProofOptions(EventOptions, total=False):
-    """How an object must be proved.
+    """The proof that an object needs.
 
     Attributes:
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any). Raises
@@ -86,7 +86,7 @@ class RequiredProofOptions(EventOptions, total=False):
 
 
 class ProofOptions(RequiredProofOptions, total=False):
-    """How the object of a file must be proved.
+    """The proof that the object of a file needs.
 
     Attributes:
         verify_source: Hash the file once more before the upload is completed.
@@ -96,7 +96,7 @@ class ProofOptions(RequiredProofOptions, total=False):
 
 
 class PriorityOptions(TypedDict, total=False):
-    """What goes first.
+    """The order of uploads.
 
     Attributes:
         priority: A whole number: uploads with a higher one go first. Of the uploads of one `Uploader`, those with a
@@ -108,7 +108,7 @@ class PriorityOptions(TypedDict, total=False):
 
 
 class RetryOptions(TypedDict, total=False):
-    """What to do when a request fails.
+    """The repetition of failed requests.
 
     Attributes:
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
@@ -118,7 +118,7 @@ class RetryOptions(TypedDict, total=False):
 
 
 class StateOptions(TypedDict, total=False):
-    """Where manifests are.
+    """The directory of manifests.
 
     Attributes:
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
@@ -160,7 +160,7 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
 
 
 class ChangeOptions(TypedDict, total=False):
-    """What to do about a source that changes.
+    """The reaction to a source that changes.
 
     Attributes:
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now. A source has
@@ -174,7 +174,7 @@ class ChangeOptions(TypedDict, total=False):
 
 
 class FollowOptions(TypedDict, total=False):
-    """What to do about a file that is still being written.
+    """The upload of a file that is still being written.
 
     Attributes:
         follow: Upload a file while something still writes to it: each part as soon as it is complete. When nothing was
@@ -188,7 +188,7 @@ class FollowOptions(TypedDict, total=False):
 
 
 class DeleteOptions(TypedDict, total=False):
-    """What to do with a file that is in the store.
+    """The deletion of files that are in the store.
 
     Attributes:
         delete_source: Delete the file when its object is proved, if it is still the file that was proved. The store is
@@ -211,7 +211,7 @@ class DeleteOptions(TypedDict, total=False):
 
 
 class StreamOptions(TypedDict, total=False):
-    """Where an upload goes and how, whether its source is a file or a stream.
+    """The target and the settings of an upload, be its source a file or a stream.
 
     Attributes:
         service: The URL of a media service, instead of `to`.

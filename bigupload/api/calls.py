@@ -123,8 +123,8 @@ class OpenCall:
         """Return a function that emits the events of an upload.
 
         Args:
-            source: What is uploaded, as the manifest names it.
-            target: Where to.
+            source: The source, as the manifest names it.
+            target: The target.
             journal: The upload's manifest, open.
         """
         self._journal = journal

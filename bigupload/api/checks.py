@@ -308,7 +308,7 @@ _PLAIN = {type(None): "None", bool: "bool", int: "int", float: "float", str: "st
 
 @functools.cache
 def _rule_of(declared: Any, name: str) -> _Rule | None:
-    """What an option may be; None: that is checked elsewhere."""
+    """Return the rule for the values of an option; None: they are checked elsewhere."""
     alone = {"__annotations__": {name: declared.__annotations__[name]}, "__module__": declared.__module__}
     rule = _rule(typing.get_type_hints(type(declared.__name__, (), alone))[name])
     return None if any(kind in _CHECKED_ELSEWHERE for kind, _ in rule) else rule
@@ -393,7 +393,7 @@ _BEST_PROOFS = {
     "md5": Verified.COMPOSITE_ETAG,
     "none": Verified.SIZE,
 }
-"""What the checksums of parts prove of a whole object, where that is not all."""
+"""The best proof of a whole object that the checksums of its parts give, where that is not all of it."""
 
 
 _LONGEST_KEPT = 1000 * 365 * 86400.0

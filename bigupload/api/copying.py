@@ -26,7 +26,7 @@ from bigupload.stores.targets import Store
 from bigupload.units import format_part_size
 
 _BEFORE_VERSIONS = "null"
-"""What S3 calls the version of an object that is older than the versions of its bucket. Another upload replaces it."""
+"""The version id of an object that is older than the versioning of its bucket. Another upload replaces it."""
 
 
 class NoBase(Exception):

@@ -107,7 +107,7 @@ class UploadMany:
         self._is_finished = False
         """Whether the job has nothing left to do. The next run of one that has reports its files again."""
         self._base = ""
-        """What `SourceDeletes` calls the job's target."""
+        """The job's target, as `SourceDeletes` writes it."""
         self._receipt = Written(None)
         self._unmoved: dict[int, RecordedFile] = {}
         """By item: files that are in the store, and are about to be deleted."""
@@ -196,7 +196,7 @@ class UploadMany:
         events.identified(job, self._call.emit_as_own)(event)
 
     async def _job_target(self) -> str:
-        """What a job's record calls its target: the endpoint is part of it."""
+        """Return the job's target as its record writes it, with the endpoint."""
         if (service := self._options.get("service")) is not None:
             return service
         return await job_target(self._prefix, self._options.get("s3") or S3Options())
@@ -215,7 +215,7 @@ class UploadMany:
         self._recovered = {str(each.path): each for each in await self._source_deletes.recover(self._base)}
 
     async def _moved_before(self) -> AsyncGenerator[UploadResult, None]:
-        """What killed calls have deleted and not reported, as far as it is not among this call's files."""
+        """Yield the files that killed calls have deleted and not reported, without those that are in this call."""
         for recovered in self._recovered.values():
             yield await self._linked(recovered)
         if self._source_deletes is not None:
@@ -376,7 +376,7 @@ class UploadMany:
         return await self._now(item)
 
     async def _known(self, item: ManyItem) -> Done | None:
-        """What is known of a file that need not be sent; None: send it."""
+        """Return the result of a file that need not be sent; None: send it."""
         if self._record is None or self._record.is_new or (fingerprint := await self._fingerprint(item)) is None:
             return None
         found = self._record.find(item.key, item.path, fingerprint)
@@ -513,7 +513,7 @@ class UploadMany:
 
 
 class _JobSums:
-    """What became of the files of a job."""
+    """The sums of a job: its files, by their outcome."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

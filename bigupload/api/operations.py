@@ -1,5 +1,5 @@
-"""What the methods of `Uploader` do to one upload, once their arguments are checked: open the source, the store and the
-manifest, and run the engine.
+"""The operations on one upload behind the methods of `Uploader`, which check the arguments: open the source, the store
+and the manifest, and run the engine.
 """
 
 from __future__ import annotations

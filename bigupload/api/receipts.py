@@ -101,7 +101,7 @@ class WrittenBefore(Written):
 
 
 class ReceiptHead(NamedTuple):
-    """What a receipt says of the whole call."""
+    """The fields of a receipt that are those of the whole call."""
 
     target: str
     endpoint: str | None

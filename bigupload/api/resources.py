@@ -124,14 +124,14 @@ class UploaderResources:
     def opener(
         self, call: OpenCall, opened: contextlib.AsyncExitStack, source: str, *, target: str, with_head: bool
     ) -> RemoteOpener:
-        """What opens a source that is given by its URL.
+        """Return an opener of a source that is given by its URL.
 
         Args:
             call: The call that it is for.
             opened: Closes the connections.
-            source: What the source is called.
-            target: Where it goes.
-            with_head: Whether its first bytes are wanted at once.
+            source: The name of the source, for events.
+            target: The target of the upload, for events.
+            with_head: Whether to read its first bytes at once.
         """
         upload = UploadIdentity(source=source, target=target, id="", manifest=None)
         retrier = Retrier(policy=self.retry, emit=identified(upload, call.emit_as_own), peer="the source")

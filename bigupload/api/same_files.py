@@ -102,5 +102,5 @@ class FileComparison:
 
 
 def _of_same_size(file: FileEntry, etag: str) -> FileRow:
-    """What is known of an object of which only the size was compared."""
+    """Return the row of a file whose object has its size; nothing else was compared."""
     return file.path, file.size, file.mtime_ns, file.ctime_ns, file.inode, etag, None, Verified.SIZE, None

@@ -139,7 +139,7 @@ class SmallFiles:
             self._leave(lane)
 
     async def _small(self, given: UploadSource, settings: UploadSettings, options: UploadOptions) -> _Small | None:
-        """What is to be sent by one PUT. None: anything else, or it has an error, which others report."""
+        """Return a file that one PUT can send. None: it is another source, or has an error, which others report."""
         chosen: Any = options
         path = os.path.abspath(given) if is_path(given) else ""  # noqa: PTH100 - as FileSource
         is_file = path != ""

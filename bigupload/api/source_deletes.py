@@ -156,7 +156,7 @@ class SourceDeletes:
     # -- the steps of each file
 
     async def target_of(self, key: str) -> str:
-        """What an object is known by in the record, with its endpoint."""
+        """Return the object's name in the record, with its endpoint."""
         if self._service is not None:
             return f"{self._service}#{key}"
         if self._at is None:

@@ -215,7 +215,7 @@ class SyncMany(UploadMany):
                             self._tell_same(found, known)
 
     def _comparison(self) -> FileComparison | None:
-        """What finds files that are in the store; None: each is looked at by itself, in a thread."""
+        """Return the comparison of many files with the store; None: each is compared by itself, in a thread."""
         if self._digests or self._source_deletes is not None:
             return None
         assert self._record is not None
@@ -355,7 +355,7 @@ class SyncMany(UploadMany):
         return found
 
     def _of_same_size(self, item: ManyItem, fingerprint: Fingerprint, found: ListedObject) -> UploadResult:
-        """What is known of an object of which only the size was compared. That is never recorded."""
+        """Return the result of a file whose object has its size; nothing else was compared, so no record has it."""
         of_file = RecordedFile(
             key=item.key,
             path=item.path,

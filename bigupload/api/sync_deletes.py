@@ -38,7 +38,7 @@ class Leftovers:
     prefix: str
     """The prefix of all keys; empty, or with a slash at its end."""
     scope: Scope
-    """What is synced. Other objects stay."""
+    """The files that are synced. Other objects stay."""
     follow_symlinks: bool = False
     """False: symbolic links were left out, and with them all that they may lead to."""
 

@@ -38,7 +38,7 @@ class AsyncBinaryFile(Protocol):
 StrPath: TypeAlias = str | os.PathLike[str]
 Chunk: TypeAlias = bytes | bytearray | memoryview
 UploadSource: TypeAlias = StrPath | Chunk | BinaryFile | AsyncBinaryFile | Iterable[Chunk] | AsyncIterable[Chunk]
-"""What can be uploaded."""
+"""A source: a path, bytes, a file object, or an iterable of bytes; the last two also async."""
 ManySource: TypeAlias = StrPath | FileEntry | Omitted | tuple[UploadSource, str]
 """One of many: a path, whose file's name becomes the key; what `select_files` yields; or a source and its key."""
 

@@ -164,7 +164,7 @@ def open_record(record: JobRecord) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a local manifest records about a file."""
+    """A file and the record of its upload in a local manifest."""
 
     fingerprint: Fingerprint
     """The file's fingerprint now."""
@@ -208,14 +208,14 @@ class FileUploads:
         self._outcomes = outcomes
         self._prefix = prefix
         self.record: JobRecord | None = None
-        """What is in the store."""
+        """The record of the files that are in the store."""
         self._receipt: GrowingReceipt | None = None
         self._failed: set[str] = set()
         """Paths of files whose last upload failed."""
         self._deletes: SourceDeletes | None = None
         """Deletes what is in the store; None: the files stay."""
         self._base = ""
-        """What `SourceDeletes` calls the watch's target."""
+        """The watch's target, as `SourceDeletes` writes it."""
         self._one_writer = asyncio.Semaphore(1)
         self._recording = Batcher(self._record_all, max_batch=_MOST_RECORDED)  # a record takes one call at a time
 

@@ -126,7 +126,7 @@ async def _abort(resources: UploaderResources, manifest: Path, options: WriterOp
 
 
 class WriterReport:
-    """What can be asked of any writer."""
+    """The properties that all writers have."""
 
     _core: AsyncUploadWriter
 

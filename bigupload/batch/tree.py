@@ -88,7 +88,7 @@ class _Level:
     """One directory that is open."""
 
     beginning: str
-    """What the paths in it begin with."""
+    """The beginning of all paths in it."""
     key: str
     """With "/" at its end, or empty."""
     scopes: Sequence[Scope]

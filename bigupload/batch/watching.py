@@ -397,7 +397,7 @@ _BEGUN_WITHIN = 200
 """Milliseconds until the first report, also without changes: it shows that the directory is watched."""
 
 _NOT_UTF_8 = "Unable to decode path"
-"""What watchfiles ends with when a name that is not UTF-8 changes (watchfiles 1.3, src/lib.rs)."""
+"""The error that ends watchfiles when a name that is not UTF-8 changes (watchfiles 1.3, src/lib.rs)."""
 _AGAIN_AFTER = 0.5
 """Seconds until watching begins again after that. A listing then finds what changed meanwhile."""
 

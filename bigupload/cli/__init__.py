@@ -59,7 +59,7 @@ _GROUPS = {
 
 
 _MEANT = {"cp": "upload", "put": "upload", "mv": "move", "ls": "status", "list": "status", "jobs": "status"}
-"""What people type who come from other programs."""
+"""Commands of other programs, and the commands that do the same here."""
 
 
 class _Lazy(click.Group):
@@ -257,7 +257,7 @@ def _run(arguments: list[str] | None) -> NoReturn:
 
 
 def _lacking(error: BaseException) -> tuple[str, int] | None:
-    """What an error, or one of a group, lacks that the system gives to every process: the message and the exit status.
+    """Return message and exit status of an error, or of one in a group, for lack of memory, descriptors or a directory.
 
     None: it is another error. These may come wherever a module is imported or a path is looked at.
     """

@@ -1,4 +1,4 @@
-"""What a command does once its files are uploaded and proved: the options for that, and their order.
+"""The actions of a command after its files are uploaded and proved: their options, and their order.
 
 A failure here is never a failure of the upload: the exit status is 3, and a line says what failed.
 """
@@ -83,7 +83,7 @@ watch_after_options = joined(_SHARE, _MHL(hidden=True), _OTHERS)
 
 
 class Wishes(NamedTuple):
-    """What is to follow the uploads."""
+    """The actions that the options ask for after the uploads."""
 
     receipt: Path | None
     share: float | None
@@ -194,7 +194,7 @@ class _Links:
 
 
 class AfterProof:
-    """What follows the uploads of one call."""
+    """The actions that follow the uploads of one call."""
 
     def __init__(self, wishes: Wishes, *, target: str, mode: str) -> None:
         self.exit_status = errors.EXIT_OK
@@ -210,7 +210,7 @@ class AfterProof:
         """The receipt instead, if the library's calls write each file into it before they delete it."""
         self._unwritten: errors.OutputUnwritable | None = None
         self._given: tuple[ReceiptOutput, TextIO] | None = None
-        """What the command of `--on-done` reads."""
+        """The receipt that the command of `--on-done` reads."""
         self._hash_lists: HashLists | None = None
 
     def prepare(self, opened: contextlib.ExitStack, endpoint: str | None) -> None:

@@ -407,7 +407,7 @@ outcome_options = joined(
 
 
 def on_change_option(default: str) -> Callable[[F], F]:
-    """What to do with a file that changes: the commands have different defaults."""
+    """Add `--on-change`, whose default differs between the commands."""
     return click.option(
         "--on-change",
         type=click.Choice(["raise", "restart"]),

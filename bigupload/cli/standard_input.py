@@ -20,7 +20,7 @@ from bigupload.core.remote_url import path_of, shown_url
 
 STANDARD_INPUT = Path("-")
 _PIPE_BYTES = 1024 * 1024
-"""What Linux lets anybody have; a pipe has 64 KiB by itself, and then each read wakes the writer for little."""
+"""The largest pipe that Linux allows any user. Its default is 64 KiB: each read would wake the writer for little."""
 
 
 stream_options = joined(

@@ -473,7 +473,7 @@ class _Uploading(NamedTuple):
     """Adds a line to the file of `--write-checksums`, if there is one."""
     after: AfterProof
     mode: str
-    """That of `--progress`."""
+    """The value of `--progress`."""
 
     def add(self, result: UploadResult, name: str) -> None:
         """A file is in the store. `name` is what `sha256sum -c` shall open."""

@@ -148,7 +148,7 @@ class Member:
         return bool(self.puts) and now - self.heard > _SILENT_AFTER
 
     def load(self) -> tuple[int, int]:
-        """What it has to do, in parts; of two with the same load, the one that got less so far comes first."""
+        """Return the parts that it has to do, and those that it got so far, to sort by: the least load is first."""
         sending = sum(put.left for put in self.puts.values())
         return sending + self.hashing + sum(map(len, self.ready.values())), self.given
 

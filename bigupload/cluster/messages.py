@@ -53,7 +53,7 @@ class FileId:
 
     @classmethod
     def unpack(cls, packed: list[Any]) -> FileId:
-        """What `pack` packed."""
+        """Return the identity that `pack` packed."""
         path, size, mtime_ns = packed
         return cls(os.fsdecode(path.encode("latin-1")), size, mtime_ns)
 
@@ -113,7 +113,7 @@ def pack_put(number: int, task: PutTask) -> dict[str, Any]:
 
 
 def unpack_put(packed: dict[str, Any]) -> PutTask:
-    """What `pack_put` packed."""
+    """Return the task that `pack_put` packed."""
     return PutTask(
         FileId.unpack(packed["file"]),
         [Part(*each[:3]) for each in packed["parts"]],
@@ -147,7 +147,7 @@ def pack_hash_task(task: HashTask) -> str:
 
 
 def unpack_hash_task(packed: str) -> HashTask:
-    """What `pack_hash_task` packed."""
+    """Return the task that `pack_hash_task` packed."""
     coordinator, number, file, parts, (algorithm, *also) = json.loads(packed)
     wanted = Digests(Algorithm(algorithm), *also)
     return HashTask(coordinator, number, FileId.unpack(file), [Part(*part) for part in parts], wanted)

@@ -50,7 +50,7 @@ _SUSPICIOUS_AFTER = 5.0
 """Seconds after which the worker of a task is asked whether it is there. A task takes less, but on slow disks; each
 time that a worker hangs costs this and the time to answer."""
 _ENDED_SILENTLY = frozenset({"finished", "error", "cancelled", "lost"})
-"""What the status of a task may be whose event did not come."""
+"""The status of a task that ended, if its event did not come."""
 
 
 class _TaskLost(Exception):
@@ -320,7 +320,7 @@ class ClusterTransport:
         return found[0]
 
     def groups(self, source: Source) -> GroupTransport | None:
-        """What hashes and sends several parts of a source at a time, if workers do."""
+        """Return the transport of groups of parts, if workers send this source; else None."""
         return self if is_spread(source) else None
 
     async def hash_group(self, source: Source, parts: Sequence[Part], wanted: Digests) -> list[Hashed]:

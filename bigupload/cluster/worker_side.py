@@ -195,7 +195,7 @@ class _Sending:
         return bool(self._responses) or self._state() != self._told
 
     def news(self) -> list[Any]:
-        """What `RemotePut.hear` takes."""
+        """Return the arguments of `RemotePut.hear`."""
         self._told = self._state()
         responses, self._responses = self._responses, []
         return [*self._told, time.monotonic() - self._began, self._count, responses]

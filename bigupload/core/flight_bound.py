@@ -320,7 +320,7 @@ class Bound:
 
 
 class ConnectionRates:
-    """What one connection carries."""
+    """The rates of single connections."""
 
     def __init__(self) -> None:
         self._rates: list[float] = []

@@ -99,7 +99,7 @@ class Bottleneck(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What was before the trial that is under way."""
+    """The state before the trial that is under way."""
 
     limit: int
     goodput: float

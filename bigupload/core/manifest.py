@@ -33,7 +33,7 @@ earlier program refuses them, and nothing else."""
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What changes when a file is written, replaced or moved. Size in bytes, times in nanoseconds."""
+    """Metadata of a file that changes when it is written, replaced or moved. Size in bytes, times in nanoseconds."""
 
     size: int
     mtime_ns: int
@@ -44,7 +44,7 @@ class Fingerprint:
 
 
 class SourceKind(enum.StrEnum):
-    """What is uploaded."""
+    """The kinds of sources."""
 
     FILE = "file"
     """A regular file, by its path: its fingerprint shows whether it has changed."""
@@ -153,7 +153,7 @@ class Header:
     was adopted."""
     created_at: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What else connecting, create and complete need (profile, storage class, …), as the store's adapter wrote it."""
+    """Options for connecting, create and complete (profile, storage class, …), as the store's adapter wrote them."""
     version: int = 1
     copies: CopyBase | None = None
     """The object that was there before, for parts that are the same in it."""

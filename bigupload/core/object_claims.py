@@ -91,7 +91,7 @@ class ObjectClaim:
 
     @property
     def level(self) -> Verified:
-        """What the claim proves if the file has the same digest."""
+        """The level of proof if the file has the same digest."""
         if self.is_etag:
             return Verified.COMPOSITE_ETAG
         return Verified.FULL_OBJECT if self.parts is None else Verified.COMPOSITE_CHECKSUM

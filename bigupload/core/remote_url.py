@@ -20,10 +20,10 @@ _WEB_FILE = "bigupload.http.web_file:WebFile"
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """What a source's URL may begin with: all that is particular to such URLs."""
+    """A URL scheme of sources, with all that is particular to it."""
 
     names: str
-    """What one names, for the table in docs/remote.md."""
+    """The source that such a URL names, for the table in docs/remote.md."""
     port: int | None = None
     """The usual one."""
     reader: str | None = None
@@ -231,5 +231,5 @@ def _host(parts: SplitResult) -> str:
 
 
 def _quoted(text: str) -> str:
-    """What a URL must not hold as it is, encoded; everything else byte for byte: a signature may cover it."""
+    """Encode the characters that a URL must not hold; the rest stays byte for byte: a signature may cover it."""
     return quote(text, safe=_PRINTABLE, errors="surrogateescape")

@@ -33,7 +33,7 @@ class _FaultRow(NamedTuple):
 
 
 class FaultKind(_FaultRow, enum.Enum):
-    """What a failed request means for the next attempt: a row holds all that depends on it.
+    """The kinds of failed requests: a row for each, with all that depends on it.
 
     Code asks for a column, and names a kind only where it handles that one alone.
     """

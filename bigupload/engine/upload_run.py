@@ -69,9 +69,9 @@ class UploadResult:
     """The upload's manifest. If the upload was skipped, there is one only if an earlier run made the object, in parts.
     Of a file that one PUT sent, it is the job's record, or a path where nothing is."""
     guarded_by: Literal["fingerprint", "version", "checksums"] = "fingerprint"
-    """What would have shown a change of the source during the upload. Only a file has a fingerprint: size, times and
-    inode. Of a remote file, all ranges are of one version, by its ETag. Of anything else, the store refuses a part
-    whose bytes changed after they were hashed."""
+    """The guard that would have shown a change of the source during the upload. Only a file has a fingerprint: size,
+    times and inode. Of a remote file, all ranges are of one version, by its ETag. Of anything else, the store refuses a
+    part whose bytes changed after they were hashed."""
     skipped: bool = False
     """Whether nothing was uploaded because the object was the file already, which `verified` proves."""
     version_id: str | None = None

@@ -125,7 +125,7 @@ def _find_in(
 
 
 FileRow: TypeAlias = tuple[str, int, int, int, int, str, str | None, str, str | None]
-"""What is recorded of a file: its path as `stored_path` writes it, size, mtime, ctime, inode; its object's ETag and
+"""The record of a file: its path as `stored_path` writes it, size, mtime, ctime, inode; its object's ETag and
 checksum, the value of a `Verified`, version. A tuple, because a sync compares a million of them."""
 
 

@@ -32,8 +32,9 @@ class KnownUpload:
     manifest: Path
     """The manifest's file."""
     id: str
-    """What `resume` and `abort` take, or its beginning, instead of the path: the manifest's name without its ending. Of
-    a manifest that was set aside, or is outside the state directory, it is made from its first line."""
+    """The manifest's id, which `resume` and `abort` take instead of the path; its beginning is enough. It is the
+    manifest's name without the ending. If the manifest was set aside, or is outside the state directory, the id is made
+    from its first line."""
     status: Literal["uploading", "completing", "completed", "aborted", "unreadable"]
     source: str | None = None
     """The file's absolute path, or a URL without its query; None if the manifest is unreadable, as the fields below."""

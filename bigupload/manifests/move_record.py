@@ -79,7 +79,7 @@ class Move:
     path: str
     """Absolute."""
     target: str
-    """What the object is known by, with its endpoint."""
+    """The object's name in the record, with its endpoint."""
     base: str
     """The target of the call: another call with the same one completes what a killed one began."""
     fingerprint: Fingerprint

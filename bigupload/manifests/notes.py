@@ -37,7 +37,7 @@ class NotedManifest:
 
     path: Path
     id: str
-    """What `resume` and `abort` take: its `own_id`."""
+    """The id that `resume` and `abort` take: its `own_id`."""
     hangs: bool = False
     """Whether its file system hangs, so that nobody may look at it: who tries may never return."""
 

@@ -99,7 +99,7 @@ def hanging(event: events.Progress | events.JobProgress | events.ReadingBack) ->
 
 
 def note(event: events.Event) -> str | None:
-    """What an event means for an upload, in a word or two: "" ends the note before it, None leaves that as it is."""
+    """Return a note on an upload after an event, in a word or two: "" ends the note before it, None leaves that one."""
     match event:
         case events.OutageStarted():
             return f"no connection since {time_in(0)}"

@@ -269,7 +269,7 @@ class Rows(Generic[K]):
 
         Args:
             key: The upload.
-            path: What is uploaded: its name is shown.
+            path: The source of the upload: its name is shown.
         """
         if key not in self._rows:
             self._paths[key] = path

@@ -26,7 +26,7 @@ _OF_THE_HOST = {
     404: Problem.NOT_FOUND,
     429: Problem.RATE_LIMITED,
 }
-"""What an HTTPException of `authorize` says. Any other one is a bug."""
+"""The problem for each HTTPException that `authorize` may raise, by its status. Any other status is a bug."""
 
 
 @dataclass(frozen=True, slots=True)

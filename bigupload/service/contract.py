@@ -253,7 +253,7 @@ class CompleteRequest(_Model):
 
 
 class MediaFacts(_Model):
-    """What a picture, a film or a sound is, as its bytes say; null where they do not say it."""
+    """The facts of a picture, a film or a sound that its bytes have; null for those that they lack."""
 
     width: int | None
     """Pixels, as the file has them: with an `orientation` from 5 to 8, this is the height of what is shown."""
@@ -283,7 +283,7 @@ FoundFacts = Annotated[
 
 
 class WithFacts(BaseModel):
-    """What has the facts of a file in `facts`, if they are known."""
+    """A body with the facts of a file in `facts`, if they are known."""
 
     @model_serializer(mode="wrap")
     def _without_facts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -310,7 +310,7 @@ class CompleteResponse(WithFacts, _Model):
 
 
 class ReceiptClaims(WithFacts, _Model):
-    """What a receipt says. Verify it with the keys of `/.well-known/jwks.json`: the algorithm is ES256, and the
+    """The claims of a receipt. Verify it with the keys of `/.well-known/jwks.json`: the algorithm is ES256, and the
     audience is your owner's name. Claims may be added."""
 
     aud: str

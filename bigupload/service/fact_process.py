@@ -24,11 +24,11 @@ from collections.abc import Callable
 from typing import Any
 
 OPENING = struct.Struct("!QI")
-"""What a child gets first: the object's size, and how many bytes of its beginning follow."""
+"""The first message to a child: the object's size, and the number of bytes of its beginning that follow."""
 REQUEST = struct.Struct("!QI")
-"""What a child sends: where to read and how many bytes; or the length of its answer and 0, and then the answer."""
+"""A message from a child: offset and number of bytes to read; or the length of its answer and 0, then the answer."""
 LENGTH = struct.Struct("!I")
-"""What precedes each piece."""
+"""The length of a piece, before each."""
 PIECE = 512 * 1024
 """Bytes of a piece. A film's index is before or after its pictures, and a piece has most of an index."""
 MOST_PIECES = 6

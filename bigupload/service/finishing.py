@@ -155,7 +155,7 @@ class AcceptedFile:
 
     kind: MediaType
     facts: Mapping[str, Any] | None = None
-    """What the file is; None: nothing was found, or nobody looked."""
+    """The facts of the file; None: none was found, or nobody looked."""
 
 
 class Finishing:
@@ -405,9 +405,12 @@ class UploadOutcomes:
         return None if facts is None or facts.token != handle.token else await self.judged(handle, facts)
 
     async def ended(self, handle: Handle) -> c.CompleteResponse | None:
-        """What an upload that is not open has become. Asked after that, since a complete may have come in between.
+        """Return the object of an upload that is not open any more; None: it left no object.
 
-        None if it left nothing; raises Refused if its object was refused.
+        Ask after the upload was found not to be open, since a complete may have come in between.
+
+        Raises:
+            Refused: Its object was refused.
         """
         completed = await self.completed(handle)
         if completed is None:

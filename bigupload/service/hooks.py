@@ -84,7 +84,7 @@ class FinishedFile:
     tags: Mapping[str, str] = field(default_factory=dict)
     """The object's tags."""
     facts: Mapping[str, Any] | None = None
-    """What the file is, as `width`, `height` and `duration`; None: nothing was found, or nobody looked."""
+    """The facts of the file, such as `width`, `height` and `duration`; None: none was found, or nobody looked."""
     url: str = field(repr=False)
     """A presigned URL to GET the bytes, valid for an hour. Whoever has it can read the file."""
 
@@ -208,7 +208,7 @@ _MOST_READ = 4096
 """Characters of a hook's words that are looked at."""
 _WORD = re.compile(r"\S+")
 _IN_QUERY = "x-amz-"
-"""What the query of a presigned URL has. A URL in a hook's words may be the one that it was given to read the file."""
+"""A part of each presigned URL's query. A URL in a hook's words may be the one that it was given to read the file."""
 
 Count = Callable[[str, str], None]
 """Counts one question: the hook's name, and `accepted`, `refused` or `failed`."""

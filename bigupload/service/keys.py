@@ -103,7 +103,7 @@ def _write_new(path: Path, data: bytes, *, owner: Path) -> None:
 
 
 def _keep_owner(fd: int, path: Path) -> None:
-    """What root changes must stay readable for the service, which should run as somebody else."""
+    """Give a file that root rewrites its former owner: the service should run as another user, and must read it."""
     if os.geteuid() == 0 and path.exists():
         before = path.stat()
         os.fchown(fd, before.st_uid, before.st_gid)
@@ -424,7 +424,7 @@ def _digest(key: str) -> bytes:
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    """What differs once a file was changed. ctime: a chmod that makes it readable changes nothing else."""
+    """Return metadata that differs once a file was changed. A chmod that makes it readable changes only the ctime."""
     return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
 
 

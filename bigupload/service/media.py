@@ -143,7 +143,7 @@ _FILMS = frozenset({MP4, MOV})
 
 
 def identify(head: bytes) -> MediaType | None:
-    """What a file is by its first bytes (up to HEAD_BYTES of them are looked at). Never raises.
+    """Return the media type of a file by its first bytes (up to HEAD_BYTES of them are looked at). Never raises.
 
     Both the library of magic numbers and the structure that follows them must say so. None for anything that is not
     on the list, or could be two things at once.
@@ -160,7 +160,7 @@ def identify(head: bytes) -> MediaType | None:
 
 
 def _by_magic(head: bytes) -> set[MediaType]:
-    """What the library says of it, of what is on the list. Its confidences say little: of a GIF it is sure by 0.6."""
+    """Return the listed media types that the library finds. Its confidence means little: for a GIF it is 0.6."""
     import puremagic  # reads its tables: not on the way to --help
 
     try:

@@ -69,7 +69,7 @@ _LONGEST_USER_FOLDER = 200
 _DATED = r"(?:[A-Za-z0-9._-]|\{year\}|\{month\}|\{day\})"
 _SHAPE = re.compile(rf"(?:[A-Za-z0-9._-]+/)+\{{owner\}}/(?:{_DATED}+/)*{_DATED}*\{{random\}}\.\{{extension\}}")
 _NAMELIKE = re.compile(r"(?:[0-9a-f]|\{(?:year|month|day)\})\{random\}")
-"""What would make the random name longer, so that a writable key looks like a final one of another template."""
+"""Text that would make the random name longer: a writable key would look like a final one of another template."""
 _LONGEST = 256
 """Characters of a template. A key has at most 1,024 bytes."""
 

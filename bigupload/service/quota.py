@@ -80,7 +80,7 @@ def list_is_good_for(took: float, *, refusing: bool = False, changed: bool = Fal
 
 
 class Unit(enum.StrEnum):
-    """What a quota counts."""
+    """The units that a quota counts."""
 
     BYTES = "quota"
     FILES = "files"
@@ -268,7 +268,7 @@ class Quota:
     async def _used_if_full(
         self, owner: str, account: _Account, key: str, size: int | None, lifetime: int
     ) -> Used | None:
-        """What is used, if there is no room; else None."""
+        """Return the use of the quota if there is no room; else None."""
         if self._together is not None:
             with contextlib.suppress(EngineAwayError):
                 return await self._together.reserve(owner, key, size, lifetime=lifetime)

@@ -143,7 +143,7 @@ class MediaUploads:
         )
         self._finishing = finishing
         self.outcomes = UploadOutcomes(self._objects, finishing, self.public_url, self._quota, receipts)
-        """What became of multipart uploads."""
+        """The outcomes of multipart uploads."""
 
     async def aclose(self) -> None:
         """End what runs beside the requests. Idempotent."""

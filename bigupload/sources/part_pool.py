@@ -289,7 +289,7 @@ class HeldParts:
 
 
 class SourceOfHeldParts(Unwatched):
-    """What can be read of a source whose parts are held: those, and its first bytes before."""
+    """A source whose parts are held: those can be read, and before them its first bytes."""
 
     def __init__(self, name: str, size: int, pool: PartPool, head: bytes = b"") -> None:
         """Hold nothing.

@@ -350,7 +350,7 @@ class PushedBytes:
         """Lets `fill` return."""
         self._finished = False
         self._refusal: BaseException | None = None
-        """What every write raises from now on."""
+        """The error that every write raises from now on."""
         self._changed = threading.Event()
         """Set while there is room, and once there will never be any."""
         self._changed_in_loop = asyncio.Event()

@@ -142,7 +142,7 @@ class FileRemoval:
         self._has_lease = False
         self._is_aside = False
         self._moved: Fingerprint | None = None
-        """What the file was after the renaming. Where no ctime is recorded, size and mtime show that it was written."""
+        """The file's fingerprint after the renaming. Where no ctime is recorded, size and mtime show later writes."""
         self.restored: Fingerprint | None = None
         """The file's fingerprint after `put_back`, which differs in the ctime; None: it was changed meanwhile."""
 

@@ -1,4 +1,4 @@
-"""What a person may have meant by the name of a file that does not exist."""
+"""Suggestions for the name of a file that does not exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operating systems do otherwise, each difference in one place. The others of this project test for features, too.
+"""Differences between operating systems, each in one place. Other modules test for features, too.
 
 Windows translates line ends in files that `os.open` opened, has neither positioned reads nor groups of processes, and
 its event loop takes no signal handlers. macOS leaves bytes in the disk's cache after `fsync`.

@@ -179,7 +179,7 @@ class BreakTls(StoreFault):
 
 
 class Standing(enum.Enum):
-    """What a store is like for as long as it is there."""
+    """The faults that a store has for as long as it runs."""
 
     SILENT = "no checksum in any response"
     OPAQUE_ETAGS = "no ETag of a part is its MD5"

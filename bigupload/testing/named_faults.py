@@ -31,12 +31,12 @@ _WITH_ETAG = (*_SENDING, *_COMPLETING, "UploadPartCopy", "ListParts", "ListObjec
 
 @dataclasses.dataclass(frozen=True)
 class NamedFault:
-    """What a name stands for.
+    """A fault that has a name.
 
     Attributes:
-        fault: What becomes of one request.
-        ops: The operations whose next request meets it, if a test does not say another.
-        says: What happens, in a sentence.
+        fault: The fault of one request.
+        ops: The operations whose next request meets it, unless a test names another.
+        says: A description, in a sentence.
         only: The operations that it can happen to. Empty: all.
     """
 
@@ -87,7 +87,7 @@ FAULTS: Mapping[str, NamedFault] = {
         only=("GetObject",),
     ),
 }
-"""What each name means. The names are those that `bigupload_faults` takes."""
+"""The faults by the names that `bigupload_faults` takes."""
 
 
 @dataclasses.dataclass(frozen=True)

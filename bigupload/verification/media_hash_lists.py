@@ -68,7 +68,7 @@ def new_hasher_of(format_: str) -> Hasher:
 
 @dataclass(slots=True)
 class History:
-    """What the hash lists of a directory say."""
+    """The history of a directory, from its hash lists."""
 
     root: Path
     generations: list[tuple[str, str]] = field(default_factory=list)

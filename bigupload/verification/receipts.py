@@ -91,7 +91,7 @@ class Receipt:
 
     @property
     def folder(self) -> str:
-        """What all its keys begin with that stands for the directory: the key of a file in it is this and its path."""
+        """The beginning of all its keys that stands for the directory: the key of a file in it is this and its path."""
         _, _, key = self.target.partition("://")[2].partition("/")
         return key[: key.rfind("/") + 1]
 
@@ -457,7 +457,7 @@ class ReceiptVerdict:
     key: str
     size: int
     checksum: str | None
-    """What proved it, "<algorithm>:<value>"; None: only the ETag or the size did."""
+    """The checksum that proved it, "<algorithm>:<value>"; None: only the ETag or the size did."""
     verified: Verified
 
 

@@ -26,7 +26,7 @@ __all__ = ["NotTakenOver", "install", "uninstall"]
 
 
 class BotoClient(Protocol):
-    """What `install` takes: a client of boto3 for S3."""
+    """A client of boto3 for S3, as `install` takes it."""
 
     @property
     def upload_file(self) -> Callable[..., Any]:

@@ -199,7 +199,7 @@ _WRITTEN_OTHERWISE: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "Tagging": ("tags", _tags),
     "WebsiteRedirectLocation": ("website_redirect", _as_given),
 }
-"""What of `ExtraArgs` has another name in `S3Options`, or is written otherwise there. Most others are like
+"""The keys of `ExtraArgs` that have another name or another form in `S3Options`. Most others are like
 `CacheControl`, which is `cache_control`, with the same values."""
 
 
@@ -265,7 +265,7 @@ def _checksum(extra: Mapping[str, Any]) -> ChosenChecksum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferSettings:
-    """What a `TransferConfig` says explicitly."""
+    """The settings of a `TransferConfig` that its maker gave a value."""
 
     threshold: int | None = None
     """From how many bytes on parts are sent."""

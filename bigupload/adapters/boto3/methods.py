@@ -72,7 +72,7 @@ class TakenOver:
         """Connect to nothing yet. The arguments are those of `install`."""
         self._client = client
         self._own = {name: vars(client)[name] for name in _METHODS if name in vars(client)}
-        """What somebody else had put in place of the class's methods."""
+        """The methods that another program has put in place of the class's."""
         self._theirs_file, self._theirs_object = client.upload_file, client.upload_fileobj
         self._session = ClientSession(client)
         self._reach = partial(s3_options, client, self._session)
@@ -300,7 +300,7 @@ class UploadJob:
     """One upload."""
 
     source: Any
-    """What `Uploader.upload` gets: a path, bytes, or a file object."""
+    """The source for `Uploader.upload`: a path, bytes, or a file object."""
     name: str
     """The source's name in its manifest."""
     shown: str
@@ -534,7 +534,7 @@ def _fault_of(e: BaseException | None) -> Fault | None:
 
 
 def _reason_to_read(e: errors.SourceError) -> Exception | None:
-    """What reading the source raised, in the system or in the caller's file object."""
+    """Return the exception that reading the source raised, in the system or in the caller's file object."""
     if isinstance(e, errors.SourceUnreadable | errors.SourceNotFound) and isinstance(e.__cause__, Exception):
         return e.__cause__
     return None

@@ -21,7 +21,7 @@ _TOKEN_FOR_A_CHECK = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadFacts:
-    """What the service says of an upload that passed all its checks."""
+    """The facts that the service returns for an upload that passed all its checks."""
 
     key: str
     size: int

@@ -117,7 +117,7 @@ class FetchProgress:
     fetched: int = 0
     """Bytes that came from the host."""
     journal: _MemoryJournal | None = None
-    """What is stored; None: it has not begun."""
+    """The record of the stored parts; None: the upload has not begun."""
     completing: bool = False
     """Whether all parts are stored, and the upload is about to end."""
 

@@ -74,7 +74,7 @@ _HEAD = 4096
 _NOTE_EVERY = 2.0
 """Seconds between two notes of what was stored: a kill forgets the parts since the last one, which come again."""
 _CLAIMS = {"aud", "owner", "issued", "expires", "id", "key_id", "user"}
-"""What a revocation can concern of a token. Nobody can present it."""
+"""The claims of a token that revocations look at. Nobody can present such a token."""
 
 
 class _TakenError(Exception):

@@ -1,4 +1,4 @@
-"""What a webhook sends: the body of each type of event, declared once. The OpenAPI document is made of it.
+"""The bodies that webhooks send: one for each type of event, declared once. The OpenAPI document is made of them.
 
 `telling` writes the events without it, because the sweep does without pydantic.
 """
@@ -107,7 +107,7 @@ class AbortedUpload(_Body):
 
 
 class TrialMessage(_Body):
-    """What a test says."""
+    """The message of a test."""
 
     message: str
 

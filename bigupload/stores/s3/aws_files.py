@@ -161,7 +161,7 @@ def _path_of(file: tuple[str, str]) -> str:
 
 
 def _identity(path: str) -> tuple[str, int, int, int]:
-    """What a file's content depends on."""
+    """Return the path and metadata that differ when the file's content does."""
     try:
         found = os.stat(path)  # noqa: PTH116 - see `_path_of`
     except (OSError, ValueError):

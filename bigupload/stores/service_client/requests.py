@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class OpenedUpload:
-    """What the service created."""
+    """An upload that the service created."""
 
     upload: str
     key: str
@@ -42,7 +42,7 @@ class OpenedUpload:
 
 @dataclass(frozen=True, slots=True)
 class CompletedUpload:
-    """What the service completed."""
+    """An upload that the service completed."""
 
     key: str
     public_url: str

@@ -134,11 +134,11 @@ UNHARMFUL = (wire.Ok, wire.Call, wire.HangUp, wire.Trickle, wire.Whitespace)
 
 
 Name = Callable[[Head], tuple[str, int | None]]
-"""What a request asks for, and for which part."""
+"""Returns the operation of a request, and its part number."""
 
 
 class ExchangeProxy(Protocol):
-    """What an exchange needs of the proxy."""
+    """The interface of the proxy that an exchange uses."""
 
     upstream: tuple[str, int]
     keys: tuple[str, str]

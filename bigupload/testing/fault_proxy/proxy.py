@@ -60,7 +60,7 @@ class FaultProxy(Traffic):
         self.standing: set[Standing] = set()
         self.name = name
         self.connections = 0
-        """That were ever accepted."""
+        """The number of connections that were ever accepted."""
         self._tls = tls
         self._scripts: dict[tuple[str, int | None], deque[StoreFault]] = defaultdict(deque)
         self._latest: dict[tuple[str, int | None], ProxiedExchange] = {}

@@ -1,4 +1,4 @@
-"""What passed through `FaultProxy`: each exchange, the bytes of each part, and what to call when they have passed."""
+"""The traffic of a `FaultProxy`: each exchange, the bytes of each part, and functions to call after some of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PartKey = tuple[str, str, int]
 
 @dataclass(eq=False)
 class ProxiedExchange:
-    """What passed. `broken`: the proxy saw to it that this one can't count as it stands."""
+    """An exchange that passed. `broken`: the proxy has broken it, so that it can't count as it stands."""
 
     op: str
     part: int | None
@@ -83,7 +83,7 @@ class Traffic:
 
     @property
     def parts(self) -> dict[PartKey, PartTraffic]:
-        """What passed, by part. A snapshot."""
+        """The bytes that passed, by part. A snapshot."""
         parts: dict[PartKey, PartTraffic] = {}
         with self.changed:
             for each in self.exchanges:

@@ -1,5 +1,5 @@
-"""What a StrictS3 holds: buckets, objects and uploads; and the knobs that make it laxer or stricter than AWS, as other
-stores are. The operations know no more of it.
+"""The contents of a StrictS3: buckets, objects and uploads; and the knobs that make it laxer or stricter than AWS, as
+other stores are. The operations know no more of it.
 """
 
 from __future__ import annotations

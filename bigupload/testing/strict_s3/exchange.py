@@ -101,7 +101,7 @@ class BodySink:
             self._file.close()
 
     def received(self, trailers: dict[str, str]) -> Received:
-        """What was added, once the sink is closed."""
+        """The bytes that were added, once the sink is closed."""
         body = Path(self._file.name) if self._file is not None else b"".join(self._pieces) if self._keep else None
         digests = {name: each.digest() for name, each in self._sums.items()}
         return Received(self._size, self._md5.digest(), digests, body, trailers)

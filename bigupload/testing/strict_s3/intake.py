@@ -1,4 +1,4 @@
-"""What PutObject and the multipart operations share: how an object's headers and bytes are taken in."""
+"""The intake of an object's headers and bytes, which PutObject and the multipart operations share."""
 
 from __future__ import annotations
 

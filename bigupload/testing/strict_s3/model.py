@@ -1,4 +1,4 @@
-"""What a multipart store knows, and the rules by which it takes parts and completes uploads. No I/O but body files."""
+"""The state of a multipart store, and its rules for parts and for completing uploads. No I/O but body files."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def decode_checksum(algorithm: str, value: str) -> bytes:
 
 
 def checksum_plan(algorithm: str | None, checksum_type: str | None) -> tuple[str | None, str | None]:
-    """What CreateMultipartUpload declares, validated: (algorithm, type)."""
+    """Return the checksum that CreateMultipartUpload declares, validated: (algorithm, type)."""
     if algorithm is None:
         if checksum_type is not None:
             raise S3Error(

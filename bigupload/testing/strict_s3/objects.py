@@ -172,7 +172,7 @@ async def list_objects_v2(s3: Contents, exchange: Exchange) -> StoreResponse:
     delimiter = exchange.query.get("delimiter")
 
     def common_prefix(key: str) -> str | None:
-        """What stands for a key and others; None: nothing does."""
+        """Return the common prefix that stands for a key and others; None: the key is listed by itself."""
         folder, found, _ = key[len(prefix) :].partition(delimiter) if delimiter else ("", "", "")
         return f"{prefix}{folder}{found}" if found else None
 

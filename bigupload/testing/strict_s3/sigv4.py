@@ -28,7 +28,7 @@ _UNRESERVED = "-_.~"
 
 @dataclass(frozen=True)
 class IssuedCredentials:
-    """What a caller may sign with. `expires_at` is in the verifier's clock (seconds since the epoch)."""
+    """Credentials that a caller may sign with. `expires_at` is in the verifier's clock (seconds since the epoch)."""
 
     access_key: str
     secret_key: str
@@ -58,7 +58,7 @@ class VerifiedSignature:
 
 @dataclass(frozen=True)
 class _Claim:
-    """What the request says about its own signature."""
+    """The fields of a request's signature, as the request has them."""
 
     access_key: str
     date: str
