@@ -47,11 +47,11 @@ class OpenCall:
     It ends early if `stop` is called, or if the caller's async `on_event` fails.
     """
 
-    def __init__(self, calls: OpenCalls, on_event: OnEvent | None) -> None:
+    def __init__(self, calls: CallRegistry, on_event: OnEvent | None) -> None:
         """Prepare a call; `run` makes it.
 
         Args:
-            calls: Those that it is one of.
+            calls: The registry of its Uploader.
             on_event: The caller's function.
         """
         self.observers: list[Callable[[events.Event], None]] = []
@@ -251,8 +251,8 @@ async def _with_modules(work: Callable[[], Awaitable[R]]) -> R:
         raise errors.StoreUnreachable(f"{OUT_OF_DESCRIPTORS}, and make the same call again") from e
 
 
-class OpenCalls:
-    """The calls of one `Uploader` that are under way, between `open` and `aclose`."""
+class CallRegistry:
+    """The registry of one `Uploader`: its calls that are under way, between `open` and `aclose`."""
 
     def __init__(self) -> None:
         self._calls: set[OpenCall] = set()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bigupload.api import checks
 from bigupload.api.arguments import UploaderOptions, UploadOptions
-from bigupload.api.calls import OpenCall, OpenCalls
+from bigupload.api.calls import CallRegistry, OpenCall
 from bigupload.api.places import Places, divide_descriptors
 from bigupload.api.small_files import SmallFiles
 from bigupload.api.state import UploaderState
@@ -71,7 +71,7 @@ class UploaderResources:
         self.state = UploaderState(None if directory is None else checks.checked_path(directory, "state_dir"))
         self._clients = HttpClients(checks.checked_proxies(options.get("proxies"), options.get("dask")))
         self.buckets = BucketPool(self._clients)
-        self.calls = OpenCalls()
+        self.calls = CallRegistry()
         self._temp_dir = checks.checked_temp_dir(options.get("temp_dir"))
         max_uploads = checks.checked_max_uploads(options.get("max_uploads"))
         budget = divide_descriptors(descriptor_limit(), concurrency=concurrency, max_uploads=max_uploads)

@@ -14,7 +14,7 @@ import pytest
 
 import bigupload
 from bigupload import errors, events
-from bigupload.api.calls import OpenCalls
+from bigupload.api.calls import CallRegistry
 from bigupload.api.event_delivery import EventHandler, EventQueue
 from bigupload.events import PartUploaded, Progress, ReadingBack, UploadCompleted, UploadIdentity, UploadStarted
 from bigupload.testing.faults import Status
@@ -369,10 +369,10 @@ class Call:
 
 async def test_who_closes_from_on_event_waits_for_the_other_uploads_though_it_is_cancelled() -> None:
     """The end of the upload around it cancels it, and the others still use the connections."""
-    calls, around, beside = OpenCalls(), Call(is_around=True), Call(is_around=False)
+    calls, around, beside = CallRegistry(), Call(is_around=True), Call(is_around=False)
     calls.open()
     for call in (around, beside):
-        calls.add(call)  # type: ignore[arg-type]  # it has what `OpenCalls` asks of a call
+        calls.add(call)  # type: ignore[arg-type]  # it has what `CallRegistry` asks of a call
     closing = asyncio.create_task(calls.aclose())
     for _ in range(5):
         await asyncio.sleep(0)
