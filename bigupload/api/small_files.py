@@ -54,8 +54,8 @@ _ASK_FOR_MORE = ("service", "manifest", "delta", "follow", "idle", "end_marker")
 _TOO_LITTLE = "one PUT of it proves less than is required"
 
 
-class UsedResources(Protocol):
-    """What small files use of the `resources.UploaderResources` that they belong to."""
+class SmallFileDependencies(Protocol):
+    """The attributes of `resources.UploaderResources` that small files use."""
 
     retry: RetryPolicy
     state: UploaderState
@@ -75,7 +75,7 @@ class UsedResources(Protocol):
 class SmallFiles:
     """The small files that calls of `upload` send, of one `Uploader`."""
 
-    def __init__(self, resources: UsedResources) -> None:
+    def __init__(self, resources: SmallFileDependencies) -> None:
         """Connect to nothing yet."""
         self._resources = resources
         self._holder = FileHolder()
@@ -249,7 +249,7 @@ class _Small:
 class Lane:
     """Shared by the uploads that go to one bucket in the same way."""
 
-    def __init__(self, resources: UsedResources, key: tuple[Any, ...], made: float) -> None:
+    def __init__(self, resources: SmallFileDependencies, key: tuple[Any, ...], made: float) -> None:
         """Connect to nothing yet.
 
         Args:
@@ -341,7 +341,7 @@ class _SmallUpload:
 
     def __init__(
         self,
-        resources: UsedResources,
+        resources: SmallFileDependencies,
         holder: FileHolder,
         lane: Lane,
         call: OpenCall,
@@ -489,7 +489,7 @@ class _PutEvents:
     """The events of one PUT, for a call that somebody listens to: those of an upload of one part."""
 
     def __init__(
-        self, source: Source, resources: UsedResources, counts: RunCounts, emit: Callable[[events.Event], None]
+        self, source: Source, resources: SmallFileDependencies, counts: RunCounts, emit: Callable[[events.Event], None]
     ) -> None:
         self._source = source
         self._size = source.fingerprint.size
