@@ -38,7 +38,7 @@ _NO_UPLOAD = UploadIdentity(source="", target="", id="", manifest=None)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _UploadEvent:
     upload: UploadIdentity = _NO_UPLOAD
-    """Which upload the event is of."""
+    """The upload of the event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class UploadStarted(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(_UploadEvent):
-    """How far one upload has come, a few times a second."""
+    """The progress of one upload, a few times a second."""
 
     bytes_uploaded: int
     """Bytes of recorded parts."""
@@ -218,7 +218,7 @@ class ReadingBack(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobProgress(_UploadEvent):
-    """How far a call for many files has come: emitted at once, twice a second, and at last when it ends well.
+    """The progress of a call for many files: emitted at once, twice a second, and at last when it ends well.
 
     `upload` names only the target.
     """

@@ -1,4 +1,4 @@
-"""How to reach a bucket, with which credentials, and what the object is to be. Pure: nothing is asked for here.
+"""The options for a bucket's address, its credentials and the object. Pure: nothing is asked for here.
 
 A manifest records everything that another process needs to resume, and no secret.
 """
@@ -48,7 +48,7 @@ class Credentials:
     session_token: str | None = field(default=None, repr=False)
     """The session token of temporary credentials."""
     expires_at: datetime | None = None
-    """When they expire, with time zone. None: never, or nobody knows when."""
+    """The time at which they expire, with time zone. None: never, or nobody knows when."""
 
     def __post_init__(self) -> None:
         for name in ("access_key", "secret_key", "session_token"):
@@ -76,7 +76,7 @@ def identity_of(source: CredentialsSource | None) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Options:
-    """How to reach a store, and the properties of the object.
+    """The connection to a store, and the properties of the object.
 
     Whatever is left out comes from where every AWS tool finds it: environment, configuration files, SSO, roles.
 
@@ -94,7 +94,7 @@ class S3Options:
     local: bool = False
     """Use the local store, which is started if it does not run. It has its own endpoint and keys."""
     addressing: Literal["auto", "path", "virtual"] = "auto"
-    """Where the bucket's name goes: into the path or the host name. `auto`: the host name for AWS, else the path."""
+    """The place of the bucket's name: the path or the host name. `auto`: the host name for AWS, else the path."""
     ca_bundle: Path | None = None
     """Trust these certificates, and not those of the system."""
     no_verify_ssl: bool = False
@@ -138,9 +138,9 @@ class S3Options:
     content_language: str | None = None
     """The object's Content-Language header."""
     expires: datetime | str | None = None
-    """When caches drop the object: with time zone, or as ISO 8601 with it. Kept as text in UTC."""
+    """The time at which caches drop the object: with time zone, or as ISO 8601 with it. Kept as text in UTC."""
     website_redirect: str | None = None
-    """Where a website redirects from this object: "/KEY" of the same bucket, or a URL."""
+    """The target of a website's redirect from this object: "/KEY" of the same bucket, or a URL."""
     acl: Acl | None = None
     """The object's canned ACL. Excludes grants."""
     grant_full_control: str | None = None
@@ -152,7 +152,7 @@ class S3Options:
     grant_write_acp: str | None = None
     """The grantees who may write the object's ACL."""
     object_lock_mode: LockMode | None = None
-    """How the object is locked until `object_lock_retain_until`."""
+    """The mode of the lock until `object_lock_retain_until`."""
     object_lock_retain_until: datetime | str | None = None
     """Until when nobody may delete this version: with time zone, or as ISO 8601 with it. Kept as text in UTC."""
     object_lock_legal_hold: bool = False

@@ -73,7 +73,7 @@ class ListedPart:
     checksum: str | None
     """The checksum of the upload's algorithm; None if the store does not list it."""
     arrived: datetime | None = None
-    """When the part arrived, by the store's clock, with time zone; None if the store does not report it."""
+    """The part's time of arrival by the store's clock, with time zone; None if the store does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class OpenUpload:
 
     upload_id: str
     initiated: str
-    """When it was created, in ISO 8601."""
+    """The time at which it was created, in ISO 8601."""
     algorithm: str | None = None
     """The declared checksum algorithm, by S3's name; None if the store does not report it."""
     checksum_type: str | None = None
@@ -97,7 +97,7 @@ class MultipartStore(Protocol):
     """
 
     target: Target
-    """Where the object goes. A media service chooses the key at create."""
+    """The target of the object. A media service chooses the key at create."""
     limits: Limits
     signs_ahead: int
     """The number of parts whose URLs come with the response to create; 0 if signing needs no request."""
@@ -291,7 +291,7 @@ class Source(Protocol):
 
     @property
     def stream(self) -> Stream | None:
-        """Where the parts come from, one after another; None: all are there from the beginning."""
+        """The stream that the parts come from, one after another; None: all are there from the beginning."""
         ...
 
     @property
@@ -547,7 +547,7 @@ class Journal(Protocol):
 
     @property
     def path(self) -> Path:
-        """Where the file is."""
+        """The path of the file."""
         ...
 
     @property

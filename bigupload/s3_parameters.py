@@ -37,9 +37,9 @@ KEY_BYTES = 32
 TOKEN = "bigupload-token"  # noqa: S105 - the name of a metadata key
 """The metadata by which an upload knows its own object."""
 METADATA = "x-amz-meta-"
-"""How the headers of user-defined metadata begin."""
+"""The beginning of the headers of user-defined metadata."""
 CUSTOMER_KEY = "x-amz-server-side-encryption-customer"
-"""How the headers of a customer key (SSE-C) begin."""
+"""The beginning of the headers of a customer key (SSE-C)."""
 _HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 """A token of RFC 9110, section 5.6.2."""
 
@@ -53,7 +53,7 @@ class Parameter:
     help: str
     """The meaning: in the help of the command line, and in docs/settings.md."""
     metavar: str | None = None
-    """How the help writes a value. None: a flag, or one of `choices`."""
+    """The value as the help writes it. None: a flag, or one of `choices`."""
     choices: tuple[str, ...] = ()
     """All values there are."""
     option: str | None = None
@@ -265,7 +265,7 @@ ADDRESS: Mapping[str, Parameter] = {
     ),
     "fips": Parameter(send=lambda on: {"use_fips_endpoint": on}, help="Use AWS's addresses that comply with FIPS 140."),
 }
-"""Which of AWS's own addresses are used."""
+"""The parameters that choose among AWS's own addresses."""
 
 PARAMETERS: Mapping[str, Parameter] = {**OBJECT, **REQUEST, **ADDRESS}
 

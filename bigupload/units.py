@@ -163,7 +163,7 @@ def format_clock(seconds: float) -> str:
 
 
 def format_age(seconds: float) -> str:
-    """How long ago, as coarse as ages are: "42 s", "17 min", "5 h", "12 d"."""
+    """Return an age, as coarse as ages are: "42 s", "17 min", "5 h", "12 d"."""
     for unit, length, most in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 172_800)):
         if seconds < most:
             return f"{seconds // length:.0f} {unit}"

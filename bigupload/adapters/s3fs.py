@@ -334,7 +334,7 @@ class S3WriteFile(s3fs.core.S3File):
 
     @property
     def result(self) -> UploadResult:
-        """Where the object is and how it was proved. Raises ValueError before `close`."""
+        """The result of the upload: the object and its proof. Raises ValueError before `close`."""
         with self._as_theirs():
             return self._pushed.result
 

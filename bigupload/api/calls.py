@@ -77,7 +77,7 @@ class OpenCall:
 
     @property
     def bytes_from_start(self) -> int:
-        """How many bytes from the first one on are in parts that are recorded, without a gap."""
+        """The number of bytes in recorded parts, from the first byte on and without a gap."""
         if self.manifest is None or self._journal is None:
             return 0
         parts, size, number = self._journal.manifest.parts, 0, 1

@@ -1,4 +1,4 @@
-"""How events reach their reader, who may be slower than the upload: the upload does not wait.
+"""The delivery of events to their reader, who may be slower than the upload: the upload does not wait.
 
 Events that the reader has not taken yet wait in a queue, in order. What it holds is bounded: of `Progress`,
 `ReadingBack` and `JobProgress`, which report progress, only the newest of each upload waits.
@@ -36,7 +36,7 @@ class EventQueue:
         self._most = most
         self._count = 0
         self._snapshots: dict[events.UploadIdentity, int] = {}
-        """Which of the waiting events is the snapshot of an upload; each has at most one."""
+        """The number of the waiting event that is the snapshot of an upload; each has at most one."""
         self._dropped = False
         self._closed = False
         self._changed = asyncio.Event()

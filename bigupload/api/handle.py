@@ -58,7 +58,7 @@ class UploadHandle:
 
     @property
     def progress(self) -> events.Progress:
-        """How far the upload is, as of the last event: a few times a second. All zero until bytes are sent."""
+        """The progress of the upload, as of the last event: a few times a second. All zero until bytes are sent."""
         return self._progress
 
     @property
@@ -156,7 +156,7 @@ class UploadHandle:
 
 
 def _advanced(progress: events.Progress, event: events.Event) -> events.Progress:
-    """How far an upload is after an event."""
+    """Return the progress of an upload after an event."""
     match event:
         case events.Progress():
             return event

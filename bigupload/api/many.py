@@ -92,7 +92,7 @@ class UploadMany:
         self._holder = FileHolder()
         self._contact = Contact()
         self._puts: tuple[SinglePuts, S3Objects] | None = None
-        """How small files are sent; None: as all others."""
+        """The senders of small files; None: they are sent as all others."""
         self._finding_region = anyio.Lock()
         self._has_region = (options.get("s3") or S3Options()).region is not None
         """Whether the caller has named the bucket's region, or the store was asked for it."""
@@ -113,9 +113,9 @@ class UploadMany:
         """By item: files that are in the store, and are about to be deleted."""
         self._failures = 0
         self._gone = 0
-        """How many of them are files that do not exist."""
+        """The number of those that are files that do not exist."""
         self._last_success = 0.0
-        """When a file was last sent, by the clock of `resources`, which is that of the engine."""
+        """The time at which a file was last sent, by the clock of `resources`, which is that of the engine."""
 
     async def outcomes(
         self, sources: Iterable[ManySource] | AsyncIterable[ManySource]

@@ -36,7 +36,7 @@ class ManyItem:
     is_second: bool = False
     """Whether another one had the same key before."""
     omitted: str | None = None
-    """Why it can't be uploaded; it has no key then."""
+    """The reason why it can't be uploaded; it has no key then."""
     path: str = ""
     """A file's absolute path. Empty: it is no file of this machine."""
 

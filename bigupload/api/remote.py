@@ -58,7 +58,7 @@ class RemoteOpener:
     on_bytes: Callable[[int], None] = lambda _: None
     """Gets the number of bytes of a web server's file that have come, each time that some have."""
     longest_wait: float = math.inf
-    """How many seconds a web server may ask to wait; if it asks for more, AskedToWaitError is raised."""
+    """The longest wait, in seconds, that a web server may ask for; if it asks for more, AskedToWaitError is raised."""
 
     async def open(
         self, given: str, s3: S3Options, *, name: str | None, expected: int | None, allow_empty: bool

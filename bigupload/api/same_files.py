@@ -1,4 +1,4 @@
-"""Which files of a sync are in the store already, by records alone: some hundred files at a time.
+"""The files of a sync that are in the store already, found by records alone: some hundred files at a time.
 
 In most syncs that is nearly every file, and two look-ups for each would take longer than all else.
 """

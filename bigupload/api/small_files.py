@@ -48,7 +48,7 @@ Sent: TypeAlias = "tuple[UploadResult, Fingerprint]"
 AHEAD = 4
 """Files that are read and hashed while as many as there may be are in flight."""
 MOST_CHANGES = 3
-"""How often a file is sent again because it changed meanwhile, with `on_change="restart"`."""
+"""The number of times that a file is sent again because it changed meanwhile, with `on_change="restart"`."""
 _ASK_FOR_MORE = ("service", "manifest", "delta", "follow", "idle", "end_marker")
 """Options that one PUT has nothing for."""
 _TOO_LITTLE = "one PUT of it proves less than is required"
@@ -263,7 +263,7 @@ class Lane:
         self.proves_too_little = False
         """Whether a PUT proved less than is required."""
         self.responded_at: float | None = None
-        """When the store last responded."""
+        """The time of the store's last response."""
         self.store: S3Store | None = None
         self.puts: SinglePuts | None = None
         self.state = str(resources.state.directory)

@@ -44,7 +44,7 @@ _NO_MANIFEST = " (`bigupload status` shows the manifests of this machine)"
 _WRITERS = 8
 """Manifests that are written at a time: each is one fsync."""
 _CLEANED_AT: dict[Path, float] = {}
-"""When this process last looked whether a directory is to be cleaned, in seconds of the monotonic clock."""
+"""The time at which this process last looked whether a directory is to be cleaned, by the monotonic clock."""
 
 
 class UploaderState:
@@ -84,7 +84,7 @@ class UploaderState:
             return None
 
     def _notes(self) -> Path | None:
-        """Where it is noted which manifests this user began outside the directory."""
+        """The directory of notes about manifests that this user began outside the state directory."""
         directory = self._directory_or_none()
         return None if directory is None else directory / NOTES
 

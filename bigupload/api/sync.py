@@ -80,7 +80,7 @@ class SyncMany(UploadMany):
         self._counts_same = not is_heard and options.get("receipt") is None
         """Whether nobody wants a result of each file that is in the store already."""
         self._known_rows = 0
-        """How many files of this sync are recorded."""
+        """The number of files of this sync that are recorded."""
         self._s3 = options.get("s3") or S3Options()
         self._listed = FoundFiles()
         self._tally = JobTally(self._listed)

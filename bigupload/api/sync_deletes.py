@@ -31,10 +31,10 @@ _AWAY_OR_REPLACED = frozenset({FaultKind.GONE, FaultKind.EXISTS})
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """Which objects have no file."""
+    """The objects that have no file."""
 
     directory: str
-    """Where the files are."""
+    """The directory of the files."""
     prefix: str
     """The prefix of all keys; empty, or with a slash at its end."""
     scope: Scope

@@ -27,7 +27,7 @@ class SyncStep:
     done: bool = False
     """Whether it was done. False with `dry_run`, and if it failed."""
     error: errors.BigUploadError | None = None
-    """Why the object was not deleted."""
+    """The error because of which the object was not deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class SyncResult:
     """Bytes of the files that were sent."""
     seconds: float
     not_deleted: str | None = None
-    """Why `delete` deleted nothing, if it was asked for and something forbade it."""
+    """The reason why `delete` deleted nothing, if it was asked for and something forbade it."""
 
 
 SyncOutcome: TypeAlias = UploadResult | UploadFailed | SyncStep | Omitted

@@ -135,7 +135,7 @@ class WriterReport:
 
     @property
     def result(self) -> UploadResult:
-        """Where the object is and how it was proved.
+        """The result of the upload: the object and its proof.
 
         Raises:
             UsageError: The writer was not closed, or failed.

@@ -86,7 +86,7 @@ class UploadFailed:
     key: str
     """The object's key; empty if the file has none."""
     error: errors.BigUploadError
-    """Why. `error.manifest` is what `resume` takes, if there is something to resume. The same job does that, too."""
+    """The error. `resume` takes `error.manifest`, if there is something to resume. The same job resumes it, too."""
     retry_in: float | None = None
     """Seconds until `watch` tries it again; None: when the file has changed, and in other jobs never."""
 

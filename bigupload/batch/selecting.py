@@ -29,7 +29,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which files of directories, globs and lists are uploaded. By default all of them.
+    """The files of directories, globs and lists that are uploaded. By default all of them.
 
     Patterns are those of `.gitignore`, with "{jpg,png}" for alternatives: see docs/many-files.md. They are matched
     against the keys below the target's prefix.

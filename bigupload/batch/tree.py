@@ -62,7 +62,7 @@ class Omitted:
 
     path: str
     reason: str
-    """Why, without the path: "a named pipe", "can't read the directory: Permission denied"."""
+    """The reason, without the path: "a named pipe", "can't read the directory: Permission denied"."""
     is_failure: bool
     """Whether something that was to be uploaded is missing now, so that the job ends as failed. False for what never
     can be uploaded, such as sockets."""
@@ -73,7 +73,7 @@ Found: TypeAlias = FileEntry | Omitted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalkOptions:
-    """How directories are read, and which files are handed on whatever their names are."""
+    """The settings for reading directories, and the files that are handed on whatever their names are."""
 
     limits: FileLimits = _NO_LIMITS
     follow_symlinks: bool = False

@@ -284,7 +284,7 @@ class Watching:
     # -- uploads
 
     def _seconds(self) -> float:
-        """How long to wait if nothing happens."""
+        """Return the seconds to wait if nothing happens."""
         now = self._clock()
         if self._gone is not None:
             return _LOOK_EVERY

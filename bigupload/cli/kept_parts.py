@@ -15,7 +15,7 @@ class _Unfinished:
 
 
 class KeptParts:
-    """Which files of a command are in the store, and how many parts of those that are not complete.
+    """The files of a command that are in the store, and the number of parts of those that are not complete.
 
     The store may have more parts: those whose responses were not read when the signal came.
     """

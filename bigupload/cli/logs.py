@@ -1,4 +1,4 @@
-"""Where the log of `logging.getLogger("bigupload")` goes while a command runs: standard error, a file, or both."""
+"""The outputs of the log of `logging.getLogger("bigupload")` in a command: standard error, a file, or both."""
 
 from __future__ import annotations
 

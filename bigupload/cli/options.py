@@ -244,7 +244,7 @@ NAME = _Name()
 
 
 def part_options(checksums: Sequence[str]) -> Callable[[F], F]:
-    """How files are sent, with the checksums that there are."""
+    """Return the options for parts and checksums."""
     return joined(
         click.option(
             "--part-size",
@@ -314,7 +314,7 @@ connection_options = joined(
     click.option("--no-verify-ssl", is_flag=True, help="Do not check the store's certificate. Unsafe on any network."),
     click.option("--no-sign-request", is_flag=True, help="Send no credentials, to a store that wants none."),
 )
-"""How to reach a store."""
+"""The options for the connection to a store."""
 
 pace_options = joined(
     click.option(
@@ -366,7 +366,7 @@ pace_options = joined(
         help="Let the workers of a Dask cluster hash and send the parts: tcp://SCHEDULER:8786, or N workers here.",
     ),
 )
-"""How fast."""
+"""The options for the pace of uploads."""
 
 local_option = click.option(
     "--local", is_flag=True, help="The bucket is in the local store, which is started if needed."

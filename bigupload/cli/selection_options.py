@@ -279,7 +279,7 @@ def check_many(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any]) 
 
 
 def _not_listed(name: str, names: Sequence[str], chosen: Chosen, arguments: dict[str, Any]) -> str:
-    """Why standard input, or a URL, is not among the sources of a call with many files."""
+    """Return the reason why standard input, or a URL, is not among the sources of a call with many files."""
     if name[:5].lower() == "s3://" and arguments["to"] is None and arguments["service"] is None and name != names[-1]:
         return f"{TARGET_LAST}{quoting_hint()}"
     if name[:5].lower() == "s3://" and is_prefix(name):

@@ -1,4 +1,4 @@
-"""Where a command's options come from: the command line, the environment, the configuration file, the default.
+"""The sources of a command's options: the command line, the environment, the configuration file, the default.
 
 `prepare` gives every option its variables and every command the options that all of them have. Those of
 `TYPED_ALONE` have none. An option that is given in several places is taken from the first of these:
@@ -50,7 +50,7 @@ TYPED_ALONE = frozenset({"trust"})
 
 
 def default_path() -> Path:
-    """Where the file is if no option or variable names another. Raises UsageError for a user without a home."""
+    """Return the default path of the file. Raises UsageError for a user without a home."""
     return user_path("config", instead="--config FILE") / "config.toml"
 
 
@@ -364,7 +364,7 @@ _SUMMARY = "--json=summary"
 
 
 def strength(ctx: click.Context, name: str) -> int:
-    """How near to the person an option's value is: 3 command line, 2 environment, 1 file, 0 default or not given."""
+    """Return the precedence of an option's source: 3 command line, 2 environment, 1 file, 0 default or not given."""
     sources = click.core.ParameterSource
     order = {sources.COMMANDLINE: COMMAND_LINE, sources.ENVIRONMENT: 2, sources.DEFAULT_MAP: 1}
     source = ctx.get_parameter_source(name)
@@ -403,7 +403,7 @@ def _drop(arguments: dict[str, Any], name: str) -> None:
 
 
 def origin(ctx: click.Context, param: click.Parameter) -> str:
-    """Where a value that is wrong was given, as " in BIGUPLOAD_PART_SIZE"; empty for the command line."""
+    """Return the source of a wrong value, as " in BIGUPLOAD_PART_SIZE"; empty for the command line."""
     match strength(ctx, param.name or ""):
         case 2 if isinstance(param.envvar, list):
             return f" in {next((name for name in param.envvar if os.environ.get(name)), 'the environment')}"

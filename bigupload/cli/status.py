@@ -61,7 +61,7 @@ class StatusRow:
     id: str
     state: str
     done: str
-    """How much is in the store, or how that was proved."""
+    """The share that is in the store, or the proof of the object."""
     age: str
     """Since when nothing was recorded."""
     source: str
@@ -155,7 +155,7 @@ def _target(upload: KnownUpload) -> str:
 
 
 def _share(upload: KnownUpload) -> str:
-    """How much of an upload is in the store."""
+    """Return the share of an upload that is in the store."""
     if upload.size is None:
         return f"{format_size(upload.bytes_uploaded)} so far"
     return f"{100 * upload.bytes_uploaded // max(1, upload.size)} % of {format_size(upload.size)}"

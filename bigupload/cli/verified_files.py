@@ -159,7 +159,7 @@ class Sums:
             click.echo(line if line.startswith(" ") else f"bigupload: {line}", err=True)
 
     def _how(self) -> str:
-        """How all of them were proved, if in one way."""
+        """Return the proof of all of them, if it is the same."""
         (way, *others) = self._proofs or ("",)
         return f": {self._ways[way]}" if way in self._ways and not others else ""
 

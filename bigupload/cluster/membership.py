@@ -1,4 +1,4 @@
-"""Which workers of a Dask cluster take part, and the messages to them: one object for each `Uploader`.
+"""The workers of a Dask cluster that take part, and the messages to them: one object for each `Uploader`.
 
 Workers may come and go. A worker takes part if it has the same bigupload, and of a file if it sees the same one. One
 that dies costs the parts that it had in flight; one that hangs gets no more.
@@ -88,14 +88,14 @@ class Membership:
         self._connection: object = None
         """The one that the subscription is of."""
         self._lost: float | None = None
-        """When the connection was lost; None: it is there."""
+        """The time at which the connection was lost; None: it is there."""
         self.members: dict[str, Member] = {}
         self.messages = Messenger(
             self.members, lambda: self.client, self.topic, shares=shares, congestion=congestion, adapts=adapts,
             clock=clock,
         )  # fmt: skip
         self._refused: dict[str, str] = {}
-        """Why workers take no part, by address."""
+        """The reasons why workers take no part, by address."""
         self.told_of_streams = False
         self._news: list[str] = []
         self._files: weakref.WeakKeyDictionary[Source, SharedFile] = weakref.WeakKeyDictionary()

@@ -30,7 +30,7 @@ Data: TypeAlias = bytes | bytearray | memoryview
 
 
 class ChecksumType(enum.StrEnum):
-    """How a store makes an object's checksum from the checksums of its parts."""
+    """The ways in which a store makes an object's checksum from the checksums of its parts."""
 
     FULL_OBJECT = "FULL_OBJECT"
     COMPOSITE = "COMPOSITE"
@@ -128,7 +128,7 @@ class Hasher(Protocol):
 
 
 class _Few:
-    """How many bytes this process still hashes without awscrt's library: to load that takes as long."""
+    """The number of bytes that this process still hashes without awscrt's library: to load it takes as long."""
 
     left = 64 * 1024
 
@@ -193,7 +193,7 @@ class Hashed(KeptDigests):
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """Which digests of a part to compute in one pass. It goes to what hashes, here or on another machine."""
+    """The digests of a part to compute in one pass. The hasher gets it, here or on another machine."""
 
     algorithm: Algorithm
     md5: bool = False

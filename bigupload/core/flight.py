@@ -163,9 +163,9 @@ class Flight:
         self._has_parts = False
         """Whether parts are to be sent, and not just small files."""
         self._count = 0
-        """How many parts are to be sent by the upload that began last; 0: it is not known."""
+        """The number of parts to be sent by the upload that began last; 0: it is not known."""
         self._first: tuple[float, int] | None = None
-        """When the first parts began, and how many they are, until they are stored."""
+        """The time at which the first parts began, and their number, until they are stored."""
         self._searched_with = 0
         """The most parts that wrote at a time since the rest last searched for the link's rate."""
         # Small files

@@ -69,13 +69,13 @@ class _Delay:
         self.parts = 1
         """Parts that may be in flight, though goodput does not finish them in time."""
         self._usual = self._until = 0.0
-        """How long parts were in flight when that was found, and until when it is believed."""
+        """The time for which parts were in flight when that was found, and the time until which it is believed."""
         self._since = now
         """Parts that begin from now on count; infinite: a trial has too few in flight yet."""
         self._took: list[float] = []
-        """How long they were in flight: for each of those that were there at the same time."""
+        """The time for which each was in flight, of those that were there at the same time."""
         self._longer = 0
-        """How many of the latest parts, in a row, were in flight for far longer than that."""
+        """The number of the latest parts, in a row, that were in flight for far longer than that."""
         self._in_flight = 0
         """The most since then."""
         self._doubling: _Doubling | None = None
@@ -160,7 +160,7 @@ class Bound:
         self.average = 0.0
         self._rest = REST
         self._again_at = math.inf
-        """When more parts are tried, or a bound that was lifted."""
+        """The time at which more parts are tried, or a bound that was lifted."""
         self._open = False
         """Whether no bound is tried until then, because more parts carry more."""
         self._proportional = False

@@ -104,7 +104,7 @@ class _Trial:
     limit: int
     goodput: float
     parts: int
-    """How many parts had that goodput: fewer than the limit only before the first response."""
+    """The number of parts with that goodput: fewer than the limit only before the first response."""
 
 
 class Trials:
@@ -115,7 +115,7 @@ class Trials:
         self.most = most
         self.moved = False
         self.since = 0.0
-        """When the limit changed."""
+        """The time at which the limit changed."""
         self.goodput: list[float] = []
         """Bytes a second of each window since the limit changed."""
         self.proportional = False

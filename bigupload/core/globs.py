@@ -102,7 +102,7 @@ def _expanded(text: str, pattern: str) -> Iterator[str]:
 
 
 def _closing(text: str, opened: int, pattern: str) -> tuple[int, list[int]]:
-    """Where the brace at `opened` is closed, and the commas between that are its own."""
+    """Return the index of the brace that closes the one at `opened`, and those of its own commas."""
     commas, depth, at = [], 0, opened
     while at < len(text):
         if text[at] == "\\":
@@ -122,7 +122,7 @@ def _closing(text: str, opened: int, pattern: str) -> tuple[int, list[int]]:
 
 
 def _find(text: str, wanted: str, start: int, pattern: str) -> int | None:
-    """Where a character is that no backslash and no class makes literal."""
+    """Return the index of a character that no backslash and no class makes literal."""
     at = start
     while at < len(text):
         if text[at] == wanted:
@@ -132,7 +132,7 @@ def _find(text: str, wanted: str, start: int, pattern: str) -> int | None:
 
 
 def _class_end(text: str, at: int, pattern: str) -> int:
-    """Where the class that begins at `at` ends. A "]" that comes first in it is one of its characters."""
+    """Return the end of the class that begins at `at`. A "]" that comes first in it is one of its characters."""
     end = at + 1
     if text[end : end + 1] in ("!", "^"):
         end += 1

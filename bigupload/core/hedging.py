@@ -1,4 +1,4 @@
-"""Which parts in flight are stragglers, so that a second PUT may finish earlier, and whether the store takes it.
+"""The stragglers among the parts in flight: a second PUT may finish earlier, if the store takes it.
 
 One slow connection delays the whole upload at its end. A retry policy does not notice it, because its bytes do move.
 "The tail at scale", https://research.google/pubs/the-tail-at-scale/, section "within-request short-term adaptations".

@@ -40,7 +40,7 @@ class Fingerprint:
     ctime_ns: int
     inode: int
     pin: str | None = None
-    """Which version of a remote file it is: its strong ETag. Times and inode are 0 then."""
+    """The version of a remote file: its strong ETag. Times and inode are 0 then."""
 
 
 class SourceKind(enum.StrEnum):
@@ -97,7 +97,7 @@ class PlanRecord:
     part_size: int
     parts: int
     steps: tuple[Step, ...] | None = None
-    """How the part size grows, for a stream of unknown size."""
+    """The steps by which the part size grows, for a stream of unknown size."""
 
     @classmethod
     def of(cls, plan: Plan) -> PlanRecord:
@@ -118,7 +118,7 @@ class ChecksumRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where the object goes: an S3 bucket (`bucket`, with `endpoint` and `region` if known), or a media service."""
+    """The target of an object: an S3 bucket (`bucket`, with `endpoint` and `region` if known), or a media service."""
 
     key: str
     bucket: str | None = None

@@ -1,4 +1,4 @@
-"""How a source is divided into parts. Pure arithmetic.
+"""The division of a source into parts. Pure arithmetic.
 
 S3's limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html. All parts but the last are equal,
 because Cloudflare R2 refuses anything else. Only a stream of unknown size gets larger parts as it goes on.

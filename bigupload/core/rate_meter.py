@@ -1,4 +1,4 @@
-"""How fast something goes, and how long the rest of it takes. Pure: time is passed in.
+"""The rate of a transfer, and the time that the rest of it takes. Pure: time is passed in.
 
 What is done may come in lumps: where responses are late, whole parts are done at a time. So the rate is that between
 two changes, and between two changes the time left counts down.
@@ -24,7 +24,7 @@ _SILENT = 4
 
 
 class _Count:
-    """When a count of bytes changed."""
+    """The times at which a count of bytes changed."""
 
     def __init__(self, least: int = 1) -> None:
         """`least`: changes without which there is no rate."""
@@ -75,7 +75,7 @@ class RateMeter:
         self._most = math.inf
         self._is_late = False
         self._bunch_at: float | None = None
-        """When the first bytes became stored."""
+        """The time at which the first bytes became stored."""
 
     def add(
         self, now: float, stored: int, in_flight: int = 0, *, late: bool = False, stored_rate: float = math.inf

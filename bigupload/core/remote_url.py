@@ -69,8 +69,7 @@ class RemoteFacts:
     size: int | None
     """In bytes; None: unknown."""
     pin: str | None
-    """Which version it is, if ranges of this version can be read; None: the file has to be read as one stream. Of a web
-    server: the strong ETag."""
+    """The version, if ranges of it can be read (an ETag, from web servers); None: the file is read as one stream."""
     head: bytes
     """The first bytes, if there is a pin."""
     file_name: str | None
@@ -138,7 +137,7 @@ def shown_url(url: str) -> str:
 
 
 def redirected(url: str, location: str | None, shown: str) -> str:
-    """Where a response sends the request on to.
+    """Return the URL that a response redirects to.
 
     Args:
         url: What was requested.

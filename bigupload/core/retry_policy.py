@@ -1,4 +1,4 @@
-"""Which failed requests are retried, and after which delay. Pure: clock and randomness are passed in.
+"""The failed requests that are retried, and their delays. Pure: clock and randomness are passed in.
 
 An adapter reports a failed request as a `Fault`. `Attempts` decides for one request: a delay, or the public error.
 https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
@@ -215,7 +215,7 @@ ATTEMPTS_BEFORE_RESPONSE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and how long failed requests are retried. All times are in seconds.
+    """The number, delays and limits of retries. All times are in seconds.
 
     Raises:
         UsageError: A time is no number from 0 on, or one of the last two is 0, or `attempts` is no whole number.
@@ -229,13 +229,13 @@ class RetryPolicy:
     max_delay: float = 20.0
     """The longest delay before any retry."""
     give_up_after: float = 900.0
-    """How long an outage may last. Then the upload stops, resumable. Also the longest wait for a Retry-After.
+    """The time that an outage may last. Then the upload stops, resumable. Also the longest wait for a Retry-After.
     An outage is one of a store that has responded in this run: before that, four attempts are made at most."""
     stall_after: float = 30.0
     """A PUT whose body makes no progress for so long is sent again."""
     response_timeout: float = 300.0
-    """How long the store may take to respond after the whole body of a part was sent. While it responds to parts that
-    were sent before, or what was sent before can't have arrived yet, that does not count."""
+    """The time that the store may take to respond after the whole body of a part was sent. It does not count while the
+    store responds to parts that were sent before, or while earlier bytes can't have arrived yet."""
 
     def __post_init__(self) -> None:
         attempts: Any = self.attempts  # no caller is bound by the annotation

@@ -1,4 +1,4 @@
-"""Which files of a tree are selected, by patterns, size and time. Pure: paths are texts with "/", relative to the tree.
+"""The selection of files in a tree by patterns, size and time. Pure: paths are texts with "/", relative to the tree.
 
 The patterns are those of `.gitignore` (https://git-scm.com/docs/gitignore#_pattern_format):
 

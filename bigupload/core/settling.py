@@ -1,4 +1,4 @@
-"""Which files of a watched directory to upload now, to follow, or to wait for. Pure: times are passed in, in seconds.
+"""The files of a watched directory to upload now, to follow, or to wait for. Pure: times are passed in, in seconds.
 
 A file that has not changed for `idle` has settled, and is uploaded as any file. One that still changes is followed if
 it is larger than a part; else it is waited for. Of what was uploaded, only a hash of its fingerprint is kept.
@@ -47,12 +47,12 @@ class _Unsettled:
     to_settle: bool = False
     """Never followed: it was uploaded before, or was truncated or replaced while it was followed."""
     not_before: float = -math.inf
-    """When it is tried again; infinite: when it has changed."""
+    """The time of the next try; infinite: when it has changed."""
     failures: int = 0
     first_tried: float = math.inf
-    """When its first upload began; infinite: it has not begun."""
+    """The time at which its first upload began; infinite: it has not begun."""
     ready_at: float = math.inf
-    """When it is uploaded, unless it changes before."""
+    """The time at which it is uploaded, unless it changes before."""
 
 
 class SettlingFiles:
@@ -80,16 +80,16 @@ class SettlingFiles:
         self._growing: dict[str, None] = {}
         """Files that may be followed, in the order in which they were found."""
         self._open = {False: 0, True: 0}
-        """How many uploads run, of files that are followed or not."""
+        """The number of uploads that run, of files that are followed or not."""
         self._listing = 0
         self._held_until = -math.inf
         self._held = 0
         self._failing: set[str] = set()
         """Files that failed as all would, since an upload last succeeded."""
         self._last_upload = -math.inf
-        """When an upload last succeeded."""
+        """The time at which an upload last succeeded."""
         self.last_change = -math.inf
-        """When a file was last seen to be new or changed, or was uploaded."""
+        """The time at which a file was last seen to be new or changed, or was uploaded."""
 
     # -- what is there
 
@@ -186,7 +186,7 @@ class SettlingFiles:
         return Begin(key, file.path, file.fingerprint, follow, file.first)
 
     def next_time(self, now: float) -> float:
-        """When `begin` may return more although `found` got nothing meanwhile; infinite if never."""
+        """The time at which `begin` may return more although `found` got nothing meanwhile; infinite if never."""
         while self._ready and not self._is_waiting(self._ready[0][2], self._ready[0][0]):
             heapq.heappop(self._ready)
         if not self._ready:
@@ -200,7 +200,7 @@ class SettlingFiles:
 
     @property
     def open_count(self) -> int:
-        """How many uploads run."""
+        """The number of uploads that run."""
         return sum(self._open.values())
 
     @property

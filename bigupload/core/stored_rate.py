@@ -15,7 +15,7 @@ HORIZON = 10.0
 PAUSE = 1.0
 """Seconds between two samples. After a longer time, nothing was sent in between, or the machine slept."""
 STORED_PARTS = 4
-"""Where goodput counts stored bytes, a measurement lasts until this many parts are stored."""
+"""The number of parts that are stored in one measurement, if goodput counts stored bytes."""
 REMEMBERED = 4096
 """Samples in which something was stored: seven minutes of them at least."""
 LATE = 1.0
@@ -86,7 +86,7 @@ class Stored:
         self._in_time = 0
         """Responses since the last late one."""
         self._at = -math.inf
-        """When the latest part was stored."""
+        """The time at which the latest part was stored."""
         self._rate_then = 0.0
         self._has_news = False
         """Whether parts were stored since that rate was noted."""

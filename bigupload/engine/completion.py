@@ -18,9 +18,9 @@ _LOOK_FOR = 300.0
 _LOOK_EVERY = 5.0
 """Seconds between two looks."""
 _MOST_HASHES = 2
-"""How often a file whose metadata keeps changing is hashed again before complete."""
+"""The number of times that a file whose metadata keeps changing is hashed again before complete."""
 _MOST_ROUNDS = 4
-"""How often one run completes although the store refuses the parts or reports conflicts. More would not help."""
+"""The most completes of one run if the store refuses the parts or reports conflicts. More would not help."""
 
 
 class Completion:

@@ -67,13 +67,13 @@ class PartInFlight(Protocol):
     gauge: Gauge
     """The progress of its body."""
     began: float
-    """When it began, by the clock of its upload."""
+    """The time at which it began, by the clock of its upload."""
     priority: int
     """The priority of its upload."""
     accepted: float | None
-    """When its last byte was accepted, as far as `look` has seen; None: not yet."""
+    """The time at which its last byte was accepted, as far as `look` has seen; None: not yet."""
     wrote_from: float
-    """When it began, and later by the time for which it was held."""
+    """The time at which it began, later by the time for which it was held."""
     is_held: bool
     """Whether it is paused, because others are to be stored first."""
 

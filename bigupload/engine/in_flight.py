@@ -72,11 +72,11 @@ class PutInFlight:
         self.began = self.wrote_from = now
         self.priority = priority
         self.attempt = attempt
-        """Which attempt at the part this is, from 1; for the log."""
+        """The number of this attempt at the part, from 1; for the log."""
         self.hedge: PutInFlight | None = None
         """The second PUT of the same part, if this one is a straggler."""
         self.hedges = 0
-        """How often this PUT was hedged."""
+        """The number of times that this PUT was hedged."""
         self.response: PutResponse | None = None
         self.accepted: float | None = None
         self.is_held = False

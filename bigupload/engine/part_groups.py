@@ -42,7 +42,7 @@ Signed = tuple[SignedRequest, float]
 
 
 def group_size(*, usual: float | None, part_size: int, waiting: int, slots: int, machines: int) -> int:
-    """How many parts to send one after another in one slot. Pure.
+    """Return the number of parts to send one after another in one slot. Pure.
 
     Args:
         usual: Seconds that a part takes in a slot; None: that is not known yet.
@@ -169,7 +169,7 @@ class LeftOver:
     hashed: Hashed
     request: Signed
     failed: Fault | None
-    """Why its first attempt failed; None: it was not sent."""
+    """The reason why its first attempt failed; None: it was not sent."""
     elsewhere: bool
     """Whether to send it over another connection, or from another machine."""
 
@@ -190,7 +190,7 @@ class GroupUploader:
     recorder: PartRecorder
 
     def size(self, part: Part, waiting: int) -> int:
-        """How many parts the next group may have, of which `part` is the first, and `waiting` others wait.
+        """Return the number of parts that the next group may have: `part` is its first, and `waiting` others wait.
 
         It has one until a proof distinguished two bodies: by then, it is known how the store proves parts.
         """

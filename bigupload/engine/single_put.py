@@ -30,7 +30,7 @@ capped, and lose where one is (benchmarks/README.md, "The start")."""
 _HASHED_HERE = 256 * 1024
 """Bytes in memory that are hashed in the event loop: a CRC of them takes less time than a thread needs to begin."""
 _MOST_LOOKS = 2
-"""How often a file whose metadata keeps changing is hashed again."""
+"""The number of times that a file whose metadata keeps changing is hashed again."""
 """After these, the store may have the object."""
 _PROVES = {
     PartProof.CHECKSUM: Verified.FULL_OBJECT,
@@ -115,7 +115,7 @@ class SinglePuts:
         self._puts: dict[PutInFlight, Callable[[int], None] | None] = {}
         """Those in flight, and who learns how much was sent of each."""
         self.manner = Manner(settings.algorithm.is_s3_checksum, condition=not store.replaces)
-        """How files are sent. Less of it, once the store has taken a file only so."""
+        """The headers with which files are sent: fewer, once the store has taken a file only so."""
         self._confirmed = False
         """Whether the store has accepted a PUT as it is sent now."""
         self._with_md5 = settings.algorithm is Algorithm.MD5
@@ -321,7 +321,7 @@ class _OnePut:
     _report: Callable[[int], None] | None
     _manner: Manner
     _refusal: Fault | None = None
-    """Why less is sent of it than of other files."""
+    """The refusal because of which less is sent of it than of other files."""
     _may_be_stored: bool = False
     """Whether an attempt whose outcome is unknown may have made the object."""
 

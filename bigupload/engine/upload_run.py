@@ -20,7 +20,7 @@ from bigupload.records import dataclass
 from bigupload.units import format_part_size
 
 _MOST_CHANGES = 3
-"""How often one run starts again because the source changed. A file that is being written has to be waited for."""
+"""The most restarts of one run because the source changed. A file that is being written has to be waited for."""
 _NEW = " (`resume=False` starts a new upload)"
 _GUARDS: dict[SourceKind | None, Literal["fingerprint", "version"]] = {
     None: "fingerprint",
@@ -35,11 +35,11 @@ class Share:
     url: str | None = field(repr=False)
     """A presigned GET: a secret. None: there is no link, and `refused` says why."""
     expires_at: str | None
-    """When the link ends, as ISO 8601 in UTC."""
+    """The time at which the link ends, as ISO 8601 in UTC."""
     note: str | None = None
-    """Why it ends sooner than asked for, or may do so."""
+    """The reason why it ends sooner than asked for, or may do so."""
     refused: str | None = None
-    """Why there is no link although the upload is complete."""
+    """The reason why there is no link although the upload is complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

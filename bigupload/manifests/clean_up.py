@@ -41,7 +41,7 @@ KEEP_FINISHED = 30 * DAY
 """Seconds for which the manifest of a completed or aborted upload is kept: `status` shows it, and `resume` gives its
 result again."""
 KEEP_FINISHED_COUNT = 1000
-"""How many of the younger ones are kept: nobody reads a longer list."""
+"""The number of younger ones that are kept: nobody reads a longer list."""
 KEEP_JOBS_BYTES = 1 << 30
 """Bytes of the records of jobs that are kept, the most recent ones: four million files of finished jobs. They spare a
 sync of these files from hashing them."""
@@ -52,7 +52,7 @@ KEEP_NOTES = 180 * DAY
 """Seconds for which it is remembered that this user began a manifest outside the state directory, if it is finished or
 not there any more: it may be on a disk that is not mounted, or was moved. Later, resuming it asks for --trust."""
 MOST_EXAMINED = 2000
-"""How many old files one automatic clean-up opens, at some 30 µs each."""
+"""The number of old files that one automatic clean-up opens, at some 30 µs each."""
 # Patterns are compiled when they are first used: a clean-up is due once a day.
 _MANIFEST = re.escape(SUFFIX) + r"(\.[0-9]+)?$"
 _LOCKED = re.escape(SUFFIX) + r"(\.[0-9]+)?$|" + re.escape(JOB_SUFFIX) + "$"

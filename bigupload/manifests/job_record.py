@@ -63,7 +63,7 @@ _SCHEMA = (
     _FILES,
 )
 _GONE = "PRAGMA user_version"
-"""Where `KnownJob.gone` is: earlier versions wrote nothing there."""
+"""The place of `KnownJob.gone`: earlier versions wrote nothing there."""
 _PAST = "CREATE TABLE IF NOT EXISTS past (finished TEXT)"
 """One row: when the last run ended that left nothing to do. Earlier versions had none."""
 _NEXT_KEYS = "SELECT key FROM file WHERE key > ? ORDER BY key LIMIT 10000"
@@ -173,7 +173,7 @@ class KnownJob:
     """ISO 8601, UTC; as `finished`."""
     finished: str | None = None
     last_finished: str | None = None
-    """When a run last ended with all files in the store, also if a later one has not; None: none is known."""
+    """The time at which a run last ended with all files in the store, even if a later one did not; None: not known."""
     files: int = 0
     """Files that are in the store."""
     bytes: int = 0
@@ -181,7 +181,7 @@ class KnownJob:
     gone: int = 0
     """Files that did not exist when the last run ended, of an unfinished job of which nothing else is left."""
     error: str | None = None
-    """Why the record is unreadable."""
+    """The reason why the record is unreadable."""
 
     @property
     def is_empty(self) -> bool:
@@ -220,7 +220,7 @@ class JobRecord:
         self.is_new = True
         """Whether no file is recorded from earlier runs."""
         self.began = 0.0
-        """When the job began, over all its runs, in seconds since 1970."""
+        """The time at which the job's first run began, in seconds since 1970."""
         self._name = name
         self._target = target
         self._now = now

@@ -52,9 +52,9 @@ class KnownUpload:
     created_at: str | None = None
     """ISO 8601, UTC."""
     verified: Verified | None = None
-    """How a completed upload was proved."""
+    """The proof of a completed upload."""
     error: str | None = None
-    """Why the manifest is unreadable."""
+    """The reason why the manifest is unreadable."""
 
     is_file: bool = True
     """Whether the source is a file or a URL, so that the manifest alone is enough to resume."""

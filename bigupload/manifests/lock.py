@@ -21,7 +21,7 @@ from bigupload.units import printable
 
 LOCK_SUFFIX = ".lock"
 _MOST_RACES = 100
-"""How often the file may vanish between opening and locking it, as others release the lock."""
+"""The number of times that the file may vanish between opening and locking it, as others release the lock."""
 _WAIT = 0.2
 """Seconds to wait for a lock. The clean-up of the state directory holds each for less than a millisecond."""
 _PAUSE = 0.01

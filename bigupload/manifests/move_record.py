@@ -65,7 +65,7 @@ _PAGE = 1000
 
 
 class MoveState(enum.StrEnum):
-    """How far the deletion of a source has come."""
+    """The states of a source's deletion."""
 
     KEPT = "kept"
     DELETING = "deleting"
@@ -92,7 +92,7 @@ class Move:
     verified: Verified
     version_id: str | None
     proved: float
-    """When the object was proved, in seconds since 1970."""
+    """The time at which the object was proved, in seconds since 1970."""
     state: MoveState
     sha256: str | None = None
     xxh128: str | None = None

@@ -1,4 +1,4 @@
-"""Where the state directory is, and what lies in it: manifests, notes about manifests elsewhere, records of jobs, and
+"""The path of the state directory, and its contents: manifests, notes about manifests elsewhere, records of jobs, and
 the progress of downloads.
 """
 

@@ -50,7 +50,7 @@ class RowState:
 
 
 def most_name(width: int) -> int:
-    """How many columns a name may have in a row of `width` columns."""
+    """Return the columns that a name may have in a row of `width` columns."""
     return max(8, min(24, width // 5))
 
 

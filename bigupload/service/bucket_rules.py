@@ -50,7 +50,7 @@ _EXPOSED = (
 )
 """Each header in full: browsers do not treat "x-amz-checksum-*" as a pattern, and AWS refuses it."""
 _MAX_AGE = 3600
-"""How long a browser may cache the permissions, in seconds."""
+"""The time for which a browser may cache the permissions, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,14 +26,14 @@ IDLE_FOR = 75.0
 that the load balancer closes first:
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/edit-load-balancer-attributes.html"""
 ACCEPTED_AT_ONCE = 128
-"""How many connections asyncio accepts at once, before they are counted here."""
+"""The number of connections that asyncio accepts at once, before they are counted here."""
 _RESERVED = 256
 """Descriptors reserved for the store's connections, files and the event loop."""
 _MOST = 10_000
 _FEWEST = 16
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _FREED_AT_ONCE = 64
-"""How many waiting connections are closed if the system has no more descriptors."""
+"""The number of waiting connections that are closed if the system has no more descriptors."""
 _REPORTED_EVERY = 10.0
 """Seconds between two log lines about that."""
 

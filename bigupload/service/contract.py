@@ -267,7 +267,7 @@ class MediaFacts(_Model):
     audio_codec: Annotated[str | None, Field(examples=["AAC"])]
     """The codec of the file's first sound, as `AAC`, `Opus`, `MPEG Audio` or `PCM`."""
     orientation: Annotated[int, Field(ge=1, le=8)] | None
-    """How a picture or film is turned when it is shown, as Exif counts it: 1 as it is, 3 upside down, 6 clockwise by 90
+    """The turn of a picture or film when it is shown, as Exif counts it: 1 as it is, 3 upside down, 6 clockwise by 90
     degrees, 8 the other way. 2, 4, 5 and 7 are mirrored."""
 
 
@@ -316,9 +316,9 @@ class ReceiptClaims(WithFacts, _Model):
     aud: str
     """The owner."""
     iat: int
-    """When it was signed, in seconds since 1970."""
+    """The time at which it was signed, in seconds since 1970."""
     exp: int
-    """When it expires: after 7 days, or when the file is deleted because of its age."""
+    """The time at which it expires: after 7 days, or when the file is deleted because of its age."""
     jti: str
     """The same in each receipt of the same object; of a file that was sent in parts, it is the `webhook-id` of its
     `media.completed`. Who must use a receipt only once remembers it."""
@@ -390,7 +390,7 @@ class _ShownLimits(_Model):
     content_types: Annotated[list[TypePattern], Field(min_length=1, max_length=32)] | None = None
     """The accepted content types, in lower case, also as `image/*`."""
     uploads: Annotated[int, Field(ge=1, le=MAX_COUNTED_UPLOADS, examples=[1])] | None = None
-    """How many uploads may be begun with it, in all replicas."""
+    """The number of uploads that may be begun with it, in all replicas."""
     single_put: bool | None = None
     """Whether it may presign single PUTs. If not, it uploads in parts: a file can't be written again after complete."""
     user: User | None = None
@@ -442,7 +442,7 @@ class TokenResponse(_Model):
 
 
 class RevokeRequest(_Model):
-    """Which upload tokens to revoke: the one of an id, those of an end user, or all that were issued before a time."""
+    """The upload tokens to revoke: the one of an id, those of an end user, or all that were issued before a time."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     """The token's `id`, in its claims `jti`."""
@@ -469,7 +469,7 @@ class MeResponse(_ShownLimits):
     owner: str
     """Whose uploads requests with it make and continue."""
     expires_at: datetime.datetime | None = None
-    """When the upload token ends; null for an API key."""
+    """The time at which the upload token ends; null for an API key."""
 
 
 class UploadStatus(enum.StrEnum):
@@ -509,7 +509,7 @@ class ImportRequest(_Model):
             examples=["https://cdn.example.com/movie.mp4"],
         ),
     ]
-    """Where the file is, by http or https, without a password. Its query may be a secret: nothing shows it."""
+    """The URL of the file, by http or https, without a password. Its query may be a secret: nothing shows it."""
     filename: Filename | None = None
     """Original filename with extension; left out: as the host or the URL names it."""
     content_type: ContentType | None = None
@@ -538,7 +538,7 @@ class ImportResponse(_Model):
 
 
 class ImportProgress(_Model):
-    """How far the service is with a file that it fetches from a URL."""
+    """The progress of a file that the service fetches from a URL."""
 
     state: Literal["waiting", "fetching"]
     """Whether it waits for its turn."""
@@ -556,7 +556,7 @@ class StatusResponse(_Model):
     status: UploadStatus
     completed: CompleteResponse | None = None
     error: ErrorDetail | None = None
-    """Why it is gone, if the file was refused or could not be imported."""
+    """The reason why it is gone, if the file was refused or could not be imported."""
     importing: ImportProgress | None = None
     """The progress of an open import. Left out for every other upload."""
 
@@ -567,7 +567,7 @@ class StatusResponse(_Model):
 
 
 class ListRequest(_Model):
-    """Which of one's own files to list."""
+    """The page of your own files to list."""
 
     limit: Annotated[int, Field(ge=1, le=1000, examples=[100])] = 100
     """The most files of the page. Default: 100."""
@@ -593,7 +593,7 @@ class ListRequest(_Model):
 
 
 class DeleteManyRequest(_Model):
-    """Which of one's own files to delete: those of some keys, or all of an end user."""
+    """Your own files to delete: those of some keys, or all of an end user."""
 
     keys: Annotated[list[MediaKey], Field(min_length=1, max_length=1000)] | None = None
     """The files' `key`s. If one of them can't be yours, nothing is deleted."""
@@ -610,7 +610,7 @@ class DeletedResponse(_Model):
 
 
 class DeleteRequest(_Model):
-    """Which of one's own files to delete."""
+    """The file of yours to delete."""
 
     key: Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.jpg"])]
     """The file's `key`. Its slashes may be sent as they are."""
@@ -619,7 +619,7 @@ class DeleteRequest(_Model):
 
 
 class ReadUrlRequest(_Model):
-    """Which of one's own files to read."""
+    """The file of yours to read."""
 
     key: Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.jpg"])]
     """The file's `key`. Its slashes may be sent as they are."""
@@ -649,9 +649,9 @@ class StoredMedia(WithFacts, _Model):
     size: int
     """Bytes."""
     stored_at: datetime.datetime
-    """When the store got it; of a multipart upload, some stores tell when it began."""
+    """The time at which the store got it; for a multipart upload, some stores report the time at which it began."""
     expires_at: datetime.datetime | None
-    """When it will be deleted; null: never."""
+    """The time at which it will be deleted; null: never."""
     content_type: str | None = None
     """With `details`: as the store serves it."""
     filename: str | None = None
@@ -679,7 +679,7 @@ class ListResponse(_Model):
 
 
 class OpenUploadsRequest(_Model):
-    """Which open uploads to list."""
+    """The page of open uploads to list."""
 
     limit: Annotated[int, Field(ge=1, le=1000, examples=[100])] = 100
     """The most uploads of the page. Default: 100."""
@@ -698,7 +698,7 @@ class ListedUpload(_Model):
     """The end user whose file it is; null: it is for nobody in particular."""
     started_at: datetime.datetime
     expires_at: datetime.datetime
-    """When the sweep aborts it."""
+    """The time at which the sweep aborts it."""
 
 
 class OpenUploadsResponse(_Model):
@@ -710,7 +710,7 @@ class OpenUploadsResponse(_Model):
 
 
 class AbortRequest(_Model):
-    """Which open uploads to abort: the one of a key, or all of an end user."""
+    """The open uploads to abort: the one of a key, or all of an end user."""
 
     key: Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.mp4"])] | None = None
     """The `key` of an open upload."""

@@ -96,7 +96,7 @@ class Counts:
         self._running: dict[str, RunningCount] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed: dict[str, Exception] = {}
-        """Why the last count of an account failed, if no earlier one holds."""
+        """The error of an account's last count, if no earlier one holds."""
 
     def is_running(self, account: str) -> bool:
         """Return whether an account is being counted."""

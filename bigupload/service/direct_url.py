@@ -110,7 +110,7 @@ class UrlCheck:
     """The result of a check. Nothing in it is secret: the URL is without user name, query and fragment."""
 
     url: str
-    """Where the redirects ended."""
+    """The URL at which the redirects ended."""
     media: MediaType | None = None
     """The medium's type, if it is usable."""
     size: int | None = None
@@ -315,7 +315,7 @@ class _Response:
 
     status: int
     location: str | None
-    """Where it redirects to."""
+    """The URL that it redirects to."""
     content_type: str
     encoding: str
     size: int | None

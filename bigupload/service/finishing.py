@@ -44,7 +44,7 @@ from bigupload.stores.s3.multipart import S3Store
 from bigupload.units import format_two_sizes
 
 LONGEST_CACHING = timedelta(days=1)
-"""How long a cache may keep an object. Objects are deleted, and caches do not notice that."""
+"""The time for which a cache may keep an object. Objects are deleted, and caches do not notice that."""
 
 _IMF_FIXDATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT")
 """RFC 9110, 5.6.7."""

@@ -42,7 +42,7 @@ class Handle:
 
     @property
     def plan(self) -> Plan:
-        """How the file is divided into parts."""
+        """The division of the file into parts."""
         return Plan(self.size, self.part_size)
 
     def to_json(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class Handles:
         self._lifetime = lifetime
 
     def expiry(self) -> int:
-        """When a handle that is made now expires, in seconds since 1970."""
+        """Return the expiry of a handle that is made now, in seconds since 1970."""
         return int(self._clock()) + self._lifetime
 
     def encode(self, handle: Handle) -> str:

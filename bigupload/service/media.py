@@ -1,4 +1,4 @@
-"""Which media the service accepts: by file name, by content type, by first bytes. Pure, but for a library of types.
+"""The media that the service accepts: by file name, content type and first bytes. Pure, but for a library of types.
 
 Knows neither uploads nor HTTP. Needs no pydantic, so that `bigupload check-url` runs without the extra `service`.
 """

@@ -54,7 +54,7 @@ def count_ended_worker(how: str, pid: int | None) -> None:
 
 
 class _EndedWorkers(Collector):
-    """How many workers died, of what."""
+    """The number of workers that died, by the cause."""
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         family = CounterMetricFamily("bigupload_workers_ended", "Workers that died and were replaced.", labels=["how"])
@@ -262,7 +262,7 @@ class Metrics:
 
 
 class OpenUploads(Collector):
-    """How many multipart uploads are open in the bucket, as last counted.
+    """The number of multipart uploads that are open in the bucket, as last counted.
 
     A scrape that finds the count too old has the store asked, and does not wait for that.
     """

@@ -78,7 +78,7 @@ IN_FLIGHT = web.AppKey("in_flight", RequestsInFlight)
 
 
 _LINGER = 2.0
-"""How long the rest of a refused request's body is read, in seconds, so that the response arrives before the close."""
+"""The time for which the rest of a refused body is read, in seconds, so that the response arrives before the close."""
 _LONGEST_LINE = 64 * 1024
 """The longest request line, in bytes: longer than the longest handle, even if it is quoted."""
 _SAFE_HEADERS = {

@@ -61,7 +61,7 @@ _PLACES = {
 }
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _USER_MARK = "~"
-"""How the folder of an end user begins. No template has the character, so it is never taken for a part of one."""
+"""The beginning of the folder of an end user. No template has the character, so it is never taken for a part of one."""
 _PLAIN_IN_USER = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _USER_FOLDER = rf"(?:{_USER_MARK}(?P<user>(?:[A-Za-z0-9._-]|{_USER_MARK}[0-9a-f]{{2}})+)/)?"
 _LONGEST_USER_FOLDER = 200
@@ -229,13 +229,13 @@ def _check(text: str) -> None:
 
 
 HEADER = "x-amz-meta-"
-"""How the names of headers with metadata begin."""
+"""The beginning of the names of headers with metadata."""
 FILENAME = "bigupload-filename"
 """The name under which the file's own name is kept."""
 MOST_BYTES = 2000
 """Bytes of the names and values. S3 takes 2 KB, of which the service's own token takes 47."""
 _OURS = "bigupload"
-"""How the names of bigupload's own metadata begin."""
+"""The beginning of the names of bigupload's own metadata."""
 _START, _END = "=?UTF-8?B?", "?="
 _LONGEST_FILENAME = 255
 """Bytes that are kept of a file's name: what file systems allow. Of a longer one, the end is kept."""

@@ -25,7 +25,7 @@ from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.operations import ObjectPages, UploadPages, told
 
 _PAGE = 1000
-"""How many objects S3 lists in one request."""
+"""The number of objects that S3 lists in one request."""
 _LOOKS_AT_ONCE = 16
 _MOST_SORTED = 10_000
 """Files that are sorted: their rows are read and held for each page."""

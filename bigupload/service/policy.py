@@ -402,7 +402,7 @@ PUBLISHED_POLICY = Policy()
 
 
 def format_keep(seconds: int | None) -> str:
-    """How `--keep` is written: "7d", "36h", "forever"."""
+    """Return the text of `--keep`: "7d", "36h", "forever"."""
     if seconds is None:
         return "forever"
     for unit, size in (("d", DAY), ("h", 3600), ("min", 60)):

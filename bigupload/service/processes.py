@@ -75,7 +75,7 @@ class ChildProcess:
 
     @property
     def end(self) -> str:
-        """How it ended: "SIGKILL", or "status 1"."""
+        """The cause of its end: "SIGKILL", or "status 1"."""
         return way_of_ending(self.status)
 
     async def ended(self) -> None:

@@ -1,4 +1,4 @@
-"""How many bytes an owner's files may have, counted from the store's list. So are an end user's bytes and files.
+"""The limits on the bytes of an owner's files, and on the bytes and files of an end user, by the store's list.
 
 Each limit is a `Quota` of accounts: an owner's has its name, an end user's is `object_keys.account_of`. Each process
 counts for itself: an account's list is read when it is needed and is a minute old, and what this process has promised
@@ -106,7 +106,7 @@ class Unit(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """How much of a limit is taken."""
+    """The use of a limit."""
 
     stored: int
     promised: int
@@ -131,9 +131,9 @@ class _Promise:
     """Bytes."""
     made: float
     until: float
-    """When its URL or its upload ends."""
+    """The time at which its URL or its upload ends."""
     ended: float | None = None
-    """When its upload was aborted or completed. Its object may be in the store, so it counts up to the next list."""
+    """The time of its upload's abort or completion. Its object may be in the store: it counts up to the next list."""
 
     def is_worth_a_look(self, now: float) -> bool:
         """Return whether another process may have ended its upload, which the list of open uploads shows then."""
@@ -150,7 +150,7 @@ class _Account:
     """Whether the whole list was counted, by this process or by an earlier one."""
     began: float = float("-inf")
     took: float = 0.0
-    """When this process began the list, and how many seconds it took."""
+    """The time at which this process began the list, and the seconds that it took."""
     changed: bool = False
     """Whether files or uploads have gone since, so that the next refusal needs another list."""
     promised: dict[str, _Promise] = field(default_factory=dict)
@@ -158,7 +158,7 @@ class _Account:
     in_promises: int = 0
     """The sum of their sizes. There may be 50,000 of them, too many to add up for each request."""
     tidied: int = 0
-    """How many there were when `forget_ended` was last called."""
+    """The number that there was when `forget_ended` was last called."""
 
     def promise(self, key: str, promise: _Promise) -> None:
         """Promise room. An earlier promise for the same key counts no more."""

@@ -48,7 +48,7 @@ class _Revoked:
     issued: dict[str, int]
     """Until when tokens were issued that are revoked, in seconds since 1970, by a digest of whose they are."""
     of_owners: dict[str, int]
-    """How many there are of each owner."""
+    """The number of them by owner."""
 
 
 class Revocations:
@@ -73,7 +73,7 @@ class Revocations:
         self._monotonic = monotonic
         self._known: _Revoked | None = None
         self._listed = -math.inf
-        """When the list was begun."""
+        """The time at which the list was begun."""
         self._listing = asyncio.Lock()
 
     async def check(self, token: UploadToken) -> None:

@@ -34,11 +34,11 @@ from bigupload.service.sweeper import sweeping
 from bigupload.support.systems import on_signal
 
 DRAIN_WITHIN = 20.0
-"""How long a stop waits for requests in flight, in seconds. Kubernetes, for example, kills after 30."""
+"""The time that a stop waits for requests in flight, in seconds. Kubernetes, for example, kills after 30."""
 LAST_RESPONSES_WITHIN = 1.0
-"""How long a stop waits for the last responses to be sent, in seconds."""
+"""The time that a stop waits for the last responses to be sent, in seconds."""
 _BACKLOG = 1024
-"""How many connections the kernel queues until they are accepted."""
+"""The number of connections that the kernel queues until they are accepted."""
 _RESTART_AFTER = 1.0
 """The first pause, in seconds, before a worker that ended is started again: failing starts must not busy a core."""
 _LONGEST_PAUSE = 30.0

@@ -44,7 +44,7 @@ class ServiceConfig(HookSettings):
     bucket: str
     """The name of the bucket, which `bigupload bucket setup` prepared."""
     s3: S3Options
-    """How the store is reached."""
+    """The options for the connection to the store."""
     signing_endpoint: str | None = None
     """The store's endpoint as clients reach it; None: the one of `s3`."""
     public_url: str | None = None
@@ -81,8 +81,8 @@ class ServiceConfig(HookSettings):
     allow_private_media_hosts: bool = False
     """Whether direct URLs, and those of imports, may lead to private addresses."""
     imports: int = 0
-    """How many files the service fetches from URLs at once; 0: none. A process alone, or all of one `bigupload serve`
-    together."""
+    """The number of files that the service fetches from URLs at once; 0: none. It is for a process alone, or for all of
+    one `bigupload serve` together."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """The fields of `Policy` that were named; the bucket has the others."""
     cors_origins: tuple[str, ...] = ()
@@ -120,7 +120,7 @@ class ServeSettings(ServiceConfig):
     port: int
     """0: any free port."""
     workers: int
-    """How many processes answer requests."""
+    """The number of processes that answer requests."""
     stop_delay: float = 0.0
     """Seconds for which the service goes on after a stop signal, while `/readyz` fails."""
     sweep_every: float

@@ -226,7 +226,7 @@ class SweepLock:
 
 
 _PAGE = 1000
-"""How many objects S3 lists or deletes in one request."""
+"""The number of objects that S3 lists or deletes in one request."""
 _LOOKS_AT_ONCE = 8
 _MAX_ABORTS = 100_000
 """The most open uploads that one sweep aborts. Their keys and ids need about 40 MB."""
@@ -235,8 +235,8 @@ _NOTES_KEPT = timedelta(seconds=LONGEST_UPLOAD)
 
 
 class Reason(enum.StrEnum):
-    """Why an object or upload is deleted: by its name, a count of `SweepReport`. An object stays while the policy keeps
-    it, if it is within the limit and of an accepted type."""
+    """The reasons for deleting an object or upload: by its name, a count of `SweepReport`. An object stays while the
+    policy keeps it, if it is within the limit and of an accepted type."""
 
     EXPIRED = "expired"
     TOO_LARGE = "too large"
@@ -269,22 +269,22 @@ class SweepReport:
     """The result of one sweep (of a dry run: what it would have done)."""
 
     looked_at: int = 0
-    """How many objects are in the bucket, under keys that the service makes."""
+    """The number of objects in the bucket, under keys that the service makes."""
     expired: int = 0
     too_large: int = 0
     not_media: int = 0
     wrong_headers: int = 0
     refused: int = 0
-    """How many objects the operator's hook refused."""
+    """The number of objects that the operator's hook refused."""
     aborted_uploads: int = 0
     failed: int = 0
-    """How many objects and uploads could not be checked or deleted. The next sweep tries again."""
+    """The number of objects and uploads that could not be checked or deleted. The next sweep tries again."""
     bytes_freed: int = 0
     """The size of the deleted objects. Stores do not report the size of aborted uploads."""
 
     @property
     def deleted(self) -> int:
-        """How many objects were deleted, for any reason."""
+        """The number of objects that were deleted, for any reason."""
         return self.expired + self.too_large + self.not_media + self.wrong_headers + self.refused
 
 

@@ -182,5 +182,5 @@ def path_behind(source: Any) -> Path | None:
 
 
 def skipped_bytes(source: Source) -> int:
-    """How many bytes before the position of a file object are not uploaded."""
+    """Return the number of bytes before the position of a file object, which are not uploaded."""
     return source.start if isinstance(source, Unwatched) else 0

@@ -1,4 +1,4 @@
-"""Where the parts of streams are held until the store has them: in memory up to a limit, else in temporary files.
+"""The pool that holds the parts of streams until the store has them: in memory up to a limit, else in temporary files.
 
 A temporary file has no name, so that nothing is left behind by a process that is killed.
 """
@@ -59,7 +59,7 @@ class _InMemory:
         return len(found)
 
     def space(self, offset: int) -> memoryview:
-        """Where to put the next bytes, those from `offset` on; some of them, or all."""
+        """Return a buffer for the next bytes, those from `offset` on; for some of them, or all."""
         return self._view[offset:]
 
     async def filled(self, offset: int, size: int) -> None:

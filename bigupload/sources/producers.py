@@ -1,4 +1,4 @@
-"""Where the bytes of a stream come from: a file object, an iterable, an async iterable, or an async reader.
+"""The producers of the bytes of a stream: a file object, an iterable, an async iterable, or an async reader.
 
 Each gives the next bytes into a buffer. Blocking ones do so in a daemon thread of their own, which a cancelled upload
 leaves behind: what the thread takes from its file object or iterable after that is lost to others. `MarkedProducer`
@@ -35,7 +35,7 @@ class Producer(Protocol):
 
     @property
     def taken(self) -> int:
-        """How many bytes were given until now, also by calls of `fill` that failed."""
+        """The number of bytes that were given until now, also by calls of `fill` that failed."""
         ...
 
     async def fill(self, buffer: memoryview) -> int:

@@ -21,7 +21,7 @@ that came since adds a little to it: https://www.rfc-editor.org/rfc/rfc5681#sect
 
 
 class Origin(Protocol):
-    """Where ranges of one version of a file come from."""
+    """The place that ranges of one version of a file come from."""
 
     async def read(self, start: int, end: int, take: Callable[[bytes], Awaitable[None]]) -> None:
         """Read the bytes from `start` on, up to `end`, which is not read. `take` gets them as they arrive.

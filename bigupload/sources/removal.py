@@ -35,7 +35,7 @@ else:
 _BUCKETS = ("s3fs", "mountpoint-s3", "goofys", "geesefs", "rclone", "seaweedfs", "gcsfuse")
 """FUSE file systems that show a bucket: a file there may be the very object."""
 _NOT_LOCAL = ("nfs", "cifs", "smb", "fuse", "9p", "afs", "ceph", "lustre", "gfs", "ocfs")
-"""How the types of file systems begin where a lease does not show what other machines do, or is never given."""
+"""The beginnings of the types of file systems where a lease does not show what other machines do, or is never given."""
 _LISTED = 1000
 """Entries of a directory that are looked at to find out whether it has files of its own."""
 _PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)

@@ -44,7 +44,7 @@ class FairSlots:
 
     @property
     def total_tokens(self) -> int:
-        """How many slots there are. It may be changed at any time; who has a slot keeps it."""
+        """The number of slots. It may be changed at any time; a slot that is taken stays taken."""
         return self._total
 
     @total_tokens.setter

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # filelock warns of its fallback in the middle of an upload. The fallback does what the caller needs.
 warnings.filterwarnings("ignore", message="flock not supported on this filesystem", category=UserWarning)
 ASIDE = ".bigupload-moved-"
-"""How the name of a file begins that `sources/removal` is about to delete."""
+"""The beginning of the name of a file that `sources/removal` is about to delete."""
 STORE_MARKS = frozenset({"s3.json", "security.toml", "weed.log"})
 """Files that the directory of a local store has (`stores/local_store`), and no other directory all of them."""
 _LASTING = (

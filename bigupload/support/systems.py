@@ -103,7 +103,7 @@ def lock_descriptor(fd: int) -> None:
 
 
 def change_time(status: os.stat_result) -> int:
-    """When a file's bytes or metadata were last changed, in nanoseconds since 1970; 0 where that is not recorded.
+    """Return the time of the last change of a file's bytes or metadata, in nanoseconds since 1970; 0: not recorded.
 
     On Windows `st_ctime_ns` is the time of creation, and is to become the time of change in a later Python.
     """

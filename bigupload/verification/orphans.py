@@ -168,7 +168,7 @@ class Orphan:
     key: str
     upload_id: str
     initiated: str
-    """When it was created: ISO 8601, by the store's clock."""
+    """The time at which it was created: ISO 8601, by the store's clock."""
     idle: float
     """Seconds since its last part arrived, or since it was created."""
     parts: int
@@ -191,7 +191,7 @@ class OrphanReport:
     media: int = 0
     """Left to a media service."""
     failed: list[errors.BigUploadError] = field(default_factory=list)
-    """Why uploads could not be examined or aborted."""
+    """The errors of uploads that could not be examined or aborted."""
     unreadable: list[errors.ManifestError] = field(default_factory=list)
     """Manifests that can't be read and may own orphans; only with `dry_run`."""
 

@@ -175,7 +175,7 @@ class ReceiptOutput:
 
     @property
     def files(self) -> int:
-        """How many files it has."""
+        """The number of files that it has."""
         return self._writer.files
 
     def add(self, result: UploadResult, proved_at: str | None = None, **more: object) -> None:

@@ -40,7 +40,7 @@ class MediaService:
     """
 
     url: str
-    """Where this application reaches it, as in "https://media.example.com"."""
+    """The URL for this application, as in "https://media.example.com"."""
     secret: str | None = field(default=None, repr=False)
     """The last of the service's secrets, by which this application makes tokens without asking."""
     owner: str | None = None
@@ -48,7 +48,7 @@ class MediaService:
     api_key: str | None = field(default=None, repr=False)
     """An API key, in place of both: all uploads are its owner's."""
     browser_url: str | None = None
-    """Where browsers reach it, as in "/media/"; None: as this application does."""
+    """The URL for browsers, as in "/media/"; None: that of this application."""
     ca_bundle: Path | str | None = None
     """Trust these certificates, and not those of the system."""
     timeout: float = 10.0
@@ -61,7 +61,7 @@ class MediaService:
 
     @property
     def for_browsers(self) -> str:
-        """Where browsers reach it, with a slash at the end."""
+        """The URL for browsers, with a slash at the end."""
         return (self.browser_url or self.url).rstrip("/") + "/"
 
     def token(self, user: str | None, *, expires_in: int, **limits: Any) -> str:

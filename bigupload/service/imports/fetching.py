@@ -112,7 +112,7 @@ def _digest(etag: str) -> str:
 
 @dataclass(slots=True)
 class FetchProgress:
-    """How far an import is, as far as this process knows."""
+    """The progress of an import, as far as this process knows it."""
 
     fetched: int = 0
     """Bytes that came from the host."""

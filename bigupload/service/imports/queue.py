@@ -62,7 +62,7 @@ GRACE = 300.0
 SLOWEST = 64 * 1024
 """Bytes a second, on average, that a host must send: a slow one occupies a place that others wait for."""
 _MOST_WAITS = 8
-"""How often in a row a host may ask to come again later, if no part is stored in between."""
+"""The number of times in a row that a host may ask to come again later, if no part is stored in between."""
 _LONGEST_WAIT = 3600.0
 """Seconds until an import is taken again whose host asks to wait, however long it says."""
 _LOOK = RetryPolicy(attempts=2, give_up_after=0.0, stall_after=TIME_LIMIT)
@@ -89,7 +89,7 @@ class _Running:
     handle: Handle
     progress: FetchProgress
     began: float
-    """When it would have begun if it had never lost its place, by the clock of this process."""
+    """The time at which it would have begun if it had never lost its place, by the clock of this process."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its note is not to be renewed any more."""
     asked_to_wait: float | None = None

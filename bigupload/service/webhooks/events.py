@@ -20,7 +20,7 @@ class _Body(BaseModel):
 
 class _EventBody(_Body):
     timestamp: datetime.datetime
-    """When it happened. Attempts and duplicates repeat it."""
+    """The time of the event. Attempts and duplicates repeat it."""
 
 
 class CompletedMedia(WithFacts, _Body):
@@ -103,7 +103,7 @@ class AbortedUpload(_Body):
     reason: Literal["aborted", "expired", "failed"]
     """Whether somebody aborted it, or the sweep because of its age; or it was an import, and failed."""
     error: ErrorDetail | None
-    """Why an import failed."""
+    """The reason why an import failed."""
 
 
 class TrialMessage(_Body):

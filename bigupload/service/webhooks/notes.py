@@ -29,7 +29,7 @@ from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.operations import ObjectPages
 
 EVENT_PREFIX = "evt_"
-"""How ids begin."""
+"""The beginning of ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Delivery:
     next: float = 0.0
     """Not to be tried before, in seconds since 1970."""
     ended: str | None = None
-    """How it ended: `delivered`, `stopped` (410) or `gave up`."""
+    """The outcome: `delivered`, `stopped` (410) or `gave up`."""
     said: str = ""
     """The last answer: a status, or why there was none."""
 
@@ -93,7 +93,7 @@ class Note:
 
     name: str
     since: float
-    """When the event was noted, or is replayed, in seconds since 1970: it is retried for a time from then on."""
+    """The time of the event's note or replay, in seconds since 1970: it is retried for a time from then on."""
     next: float = 0.0
     """Not to be taken before."""
     leased: float = 0.0
@@ -101,7 +101,7 @@ class Note:
     event: Event | None = None
     intent: Mapping[str, Any] | None = None
     looks: int = 0
-    """How often somebody looked what became of the intent."""
+    """The number of times that a process looked for the outcome of the intent."""
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     """By receiver: a digest of its URL."""
     etag: str = ""
@@ -109,7 +109,7 @@ class Note:
 
     @property
     def due(self) -> float:
-        """When it may be taken."""
+        """The time at which it may be taken."""
         return max(self.next, self.leased)
 
     def to_json(self) -> bytes:

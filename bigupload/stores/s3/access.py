@@ -1,4 +1,4 @@
-"""How a bucket is reached: its address, its region, and where its credentials come from.
+"""The access to a bucket: its address, its region, and the source of its credentials.
 
 These are three questions. Each has plain rules for what most people configure, and boto3 for everything else: roles,
 SSO, web identity, `credential_process`, a machine's own role, a caller's session; access points, accelerate, dual
@@ -68,7 +68,7 @@ _HARMLESS_VARIABLES = {
 _OTHERS_OF_KEYS = frozenset(("AWS_CREDENTIAL_EXPIRATION", "AWS_SECURITY_TOKEN"))
 """The end of the keys in the environment, and the old name of their token, which comes before the new one."""
 _FIRST_PROVIDERS = ("AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE")
-"""Where both are set, a role comes before the keys in files."""
+"""The variables of a role: if both are set, it comes before the keys in files."""
 _REGION = re.compile(r"(?![0-9]+$)(?!-)[a-zA-Z0-9-]{1,63}(?<!-)")
 """https://docs.aws.amazon.com/general/latest/gr/rande.html, and what other stores call theirs."""
 _AWS_REGION = r"(?:af|ap|ca|eu|il|me|mx|sa|us)-(?:central|north|south|east|west|northeast|southeast)-[1-9]"
@@ -96,7 +96,7 @@ class PlainKeys:
     secret_key: str = field(repr=False)
     token: str | None = field(repr=False)
     method: str
-    """Where they come from, by botocore's names."""
+    """Their source, by botocore's names."""
 
     def get_frozen_credentials(self) -> PlainKeys:
         """Return the keys."""
@@ -105,7 +105,7 @@ class PlainKeys:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a bucket is reached."""
+    """The access to a bucket."""
 
     base: str
     """The URL to which a slash and the quoted key are appended, for requests of this process."""

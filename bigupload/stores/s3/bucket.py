@@ -42,18 +42,18 @@ CREDENTIALS_WITHIN = 120.0
 _AT_ONCE = 64
 """The most requests of one bucket in flight, without parts."""
 _DIRECTORY = "--x-s3"
-"""How the names of directory buckets end."""
+"""The end of the names of directory buckets."""
 _EXPRESS = "s3express"
 _OF_DIRECTORY = {"service": _EXPRESS, "token": "X-Amz-S3session-Token"}
 _BEGINS_SESSION = Request("GET", "", {"session": ""}, {"x-amz-create-session-mode": "ReadWrite"}, None)
 _SESSION_ENDS = 120.0
 """Seconds before the end of a session at which another one is begun."""
 _MOST_REGIONS = 3
-"""How many regions are tried, if the store names another one each time."""
+"""The number of regions that are tried, if the store names another one each time."""
 
 
 class _Reached(NamedTuple):
-    """How the bucket is reached, and what signs for it."""
+    """The access to the bucket, and the signer for it."""
 
     access: Access
     signer: S3Signer

@@ -35,7 +35,7 @@ T = TypeVar("T")
 MOST_TAGS = 200_000
 """The most elements of a document. S3's longest page has some ten thousand; two million take 24 s to parse."""
 _MOST_DEPTH = 10
-"""How deep elements may be nested. In S3's documents it is four."""
+"""The most levels of nested elements. S3's documents have four."""
 XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 _CHECKSUMS = {f"Checksum{a.s3_name}": a.header for a in Algorithm if a.is_s3_checksum}
 
@@ -446,7 +446,7 @@ _READ: Mapping[str, Callable[[str], Any]] = {
     "PartsCount": int,
     "Size": int,
 }
-"""How fields are read that are not texts."""
+"""The functions that read fields that are not texts."""
 _ENCODED = frozenset({"Key", "Prefix", "KeyMarker", "NextKeyMarker", "StartAfter", "Delimiter"})
 _OF_HEADERS = {
     **{header: name for name, header in _CHECKSUMS.items()},
@@ -544,7 +544,7 @@ class _Pages:
         self.ended = False
         """Whether the last page was read."""
         self._been = {hash(tuple(start.items()))}
-        """Where the pages before began. A list of objects may have ten thousand pages, so hashes are enough."""
+        """The starts of the pages before. A list of objects may have ten thousand pages, so hashes are enough."""
 
     def advance(self, page: Mapping[str, Any]) -> None:
         """Move to the next page.

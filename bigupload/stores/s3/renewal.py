@@ -34,7 +34,7 @@ _RENEW_BEFORE = 300.0
 ANSWER_WITHIN = 300.0
 """Seconds that the function may take: a person may have to type a code. All uploads of the function wait meanwhile."""
 METHOD = "bigupload"
-"""Where these credentials come from, beside botocore's names for other sources."""
+"""The source of these credentials, beside botocore's names for other sources."""
 _SHOWN = 4
 """Characters of a key's id that a message shows."""
 _ASK_AGAIN = 30.0
@@ -93,7 +93,7 @@ class _Given:
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
     credentials: Credentials | None = None
     renew_at: float = 0.0
-    """When others are asked for, in seconds since the epoch."""
+    """The time at which others are asked for, in seconds since the epoch."""
     refused: bool = False
     """Whether the store refused the credentials."""
 

@@ -40,7 +40,7 @@ from bigupload.stores.service_client.requests import (
 R = TypeVar("R")
 
 HEAD_BYTES = 4096
-"""How many of the file's first bytes create sends, so that the service can refuse a file that is not media."""
+"""The number of the file's first bytes that create sends: by them the service can refuse a file that is not media."""
 COMPLETE_WITHIN = 300.0
 """Timeout in seconds: complete may work for minutes before it responds."""
 _HANDLE_LAPSED = (

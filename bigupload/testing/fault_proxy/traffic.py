@@ -41,7 +41,7 @@ class ProxiedExchange:
 
     @property
     def key(self) -> PartKey | None:
-        """Which part of which upload it sends, if it sends one."""
+        """The upload and the part that it sends, if it sends one."""
         return None if self.part is None else (self.path, self.upload_id, self.part)
 
 
@@ -99,7 +99,7 @@ class Traffic:
         return parts
 
     def count(self, op: str, status: int | None = None) -> int:
-        """How many exchanges of `op` passed (that got such a response)."""
+        """Return the number of exchanges of `op` that passed (and got such a response)."""
         with self.changed:
             return sum(each.op == op and status in (None, each.status) for each in self.exchanges)
 

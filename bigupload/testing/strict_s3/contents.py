@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 @dataclass(slots=True)  # a knob that is misspelt, or was removed, is refused: a test would show nothing
 class Knobs:
-    """How this store behaves; may be changed while it runs (`s3.knobs.echo_checksums = False`)."""
+    """The settings of this store, which may be changed while it runs (`s3.knobs.echo_checksums = False`)."""
 
     region: str = "us-east-1"
     min_part_size: int = 5 * MIB

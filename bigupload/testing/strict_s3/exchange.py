@@ -176,7 +176,7 @@ class Exchange:
         return self.verified is not None and self.verified.payload_hash == STREAMING_UNSIGNED
 
     def declared_length(self) -> int:
-        """How long the object's bytes in this body are said to be."""
+        """The declared length of the object's bytes in this body."""
         name = "x-amz-decoded-content-length" if self.streaming else "content-length"
         value = self.headers.get(name, "")
         if not value.isdecimal():

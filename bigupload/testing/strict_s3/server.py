@@ -384,7 +384,7 @@ class StrictS3(Contents, Listener):
                 raise TimeoutError("a request does not end")
 
     def count(self, op: str, *, status: int | None = None) -> int:
-        """How many requests of `op` have arrived (and, if given, ended with `status`)."""
+        """Return the number of requests of `op` that have arrived (and, if given, ended with `status`)."""
         return sum(each.op == op and status in (None, each.status) for each in list(self.requests))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""How S3 says things: its errors and its XML."""
+"""The errors of S3 and its XML."""
 
 from __future__ import annotations
 
