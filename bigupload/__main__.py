@@ -35,7 +35,7 @@ def _start_again_in_utf8_mode() -> None:
     options = ["-X", "utf8"]
     if sys.executable and sys.orig_argv[1:] and sys.orig_argv[1:3] != options and not getattr(sys, "frozen", False):
         with contextlib.suppress(OSError):
-            os.execv(sys.executable, [sys.executable, *options, *sys.orig_argv[1:]])  # noqa: S606 - it is no shell
+            os.execv(sys.executable, [sys.executable, *options, *sys.orig_argv[1:]])  # noqa: S606 - it is not a shell
 
 
 if __name__ == "__main__":

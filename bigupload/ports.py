@@ -217,7 +217,7 @@ class MultipartStore(Protocol):
         ...
 
     async def abort(self, upload_id: str) -> None:
-        """Abort an upload and free its parts, including parts in flight. An unknown upload is no error."""
+        """Abort an upload and free its parts, including parts in flight. An unknown upload is not an error."""
         ...
 
 
@@ -485,7 +485,7 @@ class Gauge(Protocol):
         return False
 
     def paused(self) -> bool:
-        """Whether the sender waits by itself: it is held, or waits for the rate limit. That is no stall."""
+        """Whether the sender waits by itself: it is held, or waits for the rate limit. That is not a stall."""
         return False
 
     def hold(self, *, held: bool) -> bool:

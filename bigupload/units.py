@@ -185,8 +185,8 @@ _LONGEST = 200
 
 
 def escaped(path: str) -> str:
-    """A path in which bytes that are no UTF-8, and control characters, are written as \\xff. So are spaces at its ends,
-    which nobody would see."""
+    """A path in which bytes that are not UTF-8, and control characters, are written as \\xff. So are spaces at its
+    ends, which nobody would see."""
     text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if text.isprintable() and text == text.strip(" "):  # as nearly all are
         return text

@@ -169,7 +169,7 @@ def checked_proof(proof: Verified | ProofName) -> Verified:
 
 
 def checked_path(path: StrPath, name: str) -> Path:
-    """Raises UsageError for what is no path, as a URL is not, whose query may be a secret."""
+    """Raises UsageError for a value that is not a path, such as a URL, whose query may be a secret."""
     if isinstance(path, str) and (is_remote(path) or foreign_scheme(path) is not None) and not os.path.lexists(path):
         raise errors.UsageError(f"{name} must be a path of this machine, and it is a URL")
     try:
@@ -200,7 +200,7 @@ def _is_text(value: object) -> bool:
 
 
 def checked_dask(where: object) -> object:
-    """Raises UsageError for what is no address of a Dask scheduler and no client, or if Dask is not installed."""
+    """Raises UsageError for a value that is neither a scheduler's address nor a client, or if Dask is not installed."""
     if isinstance(where, str) and not re.fullmatch(_DASK, where):
         raise errors.UsageError(f"`dask` is like 'tcp://scheduler:8786', or like 'local:4', not {where!r}")
     if where is not None:

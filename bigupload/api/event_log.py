@@ -108,4 +108,4 @@ _LINES: dict[type[Any], tuple[int, Callable[[Any], str]]] = {
     events.UploadCompleted: (logging.INFO, lambda e: f"complete: {e.url}, proved by {e.verified}{_saved(e)}"),
     events.UploadSkipped: (logging.INFO, lambda e: f"skipped, the object is the file already: {e.url}"),
 }
-"""The level and the text of an event. Progress is no line: it comes several times a second."""
+"""The level and the text of an event. Progress is not a line: it comes several times a second."""

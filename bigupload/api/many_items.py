@@ -38,7 +38,7 @@ class ManyItem:
     omitted: str | None = None
     """The reason why it can't be uploaded; it has no key then."""
     path: str = ""
-    """A file's absolute path. Empty: it is no file of this machine."""
+    """A file's absolute path. Empty: it is not a file of this machine."""
 
     def check(self) -> None:
         """Raise an error if it can't be uploaded.

@@ -222,7 +222,7 @@ async def resume(
         require_trust(journal, trust=options.get("trust", False), source=source, call=call, does="send")
         if not known.source.can_be_opened and source is None:
             raise errors.UsageError(
-                f"{known.source.path} was no file that could be opened again: upload the same bytes once more, under "
+                f"{known.source.path} can't be opened again: upload the same bytes once more, under "
                 f"the same name and to the same target (or type: bigupload abort {quoted(str(journal.path))})"
             )
         # If the file has another size, a new upload is of the same kind as the one that the manifest describes.

@@ -124,7 +124,7 @@ async def writing_receipt(options: Mapping[str, Any]) -> AsyncIterator[Written]:
 
     Raises:
         OutputUnwritable: It can't be written. Nothing was sent.
-        UsageError: With `delete_source`: the file is no receipt, or one of another target.
+        UsageError: With `delete_source`: the file is not a receipt, or one of another target.
     """
     path = options.get("receipt")
     if path is None:

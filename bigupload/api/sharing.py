@@ -23,7 +23,7 @@ from bigupload.units import format_span
 
 
 def check_share(options: Mapping[str, Any]) -> None:
-    """Raise UsageError if an upload's `share` is no lifetime, or if its object can't be shared."""
+    """Raise UsageError if an upload's `share` is not a lifetime, or if its object can't be shared."""
     if options.get("share") is None:
         return
     checked_lifetime(options["share"], "share")

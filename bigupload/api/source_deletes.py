@@ -56,7 +56,7 @@ _PATIENCE = 30.0
 
 
 def check_source(source: UploadSource) -> None:
-    """Raise UsageError for a source that is no file of this machine: nothing of it can be deleted."""
+    """Raise UsageError for a source that is not a file of this machine: nothing of it can be deleted."""
     if not is_path(source):
         what = "a URL" if is_remote(source) else type(source).__name__
         raise errors.UsageError(f"`delete_source` is for files of this machine, and this is {what}: leave it out")

@@ -212,7 +212,7 @@ def reopening(
     opened: contextlib.ExitStack | contextlib.AsyncExitStack,
     again_remote: Callable[[], Awaitable[OpenedSource]] | None = None,
 ) -> Callable[[], Awaitable[Source]] | None:
-    """Return a function that opens a file again, as it is now; None for what is no file.
+    """Return a function that opens a file again, as it is now; None for another source.
 
     Args:
         source: The source.

@@ -364,7 +364,7 @@ class AsyncTextUploadWriter(WriterReport):
 
         Raises:
             ValueError: The writer is closed, or the encoding has no such character: nothing of the text is written.
-            TypeError: It is no text.
+            TypeError: It is not text.
             BigUploadError: The upload failed. Nothing was committed.
         """
         if not isinstance(text, str):

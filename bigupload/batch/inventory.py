@@ -108,7 +108,7 @@ def _unwritable(error: sqlite3.OperationalError) -> errors.ManifestUnwritable:
 
 
 class ListFailed(Exception):
-    """The list could not be read to its end. It is no error of the file that waits for it: `cause` ends the sync."""
+    """The list could not be read to its end. It is not the error of the waiting file: `cause` ends the sync."""
 
     def __init__(self, cause: BaseException) -> None:
         super().__init__(str(cause))

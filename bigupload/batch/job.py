@@ -141,7 +141,7 @@ class Job(Generic[T, R]):
 
         Args:
             items: What to do; taken one after another.
-            work: Does it for one item. What it raises ends the job. None is no result.
+            work: Does it for one item. What it raises ends the job. None is not a result.
             at_once: For how many items at a time, at least 1. It is called again and again.
             record: Brings results to disk before the reader gets them: the next run of the job need not repeat them.
         """

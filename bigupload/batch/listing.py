@@ -49,7 +49,7 @@ class FileList:
 
     @classmethod
     def parse(cls, content: bytes, name: str, *, null: bool = False) -> FileList:
-        """Read a list: a path a line, as it is. Empty lines are no paths, nor is a byte order mark at the beginning.
+        """Read a list: a path a line, as it is. Empty lines are not paths, nor is a byte order mark at the beginning.
 
         On Windows, where no name holds a carriage return, a line may end with one, and names are UTF-8. A list that
         begins with the byte order mark of UTF-16, as by ">" of Windows PowerShell, has the line ends of Windows

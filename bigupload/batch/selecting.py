@@ -75,7 +75,7 @@ class Selection:
 
         Args:
             now: Seconds since 1970, from which durations count back.
-            prefix: What keys get in front, which counts for their length. None: names are no part of a key.
+            prefix: What keys get in front, which counts for their length. None: names are not part of a key.
         """
         limits = FileLimits(
             min_size=_size("min_size", self.min_size),
@@ -96,7 +96,7 @@ def read_exclude_file(path: str | os.PathLike[str]) -> list[FileRule]:
     """The rules of a file like `.gitignore`. Blocking.
 
     Raises:
-        UsageError: The file can't be read, is no text, or has a malformed pattern.
+        UsageError: The file can't be read, is not text, or has a malformed pattern.
     """
     name = os.fspath(path)
     try:

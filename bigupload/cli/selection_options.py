@@ -179,7 +179,7 @@ def names_many(name: str) -> bool:
     """Whether a name on the command line is a directory or a pattern."""
     from bigupload.core.globs import has_wildcard
 
-    if _is_no_file(name):  # a question mark in a URL is no wildcard
+    if _is_no_file(name):  # a question mark in a URL is not a wildcard
         return False
     return os.path.isdir(name) or (has_wildcard(name) and not os.path.lexists(name))  # noqa: PTH112 - also of ""
 

@@ -206,7 +206,7 @@ def _check_url(names: Sequence[str]) -> None:
 
 
 def _check_bare_target(names: Sequence[str]) -> None:
-    """Raise UsageError if the last name is no file, and was probably meant as a target."""
+    """Raise UsageError if the last name is not a file, and was probably meant as a target."""
     last = names[-1] if len(names) > 1 else ""
     if "/" not in last or os.path.lexists(last) or names_many(last) or foreign_scheme(last) is not None:
         return

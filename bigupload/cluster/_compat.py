@@ -57,7 +57,7 @@ async def connect(address: str, security: Any) -> Client:
 
     Raises:
         ClusterUnreachable: Nothing responds there.
-        UsageError: It is no address.
+        UsageError: It is not an address.
     """
     from distributed import Client
 

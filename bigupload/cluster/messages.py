@@ -48,7 +48,7 @@ class FileId:
         return ""
 
     def pack(self) -> list[Any]:
-        """As plain values. A path may hold bytes that are no UTF-8."""
+        """As plain values. A path may hold bytes that are not UTF-8."""
         return [os.fsencode(self.path).decode("latin-1"), self.size, self.mtime_ns]
 
     @classmethod

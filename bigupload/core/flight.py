@@ -20,7 +20,7 @@ wait for room before they are hashed. Nor is the rate limit: it paces bytes, and
 follows from it.
 
 **Buffers.** A store that reads slowly has buffers, which take the first bytes of each new connection at once. What a
-connection sends until the store's window is full is no goodput. Before the first response, there is no trial while
+connection sends until the store's window is full is not goodput. Before the first response, there is no trial while
 they have more than a quarter of the parts in flight. A larger limit that helps at first only is forgotten. When parts
 are paused, the store first reads what they had sent: until then, the others get their share alone, and a trial waits.
 Responses count as late until four in a row are not: a part that was nearly all in a buffer ends in time.

@@ -106,7 +106,7 @@ class ObjectClaim:
 
 
 def claims_of(attributes: ObjectAttributes) -> list[ObjectClaim]:
-    """List the claims in `attributes`, the strongest first. A checksum that is malformed is no claim."""
+    """List the claims in `attributes`, the strongest first. A checksum that is malformed is not a claim."""
     etag, _, count = attributes.etag.strip('"').partition("-")
     in_etag = int(count) if count.isascii() and count.isdigit() and len(count) <= 5 else None
     found = []

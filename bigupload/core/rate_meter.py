@@ -33,7 +33,7 @@ class _Count:
 
     def add(self, now: float, done: int) -> None:
         changes = self.changes
-        if changes and done < changes[-1][1]:  # something is to be done again: that is no negative rate
+        if changes and done < changes[-1][1]:  # something is to be done again: that is not a negative rate
             less = changes[-1][1] - done
             self.changes = deque((at, before - less) for at, before in changes)
         elif not changes or done > changes[-1][1]:

@@ -83,7 +83,7 @@ def is_remote(source: object) -> TypeGuard[str]:
 
 
 def foreign_scheme(source: str) -> str | None:
-    """The scheme of a URL that can't be read, such as "ftp"; None: the text is no URL. A file may have such a name."""
+    """The scheme of a URL that can't be read, such as "ftp"; None: it is not a URL. A file may have such a name."""
     match = re.match(_SCHEME, source) if "://" in source else None
     return None if match is None or is_remote(source) else match[1].lower()
 

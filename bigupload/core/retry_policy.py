@@ -218,7 +218,7 @@ class RetryPolicy:
     """The number, delays and limits of retries. All times are in seconds.
 
     Raises:
-        UsageError: A time is no number from 0 on, or one of the last two is 0, or `attempts` is no whole number.
+        UsageError: A time is not a number from 0 on, or one of the last two is 0, or `attempts` is not a whole number.
     """
 
     attempts: int = 8

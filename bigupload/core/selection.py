@@ -48,7 +48,7 @@ def exclude(pattern: str) -> FileRule:
 def parse_exclude_file(text: str, name: str) -> list[FileRule]:
     """Return the rules of a file like `.gitignore`: a pattern a line.
 
-    Empty lines and lines that begin with "#" are no rules. "!" before a pattern includes again. Spaces at the end do
+    Empty lines and lines that begin with "#" are not rules. "!" before a pattern includes again. Spaces at the end do
     not count, unless a backslash is before them.
 
     Args:

@@ -27,12 +27,12 @@ files have a low rate because of their responses."""
 NEVER = 3
 """A store that has stored nothing yet has this many times the timeout at most."""
 FILLS_WITHIN = 8.0
-"""Seconds after which a window that becomes full is no sign of a buffer that was filled first. 24 connections that fill
-buffers of 4 MB over a link of 16 MB/s need six."""
+"""Seconds after which a window that becomes full is not a sign of a buffer that was filled first. 24 connections that
+fill buffers of 4 MB over a link of 16 MB/s need six."""
 
 
 class Filling:
-    """Finds the bytes of one body that fill the buffer of a store that reads slowly. They are no goodput."""
+    """Finds the bytes of one body that fill the buffer of a store that reads slowly. They are not goodput."""
 
     __slots__ = ("_from", "_seen", "_since", "bytes")
 

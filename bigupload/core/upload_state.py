@@ -14,7 +14,7 @@
      └── CONFLICT, from COMPLETING
 
 RECONCILING also leads to OUTCOME_UNKNOWN by RESPONSE_LOST. A missing cell is the error: the engine reported something
-that cannot happen. "Failed" is no stage, because an upload that is neither completed nor aborted can be resumed.
+that cannot happen. "Failed" is not a stage, because an upload that is neither completed nor aborted can be resumed.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _REPORT_OUTAGE_EVERY = 60.0
 def _random() -> float:
     import random  # a first attempt needs none
 
-    return random.random()  # noqa: S311 - how long to wait is no secret
+    return random.random()  # noqa: S311 - how long to wait is not a secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -246,7 +246,7 @@ class JobRecord:
 
         Raises:
             ManifestLocked: Another process runs the job, or another call of this one.
-            ManifestCorrupt: The file is no record.
+            ManifestCorrupt: The file is not a record.
             ManifestUnwritable: The lock or the file can't be written.
         """
         try:
@@ -268,7 +268,7 @@ class JobRecord:
         """Read what is recorded, for `find` alone: without the lock, and without a change. Blocking.
 
         Raises:
-            ManifestCorrupt: The file is no record.
+            ManifestCorrupt: The file is not a record.
         """
         with self._translated():
             if os.path.lexists(self.path) and read_job(self.path).status != "unreadable":

@@ -109,7 +109,7 @@ class FileJournal:
             path: The manifest's file, which need not exist.
             notes: A directory with a note for each manifest that this user began elsewhere than beside it, so that
                 `written_here` can distinguish it from one that came from elsewhere, and `gc` and `status` find it.
-            advice: What to do about a file that is no manifest, as the end of a message.
+            advice: What to do about a file that is not a manifest, as the end of a message.
             executor: Threads that write; None: those of the event loop, which the program around may keep busy.
         """
         self.path = path

@@ -128,7 +128,7 @@ def noted_manifests(directory: Path) -> list[NotedManifest]:
                 continue
             try:
                 status = path.lstat()
-                if not stat.S_ISREG(status.st_mode):  # whatever it is, it is no manifest
+                if not stat.S_ISREG(status.st_mode):  # whatever it is, it is not a manifest
                     continue
                 times[path] = status.st_mtime_ns
             except _GONE:
@@ -167,7 +167,7 @@ def leads_to(note: Path) -> Path | None:
     except _GONE:
         return None
     except OSError as e:
-        return None if e.errno == errno.ELOOP else path  # a link is no manifest; anything else may pass
+        return None if e.errno == errno.ELOOP else path  # a link is not a manifest; anything else may pass
     return path if note_of(note.parent, line) == note else None
 
 

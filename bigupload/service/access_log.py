@@ -2,8 +2,8 @@
 header (it may hold a key), a body or a signed URL.
 
 A client can write any `X-Forwarded-For`, so a header counts only as far as trusted proxies wrote it: the addresses are
-read from the right, where each proxy has added whom it got the request from, and the first that is no trusted proxy is
-the client: https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/X-Forwarded-For#selecting_an_ip_address
+read from the right, where each proxy has added whom it got the request from, and the first that is not a trusted proxy
+is the client: https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/X-Forwarded-For#selecting_an_ip_address
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ _BODY_WITHIN = 60.0
 
 LOG = web.AppKey("log", AccessLog)
 ROOT_PATH = "bigupload.root_path"
-"""The name by which a request's `get_extra_info` has the prefix of a host that is no application of aiohttp."""
+"""The name by which a request's `get_extra_info` has the prefix of a host that is not an application of aiohttp."""
 
 
 def create_app(config: ServiceConfig) -> web.Application:
@@ -78,7 +78,7 @@ def create_app(config: ServiceConfig) -> web.Application:
 
 
 def _route(path: str) -> str:
-    """The path for aiohttp. A key has slashes, as they are or quoted; another path, and a declared one, is no key."""
+    """The path for aiohttp. A key has slashes, as they are or quoted; other paths, and declared ones, are not keys."""
     before, _, after = path.partition("{key}")
     if after:  # else it would be taken for a key that ends so
         return path.replace("{key}", "{key:.+}")

@@ -84,7 +84,7 @@ class CrossOrigin:
         return vary | {"Access-Control-Allow-Origin": allowed, "Access-Control-Expose-Headers": _EXPOSED_HEADERS}
 
     def preflight(self, origin: str | None, wanted: str | None, methods: Collection[str]) -> Mapping[str, str] | None:
-        """Return the headers of the answer to a preflight; None if it must be refused, or is no preflight.
+        """Return the headers of the answer to a preflight; None if it must be refused, or is not a preflight.
 
         Args:
             origin: The request's `Origin`.

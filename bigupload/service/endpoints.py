@@ -441,7 +441,7 @@ def _parameters(model: type[BaseModel], path: str) -> list[dict[str, Any]]:
     parameters = []
     for name, described in schema["properties"].items():
         text = described.pop("description", "")
-        # A parameter that is left out is no null.
+        # A parameter that is left out is not null.
         [only] = [each for each in described.pop("anyOf", [{}]) if each.get("type") != "null"]
         parameters.append(
             {

@@ -3,7 +3,7 @@ of a film. `fact_finder` starts it.
 
 Pictures are read by Pillow, headers alone, and all else by libmediainfo. Both are written in C and have had errors. So
 this process has neither the service's secrets nor its connections, and forks for each file: a crash ends the child of
-one file. Limits of memory, time and descriptors hold for the child. It is no jail beyond that: code that an attacker
+one file. Limits of memory, time and descriptors hold for the child. It is not a jail beyond that: code that an attacker
 runs in it may do to other processes what the service's user may.
 
 A child reads the object through a socket, from which it gets the pieces that it asks for. It sends its answer there.

@@ -4,7 +4,7 @@ picture could be decoded in a sane amount of memory.
 Pure: each check is a generator that yields where it wants to read and how many bytes, gets them (fewer at the end of
 the file), and raises Refused if the file is not sound. It reads up to MOST_READS times PIECE bytes beyond the file's
 head, and of a JPEG up to MOST_BLOCKS times BLOCK bytes more. What it has not decided by then is taken for sound, but
-for a JPEG. The checks are no decoders: docs/service-policy.md lists what they do not see.
+for a JPEG. The checks are not decoders: docs/service-policy.md lists what they do not see.
 
 The `is_…` functions check whether a file's first bytes follow its type's specification. A library of magic numbers
 accepts six bytes ("GIF89a" and then a script). They read the next few structures, as far as `head` reaches. A structure
@@ -152,7 +152,7 @@ def _film(file: _Reader) -> Walk:
 
 
 def _box(piece: bytes, left: int) -> tuple[bytes, int]:
-    """A box's type and its length in bytes, header included; 0 where it is no box."""
+    """A box's type and its length in bytes, header included; 0 where it is not a box."""
     length, name = int.from_bytes(piece[:4]), piece[4:8]
     if len(piece) < 8 or not _BOX_NAME.fullmatch(name):
         return b"", 0
@@ -304,7 +304,7 @@ def is_gif(head: bytes) -> bool:
 
 
 def gif_picture(head: bytes) -> int | None:
-    """Return where the descriptor of the first picture begins, which may be beyond `head`; None if this is no GIF."""
+    """Return the offset of the first picture's descriptor, which may be beyond `head`; None if this is not a GIF."""
     if not head.startswith((b"GIF87a", b"GIF89a")) or len(head) < 14:
         return None
     flags = head[10]

@@ -154,7 +154,7 @@ def is_url(hook: str) -> bool:
 
 
 def check_hook(name: str, hook: object, secrets: Sequence[str]) -> None:
-    """Raise UsageError for a setting that is no hook.
+    """Raise UsageError for a setting that is not a hook.
 
     Args:
         name: The setting, for the message.

@@ -205,7 +205,7 @@ class Metrics:
                 self._store_failures.labels(operation, problem).inc()
 
     def also(self, collector: Collector) -> None:
-        """Show what `collector` has, too: what is no count of this process."""
+        """Show what `collector` has, too: values that are not counts of this process."""
         self._more.append(collector)
 
     def shared_responds(self, responds: bool) -> None:

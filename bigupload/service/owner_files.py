@@ -163,7 +163,7 @@ class OwnerFiles:
         )
 
     async def delete(self, owner: str, key: str, user: str | None = None) -> None:
-        """Delete a file. Idempotent: one that is gone already is no error.
+        """Delete a file. Idempotent: one that is gone already is not an error.
 
         Raises:
             Refused: NO_SUCH_MEDIA if the key is not one that the owner's files, or those of the user, can have.

@@ -4,7 +4,7 @@ A receipt is a JWT (RFC 7519), signed by ES256 (RFC 7518). The private keys foll
 share them as they share the secrets, and who rotates the secrets rotates the keys. The public keys of all secrets are
 published, those of the secrets that sign nothing any more, too, so that their receipts stay good until they expire.
 
-A receipt is no credential: it names what was stored, and opens nothing. Its `aud` is the owner, so that no owner's
+A receipt is not a credential: it names what was stored, and opens nothing. Its `aud` is the owner, so that no owner's
 application takes another owner's receipt for its own.
 """
 

@@ -263,7 +263,7 @@ def listen(host: str, port: int, *, shared: bool = True) -> socket.socket:
             listener.close()
             raise
     except (OSError, UnicodeError) as e:  # UnicodeError: the host is not a valid name
-        why = (e.strerror if isinstance(e, OSError) else None) or "it is no host"
+        why = (e.strerror if isinstance(e, OSError) else None) or "it is not a host"
         raise errors.UsageError(f"can't listen on {host} port {port}: {why}: name another --port or --host") from e
     return listener
 

@@ -601,7 +601,7 @@ _AWAY_CODES = frozenset({"NoSuchKey", "PreconditionFailed"})
 
 
 def _is_away(e: Exception) -> bool:
-    """Return whether the object was deleted or replaced since it was listed, which is no failure."""
+    """Return whether the object was deleted or replaced since it was listed, which is not a failure."""
     return isinstance(e, Fault) and (e.is_absent or e.kind is FaultKind.EXISTS)
 
 

@@ -159,7 +159,7 @@ def mint_token(secret: str, owner: str, *, expires_in: int = 3600, **limits: Any
             `user`, `metadata`, `tags`, `single_put`, `origins`.
 
     Raises:
-        UsageError: A limit can't be, or there is none of that name; or `owner` is no owner's name.
+        UsageError: A limit can't be, or there is none of that name; or `owner` is not an owner's name.
     """
     check_owner(owner)
     try:

@@ -443,7 +443,7 @@ class MediaUploads:
         """Return the handle of an upload. If it goes on by a token, that one must allow it too, whoever began it.
 
         Raises:
-            Refused: It is no handle, that of others, or one that the token does not allow.
+            Refused: It is not a handle, that of others, or one that the token does not allow.
         """
         handle = self._handles.decode(upload, owner=owner)
         if bound is not None and self._policy.keys.user_of(handle.key) != bound.user:

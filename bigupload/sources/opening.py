@@ -74,7 +74,7 @@ def checked_name(name: object) -> str:
 
 
 def open_source(source: Any, name: str) -> Source:
-    """Open a source that is no stream: `producer_of` returned None for it. Blocking.
+    """Open a source that is not a stream: `producer_of` returned None for it. Blocking.
 
     Args:
         source: What the caller gave.
@@ -95,7 +95,7 @@ def open_source(source: Any, name: str) -> Source:
 
 
 def producer_of(source: Any, name: str) -> Producer | None:
-    """Return what reads the bytes of a stream. None: the source is no stream, and can be read in any order, also again.
+    """Return the reader of a stream's bytes. None: the source is not a stream: it can be read in any order, also again.
 
     Args:
         source: What the caller gave, and no path.

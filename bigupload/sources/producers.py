@@ -198,7 +198,7 @@ def of_reader(read: Callable[[int], Awaitable[Any]]) -> Producer:
 
 
 def of_iterable(chunks: Iterable[Any]) -> Producer:
-    """The bytes of an iterable, which may block. Its empty chunks are no end."""
+    """The bytes of an iterable, which may block. Its empty chunks do not end it."""
     iterator = iter(chunks)
 
     def read(_: int) -> Any:
@@ -211,7 +211,7 @@ def of_iterable(chunks: Iterable[Any]) -> Producer:
 
 
 def of_async_iterable(chunks: AsyncIterable[Any]) -> Producer:
-    """The bytes of an async iterable. Its empty chunks are no end."""
+    """The bytes of an async iterable. Its empty chunks do not end it."""
     iterator = aiter(chunks)
 
     async def read(_: int) -> Any:
@@ -227,7 +227,7 @@ def bytes_of_chunk(chunk: object) -> memoryview:
     """View what a stream gave as bytes.
 
     Raises:
-        UsageError: It is no bytes.
+        UsageError: It is not bytes.
     """
     if isinstance(chunk, bytes | bytearray):
         return memoryview(chunk)

@@ -44,8 +44,8 @@ class OutputFile:
 def output_file(path: Path, option: str) -> Iterator[OutputFile]:
     """Open a file to write. Without `finish`, an earlier file of that name stays as it is.
 
-    What is no regular file, such as a pipe or `/dev/stdout`, is written as it is, also where the shell has redirected
-    standard output to a file.
+    A pipe, `/dev/stdout` or another file that is not a regular one is written as it is, also where the shell has
+    redirected standard output to a file.
 
     Args:
         path: The file.

@@ -151,7 +151,7 @@ class HangUp(StoreFault):
 
 @dataclass(frozen=True)
 class Junk(StoreFault):
-    """Respond with 200 and a page that is no store's, as captive portals do; with `act`, do what was asked before."""
+    """Respond with 200 and a page that is not from a store, as portals do; with `act`, do what was asked before."""
 
     act: bool = False
     body: bytes = b"<html><body>Welcome to the hotel</body></html>"

@@ -101,7 +101,7 @@ def read_history(root: Path) -> History | None:
         name, c4 = _text(element, "path"), _text(element, "c4")
         number = _NAME.fullmatch(name)
         if number is None or "/" in name or not c4:
-            raise errors.SourceError(f"{_shown(folder / CHAIN)} has an entry that is no hash list: {name!r}")
+            raise errors.SourceError(f"{_shown(folder / CHAIN)} has an entry that is not a hash list: {name!r}")
         content = _content(folder / name)
         if _c4_of(content) != c4:
             raise errors.SourceError(f"{_shown(folder / name)} is not what the chain says: it was changed since")

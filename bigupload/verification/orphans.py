@@ -128,8 +128,8 @@ class Owners:
         """Raises ManifestCorrupt if a manifest can't be read."""
         if self.unreadable:
             raise errors.ManifestCorrupt(
-                "nothing is aborted: a manifest that can't be read may own the upload. If it is no manifest, move it "
-                f"away: {self.unreadable[0]}"
+                "nothing is aborted: a manifest that can't be read may own the upload. If it is not a manifest, move "
+                f"it away: {self.unreadable[0]}"
             )
 
     def own(self, bucket: str, key: str, upload_id: str) -> bool:

@@ -241,7 +241,7 @@ class GrowingReceipt:
 
         Raises:
             OutputUnwritable: It can't be written, or another process writes it.
-            UsageError: The file is no receipt, or one of another target.
+            UsageError: The file is not a receipt, or one of another target.
         """
         self._path = path
         self._option = option
@@ -412,7 +412,7 @@ def read_receipt(path: Path) -> Receipt:
     """Read a receipt. Blocking.
 
     Raises:
-        UsageError: It is no receipt, or one of a later version.
+        UsageError: It is not a receipt, or one of a later version.
         SourceError: It can't be read.
     """
     try:

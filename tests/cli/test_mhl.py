@@ -206,7 +206,7 @@ def test_lists_that_are_damaged(bigupload: Command, s3: StrictS3, card: Path) ->
     signed(good)
     assert bigupload("verify", "--mhl", "card").code == 0
     chain.write_text(good_chain.replace(listed.name, "../x.mhl"))
-    assert_refused(bigupload("verify", "--mhl", "card"), 1, "has an entry that is no hash list")
+    assert_refused(bigupload("verify", "--mhl", "card"), 1, "has an entry that is not a hash list")
     listed.unlink()
     chain.write_text(good_chain)
     assert_refused(bigupload("verify", "--mhl", "card"), 1, "No such file or directory")

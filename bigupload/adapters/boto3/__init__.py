@@ -71,7 +71,7 @@ def install(
         The client.
 
     Raises:
-        TypeError: It is no client for S3.
+        TypeError: It is not a client for S3.
         ValueError: There is no such proof.
     """
     if not all(hasattr(client, name) for name in ("upload_file", "upload_fileobj", "generate_presigned_url")):

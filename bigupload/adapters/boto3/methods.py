@@ -443,7 +443,7 @@ def _read(file: Any, most: int) -> bytes:
     pieces, left = [], most
     while left > 0:
         piece = file.read(left)
-        if piece is None:  # which is no end
+        if piece is None:  # which is not an end
             kind = type(file).__name__
             raise ValueError(f"{kind} gives None, as a file object does that does not block: let it block")
         if not piece:

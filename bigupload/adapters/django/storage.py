@@ -92,7 +92,7 @@ class WrittenFile(s3.S3File):
 
     def fileno(self) -> int:
         """Raise io.UnsupportedOperation: libraries write to the file itself then, and not around it."""
-        raise io.UnsupportedOperation("fileno: it is no file on the disk")
+        raise io.UnsupportedOperation("fileno: it is not a file on the disk")
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         """Raise io.UnsupportedOperation: parts are sent as they are written."""

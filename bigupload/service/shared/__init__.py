@@ -15,7 +15,7 @@ class EngineAwayError(Exception):
 
 
 def check_shared_url(url: str) -> None:
-    """Raise UsageError if `url` is no URL of an engine. The message never has the URL, which may have a password."""
+    """Raise UsageError if `url` is not a URL of an engine. The message never has the URL, which may have a password."""
     try:
         parts = urlsplit(url)
         database = parts.path.removeprefix("/")

@@ -30,7 +30,7 @@ _CONNECTIONS = 32
 """The most connections of one process. Each call takes one for less than a millisecond."""
 _PROBE = "return redis.call('set', KEYS[1], '1', 'EX', 60)"
 """Runs a script that writes, as the limits do: a replica that only reads, a full memory or a user who lacks a
-permission is no engine that can be used."""
+permission is not an engine that can be used."""
 _FAILURES = (exceptions.RedisError, OSError, TimeoutError)
 _REFUSALS = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
 
@@ -57,7 +57,7 @@ class SharedEngine:
             sleep: Waits for seconds.
 
         Raises:
-            UsageError: It is no URL of an engine.
+            UsageError: It is not a URL of an engine.
         """
         check_shared_url(url)
         self.prefix = prefix

@@ -366,7 +366,7 @@ class S3Store:
         return _facts(answer, algorithm)
 
     async def _is_folder(self) -> bool:
-        """Whether the store, as SeaweedFS, shows a folder of the key's name that is no object: S3 itself has none.
+        """Whether the store, as SeaweedFS, shows a folder of the key's name that is not an object: S3 itself has none.
 
         An object may have the key with one slash, a folder's marker. With two, SeaweedFS shows the folder still.
         """
@@ -464,8 +464,8 @@ def _response_of_copy(answer: Mapping[str, Any]) -> PutResponse:
     """Read the response.
 
     Raises:
-        Fault: UNSUPPORTED, with status 200, if it is no response to a copy. A store that does not know of copies takes
-            the request for a part without bytes.
+        Fault: UNSUPPORTED, with status 200, if it is not a response to a copy. A store that does not know of copies
+            takes the request for a part without bytes.
     """
     etag = answer.get("ETag")
     if not isinstance(etag, str) or not etag:

@@ -467,7 +467,7 @@ def _of_headers(headers: Mapping[str, str]) -> dict[str, Any]:
     """Return an object's facts from response headers.
 
     Raises:
-        Fault: BROKEN: they are no store's.
+        Fault: BROKEN: they are not a store's.
     """
     found: dict[str, Any] = {"Headers": headers, "Metadata": {}}
     for header, text in headers.items():

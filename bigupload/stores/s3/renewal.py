@@ -55,7 +55,7 @@ def explain_refusal(fault: Fault, keys: SigningKeys | None, method: str, profile
         method: Where they come from, by botocore's names.
         profile: The profile that was chosen.
         renewed: Whether they are renewed while they are used. Otherwise the hint has the end of their key's id, which
-            is no secret. Some stores answer 403 to a session token that has expired, and do not say why.
+            is not a secret. Some stores answer 403 to a session token that has expired, and do not say why.
     """
     fault.is_lasting = fault.code == "InvalidAccessKeyId" and not renewed
     if fault.is_explained:

@@ -327,7 +327,7 @@ class StrictS3(Contents, Listener):
             repeat: the last response is for all requests that follow, too.
 
         Raises:
-            ValueError: `op` is no operation that the fake knows.
+            ValueError: `op` is not an operation that the fake knows.
         """
         ops = frozenset([op] if isinstance(op, str) else op)
         for each in ops:
