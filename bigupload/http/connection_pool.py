@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http import early
+from bigupload.http import early, kernel_tls
 from bigupload.http.connection import MOST_IDLE, Connection
 from bigupload.http.http_errors import fault_of_connecting, fault_of_proxy, tls_connection_lost
 from bigupload.http.origins import Route, WebOrigin, origin_of, unusable
@@ -70,6 +70,8 @@ class ConnectionPool:
         self._sweep: asyncio.TimerHandle | None = None
         """Closes what has been idle for long, while anything is kept."""
         self._closed = False
+        self._not_by_kernel: set[str] = set()
+        """The servers whose cipher the kernel does not know."""
         self._unkept: dict[Route | None, float] = {}
         """The routes whose connections are not kept, and until when."""
         self.loop = asyncio.get_running_loop()
@@ -244,9 +246,16 @@ class ConnectionPool:
         connection = Connection()
         self._open.add(connection)
         connection.closed.add_done_callback(lambda _: self._open.discard(connection))
+        loop, name = asyncio.get_running_loop(), tls.get("server_hostname")
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock, **tls)
+                if name and name not in self._not_by_kernel and kernel_tls.is_offered() and kernel_tls.can_drive(loop):
+                    sock, connection.kernel_encrypts = await kernel_tls.connect(sock, tls["ssl"], name)
+                    if connection.kernel_encrypts:
+                        tls = {}
+                    else:
+                        self._not_by_kernel.add(name)
+                await loop.create_connection(lambda: connection, sock=sock, **tls)
         except BaseException:
             self._give_up(connection)
             raise
