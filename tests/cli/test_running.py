@@ -16,7 +16,6 @@ from tests.tools.waiting import until
 def put_off() -> Iterator[None]:
     gc.disable()
     yield
-    gc.unfreeze()
     gc.enable()
 
 
@@ -25,11 +24,12 @@ def test_garbage_is_looked_for_once_a_command_has_started(monkeypatch: pytest.Mo
     monkeypatch.setattr(running, "_START", 0.0)
 
     async def command() -> int:
+        before = gc.get_freeze_count()
         assert not gc.isenabled()
         await until(gc.isenabled)
-        return gc.get_freeze_count()
+        return gc.get_freeze_count() - before
 
-    assert running.run(command) > 1000, "what was imported is not searched"
+    assert running.run(command) > 0, "what was made until then is not searched"
 
 
 def test_where_garbage_is_looked_for_nothing_is_frozen() -> None:
