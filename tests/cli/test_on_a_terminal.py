@@ -16,6 +16,7 @@ from bigupload import errors
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import COMMAND, LONG, Place
+from tests.tools.warm_starts import STARTS, Cold, Started
 
 from .support import Command, to
 
@@ -26,13 +27,19 @@ pty, termios = importlib.import_module("pty"), importlib.import_module("termios"
 def on_terminal(
     place: Place, *arguments: str | Path, typed: bytes = b"", term: str = "xterm-256color"
 ) -> tuple[int, str]:
-    """Run the command on a terminal, where something is typed already. Returns its status, and what is shown."""
+    """Run the command on a terminal, where something may be typed already. Returns its status, and what is shown."""
     terminal, its_end = pty.openpty()
     os.write(terminal, typed)
     fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = {**place.environment(), "TERM": term}
-    command = [*COMMAND, *map(str, arguments)]
-    with subprocess.Popen(command, stdin=its_end, stdout=its_end, stderr=its_end, env=environment) as process:
+    command = [*map(str, arguments)]
+    process: subprocess.Popen[bytes] | Started | Cold
+    if typed:
+        command = [*COMMAND, *command]
+        process = subprocess.Popen(command, stdin=its_end, stdout=its_end, stderr=its_end, env=environment)
+    else:  # nothing reads the input, so that a fork will do
+        process = STARTS.start(command, environment, output=its_end, error=its_end)
+    with process:
         os.close(its_end)
         shown = b""
         try:
