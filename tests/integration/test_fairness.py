@@ -17,7 +17,7 @@ from tests.tools.waiting import until
 
 from .support import BUCKET, FAST, PART, World
 
-BIG, MANY, PARTS = 40, 12, 6
+MANY, PARTS = 12, 6
 SMALL = 100
 IN_FLIGHT = 4
 PUTS = ("UploadPart", "PutObject")
@@ -115,7 +115,7 @@ async def test_a_small_file_does_not_wait_for_what_others_hash_ahead(
 
     monkeypatch.setattr(PartHasher, "_hash", hash_when_told)
     world.s3.hold("CreateMultipartUpload")  # a response ends the look-ahead
-    for number in range(BIG):
+    for number in range(MANY):
         uploads.start(f"big {number}")
     try:
         threads = uploads.shared.hashing.total_tokens

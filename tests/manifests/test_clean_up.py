@@ -231,7 +231,7 @@ def test_a_lock_that_is_deleted_when_it_is_released_excludes(state: Path) -> Non
 
     def work() -> None:
         nonlocal holders, most, taken
-        for _ in range(300):
+        for _ in range(100):
             lock = ManifestLock(path)
             try:
                 lock.acquire()
