@@ -26,9 +26,10 @@ from pathlib import Path
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Ended, Place, end_of, random_file
 from tests.tools.signals import heard
-from tests.tools.warm_starts import Started
+from tests.tools.warm_starts import Cold, Started
 
-from .support import MIB, descendants, is_alive
+from .nodes import WITH_DASK
+from .support import COLD, MIB, NODE, REPOSITORY, descendants, is_alive
 
 PART = 5 * MIB
 PARTS = 12
@@ -36,20 +37,6 @@ RATE = "8MiB"
 KILL, TERM = signal.SIGKILL, signal.SIGTERM
 _LONG = 120.0
 """Seconds for a process to be where a story wants it; nothing depends on it."""
-_NODE = """
-import os, runpy, sys, threading
-def end_with_its_starter():
-    sys.stdin.read()
-    os._exit(0)
-if __name__ == "__main__":  # a nanny's worker imports this file, too
-    import distributed
-    print("loaded", flush=True)
-    sys.stdin.readline()
-    threading.Thread(target=end_with_its_starter, daemon=True).start()
-    module = sys.argv.pop(1)
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
-"""Runs a command of Dask when its standard input has a line, so that one that replaces another can start in no time."""
 
 
 def _wait_until(holds: Callable[[], bool], what: str) -> None:
@@ -60,22 +47,20 @@ def _wait_until(holds: Callable[[], bool], what: str) -> None:
 
 
 class Process:
-    """One of Dask's commands. It ends when its standard input ends: with the test, whatever becomes of that."""
+    """One of Dask's commands."""
 
-    def __init__(self, directory: Path, name: str, *arguments: str) -> None:
+    def __init__(self, directory: Path, name: str, *arguments: str, cold: bool) -> None:
         self.log = directory / f"{name}.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        with self.log.open("w") as log:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-c", _NODE, *arguments],
-                env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=directory,
-            )  # fmt: skip
-
-    def go(self) -> None:
-        """Begin, after all that takes time at a start."""
-        assert self._popen.stdin is not None
-        self._popen.stdin.write(b"\n")
-        self._popen.stdin.flush()
+        read, written = os.pipe()
+        self._input = open(written, "wb")  # noqa: SIM115 - it ends with the process
+        with self.log.open("w") as log, open(read):
+            out = log.fileno()
+            self._popen: Cold | Started = (
+                Cold([*COLD, *arguments], cwd=REPOSITORY, env=environment, stdin=read, stdout=out, stderr=out)
+                if cold
+                else WITH_DASK.start(arguments, environment, module=NODE, stdin=read, output=out, error=out)
+            )
 
     @property
     def pid(self) -> int:
@@ -98,6 +83,7 @@ class Process:
         below = descendants(self.pid)
         self._popen.kill()
         self._popen.communicate()
+        self._input.close()
         for pid in below:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, KILL)
@@ -110,8 +96,9 @@ class Cluster:
         self._directory = directory
         self._nannies = nannies
         self._started: list[Process] = []
+        self.cold = False
+        """Whether what is started from now on needs an interpreter of its own, and so some time."""
         self.nodes: list[Process] = []
-        self._successor: Process | None = None
         self.start_scheduler(0)
         self.address = str(json.loads((directory / "scheduler.json").read_text())["address"])
         self.start_node(wait=False)
@@ -120,28 +107,19 @@ class Cluster:
             node.until_logged("Registered to:")
 
     def _start(self, kind: str, *arguments: str) -> Process:
-        process = Process(self._directory, f"{kind}-{len(self._started)}", *arguments)
+        process = Process(self._directory, f"{kind}-{len(self._started)}", *arguments, cold=self.cold)
         self._started.append(process)
         return process
 
-    def prepare_scheduler(self, port: int | None = None) -> None:
-        """Load the one that `start_scheduler` starts at the same address."""
-        port = int(self.address.rpartition(":")[2]) if port is None else port
-        self._successor = self._start(
-            "scheduler", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
-            "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(self._directory / "scheduler.json"),
-        )  # fmt: skip
-        self._successor.until_logged("loaded")
-
     def start_scheduler(self, port: int | None = None) -> None:
-        """Start one: the one that was prepared, if there is one."""
-        if self._successor is None:
-            self.prepare_scheduler(port)
-        assert self._successor is not None
+        """Start one, at the address of the one before it."""
+        port = int(self.address.rpartition(":")[2]) if port is None else port
         file = self._directory / "scheduler.json"
         file.unlink(missing_ok=True)
-        self.scheduler, self._successor = self._successor, None
-        self.scheduler.go()
+        self.scheduler = self._start(
+            "scheduler", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
+            "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file),
+        )  # fmt: skip
         _wait_until(lambda: file.exists() and file.read_text().strip().endswith("}"), "a scheduler")
 
     def start_node(self, *, wait: bool = True) -> None:
@@ -151,7 +129,6 @@ class Cluster:
             "--nanny" if self._nannies else "--no-nanny", "--no-dashboard",
             "--local-directory", str(self._directory / f"scratch-{len(self._started)}"),
         )  # fmt: skip
-        node.go()
         if wait:
             node.until_logged("Registered to:")
         self.nodes.append(node)
@@ -165,7 +142,6 @@ class Cluster:
         """Whatever was killed: a scheduler and two new nodes at the same address."""
         for process in self._started:
             process.end()
-        self._successor = None
         self.start_scheduler()
         self.start_node()
 
@@ -352,7 +328,7 @@ def play(story: Story, seed: int, directory: Path) -> str:
     """Play a story, and check its end. Returns one line: what was done, and how it ended."""
     moment = moment_of(story, seed)
     random_file(directory / "file.bin", PARTS * PART, seed=seed)
-    place = Place(directory)
+    place = Place(directory, starts=WITH_DASK)
     with contextlib.ExitStack() as stack:
         stack.enter_context(heard())
         s3 = stack.enter_context(StrictS3(min_part_size=PART))
@@ -361,8 +337,7 @@ def play(story: Story, seed: int, directory: Path) -> str:
         if not story.local:
             cluster = Cluster(directory, nannies=story.nannies)
             stack.callback(cluster.end)
-            if story.restarts == "at once":
-                cluster.prepare_scheduler()
+            cluster.cold = story.restarts == "as long as it takes"
         command = [
             "upload", place.directory / "file.bin", "--to", "s3://bucket/key", "--endpoint-url", s3.url, "--part-size",
             "5MiB", "--concurrency", "4", "--json", "--progress", "none",

@@ -8,32 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from tests.tools.warm_starts import Cold, Started
+
+from .nodes import WITH_DASK
+
+REPOSITORY = Path(__file__).parents[2]
+NODE = "tests.cluster.nodes"
 MIB = 1024 * 1024
-_SCHEDULER = """
-import asyncio, os, signal, sys
-from distributed import Scheduler
-async def main():
-    port = int(sys.argv[1])
-    async with Scheduler(host="127.0.0.1", port=port, dashboard_address="127.0.0.1:0") as scheduler:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: asyncio.create_task(scheduler.close()))
-        print(scheduler.address, flush=True)
-        reading = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
-        await asyncio.wait({reading, asyncio.ensure_future(scheduler.finished())}, return_when="FIRST_COMPLETED")
-        os._exit(0)
-asyncio.run(main())
-"""
-WORKER = """
-import asyncio, sys
-from distributed import Worker
-async def main():
-    place = {"host": "127.0.0.1", "local_directory": sys.argv[2]}
-    async with Worker(sys.argv[1], nthreads=1, dashboard=False, **place) as worker:
-        print(worker.address, flush=True)
-        await asyncio.to_thread(sys.stdin.read)
-asyncio.run(main())
-"""
+COLD = (sys.executable, "-m", NODE)
+"""The command line of a node with an interpreter of its own."""
 _DEBUG = {
     "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "debug",
     "DASK_DISTRIBUTED__ADMIN__LOG_LENGTH": "100000",
@@ -43,8 +29,9 @@ _DEBUG = {
 class Node:
     """One process of the cluster. It ends when its standard input ends."""
 
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+    def __init__(self, process: Cold | Started, input_: int, log: Path) -> None:
         self.process = process
+        self._input = open(input_, "wb")  # noqa: SIM115 - it ends with the process
         self.log = log
         assert process.stdout is not None
         self.address = process.stdout.readline().strip()
@@ -65,6 +52,7 @@ class Node:
         self.process.send_signal(signal.SIGCONT)
         self.process.kill()
         self.process.communicate()
+        self._input.close()
 
 
 class Processes:
@@ -81,33 +69,32 @@ class Processes:
         return self.scheduler.address
 
     def _start_scheduler(self, port: int) -> Node:
-        return self._start(f"scheduler-{port}", [sys.executable, "-c", _SCHEDULER, str(port)])
+        return self._start(f"scheduler-{port}", ["scheduler", str(port)])
 
     def restart_scheduler(self) -> None:
         """Kill the scheduler and start another one at its address. Its workers end by themselves."""
         self.scheduler.kill()
         self.scheduler = self._start_scheduler(int(self.address.rpartition(":")[2]))
 
-    def start_worker(self, *before: str, code: str = WORKER) -> Node:
-        """Start a worker; `before`: what its command line begins with."""
+    def start_worker(self, *before: str) -> Node:
+        """Start a worker; `before`: what its command line begins with, if it needs an interpreter of its own."""
         name = f"worker-{len(self.workers)}"
-        scratch = str(self._directory / name)
-        self.workers.append(self._start(name, [*before, sys.executable, "-c", code, self.address, scratch]))
+        self.workers.append(self._start(name, ["worker", self.address, str(self._directory / name)], before))
         return self.workers[-1]
 
-    def _start(self, name: str, command: list[str]) -> Node:
+    def _start(self, name: str, arguments: Sequence[str], before: Sequence[str] = ()) -> Node:
         log = self._directory / f"{name}.log"
-        secretless = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        with log.open("w") as errors:
-            process = subprocess.Popen(
-                command,
-                env=secretless | _DEBUG,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-        node = Node(process, log)
+        secretless = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | _DEBUG
+        read, written = os.pipe()
+        with log.open("w") as errors, open(read):
+            if before:
+                process: Cold | Started = Cold(
+                    [*before, *arguments], cwd=REPOSITORY, env=secretless, stdin=read, stdout=subprocess.PIPE,
+                    stderr=errors, text=True,
+                )  # fmt: skip
+            else:
+                process = WITH_DASK.start(arguments, secretless, module=NODE, stdin=read, error=errors.fileno())
+        node = Node(process, written, log)
         self._stack.callback(node.end)
         return node
 

@@ -23,6 +23,7 @@ from bigupload.units import install_command
 from tests.crash.running import Place, end_of, random_file, until
 from tests.tools.signals import heard
 
+from .nodes import WITH_DASK
 from .support import MIB, Node, Processes, descendants, is_alive
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="/proc")]
@@ -39,7 +40,7 @@ def signals_are_heard() -> Iterator[None]:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     random_file(tmp_path / "file.bin", PARTS * PART, seed=3)
-    return Place(tmp_path)
+    return Place(tmp_path, starts=WITH_DASK)
 
 
 def upload(s3: StrictS3, place: Place, dask: str, *more: str) -> list[str | Path]:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,7 +28,7 @@ from tests.integration.support import BUCKET, World
 from tests.tools.cases import each_case
 from tests.tools.waiting import until
 
-from .support import MIB, WORKER, Node, Processes
+from .support import COLD, MIB, Node, Processes
 
 PART = 5 * MIB
 PARTS = 12
@@ -207,7 +208,7 @@ async def test_a_worker_that_sees_another_file_is_named_before_anything_is_sent(
     stat = path.stat()
     os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     mounted = f'mount --bind "{other}" "{path}" && exec "$@"'
-    wrong = processes.start_worker("unshare", "-m", "sh", "-c", mounted, "sh")
+    wrong = processes.start_worker("unshare", "-m", "sh", "-c", mounted, "sh", *COLD)
     with pytest.raises(bigupload.FileNotShared) as caught:
         await upload(world, path, processes)
     assert str(caught.value) == (
@@ -262,7 +263,7 @@ async def test_a_worker_that_joins_without_the_file_gets_no_part(
     hidden = f'mount -t tmpfs none "{world.directory}" && exec "$@"'
 
     def join() -> None:
-        processes.start_worker("unshare", "-m", "sh", "-c", hidden, "sh")
+        processes.start_worker("unshare", "-m", "sh", "-c", hidden, "sh", *COLD)
 
     unhurried = RetryPolicy()  # the start of a worker keeps two cores busy for longer than the other tests' two seconds
     result = await upload(world, path, processes, on_event=at_part(2, join), retry=unhurried)
@@ -272,7 +273,10 @@ async def test_a_worker_that_joins_without_the_file_gets_no_part(
 
 _OLD = """
 import sys
+from tests.cluster.nodes import main
+assert "bigupload" not in sys.modules
 sys.modules["bigupload"] = None  # as where it is not installed
+main()
 """
 
 
@@ -280,7 +284,7 @@ sys.modules["bigupload"] = None  # as where it is not installed
 async def test_workers_without_bigupload_are_named(world: World, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         cluster = Processes(tmp_path, stack)
-        worker = cluster.start_worker(code=_OLD + WORKER)
+        worker = cluster.start_worker(sys.executable, "-c", _OLD)
         with pytest.raises(bigupload.ClusterError) as caught:
             await upload(world, world.file(SIZE), cluster)
     version = bigupload.__version__

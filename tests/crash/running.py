@@ -17,7 +17,7 @@ from typing import Any
 from bigupload.core.manifest import Manifest
 from bigupload.manifests.journal import read_manifest
 from bigupload.testing.strict_s3 import StrictS3
-from tests.tools.warm_starts import STARTS, Cold, Started
+from tests.tools.warm_starts import STARTS, Cold, Started, WarmStarts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "bigupload"]
@@ -59,6 +59,7 @@ class Place:
     directory: Path
     access_key: str = StrictS3.access_key
     secret_key: str = StrictS3.secret_key
+    starts: WarmStarts = STARTS
 
     @property
     def state(self) -> Path:
@@ -96,7 +97,7 @@ class Place:
         line = [*command, *map(str, arguments)]
         environment = self.environment() if environment is None else dict(environment)
         if line[:2] == [sys.executable, "-m"] and not cold:
-            return STARTS.start(
+            return self.starts.start(
                 line[3:], environment, module=line[2], output=None if output == subprocess.PIPE else output
             )
         return Cold(

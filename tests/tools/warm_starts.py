@@ -126,9 +126,10 @@ def _rest_of(stream: IO[str] | None) -> str:
 
 
 class WarmStarts:
-    """The process that forks; started with the first of its forks."""
+    """The process that forks; started with the first of its forks. It imports the modules `also`, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, *also: str) -> None:
+        self._also = also
         self._orders: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -138,25 +139,29 @@ class WarmStarts:
         environment: Mapping[str, str],
         *,
         module: str = "bigupload",
+        stdin: int | None = None,
         output: int | None = None,
         error: int | None = None,
         ignored: Sequence[int] = (),
     ) -> Started | Cold:
-        """Start `python -m MODULE ARGUMENTS`. Its input is empty; it hears all signals but `ignored`.
+        """Start `python -m MODULE ARGUMENTS`. It hears all signals but `ignored`.
 
         Args:
+            stdin: The descriptor that it reads from; None: its input is empty.
             output: The descriptor that it writes to; None: a pipe.
             error: The same for standard error.
         """
         if sys.platform != "linux":  # Windows has no fork, and macOS no SOCK_SEQPACKET
             return Cold(
                 [sys.executable, "-m", module, *arguments], cwd=_REPOSITORY, env=environment, text=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if output is None else output,
+                stdin=subprocess.DEVNULL if stdin is None else stdin,
+                stdout=subprocess.PIPE if output is None else output,
                 stderr=subprocess.PIPE if error is None else error,
             )  # fmt: skip
         if self._orders is None:
+            atexit.register(self.close)
             self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            command = [sys.executable, "-m", "tests.tools.warm_starts", str(theirs.fileno())]
+            command = [sys.executable, "-m", "tests.tools.warm_starts", str(theirs.fileno()), *self._also]
             with theirs:
                 self._process = subprocess.Popen(
                     command, cwd=_REPOSITORY, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
@@ -175,7 +180,8 @@ class WarmStarts:
             stdout, output = (None, output) if output is not None else pipe()
             stderr, error = (None, error) if error is not None else pipe()
             status, told = pipe()
-            socket.send_fds(self._orders, [json.dumps(order).encode()], [output, error, told])
+            read = [] if stdin is None else [stdin]
+            socket.send_fds(self._orders, [json.dumps(order).encode()], [*read, output, error, told])
         out, err = (None if stream is None else open(stream) for stream in (stdout, stderr))  # noqa: SIM115 - `Started` does
         return Started(status, out, err, [module, *arguments])
 
@@ -195,13 +201,12 @@ class WarmStarts:
 
 STARTS = WarmStarts()
 """The starter that all tests of this process share."""
-atexit.register(STARTS.close)
 
 
 def _fork_at_each_order(orders: socket.socket) -> dict[str, Any] | None:
     """Return in each fork, with its order, and in the end with None."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(orders, _LARGEST, 3)
+        message, descriptors, _, _ = socket.recv_fds(orders, _LARGEST, 4)
         _reap(os.WNOHANG)
         if not message:
             _reap(0)
@@ -235,10 +240,10 @@ def _watched(descriptors: Sequence[int]) -> bool:
 
 
 def _become(order: Mapping[str, Any], descriptors: Sequence[int]) -> None:
-    output, error, told = descriptors
-    os.dup2(output, 1)
-    os.dup2(error, 2)
-    for descriptor in (output, error, told):
+    *read, output, error, _ = descriptors
+    for at, descriptor in enumerate([*(read or [0]), output, error]):
+        os.dup2(descriptor, at)
+    for descriptor in descriptors:
         os.close(descriptor)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         heard = signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL
@@ -250,6 +255,7 @@ def _become(order: Mapping[str, Any], descriptors: Sequence[int]) -> None:
 
 if __name__ == "__main__":
     import gc
+    import importlib
     import runpy
 
     import aiohttp.web  # noqa: F401 - to be warm
@@ -265,6 +271,8 @@ if __name__ == "__main__":
     import bigupload.manifests.listing
     import bigupload.service.app  # noqa: F401 - to be warm
 
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
     assert "anyio" not in sys.modules
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the tests, which end the forks
