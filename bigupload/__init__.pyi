@@ -529,7 +529,7 @@ def open_writer(
         proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Returns:
-        The writer. Once it is closed, `writer.result` says where the object is and how it was proved.
+        The writer. Once it is closed, `writer.result` has the object and its proof.
 
     Raises:
         UsageError: The options contradict one another.
@@ -607,7 +607,7 @@ def open_writer(
         proxies: Proxies for stores by their scheme; None: those that the environment names.
 
     Returns:
-        The writer. Once it is closed, `writer.result` says where the object is and how it was proved.
+        The writer. Once it is closed, `writer.result` has the object and its proof.
 
     Raises:
         UsageError: The options contradict one another.
@@ -1232,7 +1232,7 @@ async def verify(
         path: The file.
         url: "s3://BUCKET/KEY" of the object.
         s3: How to reach the store.
-        part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not say it.
+        part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not report it.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         sha256: Also hash the file by SHA-256: `Verification.sha256`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
@@ -1262,7 +1262,7 @@ def verify_many(
         sources: What `upload_many` takes, but only files.
         url: "s3://BUCKET/FOLDER/": what all keys begin with.
         s3: How to reach the store.
-        part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not say it.
+        part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not report it.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         sha256: Also hash the file by SHA-256: `Verification.sha256`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
@@ -2032,7 +2032,7 @@ class Uploader:
             path: The file.
             url: "s3://BUCKET/KEY" of the object.
             s3: How to reach the store.
-            part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not say it.
+            part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not report it.
             require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             sha256: Also hash the file by SHA-256: `Verification.sha256`.
 
@@ -2060,7 +2060,7 @@ class Uploader:
             sources: What `upload_many` takes, but only files.
             url: "s3://BUCKET/FOLDER/": what all keys begin with.
             s3: How to reach the store.
-            part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not say it.
+            part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not report it.
             require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             sha256: Also hash the file by SHA-256: `Verification.sha256`.
 

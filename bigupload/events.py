@@ -171,7 +171,7 @@ class Completing(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadCompleted(_UploadEvent):
-    """The object is complete, and `verified` says how that was proved."""
+    """The object is complete, and `verified` is its proof."""
 
     url: str
     etag: str
@@ -184,7 +184,7 @@ class UploadCompleted(_UploadEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSkipped(_UploadEvent):
-    """Nothing is uploaded: the object is the file already, and `verified` says how that was proved."""
+    """Nothing is uploaded: the object is the file already, and `verified` is the proof."""
 
     url: str
     etag: str

@@ -65,7 +65,7 @@ CredentialsSource: TypeAlias = Callable[[], Credentials | Awaitable[Credentials]
 
 
 def identity_of(source: CredentialsSource | None) -> tuple[int, ...]:
-    """Return what equal functions have in common, for as long as one of them is kept.
+    """Return the identity that equal functions share, for as long as one of them is kept.
 
     Python makes another object for a method at each access: `vault.issue is not vault.issue`.
     """
@@ -213,7 +213,7 @@ class S3Options:
         return _unpickle, ({f.name: getattr(self, f.name) for f in dataclasses.fields(self)},)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what differs from the defaults, without secrets."""
+        """Return the values that differ from the defaults, without secrets."""
         found: dict[str, Any] = {}
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)

@@ -327,7 +327,7 @@ def refuse_contradictions(options: Any) -> None:
 
 
 def parameters(table: Mapping[str, Parameter], options: Any) -> dict[str, Any]:
-    """Return what is sent for the fields of `options` (an `S3Options`) that a table names and that are set."""
+    """Return the headers or settings for the fields of `options` (an `S3Options`) that a table has and that are set."""
     sent: dict[str, Any] = {}
     for name, row in table.items():
         if value := getattr(options, name):

@@ -171,7 +171,7 @@ def format_age(seconds: float) -> str:
 
 
 def format_span(seconds: float) -> str:
-    """A length of time that may be very long, as a person says it: "42 s", "17 min", "5 h", "12 d", "56 years"."""
+    """A length of time that may be very long, in one unit: "42 s", "17 min", "5 h", "12 d", "56 years"."""
     years = round(seconds / 31_557_600)
     return f"{years:,} years" if years >= 2 else format_age(seconds)
 

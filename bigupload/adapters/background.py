@@ -137,7 +137,7 @@ class _Idle:
 
     def __init__(self) -> None:
         self._shared: dict[str, tuple[Uploader, int]] = {}
-        """Those that several calls use at a time, and how many do."""
+        """The uploaders that several calls use at a time, each with the number of calls."""
         self._idle: dict[str, list[Uploader]] = {}
         self.closed = False
 

@@ -280,7 +280,7 @@ class S3FileSystem(s3fs.S3FileSystem):
 class S3WriteFile(s3fs.core.S3File):
     """An object that is opened to be written: what `S3FileSystem.open(path, "wb")` returns.
 
-    `result` says how the object was proved, when it is closed.
+    `result` has the proof of the object, when it is closed.
     """
 
     closed: bool

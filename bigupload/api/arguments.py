@@ -254,7 +254,7 @@ class UploadOptions(
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file. The file is hashed for
             that.
         share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`. It ends with
-            temporary credentials, if these end sooner. Without the right to read, `Share.refused` says so.
+            temporary credentials, if these end sooner. Without the right to read, `Share.refused` has the reason.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others. That needs
             the manifest of that upload. Each copy is proved by its checksum. Where the store can't copy, all parts are
             sent, and a warning says why.
@@ -487,7 +487,7 @@ class VerifyOptions(TypedDict, total=False):
 
     Attributes:
         s3: How to reach the store.
-        part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not say it.
+        part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not report it.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any). Raises
             ProofTooWeak if the object is proved by less.
         sha256: Also hash the file by SHA-256: `Verification.sha256`.

@@ -211,7 +211,7 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
         return True
 
     def tell(self) -> int:
-        """Return how many bytes were written."""
+        """Return the number of bytes that were written."""
         return self._raw.tell() if self.closed else self._buffer.tell()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -238,7 +238,7 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
         return self._buffer.write(data)
 
     def flush(self) -> None:
-        """Do nothing: parts are sent as they are full. `durable_offset` says what the store has.
+        """Do nothing: parts are sent as they are full. `durable_offset` is the number of bytes that the store has.
 
         Raises:
             ValueError: The writer is closed.

@@ -136,7 +136,7 @@ def open_writer(target: str | None = None, **options: Any) -> UploadWriter | Tex
         target: The same as `to`.
 
     Returns:
-        The writer. Once it is closed, `writer.result` says where the object is and how it was proved.
+        The writer. Once it is closed, `writer.result` has the object and its proof.
 
     Raises:
         UsageError: The options contradict one another.

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 async def job_target(prefix: str, s3: S3Options) -> str:
-    """Return what a job's record calls its target: the endpoint is part of it."""
+    """Return a job's target as its record writes it, with the endpoint."""
     endpoint = await endpoint_of(s3)
     return prefix if endpoint is None else f"{prefix} at {endpoint}"
 
 
 def recorded_file(key: str, path: str, fingerprint: Fingerprint, result: UploadResult) -> RecordedFile:
-    """Return what is recorded of a file that is in the store. `key` is below the job's target."""
+    """Return the record of a file that is in the store. `key` is below the job's target."""
     return RecordedFile(
         key=key,
         path=path,

@@ -322,7 +322,7 @@ async def abort(resources: UploaderResources, call: OpenCall, manifest: StrPath,
 
 
 def verifier(resources: UploaderResources, options: VerifyOptions) -> Callable[[StrPath, str], Awaitable[Verification]]:
-    """Return what compares a file with the checksums that the store has of an object."""
+    """Return a function that compares a file with the checksums that the store has of an object."""
     from bigupload.verification.by_checksum import verify  # few programs need it
 
     return partial(

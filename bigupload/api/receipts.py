@@ -108,7 +108,7 @@ class ReceiptHead(NamedTuple):
 
 
 async def head_of(options: Mapping[str, Any]) -> ReceiptHead:
-    """Return what the receipt of a call begins with."""
+    """Return the fields that a call's receipt begins with."""
     service: str | None = options.get("service")
     if service is not None:
         return ReceiptHead(service, None)

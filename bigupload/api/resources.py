@@ -183,7 +183,7 @@ class UploaderResources:
         return context
 
     def _answered_before(self, target: Target) -> Callable[[], Awaitable[bool]] | None:
-        """Return what tells whether a media service responded to an earlier run. It may just be restarting."""
+        """Return a function: did the media service respond to an earlier run? Then it may just be restarting."""
         if target.service is None:
             return None
         service = target.service

@@ -20,7 +20,7 @@ class SameFiles(NamedTuple):
 
     all: dict[str, FileRow]
     new: dict[str, FileRow]
-    """Those of them that the sync's own record does not have yet."""
+    """The rows that the sync's own record does not have yet."""
 
 
 class FileComparison:
@@ -84,7 +84,7 @@ class FileComparison:
         return SameFiles(found | new if new else found, new)
 
     def _proved(self, there: Iterable[tuple[FileEntry, str]], rows: dict[str, FileRow]) -> dict[str, FileRow]:
-        """Those files whose metadata and whose objects' ETags are as recorded. An object without an ETag never is."""
+        """Return the files whose metadata and objects' ETags are as recorded. An object without an ETag never is."""
         found: dict[str, FileRow] = {}
         base, enough = self._stored_base, self._enough
         for each, listed in there if rows else ():

@@ -80,9 +80,9 @@ class SmallFiles:
         self._resources = resources
         self._holder = FileHolder()
         self._lanes: dict[tuple[Any, ...], Lane] = {}
-        """Those that new calls get, the one that was used last at the end."""
+        """The lanes that new calls get, the one that was used last at the end."""
         self._outdated: list[Lane] = []
-        """Those that nobody uses and nobody will get."""
+        """The lanes that nobody uses and nobody will get."""
         self._no_options = S3Options()
         self._last: tuple[S3Options | None, tuple[Any, ...]] = (None, ())
         """The last options, and what of them makes two lanes different."""
@@ -115,7 +115,7 @@ class SmallFiles:
             settings: How to upload.
             options: The caller's options.
             takes_place: Whether the upload waits for a place of its own: the caller has none for it.
-            job_began: When the job of it began: what manifests say since then counts.
+            job_began: The time at which its job began: manifests count that were written since.
 
         Returns:
             The result, and the source's metadata when it was sent. None: it is to be uploaded in parts.
@@ -314,7 +314,7 @@ class Lane:
         self.puts = SinglePuts(objects, transport, resources.shared, small.settings)
 
     def objects_of(self, s3: S3Options) -> S3Objects:
-        """Return where objects of these properties go.
+        """Return the store for objects of these properties.
 
         Those that must not replace others have a token of their own, by which an upload knows its object.
         """

@@ -337,7 +337,7 @@ class SourceDeletes:
     # -- one deletion
 
     async def _delete(self, move: Move) -> None:
-        """Delete a file of which the record says that it is to be."""
+        """Delete a file that the record names for deletion."""
         removal = FileRemoval(move.path, move.fingerprint, links=self._links)
         try:
             if await self._whole(removal.set_aside):

@@ -43,7 +43,7 @@ class Leftovers:
     """False: symbolic links were left out, and with them all that they may lead to."""
 
     def of(self, listed: Sequence[ListedObject]) -> list[ListedObject]:
-        """Those of the objects that may be deleted. Blocking: the directory is asked for each."""
+        """Return the objects that may be deleted. Blocking: the directory is asked for each."""
         return [each for each in listed if self._may_go(each.key[len(self.prefix) :])]
 
     def _may_go(self, key: str) -> bool:

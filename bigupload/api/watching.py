@@ -60,7 +60,7 @@ _MOST_RECORDED = 1000
 """Files that are recorded by one fsync."""
 _LEAST_POLL = 1.0
 _LOOK_AT_KEPT = 60.0
-"""Seconds between two looks for files that have stayed for as long as `keep_for` says."""
+"""Seconds between two looks for files that have stayed for as long as `keep_for`."""
 
 
 def watch(

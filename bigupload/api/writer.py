@@ -190,7 +190,7 @@ class AsyncUploadWriter(WriterReport):
         return f"<{type(self).__name__} {printable(self._subject)}: {state}>"
 
     def tell(self) -> int:
-        """Return how many bytes were written."""
+        """Return the number of bytes that were written."""
         return self._pushed.taken
 
     async def write(self, data: bytes | bytearray | memoryview) -> int:
@@ -215,7 +215,7 @@ class AsyncUploadWriter(WriterReport):
             await self.write(line)
 
     async def flush(self) -> None:
-        """Do nothing: parts are sent as they are full. `durable_offset` says what the store has.
+        """Do nothing: parts are sent as they are full. `durable_offset` is the number of bytes that the store has.
 
         Raises:
             ValueError: The writer is closed.
@@ -353,7 +353,7 @@ class AsyncTextUploadWriter(WriterReport):
         return repr(self.buffer).replace(type(self.buffer).__name__, type(self).__name__, 1)
 
     def tell(self) -> int:
-        """Return how many bytes were written."""
+        """Return the number of bytes that were written."""
         return self.buffer.tell()
 
     async def write(self, text: str) -> int:

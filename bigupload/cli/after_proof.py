@@ -79,7 +79,7 @@ _OTHERS = joined(
 
 after_options = joined(_SHARE, _MHL(), _OTHERS)
 watch_after_options = joined(_SHARE, _MHL(hidden=True), _OTHERS)
-"""Those of `watch`, which refuses --mhl."""
+"""The options of `watch`, which refuses --mhl."""
 
 
 class Wishes(NamedTuple):

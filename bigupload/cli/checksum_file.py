@@ -25,7 +25,7 @@ write_checksums_option: Callable[[Any], Any] = click.option(
 
 
 def name_below(directory: str) -> Callable[[Path], str]:
-    """Return what a file's path is called in the list: relative to the directory, or as it is if it is elsewhere."""
+    """Return a file's path for the list: relative to the directory, or as it is if it is elsewhere."""
     top = os.path.abspath(directory)  # noqa: PTH100 - keeps links, as the paths of results do
 
     def name(path: Path) -> str:

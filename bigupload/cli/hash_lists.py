@@ -111,7 +111,7 @@ class HashLists:
         """Write the hash list, and upload it with the chain.
 
         Returns:
-            The paths of files that are not what an earlier list says.
+            The paths of files that differ from an earlier list.
 
         Raises:
             BigUploadError: It can't be written or uploaded.

@@ -60,7 +60,7 @@ class Failures:
         self.count = 0
         self._reasons: dict[str, _Affected] = {}
         self._others = 0
-        """Those with still other reasons."""
+        """The number of failures for still other reasons."""
 
     def add(self, path: str, error: errors.BigUploadError, *, url: str = "") -> None:
         """A file, or an object, has failed.

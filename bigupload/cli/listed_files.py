@@ -114,7 +114,7 @@ class ListedFiles:
 
     @property
     def directories(self) -> list[str]:
-        """Those that are named, or that patterns begin with."""
+        """The directories that are named, or that patterns begin with."""
         many = filter(names_many, self.names)
         return [name if os.path.isdir(name) else split_glob(with_slashes(name))[0] or "." for name in many]  # noqa: PTH112 - as names_many does
 

@@ -96,7 +96,7 @@ class LibraryOption(click.Option):
 
         Args:
             names: As click takes them.
-            text: Returns what the library says of it.
+            text: Returns its description in the library.
             attributes: As click takes them.
         """
         self._text = text

@@ -92,7 +92,7 @@ def _words(name: str) -> list[str]:
 
 
 def gone_sources(jobs: Iterable[KnownJob]) -> dict[str, str]:
-    """Return what jobs upload, by their ids, where none of that exists any more: no command can continue them."""
+    """Return the sources of jobs, by their ids, if none of them exists any more: no command can continue such a job."""
     wanted = {job.id: paths for job in jobs if (paths := _sources_of(job))}
     hung = hanging(path for paths in wanted.values() for path in paths)
     return {

@@ -263,7 +263,7 @@ all_options = joined(
     store_options,
     outcome_options,
 )
-"""Those of `upload` and of `move`."""
+"""The options of `upload` and of `move`."""
 
 
 @click.command(

@@ -1,4 +1,4 @@
-"""`bigupload verify` of a directory, and of what a receipt says: its objects, or a copy of its files."""
+"""`bigupload verify` of a directory, and of a receipt: its objects, or a copy of its files."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ _OF_COPIES = {"full-object": "the checksum of each file is the receipt's", "size
 
 
 async def verify_receipt(path: Path | None, options: S3Options, arguments: dict[str, Any]) -> int:
-    """Compare what a receipt says, and print each result.
+    """Compare each file of a receipt, and print the results.
 
     Args:
         path: A copy of the receipt's file, or of the directory of its files; None: compare the objects.
@@ -214,7 +214,7 @@ async def _one(verify: _Verify, sums: Sums, file: ReceiptFile) -> None:
 
 
 def _copies(receipt: Receipt, path: Path, proof: Verified) -> _Verify:
-    """Return what compares a copy of each file. Raises BigUploadError if it is not known which file is which."""
+    """Return a function that compares a file with its copy. Raises BigUploadError if the copies are not known."""
     reading = asyncio.Semaphore(os.cpu_count() or 1)
     compare = functools.partial(verify_copy, require_proof=proof, reading=reading)
     if path.is_dir():

@@ -28,7 +28,7 @@ class FileHasher(Protocol):
     """Hashes the parts of one file on workers: `transport.RemoteHasher`."""
 
     tasks: set[asyncio.Task[dict[int, Hashed]]]
-    """Those that are under way."""
+    """The tasks that are under way."""
 
     async def hash(self, part: Part, wanted: Digests) -> Hashed:
         """Hash a part. See `ports.HashElsewhere`."""

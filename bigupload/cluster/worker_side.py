@@ -168,7 +168,7 @@ class _Sending:
         self._began = time.monotonic()
         self._count = 0
         self._responses: list[list[Any]] = []
-        """Those that the coordinator has not heard of."""
+        """The responses that were not sent to the coordinator yet."""
         self._told = (0, False)
 
     async def send(self, task: PutTask, source: FileSource, transport: HttpTransport) -> None:

@@ -204,7 +204,7 @@ class Digests:
         return self.algorithm is Algorithm.NONE and not self.md5
 
     def hashing(self) -> PartDigester:
-        """Return what computes them."""
+        """Return an object that computes them."""
         return PartDigester(self)
 
 

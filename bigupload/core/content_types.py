@@ -162,7 +162,7 @@ class NamedType(NamedTuple):
 
 
 def type_of(name: str) -> NamedType:
-    """Return what the ending of a file's name stands for, in any case of letters.
+    """Return the content type and encoding for the ending of a file's name, in any case of letters.
 
     `rows.csv.gz` is `text/csv` with the encoding `gzip`. `text/csv` alone would be wrong.
 

@@ -198,7 +198,7 @@ class Flight:
         return limit if bound is None else min(limit, bound)
 
     def writers(self, waiting: int) -> int:
-        """Return how many parts may write, while `waiting` others wait for their responses."""
+        """Return the number of parts that may write, while `waiting` others wait for their responses."""
         if self._fixed is not None:
             return self._fixed
         return max(0 if waiting else 1, self.limit - waiting) if self._by_stored else self.limit
@@ -446,9 +446,9 @@ class Flight:
 
 
 def _even(count: int, at_once: int) -> int:
-    """Return how many of `count` parts begin, at least `at_once`, so that one or two rounds have as many parts each.
+    """Return the parts of `count` that begin now, at least `at_once`: one or two rounds have the same number each.
 
-    Of more rounds, trials have changed the number before the last one.
+    Trials would have changed the number before the last of more rounds.
     """
     rounds = max(1, round(count / at_once))
     share = -(-count // rounds)

@@ -344,5 +344,5 @@ class ConnectionRates:
 
 
 def _affordable(goodput: float, part_size: float) -> int:
-    """Return how many parts goodput finishes in time."""
+    """Return the number of parts that goodput finishes in time."""
     return max(1, int(AIM * goodput / max(1.0, part_size)))

@@ -102,7 +102,7 @@ class RateMeter:
         return min(self._count.rate(now), self._most)
 
     def seconds_left(self, now: float, size: int | None) -> float | None:
-        """Return how long it takes until `size` bytes are done; None if that is not known, or if it is overdue.
+        """Return the seconds until `size` bytes are done; None if they are not known, or it is overdue.
 
         Nor is it known when all that was sent may be stored, as long as nothing is, or while responses are late and the
         first bunch of them is coming.

@@ -46,7 +46,7 @@ class Filling:
         """The bytes in the buffer."""
 
     def look(self, now: float, acknowledged: int, is_full: Callable[[], bool], *, held: bool) -> int:
-        """Return how many bytes have turned out to be no goodput since the last look.
+        """Return the bytes that have turned out not to be goodput since the last look.
 
         Args:
             now: Seconds.

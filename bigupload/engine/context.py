@@ -131,7 +131,7 @@ class SharedSlots:
         self.puts: set[PartInFlight] = set()
         """All PUTs in flight."""
         self.first_puts: set[PartInFlight] = set()
-        """Those of them that are not second PUTs of a part."""
+        """The PUTs in flight that are not second PUTs of a part."""
         self.bytes_sent = 0
         """Bytes that ended PUTs have sent."""
         self.prepared = 0

@@ -69,7 +69,7 @@ class _Rewritten(Exception):
 
 
 def _ahead(limit: int, machines: int) -> int:
-    """Return how many parts more than the limit may have begun."""
+    """Return the number of parts beyond the limit that may have begun."""
     return max(_LOOKAHEAD, min(_MOST_AHEAD, limit // machines)) * machines
 
 

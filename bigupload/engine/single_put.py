@@ -59,11 +59,11 @@ class Manner:
     """If-None-Match."""
 
     def also(self, other: Manner) -> Manner:
-        """Return what both send."""
+        """Return the manner that has only what both send."""
         return Manner(self.checksum and other.checksum, self.condition and other.condition)
 
     def less(self) -> Manner | None:
-        """Return what to send after a refusal; None: nothing can be left out."""
+        """Return the manner after a refusal; None: nothing can be left out."""
         if self.condition:  # as before complete, `upload` has looked whether there is an object
             return Manner(self.checksum, condition=False)
         return Manner(checksum=False, condition=False) if self.checksum else None
@@ -113,7 +113,7 @@ class SinglePuts:
         self._slots = shared.slots.queue(lambda: 0, settings.priority)
         self._hashing = shared.hashing.queue(lambda: 0, settings.priority)
         self._puts: dict[PutInFlight, Callable[[int], None] | None] = {}
-        """Those in flight, and who learns how much was sent of each."""
+        """The PUTs in flight, each with the function that gets the bytes sent."""
         self.manner = Manner(settings.algorithm.is_s3_checksum, condition=not store.replaces)
         """The headers with which files are sent: fewer, once the store has taken a file only so."""
         self._confirmed = False
@@ -145,7 +145,7 @@ class SinglePuts:
                         report(put.sent())
 
     def sent(self) -> int:
-        """Return how many bytes were sent of the PUTs in flight."""
+        """Return the bytes that were sent of the PUTs in flight."""
         return sum(put.sent() for put in self._puts)
 
     async def upload(
@@ -245,7 +245,7 @@ class SinglePuts:
         return put.response
 
     def less(self, manner: Manner, fault: Fault) -> Manner | None:
-        """Return how to send a file after a refusal that may be of what the store does not know; None: as before."""
+        """Return the manner for a file after a refusal that may be of headers unknown to the store; None: as before."""
         return manner.less() if fault.may_be_unsupported and not self._confirmed else None
 
     def confirm(self, manner: Manner, refusal: Fault | None, emit: Callable[[events.Event], None]) -> None:
@@ -281,7 +281,7 @@ class SinglePuts:
     def judge(
         self, proved: StoredFile, store: ObjectStore, key: str, emit: Callable[[events.Event], None]
     ) -> StoredFile:
-        """Return what one PUT made, if that is proved well enough.
+        """Return the object of one PUT, if it is proved well enough.
 
         Raises:
             NothingProvesPut: It is not.

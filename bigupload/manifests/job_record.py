@@ -132,7 +132,7 @@ checksum, the value of a `Verified`, version. A tuple, because a sync compares a
 def file_of_row(
     key: str, path: str, fingerprint: Fingerprint, row: FileRow, place: tuple[str, str] | None = None
 ) -> RecordedFile:
-    """Return what is recorded of a file. All but what the row has is the caller's."""
+    """Return the record of a file. The caller gives all that the row has not."""
     *_, etag, checksum, verified, version = row
     return RecordedFile(
         key=key,

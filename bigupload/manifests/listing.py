@@ -85,7 +85,7 @@ def known_uploads(directory: Path) -> Iterator[KnownUpload]:
 
 
 def _noted(directory: Path) -> list[NotedManifest]:
-    """Those that notes name. A note that can't be read has no bearing on other uploads; `gc` is more careful."""
+    """Return the manifests that notes name. A note that can't be read is left out; `gc` is more careful."""
     try:
         found = noted_manifests(directory)
     except errors.ManifestError as e:

@@ -37,7 +37,7 @@ R = TypeVar("R")
 NAME = "moves.sqlite"
 """The name of the database in the state directory."""
 KEEP_DELETED = 30 * 86_400.0
-"""Seconds for which it is remembered that a file was deleted: the same call then says so."""
+"""Seconds for which it is remembered that a file was deleted: the same call then reports it."""
 _APPLICATION = 0x62757032  # "bup2", as `job_record` has "bup1"
 _MOST_AT_ONCE = 1000
 """Rows that are written by one fsync."""

@@ -220,5 +220,5 @@ def _was_opened_as(upload: events.UploadIdentity, opening: events.UploadIdentity
 
 
 def path_of(upload: events.UploadIdentity) -> Path:
-    """Return what a bar is named by: the source, or the target of a job."""
+    """Return the name of a bar: the source, or the target of a job."""
     return Path(upload.source or upload.target)

@@ -78,7 +78,7 @@ class RichProgress(ProgressOfCalls[RowState]):
         self._draw_now_and_then(time.monotonic())
 
     def _draw_now_and_then(self, now: float) -> None:
-        """Where no thread draws."""
+        """Draw from the event loop, if no thread draws."""
         if self._live is not None and not self._live.auto_refresh and now - self._drawn_at >= 1 / _REFRESHES_A_SECOND:
             self._drawn_at = now
             self._live.refresh()

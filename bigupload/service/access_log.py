@@ -194,7 +194,7 @@ class AccessLog:
         )
 
     def seconds(self, logged: LoggedRequest) -> float:
-        """Return how long a request has taken so far, in seconds."""
+        """Return the seconds that a request has taken so far."""
         return self._clock() - logged.started
 
     def server_logger(self) -> logging.Logger:

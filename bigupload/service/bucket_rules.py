@@ -221,7 +221,7 @@ async def _merge(bucket: S3Bucket, kind: _Kind, rules: list[dict[str, Any]]) -> 
 
 
 async def browser_trouble(bucket: S3Bucket, origins: Sequence[str]) -> str | None:
-    """Return which pages can't send files to the bucket because of its CORS rules; None: all can, or nobody knows.
+    """Return the pages that can't send files to the bucket because of its CORS rules; None: all can, or nobody knows.
 
     Args:
         bucket: The bucket.

@@ -134,7 +134,7 @@ def _check_origin(request: web.Request, origins: Sequence[str] | None) -> None:
 
 
 def _checked_owner(name: object) -> str:
-    """Return what `authorize` returned, if it can be an owner. The caller can't mend it, so it is logged."""
+    """Return the owner from `authorize`, if it can be one. Another value is logged: the caller can't mend it."""
     try:
         if not isinstance(name, str):
             raise UsageError(f"not an owner's name: a {type(name).__name__}")

@@ -106,7 +106,7 @@ def _check_tags(tags: dict[str, str]) -> dict[str, str]:
 TagName = Annotated[str, Field(min_length=1, max_length=128)]
 TagValue = Annotated[str, Field(max_length=256)]
 Tags = Annotated[dict[TagName, TagValue], Field(max_length=10), AfterValidator(_check_tags)]
-"""Those of S3, for the bucket's rules: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html"""
+"""Tags of S3, for the bucket's rules: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html"""
 
 
 class PresignRequest(_Model):
@@ -341,7 +341,7 @@ class ReceiptClaims(WithFacts, _Model):
     metadata: dict[str, str]
     """From the upload token and the request."""
     tags: dict[str, str]
-    """Those of the object, as its API key or upload token named them."""
+    """The tags of the object, as its API key or upload token named them."""
     filename: str | None
     """The file's own name; null: it was not kept."""
     facts: FoundFacts = None
@@ -513,9 +513,9 @@ class ImportRequest(_Model):
     filename: Filename | None = None
     """Original filename with extension; left out: as the host or the URL names it."""
     content_type: ContentType | None = None
-    """MIME type; left out: as the host says, or the name."""
+    """MIME type; left out: that of the host's response, or of the name."""
     size: FileSize | None = None
-    """Bytes that the file must have. Needed where the host does not say how large the file is."""
+    """Bytes that the file must have. Needed if the host does not report the size."""
     user: User | None = None
     """The end user whose file it will be. An API key may name any; an upload token names its own."""
     metadata: Metadata | None = None

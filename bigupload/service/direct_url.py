@@ -114,7 +114,7 @@ class UrlCheck:
     media: MediaType | None = None
     """The medium's type, if it is usable."""
     size: int | None = None
-    """Bytes, where it is usable and the host says."""
+    """Bytes, if it is usable and the host reports them."""
     rule: Rule | None = None
     """The one that is broken, where it is not usable."""
     message: str | None = None

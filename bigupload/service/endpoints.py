@@ -50,7 +50,7 @@ class Endpoint:
     returns: type[BaseModel] | None = None
     """The model of the response; None: 204, or for posts the response of the posts API."""
     groups: tuple[str, ...] = ("store",)
-    """Those of `Problem` to which it belongs, besides `every`, `body` and `keys`."""
+    """The groups of `Problem` to which it belongs, besides `every`, `body` and `keys`."""
     tokens: bool = False
     """Whether an upload token is accepted in place of an API key."""
     public: bool = False
@@ -418,7 +418,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _webhook(kind: str, body: type[BaseModel]) -> dict[str, Any]:
-    """Return what a receiver of `--webhook-url` is sent."""
+    """Return the OpenAPI operation of the event that a receiver of `--webhook-url` gets."""
     return {
         "operationId": "on" + "".join(word.title() for word in kind.split(".")),
         "summary": _line(body),

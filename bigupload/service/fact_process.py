@@ -114,7 +114,7 @@ class ObjectReader(io.RawIOBase):
 
 
 def facts_of(file: ObjectReader, head: bytes) -> dict[str, Any]:
-    """Return what is known of a file whose first bytes are `head`. Raises anything."""
+    """Return the facts of a file whose first bytes are `head`. Raises anything."""
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return _of_webp(file)
     if head.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")):

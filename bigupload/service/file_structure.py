@@ -359,7 +359,7 @@ def is_webm(head: bytes) -> bool:
 
 
 def webm_end(head: bytes) -> int | None:
-    """Return where the segment of a WebM ends; None where its writer did not know it, or `head` does not reach it."""
+    """Return the end of the segment of a WebM; None where its writer did not know it, or `head` does not reach it."""
     at = 0
     while (element := _ebml_element(head, at)) is not None:
         if element[0] == b"\x18\x53\x80\x67":
@@ -450,7 +450,7 @@ def _brands(head: bytes) -> list[bytes]:
 
 
 def _padding(head: bytes) -> int:
-    """Return how many bytes of empty boxes `head` begins with."""
+    """Return the number of bytes of empty boxes that `head` begins with."""
     at = 0
     while head[at + 4 : at + 8] in (b"free", b"skip", b"wide") and int.from_bytes(head[at : at + 4]) >= 8:
         at += int.from_bytes(head[at : at + 4])

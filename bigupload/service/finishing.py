@@ -52,7 +52,7 @@ _IMF_FIXDATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}
 FINAL_PROBLEMS = tuple(problem for problem in Problem if "judged" in problem.at)
 """The problems for which an object is deleted."""
 NOTED_PROBLEMS = (*FINAL_PROBLEMS, Problem.IMPORT_FAILED)
-"""Those, and why a file never came: a note says so to whoever asks for the upload."""
+"""The final problems, and those because of which a file never came: a note has them for whoever asks for the upload."""
 
 
 async def judge(key: str, head: ObjectHead, *, read: Read, policy: Policy, now: datetime) -> media.MediaType:
@@ -203,7 +203,7 @@ class Finishing:
         Args:
             key: The object's key.
             head: The object and its first `media.HEAD_BYTES` bytes.
-            facts: What the store says of its checksum, if it was asked.
+            facts: Its checksum as the store reports it, if it was asked.
 
         Raises:
             Refused: With one of `FINAL_PROBLEMS`; or CHECK_FAILED, if the hook did not answer.
@@ -321,7 +321,7 @@ class Finishing:
         await self._objects.put_note(note_key(key), note)
 
     async def earlier_refusal(self, key: str) -> Refused | None:
-        """Return what the upload at `key` was refused for, if it was."""
+        """Return the reason why the upload at `key` was refused, if it was."""
         note = await self._objects.note(note_key(key))
         problem = next((p for p in NOTED_PROBLEMS if note is not None and p.code == note.get("code")), None)
         if problem is None or note is None:

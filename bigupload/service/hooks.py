@@ -39,7 +39,7 @@ _URL = re.compile(r"https?://", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUpload:
-    """An upload that is about to begin. What it says of the file is the client's word."""
+    """An upload that is about to begin. Its fields about the file come from the client, unchecked."""
 
     owner: str
     """The owner of the API key or upload token."""
@@ -49,7 +49,7 @@ class NewUpload:
     content_type: str
     """As the client declared it."""
     size: int | None
-    """Bytes; None: the client of one PUT does not say."""
+    """Bytes; None: the client of one PUT does not declare them."""
     way: Literal["put", "multipart"]
     """Whether one PUT or a multipart upload is to be signed."""
     metadata: Mapping[str, str] = field(default_factory=dict)

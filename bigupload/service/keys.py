@@ -159,7 +159,7 @@ class KeyFile:
         """Create a key, and the file if it is missing.
 
         Returns:
-            What the file says of the key, and the key itself, which is kept nowhere.
+            The row of the key in the file, and the key itself, which is kept nowhere.
 
         Raises:
             UsageError: The owner's name is not valid.

@@ -86,7 +86,7 @@ class MediaBucket:
         )
 
     async def facts(self, key: str, *, etag: str) -> ObjectFacts | None:
-        """Return what the store knows of the object's checksum; None if it is gone, or has another ETag by now."""
+        """Return the object's checksum as the store has it; None if it is gone, or has another ETag by now."""
         store = S3Store(self.bucket.name, key, S3Options(), through=self.bucket)
         found = await store.attributes(with_size=False)
         if found is None or found.etag != etag:

@@ -107,7 +107,7 @@ class KeyTemplate:
         return f"{self.prefix}{account}/"
 
     def users_of(self, owner: str) -> str:
-        """Return what the keys of an owner's end users begin with. The owner's own keys are less, in S3's order."""
+        """Return the beginning of the keys of an owner's end users. The owner's own keys are less, in S3's order."""
         return f"{self.prefix_of(owner)}{_USER_MARK}"
 
     def new_writable_key(self, account: str, kind: MediaType, now: datetime) -> str:

@@ -121,7 +121,7 @@ class MediaTypes:
         return [{"contentTypes": [*kind.content_types], "extensions": [*kind.extensions]} for kind in self.types]
 
     def for_page(self) -> dict[str, Any]:
-        """Return what the upload page must know: content types by extension, the one of all others, the names."""
+        """Return the policy for the upload page: content types by extension, the one of all others, the names."""
         return {
             "types": {end: kind.content_type for kind in self.types for end in kind.extensions},
             "other": None,

@@ -124,7 +124,7 @@ class PostedMedia:
             return PostableMedia(kind=accepted.kind, key=final, receipt=receipt)
 
     async def look(self, owner: str, key: str, bound: BoundUser | None = None) -> tuple[AcceptedFile, ObjectHead]:
-        """Return what is known of the upload at `key`, and its properties. A refused object is deleted, and nothing
+        """Return the facts of the upload at `key`, and its properties. A refused object is deleted, and nothing
         copied.
 
         Raises:

@@ -86,15 +86,15 @@ class Unit(enum.StrEnum):
     FILES = "files"
 
     def of(self, size: int | None) -> int:
-        """Return how much room a file needs to find; `size` in bytes, None: unknown."""
+        """Return the amount that must be free for a file; `size` in bytes, None: unknown."""
         return 1 if self is Unit.FILES or size is None else size
 
     def stored(self, size: int) -> int:
-        """Return how much of the limit a stored file of `size` bytes takes."""
+        """Return the amount by which a stored file of `size` bytes counts."""
         return 1 if self is Unit.FILES else size
 
     def promised(self, size: int | None, limit: int) -> int:
-        """Return how much of the limit a promise takes."""
+        """Return the amount by which a promise counts."""
         return 1 if self is Unit.FILES else promised_bytes(size, limit)
 
     def written(self, *counts: int) -> list[str]:

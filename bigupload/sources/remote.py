@@ -59,7 +59,7 @@ class ServedFile(Origin, Producer, Protocol):
         ...
 
     async def look(self, *, without_length: bool = False) -> RemoteFacts:
-        """Ask for the first bytes, and for what the server says of the file. If it has no pin, `fill` reads it.
+        """Ask for the first bytes, and for the file's size and version. If it has no pin, `fill` reads it.
 
         Args:
             without_length: Whether to accept a stream whose end looks like a broken connection.

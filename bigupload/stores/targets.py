@@ -108,7 +108,7 @@ async def reach(options: S3Options) -> S3Options:
 
 
 async def endpoint_of(options: S3Options) -> str | None:
-    """Return what records call the endpoint: its URL, LOCAL for the local store, or None for AWS."""
+    """Return the endpoint as records write it: its URL, LOCAL for the local store, or None for AWS."""
     return LOCAL if options.local else (await reach(options)).endpoint_url
 
 

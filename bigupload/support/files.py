@@ -208,7 +208,7 @@ _NUMBERS = (errno.EMFILE, errno.ENFILE)
 
 
 def descriptor_limit() -> int | None:
-    """Return how many descriptors this process may have open; None: as many as it likes."""
+    """Return the number of descriptors that this process may have open; None: no limit."""
     try:
         import resource
     except ImportError:  # Windows, which has no such limit for sockets

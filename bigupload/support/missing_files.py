@@ -57,7 +57,7 @@ def _folded(name: str) -> str:
 
 
 def in_working_directory(name: str) -> str:
-    """Return what a relative path is relative to, in brackets; empty for an absolute one."""
+    """Return the directory that a relative path is relative to, in brackets; empty for an absolute one."""
     try:
         return "" if Path(name).is_absolute() else f" (the working directory is {Path.cwd()})"
     except OSError:  # it is gone

@@ -202,7 +202,7 @@ def _end_tree(pid: int) -> bool:
 
 
 def way_of_ending(status: int | None) -> str:
-    """Return how a process ended, by its exit status: "status 1", or "SIGKILL" if that is negative."""
+    """Return the way in which a process ended, by its exit status: "status 1", or "SIGKILL" if that is negative."""
     if status is None or status >= 0:
         return f"status {status}"
     try:

@@ -59,7 +59,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class FileAndObject:
-    """A file and an object of the same size. `attributes` is what HEAD said of the object."""
+    """A file and an object of the same size. `attributes`: those of the object, from HEAD."""
 
     source: FileSource
     bucket: str

@@ -320,7 +320,7 @@ class _Comparison:
         return self._differs is not None and offset >= self._differs
 
     def _equal_bytes(self, data: bytes, offset: int) -> int:
-        """Return how many bytes of `data` equal the file's at `offset` before the first that differs. Blocking."""
+        """Return the number of equal bytes in `data` and the file at `offset`, up to the first difference. Blocking."""
         mine = bytearray(len(data))
         self._pair.read_into(memoryview(mine), offset)
         if mine == data:

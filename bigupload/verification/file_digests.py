@@ -159,7 +159,7 @@ def _named(wanted: Mapping[str, object]) -> str:
 
 
 def whole_checksum(checksum: str | None) -> tuple[Hasher, bytes] | None:
-    """Return what computes the checksum of an object's whole content, and that checksum; None if it is none of these.
+    """Return the hasher of an object's whole content, and its checksum; None if the checksum is of another kind.
 
     Args:
         checksum: As `UploadResult.checksum`.

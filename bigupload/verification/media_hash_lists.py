@@ -91,7 +91,7 @@ def read_history(root: Path) -> History | None:
         The history. None: there is none.
 
     Raises:
-        SourceError: A list can't be read, is missing, or is not what the chain says.
+        SourceError: A list can't be read, is missing, or differs from the chain.
     """
     folder = root / FOLDER
     if not folder.is_dir():
@@ -197,7 +197,7 @@ class HashedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedFile:
-    """A file that is what a hash list says."""
+    """A file that matches a hash list."""
 
     path: Path
     size: int
@@ -233,7 +233,7 @@ def write_generation(
 
     Args:
         root: The directory.
-        history: What earlier lists say.
+        history: The earlier lists.
         files: All files.
         host: This machine's name.
         ignored: Patterns of files that are left out, as in `.gitignore`.

@@ -56,7 +56,7 @@ class OwnedUpload:
 
 
 def owned_by(read: Replay) -> OwnedUpload | None:
-    """Return what a manifest can resume. No manifest owns an upload that was completed, aborted or restarted."""
+    """Return the upload that a manifest can resume. A completed, aborted or restarted upload has no owner."""
     manifest = read.manifest
     if read.damage is not None:  # the lost lines may hold a restart, with another upload id
         return OwnedUpload(manifest.upload_id, manifest.target.key, manifest.target.bucket)

@@ -450,7 +450,7 @@ def _compact(found: dict[str, Any]) -> object:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptVerdict:
-    """An object, or a file, that is what a receipt says."""
+    """An object, or a file, that matches a receipt."""
 
     what: str
     """The object's URL, "s3://BUCKET/KEY", or the file's path."""
@@ -464,7 +464,7 @@ class ReceiptVerdict:
 async def verify_object(
     file: ReceiptFile, s3: S3Options, *, require_proof: Verified, pool: BucketPool | None = None
 ) -> ReceiptVerdict:
-    """Prove that an object is still what a receipt says, by what the store reports of it.
+    """Prove that an object still matches a receipt, by the store's report of it.
 
     Args:
         file: The receipt's file.
@@ -514,7 +514,7 @@ def _same_claim(file: ReceiptFile, found: ObjectAttributes, url: str) -> tuple[V
 async def verify_copy(
     file: ReceiptFile, path: Path, *, require_proof: Verified, reading: asyncio.Semaphore
 ) -> ReceiptVerdict:
-    """Prove that a file is what a receipt says: a copy that was restored, say.
+    """Prove that a file matches a receipt: a copy that was restored, for example.
 
     Args:
         file: The receipt's file.

@@ -48,9 +48,9 @@ def trusted_by_botocore() -> Path:
 
 
 def explicit(config: Any, name: str) -> Any:
-    """Return what a caller of `TransferConfig` has given; None: nothing.
+    """Return the value that a caller of `TransferConfig` has given; None: none.
 
-    Versions of boto3 that do not tell the two apart give their default. It is then taken for nothing.
+    Some versions of boto3 return their default for a value that was not given. It is then taken for None.
     """
     value = object.__getattribute__(config, name)
     unset = getattr(type(config), "UNSET_DEFAULT", None)
@@ -109,7 +109,7 @@ def _plain_session(_process: int) -> tuple[Any, threading.Lock]:
 
 
 def s3_options(client: Any, session: ClientSession) -> S3Options:
-    """Return how to reach the store of a client.
+    """Return the options that reach the store of a client.
 
     Raises:
         CannotTakeOver: It is reached in a way that bigupload has not.
@@ -277,7 +277,7 @@ class TransferSettings:
 
     @classmethod
     def of(cls, config: Any) -> TransferSettings:
-        """Read a `TransferConfig`; None: nothing is said."""
+        """Read a `TransferConfig`; None: it sets nothing."""
         if config is None:
             return cls()
         threads = explicit(config, "use_threads")

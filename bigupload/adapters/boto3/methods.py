@@ -265,12 +265,12 @@ class _Heard:
         self._reported = reported
         self._first = operation
         self.operation = operation
-        """The operation of S3 that is under way, as far as the events say."""
+        """The operation of S3 that is under way, by the events."""
         self.resumed = False
         """Whether an earlier run had begun the upload."""
 
     def anew(self) -> _Heard:
-        """Return what hears the next attempt."""
+        """Return the listener for the next attempt."""
         return _Heard(self._first, self._callback, self._reported)
 
     def __call__(self, event: events.Event) -> None:
@@ -486,7 +486,7 @@ _CODES: Mapping[type[errors.BigUploadError], _S3Code] = {
 
 
 def translated(e: errors.BigUploadError, client: Any, operation: str, where: str) -> Exception:
-    """Return the exception that boto3 raises for what an error says.
+    """Return the exception that boto3 raises for an error.
 
     Args:
         e: The error.

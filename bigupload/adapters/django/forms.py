@@ -148,7 +148,7 @@ def _is_url(value: Any) -> bool:
 
 
 def _again(name: str, urls: Sequence[str]) -> str:
-    """Return what keeps uploads in a form that is shown again, because another of its fields is wrong."""
+    """Return the HTML that keeps uploads in a form that is shown again, because another of its fields is wrong."""
     if not urls:
         return ""
     kept = format_html_join("", '<input type="hidden" name="{}" value="{}">', ((name, url) for url in urls))
@@ -227,7 +227,7 @@ class UploadField(forms.FileField):
         self._input.user = user
 
     def bound_data(self, data: Any, initial: Any) -> Any:
-        """Return what a form that is shown again has: unlike a file, an upload need not be chosen once more."""
+        """Return the value of a form that is shown again: unlike a file, an upload need not be chosen once more."""
         return data or initial
 
     def to_python(self, data: Any) -> UploadedKey | list[UploadedKey] | None:

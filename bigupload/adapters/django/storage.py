@@ -103,7 +103,7 @@ class WrittenFile(s3.S3File):
         raise io.UnsupportedOperation(NO_SEEK)
 
     def tell(self) -> int:
-        """Return how many bytes were written."""
+        """Return the number of bytes that were written."""
         return int(self._raw_bytes_written)
 
     def flush(self) -> None:

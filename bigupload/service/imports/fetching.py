@@ -5,7 +5,7 @@ file on this machine knows the upload: what was stored is in the note of the imp
 part counts if the store lists it as it was, and the host still has the version of which it is.
 
 A URL leads where its author wants, so each host, also of a redirect, must have public addresses alone, and the
-connection goes to one of these. What is said of a failure never has the URL.
+connection goes to one of these. No report of a failure has the URL.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class FetchProgress:
         self.fetched += size
 
     def to_json(self) -> dict[str, int]:
-        """Return what the note of the import says of it."""
+        """Return the progress as the import's note has it."""
         return {"fetched": self.fetched, "stored": 0 if self.journal is None else self.journal.manifest.bytes_uploaded}
 
     def parts(self) -> dict[str, str]:
@@ -266,7 +266,7 @@ class Fetching:
         Args:
             url: The URL.
             opened: Closes the source and its connections.
-            name: What the file is called; None: as the host or the URL says.
+            name: The file's name; None: that of the host's response, else of the URL.
             size: The bytes that it must have; None: any number that the host names.
             policy: What is tried again.
             on_bytes: Gets the number of bytes that have come.

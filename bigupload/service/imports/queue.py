@@ -258,7 +258,7 @@ class Imports:
         return await self._uploads.create(caller.owner, by_md5, caller.token)
 
     async def progress(self, handle: Handle) -> c.ImportProgress | None:
-        """Return how far an import is; None if there is no such import, or it has ended."""
+        """Return the progress of an import; None if there is no such import, or it has ended."""
         name = _name(handle, self._uploads.user_of(handle))
         running = self._running.get(name)
         if running is not None:

@@ -41,7 +41,7 @@ class CompletedMedia(WithFacts, _Body):
     metadata: dict[str, str]
     """From the upload token and the request."""
     tags: dict[str, str]
-    """Those of the object, as its API key or upload token named them."""
+    """The tags of the object, as its API key or upload token named them."""
     filename: str | None
     """The file's own name; null: it was not kept, as of a single PUT without `metadata`."""
     way: Literal["put", "multipart"]
@@ -77,7 +77,7 @@ class DeletedMedia(_GoneMedia):
 
 
 class BegunUpload(_Body):
-    """An upload in parts that has begun. What it says of the file is the client's word."""
+    """An upload in parts that has begun. Its fields about the file come from the client, unchecked."""
 
     key: str
     """The key that the file will have."""

@@ -178,7 +178,7 @@ class Telling:
 
 
 def telling_for(bucket: S3Bucket, policy: Policy, public_url: str | None, *, uploads: bool = False) -> Telling:
-    """Return what notes the events of a bucket.
+    """Return the object that notes the events of a bucket.
 
     Args:
         bucket: The bucket.

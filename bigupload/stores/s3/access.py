@@ -47,7 +47,7 @@ _HARMLESS_SETTINGS = frozenset({
     "response_checksum_validation", "tcp_keepalive", "sigv4a_signing_region_set", "defaults_mode", "sdk_ua_app_id",
     "account_id_endpoint_mode",
 })  # fmt: skip
-"""Those that are read here or by `aws_files`, or that change nothing."""
+"""The settings that are read here or by `aws_files`, or that change nothing."""
 _HARMLESS_OF_S3 = frozenset({
     "max_concurrent_requests", "max_queue_size", "multipart_threshold", "multipart_chunksize", "max_bandwidth",
     "io_chunksize", "preferred_transfer_client", "target_bandwidth", "addressing_style", "signature_version",
@@ -425,7 +425,7 @@ def error_of_aws(e: Exception) -> Exception:
 
 
 def translated(question: Callable[[], R]) -> R:
-    """Return what `question` returns, or raise its exception as `error_of_aws` translates it.
+    """Return the result of `question`, or raise its exception as `error_of_aws` translates it.
 
     botocore's text may hold a secret, so its exception is not the context of the other.
     """

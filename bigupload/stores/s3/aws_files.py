@@ -151,7 +151,7 @@ def nested(value: str) -> dict[str, str]:
 
 
 def place_of(file: tuple[str, str]) -> str:
-    """Return where CONFIG or CREDENTIALS is, as the user writes it."""
+    """Return the path of CONFIG or CREDENTIALS, as the user writes it."""
     return os.environ.get(*file)
 
 

@@ -503,7 +503,7 @@ class BucketPool:
         self._client_of = None if clients is None else clients.of
         self._clock = clock
         self._newest: dict[tuple[Any, ...], _PooledBucket] = {}
-        """Those that new uploads get."""
+        """The buckets that new uploads get."""
         self._open: dict[int, _PooledBucket] = {}
         """All that are not closed, by the identity of their buckets. The one that was given back last is at the end."""
 
@@ -540,12 +540,12 @@ class BucketPool:
 
 
 def connection_of(name: str, options: S3Options) -> tuple[Any, ...]:
-    """Return what makes two connections different: store, credentials, and the environment that both may come from."""
+    """Return the key of a connection: store, credentials, and the environment that both may come from."""
     return (name, connection_options(options), aws_environment())
 
 
 def connection_options(options: S3Options) -> tuple[Any, ...]:
-    """Return what of the options makes two connections different."""
+    """Return the options that make two connections different."""
     identities = (id(options.session), identity_of(options.credentials))
     return (*(getattr(options, field) for field in _OF_THE_CONNECTION), *identities)
 

@@ -41,7 +41,7 @@ _COMPLETE_WITHIN = 300.0
 
 @dataclass(frozen=True, slots=True)
 class ObjectPart:
-    """A part of an object, from HEAD: its `size` in bytes, and the number of parts if the store says it."""
+    """A part of an object, from HEAD: its `size` in bytes, and the number of parts if the store reports it."""
 
     etag: str
     size: int
@@ -248,7 +248,7 @@ class S3Store:
         )
 
     def objects(self, token: str) -> S3Objects:
-        """Return what sends whole objects to any key of this bucket, with `token` in their metadata."""
+        """Return the store that sends whole objects to any key of this bucket, with `token` in their metadata."""
         check_lock(self._options, now=datetime.now(UTC), checksums=True)
         return S3Objects(self._bucket, self._options, token, self.at)
 

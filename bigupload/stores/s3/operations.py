@@ -58,7 +58,7 @@ _HEADERS = {
     "MpuObjectSize": "x-amz-mp-object-size", "Range": "range",
     "TransitionDefaultMinimumObjectSize": "x-amz-transition-default-minimum-object-size",
 }  # fmt: skip
-"""Those that go into headers."""
+"""The arguments that go into headers."""
 _OWNER, _PAYER = "x-amz-expected-bucket-owner", "x-amz-request-payer"
 _LISTED = {
     "CommonPrefixes": "CommonPrefixes",
@@ -493,7 +493,7 @@ def told(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
 
     Raises:
         Fault: BROKEN if it is missing. A 200 without it is another page, for example a captive portal's or a proxy's,
-            and does not say what the store did.
+            and shows nothing of what the store did.
     """
     found = answer.get(name)
     if not isinstance(found, kind) or found == "":

@@ -124,7 +124,7 @@ def _link(value: Any) -> str:
 
 
 def place_of(url: str) -> WebOrigin:
-    """Return where a URL leads. Raises ValueError if it is not a URL of http or https."""
+    """Return the origin of a URL. Raises ValueError if it is not a URL of http or https."""
     parts = urlsplit(url)
     return origin_of(f"{parts.scheme}://{parts.netloc}")  # it is remembered, and the rest may be a secret
 
@@ -179,7 +179,7 @@ def read_status(response: Mapping[str, Any]) -> tuple[CompletedUpload | None, tu
 
 
 def read_check(response: Mapping[str, Any]) -> CheckedFile | None:
-    """Read what the service says of a publicUrl."""
+    """Read the service's facts about the file at a publicUrl."""
     key, size = _optional_line(response.get("key")), response.get("size")
     if response["usable"] is not True or key is None:
         return None

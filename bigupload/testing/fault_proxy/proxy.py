@@ -52,8 +52,8 @@ class FaultProxy(Traffic):
         keys: tuple[str, str] = ("", ""),
         name: Name = s3_operation,
     ):
-        """`keys` of the store sign what had to be changed in a request (the ETags of a complete). `name` says what a
-        request asks for."""
+        """`keys` of the store sign what had to be changed in a request (the ETags of a complete). `name` returns
+        the operation of a request."""
         super().__init__()
         self.upstream = (host, port)
         self.keys = keys
