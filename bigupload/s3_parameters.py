@@ -72,7 +72,7 @@ def _as(header: str) -> Callable[[Any], Mapping[str, Any]]:
 
 
 def _expires(value: str) -> Mapping[str, Any]:
-    import email.utils  # only for those who use it
+    import email.utils  # few uploads need it
 
     return {"expires": email.utils.format_datetime(dt.datetime.fromisoformat(value), usegmt=True)}
 

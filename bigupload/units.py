@@ -207,7 +207,7 @@ def _visible(character: str) -> str:
     code = ord(character)
     if character.isprintable():
         return character
-    if code < 0xA0 or character in "\u2028\u2029":  # control characters; what ends a line or paragraph
+    if code < 0xA0 or character in "\u2028\u2029":  # control characters; ends of lines and paragraphs
         return " "
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a name that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"

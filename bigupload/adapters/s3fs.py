@@ -470,7 +470,7 @@ class _Text(_ExceptionsDiscard, io.TextIOWrapper):
         if not self.closed:
             try:
                 self.flush()
-            except BaseException:  # the class above would close what it wraps all the same
+            except BaseException:  # the class above would close the wrapped file all the same
                 self._raw.discard()
                 raise
         super().close()

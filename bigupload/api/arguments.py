@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bigupload.batch.job import JobDone
     from bigupload.verification.orphans import Orphan
 else:
-    JobDone = Orphan = SyncOutcome = Any  # what checks the options asks only whether `on_orphan` is a function
+    JobDone = Orphan = SyncOutcome = Any  # the check of the options asks only whether `on_orphan` is a function
 
 OnEvent: TypeAlias = Callable[[events.Event], Awaitable[object] | None]
 ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]

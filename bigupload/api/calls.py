@@ -200,7 +200,7 @@ class OpenCall:
         handler_error = self._handler_error
         with contextlib.suppress(Exception):  # the handler keeps it as `_handler_error`
             self._tell_stop(e)
-        if isinstance(e, Exception):  # who is cancelled waits for nobody
+        if isinstance(e, Exception):  # a cancelled caller waits for nobody
             await self.handler.drain()
             if handler_error is not None:
                 raise handler_error

@@ -117,7 +117,7 @@ def upload_sync(source: UploadSource, target: str | None = None, **options: Any)
     try:
         return cast("UploadResult", asyncio.run(upload(source, target, **options)))
     except KeyboardInterrupt as interrupt:
-        for note in getattr(interrupt.__context__, "__notes__", ()):  # the cancelled upload's: what resumes it
+        for note in getattr(interrupt.__context__, "__notes__", ()):  # the cancelled upload's: its resume command
             interrupt.add_note(note)
         raise interrupt.with_traceback(None) from None  # the event loop's frames are not the program's
 

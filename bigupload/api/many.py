@@ -495,7 +495,7 @@ class UploadMany:
         if not item.path or self._options.get("service") is not None:
             options["name"] = item.key.rpartition("/")[2]
         call = self._call.for_one_file(self._tally.mover(item))
-        # A service has one manifest for all keys of a file: what it says of one is not true of another.
+        # A service has one manifest for all keys of a file: its records of one are not true of another.
         manifest = item.path if self._options.get("service") is not None and item.path else item.key
 
         place = self._resources.places.place(item.shown, partial(size_of, item.source), self._settings.priority)

@@ -253,7 +253,7 @@ def size_of(source: UploadSource) -> int:
         return len(source.getbuffer())
     try:
         status = os.fstat(getattr(source, "fileno")())  # noqa: B009 - not every file object has it
-    except (AttributeError, OSError, TypeError, ValueError):  # `open_source` says what is wrong with it, if anything
+    except (AttributeError, OSError, TypeError, ValueError):  # `open_source` reports an error of it, if there is one
         return UNKNOWN
     return status.st_size if stat.S_ISREG(status.st_mode) else UNKNOWN
 

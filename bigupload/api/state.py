@@ -33,7 +33,7 @@ from bigupload.stores.targets import LOCAL, Store
 from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread, run_in_thread
 from bigupload.support.shielding import run_shielded
 
-if TYPE_CHECKING:  # what only some calls need is imported by them
+if TYPE_CHECKING:  # modules that only some calls need are imported by them
     from bigupload.api.calls import OpenCall
     from bigupload.manifests.job_record import JobRecord
     from bigupload.manifests.journal import FileJournal

@@ -125,7 +125,7 @@ class SyncMany(UploadMany):
             async with receipts.writing_receipt(self._options) as self._receipt:
                 result = await self._call.run(self._sync)
                 self._receipt.end()
-            # The next call reports again what a receipt lacks: nothing else is left of those files here.
+            # The next call reports the files again that a receipt lacks: nothing else is left of them here.
             if self._source_deletes is not None and not self._counts["failed"] and self._receipt.has_all:
                 await self._source_deletes.reported()
             return result

@@ -41,7 +41,7 @@ from bigupload.engine.upload_run import Share, UploadResult
 from bigupload.options import S3Options
 from bigupload.sources.opening import is_path
 
-if TYPE_CHECKING:  # what only some methods need is imported by them: a start is part of the speed
+if TYPE_CHECKING:  # modules that only some methods need are imported by them: a start is part of the speed
     from bigupload.api.source_deletes import SourceDeletes
     from bigupload.api.sync_types import SyncResult
     from bigupload.api.types import ManySource

@@ -75,7 +75,7 @@ def watch(
     check_share(options)
     settings = settings_of(options)
     poll, until_idle = options.get("poll"), options.get("until_idle")
-    # Symbolic links in it stay: what they lead to may change.
+    # Symbolic links in it stay: their targets may change.
     path = os.path.abspath(checked_path(directory, "directory"))  # noqa: PTH100 - removes "..", as for a file
     if (receipt := options.get("receipt")) is not None:
         check_not_among_sources(receipts.NAME, Path(receipt), path, options.get("selection") or Selection())
@@ -114,7 +114,7 @@ async def _outcomes(
 
     async def run() -> None:
         watching = Watching(watched, uploads, SettlingFiles(idle=watched.idle))
-        await watching.standing.check()  # else `status` would list a watch of what is not there
+        await watching.standing.check()  # else `status` would list a watch of a missing directory
         target = await job_target(prefix, options.get("s3") or S3Options())
         with resources.state.job_record(f"watch {watched.directory}", target) as record:
             if not record.path.exists():  # else an earlier watch has found the bucket

@@ -84,7 +84,7 @@ def begin(resources: UploaderResources, options: WriterOptions) -> AsyncUploadWr
     checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
     aborts = checks.checked_on_error(options.get("on_error", "keep")) == "abort"
     given = {name: value for name, value in options.items() if name != "on_error"}
-    # A clean end is a promise: what was closed without a byte is an empty file, as on a disk.
+    # A clean end is a promise: a writer that was closed without a byte makes an empty object, as a file on a disk.
     of_upload = cast("UploadOptions", {**given, "allow_empty": True})
     settings = checks.settings_of(of_upload)
     check_stream_options(of_upload)

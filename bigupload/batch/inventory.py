@@ -26,7 +26,7 @@ _SCHEMA = (
 )
 _ADD = (
     "INSERT INTO object (key, size, etag) VALUES (?, ?, ?) "
-    "ON CONFLICT (key) DO UPDATE SET size = excluded.size, etag = excluded.etag"  # what was met stays met
+    "ON CONFLICT (key) DO UPDATE SET size = excluded.size, etag = excluded.etag"  # keys that were met stay met
 )
 _MEET = "UPDATE object SET met = 1 WHERE key IN ({}) RETURNING key, size, etag"
 _PAGE = 1000

@@ -183,7 +183,7 @@ class Job(Generic[T, R]):
     async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """End what still runs, but record what was done."""
         working, *recording = tasks
-        self._results.close()  # its reader takes what is there; nobody waits for room any more
+        self._results.close()  # its reader takes the items that are there; nobody waits for room any more
         for each in (working, *self._workers):
             each.cancel()
         await asyncio.wait([working, *self._workers])

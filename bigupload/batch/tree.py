@@ -201,7 +201,7 @@ def _names(path: str, scopes: Sequence[Scope], *, follow_symlinks: bool) -> tupl
 def _is_directory(entry: os.DirEntry[str], *, follow_symlinks: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow_symlinks)
-    except OSError:  # a link in a circle, for one; `look_at` says what it is
+    except OSError:  # a link in a circle, for one; `look_at` reports the reason
         return False
 
 

@@ -197,7 +197,7 @@ class Watching:
     def _quiet_since(self) -> float:
         return max(self._began, self._files.last_change)
 
-    # -- what is there
+    # -- the directory
 
     @contextlib.asynccontextmanager
     async def _told_of_changes(self) -> AsyncIterator[None]:
@@ -301,7 +301,7 @@ class Watching:
     async def _upload(self, begin: Begin) -> None:
         try:
             await self._try(begin)
-        except Exception as e:  # also what the caller's functions raise
+        except Exception as e:  # also exceptions of the caller's functions
             self._end = self._end or e
         finally:
             self._wake.set()
@@ -343,7 +343,7 @@ class Watching:
         """The file's fingerprint now; None if it is gone."""
         try:
             status = await run_in_daemon_thread(lambda: Path(begin.path).lstat(), self._threads)
-        except OSError:  # the next listing says what is there
+        except OSError:  # the next listing finds it
             self._files.vanished(begin.key)
             self._dirty = True
             return None
@@ -385,7 +385,7 @@ class WatchedFiles:
             if isinstance(found, FileEntry):
                 yield found
             elif os.path.lexists(found.path):
-                # What follows a colon is advice for a selection that can follow symbolic links.
+                # The text after a colon is advice for a selection that can follow symbolic links.
                 yield found if found.is_failure else dataclasses.replace(found, reason=found.reason.partition(":")[0])
 
 
@@ -453,7 +453,7 @@ async def file_events(
             try:
                 listen_once()
                 return
-            except Exception as e:  # watchfiles raises RuntimeErrors of its own for what the kernel refuses
+            except Exception as e:  # watchfiles raises RuntimeErrors of its own for errors of the kernel
                 if _NOT_UTF_8 not in str(e):
                     reason = os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e)
                     report(lambda reason=reason: failed(reason))  # type: ignore[misc]  # as above

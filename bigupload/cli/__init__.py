@@ -222,7 +222,7 @@ def _leave(status: int) -> None:
 
 
 def _run(arguments: list[str] | None) -> NoReturn:
-    if os.environ.get("_BIGUPLOAD_COMPLETE"):  # a shell asks what to complete
+    if os.environ.get("_BIGUPLOAD_COMPLETE"):  # a shell asks for completions
         from bigupload.cli.completing import answering
 
         with answering():
@@ -263,7 +263,7 @@ def _lacking(error: BaseException) -> tuple[str, int] | None:
     """
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_lacking, error.exceptions)), None)
-    # What the dynamic loader says of a library that does not fit has no class or number of its own.
+    # The dynamic loader's error for a library that does not fit has no class or number of its own.
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
         return OUT_OF_MEMORY, errors.EXIT_RESUMABLE
     if isinstance(error, OSError | ImportError):

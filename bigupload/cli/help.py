@@ -336,7 +336,7 @@ def _heed_variable(ctx: click.Context) -> None:
 
 
 def _set_color(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-    # The context has what was typed before the command's name, which a variable or the file does not replace.
+    # The context has the options before the command's name, which a variable or the file does not replace.
     typed = click.core.ParameterSource.COMMANDLINE
     before = ctx.find_root().get_parameter_source("color") is typed
     if value is not None and (not before or ctx.get_parameter_source("color") is typed):

@@ -378,7 +378,7 @@ class SyncReport(JobReport):
         return f"deleted {printable(escaped(step.url))}"
 
     def _is_told(self, result: UploadResult | None) -> bool:
-        if self._dry_run and not self._as_json:  # what it is for
+        if self._dry_run and not self._as_json:  # its purpose
             return result is None
         return (self._as_json or result is None or not result.skipped) and super()._is_told(result)
 

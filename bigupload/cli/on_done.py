@@ -97,7 +97,7 @@ async def run_command(words: Sequence[str], given: TextIO, environment: Mapping[
         BigUploadError: It is not there, fails, or does not end.
     """
     with _naming():
-        given.seek(0)  # writes what is buffered, too
+        given.seek(0)  # writes buffered text, too
     status = await _ended(words, within=within, stdin=given.fileno(), environment={**os.environ, **environment})
     if status is None:
         raise _failed(words, f"did not end within {format_seconds(within)}, and was ended")

@@ -95,7 +95,7 @@ class Bars(Reporter):
     def end(self, path: Path) -> None:
         """The row stays above those of the files that are still under way."""
         row = self._rows.end(path)
-        self._live.refresh()  # what is printed next would have the rows that were drawn last below it
+        self._live.refresh()  # the next printed line would have the rows that were drawn last below it
         if row is not None and row.size is not None:
             self._print(*self._rows.render(row))
 

@@ -179,7 +179,7 @@ class _Stuck:
         if self._received:
             return
         with contextlib.suppress(OSError, ValueError):
-            if select.select([], [2], [], 0)[1]:  # it may be what blocks
+            if select.select([], [2], [], 0)[1]:  # it may be the one that blocks
                 said = f"stopped at once (does anything read what it prints?): {self._stopped}"
                 os.write(2, f"bigupload: {said}\n".encode())
         os._exit(_status(number))

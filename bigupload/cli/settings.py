@@ -316,7 +316,7 @@ def _load(ctx: click.Context, param: click.Parameter, value: Path | None) -> Pat
     path = value or ctx.meta.get(_COMMON, {}).get("config")
     ctx.meta["bigupload.config"] = path
     words = ctx.command_path.split()[1:]
-    if words[:1] == ["config"]:  # it shows what another command would take
+    if words[:1] == ["config"]:  # it shows the options of another command
         return path
     ctx.default_map = options_of(path, ctx.find_root().command, words)
     return path

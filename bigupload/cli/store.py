@@ -71,7 +71,7 @@ def _ask(question: str) -> None:
         if click.confirm(question, err=True):
             return
     except click.Abort as e:
-        click.echo(err=True)  # what follows has a line of its own
+        click.echo(err=True)  # the next text has a line of its own
         if not isinstance(e.__context__, EOFError):
             raise
     raise errors.BigUploadError("nothing was removed")

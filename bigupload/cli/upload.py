@@ -415,7 +415,7 @@ async def _upload_listed(
 
     mode, as_json, service = arguments["progress"], arguments["as_json"], arguments["service"]
     listed = ListedFiles(names, chosen, arguments["to"] or f"s3://{LOCAL_BUCKET}/", mode == "none")
-    listed.may_be_empty = arguments["delete_source"]  # what is moved is gone
+    listed.may_be_empty = arguments["delete_source"]  # moved files are gone
     await listed.open()
     if chosen.dry_run:
         return await dry_run(listed, as_json=as_json, service=service)
@@ -446,7 +446,7 @@ async def _upload_listed(
             kept.on_event(event)
             report.on_event(event)
 
-        def on_done(_: JobDone) -> None:  # until the receipt is there, the next call reports what was moved
+        def on_done(_: JobDone) -> None:  # until the receipt is there, the next call reports the moved files
             uploading.after.write_receipt(failed=report.failed)
 
         outcomes = uploading.uploader.upload_many(

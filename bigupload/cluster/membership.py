@@ -239,7 +239,7 @@ class Membership:
             self.members[address] = Member(address, self._clock())
         elif isinstance(found, str):
             self._refuse(address, f"has bigupload {found}, and this is {SPOKEN}: install the same version there")
-        elif not isinstance(found, OSError | None):  # Dask does not say what could not be imported
+        elif not isinstance(found, OSError | None):  # Dask does not name the module that could not be imported
             install_it = "install that version there, with the extra dask"
             self._refuse(address, f"has no bigupload {__version__}, or can't run it: {install_it}")
 

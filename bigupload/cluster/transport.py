@@ -371,7 +371,7 @@ class ClusterTransport:
             raise Fault(FaultKind.BROKEN, f"{e} (on the worker {member.address})") from None
         except Fault as fault:
             if fault.kind in (FaultKind.UNREACHABLE, FaultKind.BROKEN):
-                for number in numbers:  # of a group, too: who takes what is left of it is another one
+                for number in numbers:  # of a group, too: another one takes the rest of it
                     file.failed_on.setdefault(number, set()).add(member.address)
             if fault.kind is FaultKind.UNREACHABLE:
                 cluster.avoid(member)

@@ -270,7 +270,7 @@ class Flight:
             count: How many they are; 0: nobody knows.
         """
         self._count = count
-        if not self._has_parts:  # what small files have shown says nothing of them
+        if not self._has_parts:  # measurements of small files do not hold for them
             self._has_parts, self.stored_parts, self._window = True, Stored(), None
         self._part_size = max(1.0, part_size)
         self._trials.most = self._alone * self._machines
@@ -298,12 +298,12 @@ class Flight:
             wrote_for: Seconds that it took to write it.
         """
         stored = self.stored_parts
-        if size > SMALL or not self._has_parts:  # what is small says nothing of large bodies that wait
+        if size > SMALL or not self._has_parts:  # small bodies show nothing about large ones that wait
             if not stored.parts and self._has_parts:
                 self._first = began, self.limit
             stored.add(now, size, max(0.0, now - accepted), wrote_for=wrote_for)
             self._on_time = now
-            if self._fixed is None and stored.late:  # what follows in its slot must be bounded
+            if self._fixed is None and stored.late:  # the next part in its slot must be bounded
                 self._measure(now, by_stored=True)
                 rate, took = stored.rate, max(0.0, now - accepted) + wrote_for
                 self._bound.part_was_late(now, took, self._trials.limit)

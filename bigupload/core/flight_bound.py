@@ -308,7 +308,7 @@ class Bound:
             self.limit = trial.parts if fewer else trial.limit
             if not fewer:
                 self._rest = min(flight_trials.LONGEST_REST * REST, 2 * self._rest)
-        else:  # each connection carries what it can
+        else:  # each connection carries all that it can
             self.limit = trial.limit if fewer else None
             self._open, self._helped_by = True, 0.0 if fewer else goodput
             self._proportional = True

@@ -159,7 +159,7 @@ class Header:
     """The object that was there before, for parts that are the same in it."""
     source_checksum: str | None = None
     """The checksum of an object that the store copies as a whole, from its store."""
-    end_marker: str | None = None  # what must follow a stream's bytes, in base64
+    end_marker: str | None = None  # the marker that must follow a stream's bytes, in base64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,7 @@ class SettlingFiles:
         self.last_change = -math.inf
         """The time at which a file was last seen to be new or changed, or was uploaded."""
 
-    # -- what is there
+    # -- the directory
 
     def begin_listing(self) -> None:
         """Begin a listing: `found` gets each file again."""
@@ -155,7 +155,7 @@ class SettlingFiles:
         self._open[file.follow] -= 1
         return file
 
-    # -- what to do
+    # -- decisions
 
     def begin(self, now: float) -> list[Begin]:
         """Return the uploads to begin now. Each is open until one of the methods below is called for it."""
@@ -208,7 +208,7 @@ class SettlingFiles:
         """Whether a file is being uploaded, or waits for its first attempt."""
         return any(file.is_open or not file.failures for file in self._files.values())
 
-    # -- what became of an upload
+    # -- outcomes of uploads
 
     def uploaded(self, key: str, fingerprint: Fingerprint, now: float) -> None:
         """The object is the file as it was with a fingerprint."""

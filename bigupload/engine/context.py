@@ -267,7 +267,7 @@ class SharedSlots:
         return sent
 
     def _resize(self) -> None:
-        # What is held gives its place to uploads of higher priority. This is called for each small file.
+        # A held part gives its place to uploads of higher priority. This is called for each small file.
         wanted = self.slots.highest_waiting if self._holds else None
         held = 0 if wanted is None else sum(part.is_held and part.priority < wanted for part in self.first_puts)
         before, limit = self.slots.total_tokens, self.limit + held

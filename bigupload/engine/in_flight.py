@@ -321,7 +321,7 @@ class PartsInFlight:
     def _hedge_stragglers(self, tasks: TaskGroup, now: float) -> None:
         if not self._context.hedging.on or not self.proofs_are_unambiguous:
             return
-        late = self._context.shared.flight.stored_parts.late  # then what is sent a second time waits behind the first
+        late = self._context.shared.flight.stored_parts.late  # then the second PUT waits behind the first
         primary = [
             f
             for f in self._puts

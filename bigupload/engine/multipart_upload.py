@@ -59,7 +59,7 @@ class MultipartUpload:
             stage = Stage.OUTCOME_UNKNOWN if manifest.status == "completing" else Stage.RECONCILING
             algorithm = manifest.header.checksum.algorithm
             plan = manifest.first_plan
-            if plan.size is None and context.source.stream is None:  # what was a stream is a file now
+            if plan.size is None and context.source.stream is None:  # the source was a stream and is a file now
                 plan = _closed(plan, context)
         else:
             stage = Stage.NEW
@@ -204,7 +204,7 @@ class MultipartUpload:
         """Prepare what parts need, while the upload is created. That takes round trips and maybe retries."""
         await self._context.effects.sleep(_HEAD_START)
         await self._connect_ahead()
-        await asyncio.sleep(0)  # the connections begin before anything loads what hashes, for tens of milliseconds
+        await asyncio.sleep(0)  # the connections begin before the modules for hashing load, for tens of milliseconds
         if hash_ahead:
             await self._hash_ahead()
 

@@ -62,7 +62,7 @@ class WholeDigests:
             check: Called after each chunk. What it raises ends the reading.
         """
         self._done[part.offset] = part.offset + part.size
-        # Who finds another thread at it leaves the part to that one, which looks again after its turn.
+        # A thread that finds another one at it leaves the part to that one, which looks again after its turn.
         while self._end_of_next() is not None and self._turn.acquire(blocking=False):
             try:
                 while (end := self._end_of_next()) is not None:

@@ -388,7 +388,7 @@ class PartUploader:
             return None
         if self._arriving is not None or self._groups is not None or context.origin is not None:
             return None
-        if context.manifest.target.service is not None:  # which plans the parts, and counts what is begun
+        if context.manifest.target.service is not None:  # which plans the parts, and counts those that are begun
             return None
         size, limits = plan.known_size, context.store.limits
         if context.settings.part_size is not None:

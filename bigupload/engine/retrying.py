@@ -126,7 +126,7 @@ class Retrier:
         Raises:
             BigUploadError: That was the last attempt.
         """
-        if fault.status is not None and (fault.status != 404 or fault.code):  # a bare 404 is what a mistyped URL gets
+        if fault.status is not None and (fault.status != 404 or fault.code):  # a mistyped URL gets a bare 404
             self.note_response()
         attempt = attempts.made
         if fault.kind is FaultKind.UNREACHABLE and self.contact.responded_at is None:

@@ -295,7 +295,7 @@ class SinglePuts:
                 "The object stays: `read_back` compares every byte of it with the file"
             )
         if proved.proof is PartProof.NONE and self._algorithm is not Algorithm.NONE and not self._proves_nothing:
-            self._proves_nothing = self._with_md5 = True  # a store that proves nothing may still check what it gets
+            self._proves_nothing = self._with_md5 = True  # a store that proves nothing may still check the bytes
             emit(
                 events.Warned(
                     message="the store confirms neither checksums nor MD5s of small files: only their sizes are proved "

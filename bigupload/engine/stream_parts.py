@@ -140,7 +140,7 @@ class StreamParts:
 
     async def _end(self) -> None:
         size = self._stream.position
-        # Only a longer stream made what the store lists, recorded or not: this one was cut off.
+        # Only a longer stream made the parts that the store lists, recorded or not: this one was cut off.
         recorded = self._context.manifest.parts.keys()
         if unseen := sorted((recorded | self._reconciler.unrecorded.keys()) - self._seen):
             if not self._replaces:

@@ -136,7 +136,7 @@ class UploadRun:
                 "name another `manifest`, or resume that upload"
             )
         if not resume or manifest.status in ("completed", "aborted"):
-            plan_of(context)  # before the event that names what a new upload replaces
+            plan_of(context)  # before the event that names the upload that a new one replaces
         if manifest.status == "completed":
             if replaces:
                 context.warn(complete_already(manifest, compared=compared))

@@ -141,7 +141,7 @@ def clean(
     if not os.access(directory, os.W_OK):  # of root, too, on a disk that is mounted read-only
         raise PermissionError(errno.EACCES, "no file can be deleted in it", directory)
     run = _CleanUp(most)
-    # The first ones are the oldest. What is not among the `keep` youngest is deleted whatever its age.
+    # The first ones are the oldest. All but the `keep` youngest are deleted, whatever their age.
     found.manifests.sort(key=lambda each: each[1].st_mtime)
     for number, (path, status) in enumerate(found.manifests):
         if now - status.st_mtime >= older_than or len(found.manifests) - number > keep:
@@ -211,7 +211,7 @@ def forget_endpoint(directory: Path, endpoint: str) -> Cleaned:
             if held and read_job(path).target.endswith(f" at {endpoint}"):
                 run.delete(path, status)
                 with contextlib.suppress(OSError):
-                    delete_record(path)  # what SQLite left beside it
+                    delete_record(path)  # files that SQLite left beside it
     return run.cleaned
 
 
@@ -262,14 +262,14 @@ class _CleanUp:
             if held and is_done():
                 self.delete(path, status)
                 with contextlib.suppress(OSError):
-                    delete_record(path)  # also what a process that was killed left beside it
+                    delete_record(path)  # also files that a killed process left beside it
 
     def delete_rest(self, path: Path, status: os.stat_result) -> None:
         """Delete a file beside a manifest or record, unless a process has that open."""
         if not self._may_examine():
             return
         name = re.match(_MANIFEST_NAME, path.name)
-        if name is None:  # the progress of a download: who reads it again reads the object again
+        if name is None:  # the progress of a download: without it, the object is read again
             self.delete(path, status)
             return
         with _locked(path.with_name(name[0])) as held:

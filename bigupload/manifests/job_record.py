@@ -302,7 +302,7 @@ class JobRecord:
 
     def _create(self) -> None:
         """Make the file, whole or not at all: beside its place, and then moved there."""
-        delete_record(self.path)  # also what SQLite left beside one that is gone
+        delete_record(self.path)  # also files that SQLite left beside one that is gone
         new = self.path.with_name(f"{self.path.name}{NEW_SUFFIX}")
         delete_record(new)
         os.close(create_private(new))
@@ -429,7 +429,7 @@ class JobRecord:
 
     def _close(self, connection: sqlite3.Connection | None) -> None:
         if connection is not None:
-            with contextlib.suppress(sqlite3.Error):  # what is recorded is on disk already
+            with contextlib.suppress(sqlite3.Error):  # the rows are on disk already
                 connection.close()
 
     @contextlib.contextmanager

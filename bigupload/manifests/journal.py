@@ -279,7 +279,7 @@ class FileJournal:
             data = b"".join(lines)
             await finish(asyncio.get_running_loop().run_in_executor(self._executor, self._write, data))
         except OSError as e:
-            # After a failed fsync nobody knows what is on disk, so that this run can't count on anything it writes.
+            # After a failed fsync nobody knows the bytes on disk, so that this run can't count on anything it writes.
             self._broken = self._unwritable(e)
             raise self._broken from e
         return [None] * len(lines)

@@ -90,7 +90,7 @@ def _layout(state: RowState, size: int, width: int, names: int) -> tuple[int, li
     room = width - names - 1 - _LEAST_BAR
     for text, style in _fields(state, size):
         if len(text) + 1 > room:
-            break  # only what matters less follows
+            break  # only less important text follows
         fields.append((text, style))
         room -= len(text) + 1
     return min(_LONGEST_BAR, max(0, room + _LEAST_BAR)), fields
@@ -226,7 +226,7 @@ def perhaps_unread(console: Console) -> Iterator[None]:
         if isinstance(e, ValueError) and not getattr(console.file, "closed", False):
             raise
         quiet, console.quiet = console.quiet, True
-        console.print()  # a quiet console drops what it holds; else each drawing would be added to those before it
+        console.print()  # a quiet console drops its buffer; else each drawing would be added to those before it
         console.quiet = quiet
 
 

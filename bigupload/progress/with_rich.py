@@ -48,11 +48,11 @@ class RichProgress(ProgressOfCalls[RowState]):
         live = LiveUnread(
             console=self._console,
             get_renderable=self._draw,
-            # A notebook puts what one thread prints into the widget that another thread is drawing, and loses it.
+            # A notebook puts the output of one thread into the widget that another thread is drawing, and loses it.
             auto_refresh=not self._console.is_jupyter,
             refresh_per_second=_REFRESHES_A_SECOND,
             transient=True,  # rows are printed when they end
-            # What the program prints goes above the rows, but only if it goes to a terminal anyhow.
+            # The program's output goes above the rows, but only if it goes to a terminal anyhow.
             redirect_stdout=is_terminal and _is_terminal(sys.stdout),
             redirect_stderr=is_terminal and _is_terminal(sys.stderr),
         )
@@ -88,7 +88,7 @@ class RichProgress(ProgressOfCalls[RowState]):
         ended = self._rows.render(bar)
         self._rows.end(upload)
         if self._live is not None:
-            self._live.refresh()  # what is printed next would have the rows that were drawn last below it
+            self._live.refresh()  # the next printed line would have the rows that were drawn last below it
         self._print(*ended)
         self._remove(upload, bar)
 

@@ -29,7 +29,7 @@ class TqdmProgress(ProgressOfCalls[Any]):
         """Show an event."""
         try:
             super().__call__(event)
-        except OSError:  # nobody reads what is drawn: that ends no upload
+        except OSError:  # nobody reads the bars: that ends no upload
             self._disable()
             super().__call__(event)
 

@@ -142,7 +142,7 @@ class Counts:
             await count(running)
             running.is_done = True
             self._failed.pop(account, None)
-        except Exception as e:  # raised by `join`, to each of those who wait
+        except Exception as e:  # raised by `join`, to each caller that waits
             running.error = e
             if not running.has_earlier:
                 if len(self._failed) >= _MOST_FAILED:

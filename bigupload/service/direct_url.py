@@ -338,7 +338,7 @@ def _parse(text: str, base: yarl.URL | None = None) -> yarl.URL:
         if base is None and not re.fullmatch(r"https?://[^\s\\]+", text, re.IGNORECASE):
             raise ValueError
         text.encode()  # halves of characters, which would be dropped
-        # Signatures are made of the very bytes of a query, so what is written in plain characters is left alone.
+        # Signatures are made of the very bytes of a query, so plain characters are left alone.
         url = yarl.URL(text, encoded=re.fullmatch(r"[!-~]+", text) is not None)
         url = (base.join(url) if base is not None else url).with_fragment(None)
         if url.scheme not in ("http", "https") or not is_host(_host(url)) or not url.port:

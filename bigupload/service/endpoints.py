@@ -324,7 +324,7 @@ ENDPOINTS = (
         groups=("judged", "store"),
         takes=c.PostRequest,
         max_bytes=1024 * _KIB,
-        waits_for_store=False,  # once the post is forwarded, only the posts API's response says what became of it
+        waits_for_store=False,  # once the post is forwarded, only the posts API's response has its outcome
         example=_EXAMPLE_POST,
     ),
 )

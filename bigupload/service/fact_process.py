@@ -163,7 +163,7 @@ def _shown(width: int, height: int, exif: bytes | None) -> dict[str, Any]:
     orientation = 1
     if exif:
         tags = Image.Exif()
-        with contextlib.suppress(Exception):  # what is wrong there does not change the size
+        with contextlib.suppress(Exception):  # an error there does not change the size
             tags.load(exif)
             orientation = tags.get(_ORIENTATION, 1)
     return {"width": width, "height": height, "orientation": orientation if orientation in range(1, 9) else 1}

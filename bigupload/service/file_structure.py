@@ -383,7 +383,7 @@ def _ebml_element(head: bytes, at: int) -> tuple[bytes, int, int] | None:
     return head[at:size_at], data, data + size
 
 
-# -- ISO base media (MP4) and QuickTime, which is what it was made from
+# -- ISO base media (MP4) and QuickTime, which it was made from
 
 _MP4_BRAND = re.compile(
     rb"iso[m1-9a-c]|mp4[12]|mp71|avc1|hvc1|hev1|av01|M4V[ HP]|MSNV|NDS[CHMPS]|dash|cmf[c2-9]|XAVC|CAEP|pana"

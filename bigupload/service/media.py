@@ -56,7 +56,7 @@ JPEG = MediaType(
     extension="jpg",
     kind="image",
     other_extensions=("jpeg", "jpe", "jfif"),  # Windows saves pictures from the web as .jfif
-    # The commonest mistake in clients written by hand; what older Windows calls one.
+    # The commonest mistake in clients written by hand; the type of older Windows.
     other_content_types=("image/jpg", "image/pjpeg"),
 )
 PNG = MediaType(name="PNG", content_type="image/png", extension="png", kind="image")
@@ -68,7 +68,7 @@ MP4 = MediaType(
     extension="mp4",
     kind="video",
     other_extensions=("m4v",),
-    other_content_types=("video/x-m4v",),  # what browsers call a .m4v
+    other_content_types=("video/x-m4v",),  # the type that browsers give a .m4v
 )
 MOV = MediaType(
     name="MOV",

@@ -233,7 +233,7 @@ async def _engine(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> As
     if config.shared is None:
         yield None
         return
-    from bigupload.service.shared.engine import SharedEngine  # the client of Redis, for those alone who have one
+    from bigupload.service.shared.engine import SharedEngine  # the client of Redis, which few services need
 
     def tell(reason: str | None) -> None:
         metrics.shared_responds(reason is None)

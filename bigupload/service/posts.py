@@ -171,7 +171,7 @@ class PostedMedia:
         if head is None or (keep is not None and now - head.modified.timestamp() >= keep):
             raise Refused(Problem.MEDIA_NOT_FOUND)
         try:
-            # What can still be replaced need not pass the hook: its copy will.
+            # An object that can still be replaced need not pass the hook: its copy will.
             if self._policy.keys.is_final(key):
                 return await self._finishing.accept(key, head), head
             return AcceptedFile(await self._finishing.judge(key, head)), head

@@ -122,7 +122,7 @@ class Revocations:
             return self._known
         within = None if self._known is None else _WITHIN
         try:
-            async with asyncio.timeout(within), self._listing:  # one list for all who wait
+            async with asyncio.timeout(within), self._listing:  # one list for all that wait
                 if self._known is None or self._listed <= asked - not_older:
                     began = self._monotonic()
                     self._known, self._listed = await self._list(), began

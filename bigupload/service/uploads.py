@@ -252,7 +252,7 @@ class MediaUploads:
     ) -> MadeBefore:
         """Create the upload in the store. `undo` aborts it, because its client would never learn of it."""
         account = account_of(owner, request.user)
-        if account in self._crowded:  # else who tries again and again would begin upload after upload in the store
+        if account in self._crowded:  # else a client that retries would begin upload after upload in the store
             await self._check_open_uploads(account, request.user)
         key = self._policy.keys.new_final_key(account, kind, self._now())
         try:

@@ -172,7 +172,7 @@ class GrowingFile(FileSource):
             raise errors.SourceUnreadable(f"can't read {self.path}: {reason_of(e)}") from e
         try:
             named = os.stat(self.path)  # noqa: PTH116 - faster than pathlib, and called once a part
-        except OSError:  # renamed by what wrote it, or deleted: the open descriptor still reads all of it
+        except OSError:  # renamed by its writer, or deleted: the open descriptor still reads all of it
             named = None
         self.is_away = named is None
         if named is not None and not os.path.samestat(opened, named):

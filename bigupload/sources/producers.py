@@ -172,7 +172,7 @@ def _require_all_of_response(file: Any) -> None:
     Python's own response then ends like a whole one: "ideally, we would raise IncompleteRead" (http/client.py). So does
     urllib3's before version 2, which requests gives as `response.raw`.
     """
-    client = sys.modules.get("http.client")  # who has a response has imported it
+    client = sys.modules.get("http.client")  # a caller with a response has imported it
     is_pythons = client is not None and isinstance(file, client.HTTPResponse)
     left = getattr(file, "length" if is_pythons else "length_remaining", None)
     if isinstance(left, int) and left > 0:

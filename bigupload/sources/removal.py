@@ -59,7 +59,7 @@ def check_can_be_deleted(path: str, *, links: bool) -> None:
     try:
         status = os.lstat(path)
         of_parent = os.stat(parent or ".")
-    except (OSError, ValueError):  # who opens it says what is wrong with it
+    except (OSError, ValueError):  # opening it raises the error
         return
     _refuse_links(path, status, links=links)
     check_directory(parent or ".")
@@ -303,7 +303,7 @@ class FileRemoval:
     def _check(self, status: os.stat_result, *, renamed: bool) -> None:
         """Compare with what was proved. A rename changes the ctime, and leaves the rest."""
         _refuse_links(self._path, status, links=self._links)
-        if stat.S_ISLNK(status.st_mode):  # the link is renamed, and not what it leads to
+        if stat.S_ISLNK(status.st_mode):  # the link is renamed, and not its target
             renamed = False
             try:
                 name = self._aside if self._is_aside else self._name
@@ -322,7 +322,7 @@ class FileRemoval:
             same_size=False,
         )
 
-    # -- who uses it
+    # -- its other users
 
     def _hold(self, name: str, status: os.stat_result) -> None:
         """Lock the file against another process that deletes it, and find out whether a program writes to it."""

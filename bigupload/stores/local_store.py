@@ -466,7 +466,7 @@ def _launch(weed: Path, home: Path, ports: dict[str, int], ready_within: float) 
                 cwd=home,  # where it looks for security.toml first
                 env=mine | {"HOME": str(home)},
                 umask=0o077,
-                # Not the caller's pipes: who reads the output of the command would wait until the store ends.
+                # Not the caller's pipes: a reader of the command's output would wait until the store ends.
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

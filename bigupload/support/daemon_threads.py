@@ -209,7 +209,7 @@ async def run_in_daemon_thread(function: Callable[[], R], limiter: asyncio.Semap
     release = bool if limiter is None else limiter.release
     context = contextvars.copy_context()
     try:
-        await asyncio.sleep(0)  # who was cancelled meanwhile calls nothing
+        await asyncio.sleep(0)  # a caller that was cancelled meanwhile makes no call
         with starting_threads():
             threading.Thread(target=work, name="bigupload call", daemon=True).start()
     except BaseException:  # nothing else would ever free the slot

@@ -21,7 +21,7 @@ from bigupload.support.systems import open_binary, sync_to_disk
 if TYPE_CHECKING:
     import filelock
 
-# filelock warns of its fallback in the middle of an upload. The fallback does what the caller needs.
+# filelock warns of its fallback in the middle of an upload. The fallback is enough for the caller.
 warnings.filterwarnings("ignore", message="flock not supported on this filesystem", category=UserWarning)
 ASIDE = ".bigupload-moved-"
 """The beginning of the name of a file that `sources/removal` is about to delete."""

@@ -227,6 +227,6 @@ def on_signal(loop: asyncio.AbstractEventLoop, number: int, heard: Callable[[int
 
 def watches_descriptors(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether an event loop has `add_reader` and `add_writer`. That of Windows inherits the ones that always raise."""
-    import asyncio  # who has a loop has loaded it
+    import asyncio  # a caller with a loop has loaded it
 
     return type(loop).add_writer is not asyncio.AbstractEventLoop.add_writer

@@ -41,7 +41,7 @@ class LocalBucket:
 
     def __exit__(self, *error: object) -> None:
         try:
-            self.client.delete_bucket(Bucket=self.name)  # SeaweedFS deletes what is in it, too
+            self.client.delete_bucket(Bucket=self.name)  # SeaweedFS deletes its objects, too
         finally:
             self.client.close()
 

@@ -113,7 +113,7 @@ async def _has_bucket(store: S3Store, retrier: Retrier) -> bool:
         return await retrier.request(store.objects("").require_bucket)
     except errors.BucketNotFound:
         raise
-    except (errors.StoreError, errors.UsageError):  # that is not an answer to what was asked
+    except (errors.StoreError, errors.UsageError):  # that does not answer the question
         return False
 
 

@@ -116,7 +116,7 @@ class ReadBackProgress:
                 finally:
                     await file.close()
                 await aiofiles.os.replace(fresh, self._path, executor=threads)
-            except OSError:  # the disk is full, say: only a stop would lose what was compared
+            except OSError:  # the disk is full, for example: only a stop would lose the progress
                 with contextlib.suppress(OSError):
                     await aiofiles.os.unlink(fresh, executor=threads)
                 return False

@@ -338,7 +338,7 @@ class GrowingReceipt:
         whole = "".join(self._texts).encode()
         inside = min(len(whole), max(0, self._size - self._end))
         try:
-            self._put(whole[inside:], self._end + inside)  # what needs room comes first
+            self._put(whole[inside:], self._end + inside)  # the part that needs room comes first
         except OSError:
             with contextlib.suppress(OSError):
                 os.truncate(self._file, self._size)

@@ -196,7 +196,7 @@ class TakenOver:
                     break
                 except errors.BigUploadError as e:
                     if job.again is not None and heard.resumed and not e.resumable:
-                        job.again()  # what an earlier run began, and was aborted now, can't be the reason twice
+                        job.again()  # the upload of an earlier run was aborted now: it can't be the reason twice
                         heard = heard.anew()
                         continue
                     if job.again is not None and _is_for_boto3(e):
@@ -215,7 +215,7 @@ class TakenOver:
         try:
             return await uploader.upload(job.source, on_event=tell, require_proof=self._proof, **job.options)  # type: ignore[misc]  # neither is in `options`
         except errors.BigUploadError as e:
-            if e.manifest is not None and not e.resumable:  # as boto3 does with what has failed for good
+            if e.manifest is not None and not e.resumable:  # as boto3 does with uploads that have failed for good
                 with contextlib.suppress(errors.BigUploadError):
                     await uploader.abort(e.manifest, s3=s3)
             raise

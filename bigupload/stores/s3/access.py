@@ -416,7 +416,7 @@ def error_of_aws(e: Exception) -> Exception:
     if type(e) is RuntimeError:  # botocore's error for fetched credentials that have ended already
         return errors.CredentialsError("the AWS credentials have expired, also those that their source gave just now")
     if isinstance(e, ValueError | LookupError | TypeError | AttributeError | RuntimeError | ArithmeticError):
-        # botocore raises these for what another program or service sends in place of credentials.
+        # botocore raises these if another program or service sends something else than credentials.
         return errors.CredentialsError(
             "the AWS credentials can't be used: what their source gave can't be read "
             f"({type(e).__name__}): check the credential_process, or the service, that the profile names"

@@ -116,7 +116,7 @@ class S3Store:
         """Close the connections. Idempotent; the next call opens new ones."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            self._shared = True  # a second call must not close what others use
+            self._shared = True  # a second call must not close connections that others use
             await pool.release(self._bucket)
         elif not self._shared:
             await self._bucket.aclose()

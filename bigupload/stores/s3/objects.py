@@ -53,7 +53,7 @@ class S3Objects:
     async def prepare(self) -> None:
         """Ask AWS for the bucket's region if nobody named it: a PUT that is signed for another one is refused."""
         if self._options.endpoint_url is None and self._options.region is None:
-            await self.require_bucket()  # who may not look at it learns the region all the same
+            await self.require_bucket()  # a caller without the right to look at it learns the region all the same
         await self._bucket.prepare()
 
     async def sign_put(self, put: UnsignedPut) -> SignedRequest:
@@ -79,7 +79,7 @@ class S3Objects:
     async def stat(self, key: str, algorithm: Algorithm) -> ObjectFacts | None:
         return await self._at(key).stat("", algorithm)
 
-    # -- what a sync needs beside: see `api.sync`
+    # -- the list and the deletes of a sync: see `api.sync`
 
     async def next_objects(self, prefix: str, pages: ObjectPages) -> list[ListedRow]:
         """List the next page of the objects whose keys begin with `prefix`.

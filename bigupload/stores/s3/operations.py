@@ -429,7 +429,7 @@ def date_of(text: str | None) -> datetime | None:
 
 
 def _date_of_header(text: str) -> datetime:
-    import email.utils  # only for those who use it
+    import email.utils  # few uploads need it
 
     return email.utils.parsedate_to_datetime(text)
 

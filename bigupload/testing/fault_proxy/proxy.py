@@ -73,7 +73,7 @@ class FaultProxy(Traffic):
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
 
-    # --- what tests do with it
+    # --- for tests
 
     def script(self, op: str, *faults: StoreFault, part_number: int | None = None) -> None:
         """The next exchanges of `op` (for that part) meet these faults, one each."""
@@ -245,12 +245,12 @@ class FaultProxy(Traffic):
             got += len(piece)
         if fault.reset:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        else:  # what is left unread would make it a reset
+        else:  # unread bytes would make it a reset
             client.shutdown(socket.SHUT_WR)
             while await self._loop.sock_recv(client, 1 << 16):
                 pass
 
-    # --- what the exchanges ask
+    # --- for the exchanges
 
     def began(self, exchange: ProxiedExchange) -> StoreFault | None:
         """Note an exchange; its fate."""

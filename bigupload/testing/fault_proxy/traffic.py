@@ -79,7 +79,7 @@ class Traffic:
         self.changed = threading.Condition()
         self._hooks: list[_Hook] = []
 
-    # --- what tests do with it
+    # --- for tests
 
     @property
     def parts(self) -> dict[PartKey, PartTraffic]:
@@ -124,7 +124,7 @@ class Traffic:
                     f"{self.bytes_acknowledged} acknowledged"
                 )
 
-    # --- what the exchanges tell
+    # --- for the exchanges
 
     def took(self, exchange: ProxiedExchange, size: int) -> None:
         """Count `size` more bytes of the body that the store's socket has taken."""

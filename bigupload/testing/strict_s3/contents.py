@@ -27,7 +27,7 @@ class Knobs:
     max_part_size: int = 5 << 30
     max_parts: int = 10_000
     page_size: int = 1000
-    # What a signature for another region gets: 301 PermanentRedirect, or 400 AuthorizationHeaderMalformed.
+    # The response to a signature for another region: 301 PermanentRedirect, or 400 AuthorizationHeaderMalformed.
     wrong_region: Literal["redirect", "malformed"] = "redirect"
     # True: in memory. "disk": in files of a temporary directory. False: digests only.
     keep_bodies: bool | Literal["disk"] = True

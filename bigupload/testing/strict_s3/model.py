@@ -180,7 +180,7 @@ class Upload:
     initiated: float
     algorithm: str | None
     checksum_type: str | None
-    headers: dict[str, str]  # what create declared for the object: Content-Type, x-amz-meta-*, x-amz-storage-class …
+    headers: dict[str, str]  # the headers of the object from create: Content-Type, x-amz-meta-*, x-amz-storage-class …
     opaque_etags: bool = False
     parts: dict[int, UploadedPart] = field(default_factory=dict)
     in_flight: int = 0

@@ -92,7 +92,7 @@ def _selected(exchange: Exchange, found: StoredObject, headers: dict[str, str]) 
         return start, start + found.parts[number - 1].size
     unit, _, spec = exchange.headers.get("range", "").partition("=")
     if unit != "bytes" or "," in spec:
-        exchange.headers.pop("range", None)  # S3 ignores what it can't read, and several ranges
+        exchange.headers.pop("range", None)  # S3 ignores ranges that it can't read, and several ranges
         return 0, found.size
     first, _, last = spec.partition("-")
     if first:

@@ -213,8 +213,8 @@ class Listener:
             ready.set_exception(error)
             raise
         await self._stop.wait()
-        # What was just accepted is a task that has not begun. asyncio forgets to close its socket where the listener is
-        # gone by then, or the task cancelled: accept no more, and let those begin.
+        # A connection that was just accepted is a task that has not begun. asyncio forgets to close its socket where
+        # the listener is gone by then, or the task cancelled: accept no more, and let those begin.
         for each in listener.sockets:
             with contextlib.suppress(NotImplementedError):  # the event loop of Windows has none
                 self._loop.remove_reader(each.fileno())
@@ -276,7 +276,7 @@ class StrictS3(Contents, Listener):
         self._held: set[tuple[str, str]] = set()
         self._stalls = 0  # counts releases of stalled requests, so that each release frees the stalls before it
 
-    # --- what tests do with it
+    # --- for tests
 
     def issue_session(self, *, seconds: float | None = None) -> IssuedCredentials:
         """Temporary credentials with a session token, good for `seconds` of `clock`."""
@@ -374,7 +374,7 @@ class StrictS3(Contents, Listener):
 
     def settle(self, *, timeout: float = 20) -> None:
         """Block until every request has ended, those included whose client has gone before it was read. Over http."""
-        for _ in range(2):  # what is asked now is read after all that came before
+        for _ in range(2):  # the next request is read after all that came before
             with socket.create_connection((self._host, self.port), timeout) as connection:
                 connection.sendall(b"GET / HTTP/1.1\r\nHost: store\r\nConnection: close\r\n\r\n")
                 while connection.recv(65536):
