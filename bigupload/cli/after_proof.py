@@ -314,7 +314,7 @@ class AfterProof:
             with self._reporting():
                 for path in await self._hash_lists.write():
                     name = one_line(escaped(path))
-                    complain(errors.BigUploadError(f"{name} is not what an earlier hash list of the directory says"))
+                    complain(errors.BigUploadError(f"{name} differs from an earlier hash list of the directory"))
                     self.exit_status = errors.EXIT_FAILED
         if is_proved and self._given is not None and self._wishes.on_done is not None:
             with self._reporting():

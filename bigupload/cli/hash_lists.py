@@ -209,5 +209,5 @@ async def _compare(path: Path, known: Mapping[str, str], reading: asyncio.Semaph
     value = hex_digest(format_, hasher)
     if value != known[format_]:
         name = escaped(str(path))
-        raise errors.ObjectMismatch(f"{name} is not what the hash list says: its {format_.upper()} is another one")
+        raise errors.ObjectMismatch(f"{name} differs from the hash list: its {format_.upper()} is another one")
     return ListedFile(path=path, size=found.size, checksum=f"{format_}:{value}", verified=format_)

@@ -143,7 +143,7 @@ def _against_hash_lists(path: str | None, arguments: dict[str, Any]) -> int:
 def _refuse_others(option: str, arguments: dict[str, Any]) -> None:
     ctx = click.get_current_context()
     if others := [name for name in arguments if name in _FOR_OTHERS and strength(ctx, name) == COMMAND_LINE]:
-        raise click.UsageError(f"{option} says what to compare: leave out {', '.join(map(spelled, others))}")
+        raise click.UsageError(f"{option} names the files to compare: leave out {', '.join(map(spelled, others))}")
 
 
 def _against_receipt(path: str | None, arguments: dict[str, Any]) -> int:

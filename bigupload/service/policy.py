@@ -104,7 +104,7 @@ class MediaTypes:
         if named is not typed:
             raise Refused(
                 Problem.UNSUPPORTED_MEDIA,
-                f"the file name says {named.name} and the content type says {typed.name}: "
+                f"the file name means {named.name} and the content type means {typed.name}: "
                 f"{named.name} goes with {named.content_type}, {typed.name} with .{typed.extension}",
                 field="contentType",
             )

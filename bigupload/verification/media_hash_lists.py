@@ -104,7 +104,7 @@ def read_history(root: Path) -> History | None:
             raise errors.SourceError(f"{_shown(folder / CHAIN)} has an entry that is not a hash list: {name!r}")
         content = _content(folder / name)
         if _c4_of(content) != c4:
-            raise errors.SourceError(f"{_shown(folder / name)} is not what the chain says: it was changed since")
+            raise errors.SourceError(f"{_shown(folder / name)} differs from the chain: it was changed since")
         history.generations.append((name, c4))
         _add_generation(history, content, folder / name)
     numbers = (_NAME.fullmatch(each.name) for each in folder.iterdir())

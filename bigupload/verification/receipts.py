@@ -533,7 +533,7 @@ async def verify_copy(
     except OSError as e:
         raise errors.SourceNotFound(f"can't read {shown}: {reason_of(e)}") from e
     if size != file.size:
-        raise errors.ObjectMismatch(f"{shown} has {size:,} bytes, and the receipt says {file.size:,}")
+        raise errors.ObjectMismatch(f"{shown} has {size:,} bytes, and in the receipt {file.size:,}")
     whole = whole_checksum(file.checksum) if file.verified == Verified.FULL_OBJECT else None
     hasher: Hasher
     if file.sha256 is not None:

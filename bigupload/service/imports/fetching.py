@@ -89,11 +89,11 @@ def why_failed(error: Exception) -> str:
         case errors.SourceNotFound():
             return "the host has no such file"
         case WrongSizeError():
-            return "the file has another size than was said"
+            return "the file has another size than was declared"
         case AskedToWaitError():
             return f"the host asks to come again in {format_seconds(error.seconds)}"
         case errors.SourceChanged() | errors.UsageError():
-            return "the file is another one than at the beginning, or has another size than was said"
+            return "the file is another one than at the beginning, or has another size than was declared"
         case errors.StreamInterrupted():
             return "the file is empty, or ended too early"
         case errors.SourceUnsupported():

@@ -212,7 +212,7 @@ class Imports:
             message = f"the host did not send the first bytes of the file within {TIME_LIMIT:g} s"
             raise Refused(Problem.IMPORT_FAILED, message, field="url") from None
         except WrongSizeError as e:
-            message = f"the file has {e.size:,} bytes, and `size` says {request.size:,}"
+            message = f"the file has {e.size:,} bytes, and `size` is {request.size:,}"
             raise Refused(Problem.IMPORT_FAILED, message, field="size") from None
         except errors.UsageError:
             message = "neither the host nor the URL names the file: name it by `filename`"
@@ -223,7 +223,7 @@ class Imports:
         stream = found.source.stream
         size = found.source.fingerprint.size if stream is None else stream.expected
         if not size:
-            message = "the host does not say how large the file is: name its `size` in bytes"
+            message = "the host does not report the size of the file: name its `size` in bytes"
             raise Refused(Problem.IMPORT_FAILED, message, field="size")
         head = bytearray(min(_HEAD, size))
         del head[found.source.read_into(memoryview(head), 0) :]
@@ -244,7 +244,7 @@ class Imports:
                 tags=request.tags,
             )
         except (pydantic.ValidationError, errors.UsageError):
-            message = "the host says something of the file that can't be kept: name `filename` and `contentType`"
+            message = "the host's name or type of the file can't be kept: name `filename` and `contentType`"
             raise Refused(Problem.IMPORT_FAILED, message, field="url") from HostFailedError(request.url, message)
         return create, found.source.fingerprint.pin
 

@@ -52,7 +52,7 @@ def test_the_log_has_the_host_and_the_reason_of_a_refusal(importing: Service, we
     found = [cause.partition(f": 127.0.0.1:{web.port}: ") for cause in causes if str(web.port) in cause]
     assert [(kind, why[:36]) for kind, _, why in found] == [
         ("HostFailedError", "the host has no such file"),
-        ("HostFailedError", "the host says something of the file "),
+        ("HostFailedError", "the host's name or type of the file "),
     ]
     assert "secret-of-the-url" not in importing.log()
 

@@ -93,7 +93,7 @@ async def test_what_a_create_would_refuse(bucket: Meddled, web: WebServer) -> No
         assert (await refused(one, f"{web.url}/film.mp4"))[0] is Problem.FILE_TOO_LARGE
         problem, why = await refused(one, f"{web.url}/film.mp4", size=5)
         assert problem is Problem.IMPORT_FAILED
-        assert why == "the file has 1,048,577 bytes, and `size` says 5"
+        assert why == "the file has 1,048,577 bytes, and `size` is 5"
         problem, why = await refused(one, f"{web.url}/")
         assert problem is Problem.IMPORT_FAILED
         assert "name it by `filename`" in why
