@@ -123,12 +123,16 @@ class _ReadByOpenSsl(socket.socket):
         """What the next call of `recv` raises: what came before it counts."""
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
-        """Return what is there, up to `size`: OpenSSL hands out one record of 16 KiB at a time."""
+        """Return what is there, up to `size`, and the rest of the last record.
+
+        OpenSSL hands out one record of up to 16 KiB at a time. If it kept a part of one, the descriptor would not be
+        readable, and the event loop would not ask for it.
+        """
         if self._failed is not None:
             raise self._failed
         pieces: list[bytes] = []
         try:
-            while size > 0 and (piece := self._tls.recv(size)):
+            while (more := size if size > 0 else self._tls.pending()) and (piece := self._tls.recv(more)):
                 pieces.append(piece)
                 size -= len(piece)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):

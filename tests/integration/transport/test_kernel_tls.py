@@ -177,6 +177,14 @@ def test_many_records_are_read_at_once(reading: tuple[socket.socket, ssl.SSLSock
         sock.recv(1 << 18)
 
 
+def test_no_part_of_a_record_is_left_that_the_event_loop_would_not_see(
+    reading: tuple[socket.socket, ssl.SSLSocket],
+) -> None:
+    sock, peer = reading
+    peer.sendall(content(16_000))
+    assert sock.recv(10_000) == content(16_000)
+
+
 def test_what_came_before_the_end_is_read_first(reading: tuple[socket.socket, ssl.SSLSocket]) -> None:
     sock, peer = reading
     peer.sendall(content(50_000))
