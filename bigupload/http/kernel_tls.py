@@ -4,6 +4,9 @@ OpenSSL does the handshake on the socket itself, and hands the keys to the kerne
 From then on, what is written to the socket leaves encrypted, by whatever call. asyncio gets it as a plain socket whose
 `recv` reads by OpenSSL: records that are no data, as a new session ticket, are errors to a plain `recv`.
 
+A KeyUpdate of the peer, which is rare, ends the connection, and the part is sent again: Linux 6.12 takes no second key,
+and OpenSSL 3.5 then reports "no suitable record layer".
+
 https://docs.kernel.org/networking/tls.html
 """
 

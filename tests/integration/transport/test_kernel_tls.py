@@ -94,6 +94,8 @@ async def test_where_the_kernel_has_none(
 async def test_an_event_loop_that_reads_otherwise(
     secure: Bench, handshakes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert kernel_tls.can_drive(asyncio.get_running_loop())
+    assert not kernel_tls.can_drive(asyncio.AbstractEventLoop())
     monkeypatch.setattr(kernel_tls, "can_drive", lambda _: False)
     await put_parts(secure, 1)
     assert handshakes == []
