@@ -204,9 +204,9 @@ def test_an_unfinished_upload_with_other_properties_is_aborted(s3: StrictS3, tmp
 
 def test_a_file_that_is_another_now(s3: StrictS3, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(content(20 * 1024 * 1024))
+    path.write_bytes(content(10 * 1024 * 1024))
     interrupted(s3, path)
-    for size in (20, 19):
+    for size in (10, 9):
         path.write_bytes(content(size * 1024 * 1024, seed=1))
         client = install(boto3.client("s3"))
         client.upload_file(str(path), "bucket", "key")
@@ -227,7 +227,7 @@ def test_what_failed_for_good_is_aborted(client: Any, s3: StrictS3, tmp_path: Pa
 def test_a_resumed_upload_that_the_store_refuses_begins_anew(client: Any, s3: StrictS3, tmp_path: Path) -> None:
     """Else each further run would fail like this one."""
     path = tmp_path / "file"
-    path.write_bytes(content(20 * 1024 * 1024))
+    path.write_bytes(content(10 * 1024 * 1024))
     interrupted(s3, path)
     s3.script("UploadPart", Status(400, "InvalidArgument"), part_number=2)
     seen: list[int] = []
@@ -241,7 +241,7 @@ def test_a_resumed_upload_that_the_store_refuses_begins_anew(client: Any, s3: St
 def test_another_process_is_at_it(client: Any, s3: StrictS3, tmp_path: Path, results: list[Any]) -> None:
     """boto3 would not mind: it sends the file once more."""
     path = tmp_path / "file"
-    path.write_bytes(content(20 * 1024 * 1024))
+    path.write_bytes(content(10 * 1024 * 1024))
     interrupted(s3, path)
     (known,) = asyncio.run(bigupload.list_uploads())
     with FileJournal(known.manifest), pytest.warns(UserWarning, match="boto3 makes this upload itself"):

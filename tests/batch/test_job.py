@@ -120,12 +120,12 @@ async def test_a_slow_record_holds_the_job_up(at_once: int, most: int) -> None:
             await written.wait()
             await super().record(results)
 
-    collecting = asyncio.create_task(collected(Job(numbers(5000), work, at_once=lambda: at_once, record=Slow().record)))
-    for _ in range(5000):
+    collecting = asyncio.create_task(collected(Job(numbers(1000), work, at_once=lambda: at_once, record=Slow().record)))
+    for _ in range(1000):
         await asyncio.sleep(0)
     assert done == most
     written.set()
-    assert len(await collecting) == 5000
+    assert len(await collecting) == 1000
 
 
 async def test_what_can_t_be_recorded_ends_the_job() -> None:

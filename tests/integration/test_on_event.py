@@ -39,7 +39,7 @@ def without_progress(told: list[events.Event]) -> list[events.Event]:
 
 async def test_one_function_tells_many_uploads_apart(world: World) -> None:
     told: dict[UploadIdentity, list[events.Event]] = {}
-    paths = [world.file(SIZE, f"file-{n}", seed=n) for n in range(10)]
+    paths = [world.file(SIZE, f"file-{n}", seed=n) for n in range(4)]
 
     def on_event(event: events.Event) -> None:
         told.setdefault(event.upload, []).append(event)
