@@ -5,7 +5,8 @@ From then on, what is written to the socket leaves encrypted, by whatever call. 
 `recv` reads by OpenSSL: records that are no data, as a new session ticket, are errors to a plain `recv`.
 
 A KeyUpdate of the peer, which is rare, ends the connection, and the part is sent again: Linux 6.12 takes no second key,
-and OpenSSL 3.5 then reports "no suitable record layer".
+and OpenSSL 3.5 then reports "no suitable record layer". That kernel also goes on to take bytes, in vain, after the
+sending side was shut down here: how a connection ends is what the reading side finds.
 
 https://docs.kernel.org/networking/tls.html
 """
