@@ -189,8 +189,9 @@ class ConnectionPool:
         where, is_proxy, is_tls = to.where, proxy.url is not None, to.scheme == "https"
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
-                connection = await self._connect_to(to)
-                if is_proxy and origin.scheme == "https":
+                tunnel = is_proxy and origin.scheme == "https"
+                connection = await self._connect_to(to, not tunnel)
+                if tunnel:
                     where, is_proxy, is_tls = origin.where, False, False
                     await self._tunnel(connection, route)
                     is_tls = True
@@ -203,8 +204,12 @@ class ConnectionPool:
         connection.route = route
         return connection
 
-    async def _connect_to(self, to: WebOrigin) -> Connection:
+    async def _connect_to(self, to: WebOrigin, by_kernel: bool) -> Connection:
         """Connect to one of the addresses: to the next one, if TLS breaks off or takes too long at the first.
+
+        Args:
+            to: Where to.
+            by_kernel: Whether the kernel may encrypt. Not in front of a tunnel: asyncio can't begin TLS behind that.
 
         Raises:
             OSError: All failed. It is that of the first address that could be reached, if one could: it tells more of
@@ -213,7 +218,7 @@ class ConnectionPool:
         tls = {"ssl": self._context(), **_tls_to(to)} if to.scheme == "https" else {}
         if self._guard is None and (sock := await early.take(to.host, to.port)) is not None:
             with contextlib.suppress(OSError):  # it is tried again, at all addresses
-                return await self._opened(sock, tls)
+                return await self._opened(sock, tls, by_kernel)
         rows = await self._addresses.of(to.host, to.port)
         if self._guard is not None:  # the rows that were checked are those that are connected to
             self._guard(to.host, [str(row[4][0]) for row in rows])
@@ -232,7 +237,7 @@ class ConnectionPool:
                 break
             peer = _peer_of(sock)
             try:
-                return await self._opened(sock, tls)
+                return await self._opened(sock, tls, by_kernel)
             except OSError as e:
                 left = [row for row in rows if row[4][:2] != peer]
                 rows = left if len(left) < len(rows) else []  # 0.0.0.0 is reached at 127.0.0.1
@@ -242,14 +247,15 @@ class ConnectionPool:
         assert reached is not None  # a name has at least one address
         raise reached  # here, where no other error is its context
 
-    async def _opened(self, sock: socket.socket, tls: dict[str, Any]) -> Connection:
+    async def _opened(self, sock: socket.socket, tls: dict[str, Any], by_kernel: bool) -> Connection:
         connection = Connection()
         self._open.add(connection)
         connection.closed.add_done_callback(lambda _: self._open.discard(connection))
-        loop, name = asyncio.get_running_loop(), tls.get("server_hostname")
+        loop, name = asyncio.get_running_loop(), str(tls.get("server_hostname", ""))
+        by_kernel = by_kernel and name != "" and name not in self._not_by_kernel and kernel_tls.can_drive(loop)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                if name and name not in self._not_by_kernel and kernel_tls.is_offered() and kernel_tls.can_drive(loop):
+                if by_kernel and kernel_tls.is_offered():
                     sock, connection.kernel_encrypts = await kernel_tls.connect(sock, tls["ssl"], name)
                     if connection.kernel_encrypts:
                         tls = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,9 +41,9 @@ def held(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Nothing is connected until this is set."""
     real, go = ConnectionPool._connect_to, asyncio.Event()
 
-    async def connect(self: ConnectionPool, to: object) -> Connection:
+    async def connect(self: ConnectionPool, *to: Any) -> Connection:
         await go.wait()
-        return await real(self, to)  # type: ignore[arg-type]  # what it was called with
+        return await real(self, *to)
 
     monkeypatch.setattr(ConnectionPool, "_connect_to", connect)
     return go

@@ -8,9 +8,11 @@ import errno
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +20,16 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault
 from bigupload.http import kernel_tls, part_body
 from bigupload.http.connection import Connection
+from bigupload.http.connection_pool import ConnectionPool
+from bigupload.http.origins import Proxy, Route, origin_of
+from bigupload.http.put_transport import HttpTransport
 from bigupload.sources.file import FileSource
 from bigupload.testing.certificates import make_certificates
 from bigupload.testing.faults import Status
 from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import WITHOUT_KERNEL_TLS, Bench, bench, transport_to
+from tests.integration.transport.test_connecting import put, serving, storing, tunnel_to
+from tests.integration.transport.test_users_proxy import name_proxy
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="asyncio's loop of Windows watches no descriptors")
 SIZE = 3 * MIB
@@ -118,7 +125,7 @@ async def test_a_peer_that_ends_the_handshake(handshakes: list[str]) -> None:
         peer, _ = await asyncio.to_thread(server.accept)
         with peer:
             await asyncio.to_thread(peer.recv, 1)
-        with pytest.raises(OSError, match=r"EOF|reset"):
+        with pytest.raises(ConnectionError):
             await beginning
         assert sock.fileno() < 0
 
@@ -138,7 +145,32 @@ def test_what_the_kernel_says(monkeypatch: pytest.MonkeyPatch, code: int | None,
     monkeypatch.setattr(kernel_tls.socket, "socket", Probe)
     monkeypatch.setattr(kernel_tls.sys, "platform", "linux")
     monkeypatch.setattr(kernel_tls, "_OP_ENABLE_KTLS", 8)
+    monkeypatch.setattr(kernel_tls, "_hands_over_keys", lambda: True)
     assert kernel_tls.is_offered.__wrapped__() is offered
+    monkeypatch.setattr(kernel_tls, "_hands_over_keys", lambda: False)  # the library was built without it
+    assert not kernel_tls.is_offered.__wrapped__()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="Python 3.12 has no keys that are shared before")
+@pytest.mark.parametrize("took", [True, False])
+def test_the_key_of_a_connection_within_the_process_is_asked_for(monkeypatch: pytest.MonkeyPatch, took: bool) -> None:
+    versions: list[str | None] = []
+
+    def encrypts(tls: ssl.SSLSocket) -> bool:
+        versions.append(tls.version())
+        return took
+
+    monkeypatch.setattr(kernel_tls, "_kernel_encrypts", encrypts)
+    assert kernel_tls._hands_over_keys() is took
+    assert versions == ["TLSv1.3"]
+
+
+def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_tls.socket, "socket", None)  # no socket is needed
+    monkeypatch.setattr(kernel_tls.sys, "platform", "linux")
+    monkeypatch.setattr(kernel_tls, "_OP_ENABLE_KTLS", 8)
+    monkeypatch.setenv("BIGUPLOAD_KERNEL_TLS", "0")
+    assert not kernel_tls.is_offered.__wrapped__()
 
 
 @pytest.mark.parametrize(("option", "platform"), [(0, "linux"), (8, "darwin"), (8, "win32")])
@@ -206,6 +238,97 @@ def test_what_came_before_an_error_is_read_first(reading: tuple[socket.socket, s
         for _ in range(2):
             with pytest.raises(ssl.SSLError):
                 sock.recv(1 << 18)
+
+
+class _Emulated(kernel_tls._ReadByOpenSsl):
+    """OpenSSL encrypts what asyncio sends, in place of the kernel."""
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        return self._tls.send(bytes(data))
+
+
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections as if the kernel encrypted. Nothing big can be sent over them."""
+    monkeypatch.setattr(kernel_tls, "is_offered", lambda: True)
+    monkeypatch.setattr(kernel_tls, "_kernel_encrypts", lambda _: True)
+    monkeypatch.setattr(kernel_tls, "_OP_ENABLE_KTLS", 0)
+    monkeypatch.setattr(kernel_tls, "_ReadByOpenSsl", _Emulated)
+
+
+@pytest.mark.usefixtures("emulated")
+async def test_the_end_is_seen_that_came_with_the_last_bytes(tmp_path: Path) -> None:
+    """A peer that says that it ends, and does not close: there is one event of the descriptor for both."""
+    made = make_certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.cert, made.key)
+    responded, ended = asyncio.Event(), asyncio.Event()
+
+    def respond(theirs: ssl.SSLSocket) -> None:
+        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        theirs.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        theirs.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            theirs.unwrap()
+        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    async def serve(server: socket.socket) -> None:
+        sock, _ = await asyncio.get_running_loop().sock_accept(server)
+        sock.setblocking(True)
+        sock.settimeout(30)
+        with await asyncio.to_thread(context.wrap_socket, sock, server_side=True) as theirs:
+            await asyncio.to_thread(respond, theirs)
+            responded.set()
+            await ended.wait()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        serving_one = asyncio.create_task(serve(server))
+        pool = ConnectionPool(lambda: ssl.create_default_context(cafile=made.ca))
+        route = Route(origin_of(f"https://127.0.0.1:{server.getsockname()[1]}"), Proxy())
+        connection = await pool.take(route, fresh=True)
+        assert connection.kernel_encrypts
+        await responded.wait()
+        assert (await connection.head()).status == 200
+        await connection.closed
+        await pool.aclose()
+        ended.set()
+        await serving_one
+
+
+@pytest.mark.usefixtures("emulated")
+async def test_no_kernel_before_a_tunnel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[Connection]
+) -> None:
+    """asyncio begins TLS behind a proxy's TLS, and reads otherwise then."""
+    certificates = make_certificates(tmp_path)
+    async with serving(storing(10), certificates) as store, serving(tunnel_to(store), certificates) as proxy:
+        name_proxy(monkeypatch, f"https://127.0.0.1:{proxy}")
+        async with no_leaks(), HttpTransport(ca_bundle=certificates.ca) as transport:
+            assert (await put(transport, f"https://127.0.0.1:{store}/key", 10)).etag == '"e"'
+    assert [each.kernel_encrypts for each in opened] == [False]
+
+
+@pytest.mark.parametrize("after_hello", [False, True])
+async def test_a_peer_that_closes_during_the_handshake_is_the_same_fault(
+    monkeypatch: pytest.MonkeyPatch, after_hello: bool
+) -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if after_hello:
+            await reader.read(1 << 16)
+        writer.close()
+
+    faults = []
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/key"
+        for offered in (False, True):
+            monkeypatch.setattr(kernel_tls, "is_offered", lambda offered=offered: offered)
+            async with HttpTransport() as transport:
+                with pytest.raises(Fault) as caught:
+                    await put(transport, url)
+            faults.append((caught.value.kind, str(caught.value)))
+    assert faults[0] == faults[1]
 
 
 needs_kernel = pytest.mark.skipif(not kernel_tls.is_offered(), reason=WITHOUT_KERNEL_TLS)
