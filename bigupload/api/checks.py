@@ -393,7 +393,7 @@ _BEST_PROOFS = {
     "md5": Verified.COMPOSITE_ETAG,
     "none": Verified.SIZE,
 }
-"""The best proof of a whole object that the checksums of its parts give, where that is not all of it."""
+"""The best proof of a whole object that the checksums of its parts give, where it is not the best of all."""
 
 
 _LONGEST_KEPT = 1000 * 365 * 86400.0

@@ -113,7 +113,7 @@ class UploadMany:
         """By item: files that are in the store, and are about to be deleted."""
         self._failures = 0
         self._gone = 0
-        """The number of those that are files that do not exist."""
+        """The number of failures that are files that do not exist."""
         self._last_success = 0.0
         """The time at which a file was last sent, by the clock of `resources`, which is that of the engine."""
 

@@ -115,7 +115,7 @@ class SmallFiles:
             settings: How to upload.
             options: The caller's options.
             takes_place: Whether the upload waits for a place of its own: the caller has none for it.
-            job_began: The time at which its job began: manifests count that were written since.
+            job_began: The time at which its job began. Manifests that were written since then count.
 
         Returns:
             The result, and the source's metadata when it was sent. None: it is to be uploaded in parts.

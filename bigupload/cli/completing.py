@@ -93,13 +93,13 @@ def answering() -> Iterator[None]:
 
 
 def uploads(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
-    """Ids of unfinished uploads, for `abort` also of jobs. What looks like a path is completed as one."""
+    """Ids of unfinished uploads, for `abort` and `status` also of jobs. What looks like a path is completed as one."""
     from bigupload.cli.unfinished import completions
 
-    given = {str(path) for name in ("manifests", "paths") for path in ctx.params.get(name) or ()}
-    rows = completions(with_all=ctx.info_name == "abort")
+    given = {str(path) for name in ("manifests", "paths", "ids") for path in ctx.params.get(name) or ()}
+    rows = completions(with_all=ctx.info_name in ("abort", "status"))
     found = [(id_, says) for id_, says in rows if id_.startswith(incomplete) and id_ not in given]
-    if incomplete and not found:
+    if incomplete and not found and ctx.info_name != "status":
         return [CompletionItem(incomplete, type="file")]
     return [CompletionItem(id_, help=one_line(escaped(says))) for id_, says in found]
 

@@ -43,7 +43,7 @@ class ListedFiles:
     verb: str = "upload"
     """The verb for the files in messages."""
     may_be_empty: bool = False
-    """Whether it is not an error that there is no file."""
+    """Whether a job without any file is allowed."""
     _listing: FileListing = field(init=False)
 
     async def open(self) -> None:

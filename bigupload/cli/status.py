@@ -194,8 +194,8 @@ def status(
 ) -> None:
     """List the uploads and the jobs of many files that this machine knows: id, state, progress, age, source and target.
 
-    With ID, only those. The age is the time since something was recorded. The progress is what is recorded. The store
-    may have a few parts more, whose responses were not read before a stop.
+    With ID, or its beginning, only those. The age is the time since something was recorded. The progress is what is
+    recorded. The store may have a few parts more, whose responses were not read before a stop.
 
     `bigupload resume` and `abort` take an upload's id, and `abort` a job's. `bigupload gc` finds uploads that no
     manifest knows. The manifests of completed and aborted uploads, and the records of jobs that have finished or have
@@ -211,28 +211,25 @@ def status(
             raise click.UsageError("--complete-within lists and deletes nothing: give it alone")
         raise SystemExit(_check_syncs(complete_within))
     if clean and ids:
-        raise click.UsageError("--clean takes no ID: bigupload abort ID deletes one upload")
+        raise click.UsageError("--clean takes no ID: it deletes what has ended")
     if clean:
         _clean(older_than, keep)
     elif older_than is not None or keep is not None:
         raise click.UsageError("--older-than and --keep are for --clean: add it")
     oldest = -math.inf if since is None else time.time() - since
-    uploads = [
-        each for each in known_here() if _is_shown(each.manifest, oldest) and (each.resumable or not only_unfinished)
-    ]
-    replaced = [each for each in replaced_here() if _is_shown(each.manifest, oldest)]
-    jobs = [
-        job
-        for job in known_jobs(state_dir())
-        if _is_shown(job.record, oldest) and (job.status == "unfinished" or not only_unfinished)
-    ]
+    uploads, replaced, jobs = known_here(), replaced_here(), known_jobs(state_dir())
     shown = shown_ids([*uploads, *replaced])
     if ids:
         known = [each.id for each in (*uploads, *replaced)] + [each.id for each in jobs]
         for text in ids:
-            if not any(each.startswith(text) for each in known):
-                raise click.UsageError(f"no such upload: {text}. bigupload status lists the ids")
+            if not text or not any(each.startswith(text) for each in known):
+                raise click.UsageError(f"no such upload: {text or repr(text)}. bigupload status lists the ids")
         uploads, replaced, jobs = _named(uploads, ids), _named(replaced, ids), _named(jobs, ids)
+    uploads = [each for each in uploads if _is_shown(each.manifest, oldest) and (each.resumable or not only_unfinished)]
+    replaced = [each for each in replaced if _is_shown(each.manifest, oldest)]
+    jobs = [
+        job for job in jobs if _is_shown(job.record, oldest) and (job.status == "unfinished" or not only_unfinished)
+    ]
     if as_json:
         for fields in _all_fields(uploads, replaced, jobs):
             click.echo(json.dumps(fields))

@@ -214,7 +214,11 @@ async def _one(verify: _Verify, sums: Sums, file: ReceiptFile) -> None:
 
 
 def _copies(receipt: Receipt, path: Path, proof: Verified) -> _Verify:
-    """Return a function that compares a file with its copy. Raises BigUploadError if the copies are not known."""
+    """Return a function that compares a file with its copy.
+
+    Raises:
+        UsageError: It is not known which file is which.
+    """
     reading = asyncio.Semaphore(os.cpu_count() or 1)
     compare = functools.partial(verify_copy, require_proof=proof, reading=reading)
     if path.is_dir():

@@ -1,14 +1,13 @@
 """The library's messages in the words of the command line: options and commands, not arguments and functions.
 
-The library names an argument in backticks: `part_size`, or with its value: `resume=False`. It names a function with its
-first argument: `abort('…')`. "Make the same call" becomes "run the same command". Other code in backticks stays as it
-is, as `chcp 65001` does.
+The library names an argument in backticks: `part_size`, or with its value: `resume=False`. It names a function with
+its first argument: `abort('…')`, or alone. "Make the same call" becomes "run the same command". Other code in backticks
+stays as it is, as `chcp 65001` does.
 
-A mark in the text is the lightest form of such a hint. About 180 messages have one: they name arguments 195 times and
-functions 5 times, and 22 of them say "make the same call". They reach a command as errors, as the `message` of events,
-as lines of a log and as help. Three of these four are plain text, and public. A hint as an object would need a second
-field in each of them and a change of each message, in place of the one pattern below. The price of marks: if a file's
-name has an argument's name in backticks, it is translated, too.
+A mark in the text is the lightest form of such a hint. About 180 messages have one. They reach a command as errors, as
+the `message` of events, as lines of a log and as help. Three of these four are plain text, and public. A hint as an
+object would need a second field in each of them and a change of each message, in place of the one pattern below. The
+price of marks: if a file's name has an argument's name in backticks, it is translated, too.
 """
 
 from __future__ import annotations

@@ -446,9 +446,9 @@ class Flight:
 
 
 def _even(count: int, at_once: int) -> int:
-    """Return the parts of `count` that begin now, at least `at_once`: one or two rounds have the same number each.
+    """Return how many of `count` parts begin now, at least `at_once`: one or two rounds have the same number each.
 
-    Trials would have changed the number before the last of more rounds.
+    With more rounds, trials change the number before the last one.
     """
     rounds = max(1, round(count / at_once))
     share = -(-count // rounds)

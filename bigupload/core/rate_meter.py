@@ -102,10 +102,10 @@ class RateMeter:
         return min(self._count.rate(now), self._most)
 
     def seconds_left(self, now: float, size: int | None) -> float | None:
-        """Return the seconds until `size` bytes are done; None if they are not known, or it is overdue.
+        """Return the seconds until `size` bytes are done; None if their number is not known, or `size` is overdue.
 
-        Nor is it known when all that was sent may be stored, as long as nothing is, or while responses are late and the
-        first bunch of them is coming.
+        It is not known either when all that was sent may be stored, as long as nothing is, or while responses are late
+        and the first bunch of them is coming.
         """
         if self._is_late and self._bunch_at is not None and now < self._bunch_at + _BUNCH:
             return None

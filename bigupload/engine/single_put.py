@@ -25,13 +25,12 @@ from bigupload.records import dataclass
 
 MOST_BYTES = 8 * MIB
 """The largest file that is sent by one PUT. A larger one gains by parts: a kill loses less of it, and its parts are in
-flight together. Computed from the round trip, one PUT would win a tenth of the time up to 10 MB where no connection is
-capped, and lose where one is (benchmarks/README.md, "The start")."""
+flight together. A limit computed from the round trip would save a tenth of the time up to 10 MB where no connection is
+capped, and cost time where one is (benchmarks/README.md, "The start")."""
 _HASHED_HERE = 256 * 1024
 """Bytes in memory that are hashed in the event loop: a CRC of them takes less time than a thread needs to begin."""
 _MOST_LOOKS = 2
 """The number of times that a file whose metadata keeps changing is hashed again."""
-"""After these, the store may have the object."""
 _PROVES = {
     PartProof.CHECKSUM: Verified.FULL_OBJECT,
     PartProof.ETAG: Verified.COMPOSITE_ETAG,

@@ -137,13 +137,13 @@ def _set_congestion_control(sock: Any, name: str) -> bool:
 def round_trip_times(sock: Any) -> tuple[float, float]:
     """The shortest round trip of a connection, and the smoothed one of now, in seconds; (0, 0) if they are not known.
 
-    What waits in queues counts in the second one alone. macOS keeps no shortest one: there, the lower of the latest one
-    and the smoothed one takes its place, and less than a millisecond is not known.
+    Time in queues counts in the second one alone. macOS keeps no shortest one: there, both are the lower of the latest
+    one and the smoothed one, so that no queue is seen, and less than a millisecond is not known.
     """
     if _INFO_OF_MACOS is not None:
         info = _info_of_macos(sock, _RTT_AT_MACOS + 8)
-        latest, now = struct.unpack_from("II", info, _RTT_AT_MACOS) if info else (0, 0)
-        return (min(latest, now) / 1e3, now / 1e3) if latest and now else (0.0, 0.0)
+        least = min(struct.unpack_from("II", info, _RTT_AT_MACOS)) / 1e3 if info else 0.0
+        return least, least
     info = _tcp_info(sock, _LEAST_RTT_AT + 4)  # once: it is asked of each connection, many times a second
     if len(info) < _LEAST_RTT_AT + 4:
         return 0.0, 0.0

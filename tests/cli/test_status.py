@@ -50,13 +50,22 @@ def test_status_lists_what_no_resume_replaced(bigupload: Command, s3: StrictS3, 
     assert (s3.uploads, bigupload("status").err) == ({}, "this machine knows no upload\n")
 
 
-def test_status_of_one_upload(bigupload: Command, stopped: Path) -> None:
+def test_status_of_one_upload(bigupload: Command, s3: StrictS3, file: Path, stopped: Path, place: Place) -> None:
     (line,) = bigupload("status", "--json").out.splitlines()
     known = json.loads(line)["id"]
+    folder = place.directory / "folder"
+    folder.mkdir()
+    (folder / "small").write_bytes(b"small")
+    assert bigupload("upload", folder, *to(s3, "s3://bucket/folder/")).code == 0
+    assert len(bigupload("status").out.splitlines()) == 2
     assert bigupload("status", "--json", known[:6]).out.splitlines() == [line]
-    unknown = bigupload("status", "0" * 31 + "x")
-    assert (unknown.code, unknown.out) == (2, "")
-    assert unknown.complaint.startswith(f"bigupload: no such upload: {'0' * 31}x. bigupload status lists the ids")
+    (job,) = (fields for fields in map(json.loads, bigupload("status", "--json").out.splitlines()) if "kind" in fields)
+    assert [json.loads(each)["id"] for each in bigupload("status", "--json", job["id"]).out.splitlines()] == [job["id"]]
+    assert bigupload("status", "--unfinished", job["id"]).code == 0, "it is known, and has ended"
+    for name in ("0" * 31 + "x", ""):
+        unknown = bigupload("status", name)
+        assert (unknown.code, unknown.out) == (2, "")
+        assert unknown.complaint.startswith(f"bigupload: no such upload: {name or repr(name)}. bigupload status lists")
     assert bigupload("status", known, "--clean").code == 2
 
 
