@@ -318,7 +318,7 @@ def test_content_types_that_are_not_on_the_list(content_type: str) -> None:
 
 
 def test_a_name_and_a_content_type_that_disagree() -> None:
-    with pytest.raises(Refused, match=r"says JPEG and .* says MP4: JPEG goes with image/jpeg") as refused:
+    with pytest.raises(Refused, match=r"means JPEG and .* means MP4: JPEG goes with image/jpeg") as refused:
         PUBLISHED_TYPES.declared("a.jpg", "video/mp4")
     assert (refused.value.problem, refused.value.field) == (Problem.UNSUPPORTED_MEDIA, "contentType")
     with pytest.raises(Refused):
