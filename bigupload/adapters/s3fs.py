@@ -128,7 +128,7 @@ class S3FileSystem(s3fs.S3FileSystem):
         """
         path = os.path.abspath(lpath)  # noqa: PTH100 - as the manifest has it; and no name is taken for a URL
         theirs = super()._put_file
-        if os.path.isdir(path):  # noqa: PTH112
+        if os.path.isdir(path):  # noqa: PTH112 - it is a text already
             await theirs(lpath, rpath, callback=callback)
             return
         size = os.path.getsize(lpath)  # noqa: PTH202 - its error names the path as it was given

@@ -220,10 +220,7 @@ def status(
     uploads, replaced, jobs = known_here(), replaced_here(), known_jobs(state_dir())
     shown = shown_ids([*uploads, *replaced])
     if ids:
-        known = [each.id for each in (*uploads, *replaced)] + [each.id for each in jobs]
-        for text in ids:
-            if not text or not any(each.startswith(text) for each in known):
-                raise click.UsageError(f"no such upload: {text or repr(text)}. bigupload status lists the ids")
+        _check_known(ids, [*(each.id for each in (*uploads, *replaced)), *(job.id for job in jobs)])
         uploads, replaced, jobs = _named(uploads, ids), _named(replaced, ids), _named(jobs, ids)
     uploads = [each for each in uploads if _is_shown(each.manifest, oldest) and (each.resumable or not only_unfinished)]
     replaced = [each for each in replaced if _is_shown(each.manifest, oldest)]
@@ -245,6 +242,12 @@ def status(
     if not uploads and not replaced and not jobs and not as_json:
         limited = only_unfinished or since is not None
         click.echo(f"this machine knows no {'such upload' if limited else 'upload'}", err=True)
+
+
+def _check_known(ids: Sequence[str], known: Sequence[str]) -> None:
+    for text in ids:
+        if not text or not any(each.startswith(text) for each in known):
+            raise click.UsageError(f"no such upload: {text or repr(text)}. bigupload status lists the ids")
 
 
 def _named(known: Sequence[K], ids: Sequence[str]) -> list[K]:

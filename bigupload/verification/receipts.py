@@ -170,6 +170,7 @@ class ReceiptOutput:
         """
         self._writer = ReceiptWriter(write, target=target, endpoint=endpoint)
         self._finish = finish
+        # As texts, as results have them.
         self._names = {os.path.abspath(path), os.path.realpath(path)} if path is not None else set()  # noqa: PTH100
         self._error: errors.BigUploadError | None = None
 

@@ -160,7 +160,7 @@ async def test_a_local_cluster_s_workers_hold_no_credentials(monkeypatch: pytest
     try:
         client = await _compat.connect(local.address, local.security)
         try:
-            (there,) = (await client.run(lambda: dict(os.environ))).values()  # type: ignore[no-untyped-call]
+            (there,) = (await client.run(lambda: dict(os.environ))).values()  # type: ignore[no-untyped-call]  # Dask's
         finally:
             await _compat.close(client)
         of_all = []

@@ -172,7 +172,7 @@ async def test_none_is_left_behind(held: asyncio.Event, caplog: pytest.LogCaptur
 
 async def test_its_end_waits_for_those_that_are_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """No event loop closes while they still work."""
-    monkeypatch.setattr(ConnectionPool, "_connect_to", lambda *_: asyncio.sleep(1000))
+    monkeypatch.setattr(ConnectionPool, "_connect_to", lambda *_: asyncio.Event().wait())
     before = asyncio.all_tasks()
     async with HttpTransport() as transport:
         transport.connect_ahead("http://127.0.0.1:9", 3)

@@ -267,7 +267,7 @@ async def test_a_token_that_is_revoked_once_all_is_stored(bucket: Meddled, web: 
             """Wait until it was looked at whether the import may go on."""
             now = await one.notes.read(key)
             while not one.results and (now is None or now.leased < before.leased + 0.1):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # between two looks: the store reports no change
                 now = await one.notes.read(key)
 
         await renewed()
@@ -360,7 +360,7 @@ class _Held:
     def __init__(self, one: Replica, *, stored: bool) -> None:
         self.free, self.begun = asyncio.Event(), 0
         self._put, self._stored = one.fetching._transport.put, stored
-        one.fetching._transport.put = self.put  # type: ignore[method-assign]
+        one.fetching._transport.put = self.put  # type: ignore[method-assign]  # as monkeypatch does
 
     async def put(self, *arguments: Any, **named: Any) -> Any:
         response = await self._put(*arguments, **named) if self._stored else None
