@@ -47,6 +47,7 @@ def raised(call: Callable[[], object]) -> Exception:
     return error
 
 
+@pytest.mark.slow
 @each_case(
     "status, code, operation, size",
     [
@@ -187,6 +188,7 @@ def interrupted(s3: StrictS3, path: Path, **extra: Any) -> None:
     assert len(s3.uploads) == 1
 
 
+@pytest.mark.slow
 @each_case("extra", [{"Metadata": {"a": "new"}}, {"ChecksumAlgorithm": "SHA256"}, {"StorageClass": "GLACIER"}])
 def test_an_unfinished_upload_with_other_properties_is_aborted(s3: StrictS3, tmp_path: Path, extra: Any) -> None:
     """It would keep those that it began with, and boto3 knows nothing of it."""
@@ -202,6 +204,7 @@ def test_an_unfinished_upload_with_other_properties_is_aborted(s3: StrictS3, tmp
     client.close()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_another_now(s3: StrictS3, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(content(10 * 1024 * 1024))

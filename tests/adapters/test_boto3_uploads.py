@@ -155,6 +155,7 @@ def test_a_file_object_that_does_not_block_is_not_at_its_end(client: Any, s3: St
     assert s3.objects["bucket"] == {}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("data", [b"small", LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("kind", [io.BytesIO, OneWay])
 def test_a_file_object_is_uploaded_from_its_position_on(client: Any, s3: StrictS3, data: bytes, kind: Any) -> None:
@@ -180,6 +181,7 @@ def test_the_methods_of_a_resource(s3: StrictS3, results: list[UploadResult], fi
     resource.meta.client.close()
 
 
+@pytest.mark.slow
 def test_many_threads(client: Any, s3: StrictS3, results: list[UploadResult], tmp_path: Path) -> None:
     """Small and large, and two of them to one key."""
     sizes = [1, 9 * MIB, 1000] * 3

@@ -290,6 +290,7 @@ def test_an_exception_before_the_first_write_makes_no_empty_file(strict: StrictS
     assert strict.objects[BUCKET] == {}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [1, 20_000])
 @pytest.mark.parametrize("kind", [io.TextIOWrapper, io.BufferedWriter])
 def test_what_wraps_a_file_and_is_never_closed_makes_no_object(strict: StrictS3, kind: Any, size: int) -> None:

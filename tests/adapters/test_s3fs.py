@@ -126,6 +126,7 @@ def test_many_files_share_connections(fs: S3FileSystem, tmp_path: Path) -> None:
     assert fs._uploaders._users == 1, "the file system holds its uploader, and every call gave it back"
 
 
+@pytest.mark.slow
 def test_in_a_program_s_own_event_loop(weed: LocalStore, bucket: str, film: Path) -> None:
     async def main() -> bytes:
         fs = S3FileSystem(asynchronous=True, skip_instance_cache=True, **options_of(weed))

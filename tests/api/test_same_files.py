@@ -77,6 +77,7 @@ async def test_the_own_record_and_that_of_another_job(compared: Compared) -> Non
     assert compared.find({}) == (set(), set())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("by", ["record", "other"])
 @pytest.mark.parametrize(
     "now",
@@ -95,6 +96,7 @@ async def test_a_file_that_changed(compared: Compared, by: str, now: dict[str, i
     assert compared.find(FILES | {"b": replace(FILES["b"], **now)})[0] == {*FILES} - {"b"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("by", ["record", "other"])
 @pytest.mark.parametrize(
     "row",

@@ -244,6 +244,7 @@ async def test_a_failure(place: Place, error: Exception, again: list[float], ret
     assert [(name, found, after) for _, name, found, after in place.failures] == [("a", error, retry_in)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("error", [errors.StoreUnavailable, errors.StoreUnreachable])
 async def test_one_key_that_always_fails_does_not_stop_the_others(place: Place, error: type[errors.StoreError]) -> None:
     """A store that fails for one key alone gives the same errors as a store that is down."""

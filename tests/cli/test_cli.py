@@ -159,6 +159,7 @@ def test_a_name_that_is_not_unicode(s3: StrictS3, place: Place, file: Path) -> N
     assert_refused(place.run("upload", odd, *to(s3, "s3://bucket/folder/")), 1, "UTF-8")
 
 
+@pytest.mark.slow
 def test_a_locale_of_another_encoding_changes_no_key(s3: StrictS3, place: Place, file: Path) -> None:
     """`LANG=de_DE` is Latin-1 without the name of an encoding. ASCII stands for all of them: each system has it."""
     file.rename(source := file.with_name("ü.bin"))

@@ -32,6 +32,7 @@ def closing(what: str, *command: str) -> list[str]:
 SLOW = pytest.mark.slow
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("what", "mode"),
     [

@@ -136,6 +136,7 @@ def test_what_bash_splits(listed: Callable[..., list[str]], s3: StrictS3) -> Non
     assert offered("f", "s3://bucket/r") == ["plain,s3://bucket/raw/"], "where : is no break"
 
 
+@pytest.mark.exhaustive
 @each_case("word", ["s3://", "s3://bucket/", "s3://nowhere/", "s3://bucket/none"])
 @pytest.mark.parametrize("fault", [Status(403, "AccessDenied"), Status(200, "<html>"), Status(503, "SlowDown")])
 def test_what_is_not_listed(listed: Callable[..., list[str]], s3: StrictS3, word: str, fault: Status) -> None:

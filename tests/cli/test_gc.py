@@ -127,6 +127,7 @@ def test_a_damaged_manifest_may_own_whatever_has_its_key(bigupload: Command, s3:
     assert stopped.read_bytes() == before  # it is somebody else's to mend
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["no manifest", "empty", "link", "newer"])
 def test_nothing_goes_beside_a_manifest_that_can_not_be_read(
     bigupload: Command, s3: StrictS3, stopped: Path, tmp_path: Path, kind: str

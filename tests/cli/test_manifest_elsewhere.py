@@ -99,6 +99,7 @@ def test_a_note_of_an_earlier_version_is_filled(bigupload: Command, s3: StrictS3
     assert len(bigupload("status").out.splitlines()) == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("step", ["mkdir", "write", "sync_to_disk", "replace"])
 def test_a_kill_at_any_step(
     bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
@@ -136,6 +137,7 @@ def test_notes_that_can_not_be_written_stop_no_upload(
     assert bigupload("status").code == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("note", [b"", b"my.jsonl\n", b"/no/newline", b"/a\0b\n", b"/no/such/manifest\n"])
 def test_notes_that_name_nothing(bigupload: Command, s3: StrictS3, state: Path, stopped: Path, note: bytes) -> None:
     (state / NOTES).mkdir(mode=0o700)
@@ -158,6 +160,7 @@ def test_nothing_is_aborted_while_it_can_not_be_read(bigupload: Command, s3: Str
     assert len(s3.uploads) == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("make", [Path.mkdir, lambda path: os.mkfifo(path), lambda path: path.symlink_to("/dev/zero")])
 def test_what_is_no_file_is_no_manifest(
     bigupload: Command, s3: StrictS3, apart: Path, state: Path, make: Callable[[Path], None]

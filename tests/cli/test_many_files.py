@@ -405,6 +405,7 @@ def test_a_call_that_can_not_be(bigupload: Command, s3: StrictS3, tree: Path, ar
     assert len(s3.requests) == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "names",
     [["tree/a.txt"], ["tree/"], ["tree/*.txt"], ["tree/a.txt", *(f"gone-{n}" for n in range(20))]],

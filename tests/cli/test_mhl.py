@@ -94,6 +94,7 @@ def test_a_named_pipe_in_place_of_a_file_is_not_waited_for(bigupload: Command, s
     assert "can't read card/A001.mov: it is not a regular file" in ended.err
 
 
+@pytest.mark.slow
 def test_a_second_upload_adds_a_generation(bigupload: Command, s3: StrictS3, card: Path) -> None:
     assert bigupload("upload", "card", *offload(s3)).code == 0
     first = lists(card)[0].read_bytes()

@@ -77,6 +77,7 @@ def test_of_one_file(
     assert bigupload("verify", "--receipt", receipt, "--endpoint-url", s3.url).out == "full-object: 1 file\n"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", ["upload", "sync"])
 def test_of_many_files_also_those_that_were_there(
     bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path, command: str
@@ -250,6 +251,7 @@ def test_a_proof_that_is_too_weak(bigupload: Command, s3: StrictS3, file: Path, 
     assert bigupload("verify", file, "--receipt", receipt).out == "full-object: 1 file\n"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", ["upload", "sync"])
 def test_what_is_deleted_is_in_the_receipt_before(
     bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch

@@ -92,6 +92,7 @@ def test_it_is_told_which_uploads_need_their_bytes_again(bigupload: Command, s3:
     assert s3.count("UploadPart") == before, "each command finds its upload"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the command is for bash and zsh")
 @pytest.mark.parametrize("marker", ["complete", "THE END\n", "it's \t a \\ back\u202eslash", "ä  ö"])
 def test_the_command_of_a_pipe_has_its_end_marker(bigupload: Command, s3: StrictS3, data: bytes, marker: str) -> None:
@@ -160,6 +161,7 @@ def test_an_empty_pipe(bigupload: Command, s3: StrictS3) -> None:
     assert s3.objects["bucket"]["key"].size == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [5, SIZE], ids=["before a part is sent", "after a part was sent"])
 @pytest.mark.parametrize(
     ("guard", "says"),

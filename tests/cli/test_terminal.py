@@ -48,6 +48,7 @@ def test_the_store_s_words(bigupload: Command, s3: StrictS3, file: Path, op: str
     assert_plain(ended.out + ended.err)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("field", ["source", "target", "id"])
 def test_a_manifest_s_words(
     bigupload: Command, s3: StrictS3, stopped: Path, field: str, monkeypatch: pytest.MonkeyPatch

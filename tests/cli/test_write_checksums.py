@@ -64,6 +64,7 @@ def test_all_files_that_are_in_the_store(
         assert each["sha256"] == sha256(Path(each["path"]).read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_paths_are_those_that_sha256sum_opens(bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path) -> None:
     """From the directory that is named or that a pattern begins with, else from the working directory."""
     sums = tmp_path / "SUMS"

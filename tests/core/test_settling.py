@@ -226,6 +226,7 @@ def test_one_file_that_always_fails_never_holds_the_others_for_long(tree: Tree) 
     assert tree.files.others_uploaded("bad"), "what it fails with is its own"
 
 
+@pytest.mark.slow
 def test_many_thousand_files(tree: Tree) -> None:
     """Each upload that ends costs a step, and not one for each file that waits."""
     count = 20_000

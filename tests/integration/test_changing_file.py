@@ -39,6 +39,7 @@ def rename_over(path: Path) -> None:
     other.rename(path)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("checksum", ["auto", "md5", "none"])
 @pytest.mark.parametrize("change", [change_in_place, append, truncate, rename_over])
 async def test_a_file_that_changes_meanwhile_makes_no_object(

@@ -46,6 +46,7 @@ async def uploading(backend: Backend, key: str = "target", **options: object) ->
         yield store, await create(store, SIZE)
 
 
+@pytest.mark.exhaustive
 async def test_a_part_is_copied(real_store: Backend) -> None:
     origin = await make(real_store)
     async with uploading(real_store) as (store, upload):

@@ -166,6 +166,7 @@ async def test_a_function_that_gives_the_expired_ones_again(world: World) -> Non
         await upload(world, options(world, credentials=lambda: same), 3, lambda: revoke(world))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("temporary", "hinted"), [(True, True), (False, False)])
 @pytest.mark.parametrize("op", ["UploadPart", "ListParts"])
 async def test_a_refusal_without_a_reason_may_be_an_expired_token(

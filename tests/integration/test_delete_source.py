@@ -338,6 +338,7 @@ async def test_a_record_that_can_t_be_written_deletes_nothing(world: World, sour
 # -- many files
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("job", [None, "job"])
 async def test_many_files(world: World, source: Path, job: str | None) -> None:
     for number in range(5):

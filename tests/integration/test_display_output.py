@@ -106,6 +106,7 @@ class Gone(io.StringIO):
         return True
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, ""), OSError(errno.EIO, "")], ids=["pipe", "terminal"])
 @pytest.mark.parametrize("kind", ["rich", "own console", "tqdm"])
 async def test_nobody_reads_it(world: World, monkeypatch: pytest.MonkeyPatch, error: OSError, kind: str) -> None:

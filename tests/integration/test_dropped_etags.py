@@ -42,6 +42,7 @@ def dropped(world: World, request: pytest.FixtureRequest) -> World:
     return world
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("checksum", "echoes", "verified", "proof"),
     [

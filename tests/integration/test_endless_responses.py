@@ -77,6 +77,7 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
 }
 
 
+@pytest.mark.slow
 @each_case("call", ["list", "complete"])
 @each_case(("begin", "then"), ENDLESS.values())
 async def test_no_part_of_a_response_is_read_for_ever(call: str, begin: bytes, then: bytes) -> None:

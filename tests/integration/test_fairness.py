@@ -69,6 +69,7 @@ async def uploads(world: World) -> AsyncIterator[Uploads]:
             await asyncio.gather(*made.tasks, return_exceptions=True)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("in_parts", [False, True])
 async def test_a_late_small_file_is_sent_next(world: World, uploads: Uploads, in_parts: bool) -> None:
     """Of 72 parts those that are in flight come before it, and those that get a slot at the same moment may."""

@@ -165,6 +165,7 @@ async def test_a_refused_url_is_signed_anew_once(world: World, fault: Any) -> No
     assert part.attempt == 1, "a new signature is not counted"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS)
 async def test_refused_again_with_a_new_signature_stops_resumable(world: World, fault: Any) -> None:
     world.s3.script("UploadPart", fault, fault, part_number=2)

@@ -27,6 +27,7 @@ async def many(world: World, path: Path, **more: Any) -> UploadResult | UploadFa
     return outcome
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("size", "checksum"), [(100, "md5"), (3 * PART, "sha256"), (3 * PART, "md5")])
 async def test_a_file_that_changed_since_is_found_without_a_checksum_of_the_whole(
     world: World, monkeypatch: pytest.MonkeyPatch, size: int, checksum: Literal["md5", "sha256"]

@@ -124,6 +124,7 @@ async def test_a_file_that_is_whole_already(recorder: Recording) -> None:
     assert recorder.now == pytest.approx(3.0)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("after", [1, 3, 5])
 async def test_it_is_resumed_by_the_same_command(recorder: Recording, world: World, after: int) -> None:
     recorder.writes()

@@ -93,6 +93,7 @@ async def test_the_second_goes_over_a_connection_of_its_own(world: World, monkey
     assert again.peer not in {request.peer for request in puts if request is not again}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fault", [Status(503, "SlowDown"), Reset(), LostResponse()], ids=["refused", "reset", "lost"])
 async def test_a_second_that_fails_leaves_the_first_to_its_fate(
     world: World, fault: object, monkeypatch: pytest.MonkeyPatch

@@ -67,6 +67,7 @@ def holding(monkeypatch: pytest.MonkeyPatch) -> Holding:
     return Holding(monkeypatch)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("checksum", ["auto", "md5", "none"])
 @pytest.mark.parametrize("room", [1, 2, 1000])
 async def test_all_parts_are_held_and_released(world: World, holding: Holding, room: int, checksum: str) -> None:

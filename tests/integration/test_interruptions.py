@@ -97,6 +97,7 @@ async def test_cancelled_while_it_lists(world: World) -> None:
     assert result.resumed_parts >= 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("way", [by_task, by_timeout, by_scope], ids=["task", "timeout", "scope"])
 async def test_cancelled_while_it_lists_for_ever(world: World, way: Any) -> None:
     """Nothing changes in the store, so that nothing is waited for."""
@@ -134,6 +135,7 @@ async def test_cancelled_again_and_again_while_complete_is_seen_through(world: W
     assert world.manifest.status == "completed"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("way", [by_task, by_timeout, by_scope], ids=["task", "timeout", "scope"])
 async def test_a_cancelled_upload_does_not_wait_for_a_store_that_hangs(

@@ -107,6 +107,7 @@ async def test_a_source_without_a_name_has_its_keys(world: World, caplog: pytest
     assert {line.partition(" → ")[0] for line in told} == {"key"}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("op", ["CreateMultipartUpload", "UploadPart", "ListParts", "CompleteMultipartUpload"])
 @pytest.mark.parametrize("fault", FAULTS, ids=repr)
 async def test_no_secret_is_logged(world: World, caplog: pytest.LogCaptureFixture, op: str, fault: Any) -> None:

@@ -429,6 +429,7 @@ async def test_arguments_are_checked_at_once(world: World) -> None:
         assert [each async for each in uploader.upload_many([], to=f"s3://{BUCKET}", s3=world.options())] == []
 
 
+@pytest.mark.exhaustive
 async def test_any_store_takes_awkward_keys(any_store: Backend, tmp_path: Path) -> None:
     keys = ["a b+c%41&=?#;,/é😀", "..", "a/../b", "//x//", "trailing.", "ÅÅ", "k" * 900]
     path = write(tmp_path / "file.bin", 3 * KIB)

@@ -51,6 +51,7 @@ def holds_nothing_else(world: World, path: Path) -> bool:
     return world.holds(path) and not world.s3.uploads
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("change", SIZES)
 async def test_another_size_the_next_night(stopped: World, change: Callable[[Path], None]) -> None:
     path, before = stopped.directory / "file.bin", stopped.manifest.upload_id
@@ -70,6 +71,7 @@ async def test_another_size_the_next_night(stopped: World, change: Callable[[Pat
     assert stopped.manifest.status == "completed"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("change", SIZES)
 async def test_another_size_for_resume(stopped: World, change: Callable[[Path], None]) -> None:
     path = stopped.directory / "file.bin"
@@ -120,6 +122,7 @@ async def upload_while(
     )  # fmt: skip
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_change_during_the_upload(world: World, change: Callable[[Path], None]) -> None:
     result = await upload_while(world, [change])

@@ -136,6 +136,7 @@ def now_and_then(told: Recorder) -> Callable[[events.Event], Awaitable[None] | N
 WAYS = [lambda told: told, plain, partial, of_tasks, now_and_then]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("way", WAYS, ids=["object", "lambda", "partial", "tasks", "some events"])
 async def test_an_async_function_is_awaited_in_order(world: World, way: Any) -> None:
     told = Recorder()
@@ -179,6 +180,7 @@ async def test_parts_do_not_wait_for_a_slow_function(world: World) -> None:
     assert isinstance(told[-1], UploadCompleted)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", [UploadStarted, PartUploaded, UploadCompleted])
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "plain"])
 async def test_what_it_raises_ends_the_upload(world: World, kind: type[Any], is_async: bool) -> None:

@@ -79,6 +79,7 @@ async def test_complete_that_fails_once(world: World, fault: Any) -> None:
     assert world.s3.count("CompleteMultipartUpload") == (1 if acted else 2)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("checksum", LEVELS)
 async def test_a_lost_response_to_complete_keeps_the_proof(world: World, checksum: str) -> None:
     world.s3.script("CompleteMultipartUpload", LostResponse())

@@ -58,6 +58,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> Missing:
     return missing
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["file", "stream", "file by TLS"])
 def test_an_upload(world: World, s3_tls: StrictS3, windows: Missing, kind: str) -> None:
     source: Any = world.file(SIZE)

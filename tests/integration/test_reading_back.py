@@ -40,6 +40,7 @@ def state_files() -> list[Path]:
     return list(Path(os.environ["BIGUPLOAD_STATE_DIR"]).glob("*"))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [0, 1, 64 * KIB, 64 * KIB + 1, SIZE])
 async def test_equal(world: World, small_pieces: None, size: int) -> None:
     path = world.file(size)
@@ -52,6 +53,7 @@ async def test_equal(world: World, small_pieces: None, size: int) -> None:
     assert state_files() == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("places", [[0], [SIZE - 1], [64 * KIB], [70_000, 200_000, SIZE - 1], [65535, 65536]])
 async def test_the_first_byte_that_differs_is_named(world: World, small_pieces: None, places: list[int]) -> None:
     """Although the pieces come in any order: the first is held up until the others are through."""
@@ -226,6 +228,7 @@ async def test_a_cancel_while_a_piece_is_recorded_leaves_nothing_half(
     assert found.resumed_bytes + found.bytes_read == SIZE
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("change", ["object", "time", "file", "junk", "foreign", "pieces", "link"])
 async def test_it_begins_anew_where_something_is_another(
     world: World, small_pieces: None, change: str, tmp_path: Path

@@ -169,6 +169,7 @@ class FullDisk:
         return written
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("function", ["upload_many", "sync", "upload"])
 async def test_no_file_is_deleted_that_is_not_in_the_receipt(
     world: World, tree: Path, receipt: Path, function: str, monkeypatch: pytest.MonkeyPatch

@@ -137,6 +137,7 @@ async def test_an_object_whose_record_was_lost(world: World) -> None:
     assert (result.size, result.verified) == (SIZE, Verified.FULL_OBJECT)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("change", ["byte", "shorter", "longer"])
 async def test_an_object_of_another_stream_whose_record_was_lost(world: World, change: str) -> None:
     """Yesterday's backup is not today's, and a program must not say so."""

@@ -23,6 +23,7 @@ async def test_a_lost_tail_is_found_in_the_store(stopped: World) -> None:
     assert any("not in the manifest" in event.reason for event in stopped.told(events.Hashing))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", [b'{"type":"part","num', b"\0" * 4096, b"not json\n", b'{"type":"part"}\n'])
 async def test_a_torn_tail_is_cut_and_saved(stopped: World, damage: bytes) -> None:
     good = stopped.manifest_path.read_bytes()
@@ -37,6 +38,7 @@ async def test_a_torn_tail_is_cut_and_saved(stopped: World, damage: bytes) -> No
     assert len(saved) == 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("damage", [b"garbage\n", b'{"type":"part"}\n', b'{"type":"manifest","version":9}\n', b"{"])
 async def test_a_damaged_first_line_is_refused_and_left(stopped: World, damage: bytes) -> None:
     stopped.manifest_path.write_bytes(damage)

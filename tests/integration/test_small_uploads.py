@@ -66,6 +66,7 @@ async def test_a_file_that_is_read_twice(world: World, monkeypatch: pytest.Monke
     assert world.holds(path)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "more",
     [

@@ -18,6 +18,7 @@ from .other_tools import SIZE, URL, even, flipped, put, replace, upload_parts
 from .support import KIB, World
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("algorithm", ["CRC64NVME", "CRC32C", "CRC32", "SHA256", "SHA1"])
 async def test_an_object_of_one_put(world: World, algorithm: str) -> None:
     path = world.file(SIZE)
@@ -68,6 +69,7 @@ async def test_an_object_of_parts(world: World, algorithm: str, kind: str, level
         await verify(flipped(path, 0), URL, s3=world.options())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("sizes", [even(SIZE, 64 * KIB), [64 * KIB, 236 * KIB + 7], [SIZE], None])
 async def test_a_store_without_checksums(world: World, sizes: list[int] | None) -> None:
     world.s3.knobs.echo_checksums = False
@@ -93,6 +95,7 @@ def tell_no_parts(exchange: Exchange) -> None:
         exchange.query.pop("partNumber", None)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part_size", [5 * MIB, 6 * MIB, 5_000_000])
 async def test_a_store_that_does_not_tell_its_parts(world: World, part_size: int) -> None:
     """Their size is guessed from their number, and the guess proved."""

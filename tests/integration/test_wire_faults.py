@@ -57,6 +57,7 @@ async def test_a_part_is_sent_again(wire: Wire, fault: faults.StoreFault) -> Non
     assert stalls or wire.unexplained() == 0
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     "fault", [faults.Trickle(), faults.HangUp(), faults.HangUp(reset=True)], ids=["trickle", "hang up", "reset after"]
 )

@@ -13,6 +13,7 @@ from .wire import PARTS, Wire
 SILENT, OPAQUE, REFUSES = faults.Standing.SILENT, faults.Standing.OPAQUE_ETAGS, faults.Standing.REFUSES_CHECKSUMS
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("conditions", "verified", "proofs"),
     [

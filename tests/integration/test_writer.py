@@ -738,6 +738,7 @@ print("not reached")
 """
 
 
+@pytest.mark.slow
 @each_case("size", [1_000, 300_000_000])
 def test_an_on_event_that_exits_ends_the_program(world: World, tmp_path: Path, size: int) -> None:
     """It ends the loop at once. A write that waits for memory gets it, and so does a close."""

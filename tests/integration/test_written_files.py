@@ -171,6 +171,7 @@ def test_what_has_to_seek_is_told_what_to_do(world: World, save: Callable[[Any],
     assert stored(world) is None
 
 
+@pytest.mark.slow
 def test_text_of_the_standard_library(world: World) -> None:
     with opened(world, text=True, newline="") as writer:
         csv.writer(writer).writerows([number, "é"] for number in range(50_000))

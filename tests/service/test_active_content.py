@@ -35,6 +35,7 @@ async def put(url: str, headers: dict[str, str]) -> httpx.Response:
     return response
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_page_by_one_put(bucket: Meddled, uploads: MediaUploads, name: str) -> None:
     made = await uploads.presign("me", c.PresignRequest(filename=name, content_type="application/octet-stream"))

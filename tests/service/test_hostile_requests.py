@@ -80,6 +80,7 @@ def test_a_byte_order_mark_before_the_json_is_ignored(service: Service) -> None:
     assert send_body(service, b"\xef\xbb\xbf" + json.dumps(PHOTO).encode()).status_code == 200
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "identity, gzip", "x"])
 def test_a_compressed_body_is_not_unpacked(service: Service, coding: str) -> None:
     bomb = gzip.compress(bytes(10_000_000))
@@ -323,6 +324,7 @@ def test_other_ways_in(service: Service, url: str) -> None:
 # -- methods and paths
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "PATCH", "TRACE", "PROPFIND"])
 def test_other_methods(service: Service, method: str) -> None:
     for path in {endpoint.path for endpoint in ENDPOINTS}:

@@ -50,6 +50,7 @@ def test_a_signal_stops_the_service(loop_of: Callable[[], asyncio.AbstractEventL
             signal.signal(number, handler)
 
 
+@pytest.mark.exhaustive
 @LOOPS
 def test_a_child_ends_with_its_parent_who_hears_of_it(
     loop_of: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch

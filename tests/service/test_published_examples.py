@@ -95,6 +95,7 @@ def test_curl(folder: Path, posting: Service, posts_api: HttpStub) -> None:
     post(folder, posting, posts_api, presigned["publicUrl"])
 
 
+@pytest.mark.slow
 @needs_curl
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 def test_node(folder: Path, posting: Service, posts_api: HttpStub) -> None:

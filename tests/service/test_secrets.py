@@ -42,6 +42,7 @@ def test_no_two_are_alike(path: Path) -> None:
     assert load_secret(path, create=True) != load_secret(path.with_name("other"), create=True)
 
 
+@pytest.mark.slow
 def test_all_who_start_at_once_have_the_same(path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from bigupload.service.keys import load_secret;"

@@ -25,6 +25,7 @@ from tests.sources.streams import DATA, LIMITS, PLAN, WAYS, Raw, async_chunks, c
 from tests.tools.cases import each_case, examples
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("way", WAYS)
 @settings(deadline=None, max_examples=examples(170))
 @given(size=st.integers(1, len(DATA)), cuts=st.lists(st.integers(0, len(DATA)), max_size=40))

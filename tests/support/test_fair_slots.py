@@ -84,6 +84,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("left", "goes_first"), [(100 * KB, True), (20 * MB, True), (50 * MB, False)])
 async def test_a_small_one_that_comes_last_goes_first(left: int, goes_first: bool) -> None:
     """Before others that have waited for most of a round. It need not be tiny: less than a quarter is small."""

@@ -56,6 +56,7 @@ def complete(client: Any, upload: dict[str, str], part: dict[str, Any], **more: 
     client.complete_multipart_upload(**upload, MultipartUpload={"Parts": [part]}, **more)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_part_is_refused_once(name: str, client: Any, upload: dict[str, str], bigupload_faults: Faults) -> None:
     bigupload_faults(name, part=2)

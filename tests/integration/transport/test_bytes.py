@@ -50,6 +50,7 @@ async def test_several_mib_at_odd_offsets(any_path: Bench) -> None:
                 assert any_path.stored(number) == content(20 * MIB)[offset : offset + size]
 
 
+@pytest.mark.exhaustive
 async def test_one_connection_serves_part_after_part(any_path: Bench) -> None:
     with FileSource(write(any_path.directory / "file", 4 * MIB)) as source:
         async with transport_to(any_path) as transport:
@@ -58,6 +59,7 @@ async def test_one_connection_serves_part_after_part(any_path: Bench) -> None:
             assert len(transport._client.pool._open) == 1
 
 
+@pytest.mark.exhaustive
 async def test_a_server_that_reads_slowly_gets_the_same_bytes(any_path: Bench) -> None:
     """It stops reading within the body, so that every buffer on the path fills, and then continues."""
     size = 24 * MIB
@@ -162,6 +164,7 @@ async def test_the_gauge_is_monotone_and_never_ahead_of_the_kernel(any_path: Ben
     assert not any_path.gauges[0].paused()
 
 
+@pytest.mark.exhaustive
 async def test_a_body_is_freed_at_its_end(any_path: Bench) -> None:
     """Not when the garbage collector comes: bodies hold buffers, and the command runs with few collections."""
     gc.collect()

@@ -189,6 +189,7 @@ async def test_a_held_body_takes_nothing_of_the_rate_limit(any_path: Bench, sour
     assert any_path.stored() == content(SIZE)
 
 
+@pytest.mark.exhaustive
 async def test_a_small_body_in_memory_is_not_held(any_path: Bench) -> None:
     """The transport has it at once."""
     data = content(1000)

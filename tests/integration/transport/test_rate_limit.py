@@ -13,6 +13,7 @@ from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, transport_to
 
 
+@pytest.mark.exhaustive
 async def test_a_rate_limit_takes_slices_and_says_that_it_waits(any_path: Bench) -> None:
     """On a virtual clock: how much is taken at once, and for how long in all."""
     now = 0.0
@@ -38,6 +39,7 @@ async def test_a_rate_limit_takes_slices_and_says_that_it_waits(any_path: Bench)
     assert not any_path.gauges[-1].paused()
 
 
+@pytest.mark.exhaustive
 async def test_a_cancelled_wait_for_the_rate_limit_leaves_nothing(any_path: Bench) -> None:
     waiting = asyncio.Event()
 

@@ -45,6 +45,7 @@ async def test_early_responses_come_out_as_what_they_are(any_path: Bench, status
     assert_secretless(caught.value)
 
 
+@pytest.mark.exhaustive
 async def test_many_early_responses_at_once(any_path: Bench) -> None:
     any_path.s3.script("UploadPart", Status(503, "SlowDown", read_body=False), repeat=True)
     size = 4 * MIB
@@ -94,6 +95,7 @@ async def test_no_response_is_broken(any_path: Bench, fault: Any) -> None:
     assert any_path.s3.count("UploadPart") == 2, "nobody but the engine tries again"
 
 
+@pytest.mark.exhaustive
 async def test_a_kept_connection_that_died_is_not_tried_again_in_silence(any_path: Bench) -> None:
     """Each of these is one attempt and one request."""
     with FileSource(write(any_path.directory / "file", MIB)) as source:

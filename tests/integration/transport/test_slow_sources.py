@@ -103,6 +103,7 @@ async def test_a_cancel_does_not_wait_for_a_disk_that_hangs(
     assert 1 not in store.s3.uploads[store.upload_id].parts
 
 
+@pytest.mark.exhaustive
 async def test_a_source_that_hangs_does_not_stop_another(store: Bench, disk: HangingDisk) -> None:
     """However many of its parts are in flight, and although encryption has few threads."""
 

@@ -40,6 +40,7 @@ def body(size: int = SIZE) -> tuple[bytes, MemorySource, Part]:
     return data, MemorySource("bytes", memoryview(data)), Part(1, 0, size)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [0, 1, SIZE, MIB])
 async def test_the_bytes_arrive_over_one_connection(store: Bench, size: int) -> None:
     async with no_leaks(), transport_to(store) as transport:
@@ -57,6 +58,7 @@ async def test_the_bytes_arrive_over_one_connection(store: Bench, size: int) -> 
         await until(lambda: len(transport._client.pool._open) == 1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [SIZE, MIB])
 async def test_a_response_before_the_body_was_read_comes_out_as_what_it_is(store: Bench, size: int) -> None:
     store.s3.script("UploadPart", Status(503, "SlowDown", read_body=False), repeat=True)
@@ -70,6 +72,7 @@ async def test_a_response_before_the_body_was_read_comes_out_as_what_it_is(store
     assert_secretless(caught.value)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [(LostResponse(), FaultKind.BROKEN), (Reset(9), FaultKind.BROKEN), (FlipBit(3), FaultKind.CORRUPTED)],
@@ -89,6 +92,7 @@ async def test_what_breaks_is_a_fault_and_the_next_one_arrives(store: Bench, fau
     assert store.stored() == data
 
 
+@pytest.mark.exhaustive
 async def test_cancelled_in_the_middle_nothing_is_left(store: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bigupload.http.put_transport.MOST_BYTES", 24 * MIB)
     store.s3.script("UploadPart", Stall(after_bytes=9))

@@ -22,6 +22,7 @@ from tests.integration.support import content, no_leaks, write
 from tests.integration.transport.support import Bench, bench, stalls, transport_to
 
 
+@pytest.mark.exhaustive
 async def test_a_connection_that_takes_no_more_and_stays_silent_ends(
     any_path: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -44,6 +45,7 @@ async def test_a_connection_that_takes_no_more_and_stays_silent_ends(
             any_path.s3.release()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
 @pytest.mark.parametrize("after", [0, 1])
 async def test_a_file_system_without_sendfile_is_copied_from(
@@ -66,6 +68,7 @@ async def test_a_file_system_without_sendfile_is_copied_from(
     assert calls == after + 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("code", [0, errno.EAGAIN], ids=["nothing sent", "EAGAIN"])
 async def test_a_file_that_sendfile_sends_nothing_of_is_copied_from(
@@ -89,6 +92,7 @@ async def test_a_file_that_sendfile_sends_nothing_of_is_copied_from(
         assert made.stored() == content(3 * MIB)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ENOTCONN])
 @pytest.mark.parametrize("cached", [True, False])
 async def test_a_file_that_can_not_be_read_is_not_the_network_s_fault(

@@ -92,6 +92,7 @@ def test_the_page_says_why_before_it_asks_the_service(run: Call) -> None:
     assert large == "They have 6.00\xa0GB each. The limit is 5.00\xa0GB."
 
 
+@pytest.mark.slow
 @each_case(
     ("accept", "language", "said"),
     [

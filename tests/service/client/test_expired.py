@@ -43,6 +43,7 @@ def test_a_handle_that_expired_since(half: Client, proxy: ApiProxy, movie: Path,
     assert proxy.calls.count("create") == 1
 
 
+@pytest.mark.slow
 def test_a_handle_that_expires_half_way(
     client: Client, proxy: ApiProxy, movie: Path, expire: Callable[[str], str]
 ) -> None:

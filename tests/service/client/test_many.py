@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 import bigupload
 from tests.crash.running import until
 from tests.service.client.support import AHEAD, PART, Client, object_sha256, sha256
@@ -31,6 +33,7 @@ async def test_many_files_are_uploads_of_their_own(service: Service, short_movie
     assert [(each.source, type(each.error)) for each in failed] == [(str(text), bigupload.MediaRefused)]
 
 
+@pytest.mark.slow
 def test_a_directory_that_is_killed_and_resumed(client: Client, proxy: ApiProxy, movie: Path, tmp_path: Path) -> None:
     """One file is refused; the large one resumes with its parts; nothing is uploaded twice."""
     tree = tmp_path / "tree"

@@ -92,6 +92,7 @@ def test_a_file_that_the_service_lost_is_sent_again(
     assert proxy.calls == ["create", "complete", "check", "create", "complete", "check"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("status", "body", "says"),
     [

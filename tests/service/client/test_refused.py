@@ -15,6 +15,7 @@ from tests.tools.service import Service
 # -- keys
 
 
+@pytest.mark.slow
 def test_a_key_that_is_revoked_half_way(client: Client, proxy: ApiProxy, service: Service, movie: Path) -> None:
     client.key = service.new_key("press")
 

@@ -47,6 +47,7 @@ async def until_completed(one: Replica, imports: int) -> None:
     assert one.results == ["completed"] * imports
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
 async def test_another_replica_fetches_only_what_is_missing(bucket: Meddled, web: WebServer, killed: bool) -> None:
     web.serve("/film.mp4", DATA)
@@ -83,6 +84,7 @@ def of_another_version(file: WebContent) -> None:
     file.etag, file.data = '"two"', file.data[: -10 * MIB] + bytes(10 * MIB)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("change", [of_a_file_without_an_etag, of_another_version])
 async def test_it_begins_anew_where_the_parts_may_be_of_another_version(
     bucket: Meddled, web: WebServer, change: Callable[[WebContent], None]

@@ -25,6 +25,7 @@ for _ in range(int(sys.argv[2])):
 """
 
 
+@pytest.mark.slow
 def test_several_processes_lose_no_key(file: KeyFile, path: Path) -> None:
     processes = [run_code(CREATE, path, 10) for _ in range(4)]
     made = []
@@ -58,6 +59,7 @@ KeyFile(Path(sys.argv[1])).create("killed")
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", ["empty", "half written", "whole"])
 def test_killed_in_the_middle_of_a_write(file: KeyFile, path: Path, moment: str) -> None:
     _, plain = file.create("me")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +82,7 @@ _JSON = st.recursive(
 
 
 # A machine that is busy otherwise makes generating slow: that says nothing of what is tested.
+@pytest.mark.slow
 @settings(max_examples=examples(50), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(), _JSON))
 def test_whatever_else_is_in_a_post_is_nobody_s_business(post: dict[str, Any]) -> None:
@@ -92,6 +94,7 @@ def test_whatever_else_is_in_a_post_is_nobody_s_business(post: dict[str, Any]) -
         assert named or "\\ud" in json.dumps(post)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=examples(30),
     deadline=None,

@@ -64,6 +64,7 @@ async def test_a_busy_store_is_left_in_peace(bucket: Meddled, clock: Clock) -> N
     assert "DeleteObject" not in bucket.calls
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("op", "fault"),
     [

@@ -89,6 +89,7 @@ def changed(value: Any, path: tuple[Any, ...], to: Any) -> Any:
     return copy
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", GOOD)
 async def test_wrong_shapes(fake: Fake, store: ServiceStore, name: str) -> None:
     """Each field of each response, wrong in each way: refused as a stranger's, or read; never another exception."""
