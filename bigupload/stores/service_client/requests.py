@@ -364,6 +364,8 @@ class ServiceHttp:
             error, text = _PUBLIC[code]
             return error(text)
         kind = _FAULTS.get(code)
+        if kind is None and status == 401:
+            return errors.CredentialsError(f"the media service refused {what}: {name} ({said}): {_BAD_KEY}")
         if kind is None and (status == 422 or code == "upload_refused"):
             return errors.MediaRefused(said)
         if kind is None and status is not None and code != "store_refused" and classify(status, code).is_retried:

@@ -31,23 +31,41 @@ ERRORS: dict[Problem, type[errors.BigUploadError]] = {
     Problem.NOT_YOUR_UPLOAD: errors.AccessDenied, Problem.UPLOAD_REFUSED: errors.MediaRefused,
     Problem.STORE_REFUSED: errors.StoreUnavailable,
 }  # fmt: skip
+BY_STATUS: dict[int, FaultKind | type[errors.BigUploadError]] = {
+    401: errors.CredentialsError, 422: errors.MediaRefused, 429: FaultKind.BUSY, 500: FaultKind.SERVER,
+    503: FaultKind.BUSY,
+}  # fmt: skip
+"""What `Problem` promises of a code that no table of a client has. Any other status is StoreRefused."""
 ELSEWHERE = {Problem.POSTS_NOT_CONFIGURED, Problem.POSTS_UNREACHABLE, Problem.MEDIA_NOT_FOUND, Problem.MEDIA_UNUSABLE}
 """Of endpoints that no upload asks."""
 
 
 @each_case("problem", [p for p in Problem if p not in ELSEWHERE])
 async def test_every_problem(fake: Fake, store: ServiceStore, problem: Problem) -> None:
+    by_status = BY_STATUS.get(problem.status, errors.StoreRefused)
+    await check_refusal(fake, store, problem.code, problem.status, KINDS.get(problem) or ERRORS.get(problem, by_status))
+
+
+@each_case("status", [401, 403, 409, 410, 422, 429, 500, 501, 503])
+async def test_a_code_of_a_newer_service_means_what_its_status_says(
+    fake: Fake, store: ServiceStore, status: int
+) -> None:
+    await check_refusal(fake, store, "unheard_of", status, BY_STATUS.get(status, errors.StoreRefused))
+
+
+async def check_refusal(
+    fake: Fake, store: ServiceStore, code: str, status: int, expected: FaultKind | type[errors.BigUploadError]
+) -> None:
     fake.responses.clear()
     fake.asked.clear()
-    fake.refuses(problem.code, problem.status, Retry_After="7")
+    fake.refuses(code, status, Retry_After="7")
     refused = await refusal_of(store.list_parts(HANDLE, Algorithm.NONE))
-    if problem in KINDS:
+    if isinstance(expected, FaultKind):
         assert isinstance(refused, Fault)
-        assert (refused.kind, refused.retry_after) == (KINDS[problem], 7)
+        assert (refused.kind, refused.retry_after) == (expected, 7)
         assert "the words of the service" in str(refused)
     else:
-        by_status = errors.MediaRefused if problem.status == 422 else errors.StoreRefused
-        assert type(refused) is ERRORS.get(problem, by_status)
+        assert type(refused) is expected
     assert len(fake.asked) == 1  # whoever called decides about another try
 
 
