@@ -155,8 +155,7 @@ def mint_token(secret: str, owner: str, *, expires_in: int = 3600, **limits: Any
         secret: The last of the service's `secrets`.
         owner: Whose uploads it makes and continues.
         expires_in: Seconds for which it is valid, at most 24 hours.
-        limits: Those of `POST /v1/media/tokens`, written as in Python: `max_size` in bytes, `content_types`, `uploads`,
-            `user`, `metadata`, `tags`, `single_put`, `origins`.
+        limits: Those of `POST /v1/media/tokens`, written as in Python: `max_size=50_000_000`, say.
 
     Raises:
         UsageError: A limit can't be, or there is none of that name; or `owner` is not an owner's name.

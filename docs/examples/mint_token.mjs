@@ -7,7 +7,7 @@ import { createHmac, randomUUID } from "node:crypto";
 
 const encode = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 
-/** A token of `owner`. `limits`: user, maxSize, contentTypes, uploads and metadata, each if you want it. */
+/** A token of `owner`. `limits`: user, maxSize and any other of docs/service-access.md. */
 export function uploadToken(owner, signingKey, { seconds = 3600, ...limits } = {}) {
   const now = Math.floor(Date.now() / 1000);
   const claims = {

@@ -16,7 +16,7 @@ import jwt  # PyJWT
 
 
 def upload_token(owner: str, signing_key: str, *, seconds: int = 3600, **limits: Any) -> str:
-    """Return a token of `owner`. `limits`: user, maxSize, contentTypes, uploads and metadata, each if you want it."""
+    """Return a token of `owner`. `limits`: user, maxSize and any other of docs/service-access.md."""
     now = int(time.time())
     claims = {
         "aud": "bigupload",

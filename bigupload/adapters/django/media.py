@@ -70,7 +70,7 @@ class MediaService:
         Args:
             user: The end user whose uploads they are, by any name of at most 100 bytes.
             expires_in: Seconds for which it is valid, at most 24 hours.
-            **limits: `max_size`, `content_types`, `uploads` and `metadata`, as `mint_token` takes them.
+            **limits: `max_size` and any other, as `mint_token` takes them.
 
         Raises:
             UsageError: There is no user, or it is "None", which all visitors would share; or the limits can't be.
