@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Playwright, expect, sync_playwright
 
 from bigupload.stores.local_store import LocalStore
-from tests.tools.browser import CHROMIUM, SENT, Profile
+from tests.tools.browser import CHROMIUM, SENT, launch, window
 from tests.tools.page import clip
 
 pytestmark = pytest.mark.slow
@@ -61,7 +61,7 @@ def project(weed: LocalStore, tmp_path: Path) -> Iterator[str]:
 
 def test_a_person_sends_a_film(playwright: Playwright, project: str, tmp_path: Path) -> None:
     film = clip(tmp_path)
-    with Profile(playwright, tmp_path / "profile").page() as tab:
+    with launch(playwright) as browser, window(browser) as tab:
         page = tab.page
         page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
         page.goto(project)

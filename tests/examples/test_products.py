@@ -131,10 +131,10 @@ def environment(weed: LocalStore, tmp_path: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def browser(playwright: Playwright, folder: Path) -> Iterator[Page]:
-    from tests.tools.browser import Profile
+def browser(playwright: Playwright) -> Iterator[Page]:
+    from tests.tools.browser import launch, window
 
-    with Profile(playwright, folder).page() as tab:
+    with launch(playwright) as chromium, window(chromium) as tab:
         tab.page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
         yield tab.page
 
@@ -166,7 +166,7 @@ def test_a_product_on_another_origin(
         keys = {"MEDIA_KEY": service.key, "WEBHOOK_SECRET": secret, "SESSION_SECRET": "s" * 32}
         (photo := tmp_path / "photo.jpg").write_bytes(sample("jpg"))
         with served(how_to, listener, product, environment | keys) as url:
-            with browser(playwright, tmp_path / "profile") as page:
+            with browser(playwright) as page:
                 page.goto(url)
                 expect(page.get_by_role("button", name="Sign in")).to_be_visible()
                 expect(page.locator("big-upload")).to_be_hidden()
@@ -221,7 +221,7 @@ def test_a_django_project(
 
     film = clip(tmp_path)
     with served(how_to, listener, folder, environment) as url:
-        with browser(playwright, tmp_path / "profile") as page:
+        with browser(playwright) as page:
             page.goto(url)
             expect(page).to_have_url(re.compile("/sign-in/"))  # nobody is the user "None"
             page.get_by_label("Username").fill("ada")

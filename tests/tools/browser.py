@@ -1,4 +1,7 @@
-"""A Chromium with a profile that outlives it, and the upload page in it as a person uses it.
+"""A Chromium, and the upload page in it as a person uses it.
+
+Most tests need a private window of a browser that runs: to start one takes most of a CPU second. What is to outlive its
+browser needs a `Profile`.
 
 Playwright's sync API turns an event loop of its own in this thread: tests that use it are plain functions.
 """
@@ -16,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.sync_api import (
+    Browser,
     BrowserContext,
     ConsoleMessage,
     Error,
@@ -24,6 +28,7 @@ from playwright.sync_api import (
     Page,
     Playwright,
     Request,
+    ViewportSize,
     expect,
 )
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
@@ -38,6 +43,7 @@ _QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+_VIEWPORT: ViewportSize = {"width": 1100, "height": 900}
 SOON = 60_000.0
 """Milliseconds that the page may take for what needs no transfer, on a busy machine."""
 SENT = 180_000.0
@@ -55,7 +61,7 @@ class UploadPage:
     among them."""
     requests: list[Request] = field(default_factory=list)
     after_close: list[Callable[[], object]] = field(default_factory=list)
-    """Called when the browser has closed. The tabs of a browser share them."""
+    """Called when the browser or its window has closed. The tabs share them."""
 
     def __post_init__(self) -> None:
         self.page.on("console", self._on_console)
@@ -145,45 +151,52 @@ class UploadPage:
         return [r for r in self.requests if r.method == method and urlsplit(r.url).path.endswith(ends)]
 
 
+def launch(playwright: Playwright) -> Browser:
+    """Start a browser for any number of private windows. Close it, or leave it as a context manager."""
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET)
+
+
+@contextlib.contextmanager
+def window(browser: Browser, *, phone: bool = False, language: str = "en-US") -> Iterator[UploadPage]:
+    """The first tab of a private window: it has nothing of other windows, and nothing of it is kept.
+
+    Args:
+        phone: whether it has a touch screen and no mouse.
+        language: what it asks pages for.
+    """
+    context = browser.new_context(viewport=_VIEWPORT, has_touch=phone, is_mobile=phone, locale=language)
+    with _first_tab(context) as page:
+        yield page
+
+
+@contextlib.contextmanager
+def _first_tab(context: BrowserContext) -> Iterator[UploadPage]:
+    with contextlib.ExitStack() as closing:
+        try:
+            context.set_default_timeout(SOON)
+            page = UploadPage(context.pages[0] if context.pages else context.new_page())
+            closing.callback(lambda: [each() for each in page.after_close])
+            yield page
+        finally:
+            with contextlib.suppress(Error):  # the browser may have been killed
+                context.close()
+
+
 @dataclass
 class Profile:
     """A directory of one person's browser. One browser at a time may run in it."""
 
     playwright: Playwright
     directory: Path
-    phone: bool = False
-    """Whether it has a touch screen and no mouse."""
-    language: str = "en-US"
-    """What it asks pages for."""
-
-    @contextlib.contextmanager
-    def browser(self) -> Iterator[BrowserContext]:
-        context = self.playwright.chromium.launch_persistent_context(
-            self.directory,
-            executable_path=CHROMIUM,
-            args=_QUIET,
-            viewport={"width": 1100, "height": 900},
-            has_touch=self.phone,
-            is_mobile=self.phone,
-            locale=self.language,
-        )
-        context.set_default_timeout(SOON)
-        try:
-            yield context
-        finally:
-            with contextlib.suppress(Error):  # it may have been killed
-                context.close()
 
     @contextlib.contextmanager
     def page(self) -> Iterator[UploadPage]:
-        """A browser's first tab."""
-        with contextlib.ExitStack() as closing, self.browser() as context:
-            page = UploadPage(context.pages[0])
-            try:
-                yield page
-            finally:
-                for each in page.after_close:
-                    closing.callback(each)
+        """The first tab of a browser."""
+        context = self.playwright.chromium.launch_persistent_context(
+            self.directory, executable_path=CHROMIUM, args=_QUIET, viewport=_VIEWPORT, locale="en-US"
+        )
+        with _first_tab(context) as page:
+            yield page
 
     def kill(self) -> None:
         """SIGKILL to the browser's main process: the one with this profile that no other browser process started."""

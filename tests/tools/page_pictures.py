@@ -19,7 +19,7 @@ from bigupload.stores.local_store import LocalStore
 from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools import element_states, page_states
 from tests.tools.app_site import App, app_site
-from tests.tools.browser import Profile, UploadPage
+from tests.tools.browser import UploadPage, launch, window
 from tests.tools.page import Stage
 from tests.tools.service import serving
 
@@ -44,7 +44,8 @@ def picture(
     """Set up a state in a browser of its own, and write what is to be seen of it; `whole`: also what a window hides."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Profile(playwright, Path(folder, "profile"), phone=width < 600, language=language).page() as page,
+        launch(playwright) as browser,
+        window(browser, phone=width < 600, language=language) as page,
     ):
         page.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.page.set_viewport_size({"width": width, "height": height})

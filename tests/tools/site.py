@@ -16,7 +16,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tests.tools.browser import Profile
+from tests.tools.browser import launch, window
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = {1280: 800, 390: 844}
@@ -71,14 +71,13 @@ def main() -> None:
         site = Path(home, "site")
         build(site)
         for width, height in WIDTHS.items():
-            profile = Profile(playwright, Path(home, str(width)), phone=width < 600)
-            with served(site) as url, profile.page() as browser:
-                browser.page.emulate_media(color_scheme=arguments.scheme, reduced_motion="reduce")
-                browser.page.set_viewport_size({"width": width, "height": height})
+            with served(site) as url, launch(playwright) as browser, window(browser, phone=width < 600) as tab:
+                tab.page.emulate_media(color_scheme=arguments.scheme, reduced_motion="reduce")
+                tab.page.set_viewport_size({"width": width, "height": height})
                 for page in arguments.pages or pages(site):
-                    browser.page.goto(url + page)
+                    tab.page.goto(url + page)
                     name = f"{page.replace('/', '-') or 'index-'}{width}-{arguments.scheme}.png"
-                    browser.page.screenshot(path=arguments.folder / name, full_page=True)
+                    tab.page.screenshot(path=arguments.folder / name, full_page=True)
                     print(arguments.folder / name)
 
 

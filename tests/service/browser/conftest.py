@@ -1,4 +1,4 @@
-"""One service and one Playwright for all tests of the page; a browser with a profile of its own for each.
+"""One service and one browser for all tests of the page, and for each a private window of its own.
 
 Playwright is imported by the fixtures that need it: every worker imports this file.
 """
@@ -23,7 +23,7 @@ from tests.tools.page import Stage
 from tests.tools.service import serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Playwright
+    from playwright.sync_api import Browser, Playwright
 
     from tests.tools.browser import Profile, UploadPage
 
@@ -50,6 +50,25 @@ def playwright() -> Iterator[Playwright]:
         yield running
 
 
+@pytest.fixture(scope="package")
+def browsers(playwright: Playwright) -> Iterator[list[Browser]]:
+    """Those that were started: one, unless it crashed."""
+    started: list[Browser] = []
+    yield started
+    for each in started:
+        each.close()
+
+
+@pytest.fixture
+def browser(playwright: Playwright, browsers: list[Browser]) -> Browser:
+    """The one that runs. The test that crashes it fails, and the next one starts another."""
+    from tests.tools.browser import launch
+
+    if not browsers or not browsers[-1].is_connected():
+        browsers.append(launch(playwright))
+    return browsers[-1]
+
+
 @pytest.fixture
 def profile(playwright: Playwright, tmp_path: Path) -> Profile:
     from tests.tools.browser import Profile
@@ -58,9 +77,11 @@ def profile(playwright: Playwright, tmp_path: Path) -> Profile:
 
 
 @pytest.fixture
-def page(profile: Profile, stage: Stage) -> Iterator[UploadPage]:
-    """The page, opened, with a key."""
-    with profile.page() as page:
+def page(browser: Browser, stage: Stage) -> Iterator[UploadPage]:
+    """The page in a private window, opened, with a key."""
+    from tests.tools.browser import window
+
+    with window(browser) as page:
         page.open(stage.service.url, stage.service.key)
         yield page
 

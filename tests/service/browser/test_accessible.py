@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Playwright, expect
+from playwright.sync_api import Browser, expect
 
 from tests.tools import element_states, npm, page_states
 from tests.tools.app_site import App
-from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.browser import SENT, UploadPage, window
 from tests.tools.directories import session_directory
 from tests.tools.looks import wrong
 from tests.tools.page import Held, Stage, clip, quiet
@@ -41,8 +41,8 @@ def found(page: UploadPage, axe: str) -> Any:
 
 
 @pytest.mark.parametrize("state", page_states.STATES, ids=lambda state: state.__name__)
-def test_axe_finds_nothing(profile: Profile, stage: Stage, tmp_path: Path, axe: str, state: page_states.State) -> None:
-    with profile.page() as page:
+def test_axe_finds_nothing(browser: Browser, stage: Stage, tmp_path: Path, axe: str, state: page_states.State) -> None:
+    with window(browser) as page:
         page.page.emulate_media(reduced_motion="reduce")
         state(page, stage, tmp_path)
         for width, scheme in LOOKS:
@@ -76,11 +76,11 @@ SPEAK = """([language, direction]) => {
 
 @pytest.mark.parametrize("state", element_states.STATES, ids=lambda state: state.__name__)
 def test_axe_finds_nothing_in_the_element(
-    profile: Profile, app: App, tmp_path: Path, axe: str, state: element_states.State
+    browser: Browser, app: App, tmp_path: Path, axe: str, state: element_states.State
 ) -> None:
     """In its languages and from right to left; nor is a text cut, or under a button."""
     element_states.serve(app)
-    with profile.page() as tab:
+    with window(browser) as tab:
         tab.page.emulate_media(reduced_motion="reduce")
         state(tab, app, tmp_path)
         tab.page.bring_to_front()
@@ -103,11 +103,11 @@ def test_axe_finds_nothing_in_the_element(
 
 @pytest.mark.parametrize("language", ["de", "fr"])
 def test_the_page_fits_in_other_languages(
-    playwright: Playwright, stage: Stage, tmp_path: Path, axe: str, language: str
+    browser: Browser, stage: Stage, tmp_path: Path, axe: str, language: str
 ) -> None:
     for state in (page_states.stopped, page_states.remembered):
         (folder := tmp_path / state.__name__).mkdir()
-        with Profile(playwright, folder / "profile", language=language).page() as page:
+        with window(browser, language=language) as page:
             page.page.emulate_media(reduced_motion="reduce")
             state(page, stage, folder)
             expect(page.page.locator("html")).to_have_attribute("lang", language)
@@ -123,10 +123,10 @@ SIZES = """() => [...document.querySelector("big-upload").shadowRoot.querySelect
     [each.getBoundingClientRect().width, each.getBoundingClientRect().height])).filter((row) => row.length)"""
 
 
-def test_the_element_on_a_phone(playwright: Playwright, app: App, tmp_path: Path) -> None:
+def test_the_element_on_a_phone(browser: Browser, app: App, tmp_path: Path) -> None:
     """Nobody drops a file there; buttons are equally wide, and large enough for a thumb."""
     element_states.serve(app)
-    with Profile(playwright, tmp_path / "profile", phone=True).page() as tab:
+    with window(browser, phone=True) as tab:
         tab.page.set_viewport_size({"width": 390, "height": 844})
         element_states.remembered(tab, app, tmp_path)
         expect(tab.page.get_by_text("Choose files", exact=True)).to_be_visible()
@@ -156,12 +156,12 @@ WORDS = {
 
 
 @pytest.mark.parametrize("language", WORDS)
-def test_by_keyboard_and_by_ear(profile: Profile, app: App, tmp_path: Path, language: str) -> None:
+def test_by_keyboard_and_by_ear(browser: Browser, app: App, tmp_path: Path, language: str) -> None:
     """Nothing but keys, and names by which a screen reader finds everything."""
     choose, uploading, pause, paused, resume, cancel, done, remove = WORDS[language]
     element_states.serve(app, language)
     file = clip(tmp_path)
-    with profile.page() as tab:
+    with window(browser) as tab:
         element_states.empty(tab, app, tmp_path)
         by_role, press = tab.page.get_by_role, tab.page.keyboard.press
         held = Held(tab, app.stage)

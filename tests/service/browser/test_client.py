@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from bigupload.testing.faults import Call
 from tests.tools.app_site import HTML, App, has_checksum
-from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.browser import SENT, UploadPage, window
 from tests.tools.media import sample
 from tests.tools.page import PART, Held, clip, quiet
 
@@ -34,10 +34,10 @@ FINISHED = (
 
 
 @pytest.fixture
-def tab(profile: Profile, app: App) -> Iterator[UploadPage]:
+def tab(browser: Browser, app: App) -> Iterator[UploadPage]:
     app.serve("/client", HTML, PAGE)
     app.new_token()
-    with profile.page() as tab:
+    with window(browser) as tab:
         tab.page.goto(f"{app.site.url}/client")
         tab.page.wait_for_function("window.start")
         yield tab

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.tools import npm
 from tests.tools.app_site import CSS, HTML, SCRIPT, App, has_checksum
-from tests.tools.browser import SENT, Profile
+from tests.tools.browser import SENT, window
 from tests.tools.directories import session_directory
 from tests.tools.page import PART, clip, quiet
 
@@ -56,10 +56,10 @@ def paused_at(page: Page, app: App, parts: int) -> set[int]:
     return app.acknowledged()
 
 
-def test_uppys_dashboard_pauses_reloads_and_resumes(profile: Profile, app: App, built: Path, tmp_path: Path) -> None:
+def test_uppys_dashboard_pauses_reloads_and_resumes(browser: Browser, app: App, built: Path, tmp_path: Path) -> None:
     parts = 62  # so many that some are still to come when the press of Pause arrives
     video = clip(tmp_path, parts * PART)
-    with profile.page() as tab:
+    with window(browser) as tab:
         tab.page.goto(built_page(app, built, "uppy"))
         tab.page.locator(".uppy-Dashboard-input").first.set_input_files(video)
         tab.page.get_by_role("button", name="Upload 1 file").click()
@@ -81,10 +81,10 @@ def test_uppys_dashboard_pauses_reloads_and_resumes(profile: Profile, app: App, 
     assert app.stage.has(link, video)
 
 
-def test_uppys_dashboard_retries_and_cancels(profile: Profile, app: App, built: Path, tmp_path: Path) -> None:
+def test_uppys_dashboard_retries_and_cancels(browser: Browser, app: App, built: Path, tmp_path: Path) -> None:
     file = clip(tmp_path, 8 * PART)
     app.serve("/upload-token", "application/json", "{}")  # as where nobody is signed in: a retry asks again
-    with profile.page() as tab:
+    with window(browser) as tab:
         tab.page.goto(built_page(app, built, "uppy"))
         tab.page.locator(".uppy-Dashboard-input").first.set_input_files(file)
         tab.page.get_by_role("button", name="Upload 1 file").click()
@@ -100,9 +100,9 @@ def test_uppys_dashboard_retries_and_cancels(profile: Profile, app: App, built: 
         expect(tab.page.get_by_text("clip.mp4")).to_have_count(0)
 
 
-def test_react_shows_and_links(profile: Profile, app: App, built: Path, tmp_path: Path) -> None:
+def test_react_shows_and_links(browser: Browser, app: App, built: Path, tmp_path: Path) -> None:
     file = clip(tmp_path, 8 * PART)
-    with profile.page() as tab:
+    with window(browser) as tab:
         tab.page.goto(built_page(app, built, "react"))
         tab.page.get_by_label("Files").set_input_files(file)
         link = tab.page.get_by_role("link", name="clip.mp4")
@@ -112,10 +112,10 @@ def test_react_shows_and_links(profile: Profile, app: App, built: Path, tmp_path
         quiet(tab)
 
 
-def test_plain_html_with_the_client_of_the_service(profile: Profile, app: App, tmp_path: Path) -> None:
+def test_plain_html_with_the_client_of_the_service(browser: Browser, app: App, tmp_path: Path) -> None:
     file = clip(tmp_path)
     app.serve("/plain", HTML, (npm.EXAMPLES / "plain.html").read_text())
-    with profile.page() as tab:
+    with window(browser) as tab:
         tab.page.goto(f"{app.site.url}/plain")
         tab.page.get_by_label("File").set_input_files(file)
         link = tab.page.get_by_role("link", name="done")

@@ -7,9 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser
 
 from bigupload.stores.local_store import LocalStore
-from tests.tools.browser import Profile
+from tests.tools.browser import window
 from tests.tools.directories import session_directory
 from tests.tools.http_stub import HttpStub, Response, http_stub
 from tests.tools.media import sample
@@ -50,38 +51,38 @@ def open_to_app(weed: LocalStore, app: HttpStub, tmp_path_factory: pytest.TempPa
         yield running
 
 
-def upload(profile: Profile, page: str, service: Service, key: str) -> Any:
-    with profile.page() as tab:
+def upload(browser: Browser, page: str, service: Service, key: str) -> Any:
+    with window(browser) as tab:
         tab.page.goto(page)
         return tab.page.evaluate(UPLOAD, [service.url, key, list(sample("jpg"))])
 
 
-def test_an_upload_from_another_origin(profile: Profile, app: HttpStub, open_to_app: Service) -> None:
-    done = upload(profile, app.url, open_to_app, open_to_app.key)
+def test_an_upload_from_another_origin(browser: Browser, app: HttpStub, open_to_app: Service) -> None:
+    done = upload(browser, app.url, open_to_app, open_to_app.key)
     assert (done.get("status"), done.get("put")) == (200, 200), done
     assert done["id"]
     assert httpx.get(done["url"], trust_env=False).content == sample("jpg")
 
 
-def test_an_upload_with_a_token(profile: Profile, app: HttpStub, open_to_app: Service) -> None:
+def test_an_upload_with_a_token(browser: Browser, app: HttpStub, open_to_app: Service) -> None:
     """The page never sees an API key."""
     limits = {"maxSize": len(sample("jpg")), "contentTypes": ["image/*"], "uploads": 1, "singlePut": True}
     token = open_to_app.call("POST", "/v1/media/tokens", json=limits).json()["token"]
-    done = upload(profile, app.url, open_to_app, token)
+    done = upload(browser, app.url, open_to_app, token)
     assert (done.get("status"), done.get("put")) == (200, 200), done
-    with profile.page() as tab:
+    with window(browser) as tab:
         tab.page.goto(app.url)
         again = tab.page.evaluate(UPLOAD, [open_to_app.url, token, list(sample("jpg"))])
     assert (again.get("status"), again.get("code")) == (403, "token_used_up")
 
 
-def test_the_page_reads_what_was_refused(profile: Profile, app: HttpStub, open_to_app: Service) -> None:
-    refused = upload(profile, app.url, open_to_app, "sk_nobody")
+def test_the_page_reads_what_was_refused(browser: Browser, app: HttpStub, open_to_app: Service) -> None:
+    refused = upload(browser, app.url, open_to_app, "sk_nobody")
     assert (refused.get("status"), refused.get("code")) == (401, "invalid_key")
 
 
 def test_a_page_of_an_origin_that_is_not_named_reads_nothing(
-    profile: Profile, app: HttpStub, open_to_app: Service
+    browser: Browser, app: HttpStub, open_to_app: Service
 ) -> None:
     stranger = app.url.replace("127.0.0.1", "localhost")
-    assert "Failed to fetch" in upload(profile, stranger, open_to_app, open_to_app.key)["error"]
+    assert "Failed to fetch" in upload(browser, stranger, open_to_app, open_to_app.key)["error"]

@@ -9,11 +9,11 @@ from typing import Any
 
 import jwt
 import pytest
-from playwright.sync_api import Dialog, Locator, Page, expect
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 
 from tests.service.browser.test_intake import HANDLES, STORED
 from tests.tools.app_site import HTML, App
-from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.browser import SENT, UploadPage, window
 from tests.tools.media import sample
 from tests.tools.page import MIB, PART, Held, clip, quiet
 
@@ -41,9 +41,9 @@ PAGE = """<!doctype html><html lang=en><title>App</title>
 
 
 @pytest.fixture
-def tab(profile: Profile, app: App) -> Iterator[UploadPage]:
+def tab(browser: Browser, app: App) -> Iterator[UploadPage]:
     app.serve("/form", HTML, PAGE)
-    with profile.page() as tab:
+    with window(browser) as tab:
         opened(tab, app)
         yield tab
 

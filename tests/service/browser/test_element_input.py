@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.service.browser.test_element import PAGE, opened, row, valid
 from tests.tools.app_site import HTML, App
-from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.browser import SENT, UploadPage, window
 from tests.tools.firefox import firefox
 from tests.tools.media import sample
 from tests.tools.page import clip
@@ -45,10 +45,10 @@ def value(tab: UploadPage) -> list[str]:
 
 
 def test_without_multiple_another_choice_replaces_the_first(
-    profile: Profile, app: App, photo: Path, tmp_path: Path
+    browser: Browser, app: App, photo: Path, tmp_path: Path
 ) -> None:
     (other := tmp_path / "other.jpg").write_bytes(sample("jpg"))
-    with profile.page() as tab:
+    with window(browser) as tab:
         opened_with(tab, app, PAGE.replace(" multiple", ""))
         for file in (photo, other):
             tab.page.set_input_files(INPUT, file)
@@ -63,8 +63,8 @@ def test_without_multiple_another_choice_replaces_the_first(
         assert value(tab) == [url]
 
 
-def test_accept_counts_for_what_is_dropped(profile: Profile, app: App) -> None:
-    with profile.page() as tab:
+def test_accept_counts_for_what_is_dropped(browser: Browser, app: App) -> None:
+    with window(browser) as tab:
         opened_with(tab, app, PAGE.replace(" multiple", ' multiple accept="image/*,.MOV"'))
         tab.page.evaluate(DROP, ["clip.mp4", "video/mp4", [1]])
         expect(tab.page.get_by_role("alert")).to_contain_text("not accepted: clip.mp4")
@@ -76,11 +76,11 @@ def test_accept_counts_for_what_is_dropped(profile: Profile, app: App) -> None:
 
 
 def test_a_chosen_file_of_another_type_is_told_what_the_field_accepts(
-    profile: Profile, app: App, tmp_path: Path
+    browser: Browser, app: App, tmp_path: Path
 ) -> None:
     """A browser's dialog lets people choose any file, and the service would name all the types that it takes."""
     (letter := tmp_path / "letter.txt").write_text("Dear Ada")
-    with profile.page() as tab:
+    with window(browser) as tab:
         opened_with(tab, app, PAGE.replace(" multiple", ' multiple accept="video/*"'))
         tab.page.set_input_files(INPUT, letter)
         expect(row(tab.page, "letter.txt")).to_contain_text("This type of file is not accepted. Accepted here: videos.")
@@ -92,9 +92,9 @@ def test_a_chosen_file_of_another_type_is_told_what_the_field_accepts(
 LEAVING = PAGE.replace("event.preventDefault();", "").replace("<form>", "<form action=/elsewhere method=post>")
 
 
-def test_back_brings_the_value_back(profile: Profile, app: App, photo: Path) -> None:
+def test_back_brings_the_value_back(browser: Browser, app: App, photo: Path) -> None:
     app.serve("/elsewhere", HTML, "<!doctype html><title>Elsewhere</title><h1>Thanks</h1>")
-    with profile.page() as tab:
+    with window(browser) as tab:
         opened_with(tab, app, LEAVING)
         tab.page.set_input_files(INPUT, photo)
         expect(tab.page.get_by_role("link", name="photo.jpg")).to_be_visible(timeout=SENT)
@@ -107,9 +107,9 @@ def test_back_brings_the_value_back(profile: Profile, app: App, photo: Path) -> 
         assert valid(tab.page)
 
 
-def test_what_cannot_be_sent_does_not_block_a_form(profile: Profile, app: App, photo: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_sent_does_not_block_a_form(browser: Browser, app: App, photo: Path, tmp_path: Path) -> None:
     (empty := tmp_path / "empty.jpg").write_bytes(b"")
-    with profile.page() as tab:
+    with window(browser) as tab:
         opened_with(tab, app, PAGE)
         tab.page.set_input_files(INPUT, [photo, empty])
         expect(tab.page.get_by_role("link", name="photo.jpg")).to_be_visible(timeout=SENT)
@@ -128,8 +128,8 @@ def test_what_cannot_be_sent_does_not_block_a_form(profile: Profile, app: App, p
         assert valid(tab.page)
 
 
-def test_it_speaks_the_language_of_its_page(profile: Profile, app: App, tmp_path: Path) -> None:
-    with profile.page() as tab:
+def test_it_speaks_the_language_of_its_page(browser: Browser, app: App, tmp_path: Path) -> None:
+    with window(browser) as tab:
         opened_with(tab, app, PAGE.replace("lang=en", "lang=de-CH"))
         expect(tab.page.get_by_text("Dateien auswählen oder hierher ziehen")).to_be_visible()
         app.serve("/upload-token", "application/json", "{}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.service.browser.test_element import PAGE, choose, opened, row
 from tests.tools.app_site import HTML, App
-from tests.tools.browser import Profile
+from tests.tools.browser import window
 from tests.tools.firefox import firefox
 from tests.tools.page import Held, clip
 
@@ -27,11 +27,11 @@ UNFINISHED = """(async () => {
 })()"""
 
 
-def test_another_tab_does_not_offer_what_one_uploads(profile: Profile, app: App, tmp_path: Path) -> None:
+def test_another_tab_does_not_offer_what_one_uploads(browser: Browser, app: App, tmp_path: Path) -> None:
     app.serve("/form", HTML, PAGE)
     app.new_token()
     file = clip(tmp_path)
-    with profile.page() as tab:
+    with window(browser) as tab:
         opened(tab, app)
         held = Held(tab, app.stage)
         choose(tab.page, file)

@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Playwright, expect
+from playwright.sync_api import Browser, expect
 
-from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.browser import SENT, UploadPage, window
 from tests.tools.cases import each_case
 from tests.tools.media import sample
 from tests.tools.node import Call
@@ -105,8 +105,8 @@ def test_a_link_that_the_service_itself_refuses(page: UploadPage) -> None:
     expect(page.remark).to_contain_text("not on the public internet")
 
 
-def test_a_phone_offers_its_camera(playwright: Playwright, stage: Stage, tmp_path: Path) -> None:
-    with Profile(playwright, tmp_path / "profile", phone=True).page() as page:
+def test_a_phone_offers_its_camera(browser: Browser, stage: Stage, tmp_path: Path) -> None:
+    with window(browser, phone=True) as page:
         page.open(stage.service.url, stage.service.key)
         expect(page.page.get_by_text("Use the camera")).to_be_visible()
         expect(page.page.get_by_text("Choose a folder")).to_be_hidden()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from bigupload.stores.local_store import LocalStore
-from tests.tools.browser import Profile
+from tests.tools.browser import window
 from tests.tools.page import PART, clip, quiet
 
 pytestmark = pytest.mark.slow
@@ -66,11 +66,11 @@ def mounted(weed: LocalStore, tmp_path: Path) -> Iterator[tuple[str, str]]:
         assert process.wait(60) == 0
 
 
-def test_two_pages_of_one_origin(profile: Profile, mounted: tuple[str, str], tmp_path: Path) -> None:
+def test_two_pages_of_one_origin(browser: Browser, mounted: tuple[str, str], tmp_path: Path) -> None:
     """Neither takes the other's unfinished uploads for its own."""
     key, url = mounted
     file = clip(tmp_path, PART + 1)
-    with profile.page() as page:
+    with window(browser) as page:
         for name in ("one", "two"):
             page.open(f"{url}/media/{name}/", key)
             assert page.page.locator(".row").count() == 0
@@ -83,10 +83,10 @@ def test_two_pages_of_one_origin(profile: Profile, mounted: tuple[str, str], tmp
         quiet(page)
 
 
-def test_a_user_of_the_application_needs_no_key(profile: Profile, mounted: tuple[str, str], tmp_path: Path) -> None:
+def test_a_user_of_the_application_needs_no_key(browser: Browser, mounted: tuple[str, str], tmp_path: Path) -> None:
     _, url = mounted
     file = clip(tmp_path, PART + 1)
-    with profile.page() as page:
+    with window(browser) as page:
         page.page.context.add_cookies([{"name": "user", "value": "ada", "url": url, "sameSite": "Lax"}])
         page.open(f"{url}/media/users/")
         expect(page.page.locator("#owner")).to_have_text("Uploading as ada")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Playwright, Route, expect
+from playwright.sync_api import Browser, Route, expect
 
-from tests.tools.browser import CHROMIUM, SENT, Profile, UploadPage
+from tests.tools.browser import SENT, Profile, UploadPage, window
 from tests.tools.page import MIB, PART, Held, Stage, clip, numbers, quiet
 
 pytestmark = pytest.mark.slow
@@ -208,18 +208,16 @@ def test_a_slow_end_can_be_paused(page: UploadPage, stage: Stage, tmp_path: Path
     assert stage.has(page.expect_done(), file)
 
 
-def test_in_another_language(playwright: Playwright, stage: Stage, tmp_path: Path) -> None:
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-    page = UploadPage(browser.new_page(locale="de-AT"))
-    page.page.goto(stage.service.url)
-    page.page.get_by_label("API-Schlüssel").fill(stage.service.key)
-    page.choose(clip(tmp_path, 1_234_567))
-    page.expect_done()
-    expect(page.row.locator(".figures")).to_have_text("1,2 MB")
-    expect(page.row).to_contain_text("Hochgeladen")
-    expect(page.page.locator("html")).to_have_attribute("lang", "de")
-    quiet(page)
-    browser.close()
+def test_in_another_language(browser: Browser, stage: Stage, tmp_path: Path) -> None:
+    with window(browser, language="de-AT") as page:
+        page.page.goto(stage.service.url)
+        page.page.get_by_label("API-Schlüssel").fill(stage.service.key)
+        page.choose(clip(tmp_path, 1_234_567))
+        page.expect_done()
+        expect(page.row.locator(".figures")).to_have_text("1,2 MB")
+        expect(page.row).to_contain_text("Hochgeladen")
+        expect(page.page.locator("html")).to_have_attribute("lang", "de")
+        quiet(page)
 
 
 def test_a_store_without_cors_rules_is_said_to_be(page: UploadPage, stage: Stage, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ from typing import Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Dialog, Locator, Route, expect
+from playwright.sync_api import Browser, Dialog, Locator, Route, expect
 
-from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.browser import SENT, UploadPage, window
 from tests.tools.page import MIB, MP4, PART, Held, Stage, clip, numbers, quiet
 
 pytestmark = pytest.mark.slow
@@ -76,8 +76,8 @@ def test_what_only_looks_like_a_video_is_refused_by_its_first_bytes(page: Upload
     quiet(page, lost=True)
 
 
-def test_without_a_key_it_asks_for_one(profile: Profile, stage: Stage, tmp_path: Path) -> None:
-    with profile.page() as page:
+def test_without_a_key_it_asks_for_one(browser: Browser, stage: Stage, tmp_path: Path) -> None:
+    with window(browser) as page:
         page.open(stage.service.url)
         page.choose(clip(tmp_path, MIB))
         page.expect_state("unauthorized")
@@ -205,9 +205,9 @@ def tab_to(page: UploadPage, wanted: Locator) -> None:
     expect(wanted).to_be_focused()
 
 
-def test_with_the_keyboard_alone(profile: Profile, stage: Stage, tmp_path: Path) -> None:
+def test_with_the_keyboard_alone(browser: Browser, stage: Stage, tmp_path: Path) -> None:
     file = clip(tmp_path)
-    with profile.page() as page:
+    with window(browser) as page:
         # Its dialogue is the system's, out of reach; without it the page falls back on the input's own.
         page.page.add_init_script("delete window.showOpenFilePicker")
         page.open(stage.service.url)
@@ -298,9 +298,9 @@ def test_everything_is_labelled_large_enough_and_fits(
     expect(page.page.get_by_role("progressbar", name=re.compile("a_very_long_name"))).to_be_visible()
 
 
-def test_over_plain_http_it_says_why_it_can_not(profile: Profile, stage: Stage) -> None:
+def test_over_plain_http_it_says_why_it_can_not(browser: Browser, stage: Stage) -> None:
     """What a browser offers there is like this: no `crypto.subtle`."""
-    with profile.page() as page:
+    with window(browser) as page:
         page.page.add_init_script("delete Crypto.prototype.subtle")
         page.page.goto(stage.service.url)
         expect(page.page.locator("#unfit")).to_contain_text("https")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.service.browser.test_client import FINISHED, PAGE
 from tests.service.browser.test_element import PAGE as ELEMENT_PAGE
 from tests.service.browser.test_element import choose, opened, row
 from tests.tools.app_site import HTML, App
-from tests.tools.browser import SENT, Profile, UploadPage
+from tests.tools.browser import SENT, Profile, UploadPage, window
 from tests.tools.firefox import firefox
 from tests.tools.page import PART, Held, Stage, clip
 
@@ -43,10 +43,10 @@ def upload_at(tab: UploadPage, app: App, file: Path) -> Any:
     return tab.page.evaluate_handle("() => (window.handles = start())")
 
 
-def test_a_second_user_begins_anew_and_the_first_one_goes_on(profile: Profile, app: App, tmp_path: Path) -> None:
+def test_a_second_user_begins_anew_and_the_first_one_goes_on(browser: Browser, app: App, tmp_path: Path) -> None:
     app.serve("/client", HTML, PAGE)
     file = clip(tmp_path, 4 * PART)
-    with profile.page() as tab:
+    with window(browser) as tab:
         signed_in(app, "u-1")
         held = Held(tab, app.stage, after=3)
         upload_at(tab, app, file)
@@ -94,10 +94,10 @@ def test_in_firefox_too(app: App, tmp_path: Path) -> None:
         assert fox.evaluate(unfinished(app)) == ["clip.mp4"]
 
 
-def test_the_element_lists_what_its_user_left(profile: Profile, app: App, tmp_path: Path) -> None:
+def test_the_element_lists_what_its_user_left(browser: Browser, app: App, tmp_path: Path) -> None:
     app.serve("/form", HTML, ELEMENT_PAGE)
     signed_in(app, "u-1")
-    with profile.page() as tab:
+    with window(browser) as tab:
         opened(tab, app)
         Held(tab, app.stage)
         choose(tab.page, clip(tmp_path))
