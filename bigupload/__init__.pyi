@@ -1,5 +1,5 @@
 # What type checkers and editors see of the package: each name of `__all__`, and each option of the functions with its
-# type, default and documentation. The part below the line is made by `python -m tests.tools.library_stub`.
+# type, default and documentation. The part below the line is made by `python -m tests.tools.generated`.
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Literal, overload

@@ -36,7 +36,7 @@ SCHEMES = {
     "http": Scheme("the same, not encrypted on its way to this machine", 80, _WEB_FILE),
     "s3": Scheme("an object of a store, read with your credentials"),
 }
-"""All that are read. `python -m tests.tools.schemes_table` writes the table."""
+"""All that are read. `python -m tests.tools.generated` writes the table of docs/remote.md."""
 _SCHEME = r"([a-zA-Z][a-zA-Z0-9+.-]+)://"
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _RANGE = r"bytes (?:(\d{1,20})-(\d{1,20})|\*)/(\d{1,20})"

@@ -276,10 +276,6 @@ def test_a_shell_without_completions(bigupload: Command, monkeypatch: pytest.Mon
 # --- the manual page
 
 
-def test_the_page_is_current() -> None:
-    assert man_page.PAGE.read_text() == man_page.man_page(), "run python -m tests.tools.man_page"
-
-
 def test_the_page_is_in_the_wheel() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     shared = project["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]

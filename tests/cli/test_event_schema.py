@@ -21,8 +21,7 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 st.register_type_strategy(Path, st.text("ab/ü", min_size=1).map(Path))
 
 
-def test_the_schema_is_made_from_the_events() -> None:
-    assert event_schema.FILE.read_text() == event_schema.text(), "run python -m tests.tools.event_schema"
+def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 

@@ -20,7 +20,6 @@ from bigupload.core.remote_url import (
     shown_url,
 )
 from bigupload.errors import SourceUnsupported, UsageError
-from tests.tools import schemes_table
 from tests.tools.cases import each_case
 
 
@@ -155,9 +154,3 @@ def test_which_name_counts(url: str, suggested: str | None, name: str) -> None:
 )
 def test_what_counts_as_progress(came: int, asked: int, counts: bool) -> None:
     assert is_progress(came, asked) is counts
-
-
-def test_the_page_lists_all_schemes() -> None:
-    """If not: python -m tests.tools.schemes_table"""
-    committed = schemes_table.PAGE.read_text()
-    assert committed == schemes_table.page()

@@ -293,7 +293,7 @@ SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/integration/transport/test_small_bodies.py::test_a_response_before_the_body_was_read_comes_out_as_what_it_is[https-1048576]",
             "tests/http/test_compat.py::test_a_failed_write_reads_once_more",
         ),
-        _GENERATED: ("tests/api/test_arguments.py::test_the_stub_is_what_the_program_has",),
+        _GENERATED: ("tests/test_generated.py::test_a_file_follows_its_declarations",),
         _LIBRARY: (
             "tests/core/test_crc_functions.py::test_hashing_does_not_import_awscrt",
             "tests/core/test_crc_functions.py::test_they_are_the_same",

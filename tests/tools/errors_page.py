@@ -1,10 +1,13 @@
-"""Generates docs/errors.md from the service's declarations: `python -m tests.tools.errors_page > docs/errors.md`."""
+"""Makes docs/errors.md from the service's declarations."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from bigupload.service.direct_url import Rule
 from bigupload.service.problems import Problem
 
+PAGE = Path(__file__).parents[2] / "docs" / "errors.md"
 _HEAD = """\
 # Errors of the media service
 
@@ -35,7 +38,3 @@ def page() -> str:
     table = "".join(f"| `{p.code}` | {p.status} | {p.meaning} |\n" for p in problems)
     rules = "".join(f"| `{rule.code}` | {rule.value} |\n" for rule in Rule)
     return _HEAD + table + _RULES + rules
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -1,7 +1,4 @@
-"""The JSON Schema of the events that `--progress json` prints.
-
-`python -m tests.tools.event_schema` writes the file, with pydantic, which the extra `service` has.
-"""
+"""Makes the JSON Schema of the events that `--progress json` prints."""
 
 from __future__ import annotations
 
@@ -75,7 +72,3 @@ def _descriptions(name: str) -> dict[str, str]:
 def text() -> str:
     """Return the file's content."""
     return json.dumps(event_schema(), indent=2) + "\n"
-
-
-if __name__ == "__main__":
-    FILE.write_text(text(), encoding="utf-8")

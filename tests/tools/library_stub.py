@@ -1,4 +1,4 @@
-"""Makes the generated part of bigupload/__init__.pyi: `python -m tests.tools.library_stub`."""
+"""Makes the generated part of bigupload/__init__.pyi."""
 
 from __future__ import annotations
 
@@ -60,7 +60,3 @@ def _of_bytes_and_of_text(signature: str) -> tuple[str, str]:
 
 def _doc(documented: Any) -> str:
     return f'"""{inspect.cleandoc(documented.__doc__)}\n"""'
-
-
-if __name__ == "__main__":
-    STUB.write_text(stub())

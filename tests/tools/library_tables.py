@@ -1,4 +1,4 @@
-"""Generates docs/errors-and-events.md: `python -m tests.tools.library_tables > docs/errors-and-events.md`."""
+"""Makes docs/errors-and-events.md from the library's classes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bigupload import errors, events
 
+PAGE = Path(__file__).parents[2] / "docs" / "errors-and-events.md"
 _ERRORS = """\
 # Errors and events of the library
 
@@ -71,7 +72,3 @@ def _event(kind: type) -> str:
 def _meaning(kind: type) -> str:
     """The docstring as one line."""
     return re.sub(r"\s+", " ", inspect.getdoc(kind) or "").replace("|", "\\|")
-
-
-if __name__ == "__main__":
-    print(page(), end="")

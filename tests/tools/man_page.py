@@ -1,4 +1,4 @@
-"""The manual page bigupload(1), made from the commands. `python -m tests.tools.man_page` writes docs/bigupload.1."""
+"""Makes the manual page bigupload(1) from the commands."""
 
 from __future__ import annotations
 
@@ -92,7 +92,3 @@ def _plain(text: str) -> str:
     """Text that troff takes as it is."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + text if text.startswith((".", "'")) else text
-
-
-if __name__ == "__main__":
-    PAGE.write_text(man_page(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Makes the browser client's tables of error responses from the library's: `python -m tests.tools.problem_tables`."""
+"""Makes the browser client's tables of error responses from the library's."""
 
 from __future__ import annotations
 
@@ -38,7 +38,3 @@ def _with_table(text: str, name: str, rows: Iterable[tuple[object, str]]) -> str
     text, count = re.subn(rf"(?<=const {name} = {{\n)[^}}]*(?=}};)", lambda _: table, text)
     assert count == 1
     return text
-
-
-if __name__ == "__main__":
-    MODULE.write_text(module())

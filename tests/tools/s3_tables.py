@@ -1,4 +1,4 @@
-"""Makes the tables of S3's options in docs/settings.md: `python -m tests.tools.s3_tables`."""
+"""Makes the tables of S3's options in docs/settings.md."""
 
 from __future__ import annotations
 
@@ -31,7 +31,3 @@ def _rows(options: Mapping[str, Parameter]) -> Iterator[str]:
         values = "` or `".join(choices) or row.metavar or ""
         text = re.sub(r"--[a-z-]+[a-z]", r"`\g<0>`", for_command_line(row.help))
         yield f"| `{spelled(name)} {values}".rstrip() + f"` | {text} |"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page())

@@ -1,4 +1,4 @@
-"""Makes the table of URLs in docs/remote.md from their declarations: `python -m tests.tools.schemes_table`."""
+"""Makes the table of URLs in docs/remote.md from their declarations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,3 @@ def page() -> str:
     """Return the page with the schemes as they are now."""
     rows = (f"| `{name}://` | {scheme.names} |" for name, scheme in SCHEMES.items())
     return with_table(PAGE.read_text(), "| a URL begins with | it names |", rows)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page())

@@ -1,4 +1,4 @@
-"""Makes the table of events in docs/hooks.md from their declarations: `python -m tests.tools.webhooks_table`."""
+"""Makes the table of events in docs/hooks.md from their declarations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,3 @@ def _rows() -> Iterator[str]:
 
 def _inside(annotation: object) -> str:
     return " with `code` and `message`" if annotation is ErrorDetail else ""
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
