@@ -36,6 +36,9 @@ class Origin(Protocol):
 class ServedFile(Origin, Producer, Protocol):
     """A file on a server, by its URL: an origin of ranges of one version, or the producer of a stream."""
 
+    taken: int = 0
+    """See `Producer.taken`: here an attribute, which a subclass counts in."""
+
     def __init__(
         self,
         url: RemoteUrl,
