@@ -14,6 +14,7 @@ from bigupload import errors, events
 from bigupload.api.types import StrPath as StrPath
 from bigupload.api.types import UploadSource as UploadSource
 from bigupload.batch.selecting import Selection
+from bigupload.core.checksums import UploadChecksum
 from bigupload.core.integrity import Verified
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.options import S3Options
@@ -27,7 +28,7 @@ else:
     JobDone = Orphan = SyncOutcome = Any  # the check of the options asks only whether `on_orphan` is a function
 
 OnEvent: TypeAlias = Callable[[events.Event], Awaitable[object] | None]
-ChecksumName: TypeAlias = Literal["auto", "crc64nvme", "crc32c", "sha256", "md5", "none"]
+ChecksumName: TypeAlias = Literal["auto", UploadChecksum]
 OnChange: TypeAlias = Literal["raise", "restart"]
 OnError: TypeAlias = Literal["keep", "abort"]
 ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-etag", "size"]

@@ -16,7 +16,7 @@ import enum
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from bigupload.core.crc_functions import crc_function
 from bigupload.errors import UsageError
@@ -93,12 +93,9 @@ _DIGEST_SIZES = {
     Algorithm.NONE: 0,
 }
 
-UPLOAD_ALGORITHMS = (Algorithm.CRC64NVME, Algorithm.CRC32C, Algorithm.SHA256, Algorithm.MD5, Algorithm.NONE)
-"""The algorithms of an upload. CRC32 and SHA1 would prove less at the same cost.
-
-Four places repeat the names, because a type or a document must spell them; tests compare them with these:
-`api/arguments.ChecksumName`, `service/contract.UploadChecksum`, `schema/manifest.schema.json` and `docs/bigupload.1`.
-"""
+UploadChecksum: TypeAlias = Literal["crc64nvme", "crc32c", "sha256", "md5", "none"]
+"""The algorithms of an upload. CRC32 and SHA1 would prove less at the same cost. The manifest's schema repeats them."""
+UPLOAD_ALGORITHMS = tuple(map(Algorithm, get_args(UploadChecksum)))
 
 
 _CHOICES = {"auto": Algorithm.CRC64NVME, **{algorithm.value: algorithm for algorithm in UPLOAD_ALGORITHMS}}

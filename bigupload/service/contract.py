@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from bigupload.core.checksums import UploadChecksum
 from bigupload.errors import UsageError
 from bigupload.service.cors import check_origin
 from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
@@ -80,7 +81,6 @@ MediaKey = Annotated[str, Field(min_length=1, max_length=1024, examples=["media/
 Handle = Annotated[str, Field(min_length=1, max_length=MAX_HANDLE_LENGTH, examples=["WzEsIm93bmVyMTIzIi…"])]
 PartNumber = Annotated[int, Field(ge=1, le=10_000, examples=[1])]
 Base64 = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9+/]+={0,2}$", examples=["mDmyBmPrBjU="])]
-UploadChecksum = Literal["crc64nvme", "crc32c", "sha256", "md5", "none"]
 
 
 def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote
 
+from bigupload.core.checksums import UploadChecksum
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
@@ -455,7 +456,7 @@ class UploadOutcomes:
             key=handle.key,
             size=look.size,
             checksum=facts.checksum,
-            checksum_algorithm=None if facts.checksum is None else cast("c.UploadChecksum", handle.algorithm.value),
+            checksum_algorithm=None if facts.checksum is None else cast("UploadChecksum", handle.algorithm.value),
             checksum_type=facts.checksum_type.value if facts.checksum_type is not None else None,
             etag=facts.etag,
             token=handle.token,
