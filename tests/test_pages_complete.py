@@ -14,6 +14,7 @@ import bigupload
 from bigupload import errors, events
 from bigupload.cli import _cli, settings
 from bigupload.cli.options import LibraryFlag
+from bigupload.service.contract import TokenRequest
 from tests.tools import library_tables
 from tests.tools.cases import each_case
 
@@ -68,6 +69,11 @@ def test_each_error_and_event_is_on_their_page() -> None:
         assert f"| `{kind.__name__}` |" in committed
         assert kind.__name__ in bigupload.__all__
     assert errors.UsageError in library_tables.classes()
+
+
+def test_each_limit_of_upload_tokens_has_its_row() -> None:
+    page = (DOCS / "service-access.md").read_text()
+    assert [each.alias for each in TokenRequest.model_fields.values() if f"\n| `{each.alias}` | " not in page] == []
 
 
 @pytest.mark.parametrize("kind", [bigupload.Selection, bigupload.RetryPolicy])
