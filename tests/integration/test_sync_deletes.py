@@ -194,9 +194,18 @@ async def test_a_key_that_xml_can_not_hold_is_deleted_alone(world: World, tree: 
     assert objects(world) == files(tree)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("status", [Status(501, "NotImplemented"), Status(400, "MalformedXML")])
+async def test_a_file_that_an_interrupted_move_set_aside_keeps_its_object(world: World, tree: Path) -> None:
+    """Its name does not say which object is its own."""
+    await synced(world, tree)
+    (tree / "a").rename(tree / ".bigupload-moved-0")
+    assert counts(await synced(world, tree, delete=True)) == (0, 3, 0, 1)
+    assert "p/a" in objects(world)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("status", [Status(200), Status(501, "NotImplemented"), Status(400, "MalformedXML")])
 async def test_a_store_without_delete_objects_gets_single_requests(world: World, tree: Path, status: Status) -> None:
+    """Or one that says nothing of what it deleted: a connection that is cut says nothing, either."""
     await synced(world, tree)
     (tree / "a").unlink()
     world.s3.script("DeleteObjects", status, repeat=True)
