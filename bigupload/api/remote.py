@@ -112,7 +112,7 @@ class RemoteOpener:
         name = name or chosen_name(url, facts.file_name)
         if not name:
             raise errors.UsageError(f"{url.shown} has no name of its own: give it one, as in `name='movie.mov'`")
-        kind = None if facts.content_type in _UNTOLD or type_of(name).content_type != DEFAULT else facts.content_type
+        kind = _told(facts.content_type) if type_of(name).content_type == DEFAULT else None
         if facts.pin is None or facts.size is None:
             return await self._open_stream(url, file, facts, name, kind, expected, allow_empty=allow_empty)
         source = RemoteSource(url.shown, file, self.pool, size=facts.size, pin=facts.pin, head=facts.head)
@@ -166,11 +166,10 @@ class RemoteOpener:
         if version.size and self.with_head:
             await self.retrier.request(read_head)
         source = RemoteSource(url.shown, file, self.pool, size=version.size, pin=version.pin, head=bytes(head))
-        kind = None if version.content_type in _UNTOLD else version.content_type
         return OpenedSource(
             source=source,
             name=name or url.name,
-            content_type=kind,
+            content_type=_told(version.content_type),
             content_encoding=version.content_encoding,
             stored=file.as_copy_source(),
             checksums=version.checksums,
@@ -187,3 +186,9 @@ def _check_size(url: RemoteUrl, size: int | None, expected: int | None) -> None:
     if size is not None and expected is not None and size != expected:
         message = f"{url.shown} has {size:,} bytes, and {expected:,} were expected: nothing was sent"
         raise WrongSizeError(message, size)
+
+
+def _told(content_type: str | None) -> str | None:
+    """The type that a server tells of a file; None: it has no information, or a store would not take it."""
+    can_be_sent = content_type is not None and content_type.isascii() and content_type.isprintable()
+    return content_type if can_be_sent and content_type not in _UNTOLD else None

@@ -314,7 +314,7 @@ def _connecting(arguments: dict[str, Any]) -> contextlib.AbstractContextManager[
     from bigupload.cli.running import memory_is_limited
     from bigupload.http import early
     from bigupload.options import S3Options
-    from bigupload.stores.s3.access import address_ahead, split_bucket
+    from bigupload.stores.s3.access import address_ahead, split_bucket, translated
 
     to, url = arguments["to"], arguments["service"]
     if arguments["local"] or arguments["dask"] or memory_is_limited():
@@ -324,7 +324,8 @@ def _connecting(arguments: dict[str, Any]) -> contextlib.AbstractContextManager[
         if url is None:
             of_address = ("endpoint_url", "region", "profile", "addressing", *ADDRESS)
             options = S3Options(**{name: arguments[name] for name in of_address})
-            url = address_ahead(split_bucket(to[len("s3://") :])[0], options)
+            bucket = split_bucket(to[len("s3://") :])[0]
+            url = translated(lambda: address_ahead(bucket, options))
         if url is not None:
             return early.connecting(url, loads_certificates=not own)
     return contextlib.nullcontext()

@@ -23,7 +23,7 @@ import enum
 import hashlib
 import sqlite3
 import weakref
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +43,7 @@ from bigupload.service.policy import LONGEST_UPLOAD, PUBLISHED_POLICY, Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.delivering import RETRIED_FOR
 from bigupload.service.webhooks.telling import Telling, version_of
+from bigupload.stores.s3.bucket import NOT_BY_BATCH
 from bigupload.stores.s3.operations import ObjectPages
 from bigupload.support.files import file_lock
 from bigupload.support.shielding import for_each
@@ -540,11 +541,8 @@ class Sweep:
             return {}
         if not self._batches or len(items) == 1:
             return await self._delete_singly(items)
-        rows = [{"Key": item.key} | ({"ETag": item.etag} if item.etag else {}) for item in items]
         try:
-            answer: Mapping[str, Any] = await self._bucket.call(
-                "to delete objects", "DeleteObjects", Delete={"Objects": rows, "Quiet": True}
-            )
+            codes = await self._bucket.delete_many([(item.key, item.etag) for item in items])
         except Fault as fault:
             if fault.kind is FaultKind.UNREACHABLE:
                 raise
@@ -552,8 +550,7 @@ class Sweep:
                 return dict.fromkeys(items, False)
             self._batches = fault.kind is not FaultKind.UNSUPPORTED
             return await self._delete_singly(items)  # one key that XML cannot contain makes the batch fail
-        codes = {row.get("Key"): row.get("Code", "") for row in answer.get("Errors", ())}
-        singly = [item for item in items if codes.get(item.key) == "NotImplemented"]  # a condition in a batch
+        singly = [item for item in items if codes.get(item.key) == NOT_BY_BATCH]  # as with a condition
         outcomes = {item: item.key not in codes for item in items if codes.get(item.key) not in _AWAY_CODES}
         return outcomes | await self._delete_singly(singly)
 

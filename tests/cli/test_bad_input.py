@@ -150,6 +150,18 @@ def test_an_unknown_profile(bigupload: Command, s3: StrictS3, file: Path) -> Non
     assert_refused(bigupload("upload", file, *to(s3), "--profile", "nobody"), 2, "there is no profile nobody in ")
 
 
+def test_an_aws_configuration_that_can_t_be_read(
+    bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a byte order mark, as editors of Windows write it."""
+    config = tmp_path / "config"
+    config.write_bytes(b"\xef\xbb\xbf[default]\nregion = us-east-1\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    where = ["--to", "s3://bucket/key", "--endpoint-url", s3.url]
+    assert_refused(bigupload("upload", file, *where), 2, f"Unable to parse config file: {config}")
+
+
 def test_an_endpoint_that_refuses_the_connection(
     bigupload: Command, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -326,6 +326,8 @@ async def test_a_url_without_a_name(world: World, web: WebServer) -> None:
     [
         ("/film.mov", "text/html", "video/quicktime"),  # servers know less of films than names do
         ("/download", "video/mp4", "video/mp4"),
+        ("/download", "video/mp4; name=Z\xfcrich", "application/octet-stream"),
+        ("/download", "video/mp4\x7f", "application/octet-stream"),
         ("/download", "binary/octet-stream", "application/octet-stream"),
         ("/download", None, "application/octet-stream"),
     ],

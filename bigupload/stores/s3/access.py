@@ -410,6 +410,8 @@ def error_of_aws(e: Exception) -> Exception:
         return errors.CredentialsError(f"no AWS credentials: {one_line(source)} failed: {said}")
     if isinstance(e, b.BotoCoreError):
         return errors.CredentialsError(f"the AWS credentials can't be used: {one_line(str(e))}")
+    if isinstance(e, EOFError):  # of `getpass`
+        return errors.CredentialsError("the AWS profile asks for an MFA code, and there is no terminal to type it into")
     if isinstance(e, OSError):
         what = f" ({one_line(str(e.filename))})" if e.filename else ""
         return errors.UsageError(f"the AWS configuration can't be used: {e.strerror or type(e).__name__}{what}")

@@ -26,13 +26,15 @@ from bigupload.records import dataclass
 from bigupload.s3_parameters import OBJECT, REQUEST, parameters
 from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_access, no_answer, region_of, translated
 from bigupload.stores.s3.aws_files import configured_ca_bundle
-from bigupload.stores.s3.operations import Request, UploadPages, fields_of, load_parser, request_of, told
+from bigupload.stores.s3.operations import Request, UploadPages, fields_of, load_parser, request_of, rows, told
 from bigupload.stores.s3.renewal import METHOD, Renewal, explain_refusal, fetch_keys, is_refusal, seconds_left
 from bigupload.stores.s3.signer import S3Signer, SigningKeys
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
 R = TypeVar("R")
 
+NOT_BY_BATCH = "NotImplemented"
+"""S3's code where an object can't be deleted together with others, but perhaps alone."""
 URL_LIFETIME = 3600
 """Seconds that a presigned URL is valid."""
 ANSWER_WITHIN = 60.0
@@ -294,6 +296,25 @@ class S3Bucket:
             if fault.kind is not FaultKind.UNSUPPORTED or not condition:
                 raise
             await self.call("to delete the object", "DeleteObject", Key=key)
+
+    async def delete_many(self, objects: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Delete objects by one request, each if it has its ETag. Those that are gone already are an error at most.
+
+        Args:
+            objects: Keys and ETags; an empty ETag is any. At most a thousand.
+
+        Returns:
+            The keys that were not deleted, each with the store's code for why. The code is NOT_BY_BATCH for those of
+            which the response says nothing: some stores send an empty one, and so does a connection that was cut.
+
+        Raises:
+            Fault: UNSUPPORTED or FINAL if the store does not take such a request, or not with one of these keys.
+        """
+        named = [{"Key": key} | ({"ETag": etag} if etag else {}) for key, etag in objects]
+        response = await self.call("to delete objects", "DeleteObjects", Delete={"Objects": named})
+        deleted = {told(row, "Key", str) for row in rows(response, "Deleted")}
+        unsaid = dict.fromkeys((key for key, _ in objects if key not in deleted), NOT_BY_BATCH)
+        return unsaid | {told(row, "Key", str): row.get("Code", "") for row in rows(response, "Errors")}
 
     async def exists(self) -> bool:
         """Look whether the bucket is there. Raises Fault(REFUSED) if these credentials may not look."""

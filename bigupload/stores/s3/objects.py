@@ -129,22 +129,8 @@ class S3Objects:
         await self._bucket.delete(key, etag=etag)
 
     async def delete_many(self, objects: Sequence[tuple[str, str]]) -> dict[str, str]:
-        """Delete objects by one request, each if it has its ETag. Those that are gone already are an error at most.
-
-        Args:
-            objects: Keys and ETags; an empty ETag is any. At most a thousand.
-
-        Returns:
-            The keys that were not deleted, each with the store's code for why.
-
-        Raises:
-            Fault: UNSUPPORTED or FINAL if the store does not take such a request, or not with one of these keys.
-        """
-        named = [{"Key": key} | ({"ETag": etag} if etag else {}) for key, etag in objects]
-        response = await self._bucket.call(
-            "to delete objects", "DeleteObjects", Delete={"Objects": named, "Quiet": True}
-        )
-        return {told(row, "Key", str): row.get("Code", "") for row in rows(response, "Errors")}
+        """Delete objects by one request. See `S3Bucket.delete_many`."""
+        return await self._bucket.delete_many(objects)
 
 
 def _type_of(name: str) -> NamedType:

@@ -135,7 +135,7 @@ def _given(parameters: Mapping[str, Any]) -> bytes | None:
 
 def _deletes(parameters: Mapping[str, Any]) -> bytes:
     rows = parameters["Delete"]
-    return document("Delete", {"Object": rows["Objects"], "Quiet": bool(rows.get("Quiet"))})
+    return document("Delete", {"Object": rows["Objects"]})
 
 
 def _location(parameters: Mapping[str, Any]) -> bytes:
@@ -190,7 +190,7 @@ OPERATIONS: Mapping[str, Operation] = {
         has_md5=True,
         root="DeleteResult",
         has_root=True,
-        is_optional=True,  # some stores say nothing if nothing failed
+        is_optional=True,  # some stores say nothing if nothing failed: the caller asks again for each key
     ),
     # -- the bucket
     "ListBuckets": _on_bucket("GET", sends=(), root="ListAllMyBucketsResult", has_root=True, raw=True),

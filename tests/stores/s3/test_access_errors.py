@@ -58,6 +58,7 @@ def test_a_service_that_cannot_be_reached_may_be_later(exception: Exception, say
          "the credential_process of the profile failed: it gives no reason$"),
         (b.SSOTokenLoadError(error_msg="log in"), CredentialsError, "can't be used: .*log in"),
         (b.NoRegionError(), CredentialsError, "can't be used: You must specify a region"),
+        (EOFError("hidden"), CredentialsError, "asks for an MFA code, and there is no terminal to type it into$"),
         (KeyError("hidden"), CredentialsError, r"what their source gave can't be read \(KeyError\)"),
         (json.JSONDecodeError("hidden", "hidden", 0), CredentialsError, r"can't be read \(JSONDecodeError\)"),
         (RuntimeError("hidden"), CredentialsError, "have expired, also those that their source gave just now$"),

@@ -41,7 +41,7 @@ OF_REQUESTS = s3_parameters.parameters(REQUEST, EVERY_OPTION)
 SOURCE = {"Bucket": "from", "Key": "a folder/ein Ü~film's (1)+&=.mp4", "VersionId": "v1"}
 VALUES: Mapping[str, Any] = {
     "CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"},
-    "Delete": {"Objects": [{"Key": "a&<b>"}, {"Key": "c", "ETag": '"e"'}], "Quiet": True},
+    "Delete": {"Objects": [{"Key": "a&<b>"}, {"Key": "c", "ETag": '"e"'}]},
     "MultipartUpload": {"Parts": [{"PartNumber": n, "ETag": f'"{n}&<>"', "ChecksumCRC32": "a/+="} for n in (1, 2)]},
 }
 
