@@ -232,7 +232,13 @@ class SourceDeletes:
         return None if known is None else await self._met(known)
 
     async def _met(self, known: Move) -> UploadResult:
-        """The result of a file that an earlier call has deleted. `earlier` does not return it any more."""
+        """The result of a file that an earlier call has deleted. `earlier` does not return it any more.
+
+        Raises:
+            ObjectMismatch: The store no longer has the object.
+            StoreError: The store can't be asked.
+        """
+        await self._require_object(known)
         if self._job is not None:
             await self._moves.met(known, self._job)
         return _result(known, self._moves.path)
@@ -372,6 +378,8 @@ class SourceDeletes:
             SourceNotDeleted: It does not say.
             StoreError: It can't be reached.
         """
+        is_deleted = move.state is MoveState.DELETED
+        fate = f"{shown(move.path)} was {'deleted by an earlier call' if is_deleted else 'not deleted'}"
         policy = self._resources.retry
         policy = dataclasses.replace(
             policy, attempts=min(policy.attempts, _ATTEMPTS), give_up_after=min(policy.give_up_after, _PATIENCE)
@@ -379,7 +387,7 @@ class SourceDeletes:
         upload = UploadIdentity(source=move.path, target=move.url, id="", manifest=None)
         retrier = Retrier(policy=policy, emit=identified(upload, self._call.emit))
         if self._service is not None:
-            await self._require_file(move, self._service, retrier)
+            await self._require_file(move, self._service, retrier, fate)
             return
         store = self._stores.get(move.bucket)
         if store is None:
@@ -389,21 +397,19 @@ class SourceDeletes:
         try:
             facts = await retrier.request(lambda: store.at(move.key).stat("", Algorithm.CRC64NVME))
         except errors.AccessDenied as e:
+            if is_deleted:
+                raise
             raise errors.SourceNotDeleted(
                 f"{shown(move.path)} is in the store and stays here: to delete it, these credentials must be allowed "
                 f"to look at the object once more (s3:GetObject): {e}"
             ) from e
         if facts is None:
-            raise errors.ObjectNotFound(
-                f"there is no object at {move.url} any more: {shown(move.path)} was not deleted"
-            )
+            raise errors.ObjectNotFound(f"there is no object at {move.url} any more: {fate}")
         has_other_size = facts.size is not None and facts.size != move.fingerprint.size
         if facts.etag.strip('"') != move.etag.strip('"') or has_other_size:
-            raise errors.ObjectMismatch(
-                f"{move.url} is no longer the object that was proved: {shown(move.path)} was not deleted"
-            )
+            raise errors.ObjectMismatch(f"{move.url} is no longer the object that was proved: {fate}")
 
-    async def _require_file(self, move: Move, url: str, retrier: Retrier) -> None:
+    async def _require_file(self, move: Move, url: str, retrier: Retrier, fate: str) -> None:
         """Ask the media service whether it has the file. Raises what `_require_object` raises."""
         if self._media is None:
             self._media = service_of(url, self._s3, api_key=self._api_key)
@@ -411,13 +417,13 @@ class SourceDeletes:
         try:
             found = await retrier.request(lambda: media.stored(move.url))
         except errors.AccessDenied as e:
+            if move.state is MoveState.DELETED:
+                raise
             raise errors.SourceNotDeleted(
                 f"{shown(move.path)} is uploaded and stays here: to delete it, the service must say that it has it: {e}"
             ) from e
         if found is None:
-            raise errors.ObjectNotFound(
-                f"the media service does not have {move.url} any more: {shown(move.path)} was not deleted"
-            )
+            raise errors.ObjectNotFound(f"the media service does not have {move.url} any more: {fate}")
         if found.key != move.key or found.size not in (None, move.fingerprint.size):
             raise errors.ObjectMismatch(f"{move.url} is another file now: {shown(move.path)} was not deleted")
 

@@ -38,7 +38,7 @@ def test_a_file_is_deleted_when_the_service_has_it(client: Client, proxy: ApiPro
     assert [row["url"] for row in json.loads(receipt.read_text())["files"]] == [ended.result["url"]]
     again = client.upload(clip, *MOVE)  # as after a kill behind the last record
     assert (again.code, again.result["skipped"], again.result["url"]) == (0, True, ended.result["url"])
-    assert proxy.calls == ["create", "complete", "check"]
+    assert proxy.calls == ["create", "complete", "check", "check"]
 
 
 def test_an_unfinished_upload_is_resumed_and_moved(unfinished: Client, proxy: ApiProxy, short_movie: Path) -> None:
