@@ -26,6 +26,7 @@ from bigupload.cli.settings import variables
 from bigupload.cli.unfinished import (
     SHORT_ID,
     age_of,
+    is_growing,
     job_named,
     known_here,
     replaced_here,
@@ -311,8 +312,9 @@ def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> No
     if counts:
         held = sum(map(_held, [*unfinished, *replaced]))  # the store may have parts whose responses were not read
         in_store = f"at least {format_size(held)} in the store" if held else "no part recorded"
-        goes_on = "bigupload resume continues, " if any(upload.is_file for upload in unfinished) else ""
-        if goes_on and not all(upload.is_file for upload in unfinished):
+        files = [upload for upload in unfinished if upload.is_file and not is_growing(upload)]
+        goes_on = "bigupload resume continues, " if files else ""
+        if goes_on and len(files) < len(unfinished):
             goes_on = "bigupload resume continues those of files, "
         click.echo(
             f"{', '.join(counts)}, with {in_store}: {goes_on}bigupload abort ID deletes the parts",

@@ -139,8 +139,18 @@ _EXPECTED_SIZE = "--expected-size"
 
 
 def tell_streams(uploads: Sequence[KnownUpload]) -> None:
-    """Print the unfinished uploads from pipes, and the command that resumes each. Running ones are left out."""
-    streams = [each for each in uploads if each.resumable and not each.is_file and not is_locked(each.manifest)]
+    """Print the command that resumes each unfinished upload of a pipe or a growing file. Running ones are left out."""
+    left = [each for each in uploads if each.resumable and not is_locked(each.manifest)]
+    growing = [each for each in left if is_growing(each)]
+    if growing:
+        click.echo(
+            f"{counted(len(growing), 'unfinished upload')} followed a growing file; the same command goes on, "
+            f"{SAME_OPTIONS}. bigupload resume ID uploads the file as it is:",
+            err=True,
+        )
+    for each in growing:
+        click.echo(f"  {_command(each, f'bigupload upload --follow {_quoted(each.source or str())}')}", err=True)
+    streams = [each for each in left if not each.is_file]
     if not streams:
         return
     it = "it" if len(streams) == 1 else "each"
@@ -178,17 +188,27 @@ def tell_jobs(jobs: Sequence[KnownJob]) -> None:
 
 def command_of_stream(upload: KnownUpload) -> str:
     """Return the command that resumes the upload of a stream, with the options that identify its store."""
+    return _command(upload, "PROGRAM | bigupload upload -", upload.source or "")
+
+
+def _command(upload: KnownUpload, begins: str, name: str | None = None) -> str:
+    """Add target and options to the beginning of a command. `name`: the upload's name, where no path gives it."""
     from bigupload.manifests.journal import read_manifest
 
-    source, target = upload.source or "", upload.target or ""
+    target = upload.target or ""
     words = [target]
     if not target.startswith("s3://"):
-        words = ["--service", target.partition("#")[0], "--name", source]
-    elif target.rpartition("/")[2] != source:
-        words += ["--name", source]
+        words = ["--service", target.partition("#")[0]]
+    if name is not None and (len(words) > 1 or target.rpartition("/")[2] != name):
+        words += ["--name", name]
     with contextlib.suppress(errors.ManifestError):
         words += _options_of(read_manifest(upload.manifest).manifest)
-    return f"PROGRAM | bigupload upload - {' '.join(map(_quoted, words))}"
+    return f"{begins} {' '.join(map(_quoted, words))}"
+
+
+def is_growing(upload: KnownUpload) -> bool:
+    """Whether a file is followed, whose end is not known yet."""
+    return upload.is_file and upload.size is None and "://" not in (upload.source or "")
 
 
 def _quoted(word: str) -> str:
@@ -256,7 +276,7 @@ def unfinished() -> dict[str, KnownUpload]:
     tell_streams(uploads)
     tell_jobs(jobs)
     ids = shown_ids(known)
-    return {ids[upload.id]: upload for upload in uploads if upload.is_file}
+    return {ids[upload.id]: upload for upload in uploads if upload.is_file and not is_growing(upload)}
 
 
 def completions(*, with_all: bool) -> list[tuple[str, str]]:

@@ -1,7 +1,11 @@
-"""`bigupload upload --follow`: what a wrong call says. The rest is in tests/integration and tests/crash."""
+"""`bigupload upload --follow`: a wrong call, and what resumes it. The rest is in tests/integration and tests/crash."""
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
+from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.cases import each_case
 
@@ -24,3 +28,24 @@ from .support import Command, assert_refused
 def test_a_wrong_call(bigupload: Command, s3: StrictS3, arguments: list[str], code: int, says: str) -> None:
     target = ["--to", "s3://bucket/key", "--endpoint-url", s3.url]
     assert_refused(bigupload("upload", *arguments, *target), code, says)
+
+
+def test_resume_names_the_command_that_goes_on_following(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
+    """The file may be growing still: `resume` without a name would upload half a recording, with status 0."""
+    recording = tmp_path / "my recording.mov"
+    recording.write_bytes(b"x" * 5_300_000)
+    s3.script("UploadPart", Status(403, "AccessDenied"), repeat=True)
+    where, pace = ["s3://bucket/key", "--endpoint-url", s3.url], ["--idle", "1s", "--progress=none"]
+    bigupload("upload", "--follow", recording, *where, "--part-size", "5MiB", *pace)
+    s3.clear("UploadPart")
+    for ended in (bigupload("status"), bigupload("resume")):
+        assert ended.code == 0
+        command = ended.err.splitlines()[-1]
+        assert shlex.split(command) == ["bigupload", "upload", "--follow", str(recording), *where]
+    assert "key" not in s3.objects["bucket"]
+    with recording.open("ab") as file:
+        file.write(b"y")
+    created = s3.count("CreateMultipartUpload")
+    assert bigupload(*shlex.split(command)[1:], *pace).code == 0
+    assert s3.objects["bucket"]["key"].body == recording.read_bytes()
+    assert s3.count("CreateMultipartUpload") == created, "it finds its upload"
