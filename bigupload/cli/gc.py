@@ -70,7 +70,7 @@ def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool,
 
     drop_weaker(click.get_current_context(), arguments, "local", than="url")
     if or_local_bucket(arguments) is None:
-        raise click.UsageError("Missing argument 's3://BUCKET/PREFIX'.")
+        raise click.UsageError("name what to look at: s3://BUCKET/PREFIX, or --local for the local store")
 
     def print_orphan(orphan: Orphan) -> None:
         if as_json:

@@ -368,6 +368,7 @@ def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Pa
     )
     assert_refused(bigupload("resume", "m", "--region", "r"), 2, "the manifest names the store")
     assert_refused(bigupload("abort"), 2, "Missing argument 'MANIFEST...'")
+    assert_refused(bigupload("gc"), 2, "s3://BUCKET/PREFIX, or --local")
     assert_refused(bigupload("verify", file), 2, "Missing argument", "bigupload verify --help")
     assert_refused(bigupload("verify", file, "s3://"), 2, "not a target: 's3://'")
     assert_refused(bigupload("uplaod"), 2, "No such command 'uplaod'", "Did you mean 'upload'?")
