@@ -36,7 +36,7 @@ class BufferingProxy:
         self.held = 0
         """Bytes that it has of parts that are not stored, and whose clients are there."""
         self.most_held = 0
-        """The same at its worst, when it took bytes after the first response."""
+        """The same at its worst, when it took bytes of a request that came after the first response."""
         self._passed = 0
         self._changed = threading.Condition()
         self._free_at = 0.0
@@ -61,6 +61,7 @@ class BufferingProxy:
         found = _LENGTH.search(head)
         size = int(found[1]) if found else 0
         is_part = head.startswith(b"PUT ")
+        is_later = self.stored > 0
         body = bytearray()
         try:
             with self._arrival():
@@ -70,7 +71,7 @@ class BufferingProxy:
                         return
                     body += data
                     if is_part:
-                        self._count(len(data))
+                        self._count(len(data), is_later)
             answer = await self._answer(head, bytes(body), reader)
             if is_part and answer.startswith(b"HTTP/1.1 200"):
                 self.stored += size
@@ -91,11 +92,11 @@ class BufferingProxy:
             if not self._arriving:
                 self._nothing_arrives.set()
 
-    def _count(self, accepted: int) -> None:
+    def _count(self, accepted: int, is_later: bool) -> None:
         with self._changed:
             self.accepted += accepted
             self.held += accepted
-            if self.stored:
+            if is_later:
                 self.most_held = max(self.most_held, self.held)
 
     async def _answer(self, head: bytes, body: bytes, client: asyncio.StreamReader) -> bytes:

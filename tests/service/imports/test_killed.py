@@ -58,6 +58,6 @@ async def test_a_service_that_was_killed_goes_on_when_it_is_back(
     web.asked.clear()
     with serving(weed, tmp_path, *GENEROUS) as back:
         found = await ended(back, upload)
-        assert found["status"] == "completed"
+        assert found["status"] == "completed", found
         assert found["completed"]["size"] == len(DATA)
         assert web.ranges == [(35 * MIB, 40 * MIB)]
