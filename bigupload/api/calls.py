@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -176,7 +176,8 @@ class OpenCall:
             with self._scope:
                 try:
                     try:
-                        result = await _with_modules(work)
+                        with _descriptors_for_modules():
+                            result = await work()
                     except BaseException as e:
                         await self._tell_failure(e)
                         raise
@@ -241,10 +242,11 @@ class OpenCall:
         self.ended.set()
 
 
-async def _with_modules(work: Callable[[], Awaitable[R]]) -> R:
-    """Do the work. If no descriptor is left to load one of the modules that it needs, that is an error of ours."""
+@contextlib.contextmanager
+def _descriptors_for_modules() -> Iterator[None]:
+    """Raise an error of ours if no descriptor is left to load one of the modules that the work needs."""
     try:
-        return await work()
+        yield
     except (OSError, ImportError) as e:
         if not is_out_of_descriptors(e):
             raise

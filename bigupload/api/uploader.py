@@ -6,6 +6,7 @@ awaited.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
@@ -42,6 +43,7 @@ from bigupload.options import S3Options
 from bigupload.sources.opening import is_path
 
 if TYPE_CHECKING:  # modules that only some methods need are imported by them: a start is part of the speed
+    from bigupload.api.receipts import Written
     from bigupload.api.source_deletes import SourceDeletes
     from bigupload.api.sync_types import SyncResult
     from bigupload.api.types import ManySource
@@ -185,21 +187,20 @@ class Uploader:
             result, uploaded = await deletes.upload(source, options.get("name"), unless_known)
             return await operations.shared(self._resources, result, options), uploaded
 
-        async def upload() -> UploadResult:
-            with log_failure(subject_of(subject, options)):
-                return (await call.run(send if deletes is None else partial(move, deletes)))[0]
-
         async def work() -> UploadResult:
-            if deletes is None and options.get("receipt") is None:
-                return await upload()
-            from bigupload.api.receipts import writing_receipt
+            async with contextlib.AsyncExitStack() as opened:
+                written: Written | None = None
+                if options.get("receipt") is not None:
+                    from bigupload.api.receipts import writing_receipt
 
-            async with writing_receipt(options) as written:
+                    written = await opened.enter_async_context(writing_receipt(options))
                 if deletes is not None:
                     deletes.receipt = written
-                result = await upload()
-                written.add(result)
-                written.end()
+                with log_failure(subject_of(subject, options)):
+                    result, _ = await call.run(send if deletes is None else partial(move, deletes))
+                if written is not None:
+                    written.add(result)
+                    written.end()
                 return result
 
         return call, work
