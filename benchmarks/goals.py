@@ -269,8 +269,8 @@ def main() -> int:
     made.add_argument("--brief", action="store_true", help="Small files and one round: only to see that it works.")
     made.add_argument("--into", type=Path, metavar="PAGE", help="Put the table into this page, too.")
     arguments = made.parse_args()
-    if arguments.file or arguments.contestants:
-        made.error("each line has files and contestants of its own: neither --file nor --contestants")
+    if arguments.file or arguments.contestants or arguments.list:
+        made.error("each line has files and contestants of its own: neither --file, --contestants nor --list")
     old = installed(arguments.old, arguments.peers) if arguments.old else None
     settings = Settings(arguments=arguments, peers=Peers(arguments.peers), old=old)
     lines = []
