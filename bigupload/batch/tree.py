@@ -107,7 +107,8 @@ def walk(directory: str, scopes: Sequence[Scope], options: WalkOptions) -> Itera
     Args:
         directory: Its path; empty for the working directory, so that paths are relative to it. A symbolic link is
             followed.
-        scopes: A file is selected if each of them selects it.
+        scopes: A file is selected if each of them selects it. The first is the caller's selection. It is not asked for
+            a file that a move set aside, whose own name is not known.
         options: Limits, and whether symbolic links are followed.
     """
     open_levels: list[_Level] = []
@@ -193,7 +194,7 @@ def _names(path: str, scopes: Sequence[Scope], *, follow_symlinks: bool) -> tupl
             if _is_directory(entry, follow_symlinks=follow_symlinks):
                 if _enter(scopes, name) is not None:
                     names.append(f"{name}/")
-            elif all(scope.selects(name) for scope in scopes):
+            elif all(scope.selects(name) for scope in (scopes[1:] if name.startswith(ASIDE) else scopes)):
                 names.append(name)
     return names, marks == len(STORE_MARKS)
 

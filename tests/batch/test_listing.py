@@ -95,6 +95,14 @@ def test_patterns(pattern: str, expected: list[str]) -> None:
     assert listed(pattern) == [line.replace("HERE", os.getcwd()) for line in expected]
 
 
+def test_a_file_that_is_set_aside_is_left_out_of_a_pattern(tree: Path) -> None:
+    """A job that deletes its files lists those of one pattern while it deletes those of another."""
+    (tree / "b.jpg").rename(tree / ".bigupload-moved-0")
+    assert listed("*.txt") == ["[1].txt < [1].txt", "a.txt < a.txt"]
+    (aside,) = listed(".", selection=Selection(include=["*.mov"]))
+    assert aside.startswith(".bigupload-moved-0: an interrupted move set it aside")
+
+
 def test_a_pattern_gives_a_plain_file_the_key_that_a_shell_would(tree: Path) -> None:
     expanded = sorted(str(path.relative_to(tree)) for path in tree.glob("photos/*.jpg"))
     assert listed("photos/*.jpg") == listed(*expanded)

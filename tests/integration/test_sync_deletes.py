@@ -195,11 +195,12 @@ async def test_a_key_that_xml_can_not_hold_is_deleted_alone(world: World, tree: 
 
 
 async def test_a_file_that_an_interrupted_move_set_aside_keeps_its_object(world: World, tree: Path) -> None:
-    """Its name does not say which object is its own."""
+    """Its name does not say which object is its own, nor whether the file is selected."""
     await synced(world, tree)
     (tree / "a").rename(tree / ".bigupload-moved-0")
-    assert counts(await synced(world, tree, delete=True)) == (0, 3, 0, 1)
-    assert "p/a" in objects(world)
+    for chosen in (Selection(), Selection(include=["a", "b.bin", "sub/"]), Selection(exclude=[".*"])):
+        assert counts(await synced(world, tree, delete=True, selection=chosen)) == (0, 3, 0, 1)
+        assert "p/a" in objects(world)
 
 
 @pytest.mark.exhaustive
