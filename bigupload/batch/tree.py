@@ -141,7 +141,8 @@ def walk(directory: str, scopes: Sequence[Scope], options: WalkOptions) -> Itera
 def look_at(path: str, key: str, options: WalkOptions) -> Found | None:
     """One file, with its metadata. None: its size or time is not within the limits."""
     if ASIDE in path and os.path.basename(path).startswith(ASIDE):
-        return Omitted(path, "an interrupted move set it aside: run that move again, or rename it", is_failure=True)
+        why = "a move set it aside: if it is not running any more, run it again, or rename the file"
+        return Omitted(path, why, is_failure=True)
     if options.names_are_keys and (why_not := why_no_key(key)) is not None:
         return Omitted(path, f"{why_not}: {RENAME}", is_failure=True)
     try:

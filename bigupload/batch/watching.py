@@ -30,11 +30,12 @@ from bigupload.batch.listing import StandingDirectory
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import FileEntry, Omitted, walk
 from bigupload.core.manifest import Fingerprint
-from bigupload.core.selection import Scope, exclude, scope_of
+from bigupload.core.selection import exclude, scope_of
 from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread, starting_threads
+from bigupload.support.files import ASIDE
 from bigupload.support.systems import change_time
 from bigupload.units import escaped, format_seconds, install_command, printable
 
@@ -376,7 +377,8 @@ class WatchedFiles:
         if selection.follow_symlinks:
             raise UsageError("a watch can't follow symbolic links: leave out `follow_symlinks=True`")
         self._directory = directory
-        self._scopes: list[Scope] = [selection.scope()] if all_names else [selection.scope(), _not_temporary()]
+        left_out = (f"{ASIDE}*",) if all_names else TEMPORARY  # the watch itself may set files aside
+        self._scopes = [selection.scope(), scope_of([exclude(pattern) for pattern in left_out])]
         self._options = selection.walk_options(now=now, prefix=prefix)
 
     def found(self) -> Iterator[FileEntry | Omitted]:
@@ -387,10 +389,6 @@ class WatchedFiles:
             elif os.path.lexists(found.path):
                 # The text after a colon is advice for a selection that can follow symbolic links.
                 yield found if found.is_failure else dataclasses.replace(found, reason=found.reason.partition(":")[0])
-
-
-def _not_temporary() -> Scope:
-    return scope_of([exclude(pattern) for pattern in TEMPORARY])
 
 
 _BEGUN_WITHIN = 200

@@ -100,7 +100,7 @@ def test_a_file_that_is_set_aside_is_left_out_of_a_pattern(tree: Path) -> None:
     (tree / "b.jpg").rename(tree / ".bigupload-moved-0")
     assert listed("*.txt") == ["[1].txt < [1].txt", "a.txt < a.txt"]
     (aside,) = listed(".", selection=Selection(include=["*.mov"]))
-    assert aside.startswith(".bigupload-moved-0: an interrupted move set it aside")
+    assert aside.startswith(".bigupload-moved-0: a move set it aside: if it is not running any more, run it again")
 
 
 def test_a_pattern_gives_a_plain_file_the_key_that_a_shell_would(tree: Path) -> None:

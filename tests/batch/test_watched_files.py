@@ -12,6 +12,7 @@ from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.batch.watching import WatchedFiles
 from bigupload.errors import UsageError
+from bigupload.support.files import ASIDE
 
 WANTED = ["a b.mp4", "a😀.mp4", "new\nline.mp4", "sub/deep/c.mp4", "sub/d.txt"]
 TEMPORARY = [".film.mp4.Xy12", "film.mp4.part", "x.tmp", "y.crdownload", "z~", ".hidden/e.mp4", "dir.part/f.mp4"]
@@ -59,6 +60,13 @@ def test_what_is_no_file(directory: Path) -> None:
     }  # fmt: skip
     assert not any(each.is_failure for each in omitted.values())
     assert sorted(each.key for each in found if isinstance(each, FileEntry)) == sorted(WANTED)
+
+
+def test_what_a_move_set_aside(directory: Path) -> None:
+    """The watch itself may have done so: it lists the directory while it asks the store."""
+    (directory / "sub" / "d.txt").rename(directory / "sub" / f"{ASIDE}0")
+    for all_names in (False, True):
+        assert not [each for each in watched(directory, all_names=all_names).found() if ASIDE in each.path]
 
 
 def test_what_vanishes_meanwhile(directory: Path) -> None:
