@@ -340,7 +340,9 @@ class FileUploads:
         if self._deletes is None:
             return None, None
         of_move = await self._deletes.target_of(parse_s3_url(target)[1])
-        known = await self._deletes.begin(begin.path, of_move)
+        known = None
+        with contextlib.suppress(errors.ObjectMismatch):  # of an earlier file of this name: this one is gone, too
+            known = await self._deletes.begin(begin.path, of_move)
         return of_move, None if known is None or known.source_deleted else known
 
     async def _delete(

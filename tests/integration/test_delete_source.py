@@ -620,6 +620,26 @@ async def test_a_watch_deletes_what_has_stayed_for_long_enough(world: World, sou
 
 
 @pytest.mark.slow
+async def test_a_watch_passes_over_a_file_that_vanishes(
+    world: World, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it moved one of the same name before, whose object is no longer there."""
+    path = write(source / "file.bin")
+    await watched(world, source, lambda: not files(source))
+    del world.s3.objects[BUCKET]["p/file.bin"]
+    write(path, seed=1)
+    begin = SourceDeletes.begin
+
+    async def begin_without_it(self: SourceDeletes, *of_file: str) -> UploadResult | None:
+        path.unlink()
+        return await begin(self, *of_file)
+
+    monkeypatch.setattr(SourceDeletes, "begin", begin_without_it)
+    assert await watched(world, source, lambda: False, until_idle=1) == []
+    assert not path.exists()
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows itself refuses to rename an open file")
 async def test_a_watch_waits_for_the_program_that_has_a_file_open(world: World, source: Path) -> None:
     """It sends the file once."""
