@@ -425,7 +425,7 @@ class SourceDeletes:
         if found is None:
             raise errors.ObjectNotFound(f"the media service does not have {move.url} any more: {fate}")
         if found.key != move.key or found.size not in (None, move.fingerprint.size):
-            raise errors.ObjectMismatch(f"{move.url} is another file now: {shown(move.path)} was not deleted")
+            raise errors.ObjectMismatch(f"{move.url} is another file now: {fate}")
 
     # -- before anything is sent
 

@@ -41,6 +41,12 @@ def test_a_file_is_deleted_when_the_service_has_it(client: Client, proxy: ApiPro
     assert proxy.calls == ["create", "complete", "check", "check"]
 
 
+def test_a_file_that_was_deleted_and_is_another_one_now(client: Client, proxy: ApiProxy, clip: Path) -> None:
+    assert client.upload(clip, *MOVE).code == 0
+    proxy.script("check", Refuse(200, body=json.dumps({"usable": True, "url": "x", "key": "another"}).encode()))
+    stopped(client.upload(clip, *MOVE), 1, f"is another file now: {clip} was deleted by an earlier call")
+
+
 def test_an_unfinished_upload_is_resumed_and_moved(unfinished: Client, proxy: ApiProxy, short_movie: Path) -> None:
     digest = sha256(short_movie)
     ended = unfinished.upload(short_movie, *MOVE)
