@@ -214,14 +214,14 @@ class UploadMany:
         self._base = await self._job_target()
         self._recovered = {str(each.path): each for each in await self._source_deletes.recover(self._base)}
 
-    async def _moved_before(self) -> AsyncGenerator[UploadResult, None]:
+    async def _moved_before(self) -> AsyncGenerator[Outcome, None]:
         """Yield the files that killed calls have deleted and not reported, without those that are in this call."""
         for recovered in self._recovered.values():
             yield await self._linked(recovered)
         if self._source_deletes is not None:
             async with contextlib.aclosing(self._source_deletes.earlier()) as earlier:
                 async for moved in earlier:
-                    yield await self._linked(moved)
+                    yield moved if isinstance(moved, UploadFailed) else await self._linked(moved)
 
     async def record(self, results: Sequence[Done]) -> None:
         """Record which files are in the store."""

@@ -28,6 +28,7 @@ from bigupload.api.receipts import Written
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import wanted_digests
 from bigupload.api.types import UploadSource
+from bigupload.batch.job import Job, UploadFailed, results_while
 from bigupload.core.checksums import Algorithm
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.remote_url import is_remote
@@ -189,12 +190,32 @@ class SourceDeletes:
             await self._moves.set_apart(self._job)
         return done
 
-    async def earlier(self) -> AsyncGenerator[UploadResult, None]:
-        """The results of the files that earlier calls of the job have deleted, as far as this one has not met them."""
-        if self._job is not None:
-            async with contextlib.aclosing(self._moves.earlier(self._job)) as moves:
-                async for move in moves:
-                    yield _result(move, self._moves.path)
+    async def earlier(self) -> AsyncGenerator[UploadResult | UploadFailed, None]:
+        """The files that earlier calls of the job have deleted, as far as this one has not met them.
+
+        An object that the store no longer has is a failure, and no later call reports it.
+
+        Raises:
+            StoreError: The store can't be asked.
+        """
+        if self._job is None:
+            return
+        async with contextlib.aclosing(self), contextlib.aclosing(self._moves.earlier(self._job)) as moves:
+            job = Job(moves, self._ask_again, at_once=lambda: self._resources.shared.limit)
+            async with contextlib.aclosing(results_while(job, job.run())) as asked:
+                async for move, error in asked:
+                    if error is None:
+                        yield _result(move, self._moves.path)
+                    else:
+                        yield UploadFailed(source=move.path, key=move.key, error=error)
+                        await self._moves.forget(move)
+
+    async def _ask_again(self, move: Move) -> tuple[Move, errors.ObjectMismatch | None]:
+        try:
+            await self._require_object(move)
+        except errors.ObjectMismatch as e:
+            return move, e
+        return move, None
 
     async def reported(self) -> None:
         """The job has nothing left to do, and what was deleted is reported."""

@@ -407,6 +407,34 @@ async def test_a_job_that_was_stopped_reports_what_it_deleted(world: World, sour
     assert await move_all(world, bigupload.select_files(source), **more) == []
 
 
+@each_case("how", ["upload_many", "sync"])
+async def test_what_a_stopped_job_deleted_is_asked_for_again(world: World, source: Path, how: str) -> None:
+    """An object that is gone since is a failure of the next run, and of no other."""
+    directory, receipt = source / how, source.parent / f"{how}.json"
+    for seed, name in enumerate(("gone", "there", "refused")):
+        write(directory / name, seed=seed)
+
+    async def run(**more: Any) -> list[Any]:
+        told: list[Any] = []
+        options: Any = {"to": f"{TO}{how}/", "s3": world.options(), "delete_source": True, **more}
+        if how == "sync":
+            await bigupload.sync(directory, on_outcome=told.append, **options)
+            return told
+        return await move_all(world, bigupload.select_files(directory), job="job", **options)
+
+    world.s3.script("PutObject", Status(403, "AccessDenied"), key=f"p/{how}/refused", repeat=True)
+    await run()
+    assert files(directory) == ["refused"]
+    world.s3.clear("PutObject")
+    del world.s3.objects[BUCKET][f"p/{how}/gone"]
+    told = {each.key.rpartition("/")[2]: each for each in await run(receipt=receipt)}
+    assert isinstance(told["gone"].error, errors.ObjectNotFound)
+    assert told["there"].source_deleted
+    assert told["refused"].source_deleted
+    assert {each["key"].rpartition("/")[2] for each in json.loads(receipt.read_text())["files"]} == {"there", "refused"}
+    assert not [each for each in await run() if each.key.endswith("gone")]
+
+
 @pytest.mark.parametrize("job", [None, "job"])
 async def test_a_file_that_is_gone_gets_the_link_that_is_asked_for_now(
     world: World, source: Path, job: str | None
