@@ -342,8 +342,9 @@ pace_options = joined(
         default="15min",
         show_default=True,
         metavar="TIME",
-        help="Stop (resumable) if nothing connects to the store for so long, as in 2h. If it has not responded once "
-        "since the start, the command stops within seconds.",
+        help="Stop (resumable) if nothing connects to the store or media service for so long, as in 2h. If it has not "
+        "responded once since the start, the command stops within seconds, unless this machine has begun an upload "
+        "through the same media service before.",
     ),
     click.option(
         "--response-timeout",

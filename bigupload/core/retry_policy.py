@@ -230,7 +230,8 @@ class RetryPolicy:
     """The longest delay before any retry."""
     give_up_after: float = 900.0
     """The time that an outage may last. Then the upload stops, resumable. Also the longest wait for a Retry-After.
-    An outage is one of a store that has responded in this run: before that, four attempts are made at most."""
+    An outage is one of a store that has responded in this run, or of a media service through which an upload was begun
+    before. Else four attempts are made at most."""
     stall_after: float = 30.0
     """A PUT whose body makes no progress for so long is sent again."""
     response_timeout: float = 300.0

@@ -16,6 +16,7 @@ from bigupload.core.retry_policy import RetryPolicy
     ("name", "help_text"),
     [
         ("give_up_after", "not responded once since the start"),
+        ("give_up_after", "unless this machine has begun an upload through the same media service before"),
         ("response_timeout", "The time while the store responds to parts that were sent before it does not count."),
     ],
 )
