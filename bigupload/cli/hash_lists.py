@@ -210,4 +210,4 @@ async def _compare(path: Path, known: Mapping[str, str], reading: asyncio.Semaph
     if value != known[format_]:
         name = escaped(str(path))
         raise errors.ObjectMismatch(f"{name} differs from the hash list: its {format_.upper()} is another one")
-    return ListedFile(path=path, size=found.size, checksum=f"{format_}:{value}", verified=format_)
+    return ListedFile(path=path.absolute(), size=found.size, checksum=f"{format_}:{value}", verified=format_)

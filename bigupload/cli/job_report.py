@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import re
 import sys
 import time
@@ -24,6 +25,7 @@ from bigupload.cli import complain
 from bigupload.cli.narration import Reporter, say
 from bigupload.cli.reporting import result_line, worst
 from bigupload.cli.wording import for_command_line
+from bigupload.core.remote_url import is_remote
 from bigupload.records import dataclass
 from bigupload.units import counted, escaped, format_rate, format_seconds, format_size, one_line, printable
 
@@ -231,7 +233,7 @@ class JobReport:
         if self._mode != "bar":
             self._latest()
         if self._as_json and not self.only_sums:
-            self._reporter.on_result(failed_json(path, key, error))
+            self._reporter.on_result(failed_json(absolute(path), key, error))
 
     def _is_told(self, result: UploadResult | None) -> bool:
         """Whether to print a line for a result. On a terminal, nobody reads a million lines."""
@@ -315,7 +317,12 @@ def failed_json(path: str, key: str, error: errors.BigUploadError) -> str:
 
 def failed_line(failed: UploadFailed | VerificationFailed) -> str:
     """The JSON object of a file that failed."""
-    return failed_json(failed.source, failed.key, failed.error)
+    return failed_json(absolute(failed.source), failed.key, failed.error)
+
+
+def absolute(source: str) -> str:
+    """Return the path of a file as its result has it. A URL stays as it is."""
+    return source if is_remote(source) else os.path.abspath(source)  # noqa: PTH100 - as FileSource
 
 
 def failed_fields(path: str, key: str, error: errors.BigUploadError) -> dict[str, Any]:

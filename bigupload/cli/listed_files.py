@@ -19,7 +19,7 @@ from bigupload import errors
 from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, read_ahead
 from bigupload.batch.tree import FileEntry, Found, Omitted
 from bigupload.cli import complain, discard_output
-from bigupload.cli.job_report import LeftOut, failed_fields
+from bigupload.cli.job_report import LeftOut, absolute, failed_fields
 from bigupload.cli.selection_options import Chosen, is_many, names_many
 from bigupload.core.globs import split_glob
 from bigupload.records import dataclass
@@ -178,7 +178,7 @@ async def dry_run(listed: ListedFiles, *, as_json: bool, service: str | None) ->
             error = errors.SourceError(f"{escaped(file.path)}: {file.reason}")
             complain(error, escaped(file.path), is_path=True)
             if as_json:
-                _print(json.dumps(failed_fields(file.path, "", error)))
+                _print(json.dumps(failed_fields(absolute(file.path), "", error)))
             continue
         count, size = count + 1, size + file.size
         target = service or listed.target(file)

@@ -531,11 +531,10 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
     except errors.BigUploadError as e:
         complain(_with_kept(e, kept), named, is_path=True)
         if as_json:
-            from bigupload.cli.job_report import failed_json
+            from bigupload.cli.job_report import absolute, failed_json
 
-            reporter.on_failure(
-                failed_json(shown_url(path) if isinstance(path, str) else str(path), _key_of(label, options), e)
-            )
+            where = str(label) if path == STANDARD_INPUT else absolute(named if isinstance(path, str) else str(path))
+            reporter.on_failure(failed_json(where, _key_of(label, options), e))
         return e.exit_code
     kept.on_outcome(result)
     uploading.add(result, str(path))

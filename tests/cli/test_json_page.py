@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,25 @@ def test_what_is_sent_and_what_would_be(bigupload: Command, s3: StrictS3, tree: 
     assert sent == fields("a file in the store", "upload")
     assert sums == fields("the sums", "of a directory")
     assert printed(bigupload("upload", tree / "gone", *folder), 1) == [fields("that failed", "upload")]
+
+
+def test_a_path_is_absolute_whatever_became_of_the_file(
+    bigupload: Command, s3: StrictS3, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tree)
+    of = ("--endpoint-url", s3.url, "--json", "--progress", "none")
+
+    def paths(*arguments: str) -> set[str]:
+        ended = bigupload(*arguments, *of)
+        assert ended.code == 1, ended.err
+        return {row["path"] for row in map(json.loads, ended.out.splitlines()) if "path" in row}
+
+    assert paths("upload", "a", "gone", "s3://bucket/") == {str(tree / "a"), str(tree / "gone")}
+    (tree / "new").write_bytes(b"new")
+    assert paths("verify", ".", "s3://bucket/") == {str(tree / "a"), str(tree / "new")}
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert paths("upload", "-", "s3://bucket/stream") == {"stream"}
 
 
 def test_a_sync(bigupload: Command, s3: StrictS3, tree: Path) -> None:
