@@ -74,7 +74,7 @@ class _Plain(Reporter):
         self._next: dict[Path, float] = {}
         self._next_note: dict[Path, float] = {}
         self._followed: set[Path] = set()
-        """Files with a printed line: their end gets one, too."""
+        """Files with a printed line: their wait for the end gets one, too."""
 
     def begin(self, path: Path, note: str) -> None:
         now = self._clock()
@@ -87,11 +87,14 @@ class _Plain(Reporter):
         self._next_note.pop(path, None)
         self._followed.discard(path)
 
+    def _narrate(self, path: Path, event: events.Event) -> None:
+        if (text := self._narrator.text(event)) is not None:
+            say(f"{one_line(path.name)}: {printable(text)}")
+
     def on_event(self, path: Path, event: events.Event) -> None:
         name = one_line(path.name)
-        if (text := self._narrator.text(event)) is not None:
-            say(f"{name}: {printable(text)}")
-        if isinstance(event, events.UploadCompleted) and path in self._followed:
+        self._narrate(path, event)
+        if isinstance(event, events.UploadCompleted) and not _verbose():  # a log line has it, too
             say(f"{name}: done, proved: {event.verified}")
         if isinstance(event, events.Completing) and path in self._followed:  # which may take minutes without a line
             say(f"{name}: all parts are in the store, which completes the object")
@@ -143,7 +146,7 @@ class _PlainJob(_Plain):
         if isinstance(event, events.Progress):
             self._moving[path] = event.size or 0, event.bytes_uploaded
         elif not isinstance(event, events.JobProgress):
-            super().on_event(path, event)
+            self._narrate(path, event)
         elif self._due(path):
             names = job_progress.told_apart(self._moving)
             files = {names[each]: moved for each, moved in self._moving.items()}

@@ -12,6 +12,7 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,14 @@ def test_the_result(bigupload: Command, s3: StrictS3, file: Path, place: Place) 
     assert stored.body == file.read_bytes()
 
 
-def test_without_json_it_is_the_url_alone(bigupload: Command, s3: StrictS3, file: Path) -> None:
-    ended = bigupload("upload", file, *to(s3))
-    assert (ended.code, ended.out, ended.err) == (0, f"{s3.url}/bucket/key\n", "")
+@pytest.mark.parametrize("in_parts", [[], IN_PARTS], ids=["one PUT", "parts"])
+def test_without_json_it_is_the_url_and_the_proof(
+    bigupload: Command, s3: StrictS3, file: Path, in_parts: Sequence[str]
+) -> None:
+    ended = bigupload("upload", file, *to(s3), *in_parts)  # not a terminal: plain by itself
+    told = "file.bin: done, proved: full-object\n"
+    assert ended == Ended(0, f"{s3.url}/bucket/key\n", told)
+    assert bigupload("-q", "upload", file, *to(s3), *in_parts).err == ""
 
 
 def test_progress_json_is_one_event_a_line(bigupload: Command, s3: StrictS3, file: Path) -> None:
@@ -81,10 +87,11 @@ def test_plain_lines_tell_what_happened(bigupload: Command, s3: StrictS3, file: 
     s3.script("UploadPart", Status(503, "SlowDown"))
     ended = bigupload("upload", file, *to(s3))  # not a terminal: plain by itself
     assert ended.code == 0
-    resuming, retry = ended.err.splitlines()
+    resuming, retry, done = ended.err.splitlines()
     assert resuming == "file.bin: resuming: the store has 1 of 2 parts"
     assert retry.startswith("file.bin: part 2: the store refused part 2: 503 SlowDown")
     assert "attempt 2 in" in retry
+    assert done == "file.bin: done, proved: full-object"
     assert "\x1b" not in ended.err
 
 
@@ -139,7 +146,7 @@ def test_escape_sequences_in_a_name_reach_no_terminal(bigupload: Command, s3: St
     s3.script("UploadPart", Status(503, "SlowDown"), part_number=1)
     ended = bigupload("upload", file, *to(s3), *IN_PARTS, "--progress", "plain")
     assert ended.code == 0
-    assert "evil ]0;pwned 2J.bin: part 1:" in ended.complaint
+    assert "evil ]0;pwned 2J.bin: part 1:" in ended.err
     ended = bigupload("status")
     assert ended.code == 0
     for text in (ended.out, ended.err):
@@ -359,7 +366,7 @@ def test_the_local_store(bigupload: Command, file: Path, place: Place) -> None:
         )
         ended = bigupload("upload", file, "--local", *IN_PARTS, "--json", "--progress", "plain")
         assert (ended.code, ended.result["verified"]) == (0, "full-object")
-        assert ended.err == "file.bin: starting the local store\n"
+        assert ended.err.splitlines()[0] == "file.bin: starting the local store"
         started = bigupload("store", "start")  # finds the one that runs
         assert (started.code, started.err) == (0, "")
         shown = dict(line.split(None, 1) for line in started.out.splitlines())

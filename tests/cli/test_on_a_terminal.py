@@ -126,7 +126,8 @@ def test_messages_are_above_the_rows_and_the_table_stays(s3: StrictS3, place: Pl
 @pytest.mark.parametrize("term", ["dumb", "unknown"])
 def test_a_terminal_that_can_only_append_has_plain_lines(s3: StrictS3, place: Place, tree: Path, term: str) -> None:
     _, shown = on_terminal(place, "upload", tree / "large", *to(s3, "s3://bucket/p/"), term=term)
-    assert shown.splitlines() == [f"{s3.url}/bucket/p/large"], "neither an escape sequence nor a bar at the end"
+    lines = ["large: done, proved: full-object", f"{s3.url}/bucket/p/large"]
+    assert shown.splitlines() == lines, "neither an escape sequence nor a bar at the end"
     code, shown = on_terminal(place, "upload", tree, *to(s3, "s3://bucket/p/"), term=term)
     assert code == 0
     assert "\x1b" not in shown

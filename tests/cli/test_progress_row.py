@@ -176,12 +176,13 @@ def test_plain_lines_tell_acknowledged_bytes_from_those_in_flight(capsys: pytest
     reporter.on_event(Path("movie.mov"), event)
     line = capsys.readouterr().err
     assert line == "movie.mov: 25 % of 120 MB, 25 of 103 parts, 90 MB in flight\n"
-    for name in ("movie.mov", "small.txt"):  # of the small one nothing was told
+    for name in ("movie.mov", "small.txt"):  # the small one had no line until now
         reporter.on_event(Path(name), events.Completing(parts=103))
         reporter.on_event(Path(name), events.UploadCompleted(url="u", etag="e", verified=Verified.FULL_OBJECT))
     assert capsys.readouterr().err.splitlines() == [
         "movie.mov: all parts are in the store, which completes the object",  # it may take minutes
         "movie.mov: done, proved: full-object",
+        "small.txt: done, proved: full-object",
     ]
 
 
