@@ -17,6 +17,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
+from bigupload.cli.checksum_file import ChecksumList, checksum_list
 from bigupload.cli.options import COMMAND, DURATION, PATH, joined
 from bigupload.units import counted, escaped, format_size, one_line
 
@@ -199,6 +200,8 @@ class AfterProof:
     def __init__(self, wishes: Wishes, *, target: str, mode: str) -> None:
         self.exit_status = errors.EXIT_OK
         """The command's, once `after_proof` has ended."""
+        self.checksums = ChecksumList()
+        """The list of `--write-checksums`."""
         self._wishes = wishes
         self._target = target
         self._is_quiet = mode in ("none", "json")
@@ -309,6 +312,8 @@ class AfterProof:
         with self._reporting():
             self._links.check()
         with self._reporting():
+            self.checksums.end()
+        with self._reporting():
             self.write_receipt(failed=self._failed)
         if is_proved and self._hash_lists is not None:
             with self._reporting():
@@ -353,7 +358,13 @@ class AfterProof:
 
 @contextlib.asynccontextmanager
 async def after_proof(
-    wishes: Wishes, *, target: str, s3: S3Options | None, mode: str, warns: bool = True
+    wishes: Wishes,
+    *,
+    target: str,
+    s3: S3Options | None,
+    mode: str,
+    warns: bool = True,
+    checksums: Path | None = None,
 ) -> AsyncIterator[AfterProof]:
     """Prepare what is to follow, and do it at the end, unless an exception ends the uploads.
 
@@ -363,6 +374,7 @@ async def after_proof(
         s3: How to reach the store; None: they go to a media service.
         mode: That of `--progress`.
         warns: Whether to warn of programs that are not there.
+        checksums: The file of `--write-checksums`.
 
     Raises:
         BigUploadError: Something can't be done. Nothing was sent.
@@ -370,6 +382,7 @@ async def after_proof(
     with contextlib.ExitStack() as opened:
         after = AfterProof(wishes, target=target, mode=mode)
         after.prepare(opened, await _endpoint(wishes, s3))
+        after.checksums = opened.enter_context(checksum_list(checksums))
         if warns:
             warn_of_programs(wishes)
         try:

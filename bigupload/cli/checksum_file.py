@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
-from bigupload.support.output_file import output_file
+from bigupload import errors
+from bigupload.cli import complain
+from bigupload.support.output_file import OutputFile, output_file
 
 OPTION = "--write-checksums"
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r"})
@@ -35,33 +37,58 @@ def name_below(directory: str) -> Callable[[Path], str]:
     return name
 
 
+class ChecksumList:
+    """The list while it is written. A full disk ends the writing, and not what is listed."""
+
+    def __init__(self, file: OutputFile | None = None) -> None:
+        """Begin an empty list; without `file`, nothing is written."""
+        self._file = file
+        self._has_lines = False
+        self._error: errors.OutputUnwritable | None = None
+
+    def add(self, sha256: str | None, name: str) -> None:
+        """Add a file: its SHA-256, and its path as `sha256sum -c` shall open it."""
+        if self._file is None or self._error is not None:
+            return
+        self._has_lines = True
+        try:
+            self._file.write(_line(sha256 or "", name))
+        except errors.OutputUnwritable as e:
+            self._error = e
+
+    def end(self) -> None:
+        """Let the file take its name. Without a line, as after a failed upload of one file, an earlier list stays.
+
+        Raises:
+            OutputUnwritable: Any of it could not be written.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._file is not None and self._has_lines:
+            self._file.finish()
+
+    def end_verified(self) -> int:
+        """Do the same after a verification, and report a failure. Returns the exit status."""
+        try:
+            self.end()
+        except errors.OutputUnwritable as e:
+            complain(errors.BigUploadError(f"the verification is done, but {e}"))
+            return errors.EXIT_AFTERWARDS
+        return errors.EXIT_OK
+
+
 @contextlib.contextmanager
-def writing_checksums(path: Path | None) -> Iterator[Callable[[str | None, str], None]]:
-    """Write checksums to a file that takes its name at the end, so that no half of a list looks like a whole one.
-
-    If there is no checksum, as after a failed upload of one file, an earlier list stays.
-
-    Yields:
-        A function that adds a file: its SHA-256, and its path as `sha256sum -c` shall open it. Without `path` it does
-        nothing.
+def checksum_list(path: Path | None) -> Iterator[ChecksumList]:
+    """Open a list to write. Without its `end`, an earlier list of that name stays as it is.
 
     Raises:
-        BigUploadError: The file can't be written.
+        OutputUnwritable: The file can't be written.
     """
     if path is None:
-        yield lambda sha256, name: None
+        yield ChecksumList()
         return
-    has_lines = False
     with output_file(path, OPTION) as file:
-
-        def write(sha256: str | None, name: str) -> None:
-            nonlocal has_lines
-            has_lines = True
-            file.write(_line(sha256 or "", name))
-
-        yield write
-        if has_lines:
-            file.finish()
+        yield ChecksumList(file)
 
 
 def _line(sha256: str, name: str) -> str:

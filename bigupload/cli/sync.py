@@ -11,7 +11,7 @@ import click
 from bigupload import events
 from bigupload.cli.after_proof import Wishes, after_options, after_proof, take_wishes
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
-from bigupload.cli.checksum_file import name_below, write_checksums_option, writing_checksums
+from bigupload.cli.checksum_file import name_below, write_checksums_option
 from bigupload.cli.delete_options import check_deletes, delete_options
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
@@ -123,14 +123,14 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
     name_of, target = name_below(directory), options["to"] or f"s3://{LOCAL_BUCKET}/"
     async with (
         Uploader(**pace(arguments)) as uploader,
-        after_proof(wishes, target=target, s3=options["s3"], mode=mode) as after,
+        after_proof(wishes, target=target, s3=options["s3"], mode=mode, checksums=checksums) as after,
     ):
         if wishes.mhl:
             from bigupload.cli.hash_lists import open_hash_lists
 
             lists = await open_hash_lists(directory, options["selection"], target, uploader, options)
             after.list_hashes(lists)
-        with writing_checksums(checksums) as write, reporting(mode, job=True) as reporter:
+        with reporting(mode, job=True) as reporter:
             report = SyncReport(reporter, as_json=as_json, mode=mode_of(mode), dry_run=options["dry_run"])
             report.only_sums = only_sums
             if is_prefix(options["to"] or "s3://bucket/") and _has_entries(directory):  # else an error says so
@@ -145,7 +145,7 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
                 report.on_sync(outcome)
                 if isinstance(outcome, UploadResult):
                     if checksums is not None:  # the name takes a tenth of the time of a file that is there already
-                        write(outcome.sha256, name_of(outcome.path))
+                        after.checksums.add(outcome.sha256, name_of(outcome.path))
                     after.add(outcome)
 
             def on_same(files: int, size: int) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +18,7 @@ from bigupload import errors, events
 from bigupload.cli import complain
 from bigupload.cli.after_proof import RECEIPT, AfterProof, Wishes, after_options, after_proof, take_wishes
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
-from bigupload.cli.checksum_file import name_below, write_checksums_option, writing_checksums
+from bigupload.cli.checksum_file import name_below, write_checksums_option
 from bigupload.cli.delete_options import check_deletes, check_sources, delete_options
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
@@ -470,15 +470,13 @@ class _Uploading(NamedTuple):
     uploader: Uploader
     reporter: Reporter
     options: dict[str, Any]
-    write: Callable[[str | None, str], None]
-    """Adds a line to the file of `--write-checksums`, if there is one."""
     after: AfterProof
     mode: str
     """The value of `--progress`."""
 
     def add(self, result: UploadResult, name: str) -> None:
         """A file is in the store. `name` is what `sha256sum -c` shall open."""
-        self.write(result.sha256, name)
+        self.after.checksums.add(result.sha256, name)
         self.after.add(result)
 
 
@@ -499,12 +497,12 @@ async def _uploading(arguments: dict[str, Any], wishes: Wishes, *, job: bool = F
     target, reached = service or to or f"s3://{LOCAL_BUCKET}/", None if service else s3
     async with (
         Uploader(**pace(arguments), temp_dir=arguments.pop("temp_dir")) as uploader,
-        after_proof(wishes, target=target, s3=reached, mode=mode) as after,
+        after_proof(wishes, target=target, s3=reached, mode=mode, checksums=checksums) as after,
     ):
-        with writing_checksums(checksums) as write, reporting(mode, job=job) as reporter:
+        with reporting(mode, job=job) as reporter:
             digests = {"sha256": arguments["sha256"] or checksums is not None, "xxh128": wishes.mhl}
             options = {**arguments, "s3": s3, **digests, **after.of_library}
-            yield _Uploading(uploader, reporter, options, write, after, mode)
+            yield _Uploading(uploader, reporter, options, after, mode)
 
 
 async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, kept: KeptParts) -> int:

@@ -20,7 +20,7 @@ from bigupload.api.uploader import Uploader
 from bigupload.api.verify_many import VerificationFailed
 from bigupload.cli import complain, writing_results
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
-from bigupload.cli.checksum_file import writing_checksums
+from bigupload.cli.checksum_file import checksum_list
 from bigupload.cli.job_report import Failures, failed_line
 from bigupload.cli.listed_files import ListedFiles
 from bigupload.cli.reporting import worst
@@ -72,7 +72,7 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
     sums = Sums(url, as_json=as_json, is_quiet=listed.is_quiet)
     bucket, prefix = parse_s3_url(url, "x")
     prefix = prefix.removesuffix("x")
-    with writing_checksums(checksums) as write:
+    with checksum_list(checksums) as sha256s:
         async with Uploader() as uploader:
             verdicts = uploader.verify_many(
                 listed.found(),
@@ -86,8 +86,9 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
                 async for found in verdicts:
                     sums.add(found, url=f"s3://{bucket}/{found.key}" if found.key else "")
                     if not isinstance(found, VerificationFailed):
-                        write(found.sha256, found.key.removeprefix(prefix))
-    return sums.finish()
+                        sha256s.add(found.sha256, found.key.removeprefix(prefix))
+        status, unwritten = sums.finish(), sha256s.end_verified()
+        return status or unwritten
 
 
 class Sums:

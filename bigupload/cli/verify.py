@@ -172,14 +172,14 @@ def _object_of(file: Path, url: str) -> str:
 async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
     from bigupload.batch.selecting import Selection, check_not_among_sources
     from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
-    from bigupload.cli.checksum_file import writing_checksums
+    from bigupload.cli.checksum_file import checksum_list
     from bigupload.core.integrity import Verified
     from bigupload.verification.by_checksum import verify as verify_object
 
     required, checksums = Verified(arguments["require_proof"]), arguments["write_checksums"]
     if checksums is not None:
         check_not_among_sources(WRITE_CHECKSUMS, checksums, str(path), Selection(), done="verified")
-    with writing_checksums(checksums) as write:
+    with checksum_list(checksums) as sha256s:
         found = await verify_object(
             path,
             url,
@@ -188,9 +188,9 @@ async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dic
             require_proof=required,
             sha256=checksums is not None,
         )
-        write(found.sha256, str(path))
-    _show(path, found, found.verified, arguments)
-    return errors.EXIT_OK
+        sha256s.add(found.sha256, str(path))
+        _show(path, found, found.verified, arguments)
+        return sha256s.end_verified()
 
 
 async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:

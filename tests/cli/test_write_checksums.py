@@ -107,6 +107,32 @@ def test_a_stopped_job_leaves_no_list(bigupload: Command, s3: StrictS3, tree: Pa
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("SUMS")]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk(bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path) -> None:
+    """It is met when the uploads are done, which changes nothing of them; the receipt is written, too."""
+    receipt, full = tmp_path / "receipt", ["--write-checksums", "/dev/full"]
+    why = "can't write --write-checksums /dev/full: No space left on device"
+    for command in (["upload", tree], ["upload", tree / "large"], ["sync", tree]):
+        ended = bigupload(*command, *quiet(s3), *full, "--receipt", receipt)
+        assert (ended.code, ended.err.splitlines()[-1]) == (3, f"bigupload: the upload is done, but {why}")
+        receipt.unlink()
+    s3.script("PutObject", Status(403, "AccessDenied"), key="p/a.txt", repeat=True)
+    assert bigupload("upload", tree, *quiet(s3), *full).code == 1
+    for path, url in (("tree", "s3://bucket/p/"), ("tree/large", "s3://bucket/p/large")):
+        ended = bigupload("verify", path, url, "--endpoint-url", s3.url, "--progress", "none", *full)
+        assert (ended.code, ended.complaint) == (3, f"bigupload: the verification is done, but {why}")
+        assert "full-object" in ended.out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_list_that_fills_the_disk_meanwhile_ends_no_upload(
+    bigupload: Command, s3: StrictS3, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bigupload.cli.checksum_file._line", lambda sha256, name: name * 10_000)  # more than a buffer
+    ended = bigupload("upload", tree, *quiet(s3), "--write-checksums", "/dev/full")
+    assert (ended.code, len(ended.out.splitlines())) == (3, 5)
+
+
 @pytest.mark.parametrize("command", ["upload", "sync"])
 def test_what_can_not_be(bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path, command: str) -> None:
     ended = bigupload(command, "tree", *quiet(s3), "--write-checksums", "tree/sub/SUMS")
