@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
+
 from bigupload.cli.wording import for_command_line
 from bigupload.errors import UsageError
 from bigupload.support.files import open_to_append
@@ -107,6 +109,8 @@ class _File(logging.Handler):
             raise UsageError(f"can't write the log file {path}: {e.strerror}") from e
         super().__init__(level)
         self.setFormatter(_Lines(_FORMAT))
+        self._is_whole = True
+        """Whether each line could be written."""
 
     def _open(self) -> int:
         return open_to_append(self._path)
@@ -122,8 +126,14 @@ class _File(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._follow_rotation()
-        with contextlib.suppress(OSError):  # an upload does not end because the log's disk is full
+        try:
             os.write(self._descriptor, f"{self.format(record)}\n".encode(errors="backslashreplace"))
+        except OSError as e:  # an upload does not end because the log's disk is full
+            if self._is_whole:
+                self._is_whole = False
+                lost = printable(f"bigupload: warning: lines are missing in the log file {self._path}: {e.strerror}")
+                with contextlib.suppress(OSError):  # nobody reads it
+                    click.echo(lost, err=True)
 
     def close(self) -> None:
         super().close()

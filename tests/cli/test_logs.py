@@ -139,6 +139,14 @@ def test_an_upload_is_logged(bigupload: Command, s3: StrictS3, file: Path, tmp_p
         assert secret not in logged
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_log_file_on_a_full_disk_is_warned_of_once(bigupload: Command, s3: StrictS3, file: Path) -> None:
+    ended = bigupload("upload", file, *to(s3), "--log-file", "/dev/full", "-q")
+    assert ended.code == 0
+    warning = "bigupload: warning: lines are missing in the log file /dev/full: No space left on device"
+    assert ended.complaint == warning
+
+
 def test_a_log_file_that_cannot_be_written(bigupload: Command, tmp_path: Path) -> None:
     path = tmp_path / "none" / "log"
     assert_refused(bigupload("--log-file", path, "status"), 2, f"can't write the log file {path}: No such file")
