@@ -104,6 +104,11 @@ def uploads(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
     return [CompletionItem(id_, help=one_line(escaped(says))) for id_, says in found]
 
 
+def files(_ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+    """Files, which the shell lists itself."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def profiles(_ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
     """Profiles of the AWS configuration files."""
     from bigupload.stores.s3.aws_files import profile_names

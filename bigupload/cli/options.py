@@ -88,6 +88,18 @@ PAIR = _Pair()
 _CUSTOMER_KEY = _CustomerKey()
 
 
+def completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]:
+    """Have shells complete a parameter by a function of `completing`, which is imported then."""
+
+    def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        from bigupload.cli import completing
+
+        found: list[CompletionItem[str]] = getattr(completing, name)(ctx, incomplete)
+        return found
+
+    return complete
+
+
 class LibraryOption(click.Option):
     """An option of the library. Its help is put into the words of commands when it is shown, which it seldom is."""
 
@@ -122,8 +134,10 @@ def _option(name: str, row: Parameter) -> Callable[[F], F]:
         made = option(type=click.Choice(row.choices))
     elif row.metavar is None:
         made = option(is_flag=True)
+    elif name == "sse_customer_key":
+        made = option(type=_CUSTOMER_KEY, metavar=row.metavar, shell_complete=completed_by("files"))
     else:
-        made = option(type=_CUSTOMER_KEY if name == "sse_customer_key" else None, metavar=row.metavar)
+        made = option(metavar=row.metavar)
     decorate: Callable[[F], F] = made
     return decorate
 
@@ -213,18 +227,6 @@ class _LocalPath(click.Path):
 
 PATH = _LocalPath(path_type=Path)
 PATH_OR_URL = _Parsed("path", lambda text: text if is_remote(text) else local_path(text))
-
-
-def completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]:
-    """Have shells complete a parameter by a function of `completing`, which is imported then."""
-
-    def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        from bigupload.cli import completing
-
-        found: list[CompletionItem[str]] = getattr(completing, name)(ctx, incomplete)
-        return found
-
-    return complete
 
 
 class _Name(_TextType):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     "--source",
     type=PATH_OR_URL,
     metavar="PATH",
+    shell_complete=completed_by("files"),
     help="Where the file is now, if it was moved, or its whole URL. Required with --adopt.",
 )
 @click.option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli.options import DURATION, PATH, SIZE, joined
+from bigupload.cli.options import DURATION, PATH, SIZE, completed_by, joined
 from bigupload.units import parse_duration
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ policy_options = joined(
     click.option(
         "--types",
         metavar="FILE|any",
+        shell_complete=completed_by("files"),
         help="Accept the types in a file like mime.types, or any. [default: the bucket's, or the published list]",
     ),
     click.option(

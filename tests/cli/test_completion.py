@@ -56,6 +56,8 @@ def test_what_is_offered(complete: Complete) -> None:
     assert complete("bigupload", "upload", "--part") == ["plain,--part-size"]
     assert "plain,sha256" in complete("bigupload", "upload", "--checksum", "")
     assert complete("bigupload", "upload", "mov") == ["file,mov"]
+    for words in (["upload", "--sse-customer-key"], ["resume", "--source"], ["serve", "--types"]):
+        assert complete("bigupload", *words, "mov") == ["file,mov"], words
 
 
 @pytest.mark.parametrize("command", ["abort", "resume"])
