@@ -82,8 +82,10 @@ if TYPE_CHECKING:
 def watch(directory: str, target: str | None, **arguments: Any) -> None:
     """Upload the files of a directory, those that come into it, and those that change, until it is stopped.
 
-    A file that has settled is uploaded. One of more than 16 MiB that is still written is followed, so that it is in the
-    bucket soon after its end. Keys are FOLDER/ and the files' paths in DIR.
+    A file that has settled (10 s without a change, or --idle) is uploaded. One of more than 16 MiB that is still
+    written is followed, so that it is in the bucket soon after its end. Keys are FOLDER/ and the files' paths in DIR.
+    Symbolic links are left out; so are hidden and temporary names, as .x, x~, x.part and x.tmp, unless --all-names is
+    given.
     """
     from bigupload.cli.running import run
 

@@ -57,6 +57,12 @@ def test_a_wrong_call(
         assert "watch" not in bigupload("status").out  # nothing is recorded of what is not there
 
 
+def test_the_help_tells_what_is_left_out_and_what_settled_means(bigupload: Command) -> None:
+    shown = " ".join(bigupload("watch", "--help").out.split())
+    assert "hidden and temporary names, as .x, x~, x.part and x.tmp, unless --all-names is given" in shown
+    assert "settled (10 s without a change, or --idle)" in shown
+
+
 def test_a_missing_bucket_is_reported_at_the_start(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
     ended = bigupload("watch", tmp_path, "s3://nowhere/", "--endpoint-url", s3.url, "--idle", "1d")
     assert (ended.code, ended.err.count("there is no bucket 'nowhere'")) == (1, 1)
