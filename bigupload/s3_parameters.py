@@ -250,7 +250,8 @@ REQUEST: Mapping[str, Parameter] = {
         send=_send_customer_key,
         metavar="FILE",
         check=_customer_key,
-        help="Have the store encrypt the object with the key in this file (SSE-C). Needed again to resume or verify.",
+        help="The file of the key with which the store encrypts the object (SSE-C). An upload sets it; resume, verify, "
+        "abort and gc need the same one, to read the object or list its parts. A link can't have one.",
     ),
 }
 """The parameters of every request that takes them: `stores/s3/operations` says which do."""

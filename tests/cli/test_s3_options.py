@@ -44,6 +44,14 @@ def test_each_option_has_its_row() -> None:
         assert len(re.findall(rf"^\| `{spelled(name)}[ `]", text, re.MULTILINE)) == 1, name
 
 
+@pytest.mark.parametrize("command", ["abort", "gc", "share"])
+def test_the_help_of_the_key_is_true_of_commands_that_encrypt_nothing(bigupload: Command, command: str) -> None:
+    shown = [bigupload(command, option).out for option in ("--help", "--help-all")]
+    text = " ".join("".join(shown).split())
+    assert "An upload sets it; resume, verify, abort and gc need the same one" in text
+    assert "A link can't have one" in text
+
+
 VALUES = {
     "accelerate": [], "request_payer": [], "fips": [], "dual_stack": [], "object_lock_legal_hold": [],
     "acl": ["private"], "sse": ["AES256"], "object_lock_mode": ["GOVERNANCE"], "metadata": ["a=b"], "tags": ["a=b"],
