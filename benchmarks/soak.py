@@ -195,8 +195,9 @@ class Long:
             if turn % 5 == 1:
                 await asyncio.to_thread(self._compare, key, sha256)
             await asyncio.to_thread(self._client.delete_object, Bucket=BUCKET, Key=key)
-            for left in self.directory.glob(f"{result.manifest.name}*"):
-                left.unlink()
+            if result.manifest is not None:
+                for left in self.directory.glob(f"{result.manifest.name}*"):
+                    left.unlink()
 
     def _compare(self, key: str, sha256: str) -> None:
         digest = hashlib.sha256()

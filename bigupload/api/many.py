@@ -97,7 +97,6 @@ class UploadMany:
         self._has_region = (options.get("s3") or S3Options()).region is not None
         """Whether the caller has named the bucket's region, or the store was asked for it."""
         self._record: JobRecord | None = None
-        self._no_manifest = resources.state.directory / "none"
         self._manifests = Turns()
         self._tally = JobTally()
         self._source_deletes: SourceDeletes | None = None
@@ -480,7 +479,7 @@ class UploadMany:
             algorithm=self._settings.algorithm,
             counts=counts,
             seconds=clock() - began,
-            manifest=self._record.path if self._record is not None else self._no_manifest,
+            manifest=self._record.path if self._record is not None else None,
         )
 
     def _emit(self, source: str, target: Target, event: events.Event) -> None:

@@ -475,7 +475,7 @@ class _SmallUpload:
             algorithm=small.settings.algorithm,
             counts=counts,
             seconds=clock() - began,
-            manifest=Path(self._manifest),
+            manifest=None,
         )
 
     def _retire_manifest(self) -> None:
@@ -542,7 +542,7 @@ def result_of_put(
     algorithm: Algorithm,
     counts: RunCounts,
     seconds: float,
-    manifest: Path,
+    manifest: Path | None,
 ) -> UploadResult:
     """Return the result of a file that one PUT sent.
 
@@ -555,7 +555,7 @@ def result_of_put(
         algorithm: That of the checksum.
         counts: What happened.
         seconds: How long it took.
-        manifest: The job's record, or a path where nothing is.
+        manifest: The job's record, if there is one.
     """
     return UploadResult(
         path=Path(source.path),

@@ -271,7 +271,7 @@ async def existing_object(
     return await prove_existing(
         source.path,
         str(store.target),
-        journal.path,
+        journal.path if journal.exists else None,
         s3=s3 or S3Options(),
         required=required,
         part_size=part_size,

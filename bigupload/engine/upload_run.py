@@ -65,9 +65,9 @@ class UploadResult:
     """Bytes sent in this run, including those of failed attempts."""
     retries: int = 0
     seconds: float = 0.0
-    manifest: Path
-    """The upload's manifest. If the upload was skipped, there is one only if an earlier run made the object, in parts.
-    Of a file that one PUT sent, it is the job's record, or a path where nothing is."""
+    manifest: Path | None
+    """The upload's manifest; of a job's file that one PUT sent, or that was in the store, the job's record. None if
+    neither is kept: of another small file, and of a skipped upload whose object no upload in parts made here."""
     guarded_by: Literal["fingerprint", "version", "checksums"] = "fingerprint"
     """The guard that would have shown a change of the source during the upload. Only a file has a fingerprint: size,
     times and inode. Of a remote file, all ranges are of one version, by its ETag. Of anything else, the store refuses a

@@ -372,7 +372,7 @@ def _even(size: int, part_size: int) -> list[int]:
 async def prove_existing(
     path: str,
     url: str,
-    manifest: Path,
+    manifest: Path | None,
     *,
     s3: S3Options,
     required: Verified,
@@ -386,7 +386,7 @@ async def prove_existing(
     Args:
         path: The file.
         url: "s3://BUCKET/KEY".
-        manifest: Where the manifest of such an upload is.
+        manifest: The manifest of such an upload, if there is one.
         s3: How to reach the store.
         required: The least level of proof. The size alone never suffices.
         part_size: The object's part size in bytes, if known.
@@ -409,7 +409,7 @@ async def prove_existing(
     return _skipped(found, url, manifest)
 
 
-def _skipped(found: Verification, url: str, manifest: Path) -> UploadResult:
+def _skipped(found: Verification, url: str, manifest: Path | None) -> UploadResult:
     return UploadResult(
         path=found.path,
         bucket=found.bucket,
