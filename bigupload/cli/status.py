@@ -247,8 +247,10 @@ def status(
 
 def _check_known(ids: Sequence[str], known: Sequence[str]) -> None:
     for text in ids:
-        if not text or not any(each.startswith(text) for each in known):
-            raise click.UsageError(f"no such upload: {text or repr(text)}. bigupload status lists the ids")
+        if not text:
+            raise click.UsageError("an id is empty: is a variable of the shell not set?")
+        if not any(each.startswith(text) for each in known):
+            raise errors.ManifestNotFound(f"no such upload: {text}. bigupload status lists the ids")
 
 
 def _named(known: Sequence[K], ids: Sequence[str]) -> list[K]:

@@ -381,7 +381,7 @@ def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Pa
     assert_refused(bigupload("store", "delete"), 2, "No such command 'delete'", "bigupload store --help")
     assert_refused(bigupload("store", "remove"), 2, "give --yes")
     assert_refused(bigupload("config", "show", "nope"), 2, "no such command: nope")
-    assert_refused(bigupload("status", "extra"), 2, "no such upload: extra. bigupload status lists the ids")
+    assert_refused(bigupload("status", "extra"), 1, "no such upload: extra. bigupload status lists the ids")
     assert_refused(bigupload("keys", "create", "--owner", "A B"), 2, "not an owner's name: 'A B'")
     assert_refused(bigupload("serve"), 2, "name one place for the media")
     assert_refused(bigupload("serve", "--local", "--port", "99999"), 2, "99999 is not in the range")

@@ -13,7 +13,7 @@ from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
 
-from .support import IN_PARTS, PART, Command, to
+from .support import IN_PARTS, PART, Command, assert_refused, to
 from .test_on_a_terminal import on_terminal, screen
 
 
@@ -62,10 +62,11 @@ def test_status_of_one_upload(bigupload: Command, s3: StrictS3, file: Path, stop
     (job,) = (fields for fields in map(json.loads, bigupload("status", "--json").out.splitlines()) if "kind" in fields)
     assert [json.loads(each)["id"] for each in bigupload("status", "--json", job["id"]).out.splitlines()] == [job["id"]]
     assert bigupload("status", "--unfinished", job["id"]).code == 0, "it is known, and has ended"
-    for name in ("0" * 31 + "x", ""):
-        unknown = bigupload("status", name)
-        assert (unknown.code, unknown.out) == (2, "")
-        assert unknown.complaint.startswith(f"bigupload: no such upload: {name or repr(name)}. bigupload status lists")
+    unknown = "0" * 31 + "x"
+    assert_refused(bigupload("status", unknown), 1, f"no such upload: {unknown}. bigupload status lists the ids")
+    for command in ("resume", "abort"):
+        assert bigupload(command, unknown).code == 1, "as the others have it"
+    assert_refused(bigupload("status", ""), 2, "an id is empty: is a variable of the shell not set?")
     assert bigupload("status", known, "--clean").code == 2
 
 
