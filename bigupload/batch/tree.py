@@ -21,6 +21,7 @@ from bigupload.support.files import ASIDE, STORE_MARKS, reason_of
 from bigupload.support.systems import change_time
 
 _NO_LIMITS = FileLimits()
+_RENAME = "rename it"
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -125,26 +126,29 @@ def walk(directory: str, scopes: Sequence[Scope], options: WalkOptions) -> Itera
         level, opened = open_levels[-1], None
         names, beginning, key = level.names, level.beginning, level.key
         while names and not (name := names.pop()).endswith("/"):
-            found = look_at(beginning + name, key + name, options)
+            found = look_at(beginning + name, key + name, options, _RENAME)
             if found is not None:
                 yield found
         if name.endswith("/"):
             path = beginning + name[:-1]
             if (why := why_no_key(name)) is not None:
-                yield Omitted(path, f"{why}: rename it", is_failure=True)
+                yield Omitted(path, f"{why}: {_RENAME}", is_failure=True)
                 continue
             below = _enter(level.scopes, name[:-1])
             if below is not None:
                 opened = _open(path, key + name, below, options, open_levels)
 
 
-def look_at(path: str, key: str, options: WalkOptions) -> Found | None:
-    """One file, with its metadata. None: its size or time is not within the limits."""
+def look_at(path: str, key: str, options: WalkOptions, advice: str = RENAME) -> Found | None:
+    """One file, with its metadata. None: its size or time is not within the limits.
+
+    `advice`: what to do about a name that no key can have. Of a file in a directory, no object can be named.
+    """
     if ASIDE in path and os.path.basename(path).startswith(ASIDE):
         why = "a move set it aside: if it is not running any more, run it again, or rename the file"
         return Omitted(path, why, is_failure=True)
     if options.names_are_keys and (why_not := why_no_key(key)) is not None:
-        return Omitted(path, f"{why_not}: {RENAME}", is_failure=True)
+        return Omitted(path, f"{why_not}: {advice}", is_failure=True)
     try:
         status = os.stat(path, follow_symlinks=options.follow_symlinks)
     except FileNotFoundError:
