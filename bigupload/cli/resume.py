@@ -138,10 +138,20 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: Ke
 
 def _uploads_of(names: list[Path]) -> list[tuple[Path, Path, str]]:
     """Return each manifest to resume, its name in the display, and its name in errors. No names: all that can be."""
-    from bigupload.cli.status import source_named
+    from bigupload.cli.status import manifest_of
     from bigupload.cli.unfinished import unfinished
 
-    if names:
-        return [(name, source_named(name) or name, str(name)) for name in names]
-    found = unfinished()
-    return [(each.manifest, Path(each.source or ""), f"bigupload resume {shown}") for shown, each in found.items()]
+    if not names:
+        return [
+            (each.manifest, Path(each.source or ""), f"{each.source} → {each.target} (bigupload resume {shown})")
+            for shown, each in unfinished().items()
+        ]
+    uploads = []
+    for name in names:
+        manifest = manifest_of(name)
+        if manifest is None:
+            uploads.append((name, name, str(name)))
+        else:
+            source = manifest.source.path
+            uploads.append((name, Path(source), f"{source} → {manifest.target} ({name})"))
+    return uploads

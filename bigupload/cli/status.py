@@ -377,7 +377,7 @@ def _clean(older_than: float | None, keep: int | None) -> None:
     click.echo(f"deleted {manifests} and {others} ({format_size(cleaned.bytes)})", err=True)
 
 
-def _manifest_of(name: Path) -> Manifest | None:
+def manifest_of(name: Path) -> Manifest | None:
     """The manifest that a command names; None if it can't be read."""
     from bigupload.manifests.journal import read_manifest
     from bigupload.manifests.listing import locate_manifest
@@ -387,12 +387,6 @@ def _manifest_of(name: Path) -> Manifest | None:
         return read_manifest(locate_manifest(name, state_dir())).manifest
     except errors.BigUploadError:
         return None
-
-
-def source_named(name: Path) -> Path | None:
-    """The source of the upload that a command names; None if its manifest can't be read."""
-    manifest = _manifest_of(name)
-    return None if manifest is None else Path(manifest.source.path)
 
 
 def _aborted(name: Path, before: Manifest | None) -> str:
@@ -441,7 +435,7 @@ def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) 
                     stay = "stays" if job.files == 1 else "stay"
                     click.echo(f"forgot the job: {counted(job.files, 'file')} {stay} in the bucket", err=True)
                     continue
-                before = _manifest_of(path)
+                before = manifest_of(path)
                 key = S3Options(sse_customer_key=sse_customer_key)
                 async with Uploader() as uploader:
                     await uploader.abort(path, trust=trust, s3=key, on_event=_warn)

@@ -148,8 +148,13 @@ def test_resume_of_all_says_of_each_that_fails_which_command_resumes_it(
     ended = bigupload("resume", "--progress=none")
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.splitlines() == [
-        f"bigupload: bigupload resume {each}: no such file: {file}: if it was moved, name it as --source"
-        for each in ids
+        f"bigupload: {file} → s3://bucket/{name} (bigupload resume {each}): no such file: {file}: if it was "
+        "moved, name it as --source"
+        for name, each in zip("ab", ids, strict=True)
+    ]
+    named = bigupload("resume", *ids, "--progress=none").err.splitlines()
+    assert [line.partition(": no such")[0] for line in named] == [
+        f"bigupload: {file} → s3://bucket/{name} ({each})" for name, each in zip("ab", ids, strict=True)
     ]
 
 
