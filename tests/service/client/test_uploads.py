@@ -40,7 +40,7 @@ def test_an_upload(client: Client, proxy: ApiProxy, movie: Path) -> None:
 @pytest.mark.slow
 def test_the_workers_of_a_cluster_send_the_parts(client: Client, movie: Path) -> None:
     ended = client.upload(movie, "--json", "--require-proof", "full-object", "--dask", "local:2")
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.code, ended.err) == (0, "movie.mp4: done, proved: full-object\n")
     assert object_sha256(ended.result["url"]) == sha256(movie)
 
 
