@@ -194,6 +194,7 @@ def command_of_stream(upload: KnownUpload) -> str:
 def _command(upload: KnownUpload, begins: str, name: str | None = None) -> str:
     """Add target and options to the beginning of a command. `name`: the upload's name, where no path gives it."""
     from bigupload.manifests.journal import read_manifest
+    from bigupload.manifests.state_directory import state_dir
 
     target = upload.target or ""
     words = [target]
@@ -203,6 +204,8 @@ def _command(upload: KnownUpload, begins: str, name: str | None = None) -> str:
         words += ["--name", name]
     with contextlib.suppress(errors.ManifestError):
         words += _options_of(read_manifest(upload.manifest).manifest)
+    if upload.manifest.parent != state_dir():
+        words += ["--manifest", str(upload.manifest)]
     return f"{begins} {' '.join(map(_quoted, words))}"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import pytest
+
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.cases import each_case
@@ -30,12 +32,16 @@ def test_a_wrong_call(bigupload: Command, s3: StrictS3, arguments: list[str], co
     assert_refused(bigupload("upload", *arguments, *target), code, says)
 
 
-def test_resume_names_the_command_that_goes_on_following(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
+@pytest.mark.parametrize("manifest", [None, "its manifest.jsonl"])
+def test_resume_names_the_command_that_goes_on_following(
+    bigupload: Command, s3: StrictS3, tmp_path: Path, manifest: str | None
+) -> None:
     """The file may be growing still: `resume` without a name would upload half a recording, with status 0."""
     recording = tmp_path / "my recording.mov"
     recording.write_bytes(b"x" * 5_300_000)
     s3.script("UploadPart", Status(403, "AccessDenied"), repeat=True)
     where, pace = ["s3://bucket/key", "--endpoint-url", s3.url], ["--idle", "1s", "--progress=none"]
+    where += [] if manifest is None else ["--manifest", str(tmp_path / manifest)]
     bigupload("upload", "--follow", recording, *where, "--part-size", "5MiB", *pace)
     s3.clear("UploadPart")
     for ended in (bigupload("status"), bigupload("resume")):

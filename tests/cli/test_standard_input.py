@@ -66,9 +66,12 @@ def test_the_same_pipe_again_resumes(bigupload: Command, s3: StrictS3, place: Pl
     assert s3.count("UploadPart") == before
 
 
-def test_it_is_told_which_uploads_need_their_bytes_again(bigupload: Command, s3: StrictS3, data: bytes) -> None:
+def test_it_is_told_which_uploads_need_their_bytes_again(
+    bigupload: Command, s3: StrictS3, data: bytes, tmp_path: Path
+) -> None:
     s3.script("CompleteMultipartUpload", Status(403, "AccessDenied"), repeat=True)
-    for more in (["--expected-size", str(SIZE)], ["--name", "film of mine.mov"]):
+    apart = ["--manifest", str(tmp_path / "m.jsonl")]
+    for more in (["--expected-size", str(SIZE)], ["--name", "film of mine.mov"], apart):
         with standard_input(data):
             bigupload("upload", "-", *to(s3), "--progress=none", *more)
     ended = bigupload("resume")
@@ -76,11 +79,12 @@ def test_it_is_told_which_uploads_need_their_bytes_again(bigupload: Command, s3:
     first, *commands, last = ended.err.splitlines()
     assert last.startswith("If --expected-size was wrong, the command fails again")
     assert first == (
-        "2 unfinished uploads came from pipes. To resume each, run its program again, with the same bytes:"
+        "3 unfinished uploads came from pipes. To resume each, run its program again, with the same bytes:"
     )
     assert commands == [
         f"  PROGRAM | bigupload upload - s3://bucket/key --endpoint-url {s3.url} --expected-size {SIZE}",
         f"  PROGRAM | bigupload upload - s3://bucket/key --name 'film of mine.mov' --endpoint-url {s3.url}",
+        f"  PROGRAM | bigupload upload - s3://bucket/key --endpoint-url {s3.url} {' '.join(apart)}",
     ]
     held, *told = bigupload("status").err.splitlines()
     assert (held.partition(": ")[2], told) == ("bigupload abort ID deletes the parts", [first, *commands, last])
