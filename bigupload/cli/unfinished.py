@@ -144,8 +144,8 @@ def tell_streams(uploads: Sequence[KnownUpload]) -> None:
     growing = [each for each in left if is_growing(each)]
     if growing:
         click.echo(
-            f"{counted(len(growing), 'unfinished upload')} followed a growing file; the same command goes on, "
-            f"{SAME_OPTIONS}. bigupload resume ID uploads the file as it is:",
+            f"{counted(len(growing), 'unfinished upload')} followed a growing file. A watch continues its files "
+            f"itself; else this command goes on, {SAME_OPTIONS}. bigupload resume ID uploads the file as it is:",
             err=True,
         )
     for each in growing:

@@ -46,7 +46,8 @@ def test_resume_names_the_command_that_goes_on_following(
     s3.clear("UploadPart")
     for ended in (bigupload("status"), bigupload("resume")):
         assert ended.code == 0
-        command = ended.err.splitlines()[-1]
+        *_, says, command = ended.err.splitlines()
+        assert "A watch continues its files itself; else this command goes on" in says
         assert shlex.split(command) == ["bigupload", "upload", "--follow", str(recording), *where]
     assert "key" not in s3.objects["bucket"]
     with recording.open("ab") as file:
