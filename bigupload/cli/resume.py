@@ -62,8 +62,8 @@ if TYPE_CHECKING:
 def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
     """Resume the uploads of manifests, or all unfinished uploads of single files of this machine.
 
-    Without a name, it also prints the commands that continue the uploads that came from pipes, and the jobs of many
-    files (a directory, sync, watch).
+    Without a name, it leaves growing files (--follow), what came from pipes, and jobs of many files (a directory, sync,
+    watch), and prints the commands that continue them.
 
     MANIFEST is a path, or an upload's id as `bigupload status` prints it.
     """
