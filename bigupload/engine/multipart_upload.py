@@ -188,7 +188,8 @@ class MultipartUpload:
                 )
                 preparing.cancel()
         except BaseExceptionGroup as group:
-            raise most_serious(group) from None
+            error = most_serious(group)
+            raise error from error.__cause__
 
     async def _first_parts(self) -> list[UnsignedPart]:
         """Hash the parts whose URLs come with the response to create: this saves the round trip to sign them."""

@@ -146,7 +146,7 @@ class PartUploader:
             error = most_serious(group)
             if self._arriving is not None:
                 await self._arriving.forget()
-            raise error from None
+            raise error from error.__cause__
         if self._broken_off is not None:
             raise self._with_kept(self._broken_off)
         if self._arriving is not None:

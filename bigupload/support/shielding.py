@@ -97,7 +97,8 @@ def most_serious(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Choose the one exception to raise for everything that the tasks of a group raised.
 
     KeyboardInterrupt and SystemExit come first: they must end the program. A public error that cannot be resumed comes
-    before one that can. Anything else is a bug, which shows if no public error explains the end.
+    before one that can. Anything else is a bug, which shows if no public error explains the end. Raise it from its own
+    cause: `from None` would delete that.
     """
     found: list[BaseException] = []
 
@@ -135,4 +136,5 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, 
             for _ in range(at_once):
                 tasks.start_soon(worker)
     except BaseExceptionGroup as group:
-        raise most_serious(group) from None
+        error = most_serious(group)
+        raise error from error.__cause__
