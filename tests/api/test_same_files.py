@@ -17,6 +17,7 @@ from bigupload.batch.inventory import Inventory
 from bigupload.batch.tree import FileEntry
 from bigupload.core.integrity import Verified
 from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, OtherJobs, RecordedFile, file_of_row
+from tests.tools.cases import each_case
 
 NAMES = ("a", "b", "sub/c", "sub/\u00fc")
 TREE = "tree-\udcff"
@@ -79,17 +80,7 @@ async def test_the_own_record_and_that_of_another_job(compared: Compared) -> Non
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("by", ["record", "other"])
-@pytest.mark.parametrize(
-    "now",
-    [
-        {"mtime_ns": 1},
-        {"ctime_ns": 1},
-        {"inode": 1000},
-        {"inode": 0},
-        {"size": 1000},
-    ],
-    ids=str,
-)
+@each_case("now", [{"mtime_ns": 1}, {"ctime_ns": 1}, {"inode": 1000}, {"inode": 0}, {"size": 1000}])
 async def test_a_file_that_changed(compared: Compared, by: str, now: dict[str, int]) -> None:
     await getattr(compared, by).record([recorded(each) for each in FILES.values()])
     assert compared.find(FILES)[0] == {*FILES}
@@ -98,15 +89,7 @@ async def test_a_file_that_changed(compared: Compared, by: str, now: dict[str, i
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("by", ["record", "other"])
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"etag": '"another"'},
-        {"verified": Verified.SIZE},
-        {"path": "another tree/b"},
-    ],
-    ids=str,
-)
+@each_case("row", [{"etag": '"another"'}, {"verified": Verified.SIZE}, {"path": "another tree/b"}])
 async def test_a_record_of_something_else(compared: Compared, by: str, row: dict[str, Any]) -> None:
     b = replace(FILES["b"], path=row.get("path", FILES["b"].path))
     more = {name: value for name, value in row.items() if name != "path"}

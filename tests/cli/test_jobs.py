@@ -150,7 +150,6 @@ def test_the_command_of_a_job() -> None:
     ]
 
 
-@pytest.mark.slow
 def test_what_has_ended_is_deleted_by_age_and_by_number(
     bigupload: Command, s3: StrictS3, tree: Path, place: Place
 ) -> None:
