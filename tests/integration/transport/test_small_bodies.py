@@ -41,7 +41,7 @@ def body(size: int = SIZE) -> tuple[bytes, MemorySource, Part]:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("size", [0, 1, SIZE, MIB])
+@pytest.mark.parametrize("size", [SIZE, MIB, 1, 0])
 async def test_the_bytes_arrive_over_one_connection(store: Bench, size: int) -> None:
     async with no_leaks(), transport_to(store) as transport:
         for _ in range(3):
