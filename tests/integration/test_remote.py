@@ -282,3 +282,18 @@ def test_what_a_manifest_records(world: World, url: str) -> None:
         "path": url.partition("?")[0], "size": SIZE, "mtime_ns": 0, "ctime_ns": 0, "inode": 0, "kind": "remote",
         "pin": '"one"',
     }  # fmt: skip
+
+
+# -- a source of one's own
+
+
+def test_a_subclass_counts_what_it_has_given() -> None:
+    """CONTRIBUTING advises one for a source behind a URL, as of an FTP server."""
+
+    class Served(remote.ServedFile):
+        def __init__(self) -> None:
+            self.taken = 0
+
+    served = Served()  # type: ignore[abstract]  # it reads nothing
+    served.taken += 3
+    assert served.taken == 3
