@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import platform
 import signal
 import stat
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -138,27 +140,35 @@ def test_nothing_is_left_half_started(ending: str, tmp_path: Path, monkeypatch: 
     assert local_store.running(tmp_path / "home") is None
 
 
+@contextlib.contextmanager
+def silent_process(token: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with a store's token on its command line, which responds to nothing."""
+    program = "import signal; print(flush=True); signal.pause()"
+    with subprocess.Popen([sys.executable, "-c", program, f"-rack={token}"], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()  # when Popen returns, /proc may have no command line yet
+            yield process
+        finally:
+            process.kill()
+
+
 @posix
 @pytest.mark.skipif(not PROC, reason="without /proc a process that does not answer can't be proved ours")
 def test_what_a_killed_starter_left_behind_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its record is there (pid, token) but it never became ready, so nobody uses it."""
-    left = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", "-rack=run-left"])
-    try:
+    with silent_process("run-left") as left:
         write_run(tmp_path / "home", pid=left.pid, token="run-left", ready=False)
         fake_weed(tmp_path / "weed", "exit 1", monkeypatch)
         with pytest.raises(LocalStoreError, match="ended: it says nothing"):
             local_store.start(tmp_path / "home")
         assert left.wait(10) == -signal.SIGTERM
-    finally:
-        left.kill()
-        left.wait()
 
 
 @posix
 @pytest.mark.skipif(not PROC, reason="without /proc a process that does not answer can't be proved ours")
 def test_one_that_was_ready_and_does_not_respond_is_left_to_the_user(tmp_path: Path) -> None:
-    busy = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", "-rack=run-busy"])
-    try:
+    with silent_process("run-busy") as busy:
         write_run(tmp_path, pid=busy.pid, token="run-busy")
         recorded = run_file(tmp_path)
         with pytest.raises(LocalStoreError, match="does not respond: end it with"):
@@ -168,16 +178,12 @@ def test_one_that_was_ready_and_does_not_respond_is_left_to_the_user(tmp_path: P
         assert local_store.stop(tmp_path)
         assert busy.wait(10) == -signal.SIGTERM
         assert run_file(tmp_path) == recorded | {"pid": 0, "ready": False}, "the next start takes the same ports"
-    finally:
-        busy.kill()
-        busy.wait()
 
 
 @posix
 @pytest.mark.skipif(not PROC, reason="without /proc a process that does not answer can't be proved ours")
 def test_one_is_stopped_although_its_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    busy = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()", "-rack=run-busy"])
-    try:
+    with silent_process("run-busy") as busy:
         write_run(tmp_path, pid=busy.pid, token="run-busy")
         recorded = run_file(tmp_path)
 
@@ -191,9 +197,6 @@ def test_one_is_stopped_although_its_disk_is_full(tmp_path: Path, monkeypatch: p
         assert run_file(tmp_path) == recorded, "with the ports for the next start"
         assert local_store.running(tmp_path) is None
         assert not local_store.stop(tmp_path)
-    finally:
-        busy.kill()
-        busy.wait()
 
 
 def test_ready_means_that_a_volume_server_has_room_not_only_that_s3_responds(
