@@ -1,8 +1,9 @@
-"""A blocking call in a thread of its own, which a cancelled caller leaves behind."""
+"""A blocking call in a daemon thread, which a cancelled caller leaves behind."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import anyio
 import pytest
 
 from bigupload import errors
+from bigupload.support import daemon_threads
 from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread
 from tests.tools.waiting import until
 
@@ -58,9 +60,17 @@ async def test_a_thread_that_can_t_be_started_keeps_no_slot(monkeypatch: pytest.
 
     limiter = asyncio.Semaphore(1)
     monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(daemon_threads, "_free", {})
     with pytest.raises(errors.OutOfThreads, match="ulimit -u"):
         await run_in_daemon_thread(int, limiter)
     assert not limiter.locked()
+
+
+async def test_calls_one_after_the_other_share_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise 10,000 small files that the page cache does not have would start 10,000 threads."""
+    monkeypatch.setattr(daemon_threads, "_KEPT", 60)
+    threads = {await run_in_daemon_thread(threading.get_ident) for _ in range(100)}
+    assert len(threads) == 1
 
 
 PROGRAM = """
@@ -84,3 +94,22 @@ print("left")
 def test_the_process_ends_although_the_call_does_not() -> None:
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "left\n", "")
+
+
+FORKED = """
+import asyncio, os, signal
+from bigupload.support import daemon_threads
+daemon_threads._KEPT = 60
+asyncio.run(daemon_threads.run_in_daemon_thread(int))
+if child := os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+signal.alarm(30)
+asyncio.run(daemon_threads.run_in_daemon_thread(int))
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_waits_for_no_thread_of_its_parent() -> None:
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")

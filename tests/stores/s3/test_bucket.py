@@ -24,6 +24,7 @@ from bigupload.http.client import HttpClient
 from bigupload.options import S3Options
 from bigupload.stores.s3 import bucket as bucket_module
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
+from bigupload.support import daemon_threads
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.buckets import options_for
 from tests.tools.leaks import no_leaks, own_threads
@@ -225,6 +226,7 @@ def process(aws_files: Path) -> Callable[[str], S3Options]:
 async def test_a_process_that_hangs_is_left_behind(
     waits: bool, process: Callable[[str], S3Options], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(daemon_threads, "_free", {})  # those of earlier tests are not counted below
     begun, fifo, others = tmp_path / "begun", tmp_path / "fifo", own_threads()
     os.mkfifo(fifo)
 
