@@ -52,9 +52,12 @@ def bucket(weed: LocalStore) -> str:
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     only_strict_s3(monkeypatch, tmp_path)
+    yield
+    # Where another event loop runs, s3fs's finalizer of a file system would close its connections in that one.
     S3FileSystem.clear_instance_cache()
+    gc.collect()
 
 
 def options_of(weed: LocalStore) -> dict[str, Any]:
