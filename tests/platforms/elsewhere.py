@@ -32,6 +32,11 @@ _KERNEL = "the test is about figures and options of Linux's kernel"
 SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
     "win32": {
         _MODES: (
+            "tests/service/sweep/test_memory.py::test_one_process_has_the_file",
+            "tests/service/test_secrets.py::test_a_file_that_others_can_read",
+            "tests/service/test_secrets.py::test_made_once",
+            "tests/service/webhooks/test_sending.py::test_a_file_of_roots_may_be_read_by_its_group",
+            "tests/service/webhooks/test_sending.py::test_the_file_of_secrets",
             "tests/integration/test_delete_source.py::test_the_record",
             "tests/integration/test_reading_back.py::test_it_goes_on_where_it_stopped",
             "tests/integration/test_resume_damaged.py::test_nothing_secret_is_in_a_manifest",
@@ -49,6 +54,8 @@ SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/service/keys/test_reading.py::test_a_chmod_that_makes_it_readable_is_noticed",
         ),
         _LINKS: (
+            "tests/service/test_secrets.py::test_a_link_is_read_through",
+            "tests/service/test_secrets.py::test_a_link_to_nowhere_is_not_made_a_file",
             "tests/integration/test_delete_source.py::test_links_that_may_be_deleted",
             "tests/integration/test_job_resume.py::test_a_file_that_can_not_be_looked_at_is_not_gone",
             "tests/integration/test_sync_deletes.py::test_what_a_link_that_is_left_out_led_to_stays",
@@ -116,6 +123,10 @@ SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/cli/test_logs.py::test_a_log_file_that_is_rotated",
         ),
         _POSIX: (
+            "tests/adapters/test_background.py::test_a_program_ends_at_once_and_without_a_word",
+            "tests/adapters/test_boto3_exceptions.py::test_a_fifo_is_boto3s",
+            "tests/service/test_access_log.py::test_lines_of_several_processes_do_not_interleave",
+            "tests/service/test_secrets.py::test_what_is_no_file",
             "tests/integration/test_descriptors.py::test_more_uploads_than_descriptors",
             "tests/integration/test_descriptors.py::test_too_few_descriptors_are_called_that",
             "tests/integration/test_no_threads.py::test_the_command_says_it_in_one_line",
@@ -210,6 +221,7 @@ SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/sources/test_removal.py::test_what_takes_its_name_after_the_look_stays",
         ),
         _WORDS: (
+            "tests/service/webhooks/test_sending.py::test_a_receiver_that_is_silent_or_away",
             "tests/integration/test_delete_source.py::test_many_files",
             "tests/integration/test_names.py::test_the_address_that_was_reached_says_why",
             "tests/integration/test_receipts.py::test_a_receipt_never_replaces_one_of_many_sources",
