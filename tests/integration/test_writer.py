@@ -433,7 +433,7 @@ def test_seeking_says_what_to_do(world: World) -> None:
         with pytest.raises(io.UnsupportedOperation):
             writer.fileno()
         with pytest.raises(TypeError):
-            writer.write("text")  # type: ignore[arg-type]
+            writer.write("text")  # type: ignore[arg-type]  # what is refused
         writer.write(WHOLE)
     assert stored(world) == hashed(WHOLE)
 
@@ -500,7 +500,7 @@ async def test_async_text_is_what_a_file_of_text_has(
             with pytest.raises(io.UnsupportedOperation, match="Write to a file"):
                 await writer.seek(0)
             with pytest.raises(TypeError, match="a str is required, not 'bytes'"):
-                await writer.write(b"x")  # type: ignore[arg-type]
+                await writer.write(b"x")  # type: ignore[arg-type]  # what is refused
         await writer.close()
     assert writer.closed
     assert (writer.result.size, writer.tell(), writer.manifest) == (path.stat().st_size,) * 2 + (world.manifest_path,)
@@ -551,9 +551,9 @@ async def test_wrong_options_of_async_text(world: World) -> None:
             ({"text": True, "encoding": "klingon"}, "unknown encoding"), ({"text": True, "newline": "x"}, "newline"),
         ):  # fmt: skip
             with pytest.raises(bigupload.UsageError, match=error):
-                uploader.open_writer(TO, **options)  # type: ignore[call-overload]
+                uploader.open_writer(TO, **options)  # type: ignore[call-overload]  # what is refused
         with pytest.raises(TypeError, match="did you mean encoding"):
-            uploader.open_writer(TO, encodin="utf-8")  # type: ignore[call-overload]
+            uploader.open_writer(TO, encodin="utf-8")  # type: ignore[call-overload]  # what is refused
 
 
 def test_writes_of_several_threads_are_whole(world: World) -> None:
@@ -812,7 +812,7 @@ def test_wrong_options_are_refused_at_once(options: dict[str, Any], error: str) 
 
 def test_unknown_options() -> None:
     with pytest.raises(TypeError, match="did you mean part_size"):
-        bigupload.open_writer(TO, partsize=1)  # type: ignore[call-overload]
+        bigupload.open_writer(TO, partsize=1)  # type: ignore[call-overload]  # what is refused
 
 
 def test_expected_size_guards_the_end(world: World, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class BufferingProxy:
         await self._nothing_arrives.wait()
         now = asyncio.get_running_loop().time()
         self._free_at = max(now - _LATE, self._free_at) + size / self.rate
-        await asyncio.sleep(self._free_at - now)
+        await asyncio.sleep(self._free_at - now)  # a browser measures this rate by its own clock: none can be passed in
 
 
 @contextlib.contextmanager
