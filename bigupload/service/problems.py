@@ -17,8 +17,8 @@ class Problem(enum.Enum):
 
     Endpoints are named as in `endpoints`, or by group: `every` one; those with a request `body`; those that take `keys`
     alone, and no tokens; those that take an upload's `handle`; those that ask the `store`; and those by which a stored
-    file is `judged`, and deleted if it has the problem. Clients know a code by its status where no table of theirs has
-    it: 401 asks for another key, 422 refuses the file, and 429, 500 and 503 are temporary.
+    file is `judged`, and deleted if it has the problem. A client that has no row for a code goes by its
+    status: 401 asks for another key, 422 refuses the file, and 429, 500 and 503 are temporary.
     """
 
     MALFORMED_REQUEST = 400, "The request is not valid HTTP, or its first line or its headers are too long.", ""
