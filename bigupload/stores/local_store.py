@@ -47,7 +47,7 @@ from bigupload.units import install_command
 SAMPLE = "sample.bin"
 """The sample file is here too, so that removing the store removes it."""
 _OURS = frozenset({
-    *STORE_MARKS, "data", "run.json", "run.new", "s3.new", "security.new", "weed.log.old", SAMPLE,
+    *STORE_MARKS, "lock", "data", "run.json", "run.new", "s3.new", "security.new", "weed.log.old", SAMPLE,
     "sample.partial", "aws-credentials", "aws-credentials.new",
 })  # fmt: skip
 PROFILE = "bigupload-local"

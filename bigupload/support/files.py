@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 warnings.filterwarnings("ignore", message="flock not supported on this filesystem", category=UserWarning)
 ASIDE = ".bigupload-moved-"
 """The beginning of the name of a file that `sources/removal` is about to delete."""
-STORE_MARKS = frozenset({"lock", "s3.json", "security.toml", "weed.log"})
+STORE_MARKS = frozenset({"s3.json", "security.toml", "weed.log"})
 """Files that the directory of a local store has (`stores/local_store`), and no other directory all of them."""
 _LASTING = (
     errno.EACCES, errno.EPERM, errno.EROFS,
