@@ -297,6 +297,11 @@ def fault_of_stranger(status: int, headers: Mapping[str, str], body: bytes, what
     )  # without a status: the store has not responded
 
 
+def is_page(body: bytes) -> bool:
+    """Return whether a body begins as HTML does: a store responds with XML, or with nothing."""
+    return body.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
+
+
 def first_words(headers: Mapping[str, str], body: bytes) -> str:
     """Describe a body that is not S3's: its type and first words, without possible parts of a URL."""
     kind = one_line(headers.get("Content-Type", "").partition(";")[0].strip())[:40]

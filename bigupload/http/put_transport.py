@@ -19,7 +19,13 @@ from bigupload.http import socket_tuning
 from bigupload.http._compat import read_before_closing, unsent_by
 from bigupload.http.client import HttpClient, OpenResponse
 from bigupload.http.connection import Connection
-from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response, fault_of_socket, fault_of_stranger
+from bigupload.http.http_errors import (
+    MAX_ERROR_BODY,
+    fault_of_response,
+    fault_of_socket,
+    fault_of_stranger,
+    is_page,
+)
 from bigupload.http.origins import CaBundle
 from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, BodyResources, PartBody
 from bigupload.http.response_head import ResponseHead
@@ -145,7 +151,7 @@ def _stored(response: ResponseHead, content: bytes, what: str, *, complete: bool
     """Read a successful response.
 
     Raises:
-        Fault: BROKEN if it came before all was sent, or is another page than a store's, which has no ETag.
+        Fault: BROKEN if it came before all was sent, or is not a store's: a web page, or a body without an ETag.
     """
     status, headers = response.status, response.headers
     if not complete:
@@ -153,7 +159,7 @@ def _stored(response: ResponseHead, content: bytes, what: str, *, complete: bool
     etag = strong_etag(headers.get("ETag") or "")
     if etag == '""':  # as good as none
         etag = ""
-    if not etag and content:
+    if is_page(content) or (not etag and content):
         raise fault_of_stranger(status, headers, content, what)
     checksums = {name: value for name, value in headers.items() if name.startswith("x-amz-checksum-")}
     return PutResponse(etag, checksums, headers.get("x-amz-version-id"))

@@ -118,6 +118,15 @@ async def test_what_an_access_point_excludes(bucket: str, more: dict[str, Any], 
     assert region_of(bucket) == ("eu-west-1" if bucket == POINT else None)
 
 
+async def test_an_endpoint_that_contains_the_bucket() -> None:
+    """As many consoles show it: the object would get another key than the one that is reported."""
+    for path in ("/films", "/films/", "/s3/films"):
+        with pytest.raises(errors.UsageError, match="keys would begin with films/: write it without"):
+            await connect("films", "key", S3Options(endpoint_url=f"https://s3.example{path}", region="r"))
+    for path in ("", "/", "/s3", "/my-films", "/films/s3"):
+        await connect("films", "key", S3Options(endpoint_url=f"https://s3.example{path}", region="r"))
+
+
 def test_the_local_store_has_no_access_points() -> None:
     reached = S3Options(local=True, region="us-east-1")  # the region is the store's own
     with pytest.raises(errors.UsageError, match="the local store has no access points: name a bucket"):

@@ -362,7 +362,7 @@ def region_of(bucket: str) -> str | None:
 
 
 def refuse_unsuited(bucket: str, options: S3Options) -> None:
-    """Raise UsageError if a bucket's name does not go with the options."""
+    """Raise UsageError if a bucket's name does not go with the options. Consoles show endpoints that contain it."""
     region = region_of(bucket)
     if region is not None and options.local:
         raise errors.UsageError("the local store has no access points: name a bucket")
@@ -372,6 +372,10 @@ def refuse_unsuited(bucket: str, options: S3Options) -> None:
     if region is not None and options.region not in (None, region):
         asked = options.region
         raise errors.UsageError(f"the access point is in region {region}, not in {asked}: leave the region out")
+    if urlsplit(options.endpoint_url or "").path.rstrip("/").endswith(f"/{bucket}"):
+        raise errors.UsageError(
+            f"the endpoint ends with the bucket's name, so that keys would begin with {bucket}/: write it without"
+        )
 
 
 def error_of_aws(e: Exception) -> Exception:

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote_plus
 
 from bigupload.core.checksums import Algorithm, strong_etag
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http.http_errors import fault_of_response, fault_of_stranger
+from bigupload.http.http_errors import fault_of_response, fault_of_stranger, is_page
 from bigupload.records import dataclass
 from bigupload.s3_parameters import CUSTOMER_KEY, METADATA
 from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
@@ -301,7 +301,7 @@ def fields_of(
         if name not in ("GetObject", "GetBucketPolicy"):  # whose bodies may be anything
             if b"<Error" in head:
                 raise refused()
-            if head[:14].lower().startswith((b"<!doctype html", b"<html")):
+            if is_page(head):
                 raise strange()
         return _of_headers(headers) | ({"Body": body} if body else {})
     found: dict[str, Any] = {"Headers": headers}

@@ -126,13 +126,14 @@ async def test_cancelled_in_the_middle_nothing_is_left(store: Bench, monkeypatch
         (b"\x15\x03\x01\x00\x02\x02\x46", FaultKind.BROKEN, "it speaks TLS: name it by https://"),
         (b"HTTP/1.1 200 OK\r\n" + 70_000 * b"x", FaultKind.BROKEN, "the response is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", FaultKind.BROKEN, "is not S3's"),
+        (b'HTTP/1.1 200 OK\r\nETag: W/"6"\r\nContent-Length: 6\r\n\r\n<html>', FaultKind.BROKEN, "is not S3's"),
         (
             b"HTTP/1.1 307 Elsewhere\r\nLocation: http://elsewhere.example/k?a=b\r\nContent-Length: 0\r\n\r\n",
             FaultKind.FINAL,
             r"redirects to https?://elsewhere\.example: use",
         ),
     ],
-    ids=["senseless", "a TLS alert", "a head without end", "a page without ETag", "redirect"],
+    ids=["senseless", "a TLS alert", "a head without end", "a page without ETag", "a page with one", "redirect"],
 )
 async def test_responses_that_prove_nothing(response: bytes, kind: FaultKind, message: str) -> None:
     async with answering(response) as url, HttpTransport() as transport:
