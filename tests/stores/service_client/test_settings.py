@@ -64,6 +64,8 @@ async def test_options_hold_no_secret(fake: Fake, store: ServiceStore) -> None:
     assert KEY not in repr(vars(store))
     other = ServiceStore(url="http://h", api_key=KEY, filename="a", content_type="a/b", ca_bundle=Path("/ca.pem"))
     assert other.options() == {"filename": "a", "content_type": "a/b", "ca_bundle": "/ca.pem"}
+    trusting = ServiceStore(url="http://h", api_key=KEY, filename="a", content_type="a/b", ca_bundle=False)
+    assert trusting.options() == {"filename": "a", "content_type": "a/b", "no_verify_ssl": True}
 
 
 async def test_an_upload_goes_on_with_the_type_that_it_began_with(store: ServiceStore) -> None:
