@@ -14,9 +14,9 @@ PYTEST_DONT_REWRITE
 # the asserts of this package, and without the line pytest warns of a program that imports bigupload and then runs
 # pytest, or fails by `-W error`.
 
-# `__all__` is the only public promise. Names are imported where they are first used, so that importing the package
-# costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload needs it. Type checkers and editors
-# read `__init__.pyi`.
+# `__all__` is the only public promise: `_NAMES`, and all errors of `errors`. Names are imported where they are first
+# used, so that importing the package costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload
+# needs it. Type checkers and editors read `__init__.pyi`.
 
 from __future__ import annotations
 
@@ -35,57 +35,30 @@ class _Doc(str):
 if __doc__:  # not with -OO
     __doc__ = _Doc(__doc__.partition("\nPYTEST")[0])
 
-__all__ = [
+_NAMES = (
     "AbortOptions",
-    "AccessDenied",
     "AdoptOptions",
     "Algorithm",
     "AsyncTextUploadWriter",
     "AsyncUploadWriter",
-    "BigUploadError",
-    "BucketNotFound",
-    "ClockSkewed",
-    "ClusterError",
-    "ClusterUnreachable",
     "Completing",
     "Credentials",
-    "CredentialsError",
-    "DirectoryGone",
-    "EndpointRedirects",
     "Event",
     "FileEntry",
-    "FileNotShared",
     "Hashing",
     "JobDone",
     "JobProgress",
     "KnownUpload",
-    "LocalStoreError",
-    "ManifestCorrupt",
-    "ManifestError",
-    "ManifestLocked",
-    "ManifestMismatch",
-    "ManifestNotFound",
-    "ManifestUnwritable",
-    "MediaRefused",
-    "ObjectMismatch",
-    "ObjectNotFound",
-    "ObjectNotShown",
     "Omitted",
     "Orphan",
     "OrphanOptions",
     "OrphanReport",
-    "OutOfThreads",
     "OutageContinues",
     "OutageEnded",
     "OutageStarted",
-    "OutputUnwritable",
-    "PartCorrupted",
     "PartProof",
-    "PartUnproved",
     "PartUploaded",
     "Progress",
-    "ProofError",
-    "ProofTooWeak",
     "RateSchedule",
     "ReadBack",
     "ReadBackOptions",
@@ -96,32 +69,14 @@ __all__ = [
     "Retrying",
     "S3Options",
     "Selection",
-    "ServiceError",
     "Share",
     "ShareOptions",
-    "SourceChanged",
-    "SourceError",
-    "SourceNotDeleted",
-    "SourceNotFound",
-    "SourceUnreachable",
-    "SourceUnreadable",
-    "SourceUnsupported",
-    "StoreError",
-    "StoreRefused",
-    "StoreUnavailable",
-    "StoreUnreachable",
-    "StreamInterrupted",
     "SyncOptions",
     "SyncResult",
     "SyncStep",
-    "TargetExists",
-    "TargetReplaced",
     "TextUploadWriter",
-    "UploadCancelled",
     "UploadCompleted",
-    "UploadExpired",
     "UploadFailed",
-    "UploadGone",
     "UploadHandle",
     "UploadIdentity",
     "UploadManyOptions",
@@ -133,7 +88,6 @@ __all__ = [
     "UploadWriter",
     "Uploader",
     "UploaderOptions",
-    "UsageError",
     "Verification",
     "VerificationFailed",
     "Verified",
@@ -141,7 +95,6 @@ __all__ = [
     "Warned",
     "WatchOptions",
     "WriterOptions",
-    "WrongRegion",
     "__version__",
     "abort",
     "abort_orphans",
@@ -162,10 +115,9 @@ __all__ = [
     "verify",
     "verify_many",
     "watch",
-]
+)
 
 _HOMES = (
-    "errors",
     "events",
     "options",
     "progress",
@@ -185,26 +137,36 @@ _HOMES = (
     "api.many_items",
     "api.sync_types",
     "api.verify_many",
+    "verification.orphans",
     "api.arguments",
     "manifests.listing",
     "verification.by_checksum",
     "verification.by_download",
-    "verification.orphans",
 )
-"""The modules that have the names; the first one that has a name counts. Those that load little come first."""
+"""The modules that have the names; the first one that has a name counts. Those that load little come first, but
+`api.arguments` has another thing by the name of `Orphan`."""
 
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
+    if name == "__all__":
+        globals()[name] = sorted([*_NAMES, *_errors()])
+    elif name in _NAMES:
         import importlib
 
-        for home in _HOMES:
-            module = importlib.import_module(f"{__name__}.{home}")
-            if hasattr(module, name):
-                globals()[name] = getattr(module, name)
-                return globals()[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        modules = (importlib.import_module(f"{__name__}.{home}") for home in _HOMES)
+        globals()[name] = next(getattr(module, name) for module in modules if hasattr(module, name))
+    elif name in _errors():
+        globals()[name] = _errors()[name]
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals()[name]
+
+
+def _errors() -> dict[str, type[Exception]]:
+    from bigupload.errors import classes
+
+    return classes()
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return list(__getattr__("__all__"))

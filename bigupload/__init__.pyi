@@ -1,335 +1,121 @@
 # What type checkers and editors see of the package: each name of `__all__`, and each option of the functions with its
-# type, default and documentation. The part below the line is made by `python -m tests.tools.generated`.
+# type, default and documentation. `python -m tests.tools.generated` writes this file.
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from typing import Literal, overload
 
-from bigupload.api.arguments import (
-    AbortOptions as AbortOptions,
-)
-from bigupload.api.arguments import (
-    AdoptOptions as AdoptOptions,
-)
+from bigupload.api.arguments import AbortOptions as AbortOptions
+from bigupload.api.arguments import AdoptOptions as AdoptOptions
 from bigupload.api.arguments import ChecksumName, OnChange, OnError, OnEvent, ProofName
-from bigupload.api.arguments import (
-    OrphanOptions as OrphanOptions,
-)
-from bigupload.api.arguments import (
-    ReadBackOptions as ReadBackOptions,
-)
-from bigupload.api.arguments import (
-    ResumeOptions as ResumeOptions,
-)
-from bigupload.api.arguments import (
-    ShareOptions as ShareOptions,
-)
-from bigupload.api.arguments import (
-    SyncOptions as SyncOptions,
-)
-from bigupload.api.arguments import (
-    UploaderOptions as UploaderOptions,
-)
-from bigupload.api.arguments import (
-    UploadManyOptions as UploadManyOptions,
-)
-from bigupload.api.arguments import (
-    UploadOptions as UploadOptions,
-)
-from bigupload.api.arguments import (
-    VerifyOptions as VerifyOptions,
-)
-from bigupload.api.arguments import (
-    WatchOptions as WatchOptions,
-)
-from bigupload.api.arguments import (
-    WriterOptions as WriterOptions,
-)
-from bigupload.api.blocking_writer import (
-    TextUploadWriter as TextUploadWriter,
-)
-from bigupload.api.blocking_writer import (
-    UploadWriter as UploadWriter,
-)
-from bigupload.api.handle import (
-    UploadHandle as UploadHandle,
-)
-from bigupload.api.many_items import (
-    select_files as select_files,
-)
+from bigupload.api.arguments import OrphanOptions as OrphanOptions
+from bigupload.api.arguments import ReadBackOptions as ReadBackOptions
+from bigupload.api.arguments import ResumeOptions as ResumeOptions
+from bigupload.api.arguments import ShareOptions as ShareOptions
+from bigupload.api.arguments import SyncOptions as SyncOptions
+from bigupload.api.arguments import UploaderOptions as UploaderOptions
+from bigupload.api.arguments import UploadManyOptions as UploadManyOptions
+from bigupload.api.arguments import UploadOptions as UploadOptions
+from bigupload.api.arguments import VerifyOptions as VerifyOptions
+from bigupload.api.arguments import WatchOptions as WatchOptions
+from bigupload.api.arguments import WriterOptions as WriterOptions
+from bigupload.api.blocking_writer import TextUploadWriter as TextUploadWriter
+from bigupload.api.blocking_writer import UploadWriter as UploadWriter
+from bigupload.api.handle import UploadHandle as UploadHandle
+from bigupload.api.many_items import select_files as select_files
 from bigupload.api.sync_types import SyncOutcome
 from bigupload.api.sync_types import SyncResult as SyncResult
 from bigupload.api.sync_types import SyncStep as SyncStep
 from bigupload.api.types import ManySource, StrPath, UploadSource
-from bigupload.api.verify_many import (
-    VerificationFailed as VerificationFailed,
-)
-from bigupload.api.writer import (
-    AsyncTextUploadWriter as AsyncTextUploadWriter,
-)
-from bigupload.api.writer import (
-    AsyncUploadWriter as AsyncUploadWriter,
-)
-from bigupload.batch.job import (
-    JobDone as JobDone,
-)
-from bigupload.batch.job import (
-    UploadFailed as UploadFailed,
-)
-from bigupload.batch.selecting import (
-    Selection as Selection,
-)
-from bigupload.batch.tree import (
-    FileEntry as FileEntry,
-)
-from bigupload.batch.tree import (
-    Omitted as Omitted,
-)
-from bigupload.core.checksums import (
-    Algorithm as Algorithm,
-)
-from bigupload.core.integrity import (
-    PartProof as PartProof,
-)
-from bigupload.core.integrity import (
-    Verified as Verified,
-)
-from bigupload.core.retry_policy import (
-    RetryPolicy as RetryPolicy,
-)
-from bigupload.engine.upload_run import (
-    Share as Share,
-)
-from bigupload.engine.upload_run import (
-    UploadResult as UploadResult,
-)
-from bigupload.errors import (
-    AccessDenied as AccessDenied,
-)
-from bigupload.errors import (
-    BigUploadError as BigUploadError,
-)
-from bigupload.errors import (
-    BucketNotFound as BucketNotFound,
-)
-from bigupload.errors import (
-    ClockSkewed as ClockSkewed,
-)
-from bigupload.errors import (
-    ClusterError as ClusterError,
-)
-from bigupload.errors import (
-    ClusterUnreachable as ClusterUnreachable,
-)
-from bigupload.errors import (
-    CredentialsError as CredentialsError,
-)
-from bigupload.errors import (
-    DirectoryGone as DirectoryGone,
-)
-from bigupload.errors import (
-    EndpointRedirects as EndpointRedirects,
-)
-from bigupload.errors import (
-    FileNotShared as FileNotShared,
-)
-from bigupload.errors import (
-    LocalStoreError as LocalStoreError,
-)
-from bigupload.errors import (
-    ManifestCorrupt as ManifestCorrupt,
-)
-from bigupload.errors import (
-    ManifestError as ManifestError,
-)
-from bigupload.errors import (
-    ManifestLocked as ManifestLocked,
-)
-from bigupload.errors import (
-    ManifestMismatch as ManifestMismatch,
-)
-from bigupload.errors import (
-    ManifestNotFound as ManifestNotFound,
-)
-from bigupload.errors import (
-    ManifestUnwritable as ManifestUnwritable,
-)
-from bigupload.errors import (
-    MediaRefused as MediaRefused,
-)
-from bigupload.errors import (
-    ObjectMismatch as ObjectMismatch,
-)
-from bigupload.errors import (
-    ObjectNotFound as ObjectNotFound,
-)
-from bigupload.errors import (
-    ObjectNotShown as ObjectNotShown,
-)
-from bigupload.errors import (
-    OutOfThreads as OutOfThreads,
-)
-from bigupload.errors import (
-    OutputUnwritable as OutputUnwritable,
-)
-from bigupload.errors import (
-    PartCorrupted as PartCorrupted,
-)
-from bigupload.errors import (
-    PartUnproved as PartUnproved,
-)
-from bigupload.errors import (
-    ProofError as ProofError,
-)
-from bigupload.errors import (
-    ProofTooWeak as ProofTooWeak,
-)
-from bigupload.errors import (
-    ServiceError as ServiceError,
-)
-from bigupload.errors import (
-    SourceChanged as SourceChanged,
-)
-from bigupload.errors import (
-    SourceError as SourceError,
-)
-from bigupload.errors import (
-    SourceNotDeleted as SourceNotDeleted,
-)
-from bigupload.errors import (
-    SourceNotFound as SourceNotFound,
-)
-from bigupload.errors import (
-    SourceUnreachable as SourceUnreachable,
-)
-from bigupload.errors import (
-    SourceUnreadable as SourceUnreadable,
-)
-from bigupload.errors import (
-    SourceUnsupported as SourceUnsupported,
-)
-from bigupload.errors import (
-    StoreError as StoreError,
-)
-from bigupload.errors import (
-    StoreRefused as StoreRefused,
-)
-from bigupload.errors import (
-    StoreUnavailable as StoreUnavailable,
-)
-from bigupload.errors import (
-    StoreUnreachable as StoreUnreachable,
-)
-from bigupload.errors import (
-    StreamInterrupted as StreamInterrupted,
-)
-from bigupload.errors import (
-    TargetExists as TargetExists,
-)
-from bigupload.errors import (
-    TargetReplaced as TargetReplaced,
-)
-from bigupload.errors import (
-    UploadCancelled as UploadCancelled,
-)
-from bigupload.errors import (
-    UploadExpired as UploadExpired,
-)
-from bigupload.errors import (
-    UploadGone as UploadGone,
-)
-from bigupload.errors import (
-    UsageError as UsageError,
-)
-from bigupload.errors import (
-    WrongRegion as WrongRegion,
-)
-from bigupload.events import (
-    Completing as Completing,
-)
-from bigupload.events import (
-    Event as Event,
-)
-from bigupload.events import (
-    Hashing as Hashing,
-)
-from bigupload.events import (
-    JobProgress as JobProgress,
-)
-from bigupload.events import (
-    OutageContinues as OutageContinues,
-)
-from bigupload.events import (
-    OutageEnded as OutageEnded,
-)
-from bigupload.events import (
-    OutageStarted as OutageStarted,
-)
-from bigupload.events import (
-    PartUploaded as PartUploaded,
-)
-from bigupload.events import (
-    Progress as Progress,
-)
-from bigupload.events import (
-    ReadingBack as ReadingBack,
-)
-from bigupload.events import (
-    Restarted as Restarted,
-)
-from bigupload.events import (
-    Retrying as Retrying,
-)
-from bigupload.events import (
-    UploadCompleted as UploadCompleted,
-)
-from bigupload.events import (
-    UploadIdentity as UploadIdentity,
-)
-from bigupload.events import (
-    UploadSkipped as UploadSkipped,
-)
-from bigupload.events import (
-    UploadStarted as UploadStarted,
-)
-from bigupload.events import (
-    UploadStopped as UploadStopped,
-)
-from bigupload.events import (
-    Warned as Warned,
-)
-from bigupload.manifests.listing import (
-    KnownUpload as KnownUpload,
-)
-from bigupload.options import (
-    Credentials as Credentials,
-)
-from bigupload.options import (
-    S3Options as S3Options,
-)
-from bigupload.progress import (
-    rich_progress as rich_progress,
-)
-from bigupload.progress import (
-    tqdm_progress as tqdm_progress,
-)
-from bigupload.units import (
-    RateSchedule as RateSchedule,
-)
-from bigupload.verification.by_checksum import (
-    Verification as Verification,
-)
-from bigupload.verification.by_download import (
-    ReadBack as ReadBack,
-)
-from bigupload.verification.orphans import (
-    Orphan as Orphan,
-)
-from bigupload.verification.orphans import (
-    OrphanReport as OrphanReport,
-)
+from bigupload.api.verify_many import VerificationFailed as VerificationFailed
+from bigupload.api.writer import AsyncTextUploadWriter as AsyncTextUploadWriter
+from bigupload.api.writer import AsyncUploadWriter as AsyncUploadWriter
+from bigupload.batch.job import JobDone as JobDone
+from bigupload.batch.job import UploadFailed as UploadFailed
+from bigupload.batch.selecting import Selection as Selection
+from bigupload.batch.tree import FileEntry as FileEntry
+from bigupload.batch.tree import Omitted as Omitted
+from bigupload.core.checksums import Algorithm as Algorithm
+from bigupload.core.integrity import PartProof as PartProof
+from bigupload.core.integrity import Verified as Verified
+from bigupload.core.retry_policy import RetryPolicy as RetryPolicy
+from bigupload.engine.upload_run import Share as Share
+from bigupload.engine.upload_run import UploadResult as UploadResult
+from bigupload.errors import AccessDenied as AccessDenied
+from bigupload.errors import BigUploadError as BigUploadError
+from bigupload.errors import BucketNotFound as BucketNotFound
+from bigupload.errors import ClockSkewed as ClockSkewed
+from bigupload.errors import ClusterError as ClusterError
+from bigupload.errors import ClusterUnreachable as ClusterUnreachable
+from bigupload.errors import CredentialsError as CredentialsError
+from bigupload.errors import DirectoryGone as DirectoryGone
+from bigupload.errors import EndpointRedirects as EndpointRedirects
+from bigupload.errors import FileNotShared as FileNotShared
+from bigupload.errors import LocalStoreError as LocalStoreError
+from bigupload.errors import ManifestCorrupt as ManifestCorrupt
+from bigupload.errors import ManifestError as ManifestError
+from bigupload.errors import ManifestLocked as ManifestLocked
+from bigupload.errors import ManifestMismatch as ManifestMismatch
+from bigupload.errors import ManifestNotFound as ManifestNotFound
+from bigupload.errors import ManifestUnwritable as ManifestUnwritable
+from bigupload.errors import MediaRefused as MediaRefused
+from bigupload.errors import ObjectMismatch as ObjectMismatch
+from bigupload.errors import ObjectNotFound as ObjectNotFound
+from bigupload.errors import ObjectNotShown as ObjectNotShown
+from bigupload.errors import OutOfThreads as OutOfThreads
+from bigupload.errors import OutputUnwritable as OutputUnwritable
+from bigupload.errors import PartCorrupted as PartCorrupted
+from bigupload.errors import PartUnproved as PartUnproved
+from bigupload.errors import ProofError as ProofError
+from bigupload.errors import ProofTooWeak as ProofTooWeak
+from bigupload.errors import ServiceError as ServiceError
+from bigupload.errors import SourceChanged as SourceChanged
+from bigupload.errors import SourceError as SourceError
+from bigupload.errors import SourceNotDeleted as SourceNotDeleted
+from bigupload.errors import SourceNotFound as SourceNotFound
+from bigupload.errors import SourceUnreachable as SourceUnreachable
+from bigupload.errors import SourceUnreadable as SourceUnreadable
+from bigupload.errors import SourceUnsupported as SourceUnsupported
+from bigupload.errors import StoreError as StoreError
+from bigupload.errors import StoreRefused as StoreRefused
+from bigupload.errors import StoreUnavailable as StoreUnavailable
+from bigupload.errors import StoreUnreachable as StoreUnreachable
+from bigupload.errors import StreamInterrupted as StreamInterrupted
+from bigupload.errors import TargetExists as TargetExists
+from bigupload.errors import TargetReplaced as TargetReplaced
+from bigupload.errors import UploadCancelled as UploadCancelled
+from bigupload.errors import UploadExpired as UploadExpired
+from bigupload.errors import UploadGone as UploadGone
+from bigupload.errors import UsageError as UsageError
+from bigupload.errors import WrongRegion as WrongRegion
+from bigupload.events import Completing as Completing
+from bigupload.events import Event as Event
+from bigupload.events import Hashing as Hashing
+from bigupload.events import JobProgress as JobProgress
+from bigupload.events import OutageContinues as OutageContinues
+from bigupload.events import OutageEnded as OutageEnded
+from bigupload.events import OutageStarted as OutageStarted
+from bigupload.events import PartUploaded as PartUploaded
+from bigupload.events import Progress as Progress
+from bigupload.events import ReadingBack as ReadingBack
+from bigupload.events import Restarted as Restarted
+from bigupload.events import Retrying as Retrying
+from bigupload.events import UploadCompleted as UploadCompleted
+from bigupload.events import UploadIdentity as UploadIdentity
+from bigupload.events import UploadSkipped as UploadSkipped
+from bigupload.events import UploadStarted as UploadStarted
+from bigupload.events import UploadStopped as UploadStopped
+from bigupload.events import Warned as Warned
+from bigupload.manifests.listing import KnownUpload as KnownUpload
+from bigupload.options import Credentials as Credentials
+from bigupload.options import S3Options as S3Options
+from bigupload.progress import rich_progress as rich_progress
+from bigupload.progress import tqdm_progress as tqdm_progress
+from bigupload.units import RateSchedule as RateSchedule
+from bigupload.verification.by_checksum import Verification as Verification
+from bigupload.verification.by_download import ReadBack as ReadBack
+from bigupload.verification.orphans import Orphan as Orphan
+from bigupload.verification.orphans import OrphanReport as OrphanReport
 from bigupload.version import __version__ as __version__
-
-# ---- generated
 
 async def abort(
     manifest: StrPath,

@@ -66,7 +66,7 @@ matters: `part_size`, `resume=False`. The command line shows its options instead
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -74,6 +74,8 @@ EXIT_USAGE = 2
 EXIT_AFTERWARDS = 3
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+
+_FailsOthers: TypeAlias = Literal["no", "unless they go", "now", "always"]
 
 
 class BigUploadError(Exception):
@@ -84,6 +86,9 @@ class BigUploadError(Exception):
 
     resumable: bool = False
     transient: ClassVar[bool] = False
+    fails_others: _FailsOthers = "no"
+    """Whether the other files of a job would fail, too. "unless they go": a store that fails for one key alone gives
+    the same errors as a store that is down. "always": waiting changes nothing, so the whole job ends."""
 
     def __init__(self, message: str, *, manifest: Path | None = None) -> None:
         super().__init__(message)
@@ -99,6 +104,13 @@ class BigUploadError(Exception):
         if self.resumable and (self.transient or self.manifest is not None):
             return EXIT_RESUMABLE
         return EXIT_FAILED
+
+
+def classes() -> dict[str, type[BigUploadError]]:
+    """The errors of this tree by their names, in the order of their declaration."""
+    return {
+        name: each for name, each in globals().items() if isinstance(each, type) and issubclass(each, BigUploadError)
+    }
 
 
 def name_of(error: BaseException) -> str:
@@ -242,6 +254,7 @@ class ManifestUnwritable(ManifestError):
         """
         super().__init__(message, manifest=manifest)
         self.lasting = lasting
+        self.fails_others = "always" if lasting else "now"
 
     @property
     def exit_code(self) -> int:
@@ -257,6 +270,7 @@ class StoreUnreachable(StoreError):
 
     resumable = True
     transient = True
+    fails_others = "unless they go"
 
 
 class StoreUnavailable(StoreError):
@@ -264,18 +278,22 @@ class StoreUnavailable(StoreError):
 
     resumable = True
     transient = True
+    fails_others = "unless they go"
 
 
 class CredentialsError(StoreError):
     """No credentials were found, or they are incomplete, expired or cannot be refreshed."""
 
     resumable = True
+    fails_others: _FailsOthers = "now"
 
 
 class ObjectNotShown(CredentialsError):
     """The store does not show an object, and gives no reason: the credentials have expired, or it is encrypted with its
     owner's key (SSE-C). Of many files, only that one fails.
     """
+
+    fails_others = "no"
 
 
 class AccessDenied(StoreError):
@@ -288,16 +306,20 @@ class ClockSkewed(StoreError):
     """The store refuses the request's time: this machine's clock is wrong."""
 
     resumable = True
+    fails_others = "now"
 
 
 class BucketNotFound(StoreError):
     """There is no such bucket."""
+
+    fails_others = "always"
 
 
 class WrongRegion(StoreError):
     """The bucket is in another region than the request was signed for: in `region`, if the store names it."""
 
     region: str | None = None
+    fails_others = "always"
 
 
 class TargetExists(StoreError):
@@ -328,6 +350,8 @@ class StoreRefused(StoreError):
 
 class EndpointRedirects(StoreRefused):
     """The endpoint redirects requests elsewhere, which are not followed. It concerns every file of a job."""
+
+    fails_others = "always"
 
 
 class ProofError(BigUploadError):
@@ -367,6 +391,7 @@ class ClusterUnreachable(ClusterError):
     """No scheduler or no worker responds."""
 
     transient = True
+    fails_others = "now"
 
 
 class FileNotShared(ClusterError):
@@ -390,6 +415,7 @@ class UploadCancelled(BigUploadError):
 
     resumable = True
     transient = True
+    fails_others = "always"
 
 
 class OutOfThreads(BigUploadError):
@@ -401,6 +427,8 @@ class OutOfThreads(BigUploadError):
 
 class LocalStoreError(BigUploadError):
     """The local store did not start, stop or respond."""
+
+    fails_others = "always"
 
 
 class ServiceError(BigUploadError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 import re
 from pathlib import Path
@@ -12,11 +11,7 @@ import bigupload
 from bigupload import errors
 from tests.tools.cases import each_case
 
-CLASSES = {
-    name: cls
-    for name, cls in vars(errors).items()
-    if inspect.isclass(cls) and issubclass(cls, Exception) and cls.__module__ == errors.__name__
-}
+CLASSES = errors.classes()
 _LINE = re.compile(r"^    (?P<branch>[│├└─ ]*)(?P<name>\w+)(?P<rest>.*)$")
 
 
@@ -128,4 +123,6 @@ def test_errors_pass_between_processes(cls: type[errors.BigUploadError]) -> None
 
 
 def test_all_errors_are_public() -> None:
+    """By themselves: no other list names them."""
+    assert {name: getattr(bigupload, name) for name in CLASSES} == CLASSES
     assert set(CLASSES) <= set(bigupload.__all__)

@@ -8,31 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bigupload import errors
 from bigupload.records import dataclass
 from bigupload.support.shielding import end_task, retrieve, run_shielded
 
-_FOR_GOOD: Final = (
-    errors.BucketNotFound,
-    errors.WrongRegion,
-    errors.EndpointRedirects,
-    errors.LocalStoreError,
-    errors.UploadCancelled,
-)
-"""Every other file would fail, too, and waiting changes nothing."""
-_FOR_NOW = (
-    errors.CredentialsError,
-    errors.ClockSkewed,
-    errors.ClusterUnreachable,
-    errors.ManifestUnwritable,
-)
-_OF_STORE = (
-    errors.StoreUnreachable,
-    errors.StoreUnavailable,
-)
-"""A store that fails for one key alone gives the same errors as a store that is down."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -43,11 +24,6 @@ _MOST_UNRECORDED = 128
 only if more may be worked on at once."""
 
 
-def is_for_good(error: errors.BigUploadError) -> bool:
-    """Whether every other file would fail with an error, also later."""
-    return isinstance(error, _FOR_GOOD) or (isinstance(error, errors.ManifestUnwritable) and error.lasting)
-
-
 def befalls_all(error: errors.BigUploadError, *, others_go: bool) -> bool:
     """Whether every other file would fail with an error now.
 
@@ -55,11 +31,7 @@ def befalls_all(error: errors.BigUploadError, *, others_go: bool) -> bool:
         error: What the upload of one file ended with.
         others_go: Whether the store has responded to others since that file was first tried.
     """
-    if isinstance(error, errors.ObjectNotShown):
-        return False
-    if isinstance(error, _OF_STORE):
-        return not others_go
-    return isinstance(error, _FOR_GOOD + _FOR_NOW)
+    return error.fails_others in ("now", "always") or (error.fails_others == "unless they go" and not others_go)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from typing import Protocol, TypeAlias
 import anyio
 
 from bigupload import errors
-from bigupload.batch.job import befalls_all, is_for_good
+from bigupload.batch.job import befalls_all
 from bigupload.batch.listing import StandingDirectory
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import FileEntry, Omitted, walk
@@ -327,7 +327,7 @@ class Watching:
         except errors.SourceNotFound:  # it was deleted just now
             self._files.vanished(key)
         except errors.BigUploadError as e:
-            if is_for_good(e) or isinstance(e, errors.UsageError):
+            if e.fails_others == "always" or isinstance(e, errors.UsageError):
                 raise
             await self._failed(begin, e)
         else:

@@ -1,4 +1,4 @@
-"""Makes the generated part of bigupload/__init__.pyi."""
+"""Makes bigupload/__init__.pyi."""
 
 from __future__ import annotations
 
@@ -13,18 +13,43 @@ from typing import Any
 import bigupload
 
 STUB = Path(bigupload.__file__).with_suffix(".pyi")
-_LINE = "# ---- generated\n"
+_HEAD = """\
+# What type checkers and editors see of the package: each name of `__all__`, and each option of the functions with its
+# type, default and documentation. `python -m tests.tools.generated` writes this file.
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
+from typing import Literal, overload
+
+from bigupload.api.arguments import ChecksumName, OnChange, OnError, OnEvent, ProofName
+from bigupload.api.sync_types import SyncOutcome
+from bigupload.api.types import ManySource, StrPath, UploadSource
+"""
+"""With the types of options that are not public names."""
+_WRITTEN = ("bigupload.api.functions", "bigupload.api.uploader")
+"""The modules whose definitions the stub has, instead of imports."""
 
 
 def stub() -> str:
-    """Return the content of the stub: the part that is written by hand, and the functions and the class `Uploader`."""
-    by_hand = STUB.read_text().partition(_LINE)[0]
-    functions = [getattr(bigupload, name) for name in bigupload.__all__]
-    shown = [each for each in functions if getattr(each, "__module__", "") == "bigupload.api.functions"]
-    made = "\n".join([*map(_function, shown), *_class(bigupload.Uploader)])
+    """Return the content of the stub."""
+    shown = {name: getattr(bigupload, name) for name in bigupload.__all__}
+    homes = {name: _home(name, each) for name, each in shown.items()}
+    functions = [each for name, each in shown.items() if homes[name] == "bigupload.api.functions"]
+    imports = [f"from {home} import {name} as {name}" for name, home in homes.items() if home not in _WRITTEN]
+    made = "\n".join([*imports, *map(_function, functions), *_class(bigupload.Uploader)])
     # An import of its own module would leave every `errors` of the package without a type, for pyright.
-    text = f"{by_hand}{_LINE}\n{made.replace('errors.BigUploadError', 'BigUploadError')}"
-    ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(STUB), "-"]
+    text = _HEAD + made.replace("errors.BigUploadError", "BigUploadError")
+    return _ruff(_ruff(text, "check", "--fix-only", "--select", "I"), "format")
+
+
+def _home(name: str, value: object) -> str:
+    """The module that a public name is from."""
+    if name == "__version__":
+        return "bigupload.version"
+    return "bigupload.events" if name == "Event" else str(value.__module__)  # a type alias has none
+
+
+def _ruff(text: str, *command: str) -> str:
+    ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(STUB), "-"]
     return subprocess.run(ruff, input=text, capture_output=True, text=True, check=True).stdout
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 
 from bigupload import errors, events
@@ -42,14 +41,12 @@ lines, and describes their fields.
 
 def page() -> str:
     """Return the content of docs/errors-and-events.md."""
-    return _ERRORS + "".join(map(_error, classes())) + _EVENTS + "".join(map(_event, typing.get_args(events.Event)))
-
-
-def classes() -> Iterator[type[errors.BigUploadError]]:
-    """The error classes in the order of their declaration."""
-    for value in vars(errors).values():
-        if inspect.isclass(value) and issubclass(value, errors.BigUploadError):
-            yield value
+    return (
+        _ERRORS
+        + "".join(map(_error, errors.classes().values()))
+        + _EVENTS
+        + "".join(map(_event, typing.get_args(events.Event)))
+    )
 
 
 def _error(kind: type[errors.BigUploadError]) -> str:
