@@ -291,11 +291,11 @@ def open_writer(
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
         s3: How to reach the store, and the object's properties.
         name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
         on_event: A function, async or not, that is called with each event in the event loop.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         priority: A whole number: uploads with a higher one go first.
-        expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+        expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
@@ -369,11 +369,11 @@ def open_writer(
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
         s3: How to reach the store, and the object's properties.
         name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
         on_event: A function, async or not, that is called with each event in the event loop.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         priority: A whole number: uploads with a higher one go first.
-        expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+        expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
@@ -556,7 +556,7 @@ def start(
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
         s3: How to reach the store, and the object's properties.
         name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
         on_event: A function, async or not, that is called with each event in the event loop.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
@@ -564,12 +564,12 @@ def start(
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
-        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_source: Delete each file once its object is proved, unless it has changed.
         delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
-        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
-        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
-        expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+        expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
@@ -653,17 +653,17 @@ async def sync(
         to: "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory.
         s3: How to reach the store, and the objects' properties.
         selection: Which files, by their paths in the directory, sizes and times; None: all.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
         on_event: A function, async or not, that is called with each event in the event loop.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
-        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_source: Delete each file once its object is proved, unless it has changed.
         delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
-        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
-        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         resume: Use the record of earlier syncs, and resume unfinished uploads.
         delete: At the end, delete the objects below the target that have no file; nothing if a file failed.
@@ -757,7 +757,7 @@ async def upload(
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
         s3: How to reach the store, and the object's properties.
         name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
         on_event: A function, async or not, that is called with each event in the event loop.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
@@ -765,12 +765,12 @@ async def upload(
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
-        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_source: Delete each file once its object is proved, unless it has changed.
         delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
-        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
-        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
-        expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+        expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
@@ -861,17 +861,17 @@ def upload_many(
         service: The URL of a media service, instead of `to`.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
         s3: How to reach the store, and the objects' properties.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
         on_event: A function, async or not, that is called with each event in the event loop.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
-        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_source: Delete each file once its object is proved, unless it has changed.
         delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
-        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
-        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
         allow_empty: Let streams and URLs without bytes become empty objects.
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         job: The name of the job, whose record says which files are in the store; None: no record.
@@ -957,7 +957,7 @@ def upload_sync(
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
         s3: How to reach the store, and the object's properties.
         name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
         on_event: A function, async or not, that is called with each event in the event loop.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
@@ -965,12 +965,12 @@ def upload_sync(
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
-        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_source: Delete each file once its object is proved, unless it has changed.
         delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
-        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
-        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
-        expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+        expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
         resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
@@ -1116,21 +1116,21 @@ def watch(
         to: "s3://BUCKET/" or "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory.
         s3: How to reach the store, and the objects' properties.
         selection: Which files, by their paths in the directory, sizes and times; None: all.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
         on_event: A function, async or not, that is called with each event in the event loop.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
-        delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+        delete_source: Delete each file once its object is proved, unless it has changed.
         delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty.
-        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
-        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
         idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
         all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
-        poll: List the directory this often, in seconds or like "5s"; None: the system reports changes.
-        until_idle: End when nothing has changed for so long, in seconds or like "1min"; None: never.
+        poll: For network file systems: list the directory this often, in seconds or like "5s"; None: not at all.
+        until_idle: End when all is sent and nothing changed for so long, in seconds or like "1min"; None: never.
         share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
         receipt: The file for a receipt: JSON that says what was proved, how and when.
         sha256: Also compute the SHA-256 of each file that is sent: `UploadResult.sha256`.
@@ -1251,7 +1251,7 @@ class Uploader:
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
             s3: How to reach the store, and the object's properties.
             name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
-            part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+            part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
             on_event: A function, async or not, that is called with each event in the event loop.
             require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
@@ -1259,12 +1259,12 @@ class Uploader:
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
             follow: Upload a file while something still writes to it: each part as soon as it is complete.
             idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
-            delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+            delete_source: Delete each file once its object is proved, unless it has changed.
             delete_if_proved: The least proof for `delete_source`.
-            delete_empty_dirs: With `delete_source`: also delete directories that become empty.
-            delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
-            keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
-            expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+            delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+            delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+            keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+            expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
@@ -1330,7 +1330,7 @@ class Uploader:
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
             s3: How to reach the store, and the object's properties.
             name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
-            part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+            part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
             on_event: A function, async or not, that is called with each event in the event loop.
             require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
@@ -1338,12 +1338,12 @@ class Uploader:
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
             follow: Upload a file while something still writes to it: each part as soon as it is complete.
             idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
-            delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+            delete_source: Delete each file once its object is proved, unless it has changed.
             delete_if_proved: The least proof for `delete_source`.
-            delete_empty_dirs: With `delete_source`: also delete directories that become empty.
-            delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
-            keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
-            expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+            delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+            delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+            keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+            expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
@@ -1398,11 +1398,11 @@ class Uploader:
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
             s3: How to reach the store, and the object's properties.
             name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
-            part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+            part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
             on_event: A function, async or not, that is called with each event in the event loop.
             require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             priority: A whole number: uploads with a higher one go first.
-            expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+            expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
@@ -1453,11 +1453,11 @@ class Uploader:
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
             s3: How to reach the store, and the object's properties.
             name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
-            part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
+            part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
             on_event: A function, async or not, that is called with each event in the event loop.
             require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             priority: A whole number: uploads with a higher one go first.
-            expected_size: The size that the source must have, in bytes or like "5GB"; None: any.
+            expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
@@ -1523,17 +1523,17 @@ class Uploader:
             service: The URL of a media service, instead of `to`.
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
             s3: How to reach the store, and the objects' properties.
-            part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
+            part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
             on_event: A function, async or not, that is called with each event in the event loop.
             require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
-            delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+            delete_source: Delete each file once its object is proved, unless it has changed.
             delete_if_proved: The least proof for `delete_source`.
-            delete_empty_dirs: With `delete_source`: also delete directories that become empty.
-            delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
-            keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
+            delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+            delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+            keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
             allow_empty: Let streams and URLs without bytes become empty objects.
             checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             job: The name of the job, whose record says which files are in the store; None: no record.
@@ -1599,21 +1599,21 @@ class Uploader:
             to: "s3://BUCKET/" or "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory.
             s3: How to reach the store, and the objects' properties.
             selection: Which files, by their paths in the directory, sizes and times; None: all.
-            part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
+            part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
             on_event: A function, async or not, that is called with each event in the event loop.
             require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
-            delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+            delete_source: Delete each file once its object is proved, unless it has changed.
             delete_if_proved: The least proof for `delete_source`.
-            delete_empty_dirs: With `delete_source`: also delete directories that become empty.
-            delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
-            keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
+            delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+            delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+            keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
             idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
             all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
-            poll: List the directory this often, in seconds or like "5s"; None: the system reports changes.
-            until_idle: End when nothing has changed for so long, in seconds or like "1min"; None: never.
+            poll: For network file systems: list the directory this often, in seconds or like "5s"; None: not at all.
+            until_idle: End when all is sent and nothing changed for so long, in seconds or like "1min"; None: never.
             share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
             receipt: The file for a receipt: JSON that says what was proved, how and when.
             sha256: Also compute the SHA-256 of each file that is sent: `UploadResult.sha256`.
@@ -1673,17 +1673,17 @@ class Uploader:
             to: "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory.
             s3: How to reach the store, and the objects' properties.
             selection: Which files, by their paths in the directory, sizes and times; None: all.
-            part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
+            part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
             on_event: A function, async or not, that is called with each event in the event loop.
             require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
-            delete_source: Delete the file when its object is proved, if it is still the file that was proved.
+            delete_source: Delete each file once its object is proved, unless it has changed.
             delete_if_proved: The least proof for `delete_source`.
-            delete_empty_dirs: With `delete_source`: also delete directories that become empty.
-            delete_links: With `delete_source`: also delete files with other hard links, and symbolic links.
-            keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d".
+            delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+            delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+            keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
             checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             resume: Use the record of earlier syncs, and resume unfinished uploads.
             delete: At the end, delete the objects below the target that have no file; nothing if a file failed.

@@ -13,7 +13,7 @@ import pytest
 import bigupload
 from bigupload import errors, events
 from bigupload.cli import _cli, settings
-from bigupload.cli.options import LibraryFlag
+from bigupload.cli.options import DerivedOption
 from bigupload.service.contract import TokenRequest
 from tests.tools import library_tables
 from tests.tools.cases import each_case
@@ -49,7 +49,7 @@ def test_each_option_is_explained(words: tuple[str, ...], command: click.Command
         if isinstance(param, click.Option)
         and not param.hidden
         and param.name not in COMMON
-        and not isinstance(param, LibraryFlag)  # the manual page and the references have its documentation
+        and not isinstance(param, DerivedOption)  # the manual page and the references have its documentation
     ]
     shared = _text(("settings.md",))  # --config and the log
     assert [name for name in names if not re.search(rf"{name}(?![\w-])", pages + shared)] == []

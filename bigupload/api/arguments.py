@@ -58,11 +58,6 @@ def default_of(declared: Any, name: str) -> Any:
     return DEFAULTS.get(f"{declared.__name__}.{name}", DEFAULTS.get(name, False if is_flag else None))
 
 
-def flags(declared: Any) -> list[str]:
-    """Return the options of a class that are False by default."""
-    return [name for name in declared.__annotations__ if default_of(declared, name) is False]
-
-
 class EventOptions(TypedDict, total=False):
     """The function that gets the events.
 
@@ -192,16 +187,13 @@ class DeleteOptions(TypedDict, total=False):
     """The deletion of files that are in the store.
 
     Attributes:
-        delete_source: Delete the file when its object is proved, if it is still the file that was proved. The store is
-            asked for the object once more, immediately before. A call that was killed is completed by the same call.
-            Raises SourceNotDeleted if the file must stay.
+        delete_source: Delete each file once its object is proved, unless it has changed. The store is asked for the
+            object once more, immediately before. A call that was killed is completed by the same call. Raises
+            SourceNotDeleted if the file must stay.
         delete_if_proved: The least proof for `delete_source`. As `require_proof`, but "full-object" by default.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty. The one that was listed
-            stays.
-        delete_links: With `delete_source`: also delete files with other hard links, and symbolic links. Of these the
-            link is deleted, and not the file that it leads to.
-        keep_for: With `delete_source`: leave the file where it is for so long, in seconds or like "7d". The same call,
-            or the watch, deletes it later.
+        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
+        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
+        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
     """
 
     delete_source: bool
@@ -220,9 +212,9 @@ class StreamOptions(TypedDict, total=False):
         s3: How to reach the store, and the object's properties. A media service takes `content_type` and `ca_bundle`.
         name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end. What has
             no path is known by its name and target: the same ones resume its upload.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by the source's size.
-        expected_size: The size that the source must have, in bytes or like "5GB"; None: any. It chooses a stream's part
-            size, and guards against a stream that ends early: nothing becomes an object that is longer or shorter.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
+        expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any. It chooses
+            a stream's part size, and guards against a stream that ends early.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target. A file that one
             PUT sends has a manifest only if this names one.
@@ -315,8 +307,8 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOpti
         service: The URL of a media service, instead of `to`. Each file is an upload of its own there.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
         s3: How to reach the store, and the objects' properties. A media service takes `content_type` and `ca_bundle`.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size. A file that is larger is sent in
-            parts.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size. A file that is larger is
+            sent in parts.
         allow_empty: Let streams and URLs without bytes become empty objects. Otherwise they fail, because what writes
             such a stream has probably failed. A file may be empty in any case.
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
@@ -364,7 +356,7 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, t
         to: "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory. Not needed with
             `S3Options(local=True)`.
         s3: How to reach the store, and the objects' properties.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         resume: Use the record of earlier syncs, and resume unfinished uploads. False forgets that: all files are
             hashed, and compared with their objects.
@@ -414,16 +406,15 @@ class WatchOptions(ProofOptions, PriorityOptions, DeleteOptions, total=False):
         to: "s3://BUCKET/" or "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory. Not
             needed with `S3Options(local=True)`.
         s3: How to reach the store, and the objects' properties.
-        part_size: Bytes, or a text like "16MiB"; None: chosen by each file's size.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
         idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
         selection: Which files, by their paths in the directory, sizes and times; None: all. Symbolic links are not
             followed.
         all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
-        poll: List the directory this often, in seconds or like "5s"; None: the system reports changes. A network file
-            system reports none.
-        until_idle: End when nothing has changed for so long, in seconds or like "1min"; None: never. Everything is
-            uploaded then.
+        poll: For network file systems: list the directory this often, in seconds or like "5s"; None: not at all. The
+            system reports no changes of theirs.
+        until_idle: End when all is sent and nothing changed for so long, in seconds or like "1min"; None: never.
         share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
         receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It is whole after
             each file, and the same call continues it. A file is in it before `delete_source` deletes it. If it can't be

@@ -1,4 +1,4 @@
-"""The options of `upload`, `move`, `sync` and `watch` about deleting files that are in the store."""
+"""What `upload`, `move`, `sync` and `watch` check before they delete files that are in the store."""
 
 from __future__ import annotations
 
@@ -7,39 +7,14 @@ from typing import Any
 
 import click
 
-from bigupload.cli.options import DURATION, PROOFS, joined
+from bigupload.cli.options import PROOFS
 
-delete_options = joined(
-    click.option(
-        "--delete-source",
-        is_flag=True,
-        help="Delete each file once its object is proved, unless it has changed. After a kill, the same command "
-        "completes that.",
-    ),
-    click.option(
-        "--delete-if-proved",
-        type=click.Choice(PROOFS),
-        default="full-object",
-        show_default=True,
-        help="With --delete-source: the proof that is needed to delete a file.",
-    ),
-    click.option(
-        "--delete-empty-dirs",
-        is_flag=True,
-        help="With --delete-source: also delete directories that become empty, below the one that is named.",
-    ),
-    click.option(
-        "--delete-links",
-        is_flag=True,
-        help="With --delete-source: also delete files with other hard links, and symbolic links (not their targets).",
-    ),
-    click.option(
-        "--keep-for",
-        type=DURATION,
-        metavar="TIME",
-        help="With --delete-source: leave each file for so long, as in 7d. The same command, or the watch, deletes it "
-        "then.",
-    ),
+delete_if_proved_option = click.option(
+    "--delete-if-proved",
+    type=click.Choice(PROOFS),
+    default="full-object",
+    show_default=True,
+    help="With --delete-source: the proof that is needed to delete a file.",
 )
 
 

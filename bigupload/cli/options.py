@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -245,56 +246,60 @@ class _Name(_TextType):
 NAME = _Name()
 
 
-def part_options(checksums: Sequence[str]) -> Callable[[F], F]:
-    """Return the options for parts and checksums."""
-    return joined(
-        click.option(
-            "--part-size",
-            type=SIZE,
-            metavar="SIZE",
-            help="The size of each part, as in 16MiB. [default: by the file's size]",
-        ),
-        click.option(
-            "--checksum",
-            type=click.Choice(checksums),
-            default="auto",
-            help="The checksum of each part. auto: CRC64NVME if the store has it.",
-        ),
+def checksum_option(checksums: Sequence[str]) -> Callable[[F], F]:
+    """Return the option for checksums."""
+    return click.option(
+        "--checksum",
+        type=click.Choice(checksums),
+        default="auto",
+        help="The checksum of each part. auto: CRC64NVME if the store has it.",
     )
 
 
-_NO_FLAGS = frozenset({"sha256", "xxh128"})
+_NO_OPTIONS = frozenset({"sha256", "xxh128"})
 """Digests of whole files, for which commands have `--write-checksums`."""
+_BY_TYPE: Mapping[str, Mapping[str, Any]] = {
+    "bool": {"is_flag": True},
+    "float | str | None": {"type": DURATION, "metavar": "TIME"},
+    "int | str | None": {"type": SIZE, "metavar": "SIZE"},
+}
+"""By the type of an option in the library: the option of a command."""
 
 
-class LibraryFlag(LibraryOption):
-    """A flag that the library declares: its documentation there is all that there is."""
+class DerivedOption(LibraryOption):
+    """An option that the library declares: its documentation there is all that there is."""
 
     group = "Resume and safety"
     """Its group in `--help`, if `help` does not name it."""
 
 
-def library_flags(declared: str) -> Callable[[F], F]:
-    """Add the options of a class of `api.arguments` that are False by default, unless the command has them already."""
+def library_options(declared: str) -> Callable[[F], F]:
+    """Add the flags, times and sizes of a class of `api.arguments`, unless the command declares them itself.
+
+    A flag that is True by default is left out: its option has another name.
+    """
 
     def decorate(function: F) -> F:
         from bigupload.api import arguments
 
         options = getattr(arguments, declared)
         own = {name for param in getattr(function, "__click_params__", ()) for name in param.opts}
-        for name in arguments.flags(options):
-            if name not in _NO_FLAGS and (option := spelled(name)) not in own:
+        for name, hint in options.__annotations__.items():
+            kind = None if name in _NO_OPTIONS else _BY_TYPE.get(hint.__forward_arg__)
+            if kind is not None and not arguments.default_of(options, name) and (option := spelled(name)) not in own:
                 text = functools.partial(_summary, options, name)
-                function = click.option(option, cls=LibraryFlag, is_flag=True, text=text)(function)
+                function = click.option(option, cls=DerivedOption, text=text, **kind)(function)
         return function
 
     return decorate
 
 
 def _summary(options: type, name: str) -> str:
+    """The first sentence of the library's documentation. Values are texts here, and None is the default."""
     from bigupload.api import signatures
 
-    return signatures.summary(options, name)
+    text = re.sub(r', in (?:seconds|bytes) or like "(\w+)"', r", as in \1", signatures.summary(options, name))
+    return re.sub(r"; None: (.+)\.$", r". [default: \1]", text)
 
 
 connection_options = joined(

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from bigupload import errors
-from bigupload.cli.options import PATH, SIZE, joined
+from bigupload.cli.options import PATH, joined
 from bigupload.core.remote_url import path_of, shown_url
 
 STANDARD_INPUT = Path("-")
@@ -28,17 +28,10 @@ stream_options = joined(
         "--name", metavar="NAME", help="The name of the file, of a URL, or of standard input (-), for the object."
     ),
     click.option(
-        "--expected-size",
-        type=SIZE,
-        metavar="SIZE",
-        help="The size of standard input, as in 5GB. If it ends earlier or later, nothing is completed.",
-    ),
-    click.option(
         "--end-marker",
         metavar="TEXT",
         help="The text at the end of standard input; it is not uploaded. Without it, nothing is completed.",
     ),
-    click.option("--allow-empty", is_flag=True, help="Make an empty object of an empty standard input or URL."),
     click.option(
         "--temp-dir",
         type=PATH,

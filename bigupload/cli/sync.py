@@ -12,18 +12,18 @@ from bigupload import events
 from bigupload.cli.after_proof import Wishes, after_options, after_proof, take_wishes
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
 from bigupload.cli.checksum_file import name_below, write_checksums_option
-from bigupload.cli.delete_options import check_deletes, delete_options
+from bigupload.cli.delete_options import check_deletes, delete_if_proved_option
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     CHECKSUMS,
+    checksum_option,
     connection_options,
-    library_flags,
+    library_options,
     object_options,
     on_change_option,
     outcome_options,
     pace,
     pace_options,
-    part_options,
     s3_options,
     store_options,
 )
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 )
 @directory_and_target("Sync")
 @click.option("--service", metavar="URL", hidden=True)
-@library_flags("SyncOptions")
-@part_options(CHECKSUMS)
+@library_options("SyncOptions")
+@checksum_option(CHECKSUMS)
 @object_options
 @click.option(
     "--no-resume", is_flag=True, help="Forget what earlier syncs recorded: all files are hashed, and compared."
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 @on_change_option("restart")
 @write_checksums_option
 @after_options
-@delete_options
+@delete_if_proved_option
 @limit_options
 @pace_options
 @connection_options

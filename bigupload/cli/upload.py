@@ -19,23 +19,23 @@ from bigupload.cli import complain
 from bigupload.cli.after_proof import RECEIPT, AfterProof, Wishes, after_options, after_proof, take_wishes
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
 from bigupload.cli.checksum_file import name_below, write_checksums_option
-from bigupload.cli.delete_options import check_deletes, check_sources, delete_options
+from bigupload.cli.delete_options import check_deletes, check_sources, delete_if_proved_option
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     CHECKSUMS,
     NAME,
     PATH,
+    checksum_option,
     completed_by,
     connection_options,
     follow_options,
     joined,
-    library_flags,
+    library_options,
     object_options,
     on_change_option,
     outcome_options,
     pace,
     pace_options,
-    part_options,
     s3_options,
     store_options,
 )
@@ -244,8 +244,8 @@ all_options = joined(
         is_flag=True,
         help="Upload into the local store, which is started if needed. Without PATH: a sample file.",
     ),
-    library_flags("UploadOptions"),
-    part_options(CHECKSUMS),
+    library_options("UploadOptions"),
+    checksum_option(CHECKSUMS),
     object_options,
     click.option("--if-none-match", is_flag=True, help="Fail if the object exists."),
     click.option("--manifest", type=PATH, metavar="PATH", help="Keep the upload's manifest in this file."),
@@ -253,7 +253,7 @@ all_options = joined(
     on_change_option("raise"),
     write_checksums_option,
     after_options,
-    delete_options,
+    delete_if_proved_option,
     follow_options,
     stream_options,
     selection_options,

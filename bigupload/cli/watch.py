@@ -11,18 +11,18 @@ import click
 from bigupload import errors, events
 from bigupload.cli import complain
 from bigupload.cli.after_proof import MHL, Wishes, follow_one, take_wishes, warn_of_programs, watch_after_options
-from bigupload.cli.delete_options import check_deletes, delete_options
+from bigupload.cli.delete_options import check_deletes, delete_if_proved_option
 from bigupload.cli.options import (
     CHECKSUMS,
     DURATION,
+    checksum_option,
     connection_options,
-    library_flags,
+    library_options,
     local_path,
     object_options,
     outcome_options,
     pace,
     pace_options,
-    part_options,
     s3_options,
     store_options,
 )
@@ -57,24 +57,12 @@ if TYPE_CHECKING:
     help="A file that has not changed for so long has settled, and is uploaded.",
 )
 @rule_options
-@library_flags("WatchOptions")
-@click.option(
-    "--poll",
-    type=DURATION,
-    metavar="TIME",
-    help="List the directory at this interval: for file systems that report no changes, such as network ones.",
-)
-@click.option(
-    "--until-idle",
-    type=DURATION,
-    metavar="TIME",
-    help="End when everything is uploaded and nothing has changed for so long. [default: never]",
-)
-@part_options([name for name in CHECKSUMS if name != "none"])
+@library_options("WatchOptions")
+@checksum_option([name for name in CHECKSUMS if name != "none"])
 @object_options
 @click.option("--if-none-match", is_flag=True, help="Fail a file if another file's object has its key.")
 @watch_after_options
-@delete_options
+@delete_if_proved_option
 @pace_options
 @connection_options
 @store_options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from bigupload.cli import _cli
 from bigupload.cli.help import EXAMPLES, FEW, groups, options_of
 from bigupload.cli.narration import Narrator
+from bigupload.cli.options import DURATION, SIZE, DerivedOption
 from bigupload.cli.progress_display import Bars
 from bigupload.cli.settings import leaves
 
@@ -87,6 +89,19 @@ def test_an_option_without_a_place_stands_with_the_one_that_is_declared_before_i
     found = {title: [option.opts[0] for option in group] for title, group in groups(("sync",), every)}
     assert found["Resume and safety"] == ["--size-only", "--new"]
     assert found["Output"] == ["--verbose", *other]
+
+
+def test_flags_times_and_sizes_of_the_library_are_options() -> None:
+    """With the first sentence of its documentation, in the words of commands."""
+    commands = [COMMANDS[name].params for name in ("upload", "sync", "watch")]
+    derived = [{each.opts[0]: each for each in params if isinstance(each, DerivedOption)} for params in commands]
+    watch = derived[-1]
+    assert (watch["--poll"].type, watch["--part-size"].type, watch["--all-names"].is_flag) == (DURATION, SIZE, True)
+    assert watch["--until-idle"].help == (
+        "End when all is sent and nothing changed for so long, as in 1min. [default: never]"
+    )
+    texts = "\n".join(each.help or "" for options in derived for each in options.values())
+    assert re.findall("`|None|in seconds|in bytes", texts) == []
 
 
 def test_color_counts_more_than_the_terminal_and_no_color(bigupload: Command, monkeypatch: pytest.MonkeyPatch) -> None:
