@@ -135,7 +135,7 @@ _HOMES = (
     "batch.tree",
     "batch.selecting",
     "api.many_items",
-    "api.sync_types",
+    "api.types",
     "api.verify_many",
     "verification.orphans",
     "api.arguments",

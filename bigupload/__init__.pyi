@@ -22,10 +22,9 @@ from bigupload.api.blocking_writer import TextUploadWriter as TextUploadWriter
 from bigupload.api.blocking_writer import UploadWriter as UploadWriter
 from bigupload.api.handle import UploadHandle as UploadHandle
 from bigupload.api.many_items import select_files as select_files
-from bigupload.api.sync_types import SyncOutcome
-from bigupload.api.sync_types import SyncResult as SyncResult
-from bigupload.api.sync_types import SyncStep as SyncStep
-from bigupload.api.types import ManySource, StrPath, UploadSource
+from bigupload.api.types import ManySource, StrPath, SyncOutcome, UploadSource
+from bigupload.api.types import SyncResult as SyncResult
+from bigupload.api.types import SyncStep as SyncStep
 from bigupload.api.verify_many import VerificationFailed as VerificationFailed
 from bigupload.api.writer import AsyncTextUploadWriter as AsyncTextUploadWriter
 from bigupload.api.writer import AsyncUploadWriter as AsyncUploadWriter

@@ -21,7 +21,7 @@ from bigupload.options import S3Options
 from bigupload.units import RateSchedule
 
 if TYPE_CHECKING:
-    from bigupload.api.sync_types import SyncOutcome
+    from bigupload.api.types import SyncOutcome
     from bigupload.batch.job import JobDone
     from bigupload.verification.orphans import Orphan
 else:

@@ -1,8 +1,10 @@
 """One call of `sync`: the files of a directory that are not in the store are sent, as `upload_many` does it.
 
-Whether a file is there is decided by proof. The store's list has the objects, with their sizes and ETags.
-If the metadata of a file and the ETag of its object are as the sync's record has them, an earlier sync has proved it.
-Any other file of the same size is hashed, and compared with the checksums that the store has of the object.
+Whether a file is there is decided by proof. The store's list has the objects, with their sizes and ETags. If the
+metadata of a file and the ETag of its object are as the sync's record has them, an earlier sync has proved it. Any
+other file of the same size is hashed, and compared with the checksums that the store has of the object. In most syncs
+records find nearly every file: they are looked up for some hundred files at a time, because two look-ups for each would
+take longer than all else.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from bigupload import errors
 from bigupload.api import receipts
@@ -26,10 +28,8 @@ from bigupload.api.job_files import JobTally, recorded_file
 from bigupload.api.many import Done, UploadMany
 from bigupload.api.many_items import ManyItem, item_of, items_of
 from bigupload.api.resources import UploaderResources
-from bigupload.api.same_files import FileComparison
 from bigupload.api.sync_deletes import Leftovers, SyncDeletes, is_gone
-from bigupload.api.sync_types import SyncOutcome, SyncResult, SyncStep
-from bigupload.api.types import ManySource
+from bigupload.api.types import ManySource, SyncOutcome, SyncResult, SyncStep
 from bigupload.batch.inventory import Inventory, ListedObject, ListFailed, StoreList
 from bigupload.batch.job import Job, UploadFailed, results_while
 from bigupload.batch.listing import FileListing, FoundFiles, StandingDirectory, batches_ahead
@@ -40,12 +40,104 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
-from bigupload.manifests.job_record import FileRow, OtherJobs, RecordedFile, file_of_row
+from bigupload.manifests.job_record import FileRow, JobRecord, OtherJobs, file_of_row, stored_path
 from bigupload.options import S3Options
 from bigupload.stores.s3.objects import ListedRow, S3Objects
 from bigupload.stores.s3.operations import ObjectPages
 from bigupload.stores.targets import parse_s3_url
 from bigupload.units import counted
+
+
+class SameFiles(NamedTuple):
+    """The files of a batch whose objects are proved to be them. By their keys below the target."""
+
+    all: dict[str, FileRow]
+    new: dict[str, FileRow]
+    """The rows that the sync's own record does not have yet."""
+
+
+class FileComparison:
+    """Compares the files of one sync with the list of the bucket and with the records. It sends nothing."""
+
+    def __init__(
+        self,
+        listed: Inventory,
+        record: JobRecord,
+        others: OtherJobs | None,
+        *,
+        directory: str,
+        prefix: str,
+        required: Verified,
+        size_only: bool,
+    ) -> None:
+        """Look at nothing yet.
+
+        Args:
+            listed: The objects that the store has listed so far.
+            record: What earlier syncs recorded.
+            others: What other jobs recorded below the target; None: that counts for nothing.
+            directory: The directory of the files, as it is listed.
+            prefix: Is before the key of each file.
+            required: What a record must have proved.
+            size_only: Whether an object of the same size counts as the file, without any record.
+        """
+        self._listed = listed
+        self._record = record
+        self._others = others
+        self._base = os.path.join(os.path.abspath(directory), "")  # noqa: PTH100, PTH118 - keeps links; a text
+        self._stored_base = stored_path(self._base)
+        self._prefix = prefix
+        self._enough = frozenset(each.value for each in Verified if each.satisfies(required))
+        self._size_only = size_only
+
+    def path_of(self, key: str) -> str:
+        """Return the absolute path of the file that has a key, as `os.path.abspath` returns it."""
+        return self._base + key.replace("/", os.sep)
+
+    def find(self, files: Iterable[FileEntry]) -> SameFiles:
+        """Compare files, and mark their objects as met. Blocking, for some microseconds a file.
+
+        What is not found may be there all the same: its object may be listed later, or must be asked for.
+        """
+        prefix = self._prefix
+        keys = {prefix + each.key: each for each in files if each.inode and "\\" not in each.key}  # see `_object_of`
+        there = [
+            (each, etag)
+            for key, size, etag in self._listed.meet_all([*keys]).values()
+            if size == (each := keys[key]).size
+        ]
+        if self._size_only:
+            of_same_size = {each.key: _of_same_size(each.path, each.fingerprint, etag) for each, etag in there}
+            return SameFiles(of_same_size, {})
+        found = self._proved(there, self._record.find_all([each.key for each, _ in there]))
+        new: dict[str, FileRow] = {}
+        if self._others is not None and len(found) < len(there):
+            rest = [(each, etag) for each, etag in there if each.key not in found]
+            for rows in self._others.find_all([each.key for each, _ in rest]):
+                new = self._proved(rest, rows) | new  # the first record counts
+        return SameFiles(found | new if new else found, new)
+
+    def _proved(self, there: Iterable[tuple[FileEntry, str]], rows: dict[str, FileRow]) -> dict[str, FileRow]:
+        """Return the files whose metadata and objects' ETags are as recorded. An object without an ETag never is."""
+        found: dict[str, FileRow] = {}
+        base, enough = self._stored_base, self._enough
+        for each, listed in there if rows else ():
+            if (row := rows.get(each.key)) is not None:
+                path, size, mtime_ns, ctime_ns, inode, etag, _, verified, _ = row
+                if (
+                    (size, mtime_ns, ctime_ns, inode) == (each.size, each.mtime_ns, each.ctime_ns, each.inode)
+                    and path == base + each.key.replace("/", os.sep)
+                    and (bare := listed.strip('"'))
+                    and etag.strip('"') == bare
+                    and verified in enough
+                ):
+                    found[each.key] = row
+        return found
+
+
+def _of_same_size(path: str, file: Fingerprint, etag: str) -> FileRow:
+    """Return the row of a file whose object has its size; nothing else was compared, so no record has it."""
+    return path, file.size, file.mtime_ns, file.ctime_ns, file.inode, etag, None, Verified.SIZE, None
 
 
 class SyncMany(UploadMany):
@@ -319,7 +411,8 @@ class SyncMany(UploadMany):
     def _known_at_once(self, item: ManyItem, fingerprint: Fingerprint, listed: ListedObject) -> Done | None:
         """The result, if records alone prove that the object is the file; else None."""
         if self._size_only:
-            return Done(self._of_same_size(item, fingerprint, listed))
+            row = _of_same_size(item.path, fingerprint, listed.etag)
+            return Done(self._result_of(item, file_of_row(item.key, item.path, fingerprint, row)))
         assert self._record is not None
         etag, required = listed.etag.strip('"'), self._settings.require_proof
         if not etag:  # a store that lists none can't show whether its object is the recorded one
@@ -353,19 +446,6 @@ class SyncMany(UploadMany):
             return None
         self._last_success = self._resources.clock()
         return found
-
-    def _of_same_size(self, item: ManyItem, fingerprint: Fingerprint, found: ListedObject) -> UploadResult:
-        """Return the result of a file whose object has its size; nothing else was compared, so no record has it."""
-        of_file = RecordedFile(
-            key=item.key,
-            path=item.path,
-            fingerprint=fingerprint,
-            etag=found.etag,
-            checksum=None,
-            verified=Verified.SIZE,
-            version_id=None,
-        )
-        return self._result_of(item, of_file)
 
     async def _send(self, item: ManyItem) -> Done | None:
         if not self._dry_run:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from bigupload import errors
-from bigupload.api.sync_types import SyncStep
+from bigupload.api.types import SyncStep
 from bigupload.batch.inventory import Inventory, ListedObject
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.core.selection import Scope, selects

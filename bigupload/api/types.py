@@ -1,4 +1,4 @@
-"""The types of what can be uploaded, for type checkers; and such a source once it is open.
+"""The types of what can be uploaded, and of the steps of a sync, for type checkers; and an open source.
 
 `sources/opening` opens each.
 """
@@ -9,14 +9,19 @@ import dataclasses
 import os
 from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
 from dataclasses import field
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from bigupload import errors
 from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.core.checksums import Algorithm
 from bigupload.core.object_claims import CopySource
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.records import dataclass
+
+if TYPE_CHECKING:
+    from bigupload.batch.job import UploadFailed
+    from bigupload.engine.upload_run import UploadResult
 
 
 class BinaryFile(Protocol):
@@ -65,3 +70,45 @@ class OpenedSource:
             return options
         encoding = options.content_encoding or self.content_encoding
         return dataclasses.replace(options, content_type=self.content_type, content_encoding=encoding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncStep:
+    """An object that was deleted, or was to be; with `dry_run`, what would be done."""
+
+    action: Literal["upload", "delete"]
+    key: str
+    """The object's key."""
+    url: str
+    """The object's URL, "s3://BUCKET/KEY"."""
+    size: int
+    """Bytes of what is uploaded or deleted."""
+    source: str | None = None
+    """The path of the file that would be uploaded."""
+    done: bool = False
+    """Whether it was done. False with `dry_run`, and if it failed."""
+    error: errors.BigUploadError | None = None
+    """The error because of which the object was not deleted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncResult:
+    """The outcome of a sync; with `dry_run`, the expected one."""
+
+    uploaded: int
+    """Files that were sent."""
+    same: int
+    """Files that were in the store already."""
+    deleted: int
+    """Objects that were deleted."""
+    failed: int
+    """Files and directories that can't be read or were refused, and objects that were not deleted."""
+    size: int
+    """Bytes of the files that were sent."""
+    seconds: float
+    not_deleted: str | None = None
+    """The reason why `delete` deleted nothing, if it was asked for and something forbade it."""
+
+
+SyncOutcome: TypeAlias = "UploadResult | UploadFailed | SyncStep | Omitted"
+"""The argument of `on_outcome`."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bigupload import errors, events
-from bigupload.api.sync_types import SyncStep
+from bigupload.api.types import SyncStep
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.tree import Omitted
 from bigupload.cli import complain
@@ -30,7 +30,7 @@ from bigupload.records import dataclass
 from bigupload.units import counted, escaped, format_rate, format_seconds, format_size, one_line, printable
 
 if TYPE_CHECKING:
-    from bigupload.api.sync_types import SyncOutcome, SyncResult
+    from bigupload.api.types import SyncOutcome, SyncResult
     from bigupload.api.verify_many import VerificationFailed
     from bigupload.engine.upload_run import UploadResult
 

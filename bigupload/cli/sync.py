@@ -37,7 +37,7 @@ from bigupload.cli.selection_options import (
 )
 
 if TYPE_CHECKING:
-    from bigupload.api.sync_types import SyncOutcome
+    from bigupload.api.types import SyncOutcome
 
 
 @click.command(

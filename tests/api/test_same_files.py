@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bigupload.api.same_files import FileComparison
+from bigupload.api.sync import FileComparison
 from bigupload.batch.inventory import Inventory
 from bigupload.batch.tree import FileEntry
 from bigupload.core.integrity import Verified

@@ -7,7 +7,7 @@ from typing import Any
 
 import bigupload
 from bigupload import S3Options, SyncResult
-from bigupload.api.sync_types import SyncOutcome
+from bigupload.api.types import SyncOutcome
 from tests.tools import awkward_tree
 
 from .support import BUCKET, FAST, World

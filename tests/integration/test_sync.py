@@ -16,7 +16,7 @@ import pytest
 import bigupload
 from bigupload import SyncStep, UploadResult, Verified, errors
 from bigupload.api import sync
-from bigupload.api.sync_types import SyncOutcome
+from bigupload.api.types import SyncOutcome
 from bigupload.events import Event, JobProgress
 from bigupload.manifests.job_record import JOB_SUFFIX, known_jobs, open_database
 from bigupload.stores.local_store import LocalStore

@@ -13,7 +13,7 @@ import pytest
 import bigupload
 from bigupload import Selection, SyncStep, UploadFailed, UploadResult, errors
 from bigupload.api import sync_deletes
-from bigupload.api.sync_types import SyncOutcome
+from bigupload.api.types import SyncOutcome
 from bigupload.manifests.job_record import known_jobs
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.testing.faults import Status

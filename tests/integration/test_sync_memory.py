@@ -9,7 +9,7 @@ import pytest
 
 import bigupload
 from bigupload import SyncStep
-from bigupload.api.sync_types import SyncOutcome
+from bigupload.api.types import SyncOutcome
 from bigupload.stores.s3.objects import ListedRow, S3Objects
 from bigupload.stores.s3.operations import ObjectPages
 

@@ -9,7 +9,7 @@ import pytest
 
 import bigupload
 from bigupload import UploadResult, errors
-from bigupload.api.sync_types import SyncOutcome
+from bigupload.api.types import SyncOutcome
 from bigupload.testing.faults import Call, Status
 from bigupload.testing.strict_s3 import StrictS3
 
