@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bigupload import errors
 from bigupload.api.arguments import TextOptions, UploaderOptions, WriterOptions
-from bigupload.api.event_log import LOG
+from bigupload.api.event_delivery import LOG
 from bigupload.api.resources import UploaderResources
 from bigupload.api.writer import (
     NO_SEEK,

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bigupload import errors, events
 from bigupload.api.arguments import OnEvent
-from bigupload.api.event_delivery import EventHandler
-from bigupload.api.event_log import LOG, log_event
+from bigupload.api.event_delivery import LOG, EventHandler, log_event
 from bigupload.core.manifest import Target, manifest_id
 from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.support.scopes import Stoppable

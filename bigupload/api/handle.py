@@ -12,8 +12,7 @@ from typing import Any
 
 from bigupload import errors, events
 from bigupload.api.calls import OpenCall, running_loop
-from bigupload.api.event_delivery import EventQueue
-from bigupload.api.event_log import LOG
+from bigupload.api.event_delivery import LOG, EventQueue
 from bigupload.engine.upload_run import UploadResult
 from bigupload.units import printable
 

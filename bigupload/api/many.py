@@ -25,7 +25,7 @@ from bigupload import errors, events
 from bigupload.api import operations
 from bigupload.api.arguments import UploadManyOptions, UploadOptions
 from bigupload.api.calls import OpenCall
-from bigupload.api.event_log import log_failure
+from bigupload.api.event_delivery import log_failure
 from bigupload.api.job_files import JobTally, job_target, recorded_file, result_of_record
 from bigupload.api.many_items import ManyItem, items_of, prefix_of
 from bigupload.api.receipts import Written, writing_receipt

@@ -27,7 +27,7 @@ from bigupload.api.arguments import (
     VerifyOptions,
 )
 from bigupload.api.calls import OpenCall
-from bigupload.api.event_log import LOG, log_orphans
+from bigupload.api.event_delivery import LOG, log_orphans
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import check_hashed_source, open_named, reopening, shown, wanted_digests
 from bigupload.api.state import existing_object, object_exists, require_trust

@@ -23,7 +23,7 @@ from bigupload.api import receipts
 from bigupload.api.arguments import StrPath, SyncOptions, UploadManyOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_path
-from bigupload.api.event_log import log_failure
+from bigupload.api.event_delivery import log_failure
 from bigupload.api.job_files import JobTally, recorded_file
 from bigupload.api.many import Done, UploadMany
 from bigupload.api.many_items import ManyItem, item_of, items_of

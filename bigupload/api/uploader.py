@@ -34,7 +34,7 @@ from bigupload.api.arguments import (
     WriterOptions,
 )
 from bigupload.api.calls import OpenCall
-from bigupload.api.event_log import log_failure
+from bigupload.api.event_delivery import log_failure
 from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import shown, size_of, subject_of

@@ -21,7 +21,7 @@ from bigupload.api import operations, receipts
 from bigupload.api.arguments import StrPath, UploadOptions, WatchOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import check_target, checked_deletes, checked_idle, checked_path, settings_of
-from bigupload.api.event_log import log_failure
+from bigupload.api.event_delivery import log_failure
 from bigupload.api.job_files import job_target, recorded_file, result_of_record
 from bigupload.api.many import Outcome
 from bigupload.api.many_items import prefix_of

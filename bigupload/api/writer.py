@@ -31,7 +31,7 @@ from bigupload.api.arguments import (
     WriterOptions,
 )
 from bigupload.api.calls import OpenCall
-from bigupload.api.event_log import LOG, log_failure
+from bigupload.api.event_delivery import LOG, log_failure
 from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import check_stream_options, shown, subject_of

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     _AnyType = click.ParamType[Any]
     _TextType = click.ParamType[str]
-else:
-    _AnyType = _TextType = click.ParamType  # generic in newer versions only
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -426,6 +424,14 @@ def on_change_option(default: str) -> Callable[[F], F]:
     )
 
 
+delete_if_proved_option = click.option(
+    "--delete-if-proved",
+    type=click.Choice(PROOFS),
+    default="full-object",
+    show_default=True,
+    help="With --delete-source: the proof that is needed to delete a file.",
+)
+
 follow_options = joined(
     click.option(
         "--follow",
@@ -495,3 +501,27 @@ def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
             "warning",
         )
     return options
+
+
+def check_deletes(arguments: dict[str, Any], *, moves: bool = False) -> None:
+    """Drop what does not apply, and raise UsageError for what contradicts the deletion.
+
+    Args:
+        arguments: Those of the command.
+        moves: Whether the command deletes by itself.
+    """
+    arguments["delete_source"] = moves or arguments["delete_source"]
+    if not arguments["delete_source"]:
+        if arguments["delete_if_proved"] == "full-object":  # the default
+            del arguments["delete_if_proved"]
+        return
+    if arguments.get("write_checksums") is not None:
+        raise click.UsageError(
+            "--write-checksums reads the files once more until its list is whole, and they would be deleted before: "
+            "upload with --write-checksums first, then add --skip-existing --delete-source instead"
+        )
+    if arguments.get("mhl"):
+        raise click.UsageError(
+            "--mhl writes its list once all files are in the store, and they would be deleted before: upload with "
+            "--mhl first, then run the command with --skip-existing and without --mhl"
+        )

@@ -12,12 +12,13 @@ from bigupload import events
 from bigupload.cli.after_proof import Wishes, after_options, after_proof, take_wishes
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
 from bigupload.cli.checksum_file import name_below, write_checksums_option
-from bigupload.cli.delete_options import check_deletes, delete_if_proved_option
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     CHECKSUMS,
+    check_deletes,
     checksum_option,
     connection_options,
+    delete_if_proved_option,
     library_options,
     object_options,
     on_change_option,

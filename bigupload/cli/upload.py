@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import io
 import os
 import re
+import stat
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
@@ -19,15 +23,16 @@ from bigupload.cli import complain
 from bigupload.cli.after_proof import RECEIPT, AfterProof, Wishes, after_options, after_proof, take_wishes
 from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
 from bigupload.cli.checksum_file import name_below, write_checksums_option
-from bigupload.cli.delete_options import check_deletes, check_sources, delete_if_proved_option
 from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     CHECKSUMS,
     NAME,
     PATH,
+    check_deletes,
     checksum_option,
     completed_by,
     connection_options,
+    delete_if_proved_option,
     follow_options,
     joined,
     library_options,
@@ -52,16 +57,8 @@ from bigupload.cli.selection_options import (
     take_selection,
 )
 from bigupload.cli.settings import COMMAND_LINE, LOG_FILE, choose, drop_weaker, strength
-from bigupload.cli.standard_input import (
-    STANDARD_INPUT,
-    check_standard_input,
-    is_piped,
-    label_of,
-    open_standard_input,
-    stream_options,
-)
 from bigupload.cli.wording import spelled
-from bigupload.core.remote_url import foreign_scheme, is_remote, shown_url
+from bigupload.core.remote_url import foreign_scheme, is_remote, path_of, shown_url
 from bigupload.s3_parameters import ADDRESS, PARAMETERS
 from bigupload.units import escaped, format_size, one_line
 
@@ -71,7 +68,6 @@ if TYPE_CHECKING:
     from bigupload.cli.listed_files import ListedFiles
     from bigupload.cli.narration import Reporter
     from bigupload.engine.upload_run import UploadResult
-
 
 _OF_A_BUCKET = (
     "endpoint_url", "region", "profile", "no_sign_request", "if_none_match",
@@ -163,7 +159,7 @@ def check_files(files: Sequence[Path | str], arguments: dict[str, Any]) -> None:
     from bigupload.stores.s3.access import split_bucket
 
     to, service = arguments["to"], arguments["service"]
-    check_standard_input(files, arguments)
+    _check_standard_input(files, arguments)
     _check_urls([file for file in files if isinstance(file, str)])
     if len(files) > 1:
         if to is not None and _is_s3(to) and not to.endswith("/") and split_bucket(to[len("s3://") :])[1]:
@@ -172,7 +168,9 @@ def check_files(files: Sequence[Path | str], arguments: dict[str, Any]) -> None:
             )
         if arguments["manifest"] is not None:
             raise click.UsageError("--manifest is for one file: leave it out, or upload one file at a time")
-        twice = [name for name, count in Counter(label_of(file, arguments).name for file in files).items() if count > 1]
+        twice = [
+            name for name, count in Counter(_label_of(file, arguments).name for file in files).items() if count > 1
+        ]
         if twice and service is None:
             raise click.UsageError(
                 f"several files are named {twice[0]} and would become one object: upload them to different folders"
@@ -224,6 +222,9 @@ def _check_service(arguments: dict[str, Any]) -> None:
         raise click.UsageError(f"the media service decides these: leave out {named}")
 
 
+_STANDARD_INPUT = Path("-")
+_PIPE_BYTES = 1024 * 1024
+"""The largest pipe that Linux allows any user. Its default is 64 KiB: each read would wake the writer for little."""
 _FILES_AT_ONCE = 4
 _SAMPLE_SIZE = 250_000_000
 
@@ -255,7 +256,20 @@ all_options = joined(
     after_options,
     delete_if_proved_option,
     follow_options,
-    stream_options,
+    click.option(
+        "--name", metavar="NAME", help="The name of the file, of a URL, or of standard input (-), for the object."
+    ),
+    click.option(
+        "--end-marker",
+        metavar="TEXT",
+        help="The text at the end of standard input; it is not uploaded. Without it, nothing is completed.",
+    ),
+    click.option(
+        "--temp-dir",
+        type=PATH,
+        metavar="DIR",
+        help="Where parts of standard input wait that memory does not hold. [default: the system's]",
+    ),
     selection_options,
     dry_run_option,
     pace_options,
@@ -291,7 +305,7 @@ def upload_named(names: tuple[str, ...], arguments: dict[str, Any], *, moves: bo
     drop_what_is_overruled(ctx, arguments)
     check_deletes(arguments, moves=moves)
     if arguments["delete_source"]:
-        check_sources(files)
+        _check_deletable(files)
     chosen, kept, wishes = take_selection(ctx, arguments), KeptParts(), take_wishes(arguments)
     wishes.check_not_dry(dry_run=chosen.dry_run)
     stopped = "the same command without --no-resume resumes" if arguments["no_resume"] else "the same command resumes"
@@ -336,7 +350,7 @@ def _sample() -> Path:
     from bigupload.stores.local_store import sample_path
 
     path = sample_path()
-    if is_piped():
+    if _is_piped():
         click.echo("note: standard input is not read. To upload it, name it: bigupload upload - --local", err=True)
     try:
         if not path.exists():
@@ -375,7 +389,7 @@ async def _upload_all(files: Sequence[Path | str], arguments: dict[str, Any], wi
         reporter = uploading.reporter
 
         async def one(path: Path | str) -> None:
-            label = label_of(path, arguments)
+            label = _label_of(path, arguments)
             async with at_once:
                 reporter.begin(label, await waits_for(local=local))
                 try:
@@ -510,7 +524,7 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
 
     completed: list[events.Event] = []
     options, reporter = uploading.options, uploading.reporter
-    label = label_of(path, options)
+    label = _label_of(path, options)
     named = shown_url(path) if isinstance(path, str) else escaped(str(label))
 
     def on_event(event: events.Event) -> None:
@@ -520,7 +534,7 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
         reporter.on_event(label, event)
 
     try:
-        source = open_standard_input() if path == STANDARD_INPUT else path
+        source = _open_standard_input() if path == _STANDARD_INPUT else path
         result = await uploading.uploader.upload(source, on_event=on_event, **options)
     except asyncio.CancelledError:
         if completed:  # stopped too late: the upload is done
@@ -531,7 +545,7 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
         if as_json:
             from bigupload.cli.job_report import absolute, failed_json
 
-            where = str(label) if path == STANDARD_INPUT else absolute(named if isinstance(path, str) else str(path))
+            where = str(label) if path == _STANDARD_INPUT else absolute(named if isinstance(path, str) else str(path))
             reporter.on_failure(failed_json(where, _key_of(label, options), e))
         return e.exit_code
     kept.on_outcome(result)
@@ -572,3 +586,65 @@ def _key_of(label: Path, options: dict[str, Any]) -> str:
         if options["service"] is None:
             return parse_s3_url(options["to"] or "s3://bucket/", label.name)[1]
     return ""
+
+
+def _check_deletable(sources: Sequence[Path | str]) -> None:
+    """Raise UsageError for sources that can't be deleted."""
+    for source in sources:
+        if isinstance(source, str):
+            raise click.UsageError(
+                "a URL can't be deleted here: move and --delete-source are for files of this machine"
+            )
+        if source == _STANDARD_INPUT:
+            raise click.UsageError(
+                "standard input can't be deleted: move and --delete-source are for files of this machine"
+            )
+
+
+def _check_standard_input(files: Sequence[Path | str], arguments: dict[str, Any]) -> None:
+    """Raise UsageError for what can't be done with standard input, or with several files."""
+    if len(files) > 1:
+        for name in ("name", "expected_size", "end_marker"):
+            if arguments[name] is not None:
+                raise click.UsageError(f"--{name.replace('_', '-')} is for one file: upload one at a time")
+    if _STANDARD_INPUT in files:
+        to = arguments["to"] or ""
+        needs_name = to.endswith("/") or not to[len("s3://") :].partition("/")[2]
+        if needs_name and arguments["name"] is None:
+            raise click.UsageError("standard input has no name: give one with --name, or name the object in the target")
+
+
+def _label_of(path: Path | str, arguments: dict[str, Any]) -> Path:
+    """Return a source's name in messages; the file name of a URL."""
+    if isinstance(path, str):
+        return Path(arguments["name"] or path_of(shown_url(path)))
+    if path != _STANDARD_INPUT:
+        return path
+    return Path(arguments["name"] or (arguments["to"] or "").rpartition("/")[2] or "standard input")
+
+
+def _is_piped() -> bool:
+    """Whether standard input is a pipe, which may hold what a person meant to upload."""
+    try:
+        return stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode)
+    except (AttributeError, OSError, ValueError):  # there is none, or it is closed
+        return False
+
+
+def _open_standard_input() -> io.FileIO:
+    """Standard input without a buffer of Python's: its lock would keep a process that ends from ending.
+
+    Raises:
+        SourceUnreadable: It is closed.
+    """
+    try:
+        if sys.stdin is None:  # it was closed when Python started: its number may be another file's by now
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        file = io.FileIO(0, closefd=False)
+        with contextlib.suppress(ImportError, OSError, AttributeError):  # no pipe, or another system than Linux
+            import fcntl
+
+            fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    except OSError as e:
+        raise errors.SourceUnreadable(f"can't read standard input: {e.strerror}") from None
+    return file

@@ -11,12 +11,13 @@ import click
 from bigupload import errors, events
 from bigupload.cli import complain
 from bigupload.cli.after_proof import MHL, Wishes, follow_one, take_wishes, warn_of_programs, watch_after_options
-from bigupload.cli.delete_options import check_deletes, delete_if_proved_option
 from bigupload.cli.options import (
     CHECKSUMS,
     DURATION,
+    check_deletes,
     checksum_option,
     connection_options,
+    delete_if_proved_option,
     library_options,
     local_path,
     object_options,

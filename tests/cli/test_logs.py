@@ -153,7 +153,7 @@ def test_a_log_file_that_cannot_be_written(bigupload: Command, tmp_path: Path) -
 
 
 def test_before_and_after_the_command_s_name(bigupload: Command, tmp_path: Path) -> None:
-    importlib.import_module("bigupload.api.event_log")  # adds a handler that does nothing, and stays
+    importlib.import_module("bigupload.api.event_delivery")  # adds a handler that does nothing, and stays
     before = list(logging.getLogger("bigupload").handlers)
     for arguments in (["--log-file", tmp_path / "a", "status"], ["status", "--log-file", tmp_path / "a"]):
         assert bigupload(*arguments).code == 0
