@@ -34,6 +34,7 @@ from bigupload.service.posts import PostResponse, Posts
 from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.settings import ServiceConfig
 from bigupload.service.tracing import Tracing
+from bigupload.service.upload_tokens import MeRequest, MeResponse, TokenRequest, TokenResponse
 from bigupload.service.webhooks import sending
 
 _BODY_WITHIN = 60.0
@@ -213,20 +214,19 @@ class _Service:
     def _jwks(self) -> c.JsonWebKeys:
         return self._dependencies.receipts.published
 
-    async def _me(self, caller: Caller, _: c.MeRequest, __: bytes) -> c.MeResponse:
+    async def _me(self, caller: Caller, _: MeRequest, __: bytes) -> MeResponse:
         token = caller.token
         if token is None:
-            return c.MeResponse(owner=caller.owner, user=caller.user)
-        limits = token.model_dump(include=set(c.MeResponse.model_fields) - {"owner"})
-        return c.MeResponse(owner=caller.owner, expires_at=datetime.fromtimestamp(token.expires, UTC), **limits)
+            return MeResponse(owner=caller.owner, user=caller.user)
+        limits = token.model_dump(include=set(MeResponse.model_fields) - {"owner"})
+        return MeResponse(owner=caller.owner, expires_at=datetime.fromtimestamp(token.expires, UTC), **limits)
 
-    async def _mint(self, caller: Caller, request: c.TokenRequest, _: bytes) -> c.TokenResponse:
+    async def _mint(self, caller: Caller, request: TokenRequest, _: bytes) -> TokenResponse:
         for number, pattern in enumerate(request.content_types or ()):
             if not self._dependencies.policy.types.allows(pattern):
                 message = f"this service accepts no file of the content type {pattern}"
                 raise Refused(Problem.UNSUPPORTED_MEDIA, message, field=f"contentTypes[{number}]")
-        if request.uploads is not None:
-            await self._dependencies.uploads.counts.check_store()
+        await self._dependencies.uploads.counts.check_store(request)
         return self._dependencies.tokens.mint(caller.owner, request, key_id=caller.key_id)
 
     async def _revoke(self, caller: Caller, request: c.RevokeRequest, _: bytes) -> c.RevokedResponse:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -112,25 +110,12 @@ async def authenticate(
         if token.key_id is not None and (keys is None or not keys.holds(token.key_id, token.owner)):
             raise Refused(Problem.INVALID_TOKEN, "the API key for which this upload token was made was revoked")
         await revocations.check(token)
-        _check_origin(request, token.origins)
+        token.check_sender(request)
         return Caller(owner=token.owner, user=token.user, key_id=token.key_id, token=token)
     key = None if keys is None else keys.find(presented)
     if key is None:
         raise Refused(Problem.INVALID_KEY)
     return Caller(owner=key.owner, key_id=key.id)
-
-
-def _check_origin(request: web.Request, origins: Sequence[str] | None) -> None:
-    """Raise Refused unless a page of one of the origins sent the request.
-
-    A page can't choose these headers. To its own origin a browser sends no `Origin` with a GET, but says that it is:
-    https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
-    """
-    if origins is None or request.headers.getall("Origin", []) in [[origin] for origin in origins]:
-        return
-    is_same = "Origin" not in request.headers and request.headers.get("Sec-Fetch-Site") == "same-origin"
-    if not is_same or request.host not in {urlsplit(origin).netloc for origin in origins}:
-        raise Refused(Problem.TOKEN_ORIGIN_REFUSED)
 
 
 def _checked_owner(name: object) -> str:

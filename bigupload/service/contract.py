@@ -26,28 +26,19 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from bigupload.core.checksums import UploadChecksum
-from bigupload.errors import UsageError
-from bigupload.service.cors import check_origin
 from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
-from bigupload.service.media import MediaType, is_of
 from bigupload.service.object_keys import is_user, why_not
-from bigupload.service.problems import Problem, Refused
 
 URL_LIFETIME = 3600
 """Seconds: 1 hour."""
 MAX_PARTS_PER_CALL = 100
-MAX_TOKEN_LENGTH = 4096
-"""Characters: a header has room for it."""
-LONGEST_TOKEN = 24 * 3600
-"""Seconds: 24 hours. Whoever needs longer fetches another one."""
-MAX_COUNTED_UPLOADS = 1000
 MAX_HANDLE_LENGTH = 4096
 """Characters."""
-_MAX_SIZE = 2**63 - 1
+MAX_SIZE = 2**63 - 1
 """The largest number that every program can hold."""
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, strict=True, frozen=True, use_attribute_docstrings=True
     )
@@ -76,7 +67,7 @@ Time = Annotated[AwareDatetime, BeforeValidator(_time)]
 """A moment with its time zone, as `2026-11-29T00:00:00Z`: https://www.rfc-editor.org/rfc/rfc3339"""
 Filename = Annotated[str, Field(min_length=1, max_length=1024, examples=["photo.jpg"])]
 ContentType = Annotated[str, Field(min_length=1, max_length=100, examples=["image/jpeg"])]
-FileSize = Annotated[int, Field(ge=1, le=_MAX_SIZE, examples=[1_073_741_824])]
+FileSize = Annotated[int, Field(ge=1, le=MAX_SIZE, examples=[1_073_741_824])]
 MediaKey = Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.jpg"])]
 Handle = Annotated[str, Field(min_length=1, max_length=MAX_HANDLE_LENGTH, examples=["WzEsIm93bmVyMTIzIi…"])]
 PartNumber = Annotated[int, Field(ge=1, le=10_000, examples=[1])]
@@ -109,7 +100,7 @@ Tags = Annotated[dict[TagName, TagValue], Field(max_length=10), AfterValidator(_
 """Tags of S3, for the bucket's rules: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html"""
 
 
-class PresignRequest(_Model):
+class PresignRequest(Model):
     """Sign one PUT of a whole file."""
 
     filename: Filename
@@ -127,7 +118,7 @@ class PresignRequest(_Model):
     """Tags of the object. Only an API key may name them. The response has `headers` then, which the PUT must carry."""
 
 
-class PresignResponse(_Model):
+class PresignResponse(Model):
     """PUT the file's bytes to `uploadUrl` with the same Content-Type. Then the file is at `publicUrl`."""
 
     upload_url: str
@@ -144,11 +135,11 @@ class PresignResponse(_Model):
         return {name: value for name, value in serialize(self).items() if value is not None}
 
 
-class PartToSign(_Model):
+class PartToSign(Model):
     """A part to be sent."""
 
     part_number: PartNumber
-    size: Annotated[int, Field(ge=0, le=_MAX_SIZE)]
+    size: Annotated[int, Field(ge=0, le=MAX_SIZE)]
     """Bytes. It must match the upload's part size, or the rest of the file for the last part."""
     checksum: Base64 | None = None
     """The part's checksum by the upload's `checksumAlgorithm`, base64. It is part of the signature."""
@@ -156,7 +147,7 @@ class PartToSign(_Model):
     """The part's Content-MD5, base64, for stores that ignore checksums. It is part of the signature."""
 
 
-class SignedPart(_Model):
+class SignedPart(Model):
     """PUT the part's bytes to `url`, with exactly these headers. The URL is a secret until it expires."""
 
     part_number: PartNumber
@@ -164,7 +155,7 @@ class SignedPart(_Model):
     headers: dict[str, str]
 
 
-class CreateRequest(_Model):
+class CreateRequest(Model):
     """Create a multipart upload. The client divides the file into parts, and names their size."""
 
     filename: Filename
@@ -174,7 +165,7 @@ class CreateRequest(_Model):
     checksum_algorithm: UploadChecksum = "crc64nvme"
     """`crc64nvme` and `crc32c` prove the whole object, `sha256` the parts' hashes; `md5` and `none` declare nothing.
     Default: `crc64nvme`."""
-    part_size: Annotated[int, Field(ge=1, le=_MAX_SIZE)] | None = None
+    part_size: Annotated[int, Field(ge=1, le=MAX_SIZE)] | None = None
     """Bytes of every part but the last. If left out, the service chooses."""
     first_parts: Annotated[list[PartToSign], Field(max_length=MAX_PARTS_PER_CALL)] = []
     """Parts to sign with this call, so that a small upload needs no other call before its bytes."""
@@ -190,7 +181,7 @@ class CreateRequest(_Model):
     """Tags of the object. Only an API key may name them."""
 
 
-class CreateResponse(_Model):
+class CreateResponse(Model):
     """The upload is open."""
 
     upload: Handle
@@ -206,21 +197,21 @@ class CreateResponse(_Model):
     """Seconds for which the signed URLs are valid."""
 
 
-class SignRequest(_Model):
+class SignRequest(Model):
     """Sign parts of an upload."""
 
     upload: Handle
     parts: Annotated[list[PartToSign], Field(min_length=1, max_length=MAX_PARTS_PER_CALL)]
 
 
-class SignResponse(_Model):
+class SignResponse(Model):
     """The signed parts, in the order of the request."""
 
     signed: list[SignedPart]
     expires_in: int
 
 
-class StoredPart(_Model):
+class StoredPart(Model):
     """A part that the store has. A store may list a part number twice."""
 
     part_number: int
@@ -229,13 +220,13 @@ class StoredPart(_Model):
     checksum: str | None = None
 
 
-class PartsResponse(_Model):
+class PartsResponse(Model):
     """The parts that the store has of an upload."""
 
     parts: list[StoredPart]
 
 
-class CompletedPart(_Model):
+class CompletedPart(Model):
     """A part that was sent, and the ETag of the response to its PUT."""
 
     part_number: PartNumber
@@ -243,7 +234,7 @@ class CompletedPart(_Model):
     checksum: Base64 | None = None
 
 
-class CompleteRequest(_Model):
+class CompleteRequest(Model):
     """Make the object of the parts that were sent."""
 
     upload: Handle
@@ -252,7 +243,7 @@ class CompleteRequest(_Model):
     """The object's checksum, base64 (a composite one with its "-N"). If left out, the parts' checksums make it."""
 
 
-class MediaFacts(_Model):
+class MediaFacts(Model):
     """The facts of a picture, a film or a sound that its bytes have; null for those that they lack."""
 
     width: int | None
@@ -291,7 +282,7 @@ class WithFacts(BaseModel):
         return {name: value for name, value in serialize(self).items() if (name, value) != ("facts", None)}
 
 
-class CompleteResponse(WithFacts, _Model):
+class CompleteResponse(WithFacts, Model):
     """The object exists and is of the declared media type. The fields are what the store holds."""
 
     public_url: str
@@ -309,7 +300,7 @@ class CompleteResponse(WithFacts, _Model):
     facts: FoundFacts = None
 
 
-class ReceiptClaims(WithFacts, _Model):
+class ReceiptClaims(WithFacts, Model):
     """The claims of a receipt. Verify it with the keys of `/.well-known/jwks.json`: the algorithm is ES256, and the
     audience is your owner's name. Claims may be added."""
 
@@ -347,7 +338,7 @@ class ReceiptClaims(WithFacts, _Model):
     facts: FoundFacts = None
 
 
-class JsonWebKey(_Model):
+class JsonWebKey(Model):
     """A public key that verifies receipts: https://www.rfc-editor.org/rfc/rfc7517"""
 
     kty: Literal["EC"]
@@ -360,21 +351,13 @@ class JsonWebKey(_Model):
     alg: Literal["ES256"]
 
 
-class JsonWebKeys(_Model):
+class JsonWebKeys(Model):
     """The keys that verify receipts, the one that signs first. They may be kept for 5 minutes; who meets an unknown
     `kid` asks again."""
 
     keys: list[JsonWebKey]
 
 
-def _check_origin(origin: str) -> str:
-    try:
-        return check_origin(origin)
-    except UsageError:
-        raise ValueError("write an origin as https://app.example.com") from None
-
-
-Origin = Annotated[str, Field(max_length=256, pattern="^https?://"), AfterValidator(_check_origin)]
 TypePattern = Annotated[
     str,
     Field(max_length=100, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/(\*|[A-Za-z0-9!#$&^_.+-]+)$"),
@@ -382,66 +365,7 @@ TypePattern = Annotated[
 ]
 
 
-class _ShownLimits(_Model):
-    """The limits that whoever holds the token may know."""
-
-    max_size: Annotated[int, Field(ge=1, le=_MAX_SIZE, examples=[100_000_000])] | None = None
-    """Bytes of the largest file. Every upload must then name its size."""
-    content_types: Annotated[list[TypePattern], Field(min_length=1, max_length=32)] | None = None
-    """The accepted content types, in lower case, also as `image/*`."""
-    uploads: Annotated[int, Field(ge=1, le=MAX_COUNTED_UPLOADS, examples=[1])] | None = None
-    """The number of uploads that may be begun with it, in all replicas."""
-    single_put: bool | None = None
-    """Whether it may presign single PUTs. If not, it uploads in parts: a file can't be written again after complete."""
-    user: User | None = None
-    """The end user for whom alone it acts. One user's uploads can't be continued or aborted by another one's token."""
-
-
-class TokenLimits(_ShownLimits):
-    """The limits of an upload token. Unnamed limits are those of an API key."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    metadata: Metadata | None = None
-    """Metadata of the objects (`x-amz-meta-…`). Whoever can read an object can read it."""
-    tags: Tags | None = None
-    """Tags of the objects, for the bucket's rules."""
-    origins: Annotated[list[Origin], Field(min_length=1, max_length=16)] | None = None
-    """The origins whose pages may use it, as `https://app.example.com`. Then programs, which send no origin, can't."""
-
-    def check(self, kind: MediaType, size: int | None) -> None:
-        """Raise Refused unless the token allows an upload of this type and size."""
-        if self.max_size is not None:
-            if size is None:
-                message = "this upload token limits the size: name it, in bytes"
-                raise Refused(Problem.INVALID_FIELD, message, field="size")
-            if size > self.max_size:
-                message = f"the file has {size:,} bytes, and this upload token allows {self.max_size:,}"
-                raise Refused(Problem.TOKEN_SIZE_EXCEEDED, message, field="size")
-        allowed = self.content_types
-        if allowed is not None and not any(is_of(each, one) for each in kind.content_types for one in allowed):
-            message = f"this upload token does not allow {kind.name}, but {', '.join(allowed)}"
-            raise Refused(Problem.TOKEN_TYPE_REFUSED, message, field="contentType")
-
-
-class TokenRequest(TokenLimits):
-    """Make an upload token for an end user. Unknown fields are refused: a misspelled limit would be none."""
-
-    expires_in: Annotated[int, Field(ge=1, le=LONGEST_TOKEN, examples=[3600])] = 3600
-    """Seconds for which it is valid. Uploads that it began can be continued with another token of the same owner."""
-
-
-class TokenResponse(_Model):
-    """Send the token like an API key: `Authorization: Bearer …`. It is a secret."""
-
-    token: str = Field(repr=False)
-    expires_in: int
-    """Seconds for which it is valid."""
-    id: str
-    """By it the token can be revoked; the service's log names it."""
-
-
-class RevokeRequest(_Model):
+class RevokeRequest(Model):
     """The upload tokens to revoke: the one of an id, those of an end user, or all that were issued before a time."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
@@ -452,24 +376,11 @@ class RevokeRequest(_Model):
     """Only tokens that were issued until then, as `2026-11-29T00:00:00Z`; with `user`, now if it is left out."""
 
 
-class RevokedResponse(_Model):
+class RevokedResponse(Model):
     """The tokens are revoked. URLs that they had signed before are good until they expire, for up to an hour."""
 
     holds_within: int
     """Seconds until it holds in every replica."""
-
-
-class MeRequest(_Model):
-    """Ask whose the API key or upload token is. There are no parameters."""
-
-
-class MeResponse(_ShownLimits):
-    """The API key or upload token is valid. A limit that is null is as for an API key."""
-
-    owner: str
-    """Whose uploads requests with it make and continue."""
-    expires_at: datetime.datetime | None = None
-    """The time at which the upload token ends; null for an API key."""
 
 
 class UploadStatus(enum.StrEnum):
@@ -480,7 +391,7 @@ class UploadStatus(enum.StrEnum):
     GONE = "gone"
 
 
-class ErrorDetail(_Model):
+class ErrorDetail(Model):
     """The error."""
 
     code: str
@@ -491,13 +402,13 @@ class ErrorDetail(_Model):
     """The field of the request that is wrong, like `parts[0].size`."""
 
 
-class ErrorResponse(_Model):
+class ErrorResponse(Model):
     """The body of every refusal."""
 
     error: ErrorDetail
 
 
-class ImportRequest(_Model):
+class ImportRequest(Model):
     """Have the service fetch a file from a public URL, as an upload. It goes through the same checks as a create."""
 
     url: Annotated[
@@ -524,7 +435,7 @@ class ImportRequest(_Model):
     """Tags of the object. Only an API key may name them."""
 
 
-class ImportResponse(_Model):
+class ImportResponse(Model):
     """The upload is open, and the service will fetch the file. Ask for the upload's state, or wait for its event."""
 
     upload: Handle
@@ -537,7 +448,7 @@ class ImportResponse(_Model):
     filename: str
 
 
-class ImportProgress(_Model):
+class ImportProgress(Model):
     """The progress of a file that the service fetches from a URL."""
 
     state: Literal["waiting", "fetching"]
@@ -550,7 +461,7 @@ class ImportProgress(_Model):
     """Bytes of the parts that the store has."""
 
 
-class StatusResponse(_Model):
+class StatusResponse(Model):
     """The state of an upload: with the response of complete if it completed, with the error if complete refused it."""
 
     status: UploadStatus
@@ -566,7 +477,7 @@ class StatusResponse(_Model):
         return {name: value for name, value in serialize(self).items() if name != "importing" or value is not None}
 
 
-class ListRequest(_Model):
+class ListRequest(Model):
     """The page of your own files to list."""
 
     limit: Annotated[int, Field(ge=1, le=1000, examples=[100])] = 100
@@ -592,7 +503,7 @@ class ListRequest(_Model):
     the keys read the whole list for each page, and are refused above 10,000 files: name a user or a prefix."""
 
 
-class DeleteManyRequest(_Model):
+class DeleteManyRequest(Model):
     """Your own files to delete: those of some keys, or all of an end user."""
 
     keys: Annotated[list[MediaKey], Field(min_length=1, max_length=1000)] | None = None
@@ -601,7 +512,7 @@ class DeleteManyRequest(_Model):
     """The end user whose files to delete, a thousand at a time. With `keys`: whose files they must be."""
 
 
-class DeletedResponse(_Model):
+class DeletedResponse(Model):
     """The files are deleted, or were gone already."""
 
     deleted: int
@@ -609,7 +520,7 @@ class DeletedResponse(_Model):
     """Whether the end user has more files: then repeat the request."""
 
 
-class DeleteRequest(_Model):
+class DeleteRequest(Model):
     """The file of yours to delete."""
 
     key: Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.jpg"])]
@@ -618,7 +529,7 @@ class DeleteRequest(_Model):
     """The end user whose file it must be; left out: any of the owner's."""
 
 
-class ReadUrlRequest(_Model):
+class ReadUrlRequest(Model):
     """The file of yours to read."""
 
     key: Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.jpg"])]
@@ -631,7 +542,7 @@ class ReadUrlRequest(_Model):
     """The end user whose file it must be; left out: any of the owner's."""
 
 
-class ReadUrlResponse(_Model):
+class ReadUrlResponse(Model):
     """GET the file from `url`, in ranges if you like. The URL is a secret until it expires."""
 
     url: str
@@ -639,7 +550,7 @@ class ReadUrlResponse(_Model):
     """Seconds."""
 
 
-class StoredMedia(WithFacts, _Model):
+class StoredMedia(WithFacts, Model):
     """A file that the store has. It may not have been checked yet."""
 
     key: Annotated[str, Field(examples=["media/owner123/abc123.jpg"])]
@@ -669,7 +580,7 @@ class StoredMedia(WithFacts, _Model):
     ] = None
 
 
-class ListResponse(_Model):
+class ListResponse(Model):
     """A page of files, in the order of `sort`."""
 
     media: list[StoredMedia]
@@ -678,7 +589,7 @@ class ListResponse(_Model):
     """The `cursor` of the next page; null on the last one."""
 
 
-class OpenUploadsRequest(_Model):
+class OpenUploadsRequest(Model):
     """The page of open uploads to list."""
 
     limit: Annotated[int, Field(ge=1, le=1000, examples=[100])] = 100
@@ -689,7 +600,7 @@ class OpenUploadsRequest(_Model):
     """The end user whose uploads to list; left out: those of all."""
 
 
-class ListedUpload(_Model):
+class ListedUpload(Model):
     """A multipart upload that was begun, and is neither complete nor aborted."""
 
     key: str
@@ -701,7 +612,7 @@ class ListedUpload(_Model):
     """The time at which the sweep aborts it."""
 
 
-class OpenUploadsResponse(_Model):
+class OpenUploadsResponse(Model):
     """A page of open uploads."""
 
     uploads: list[ListedUpload]
@@ -709,7 +620,7 @@ class OpenUploadsResponse(_Model):
     """The `cursor` of the next page; null on the last one."""
 
 
-class AbortRequest(_Model):
+class AbortRequest(Model):
     """The open uploads to abort: the one of a key, or all of an end user."""
 
     key: Annotated[str, Field(min_length=1, max_length=1024, examples=["media/owner123/abc123.mp4"])] | None = None
@@ -718,7 +629,7 @@ class AbortRequest(_Model):
     """The end user whose uploads to abort. With `key`: whose upload it must be."""
 
 
-class AbortedResponse(_Model):
+class AbortedResponse(Model):
     """The uploads were aborted, and their parts deleted. Uploads that have completed stay."""
 
     aborted: int
@@ -726,13 +637,13 @@ class AbortedResponse(_Model):
     """Whether there are more to abort: then repeat the request."""
 
 
-class CheckRequest(_Model):
+class CheckRequest(Model):
     """Check whether a URL can be used as a media item: an upload's publicUrl, or a direct URL."""
 
     url: Annotated[str, Field(min_length=1, max_length=4096, examples=["https://cdn.example.com/movie.mp4"])]
 
 
-class CheckResponse(WithFacts, _Model):
+class CheckResponse(WithFacts, Model):
     """Whether the URL can be used, and which rule it breaks if not."""
 
     usable: bool
@@ -750,7 +661,7 @@ class CheckResponse(WithFacts, _Model):
     error: ErrorDetail | None = None
 
 
-class MediaItem(_Model):
+class MediaItem(Model):
     """A media item of a post: an upload's publicUrl, or a direct URL."""
 
     type: Literal["image", "video", "gif"]

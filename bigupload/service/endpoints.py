@@ -15,6 +15,7 @@ from pydantic_core import core_schema
 from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.problems import Problem
+from bigupload.service.upload_tokens import MeRequest, MeResponse, TokenRequest, TokenResponse
 from bigupload.service.webhooks.events import BODIES
 from bigupload.version import __version__
 
@@ -276,8 +277,8 @@ ENDPOINTS = (
         method="POST",
         path="/v1/media/tokens",
         summary="Make an upload token for an end user",
-        takes=c.TokenRequest,
-        returns=c.TokenResponse,
+        takes=TokenRequest,
+        returns=TokenResponse,
         example={"maxSize": 100_000_000, "contentTypes": ["image/*", "video/mp4"], "uploads": 1, "expiresIn": 3600},
     ),
     Endpoint(
@@ -298,8 +299,8 @@ ENDPOINTS = (
         path="/v1/me",
         summary="Say for whom requests with this API key or upload token act",
         tokens=True,
-        parameters=c.MeRequest,
-        returns=c.MeResponse,
+        parameters=MeRequest,
+        returns=MeResponse,
         waits_for_store=False,
     ),
     Endpoint(

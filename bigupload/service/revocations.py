@@ -23,7 +23,7 @@ from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import REVOKED_PREFIX
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_health import store_faults_as_refusals
-from bigupload.service.upload_tokens import CLOCK_SKEW, UploadToken
+from bigupload.service.upload_tokens import CLOCK_SKEW, LONGEST_TOKEN, UploadToken
 
 FRESH_FOR = 10.0
 """Seconds for which a list counts: after them a revocation holds in all replicas."""
@@ -31,7 +31,7 @@ STALE_AFTER = 60.0
 """Seconds after which tokens are refused if the store shows no newer list."""
 _WITHIN = 3.0
 """Seconds that a request waits for a new list while there is one that counts."""
-_KEPT_FOR = c.LONGEST_TOKEN + 3600
+_KEPT_FOR = LONGEST_TOKEN + 3600
 """Seconds after which a note concerns no token that is still valid."""
 MOST_OF_OWNER = 1000
 """Revocations of one owner that count at a time. Who needs more revokes by user or by time."""

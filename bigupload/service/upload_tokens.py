@@ -15,28 +15,41 @@ beside those of refused uploads, and are swept like them: a token ends sooner.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import json
 import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import jwt
 import pydantic
-from pydantic import Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.service import contract as c
+from bigupload.service.cors import check_origin
+from bigupload.service.handles import Handle
 from bigupload.service.keys import check_owner, token_signing_key
+from bigupload.service.media import MediaType, is_of
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import TOKENS_PREFIX
 from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.store_health import quietly, store_faults_as_refusals
 
+if TYPE_CHECKING:
+    from aiohttp import web  # whoever only mints tokens needs no server
+
+MAX_TOKEN_LENGTH = 4096
+"""Characters: a header has room for it."""
+LONGEST_TOKEN = 24 * 3600
+"""Seconds: 24 hours. Whoever needs longer fetches another one."""
+MAX_COUNTED_UPLOADS = 1000
 AUDIENCE = "bigupload"
 _ALGORITHM = "HS256"
 _JWS = jwt.PyJWS()
@@ -49,7 +62,103 @@ _OWNER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _IGNORED = frozenset({"iss"})
 
 
-class UploadToken(c.TokenLimits):
+def _check_origin(origin: str) -> str:
+    try:
+        return check_origin(origin)
+    except UsageError:
+        raise ValueError("write an origin as https://app.example.com") from None
+
+
+Origin = Annotated[str, Field(max_length=256, pattern="^https?://"), AfterValidator(_check_origin)]
+
+
+class _ShownLimits(c.Model):
+    """The limits that whoever holds the token may know."""
+
+    max_size: Annotated[int, Field(ge=1, le=c.MAX_SIZE, examples=[100_000_000])] | None = None
+    """Bytes of the largest file. Every upload must then name its size."""
+    content_types: Annotated[list[c.TypePattern], Field(min_length=1, max_length=32)] | None = None
+    """The accepted content types, in lower case, also as `image/*`."""
+    uploads: Annotated[int, Field(ge=1, le=MAX_COUNTED_UPLOADS, examples=[1])] | None = None
+    """The number of uploads that may be begun with it, in all replicas."""
+    single_put: bool | None = None
+    """Whether it may presign single PUTs. If not, it uploads in parts: a file can't be written again after complete."""
+    user: c.User | None = None
+    """The end user for whom alone it acts. One user's uploads can't be continued or aborted by another one's token."""
+
+
+class TokenLimits(_ShownLimits):
+    """The limits of an upload token. Unnamed limits are those of an API key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    metadata: c.Metadata | None = None
+    """Metadata of the objects (`x-amz-meta-…`). Whoever can read an object can read it."""
+    tags: c.Tags | None = None
+    """Tags of the objects, for the bucket's rules."""
+    origins: Annotated[list[Origin], Field(min_length=1, max_length=16)] | None = None
+    """The origins whose pages may use it, as `https://app.example.com`. Then programs, which send no origin, can't."""
+
+    def check_sender(self, request: web.Request) -> None:
+        """Raise Refused unless the token allows the sender of a request: its page is of one of the origins.
+
+        A page can't choose these headers. To its own origin a browser sends no `Origin` with a GET, but says that it
+        is: https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
+        """
+        if self.origins is None or request.headers.getall("Origin", []) in [[origin] for origin in self.origins]:
+            return
+        is_same = "Origin" not in request.headers and request.headers.get("Sec-Fetch-Site") == "same-origin"
+        if not is_same or request.host not in {urlsplit(origin).netloc for origin in self.origins}:
+            raise Refused(Problem.TOKEN_ORIGIN_REFUSED)
+
+    def check(self, kind: MediaType, upload: c.PresignRequest | c.CreateRequest | Handle) -> None:
+        """Raise Refused unless the token allows to begin an upload, or to continue the one of a handle."""
+        if isinstance(upload, c.PresignRequest) and not self.single_put:
+            raise Refused(Problem.TOKEN_PUT_REFUSED)
+        if self.max_size is not None:
+            if (size := upload.size) is None:
+                message = "this upload token limits the size: name it, in bytes"
+                raise Refused(Problem.INVALID_FIELD, message, field="size")
+            if size > self.max_size:
+                message = f"the file has {size:,} bytes, and this upload token allows {self.max_size:,}"
+                raise Refused(Problem.TOKEN_SIZE_EXCEEDED, message, field="size")
+        allowed = self.content_types
+        if allowed is not None and not any(is_of(each, one) for each in kind.content_types for one in allowed):
+            message = f"this upload token does not allow {kind.name}, but {', '.join(allowed)}"
+            raise Refused(Problem.TOKEN_TYPE_REFUSED, message, field="contentType")
+
+
+class TokenRequest(TokenLimits):
+    """Make an upload token for an end user. Unknown fields are refused: a misspelled limit would be none."""
+
+    expires_in: Annotated[int, Field(ge=1, le=LONGEST_TOKEN, examples=[3600])] = 3600
+    """Seconds for which it is valid. Uploads that it began can be continued with another token of the same owner."""
+
+
+class TokenResponse(c.Model):
+    """Send the token like an API key: `Authorization: Bearer …`. It is a secret."""
+
+    token: str = Field(repr=False)
+    expires_in: int
+    """Seconds for which it is valid."""
+    id: str
+    """By it the token can be revoked; the service's log names it."""
+
+
+class MeRequest(c.Model):
+    """Ask whose the API key or upload token is. There are no parameters."""
+
+
+class MeResponse(_ShownLimits):
+    """The API key or upload token is valid. A limit that is null is as for an API key."""
+
+    owner: str
+    """Whose uploads requests with it make and continue."""
+    expires_at: datetime.datetime | None = None
+    """The time at which the upload token ends; null for an API key."""
+
+
+class UploadToken(TokenLimits):
     """A token that was verified: its claims. Unknown ones are refused: a limit that is misspelled would be none."""
 
     aud: str
@@ -71,7 +180,7 @@ class UploadTokens:
         self._secrets = tuple(secrets)
         self._clock = clock
 
-    def mint(self, owner: str, request: c.TokenRequest, *, key_id: str | None) -> c.TokenResponse:
+    def mint(self, owner: str, request: TokenRequest, *, key_id: str | None) -> TokenResponse:
         """Return a new token of `owner`, which ends with the API key `key_id` at the latest, if there is one.
 
         Raises:
@@ -89,10 +198,10 @@ class UploadTokens:
         if key_id is not None:
             claims["key"] = key_id
         token = jwt.encode(claims | limits, token_signing_key(self._secrets[-1], owner), algorithm=_ALGORITHM)
-        if len(token) > c.MAX_TOKEN_LENGTH:
-            message = f"the token would be longer than {c.MAX_TOKEN_LENGTH:,} characters: name less"
+        if len(token) > MAX_TOKEN_LENGTH:
+            message = f"the token would be longer than {MAX_TOKEN_LENGTH:,} characters: name less"
             raise Refused(Problem.INVALID_FIELD, message, field="metadata" if request.metadata else "contentTypes")
-        return c.TokenResponse(token=token, expires_in=request.expires_in, id=claims["jti"])
+        return TokenResponse(token=token, expires_in=request.expires_in, id=claims["jti"])
 
     def verify(self, text: str) -> UploadToken:
         """Return the token that a client presents.
@@ -100,7 +209,7 @@ class UploadTokens:
         Raises:
             Refused: INVALID_TOKEN or TOKEN_EXPIRED.
         """
-        if len(text) > c.MAX_TOKEN_LENGTH:
+        if len(text) > MAX_TOKEN_LENGTH:
             raise Refused(Problem.INVALID_TOKEN, "the upload token is too long")
         try:
             token = UploadToken.model_validate(self._signed_claims(text), by_alias=True, by_name=False)
@@ -143,8 +252,8 @@ class UploadTokens:
             raise Refused(Problem.TOKEN_EXPIRED)
         if max(token.issued, token.not_before or 0.0) > now + CLOCK_SKEW:
             raise Refused(Problem.INVALID_TOKEN, "the upload token is not valid yet: set the clock of its issuer")
-        if token.expires - token.issued > c.LONGEST_TOKEN:
-            hours = c.LONGEST_TOKEN // 3600
+        if token.expires - token.issued > LONGEST_TOKEN:
+            hours = LONGEST_TOKEN // 3600
             raise Refused(Problem.INVALID_TOKEN, f"the upload token is valid for more than {hours} hours")
 
 
@@ -162,7 +271,7 @@ def mint_token(secret: str, owner: str, *, expires_in: int = 3600, **limits: Any
     """
     check_owner(owner)
     try:
-        request = c.TokenRequest.model_validate({"expires_in": expires_in, **limits}, by_alias=False, by_name=True)
+        request = TokenRequest.model_validate({"expires_in": expires_in, **limits}, by_alias=False, by_name=True)
         return UploadTokens([secret], clock=time.time).mint(owner, request, key_id=None).token
     except pydantic.ValidationError as e:
         first = e.errors(include_url=False, include_input=False)[0]
@@ -195,8 +304,10 @@ class TokenCounts:
         self._counts: bool | None = None
         """Whether the store refuses a conditional PUT of an object that exists; None: nobody asked yet."""
 
-    async def check_store(self) -> None:
-        """Raise Refused(UPLOADS_NOT_COUNTED) if the store ignores the condition, as some do."""
+    async def check_store(self, limits: TokenLimits) -> None:
+        """Raise Refused(UPLOADS_NOT_COUNTED) if uploads must be counted, and the store ignores the condition."""
+        if limits.uploads is None:
+            return
         if self._counts is None:
             with store_faults_as_refusals():
                 await self._objects.put_new_note(_PROBE, {})
@@ -213,7 +324,7 @@ class TokenCounts:
         """
         if token.uploads is None:
             return
-        await self.check_store()
+        await self.check_store(token)
         folder = _folder(token)
         taken = set(await self._objects.note_keys(folder, most=token.uploads * 2))
         for number in range(1, token.uploads + 1):

@@ -164,9 +164,7 @@ class MediaUploads:
         if request.metadata is not None:
             metadata = with_filename(metadata, request.filename)
         if token is not None:
-            if not token.single_put:
-                raise Refused(Problem.TOKEN_PUT_REFUSED)
-            token.check(kind, request.size)
+            token.check(kind, request)
         await self._hooks.before_create(_new_upload("put", owner, request, token))
         key = self._policy.keys.new_writable_key(account_of(owner, request.user), kind, self._now())
         with store_faults_as_refusals():
@@ -207,7 +205,7 @@ class MediaUploads:
         first = parts_to_sign(plan, algorithm, request.first_parts, "firstParts")
         mark = request.token or secrets.token_hex(16)
         if token is not None:
-            token.check(kind, request.size)
+            token.check(kind, request)
         with store_faults_as_refusals():
             made = await self.counts.made_before(token, request)
             async with contextlib.AsyncExitStack() as undo:
@@ -449,7 +447,7 @@ class MediaUploads:
         if bound is not None and self._policy.keys.user_of(handle.key) != bound.user:
             raise Refused(Problem.NOT_YOUR_UPLOAD, field="upload")
         if token is not None:
-            token.check(self._policy.types.declared(handle.key, handle.content_type), handle.size)
+            token.check(self._policy.types.declared(handle.key, handle.content_type), handle)
         return handle
 
     def _check_size(self, size: int | None) -> None:

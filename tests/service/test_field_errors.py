@@ -10,6 +10,7 @@ import pytest
 
 from bigupload.service import contract as c
 from bigupload.service.problems import words_for
+from bigupload.service.upload_tokens import TokenRequest
 
 PATTERN = "the field is not written as it must be: the API's description shows how"
 WRONG: list[tuple[type[pydantic.BaseModel], dict[str, Any], str]] = [
@@ -17,11 +18,11 @@ WRONG: list[tuple[type[pydantic.BaseModel], dict[str, Any], str]] = [
     (c.CreateRequest, {"filename": "a.jpg", "contentType": "image/jpeg"}, "the field is missing"),
     (c.PresignRequest, {"filename": "", "contentType": "image/jpeg"}, "the field must have 1 characters or more"),
     (c.PresignRequest, {"filename": "x" * 2000, "contentType": "a/b"}, "the field must have 1,024 characters at most"),
-    (c.TokenRequest, {"maxsize": 1}, "there is no such field"),
-    (c.TokenRequest, {"expiresIn": 10**9}, "the number must be 86,400 at most"),
-    (c.TokenRequest, {"user": "a\nb"}, "the name is too long, or has characters that can't be shown"),
+    (TokenRequest, {"maxsize": 1}, "there is no such field"),
+    (TokenRequest, {"expiresIn": 10**9}, "the number must be 86,400 at most"),
+    (TokenRequest, {"user": "a\nb"}, "the name is too long, or has characters that can't be shown"),
     (
-        c.TokenRequest,
+        TokenRequest,
         {"contentTypes": ["x"]},
         "the field is not written as it must be: the API's description shows how",
     ),

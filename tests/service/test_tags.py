@@ -9,7 +9,7 @@ import jwt
 import pytest
 
 from bigupload.core.checksums import Algorithm
-from bigupload.service import contract as c
+from bigupload.service.upload_tokens import TokenRequest
 from tests.service.posts.support import refusal
 from tests.service.test_multipart import PART, create, cut, described, film, send
 from tests.service.test_users import token
@@ -79,4 +79,4 @@ def test_a_person_names_no_tags(service: Service) -> None:
 )  # fmt: skip
 def test_what_is_no_tag(tags: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="tags"):
-        c.TokenRequest.model_validate({"tags": tags})
+        TokenRequest.model_validate({"tags": tags})

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from bigupload.service.contract import TokenRequest
 from bigupload.service.keys import load_secret
-from bigupload.service.upload_tokens import UploadTokens
+from bigupload.service.upload_tokens import TokenRequest, UploadTokens
 from tests.service.client.support import Client, object_sha256, sha256, stopped
 from tests.tools.api_proxy import ApiProxy
 from tests.tools.service import Service

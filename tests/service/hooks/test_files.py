@@ -31,7 +31,7 @@ from bigupload.service.hooks import (
 )
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.sweep import Sweep
-from bigupload.service.upload_tokens import UploadTokens
+from bigupload.service.upload_tokens import TokenRequest, UploadTokens
 from bigupload.service.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, described, film, upload
@@ -98,7 +98,7 @@ async def swept(bucket: Meddled, hook: Asked) -> tuple[int, int]:
 async def test_a_multipart_upload_is_shown_once_and_can_be_read(bucket: Meddled, hook: Asked) -> None:
     """With what the store says of it. A repeated complete, a post and the sweep do not ask again."""
     tokens = UploadTokens([SECRET], clock=time.time)
-    token = tokens.verify(tokens.mint("me", c.TokenRequest(metadata={"user": "17"}), key_id=None).token)
+    token = tokens.verify(tokens.mint("me", TokenRequest(metadata={"user": "17"}), key_id=None).token)
     uploads = made_uploads(bucket, Hooks(hook, hook))
     made = await uploads.create("me", creation(DATA), token)
     parts = await sent_parts(uploads, made.upload)
@@ -198,7 +198,7 @@ async def test_an_upload_that_is_refused_before_it_begins_leaves_nothing(bucket:
         assert refused.value.problem is Problem.UPLOAD_REFUSED
     assert (await bucket.call("to list", "ListMultipartUploads")).get("Uploads", []) == []
     tokens, hook.answer = UploadTokens([SECRET], clock=time.time), None
-    token = tokens.verify(tokens.mint("me", c.TokenRequest(uploads=1), key_id=None).token)
+    token = tokens.verify(tokens.mint("me", TokenRequest(uploads=1), key_id=None).token)
     hook.questions.clear()
     keys = {(await uploads.create("me", creation(DATA, token="ab" * 16), token)).key for _ in range(2)}
     assert (len(keys), len(hook.questions)) == (1, 1)

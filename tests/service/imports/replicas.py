@@ -18,7 +18,7 @@ from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import IMPORTS_PREFIX, KeyTemplate
 from bigupload.service.policy import PUBLISHED_POLICY, Policy
 from bigupload.service.revocations import Revocations
-from bigupload.service.upload_tokens import UploadToken, UploadTokens
+from bigupload.service.upload_tokens import TokenRequest, UploadToken, UploadTokens
 from bigupload.service.uploads import MediaUploads
 from bigupload.service.webhooks.notes import WAITING, Notes
 from bigupload.service.webhooks.telling import Telling
@@ -33,7 +33,7 @@ OWNER = Caller(owner="local", key_id=None)
 def by_token(**limits: Any) -> Caller:
     """Somebody with an upload token."""
     tokens = UploadTokens([SECRET], clock=Clock())
-    minted = tokens.mint("local", c.TokenRequest(**limits), key_id=None)
+    minted = tokens.mint("local", TokenRequest(**limits), key_id=None)
     token: UploadToken = tokens.verify(minted.token)
     return Caller(owner="local", user=token.user, key_id=None, token=token)
 

@@ -19,7 +19,7 @@ from bigupload.service.object_keys import TOKENS_PREFIX
 from bigupload.service.policy import LONGEST_UPLOAD
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.sweep import Sweep
-from bigupload.service.upload_tokens import MadeBefore, TokenCounts, UploadToken
+from bigupload.service.upload_tokens import LONGEST_TOKEN, MadeBefore, TokenCounts, UploadToken
 from bigupload.service.uploads import MediaUploads
 from tests.service.sweep.support import Clock, keys
 from tests.service.test_multipart import PART
@@ -95,7 +95,7 @@ async def test_a_store_that_ignores_the_condition_is_found_out(bucket: Meddled, 
 
 
 async def test_a_place_whose_response_was_lost_is_taken(bucket: Meddled, counts: TokenCounts) -> None:
-    await counts.check_store()
+    await counts.check_store(token(1))
 
     async def lost(proceed: Next, arguments: Mapping[str, Any]) -> Any:
         del bucket.meddle["PutObject"]
@@ -108,7 +108,7 @@ async def test_a_place_whose_response_was_lost_is_taken(bucket: Meddled, counts:
 
 
 async def test_a_place_that_another_one_is_taking(bucket: Meddled, counts: TokenCounts) -> None:
-    await counts.check_store()
+    await counts.check_store(token(1))
     conflicts = 2
 
     async def conflict(proceed: Next, arguments: Mapping[str, Any]) -> Any:
@@ -151,7 +151,7 @@ async def test_a_note_that_says_nothing(bucket: Meddled, counts: TokenCounts) ->
 
 
 async def test_the_notes_are_swept_after_the_token_s_end(bucket: Meddled, counts: TokenCounts) -> None:
-    assert c.LONGEST_TOKEN < LONGEST_UPLOAD
+    assert LONGEST_TOKEN < LONGEST_UPLOAD
     assert await taken(counts, token())
     await counts.remember(token(), creation(bytes(PART), token="0" * 32), MadeBefore("k", "u"))
     clock = Clock()

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigupload.errors import UsageError
-from bigupload.service import contract as c
+from bigupload.service.contract import PresignRequest
 from bigupload.service.keys import token_signing_key
 from bigupload.service.media import JPEG, MP4
 from bigupload.service.object_keys import MOST_BYTES
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.upload_tokens import UploadTokens, mint_token
+from bigupload.service.upload_tokens import MAX_TOKEN_LENGTH, TokenLimits, TokenRequest, UploadTokens, mint_token
 from tests.tools.cases import each_case
 
 SECRET, OLD = "s" * 40, "o" * 40
@@ -55,7 +55,7 @@ def problem_of(text: str, **how: Any) -> Problem:
 
 
 def test_a_minted_token_says_what_was_asked() -> None:
-    request = c.TokenRequest.model_validate(
+    request = TokenRequest.model_validate(
         {
             "maxSize": 5,
             "contentTypes": ["Image/*"],
@@ -83,8 +83,8 @@ def test_a_minted_token_says_what_was_asked() -> None:
         "tags": {"plan": "a b"},
         "origins": ["https://app.example.com"],
     }
-    assert token.model_dump(include=set(c.TokenLimits.model_fields), exclude_none=True) == limits
-    plain = tokens().verify(tokens().mint("me", c.TokenRequest(), key_id="k").token)
+    assert token.model_dump(include=set(TokenLimits.model_fields), exclude_none=True) == limits
+    plain = tokens().verify(tokens().mint("me", TokenRequest(), key_id="k").token)
     assert (plain.max_size, plain.content_types, plain.uploads, plain.metadata) == (None, None, None, None)
     assert plain.expires == int(NOW) + 3600
 
@@ -180,10 +180,10 @@ def test_clocks() -> None:
 
 def test_tokens_that_are_too_long() -> None:
     long = signed(CLAIMS | {"metadata": {f"m{n}": "x" * 256 for n in range(16)}})
-    assert len(long) > c.MAX_TOKEN_LENGTH
+    assert len(long) > MAX_TOKEN_LENGTH
     assert problem_of(long) is Problem.INVALID_TOKEN
     for more, field in (({}, "contentTypes"), ({"metadata": {"a": "b"}}, "metadata")):
-        request = c.TokenRequest.model_validate({"contentTypes": LONG_TYPES} | more)
+        request = TokenRequest.model_validate({"contentTypes": LONG_TYPES} | more)
         with pytest.raises(Refused) as caught:
             tokens().mint("me", request, key_id="k")
         assert (caught.value.problem, caught.value.field) == (Problem.INVALID_FIELD, field)
@@ -196,11 +196,11 @@ def test_as_much_metadata_as_the_store_takes(length: int) -> None:
     claims = signed(CLAIMS | {"metadata": metadata})
     if length <= MOST_BYTES:
         assert tokens().verify(claims).metadata == metadata
-        assert c.TokenRequest(metadata=metadata).metadata == metadata
+        assert TokenRequest(metadata=metadata).metadata == metadata
     else:
         assert problem_of(claims) is Problem.INVALID_TOKEN
         with pytest.raises(pydantic.ValidationError, match="2,001 bytes"):
-            c.TokenRequest(metadata=metadata)
+            TokenRequest(metadata=metadata)
 
 
 def test_deep_and_odd_ones() -> None:
@@ -218,17 +218,22 @@ def test_no_altered_token_goes_through(text: str, start: int, end: int) -> None:
         assert refused.problem is Problem.INVALID_TOKEN  # noqa: PT017 - either way is fine
 
 
+def put(size: int | None) -> PresignRequest:
+    return PresignRequest(filename="a", content_type="a/b", size=size)
+
+
 def test_limits() -> None:
-    token = tokens().verify(signed(CLAIMS | {"maxSize": 5, "contentTypes": ["image/*", "VIDEO/MP4"]}))
-    token.check(JPEG, 5)
-    token.check(MP4, 1)
+    limits = {"maxSize": 5, "contentTypes": ["image/*", "VIDEO/MP4"], "singlePut": True}
+    token = tokens().verify(signed(CLAIMS | limits))
+    token.check(JPEG, put(5))
+    token.check(MP4, put(1))
     for kind, size, problem, field in (
         (JPEG, 6, Problem.TOKEN_SIZE_EXCEEDED, "size"),
         (JPEG, None, Problem.INVALID_FIELD, "size"),
     ):
         with pytest.raises(Refused) as caught:
-            token.check(kind, size)
+            token.check(kind, put(size))
         assert (caught.value.problem, caught.value.field) == (problem, field)
     with pytest.raises(Refused) as caught:
-        tokens().verify(signed(CLAIMS | {"contentTypes": ["image/png", "video/*"]})).check(JPEG, None)
+        tokens().verify(signed(CLAIMS | limits | {"contentTypes": ["image/png", "video/*"]})).check(JPEG, put(1))
     assert caught.value.problem is Problem.TOKEN_TYPE_REFUSED
