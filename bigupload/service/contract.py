@@ -1,5 +1,5 @@
 """The requests and responses of the service, each declared once: requests are validated by it, OpenAPI is made of it.
-`webhooks/events` has the events.
+`webhooks/telling` has the events.
 
 Field names are the published API's (camelCase); docstrings become the document's descriptions. Sizes are in bytes,
 times in seconds. Unknown fields are ignored, so that a newer client can use an older service.

@@ -16,7 +16,7 @@ from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.problems import Problem
 from bigupload.service.upload_tokens import MeRequest, MeResponse, TokenRequest, TokenResponse
-from bigupload.service.webhooks.events import BODIES
+from bigupload.service.webhooks.telling import BODIES
 from bigupload.version import __version__
 
 _KIB = 1024

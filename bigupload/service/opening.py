@@ -106,7 +106,7 @@ async def opened(
         await stack.enter_async_context(contextlib.aclosing(uploads))
         metrics.also(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
         await stack.enter_async_context(contextlib.aclosing(open_uploads))
-        await stack.enter_async_context(_delivering(config, telling, uploads, log, metrics))
+        await stack.enter_async_context(_delivering(config, uploads, log, metrics))
         revocations = Revocations(MediaBucket(bucket))
         imports = await stack.enter_async_context(_importing(config, uploads, keys, revocations, log, metrics))
         yield OpenService(
@@ -153,15 +153,15 @@ def _uploads(
 
 @contextlib.asynccontextmanager
 async def _delivering(
-    config: ServiceConfig, telling: Telling | None, uploads: MediaUploads, log: AccessLog, metrics: Metrics
+    config: ServiceConfig, uploads: MediaUploads, log: AccessLog, metrics: Metrics
 ) -> AsyncIterator[None]:
     """Deliver events to the webhooks, if there are any."""
-    if telling is None:
+    if uploads.telling is None:
         yield
         return
     async with connections() as http:
         deliverer = Deliverer(
-            telling,
+            uploads.telling,
             config.webhook_urls,
             http=http,
             signer=Signer(config.webhook_secrets),

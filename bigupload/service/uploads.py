@@ -120,7 +120,8 @@ class MediaUploads:
         """The accounts whose last create was refused because of their open uploads."""
         self._clock = clock
         self._hooks = hooks or Hooks()
-        self._telling = telling
+        self.telling = telling
+        """Notes the events for webhooks; None: there are none."""
         finishing = Finishing(
             self._objects, policy=policy, clock=clock, hooks=self._hooks, telling=telling, finder=finder
         )
@@ -267,8 +268,8 @@ class MediaUploads:
         upload_id = await _create(store, plan, algorithm, mark)
         undo.push_async_callback(quietly, store.abort, upload_id)
         await self._check_open_uploads(account, request.user, upload_id)
-        if self._telling is not None:
-            await self._telling.upload_created(_new_upload("multipart", owner, request, token), key, upload_id)
+        if self.telling is not None:
+            await self.telling.upload_created(_new_upload("multipart", owner, request, token), key, upload_id)
         return MadeBefore(key, upload_id)
 
     async def sign(
@@ -323,7 +324,7 @@ class MediaUploads:
     async def finish(self, handle: Handle, parts: Sequence[PartRecord], checksum: str | None) -> c.CompleteResponse:
         """As `complete`, for parts whose numbers and checksums were compared with the plan."""
         with store_faults_as_refusals():
-            async with contextlib.nullcontext() if self._telling is None else self._telling.completing(handle):
+            async with contextlib.nullcontext() if self.telling is None else self.telling.completing(handle):
                 return await self._complete(handle, parts, checksum)
 
     async def _complete(self, handle: Handle, parts: Sequence[PartRecord], checksum: str | None) -> c.CompleteResponse:
@@ -367,7 +368,7 @@ class MediaUploads:
     async def abort(self, owner: str, upload: str, bound: BoundUser | None = None) -> None:
         """Abort an upload. Idempotent; the object of a completed upload stays."""
         handle = self.decode(upload, owner, bound)
-        telling = self._telling if self._telling is not None and self._telling.uploads else None
+        telling = self.telling if self.telling is not None and self.telling.uploads else None
         with store_faults_as_refusals():
             was_open = telling is not None and await self.outcomes.is_open(handle)
             await self.outcomes.store_of(handle).abort(handle.upload_id)
@@ -378,8 +379,8 @@ class MediaUploads:
     async def give_up(self, handle: Handle, refused: Refused) -> None:
         """Abort an upload that can't be completed, and leave for its status and its event why. Raises Fault."""
         await self._finishing.note_refusal(handle.key, refused)
-        if self._telling is not None:
-            await self._telling.upload_failed(handle.key, handle.upload_id, refused)
+        if self.telling is not None:
+            await self.telling.upload_failed(handle.key, handle.upload_id, refused)
         await self.outcomes.store_of(handle).abort(handle.upload_id)
         self._quota.ended(handle.key)
 
@@ -390,8 +391,8 @@ class MediaUploads:
         async def abort(row: tuple[str, str]) -> None:
             key, upload_id = row
             await self.outcomes.store(key, _ANY_TYPE).abort(upload_id)
-            if self._telling is not None:
-                await self._telling.upload_aborted(key, upload_id, by_age=False)
+            if self.telling is not None:
+                await self.telling.upload_aborted(key, upload_id, by_age=False)
             self._quota.ended(key)
 
         with store_faults_as_refusals():
@@ -401,8 +402,8 @@ class MediaUploads:
     async def delete_file(self, owner: str, key: str, user: str | None = None) -> None:
         """Delete one of an owner's files. Idempotent. Raises Refused as `OwnerFiles.delete`."""
         self.files.check_key(owner, key, user)
-        if self._telling is not None:
-            await self._tell_deletion(self._telling, key)
+        if self.telling is not None:
+            await self._tell_deletion(self.telling, key)
         await self.files.delete(owner, key, user)
         self._quota.changed(key)
 

@@ -16,8 +16,8 @@ from bigupload.service import endpoints, handles, media, posts, uploads
 from bigupload.service.endpoints import ENDPOINTS, document
 from bigupload.service.imports import queue
 from bigupload.service.problems import Problem
-from bigupload.service.webhooks.events import BODIES
 from bigupload.service.webhooks.sending import Signer, new_secret
+from bigupload.service.webhooks.telling import BODIES
 from tests.tools import errors_page, webhooks_table
 from tests.tools.service import Service
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from bigupload.service.contract import ErrorDetail
-from bigupload.service.webhooks.events import BODIES
+from bigupload.service.webhooks.telling import BODIES
 from tests.tools.tables import with_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"

@@ -52,7 +52,7 @@ def event(kind: str, version: str, data: Mapping[str, Any], now: float) -> Event
     """Make an event.
 
     Args:
-        kind: Its type, one of those in `webhooks.events.BODIES`.
+        kind: Its type, one of those in `telling.BODIES`.
         version: What it is about; two events of one type and one version are the same event.
         data: The field `data` of the body.
         now: When it happened, in seconds since 1970.

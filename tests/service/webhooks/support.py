@@ -18,10 +18,9 @@ from bigupload.service.object_keys import KeyTemplate
 from bigupload.service.sweep import Sweep, SweepReport
 from bigupload.service.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
-from bigupload.service.webhooks.events import BODIES
 from bigupload.service.webhooks.notes import DONE, WAITING
 from bigupload.service.webhooks.sending import Signer, connections, new_secret
-from bigupload.service.webhooks.telling import Telling
+from bigupload.service.webhooks.telling import BODIES, Telling
 from bigupload.stores.s3.bucket import S3Bucket
 from tests.tools.http_stub import HttpStub
 
