@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     _AnyType = click.ParamType[Any]
     _TextType = click.ParamType[str]
+else:
+    _AnyType = _TextType = click.ParamType  # generic in newer versions only
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -1,4 +1,4 @@
-"""`bigupload upload`: its target, its sources, and contradictions between options."""
+"""`bigupload upload`: its target, its sources (also standard input), and contradictions between options."""
 
 from __future__ import annotations
 
@@ -168,9 +168,8 @@ def check_files(files: Sequence[Path | str], arguments: dict[str, Any]) -> None:
             )
         if arguments["manifest"] is not None:
             raise click.UsageError("--manifest is for one file: leave it out, or upload one file at a time")
-        twice = [
-            name for name, count in Counter(_label_of(file, arguments).name for file in files).items() if count > 1
-        ]
+        names = Counter(_label_of(file, arguments).name for file in files)
+        twice = [name for name, count in names.items() if count > 1]
         if twice and service is None:
             raise click.UsageError(
                 f"several files are named {twice[0]} and would become one object: upload them to different folders"
