@@ -136,7 +136,6 @@ _HOMES = (
     "batch.selecting",
     "api.many_items",
     "api.types",
-    "api.verify_many",
     "verification.orphans",
     "api.arguments",
     "manifests.listing",

@@ -25,7 +25,7 @@ from bigupload.api.many_items import select_files as select_files
 from bigupload.api.types import ManySource, StrPath, SyncOutcome, UploadSource
 from bigupload.api.types import SyncResult as SyncResult
 from bigupload.api.types import SyncStep as SyncStep
-from bigupload.api.verify_many import VerificationFailed as VerificationFailed
+from bigupload.api.types import VerificationFailed as VerificationFailed
 from bigupload.api.writer import AsyncTextUploadWriter as AsyncTextUploadWriter
 from bigupload.api.writer import AsyncUploadWriter as AsyncUploadWriter
 from bigupload.batch.job import JobDone as JobDone

@@ -1,4 +1,4 @@
-"""The types of what can be uploaded, and of the steps of a sync, for type checkers; and an open source.
+"""The types of what can be uploaded, and of what a sync or a verification finds; and an open source.
 
 `sources/opening` opens each.
 """
@@ -112,3 +112,14 @@ class SyncResult:
 
 SyncOutcome: TypeAlias = "UploadResult | UploadFailed | SyncStep | Omitted"
 """The argument of `on_outcome`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationFailed:
+    """A file whose object is not proved: it is missing, or another, or nothing can be compared."""
+
+    source: str
+    """The file's path."""
+    key: str
+    """The object's key; empty if the file can have none."""
+    error: errors.BigUploadError

@@ -45,8 +45,7 @@ from bigupload.sources.opening import is_path
 if TYPE_CHECKING:  # modules that only some methods need are imported by them: a start is part of the speed
     from bigupload.api.receipts import Written
     from bigupload.api.source_deletes import SourceDeletes
-    from bigupload.api.types import ManySource, SyncResult
-    from bigupload.api.verify_many import VerificationFailed
+    from bigupload.api.types import ManySource, SyncResult, VerificationFailed
     from bigupload.api.writer import AsyncTextUploadWriter, AsyncUploadWriter
     from bigupload.batch.job import UploadFailed
     from bigupload.manifests.listing import KnownUpload

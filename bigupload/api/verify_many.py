@@ -12,9 +12,8 @@ from bigupload.api.arguments import VerifyOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.many_items import ManyItem, items_of, prefix_of
 from bigupload.api.resources import UploaderResources
-from bigupload.api.types import ManySource
+from bigupload.api.types import ManySource, VerificationFailed
 from bigupload.batch.job import Job, befalls_all, results_while
-from bigupload.records import dataclass
 from bigupload.sources.opening import is_path
 
 if TYPE_CHECKING:
@@ -22,17 +21,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 16
 """Objects. Of each, the store is asked once or twice, and its file is hashed in threads."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerificationFailed:
-    """A file whose object is not proved: it is missing, or another, or nothing can be compared."""
-
-    source: str
-    """The file's path."""
-    key: str
-    """The object's key; empty if the file can have none."""
-    error: errors.BigUploadError
 
 
 Verdict: TypeAlias = "Verification | VerificationFailed"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -17,8 +17,8 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.checksum_file import ChecksumList, checksum_list
 from bigupload.cli.options import COMMAND, DURATION, PATH, joined
+from bigupload.support.output_file import OutputFile, output_file
 from bigupload.units import counted, escaped, format_size, one_line
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 RECEIPT = "--receipt"
 ON_DONE = "--on-done"
 MHL = "--mhl"
+
+WRITE_CHECKSUMS = "--write-checksums"
+_ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r"})
 
 _SHARE = click.option(
     "--share",
@@ -78,7 +81,14 @@ _OTHERS = joined(
     ),
 )
 
-after_options = joined(_SHARE, _MHL(), _OTHERS)
+_CHECKSUMS = click.option(
+    WRITE_CHECKSUMS,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the SHA-256 of each file that is in the store, as sha256sum -c reads it.",
+)
+
+after_options = joined(_CHECKSUMS, _SHARE, _MHL(), _OTHERS)
 watch_after_options = joined(_SHARE, _MHL(hidden=True), _OTHERS)
 """The options of `watch`, which refuses --mhl."""
 
@@ -165,6 +175,78 @@ def tell_end(first: Share, count: int = 1) -> None:
     ends = (first.expires_at or "").replace("T", " ").replace("+00:00", " UTC")
     what = "the link ends" if count == 1 else f"{count:,} links; the first ends"
     click.echo(f"bigupload: {what} {ends}{', ' if first.note else ''}{first.note or ''}", err=True)
+
+
+def name_below(directory: str) -> Callable[[Path], str]:
+    """Return a file's path for the list: relative to the directory, or as it is if it is elsewhere."""
+    top = os.path.abspath(directory)  # noqa: PTH100 - keeps links, as the paths of results do
+
+    def name(path: Path) -> str:
+        relative = os.path.relpath(path, top)
+        return str(path) if relative.startswith("../") else relative
+
+    return name
+
+
+class ChecksumList:
+    """The list of `--write-checksums` while it is written. A full disk ends the writing, and not what is listed."""
+
+    def __init__(self, file: OutputFile | None = None) -> None:
+        """Begin an empty list; without `file`, nothing is written."""
+        self._file = file
+        self._has_lines = False
+        self._error: errors.OutputUnwritable | None = None
+
+    def add(self, sha256: str | None, name: str) -> None:
+        """Add a file: its SHA-256, and its path as `sha256sum -c` shall open it."""
+        if self._file is None or self._error is not None:
+            return
+        self._has_lines = True
+        try:
+            self._file.write(_line(sha256 or "", name))
+        except errors.OutputUnwritable as e:
+            self._error = e
+
+    def end(self) -> None:
+        """Let the file take its name. Without a line, as after a failed upload of one file, an earlier list stays.
+
+        Raises:
+            OutputUnwritable: Any of it could not be written.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._file is not None and self._has_lines:
+            self._file.finish()
+
+    def end_verified(self) -> int:
+        """Do the same after a verification, and report a failure. Returns the exit status."""
+        try:
+            self.end()
+        except errors.OutputUnwritable as e:
+            complain(errors.BigUploadError(f"the verification is done, but {e}"))
+            return errors.EXIT_AFTERWARDS
+        return errors.EXIT_OK
+
+
+@contextlib.contextmanager
+def checksum_list(path: Path | None) -> Iterator[ChecksumList]:
+    """Open a list to write. Without its `end`, an earlier list of that name stays as it is.
+
+    Raises:
+        OutputUnwritable: The file can't be written.
+    """
+    if path is None:
+        yield ChecksumList()
+        return
+    with output_file(path, WRITE_CHECKSUMS) as file:
+        yield ChecksumList(file)
+
+
+def _line(sha256: str, name: str) -> str:
+    """A line as GNU's sha256sum and rclone read it: a backslash in front marks escapes in the name."""
+    shown = name.translate(_ESCAPED)
+    mark = "\\" if shown != name else ""
+    return f"{mark}{sha256}  {shown}\n"
 
 
 class _Links:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from bigupload import errors
 from bigupload.api.many_items import select_files
-from bigupload.api.verify_many import VerificationFailed
+from bigupload.api.types import VerificationFailed
 from bigupload.batch.selecting import Selection
 from bigupload.batch.tree import Omitted
-from bigupload.cli.verified_files import Sums
+from bigupload.cli.job_report import VerificationReport
 from bigupload.core.checksums import Hasher
 from bigupload.core.selection import selects
 from bigupload.support.daemon_threads import run_in_daemon_thread
@@ -157,7 +157,7 @@ async def verify_hash_lists(directory: Path, arguments: Mapping[str, Any]) -> in
         raise errors.UsageError(f"{escaped(str(directory / FOLDER))} is not there: no hash list of this directory")
     shown = f"{directory}{os.sep}{FOLDER}"
     ways = {format_: f"the {format_.upper()} of each file is that of the hash list" for format_ in FORMATS}
-    sums = Sums(shown, as_json=arguments["as_json"], is_quiet=arguments["progress"] == "none", ways=ways)
+    sums = VerificationReport(shown, as_json=arguments["as_json"], is_quiet=arguments["progress"] == "none", ways=ways)
     reading, listed = asyncio.Semaphore(os.cpu_count() or 1), set(_listed(histories))
 
     async def one(path: str) -> None:

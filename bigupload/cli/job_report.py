@@ -6,22 +6,26 @@ Where many files failed or are left out, the first ones for each reason are prin
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from bigupload import errors, events
-from bigupload.api.types import SyncStep
+from bigupload.api.types import SyncStep, VerificationFailed
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.tree import Omitted
-from bigupload.cli import complain
+from bigupload.cli import complain, writing_results
 from bigupload.cli.narration import Reporter, say
 from bigupload.cli.reporting import result_line, worst
 from bigupload.cli.wording import for_command_line
@@ -31,8 +35,10 @@ from bigupload.units import counted, escaped, format_rate, format_seconds, forma
 
 if TYPE_CHECKING:
     from bigupload.api.types import SyncOutcome, SyncResult
-    from bigupload.api.verify_many import VerificationFailed
     from bigupload.engine.upload_run import UploadResult
+    from bigupload.verification.by_checksum import Verification
+    from bigupload.verification.media_hash_lists import ListedFile
+    from bigupload.verification.receipts import ReceiptVerdict
 
 
 _MOST_FAILURES = 20
@@ -410,3 +416,85 @@ class SyncReport(JobReport):
         if not self.deleted:
             return ""
         return f", would delete {self.deleted:,}" if self._dry_run else f", {self.deleted:,} deleted"
+
+
+_WAYS = {
+    "full-object": "the store's checksum of each whole object is the file's",
+    "composite-checksum": "the store's checksum of each object's parts is that of the file's parts",
+    "composite-etag": "each object's ETag is made of the MD5s of the file's parts",
+    "size": "only the sizes were compared",
+}
+
+
+class VerificationReport:
+    """Print the result of each file, and the sums."""
+
+    def __init__(self, against: str, *, as_json: bool, is_quiet: bool, ways: Mapping[str, str] = _WAYS) -> None:
+        """Begin with nothing.
+
+        Args:
+            against: What the files are compared with, for the sums.
+            as_json: Whether a result is a JSON object.
+            is_quiet: Whether to print results alone.
+            ways: What each proof means.
+        """
+        self._against = against
+        self._ways = ways
+        self._failures = Failures()
+        self._first: Callable[[], None] | None = None
+        """Prints the first failure."""
+        self._as_json = as_json
+        self._is_quiet = is_quiet
+        self._proofs: Counter[str] = Counter()
+        self._codes: list[int] = []
+        self._size = 0
+
+    def add(self, found: Verification | ReceiptVerdict | ListedFile | VerificationFailed, *, url: str = "") -> None:
+        """Count one file, and print its result if it failed or every result is printed. `url`: its object's."""
+        if isinstance(found, VerificationFailed):
+            self._codes.append(found.error.exit_code)
+            self._failures.add(found.source, found.error, url=url)
+            report = functools.partial(complain, found.error, escaped(found.source), is_path=True)
+            self._first = self._first or report
+            if self._is_quiet:  # nobody asked for a table
+                report()
+            line = failed_line(found)
+        else:
+            self._proofs[found.verified] += 1
+            self._size += found.size
+            line = json.dumps(dataclasses.asdict(found), default=str)
+        if self._as_json:
+            done = self._proofs.total() + len(self._codes)
+            with writing_results(f"{counted(done, 'file')} verified until now"):
+                click.echo(line)
+
+    def finish(self) -> int:
+        """Print the sums. Return the exit status."""
+        count, status = self._proofs.total(), worst(self._codes)
+        summary = f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._against)}"
+        failed = f"; {len(self._codes):,} failed" if self._codes else ""
+        self._tell_failures()
+        with writing_results(summary + failed):
+            if self._as_json:
+                sums = {"files": count, "size": self._size, "failed": len(self._codes), "exit_status": status}
+                click.echo(json.dumps({**sums, "verified": self._proofs}))
+                return status
+            for proof, proved in sorted(self._proofs.items()):
+                click.echo(f"{proof}: {counted(proved, 'file')}")
+        if not self._is_quiet:
+            click.echo(f"bigupload: {summary}{self._how()}{failed}", err=True)
+        return status
+
+    def _tell_failures(self) -> None:
+        if self._is_quiet:
+            return
+        if self._failures.count == 1 and self._first is not None:
+            self._first()
+            return
+        for line in self._failures.table():
+            click.echo(line if line.startswith(" ") else f"bigupload: {line}", err=True)
+
+    def _how(self) -> str:
+        """Return the proof of all of them, if it is the same."""
+        (way, *others) = self._proofs or ("",)
+        return f": {self._ways[way]}" if way in self._ways and not others else ""

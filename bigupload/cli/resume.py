@@ -10,7 +10,6 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.kept_parts import KeptParts
 from bigupload.cli.options import (
     PATH,
     PATH_OR_URL,
@@ -27,6 +26,7 @@ from bigupload.cli.settings import COMMAND_LINE, drop_weaker, strength
 from bigupload.s3_parameters import ADDRESS
 
 if TYPE_CHECKING:
+    from bigupload.cli.running import KeptParts
     from bigupload.engine.upload_run import UploadResult
     from bigupload.events import Event
 
@@ -67,7 +67,7 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
 
     MANIFEST is a path, or an upload's id as `bigupload status` prints it.
     """
-    from bigupload.cli.running import run
+    from bigupload.cli.running import KeptParts, run
 
     adopt, source = arguments["adopt"], arguments["source"]
     if adopt is not None and (manifests or source is None):

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import events
-from bigupload.cli.after_proof import Wishes, after_options, after_proof, take_wishes
-from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
-from bigupload.cli.checksum_file import name_below, write_checksums_option
-from bigupload.cli.kept_parts import KeptParts
+from bigupload.cli.after_proof import WRITE_CHECKSUMS, Wishes, after_options, after_proof, name_below, take_wishes
 from bigupload.cli.options import (
     CHECKSUMS,
     check_deletes,
@@ -39,6 +36,7 @@ from bigupload.cli.selection_options import (
 
 if TYPE_CHECKING:
     from bigupload.api.types import SyncOutcome
+    from bigupload.cli.running import KeptParts
 
 
 @click.command(
@@ -55,7 +53,6 @@ if TYPE_CHECKING:
     "--no-resume", is_flag=True, help="Forget what earlier syncs recorded: all files are hashed, and compared."
 )
 @on_change_option("restart")
-@write_checksums_option
 @after_options
 @delete_if_proved_option
 @limit_options
@@ -70,7 +67,7 @@ def sync(directory: str, target: str | None, **arguments: Any) -> None:
     An object is the file if that is proved: by its checksums, or by what an earlier sync recorded of both. Keys are
     FOLDER/ and the files' paths in DIR. A file that fails does not stop the others.
     """
-    from bigupload.cli.running import run
+    from bigupload.cli.running import KeptParts, run
 
     ctx = click.get_current_context()
     if arguments.pop("service") is not None:

@@ -20,10 +20,16 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
-from bigupload.cli.after_proof import RECEIPT, AfterProof, Wishes, after_options, after_proof, take_wishes
-from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
-from bigupload.cli.checksum_file import name_below, write_checksums_option
-from bigupload.cli.kept_parts import KeptParts
+from bigupload.cli.after_proof import (
+    RECEIPT,
+    WRITE_CHECKSUMS,
+    AfterProof,
+    Wishes,
+    after_options,
+    after_proof,
+    name_below,
+    take_wishes,
+)
 from bigupload.cli.options import (
     CHECKSUMS,
     NAME,
@@ -67,6 +73,7 @@ if TYPE_CHECKING:
     from bigupload.batch.job import JobDone
     from bigupload.cli.listed_files import ListedFiles
     from bigupload.cli.narration import Reporter
+    from bigupload.cli.running import KeptParts
     from bigupload.engine.upload_run import UploadResult
 
 _OF_A_BUCKET = (
@@ -251,7 +258,6 @@ all_options = joined(
     click.option("--manifest", type=PATH, metavar="PATH", help="Keep the upload's manifest in this file."),
     click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed."),
     on_change_option("raise"),
-    write_checksums_option,
     after_options,
     delete_if_proved_option,
     follow_options,
@@ -296,7 +302,7 @@ def upload(names: tuple[str, ...], **arguments: Any) -> None:
 
 def upload_named(names: tuple[str, ...], arguments: dict[str, Any], *, moves: bool = False) -> None:
     """Do what `upload` does, or `move`."""
-    from bigupload.cli.running import run
+    from bigupload.cli.running import KeptParts, run
 
     names = take_target(names, arguments)
     files = [source_named(name) for name in dict.fromkeys(names)]

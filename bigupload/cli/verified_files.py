@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
-import json
 import os
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import click
-
 from bigupload import errors
+from bigupload.api.types import VerificationFailed
 from bigupload.api.uploader import Uploader
-from bigupload.api.verify_many import VerificationFailed
-from bigupload.cli import complain, writing_results
-from bigupload.cli.checksum_file import OPTION as WRITE_CHECKSUMS
-from bigupload.cli.checksum_file import checksum_list
-from bigupload.cli.job_report import Failures, failed_line
+from bigupload.cli.after_proof import WRITE_CHECKSUMS, checksum_list
+from bigupload.cli.job_report import VerificationReport
 from bigupload.cli.listed_files import ListedFiles
-from bigupload.cli.reporting import worst
 from bigupload.cli.selection_options import Chosen
 from bigupload.core.integrity import Verified
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import LOCAL, parse_s3_url, reach
 from bigupload.support.shielding import for_each
-from bigupload.units import counted, escaped, format_size, one_line
+from bigupload.units import escaped
 from bigupload.verification.receipts import (
     Receipt,
     ReceiptFile,
@@ -41,16 +33,6 @@ from bigupload.verification.receipts import (
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
-    from bigupload.verification.by_checksum import Verification
-    from bigupload.verification.media_hash_lists import ListedFile
-
-
-_WAYS = {
-    "full-object": "the store's checksum of each whole object is the file's",
-    "composite-checksum": "the store's checksum of each object's parts is that of the file's parts",
-    "composite-etag": "each object's ETag is made of the MD5s of the file's parts",
-    "size": "only the sizes were compared",
-}
 
 
 async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments: dict[str, Any]) -> int:
@@ -69,7 +51,7 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
     listed = ListedFiles([path], chosen, url, arguments["progress"] == "none", "verify")
     await listed.open()
     await listed.check_output(WRITE_CHECKSUMS, checksums)
-    sums = Sums(url, as_json=as_json, is_quiet=listed.is_quiet)
+    sums = VerificationReport(url, as_json=as_json, is_quiet=listed.is_quiet)
     bucket, prefix = parse_s3_url(url, "x")
     prefix = prefix.removesuffix("x")
     with checksum_list(checksums) as sha256s:
@@ -89,80 +71,6 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
                         sha256s.add(found.sha256, found.key.removeprefix(prefix))
         status, unwritten = sums.finish(), sha256s.end_verified()
         return status or unwritten
-
-
-class Sums:
-    """Print the result of each file, and the sums."""
-
-    def __init__(self, against: str, *, as_json: bool, is_quiet: bool, ways: Mapping[str, str] = _WAYS) -> None:
-        """Begin with nothing.
-
-        Args:
-            against: What the files are compared with, for the sums.
-            as_json: Whether a result is a JSON object.
-            is_quiet: Whether to print results alone.
-            ways: What each proof means.
-        """
-        self._against = against
-        self._ways = ways
-        self._failures = Failures()
-        self._first: Callable[[], None] | None = None
-        """Prints the first failure."""
-        self._as_json = as_json
-        self._is_quiet = is_quiet
-        self._proofs: Counter[str] = Counter()
-        self._codes: list[int] = []
-        self._size = 0
-
-    def add(self, found: Verification | ReceiptVerdict | ListedFile | VerificationFailed, *, url: str = "") -> None:
-        """Count one file, and print its result if it failed or every result is printed. `url`: its object's."""
-        if isinstance(found, VerificationFailed):
-            self._codes.append(found.error.exit_code)
-            self._failures.add(found.source, found.error, url=url)
-            report = functools.partial(complain, found.error, escaped(found.source), is_path=True)
-            self._first = self._first or report
-            if self._is_quiet:  # nobody asked for a table
-                report()
-            line = failed_line(found)
-        else:
-            self._proofs[found.verified] += 1
-            self._size += found.size
-            line = json.dumps(dataclasses.asdict(found), default=str)
-        if self._as_json:
-            done = self._proofs.total() + len(self._codes)
-            with writing_results(f"{counted(done, 'file')} verified until now"):
-                click.echo(line)
-
-    def finish(self) -> int:
-        """Print the sums. Return the exit status."""
-        count, status = self._proofs.total(), worst(self._codes)
-        summary = f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._against)}"
-        failed = f"; {len(self._codes):,} failed" if self._codes else ""
-        self._tell_failures()
-        with writing_results(summary + failed):
-            if self._as_json:
-                sums = {"files": count, "size": self._size, "failed": len(self._codes), "exit_status": status}
-                click.echo(json.dumps({**sums, "verified": self._proofs}))
-                return status
-            for proof, proved in sorted(self._proofs.items()):
-                click.echo(f"{proof}: {counted(proved, 'file')}")
-        if not self._is_quiet:
-            click.echo(f"bigupload: {summary}{self._how()}{failed}", err=True)
-        return status
-
-    def _tell_failures(self) -> None:
-        if self._is_quiet:
-            return
-        if self._failures.count == 1 and self._first is not None:
-            self._first()
-            return
-        for line in self._failures.table():
-            click.echo(line if line.startswith(" ") else f"bigupload: {line}", err=True)
-
-    def _how(self) -> str:
-        """Return the proof of all of them, if it is the same."""
-        (way, *others) = self._proofs or ("",)
-        return f": {self._ways[way]}" if way in self._ways and not others else ""
 
 
 _Verify: TypeAlias = Callable[[ReceiptFile], Awaitable[ReceiptVerdict]]
@@ -191,7 +99,9 @@ async def verify_receipt(path: Path | None, options: S3Options, arguments: dict[
     receipt = read_receipt(name)
     require_proof = Verified(arguments["require_proof"])
     ways = _OF_OBJECTS if path is None else _OF_COPIES
-    sums = Sums(str(name), as_json=arguments["as_json"], is_quiet=arguments["progress"] == "none", ways=ways)
+    sums = VerificationReport(
+        str(name), as_json=arguments["as_json"], is_quiet=arguments["progress"] == "none", ways=ways
+    )
     pool = BucketPool()
     try:
         if path is None:
@@ -205,7 +115,7 @@ async def verify_receipt(path: Path | None, options: S3Options, arguments: dict[
     return sums.finish()
 
 
-async def _one(verify: _Verify, sums: Sums, file: ReceiptFile) -> None:
+async def _one(verify: _Verify, sums: VerificationReport, file: ReceiptFile) -> None:
     try:
         sums.add(await verify(file))
     except errors.CredentialsError:  # every other object would meet it, too

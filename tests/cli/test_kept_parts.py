@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bigupload import errors, events
 from bigupload.batch.job import UploadFailed
-from bigupload.cli.kept_parts import KeptParts
+from bigupload.cli.running import KeptParts
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import PartProof
 from bigupload.engine.upload_run import UploadResult

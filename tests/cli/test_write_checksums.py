@@ -128,7 +128,7 @@ def test_a_full_disk(bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Pat
 def test_a_list_that_fills_the_disk_meanwhile_ends_no_upload(
     bigupload: Command, s3: StrictS3, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bigupload.cli.checksum_file._line", lambda sha256, name: name * 10_000)  # more than a buffer
+    monkeypatch.setattr("bigupload.cli.after_proof._line", lambda sha256, name: name * 10_000)  # more than a buffer
     ended = bigupload("upload", tree, *quiet(s3), "--write-checksums", "/dev/full")
     assert (ended.code, len(ended.out.splitlines())) == (3, 5)
 
