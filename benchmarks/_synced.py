@@ -13,10 +13,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bigupload.api.job_files import job_target
+from bigupload.api.many_items import job_target
 from bigupload.batch.listing import FileListing
-from bigupload.batch.selecting import Selection
-from bigupload.batch.tree import FileEntry
+from bigupload.batch.tree import FileEntry, Selection
 from bigupload.core.integrity import Verified
 from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, RecordedFile, job_id
 from bigupload.options import S3Options

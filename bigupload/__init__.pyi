@@ -20,7 +20,7 @@ from bigupload.api.arguments import WatchOptions as WatchOptions
 from bigupload.api.arguments import WriterOptions as WriterOptions
 from bigupload.api.blocking_writer import TextUploadWriter as TextUploadWriter
 from bigupload.api.blocking_writer import UploadWriter as UploadWriter
-from bigupload.api.handle import UploadHandle as UploadHandle
+from bigupload.api.calls import UploadHandle as UploadHandle
 from bigupload.api.many_items import select_files as select_files
 from bigupload.api.types import ManySource, StrPath, SyncOutcome, UploadSource
 from bigupload.api.types import SyncResult as SyncResult
@@ -30,9 +30,9 @@ from bigupload.api.writer import AsyncTextUploadWriter as AsyncTextUploadWriter
 from bigupload.api.writer import AsyncUploadWriter as AsyncUploadWriter
 from bigupload.batch.job import JobDone as JobDone
 from bigupload.batch.job import UploadFailed as UploadFailed
-from bigupload.batch.selecting import Selection as Selection
 from bigupload.batch.tree import FileEntry as FileEntry
 from bigupload.batch.tree import Omitted as Omitted
+from bigupload.batch.tree import Selection as Selection
 from bigupload.core.checksums import Algorithm as Algorithm
 from bigupload.core.integrity import PartProof as PartProof
 from bigupload.core.integrity import Verified as Verified

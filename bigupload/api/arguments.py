@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 from bigupload import errors, events
 from bigupload.api.types import StrPath as StrPath
 from bigupload.api.types import UploadSource as UploadSource
-from bigupload.batch.selecting import Selection
+from bigupload.batch.tree import Selection
 from bigupload.core.checksums import UploadChecksum
 from bigupload.core.integrity import Verified
 from bigupload.core.retry_policy import RetryPolicy

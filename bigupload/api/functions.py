@@ -25,9 +25,8 @@ from bigupload.api.arguments import (
     UploadSource,
     WriterOptions,
 )
-from bigupload.api.calls import running_loop
+from bigupload.api.calls import UploadHandle, running_loop
 from bigupload.api.checks import check_types, refuse_unknown
-from bigupload.api.handle import UploadHandle
 from bigupload.api.places import Places
 from bigupload.api.uploader import Uploader
 from bigupload.engine.upload_run import UploadResult

@@ -1,4 +1,4 @@
-"""One call of `upload_many`: which way each file goes, and what becomes of it.
+"""One call of `upload_many`: which way each file goes, and what becomes of it. And one of `verify_many`.
 
 A small file is one PUT, over what the job has once: store, transport, slots and signatures. Every other file is an
 upload of its own, with its manifest.
@@ -23,16 +23,23 @@ import anyio
 
 from bigupload import errors, events
 from bigupload.api import operations
-from bigupload.api.arguments import UploadManyOptions, UploadOptions
+from bigupload.api.arguments import UploadManyOptions, UploadOptions, VerifyOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.event_delivery import log_failure
-from bigupload.api.job_files import JobTally, job_target, recorded_file, result_of_record
-from bigupload.api.many_items import ManyItem, items_of, prefix_of
+from bigupload.api.many_items import (
+    JobTally,
+    ManyItem,
+    items_of,
+    job_target,
+    prefix_of,
+    recorded_file,
+    result_of_record,
+)
 from bigupload.api.receipts import Written, writing_receipt
 from bigupload.api.resources import UploaderResources
 from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
 from bigupload.api.sources import check_hashed_source, size_of, wanted_digests
-from bigupload.api.types import ManySource
+from bigupload.api.types import ManySource, VerificationFailed
 from bigupload.batch.job import Job, JobDone, UploadFailed, befalls_all, results_while
 from bigupload.batch.listing import CountedFiles
 from bigupload.core.manifest import Fingerprint, SourceKind, Target, manifest_id
@@ -46,6 +53,7 @@ from bigupload.ports import Source
 from bigupload.records import dataclass
 from bigupload.sources.file import fingerprint_of
 from bigupload.sources.objects import FileHolder, MemorySource, bytes_of
+from bigupload.sources.opening import is_path
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
 from bigupload.support.daemon_threads import run_in_daemon_thread
@@ -53,6 +61,7 @@ from bigupload.support.shielding import end_task
 
 if TYPE_CHECKING:  # few calls delete
     from bigupload.api.source_deletes import SourceDeletes
+    from bigupload.verification.by_checksum import Verification
 
 Outcome: TypeAlias = UploadResult | UploadFailed
 _TOLD_EVERY = 0.5
@@ -551,3 +560,50 @@ class Turns:
         finally:
             if not lock.locked():
                 self._open.pop(name, None)
+
+
+_VERIFIED_AT_ONCE = 16
+"""Objects. Of each, the store is asked once or twice, and its file is hashed in threads."""
+
+
+Verdict: TypeAlias = "Verification | VerificationFailed"
+
+
+class VerifyMany:
+    """One call of `verify_many`: each object against its file, several at a time."""
+
+    def __init__(self, resources: UploaderResources, call: OpenCall, url: str, options: VerifyOptions) -> None:
+        """Connect to nothing yet.
+
+        Raises:
+            UsageError: The URL names one object, and not what keys begin with.
+        """
+        self._call = call
+        self._prefix = prefix_of(url)
+        self._verify = operations.verifier(resources, options)
+
+    async def verdicts(
+        self, sources: Iterable[ManySource] | AsyncIterable[ManySource]
+    ) -> AsyncGenerator[Verdict, None]:
+        """Verify, and yield what is found of each object.
+
+        Raises:
+            BigUploadError: What ends the whole.
+        """
+        job: Job[ManyItem, Verdict] = Job(items_of(sources), self._one, at_once=lambda: _VERIFIED_AT_ONCE)
+        async with contextlib.aclosing(results_while(job, self._call.run(job.run))) as verdicts:
+            async for verdict in verdicts:
+                yield verdict
+
+    async def _one(self, item: ManyItem) -> Verdict:
+        url = f"{self._prefix}{item.key}"
+        try:
+            item.check()
+            if not is_path(item.source):
+                raise errors.UsageError(f"{item.key}: only files can be compared with objects")
+            return await self._verify(item.source, url)
+        except errors.BigUploadError as e:
+            if befalls_all(e, others_go=not isinstance(e, errors.StoreUnreachable)):
+                raise
+            key = url.partition("://")[2].partition("/")[2] if item.key else ""
+            return VerificationFailed(source=item.shown, key=key, error=e)

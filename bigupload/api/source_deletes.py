@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from bigupload import errors
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_keep_for, checked_proof
-from bigupload.api.job_files import job_target, result_of_record
+from bigupload.api.many_items import job_target, result_of_record
 from bigupload.api.receipts import Written
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import wanted_digests

@@ -24,17 +24,15 @@ from bigupload.api.arguments import StrPath, SyncOptions, UploadManyOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_path
 from bigupload.api.event_delivery import log_failure
-from bigupload.api.job_files import JobTally, recorded_file
 from bigupload.api.many import Done, UploadMany
-from bigupload.api.many_items import ManyItem, item_of, items_of
+from bigupload.api.many_items import JobTally, ManyItem, item_of, items_of, recorded_file
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sync_deletes import Leftovers, SyncDeletes, is_gone
 from bigupload.api.types import ManySource, SyncOutcome, SyncResult, SyncStep
 from bigupload.batch.inventory import Inventory, ListedObject, ListFailed, StoreList
 from bigupload.batch.job import Job, UploadFailed, results_while
 from bigupload.batch.listing import FileListing, FoundFiles, StandingDirectory, batches_ahead
-from bigupload.batch.selecting import Selection, check_not_among_sources
-from bigupload.batch.tree import FileEntry, Omitted
+from bigupload.batch.tree import FileEntry, Omitted, Selection, check_not_among_sources
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint
 from bigupload.engine.context import UploadSettings

@@ -33,9 +33,8 @@ from bigupload.api.arguments import (
     WatchOptions,
     WriterOptions,
 )
-from bigupload.api.calls import OpenCall
+from bigupload.api.calls import OpenCall, UploadHandle
 from bigupload.api.event_delivery import log_failure
-from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import shown, size_of, subject_of
 from bigupload.engine.upload_run import Share, UploadResult
@@ -163,7 +162,7 @@ class Uploader:
         _check_share(options)
         if (receipt := options.get("receipt")) is not None and is_path(source):
             from bigupload.api.receipts import NAME as RECEIPT
-            from bigupload.batch.selecting import Selection, check_not_among_sources
+            from bigupload.batch.tree import Selection, check_not_among_sources
 
             path = os.fspath(source)
             check_not_among_sources(RECEIPT, Path(os.fspath(receipt)), path, Selection())
@@ -458,7 +457,7 @@ class Uploader:
         """
         options = self._given(options)
         call = self._begin("verify_many", options, VerifyOptions)
-        from bigupload.api.verify_many import VerifyMany
+        from bigupload.api.many import VerifyMany
 
         return VerifyMany(self._resources, call, url, options).verdicts(checks.checked_sources(sources))
 

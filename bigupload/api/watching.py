@@ -22,15 +22,14 @@ from bigupload.api.arguments import StrPath, UploadOptions, WatchOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import check_target, checked_deletes, checked_idle, checked_path, settings_of
 from bigupload.api.event_delivery import log_failure
-from bigupload.api.job_files import job_target, recorded_file, result_of_record
 from bigupload.api.many import Outcome
-from bigupload.api.many_items import prefix_of
+from bigupload.api.many_items import job_target, prefix_of, recorded_file, result_of_record
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sharing import check_share
 from bigupload.api.sync_deletes import is_gone
 from bigupload.api.types import OpenedSource
 from bigupload.batch.job import UploadFailed
-from bigupload.batch.selecting import Selection, check_not_among_sources
+from bigupload.batch.tree import Selection, check_not_among_sources
 from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching, file_events, require_file_events
 from bigupload.core.manifest import Fingerprint, Manifest
 from bigupload.core.retry_policy import Fault

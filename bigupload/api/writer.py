@@ -30,9 +30,8 @@ from bigupload.api.arguments import (
     UploadSource,
     WriterOptions,
 )
-from bigupload.api.calls import OpenCall
+from bigupload.api.calls import OpenCall, UploadHandle
 from bigupload.api.event_delivery import LOG, log_failure
-from bigupload.api.handle import UploadHandle
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import check_stream_options, shown, subject_of
 from bigupload.engine.upload_run import UploadResult

@@ -22,8 +22,16 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from bigupload import errors
-from bigupload.batch.selecting import Selection, check_not_among_sources
-from bigupload.batch.tree import FileEntry, Found, Omitted, WalkOptions, look_at, walk
+from bigupload.batch.tree import (
+    FileEntry,
+    Found,
+    Omitted,
+    Selection,
+    WalkOptions,
+    check_not_among_sources,
+    look_at,
+    walk,
+)
 from bigupload.core.globs import has_wildcard, split_glob
 from bigupload.core.selection import Scope, include, scope_of, selects
 from bigupload.errors import UsageError

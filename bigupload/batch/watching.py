@@ -27,8 +27,7 @@ import anyio
 from bigupload import errors
 from bigupload.batch.job import befalls_all
 from bigupload.batch.listing import StandingDirectory
-from bigupload.batch.selecting import Selection
-from bigupload.batch.tree import FileEntry, Omitted, walk
+from bigupload.batch.tree import FileEntry, Omitted, Selection, walk
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.selection import exclude, scope_of
 from bigupload.core.settling import Begin, SettlingFiles

@@ -22,7 +22,7 @@ from bigupload.support.output_file import OutputFile, output_file
 from bigupload.units import counted, escaped, format_size, one_line
 
 if TYPE_CHECKING:
-    from bigupload.batch.selecting import Selection
+    from bigupload.batch.tree import Selection
     from bigupload.cli.hash_lists import HashLists
     from bigupload.cli.selection_options import Chosen
     from bigupload.engine.upload_run import Share, UploadResult
@@ -138,7 +138,7 @@ class Wishes(NamedTuple):
     def check_sources(self, directory: str, selection: Selection) -> None:
         """Raise UsageError if the receipt would be one of the files of a directory that is uploaded."""
         if self.receipt is not None:
-            from bigupload.batch.selecting import check_not_among_sources
+            from bigupload.batch.tree import check_not_among_sources
 
             check_not_among_sources(RECEIPT, self.receipt, directory, selection)
 

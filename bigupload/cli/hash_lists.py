@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bigupload import errors
 from bigupload.api.many_items import select_files
 from bigupload.api.types import VerificationFailed
-from bigupload.batch.selecting import Selection
-from bigupload.batch.tree import Omitted
+from bigupload.batch.tree import Omitted, Selection
 from bigupload.cli.job_report import VerificationReport
 from bigupload.core.checksums import Hasher
 from bigupload.core.selection import selects

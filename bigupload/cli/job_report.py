@@ -1,4 +1,4 @@
-"""The output of a command with many files, during the run and at its end: `upload`, and `sync`.
+"""The output of a command with many files, during the run and at its end: `upload`, `sync` and `verify`.
 
 Where many files failed or are left out, the first ones for each reason are printed.
 """

@@ -20,7 +20,7 @@ from bigupload.records import dataclass
 
 if TYPE_CHECKING:
     from bigupload.batch.listing import FileList
-    from bigupload.batch.selecting import Selection
+    from bigupload.batch.tree import Selection
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -201,7 +201,7 @@ def take_selection(ctx: click.Context, arguments: dict[str, Any]) -> Chosen:
     Raises:
         UsageError: A pattern or a time is malformed, or a file of patterns can't be read.
     """
-    from bigupload.batch.selecting import Selection
+    from bigupload.batch.tree import Selection
 
     limits = {name: arguments.pop(name) for name in ("min_size", "max_size", "newer_than")}
     follow = arguments.pop("follow_symlinks")
@@ -221,7 +221,7 @@ def take_selection(ctx: click.Context, arguments: dict[str, Any]) -> Chosen:
 
 def take_rules(ctx: click.Context, arguments: dict[str, Any]) -> Selection:
     """Take the options of `rule_options` out of a command's arguments. Raises UsageError as `take_selection`."""
-    from bigupload.batch.selecting import Selection
+    from bigupload.batch.tree import Selection
 
     return Selection(exclude=_rules(ctx, {name: arguments.pop(name) for name in _RULES}))
 
@@ -231,7 +231,7 @@ def _rules(ctx: click.Context, given: dict[str, Sequence[Any]]) -> list[str]:
 
     They are one list: if one of them is on the command line, those of the environment and of a file do not count.
     """
-    from bigupload.batch.selecting import read_exclude_file
+    from bigupload.batch.tree import read_exclude_file
     from bigupload.core.selection import exclude, include
 
     is_ordered = any(strength(ctx, name) == COMMAND_LINE for name in _RULES)

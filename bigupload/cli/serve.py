@@ -13,8 +13,8 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain, discard_output
+from bigupload.cli.bucket import hook_options, policy_options, take_hooks, take_policy
 from bigupload.cli.options import DURATION, PATH, SIZE, connection_options, need_service, s3_options
-from bigupload.cli.service_options import hook_options, policy_options, take_hooks, take_policy
 from bigupload.cli.settings import choose
 from bigupload.units import format_size
 

@@ -102,7 +102,7 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
     from bigupload.api.arguments import SyncOptions
     from bigupload.api.checks import checked_deletes
     from bigupload.api.uploader import Uploader
-    from bigupload.batch.selecting import check_not_among_sources
+    from bigupload.batch.tree import check_not_among_sources
     from bigupload.cli.job_report import SyncReport
     from bigupload.cli.reporting import mode_of, reporting
     from bigupload.engine.upload_run import UploadResult

@@ -373,7 +373,7 @@ def _sample() -> Path:
 
 def _check_outputs(source: str, arguments: dict[str, Any], wishes: Wishes) -> None:
     """Raise UsageError if what is written beside the upload of a file would be the file, or replace it."""
-    from bigupload.batch.selecting import Selection, check_not_among_sources
+    from bigupload.batch.tree import Selection, check_not_among_sources
 
     meta = click.get_current_context().meta
     for option, file in ((WRITE_CHECKSUMS, arguments["write_checksums"]), (LOG_FILE, meta.get(LOG_FILE))):

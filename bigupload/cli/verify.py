@@ -170,7 +170,7 @@ def _object_of(file: Path, url: str) -> str:
 
 
 async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dict[str, Any]) -> int:
-    from bigupload.batch.selecting import Selection, check_not_among_sources
+    from bigupload.batch.tree import Selection, check_not_among_sources
     from bigupload.cli.after_proof import WRITE_CHECKSUMS, checksum_list
     from bigupload.core.integrity import Verified
     from bigupload.verification.by_checksum import verify as verify_object

@@ -92,7 +92,7 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
     arguments["receipt"] = receipt
     path = local_path(directory)
     if (log := ctx.meta[LOG_FILE]) is not None:  # each upload of it would make it grow
-        from bigupload.batch.selecting import check_not_among_sources
+        from bigupload.batch.tree import check_not_among_sources
 
         check_not_among_sources(LOG_FILE, log, str(path), arguments["selection"])
     raise SystemExit(run(lambda: _watch(path, arguments, wishes)))

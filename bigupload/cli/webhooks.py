@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli.bucket import bucket_argument, reached, take_bucket
+from bigupload.cli.bucket import bucket_argument, reached, take_bucket, webhook_secret_option
 from bigupload.cli.options import DURATION, connection_options, local_option, need_service
-from bigupload.cli.service_options import webhook_secret_option
 
 if TYPE_CHECKING:
     from bigupload.service.webhooks.notes import Note, Notes

@@ -56,7 +56,7 @@ def spelled(name: str) -> str:
 def _arguments() -> frozenset[str]:
     """The arguments of the library, which are options of the same names. Few commands end with a message of these."""
     from bigupload.api import arguments
-    from bigupload.batch.selecting import Selection
+    from bigupload.batch.tree import Selection
     from bigupload.core.retry_policy import RetryPolicy
 
     declared = (kind for name, kind in vars(arguments).items() if name.endswith("Options"))

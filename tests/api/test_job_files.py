@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bigupload import events
-from bigupload.api.job_files import JobTally
+from bigupload.api.many_items import JobTally
 from bigupload.batch.listing import FoundFiles
 from tests.tools.cases import each_case
 

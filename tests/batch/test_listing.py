@@ -14,10 +14,10 @@ import pytest
 
 from bigupload.api import many_items
 from bigupload.api.many_items import select_files
-from bigupload.batch import listing, selecting
+from bigupload.batch import listing
+from bigupload.batch import tree as trees
 from bigupload.batch.listing import FileList, FileListing
-from bigupload.batch.selecting import Selection, check_not_among_sources
-from bigupload.batch.tree import FileEntry, Omitted
+from bigupload.batch.tree import FileEntry, Omitted, Selection, check_not_among_sources
 from bigupload.errors import UsageError
 from tests.tools.cases import each_case
 from tests.tools.other_systems import paths_of_windows
@@ -326,7 +326,7 @@ def test_a_directory_with_a_backslash_at_its_end(monkeypatch: pytest.MonkeyPatch
 def test_a_receipt_beside_what_is_read(monkeypatch: pytest.MonkeyPatch, file: str, is_among: bool) -> None:
     """The pattern has a slash, and there is no path from one drive to another."""
     with monkeypatch.context() as patch:
-        paths_of_windows(patch, selecting)
+        paths_of_windows(patch, trees)
         chosen = Selection(include=["/films/*"])
         refused = pytest.raises(UsageError, match="would be uploaded itself") if is_among else contextlib.nullcontext()
         with refused:

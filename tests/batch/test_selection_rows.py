@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from bigupload.batch.listing import FileList, FileListing
-from bigupload.batch.selecting import Selection
-from bigupload.batch.tree import FileEntry, Omitted
+from bigupload.batch.tree import FileEntry, Omitted, Selection
 from tests.tools.cases import each_case
 
 NOW = 1_800_000_000

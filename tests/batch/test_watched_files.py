@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from bigupload.batch.selecting import Selection
-from bigupload.batch.tree import FileEntry, Omitted
+from bigupload.batch.tree import FileEntry, Omitted, Selection
 from bigupload.batch.watching import WatchedFiles
 from bigupload.errors import UsageError
 from bigupload.support.files import ASIDE

@@ -14,8 +14,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.batch import watching
-from bigupload.batch.selecting import Selection
-from bigupload.batch.tree import FileEntry, Omitted
+from bigupload.batch.tree import FileEntry, Omitted, Selection
 from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.settling import Begin, SettlingFiles
