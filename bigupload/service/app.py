@@ -34,7 +34,14 @@ from bigupload.service.posts import PostResponse, Posts
 from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.settings import ServiceConfig
 from bigupload.service.tracing import Tracing
-from bigupload.service.upload_tokens import MeRequest, MeResponse, TokenRequest, TokenResponse
+from bigupload.service.upload_tokens import (
+    MeRequest,
+    MeResponse,
+    RevokedResponse,
+    RevokeRequest,
+    TokenRequest,
+    TokenResponse,
+)
 from bigupload.service.webhooks import sending
 
 _BODY_WITHIN = 60.0
@@ -229,7 +236,7 @@ class _Service:
         await self._dependencies.uploads.counts.check_store(request)
         return self._dependencies.tokens.mint(caller.owner, request, key_id=caller.key_id)
 
-    async def _revoke(self, caller: Caller, request: c.RevokeRequest, _: bytes) -> c.RevokedResponse:
+    async def _revoke(self, caller: Caller, request: RevokeRequest, _: bytes) -> RevokedResponse:
         return await self._dependencies.revocations.revoke(caller.owner, request)
 
     async def _presign(self, caller: Caller, request: c.PresignRequest, _: bytes) -> c.PresignResponse:

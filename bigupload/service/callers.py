@@ -13,9 +13,8 @@ from bigupload.records import dataclass
 from bigupload.service.keys import KeyFile, check_owner
 from bigupload.service.object_keys import is_user
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.revocations import Revocations
 from bigupload.service.settings import Authorize
-from bigupload.service.upload_tokens import UploadToken, UploadTokens
+from bigupload.service.upload_tokens import Revocations, UploadToken, UploadTokens
 
 _log = logging.getLogger(__name__)
 _OF_THE_HOST = {

@@ -365,24 +365,6 @@ TypePattern = Annotated[
 ]
 
 
-class RevokeRequest(Model):
-    """The upload tokens to revoke: the one of an id, those of an end user, or all that were issued before a time."""
-
-    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
-    """The token's `id`, in its claims `jti`."""
-    user: User | None = None
-    """The end user whose tokens to revoke."""
-    issued_before: Time | None = None
-    """Only tokens that were issued until then, as `2026-11-29T00:00:00Z`; with `user`, now if it is left out."""
-
-
-class RevokedResponse(Model):
-    """The tokens are revoked. URLs that they had signed before are good until they expire, for up to an hour."""
-
-    holds_within: int
-    """Seconds until it holds in every replica."""
-
-
 class UploadStatus(enum.StrEnum):
     """The state of an upload."""
 

@@ -15,7 +15,14 @@ from pydantic_core import core_schema
 from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.problems import Problem
-from bigupload.service.upload_tokens import MeRequest, MeResponse, TokenRequest, TokenResponse
+from bigupload.service.upload_tokens import (
+    MeRequest,
+    MeResponse,
+    RevokedResponse,
+    RevokeRequest,
+    TokenRequest,
+    TokenResponse,
+)
 from bigupload.service.webhooks.telling import BODIES
 from bigupload.version import __version__
 
@@ -288,8 +295,8 @@ ENDPOINTS = (
         method="DELETE",
         path="/v1/media/tokens",
         summary="Revoke upload tokens: by id, by end user, or by the time of issue",
-        parameters=c.RevokeRequest,
-        returns=c.RevokedResponse,
+        parameters=RevokeRequest,
+        returns=RevokedResponse,
     ),
     Endpoint(
         name="me",

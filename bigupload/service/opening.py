@@ -26,11 +26,10 @@ from bigupload.service.object_keys import IMPORTS_PREFIX, public_urls
 from bigupload.service.policy import Policy, agreed_policy
 from bigupload.service.receipts import Receipts
 from bigupload.service.request_rate import RequestRateLimit, SharedRequestRate
-from bigupload.service.revocations import Revocations
 from bigupload.service.settings import ServiceConfig
 from bigupload.service.store_health import StoreHealth
 from bigupload.service.tracing import MonitoredBucket, Tracing
-from bigupload.service.upload_tokens import UploadTokens
+from bigupload.service.upload_tokens import Revocations, UploadTokens
 from bigupload.service.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
 from bigupload.service.webhooks.notes import Notes

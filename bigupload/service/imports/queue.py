@@ -50,9 +50,8 @@ from bigupload.service.imports.fetching import (
 from bigupload.service.keys import KeyFile
 from bigupload.service.object_keys import IMPORTS_PREFIX, account_of
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.revocations import Revocations
 from bigupload.service.store_health import quietly, store_faults_as_refusals
-from bigupload.service.upload_tokens import UploadToken
+from bigupload.service.upload_tokens import Revocations, UploadToken
 from bigupload.service.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import LOOK_EVERY, next_look
 from bigupload.service.webhooks.notes import LEASE, Note, Notes

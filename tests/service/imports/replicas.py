@@ -17,8 +17,7 @@ from bigupload.service.imports.queue import Imports
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.object_keys import IMPORTS_PREFIX, KeyTemplate
 from bigupload.service.policy import PUBLISHED_POLICY, Policy
-from bigupload.service.revocations import Revocations
-from bigupload.service.upload_tokens import TokenRequest, UploadToken, UploadTokens
+from bigupload.service.upload_tokens import Revocations, TokenRequest, UploadToken, UploadTokens
 from bigupload.service.uploads import MediaUploads
 from bigupload.service.webhooks.notes import WAITING, Notes
 from bigupload.service.webhooks.telling import Telling

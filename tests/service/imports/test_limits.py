@@ -22,6 +22,7 @@ from bigupload.service.policy import PUBLISHED_POLICY
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.serving import Supervisor
 from bigupload.service.settings import ServeSettings
+from bigupload.service.upload_tokens import RevokeRequest
 from tests.service.direct_url.support import raw_server
 from tests.service.imports.replicas import Replica, by_token, events, replica
 from tests.service.imports.support import MIB, begin
@@ -233,7 +234,7 @@ async def test_a_token_that_was_revoked(bucket: Meddled, web: WebServer, when: s
             await one.imports.look()
             await until(lambda: sum(map(is_part, web.asked)) > 0)
         assert caller.token is not None
-        await one.revocations.revoke("local", c.RevokeRequest(id=caller.token.id))
+        await one.revocations.revoke("local", RevokeRequest(id=caller.token.id))
         if when == "fetching":
             await until(lambda: one.results == ["failed"])
         else:
@@ -258,7 +259,7 @@ async def test_a_token_that_is_revoked_once_all_is_stored(bucket: Meddled, web: 
         await one.imports.look()
         await asked.wait()
         assert caller.token is not None
-        await one.revocations.revoke("local", c.RevokeRequest(id=caller.token.id))
+        await one.revocations.revoke("local", RevokeRequest(id=caller.token.id))
         [key] = await notes(one)
         before = await one.notes.read(key)
         assert before is not None

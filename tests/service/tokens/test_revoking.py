@@ -10,13 +10,18 @@ import httpx
 import pytest
 
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service import contract as c
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.policy import LONGEST_UPLOAD
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.revocations import FRESH_FOR, MOST_OF_OWNER, STALE_AFTER, Revocations
 from bigupload.service.sweep import Sweep
-from bigupload.service.upload_tokens import UploadToken
+from bigupload.service.upload_tokens import (
+    FRESH_FOR,
+    MOST_OF_OWNER,
+    STALE_AFTER,
+    Revocations,
+    RevokeRequest,
+    UploadToken,
+)
 from bigupload.stores.local_store import LocalStore
 from tests.service.sweep.support import Clock, keys
 from tests.service.test_attacks import refusal
@@ -48,7 +53,7 @@ class Replica:
         return True
 
     async def revoke(self, owner: str = "me", **named: Any) -> int:
-        return (await self.revocations.revoke(owner, c.RevokeRequest(**named))).holds_within
+        return (await self.revocations.revoke(owner, RevokeRequest(**named))).holds_within
 
 
 @pytest.fixture
@@ -138,7 +143,7 @@ async def test_one_owner_s_revocations_are_bounded(
     bucket: Meddled, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MOST_OF_OWNER == 1000
-    monkeypatch.setattr("bigupload.service.revocations.MOST_OF_OWNER", 2)
+    monkeypatch.setattr("bigupload.service.upload_tokens.MOST_OF_OWNER", 2)
     for name in ("t1", "t2"):
         await replica.revoke(id=name)
     with pytest.raises(Refused) as caught:
