@@ -14,6 +14,7 @@ from bigupload.core.retry_policy import Fault
 from bigupload.records import dataclass
 from bigupload.service.access_log import AccessLog
 from bigupload.service.bucket_rules import browser_trouble
+from bigupload.service.callers import RequestRateLimit, SharedRequestRate
 from bigupload.service.fact_finder import FactFinder, opened_finder
 from bigupload.service.handles import Handles
 from bigupload.service.hooks import Hooks, opened_hooks
@@ -25,7 +26,6 @@ from bigupload.service.metrics import Metrics, OpenUploads
 from bigupload.service.object_keys import IMPORTS_PREFIX, public_urls
 from bigupload.service.policy import Policy, agreed_policy
 from bigupload.service.receipts import Receipts
-from bigupload.service.request_rate import RequestRateLimit, SharedRequestRate
 from bigupload.service.settings import ServiceConfig
 from bigupload.service.store_health import StoreHealth
 from bigupload.service.tracing import MonitoredBucket, Tracing

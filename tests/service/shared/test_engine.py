@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio
 
 from bigupload.errors import ServiceError, UsageError
-from bigupload.service.request_rate import SharedRequestRate
+from bigupload.service.callers import SharedRequestRate
 from bigupload.service.shared import EngineAwayError, check_shared_url
 from bigupload.service.shared.engine import SharedEngine
 from bigupload.testing.certificates import Certificates, make_certificates
