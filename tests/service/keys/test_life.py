@@ -158,7 +158,7 @@ def test_default_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 
 def test_the_extra_is_not_needed() -> None:
-    code = "import sys, bigupload.service.keys, bigupload.service.callers, bigupload.cli.keys; print(*sys.modules)"
+    code = "import sys, bigupload.service.keys, bigupload.cli.keys; print(*sys.modules)"
     process = run_code(code)
     loaded = {name.partition(".")[0] for name in process.communicate(timeout=60)[0].split()}
     assert "click" in loaded
