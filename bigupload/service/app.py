@@ -26,14 +26,13 @@ from bigupload.service.callers import Caller, authenticate
 from bigupload.service.cors import CrossOrigin
 from bigupload.service.direct_url import DirectUrls
 from bigupload.service.endpoints import ENDPOINTS, Endpoint, document
-from bigupload.service.metrics import Metrics
 from bigupload.service.middleware import IN_FLIGHT, LOGGED, RequestMiddleware, RequestsInFlight
+from bigupload.service.monitoring import Metrics, Tracing
 from bigupload.service.opening import OpenService, opened
 from bigupload.service.policy import Policy
 from bigupload.service.posts import PostResponse, Posts
 from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.settings import ServiceConfig
-from bigupload.service.tracing import Tracing
 from bigupload.service.upload_tokens import (
     MeRequest,
     MeResponse,

@@ -17,9 +17,8 @@ from aiohttp import web
 from bigupload.service.access_log import AccessLog, LoggedRequest
 from bigupload.service.connections import ClientConnection, Connections
 from bigupload.service.cors import CrossOrigin
-from bigupload.service.metrics import Metrics
+from bigupload.service.monitoring import Metrics, Tracing
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.tracing import Tracing
 
 
 class RequestsInFlight:

@@ -22,13 +22,12 @@ from bigupload.service.imports.fetching import Fetching
 from bigupload.service.imports.queue import Imports
 from bigupload.service.keys import KeyFile
 from bigupload.service.media_objects import MediaBucket
-from bigupload.service.metrics import Metrics, OpenUploads
+from bigupload.service.monitoring import Metrics, MonitoredBucket, OpenUploads, Tracing
 from bigupload.service.object_keys import IMPORTS_PREFIX, public_urls
 from bigupload.service.policy import Policy, agreed_policy
 from bigupload.service.receipts import Receipts
 from bigupload.service.settings import ServiceConfig
 from bigupload.service.store_health import StoreHealth
-from bigupload.service.tracing import MonitoredBucket, Tracing
 from bigupload.service.upload_tokens import Revocations, UploadTokens
 from bigupload.service.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer

@@ -19,7 +19,7 @@ from bigupload.manifests.state_directory import state_dir
 from bigupload.service.access_log import AccessLog
 from bigupload.service.fact_finder import FactFinder, opened_finder
 from bigupload.service.hooks import Hooks, opened_hooks
-from bigupload.service.metrics import Metrics
+from bigupload.service.monitoring import Metrics
 from bigupload.service.policy import POLICY_KEY, PUBLISHED_POLICY, Policy, read_policy
 from bigupload.service.processes import ChildProcess, begin_child, when_parent_ends
 from bigupload.service.settings import ServeSettings
