@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bigupload.adapters.django.forms import MediaService as MediaService
     from bigupload.adapters.django.forms import UploadedKey as UploadedKey
     from bigupload.adapters.django.forms import UploadField as UploadField
     from bigupload.adapters.django.forms import UploadInput as UploadInput
-    from bigupload.adapters.django.media import MediaService as MediaService
     from bigupload.adapters.django.storage import S3ManifestStaticStorage as S3ManifestStaticStorage
     from bigupload.adapters.django.storage import S3StaticStorage as S3StaticStorage
     from bigupload.adapters.django.storage import S3Storage as S3Storage
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _PLACES = {
-    "MediaService": "media",
+    "MediaService": "forms",
     "S3ManifestStaticStorage": "storage",
     "S3StaticStorage": "storage",
     "S3Storage": "storage",
