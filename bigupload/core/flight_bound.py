@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 
 from bigupload.core import flight_trials, stored_rate
-from bigupload.core.averages import mean
+from bigupload.core.flight_trials import mean
 from bigupload.records import dataclass
 
 AIM = 8.0

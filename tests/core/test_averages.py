@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 
-from bigupload.core.averages import mean, median
+from bigupload.core.flight_trials import mean
+from bigupload.core.hedging import median
 from tests.tools.cases import each_case
 
 

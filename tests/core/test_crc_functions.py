@@ -17,8 +17,8 @@ import awscrt
 import awscrt.checksums
 import pytest
 
-from bigupload.core import crc_functions
-from bigupload.core.crc_functions import NEWEST_TRIED, crc_function
+from bigupload.core import checksums
+from bigupload.core.checksums import NEWEST_TRIED, crc_function
 
 KINDS = ("crc64nvme", "crc32c", "crc32")
 
@@ -28,10 +28,10 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing is loaded yet: these tests have imported awscrt to compare with it."""
     monkeypatch.delitem(sys.modules, "_awscrt")
     crc_function.cache_clear()
-    crc_functions._library.cache_clear()
+    checksums._library.cache_clear()
     yield
     crc_function.cache_clear()
-    crc_functions._library.cache_clear()
+    checksums._library.cache_clear()
 
 
 def is_awscrts_own(name: str) -> bool:
@@ -69,17 +69,17 @@ def test_another_awscrt_is_imported(version: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_so_is_one_that_shows_no_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crc_functions, "_library", functools.cache(SimpleNamespace))
+    monkeypatch.setattr(checksums, "_library", functools.cache(SimpleNamespace))
     assert is_awscrts_own("crc64nvme")
 
 
 def test_so_is_one_whose_library_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crc_functions.importlib.util, "find_spec", lambda _: SimpleNamespace(origin="/dev/null"))
+    monkeypatch.setattr(checksums.importlib.util, "find_spec", lambda _: SimpleNamespace(origin="/dev/null"))
     assert is_awscrts_own("crc32c")
 
 
 def test_so_is_one_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(crc_functions._CHECKS, "crc32c", 0)
+    monkeypatch.setitem(checksums._CHECKS, "crc32c", 0)
     assert is_awscrts_own("crc32c")
 
 
@@ -123,7 +123,7 @@ class OutOfMemoryOnce:
 
 
 def test_an_import_that_fails_in_one_thread_fails_in_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crc_functions, "_library", functools.cache(lambda: None))
+    monkeypatch.setattr(checksums, "_library", functools.cache(lambda: None))
     monkeypatch.delitem(sys.modules, "awscrt.checksums")
     monkeypatch.delattr(awscrt, "checksums")
     finder = OutOfMemoryOnce()
