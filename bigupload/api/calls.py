@@ -19,9 +19,8 @@ from bigupload.api.arguments import OnEvent
 from bigupload.api.event_delivery import LOG, EventHandler, EventQueue, log_event
 from bigupload.core.manifest import Target, manifest_id
 from bigupload.engine.upload_run import UploadResult
+from bigupload.support.cancellation import Stoppable, run_shielded
 from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
-from bigupload.support.scopes import Stoppable
-from bigupload.support.shielding import run_shielded
 from bigupload.units import printable, quoted
 
 if TYPE_CHECKING:

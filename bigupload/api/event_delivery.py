@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigupload import errors, events
 from bigupload.api.arguments import OnEvent
-from bigupload.support.shielding import run_shielded
+from bigupload.support.cancellation import run_shielded
 from bigupload.units import counted, format_size, printable
 
 if TYPE_CHECKING:

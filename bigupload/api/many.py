@@ -56,8 +56,8 @@ from bigupload.sources.objects import FileHolder, MemorySource, bytes_of
 from bigupload.sources.opening import is_path
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
+from bigupload.support.cancellation import end_task
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.shielding import end_task
 
 if TYPE_CHECKING:  # few calls delete
     from bigupload.api.source_deletes import SourceDeletes

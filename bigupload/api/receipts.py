@@ -18,9 +18,9 @@ from bigupload.engine.upload_run import UploadResult
 from bigupload.options import S3Options
 from bigupload.stores.targets import LOCAL_BUCKET, endpoint_of
 from bigupload.support.batching import Batcher
+from bigupload.support.cancellation import run_shielded
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.output_file import descriptor_of
-from bigupload.support.shielding import run_shielded
 
 if TYPE_CHECKING:  # few calls write one
     from bigupload.verification.receipts import GrowingReceipt, ReceiptOutput

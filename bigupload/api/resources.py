@@ -40,9 +40,9 @@ from bigupload.stores.targets import (
     parse_s3_url,
     with_type_of,
 )
+from bigupload.support.cancellation import run_shielded
 from bigupload.support.files import descriptor_limit
 from bigupload.support.rate_limiter import RateLimiter, rate_now
-from bigupload.support.shielding import run_shielded
 from bigupload.units import RateSchedule
 
 if TYPE_CHECKING:  # imported where they are used: one PUT of a small file does without

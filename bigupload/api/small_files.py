@@ -42,7 +42,7 @@ from bigupload.stores.s3.bucket import MAX_AGE, MOST_IDLE, BucketPool, aws_envir
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.targets import LOCAL_BUCKET, connect, key_of_file, parse_s3_url
-from bigupload.support.shielding import end_task
+from bigupload.support.cancellation import end_task
 
 Sent: TypeAlias = "tuple[UploadResult, Fingerprint]"
 AHEAD = 4

@@ -42,9 +42,9 @@ from bigupload.sources.opening import is_path
 from bigupload.sources.removal import FileRemoval, check_can_be_deleted, check_top
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.targets import LOCAL_BUCKET, connect, key_of_file, parse_s3_url, service_of
+from bigupload.support.cancellation import run_shielded
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.missing_files import shown
-from bigupload.support.shielding import run_shielded
 
 if TYPE_CHECKING:
     from bigupload.stores.service_client.multipart import ServiceStore

@@ -30,8 +30,8 @@ from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import LOCAL, Store
+from bigupload.support.cancellation import run_shielded
 from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread, run_in_thread
-from bigupload.support.shielding import run_shielded
 
 if TYPE_CHECKING:  # modules that only some calls need are imported by them
     from bigupload.api.calls import OpenCall

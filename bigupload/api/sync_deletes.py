@@ -17,8 +17,8 @@ from bigupload.core.selection import Scope, selects
 from bigupload.engine.retrying import Retrier
 from bigupload.records import dataclass
 from bigupload.stores.s3.objects import S3Objects
+from bigupload.support.cancellation import for_each
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.shielding import for_each
 
 _SINGLE_AT_ONCE = 16
 """Requests in flight, where each object needs one of its own."""

@@ -44,8 +44,8 @@ from bigupload.sources.file import open_file
 from bigupload.stores.s3.operations import ObjectPages
 from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
 from bigupload.support.batching import Batcher
+from bigupload.support.cancellation import end_task, run_shielded
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.shielding import end_task, run_shielded
 
 if TYPE_CHECKING:  # few watches delete
     from bigupload.api.source_deletes import SourceDeletes

@@ -36,7 +36,7 @@ from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import check_stream_options, shown, subject_of
 from bigupload.engine.upload_run import UploadResult
 from bigupload.sources.producers import PushedBytes, bytes_of_chunk
-from bigupload.support.shielding import run_shielded
+from bigupload.support.cancellation import run_shielded
 from bigupload.units import printable
 
 _ABORT_WITHIN = 10.0

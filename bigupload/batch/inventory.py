@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from bigupload import errors
-from bigupload.support.shielding import end_task
+from bigupload.support.cancellation import end_task
 
 _SCHEMA = (
     "PRAGMA journal_mode = OFF",

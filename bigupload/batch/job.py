@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from bigupload import errors
 from bigupload.records import dataclass
-from bigupload.support.shielding import end_task, retrieve, run_shielded
+from bigupload.support.cancellation import end_task, retrieve, run_shielded
 
 T = TypeVar("T")
 R = TypeVar("R")

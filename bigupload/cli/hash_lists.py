@@ -18,8 +18,8 @@ from bigupload.batch.tree import Omitted, Selection
 from bigupload.cli.job_report import VerificationReport
 from bigupload.core.checksums import Hasher
 from bigupload.core.selection import selects
+from bigupload.support.cancellation import for_each
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.shielding import for_each
 from bigupload.units import escaped
 from bigupload.verification.file_digests import read_file
 from bigupload.verification.media_hash_lists import (

@@ -20,7 +20,7 @@ from bigupload.cli.selection_options import Chosen
 from bigupload.core.integrity import Verified
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import LOCAL, parse_s3_url, reach
-from bigupload.support.shielding import for_each
+from bigupload.support.cancellation import for_each
 from bigupload.units import escaped
 from bigupload.verification.receipts import (
     Receipt,

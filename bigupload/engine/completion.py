@@ -11,7 +11,7 @@ from bigupload.core.retry_policy import Attempts, Fault, FaultKind
 from bigupload.core.upload_state import StageResult, UploadState
 from bigupload.engine.context import CANCEL_GRACE, UploadContext
 from bigupload.engine.reconcile import Reconciler
-from bigupload.support.shielding import run_shielded
+from bigupload.support.cancellation import run_shielded
 
 _LOOK_FOR = 300.0
 """Seconds to look for an object that complete may have made. S3 may work on a complete for minutes."""

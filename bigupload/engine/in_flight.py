@@ -22,8 +22,7 @@ from bigupload.core.stored_rate import Filling
 from bigupload.engine.context import SharedSlots, UploadContext
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
-from bigupload.support import scopes
-from bigupload.support.scopes import Stoppable
+from bigupload.support.cancellation import Stoppable, shield
 from bigupload.units import format_seconds
 
 if TYPE_CHECKING:
@@ -292,7 +291,7 @@ class PartsInFlight:
         finally:
             if put.hedge is not None and not put.hedge.ended.is_set():
                 put.hedge.scope.cancel()
-                with scopes.shield():
+                with shield():
                     await put.hedge.ended.wait()
         for each in (put, put.hedge):
             if each is not None and each.response is not None:

@@ -26,7 +26,7 @@ from bigupload.engine.part_uploader import PartUploader, UnknownUpload
 from bigupload.engine.reconcile import Reconciler
 from bigupload.engine.stream_parts import StreamParts
 from bigupload.ports import UnsignedPart
-from bigupload.support.shielding import most_serious, run_shielded
+from bigupload.support.cancellation import most_serious, run_shielded
 
 _MOST_RESTARTS = 4
 _HASH_FIRST = 128 * MIB

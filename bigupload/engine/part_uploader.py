@@ -27,7 +27,7 @@ from bigupload.engine.part_proving import Md5Probe, PartProver, SendAgainWithMd5
 from bigupload.engine.stream_parts import StreamParts
 from bigupload.ports import GroupTransport, SignedRequest, UnsignedPart
 from bigupload.support.batching import Batcher
-from bigupload.support.shielding import most_serious
+from bigupload.support.cancellation import most_serious
 from bigupload.units import format_size
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import UploadContext
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.ports import ListedPart
-from bigupload.support.shielding import for_each
+from bigupload.support.cancellation import for_each
 from bigupload.units import counted
 
 _ANOTHER: dict[SourceKind | None, str] = {

@@ -24,8 +24,8 @@ from bigupload.http.connection import MOST_IDLE, Connection
 from bigupload.http.http_errors import fault_of_connecting, fault_of_proxy, tls_connection_lost
 from bigupload.http.origins import Route, WebOrigin, origin_of, unusable
 from bigupload.http.socket_tuning import CONNECT_TIMEOUT, new_socket
+from bigupload.support.cancellation import retrieve
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.shielding import retrieve
 
 AddressRow: TypeAlias = tuple[Any, ...]
 """One row of `socket.getaddrinfo`."""

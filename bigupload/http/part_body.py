@@ -42,10 +42,10 @@ from bigupload.http.connection import Connection
 from bigupload.http.http_errors import out_of_descriptors
 from bigupload.http.response_head import ResponseHead
 from bigupload.ports import Source
+from bigupload.support.cancellation import retrieve, run_shielded
 from bigupload.support.daemon_threads import DaemonThreadPool
 from bigupload.support.pages import is_cached, page_buffer, read_cached, thread_buffer
 from bigupload.support.rate_limiter import RateLimiter
-from bigupload.support.shielding import retrieve, run_shielded
 from bigupload.support.systems import watches_descriptors
 
 R = TypeVar("R")

@@ -30,8 +30,8 @@ from bigupload.http.origins import CaBundle
 from bigupload.http.part_body import RESPONSE_AFTER_WRITE_ERROR, BodyResources, PartBody
 from bigupload.http.response_head import ResponseHead
 from bigupload.ports import Gauge, PutResponse, SignedRequest, Source
+from bigupload.support.cancellation import run_shielded
 from bigupload.support.rate_limiter import RateLimiter
-from bigupload.support.shielding import run_shielded
 
 MOST_BYTES = MIB
 """Bytes of a small body. The transport copies what the kernel does not take at once."""

@@ -30,6 +30,7 @@ from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.state_directory import JOB_SUFFIX as JOB_SUFFIX
 from bigupload.manifests.state_directory import NEW_SUFFIX, unlistable
 from bigupload.records import dataclass
+from bigupload.support.cancellation import finish, run_shielded
 from bigupload.support.files import (
     create_private,
     is_lasting,
@@ -38,7 +39,6 @@ from bigupload.support.files import (
     reason_of,
     sync_directory,
 )
-from bigupload.support.shielding import finish, run_shielded
 
 _MOST_OTHER_JOBS = 8
 """Records of other jobs that are read, the latest ones: a file is looked up in one after another."""

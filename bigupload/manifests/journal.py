@@ -18,6 +18,7 @@ from bigupload.manifests.lock import ManifestLock
 from bigupload.manifests.notes import delete_note, note_of, update_note, write_note
 from bigupload.manifests.state_directory import next_set_aside
 from bigupload.support.batching import Batcher
+from bigupload.support.cancellation import finish, run_shielded
 from bigupload.support.files import (
     create_private,
     is_lasting,
@@ -27,7 +28,6 @@ from bigupload.support.files import (
     reason_of,
     sync_directory,
 )
-from bigupload.support.shielding import finish, run_shielded
 from bigupload.support.systems import open_binary, sync_to_disk
 
 MAX_BYTES = 64 * 1024 * 1024

@@ -30,8 +30,8 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.manifests.job_record import open_database
 from bigupload.records import dataclass
 from bigupload.support.batching import Batcher
+from bigupload.support.cancellation import finish, run_shielded
 from bigupload.support.files import is_lasting, is_private_file, reason_of, sync_directory
-from bigupload.support.shielding import finish, run_shielded
 
 R = TypeVar("R")
 NAME = "moves.sqlite"

@@ -19,7 +19,7 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.problems import Problem, Refused
 from bigupload.stores.s3.renewal import CREDENTIALS_EXPIRING
-from bigupload.support.shielding import retrieve
+from bigupload.support.cancellation import retrieve
 
 _RETRY_SOON = 5.0
 """The value of Retry-After, in seconds."""

@@ -45,8 +45,8 @@ from bigupload.service.webhooks.delivering import RETRIED_FOR
 from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.bucket import NOT_BY_BATCH
 from bigupload.stores.s3.operations import ObjectPages
+from bigupload.support.cancellation import for_each
 from bigupload.support.files import file_lock
-from bigupload.support.shielding import for_each
 from bigupload.version import __version__
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ from bigupload.service.webhooks.telling import Telling, version_of
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.operations import told
-from bigupload.support.shielding import for_each
+from bigupload.support.cancellation import for_each
 
 if TYPE_CHECKING:
     from bigupload.service.fact_finder import FactFinder

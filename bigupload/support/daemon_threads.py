@@ -24,7 +24,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from bigupload import errors
-from bigupload.support.scopes import checkpoint_if_cancelled
+from bigupload.support.cancellation import checkpoint_if_cancelled
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from bigupload.support.scopes import checkpoint_if_cancelled
+from bigupload.support.cancellation import checkpoint_if_cancelled
 
 _UNIT = 1024 * 1024
 """Bytes. What is smaller counts as next to nothing."""

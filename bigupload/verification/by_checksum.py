@@ -35,9 +35,9 @@ from bigupload.sources.file import FileSource, open_file
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.targets import connect, parse_s3_url
+from bigupload.support.cancellation import for_each
 from bigupload.support.daemon_threads import run_in_thread
 from bigupload.support.pages import page_buffer
-from bigupload.support.shielding import for_each
 
 _CHECKS_AT_ONCE = 8
 

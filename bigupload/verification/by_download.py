@@ -31,8 +31,8 @@ from bigupload.options import S3Options
 from bigupload.ports import SignedRequest
 from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import BucketPool
+from bigupload.support.cancellation import for_each, run_shielded
 from bigupload.support.daemon_threads import DaemonThreadPool, run_in_thread
-from bigupload.support.shielding import for_each, run_shielded
 from bigupload.verification.by_checksum import Compared, FileAndObject, open_both
 
 READ_BACK = "read-back"

@@ -29,7 +29,7 @@ from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.s3.multipart import MAX_LISTED_UPLOADS, S3Store
 from bigupload.stores.s3.operations import UploadPages
 from bigupload.stores.targets import connect, parse_s3_url
-from bigupload.support.shielding import for_each
+from bigupload.support.cancellation import for_each
 
 MEDIA = "media/"
 """The prefix of a media service's keys. Its own sweep knows how long its clients may take, so they are left to it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bigupload import errors
-from bigupload.support.shielding import for_each, most_serious
+from bigupload.support.cancellation import for_each, most_serious
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(3)], ids=lambda e: type(e).__name__)

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from bigupload.support.batching import Batcher
-from bigupload.support.shielding import end_task, run_shielded
+from bigupload.support.cancellation import end_task, run_shielded
 from tests.tools.cases import each_case
 
 

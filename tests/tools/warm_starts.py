@@ -261,7 +261,7 @@ if __name__ == "__main__":
     import aiohttp.web  # noqa: F401 - to be warm
     import botocore.session  # noqa: F401 - to be warm
 
-    # What follows imports no anyio: `bigupload.support.scopes` would take another way.
+    # What follows imports no anyio: `bigupload.support.cancellation` would take another way.
     import bigupload.api.uploader
     import bigupload.cli.keys
     import bigupload.cli.serve

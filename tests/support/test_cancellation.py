@@ -8,9 +8,8 @@ import sys
 import anyio
 import pytest
 
-from bigupload.support import scopes
+from bigupload.support.cancellation import Stoppable, checkpoint_if_cancelled, shield
 from bigupload.support.fair_slots import FairSlots
-from bigupload.support.scopes import Stoppable
 
 
 def cancellations() -> int:
@@ -166,7 +165,7 @@ async def test_a_shield_keeps_scopes_away() -> None:
     steps = 0
     with anyio.CancelScope() as scope:
         scope.cancel()
-        with scopes.shield():
+        with shield():
             for _ in range(3):
                 await asyncio.sleep(0)
                 steps += 1
@@ -175,7 +174,7 @@ async def test_a_shield_keeps_scopes_away() -> None:
 
 async def test_without_anyio_there_is_no_scope_to_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "anyio")
-    await scopes.checkpoint_if_cancelled()
-    with scopes.shield():
+    await checkpoint_if_cancelled()
+    with shield():
         await asyncio.sleep(0)
     assert "anyio" not in sys.modules
