@@ -6,7 +6,9 @@ Each has its row in the job's record, and all of them are counted for the `JobPr
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
+import stat
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -78,6 +80,23 @@ class ManyItem:
     def shown(self) -> str:
         """Its name in messages: its path, or its key."""
         return os.fspath(cast("StrPath", self.source)) if self.path else self.key
+
+
+def is_gone(path: str) -> bool:
+    """Whether no file is at a path, for certain: a path that can't be looked at may be a file. Blocking.
+
+    A link and a special file count as files: they were left out, and are not gone. A directory does not.
+    """
+    if "\0" in path:
+        return True
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError as e:
+        return e.errno == errno.ENAMETOOLONG
+    except ValueError:  # this system's file names can't hold it
+        return False
 
 
 def prefix_of(to: str) -> str:

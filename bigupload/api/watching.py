@@ -23,10 +23,9 @@ from bigupload.api.calls import OpenCall
 from bigupload.api.checks import check_target, checked_deletes, checked_idle, checked_path, settings_of
 from bigupload.api.event_delivery import log_failure
 from bigupload.api.many import Outcome
-from bigupload.api.many_items import job_target, prefix_of, recorded_file, result_of_record
+from bigupload.api.many_items import is_gone, job_target, prefix_of, recorded_file, result_of_record
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sharing import check_share
-from bigupload.api.sync_deletes import is_gone
 from bigupload.api.types import OpenedSource
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.tree import Selection, check_not_among_sources

@@ -12,7 +12,7 @@ import pytest
 
 import bigupload
 from bigupload import Selection, SyncStep, UploadFailed, UploadResult, errors
-from bigupload.api import sync_deletes
+from bigupload.api.many_items import is_gone
 from bigupload.api.types import SyncOutcome
 from bigupload.manifests.job_record import known_jobs
 from bigupload.stores.s3.bucket import S3Bucket
@@ -280,7 +280,7 @@ async def test_a_broken_list_deletes_nothing(world: World, tree: Path) -> None:
 
 def test_what_can_not_be_looked_at_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    assert [sync_deletes.is_gone(f"{tmp_path}/{name}") for name in ("file", "no", "file/x", "x" * 300, "a\0b")] == [
+    assert [is_gone(f"{tmp_path}/{name}") for name in ("file", "no", "file/x", "x" * 300, "a\0b")] == [
         False, True, True, True, True,
     ]  # fmt: skip
 
@@ -289,4 +289,4 @@ def test_what_can_not_be_looked_at_is_not_gone(tmp_path: Path, monkeypatch: pyte
 
     with monkeypatch.context() as patched:  # `tmp_path` is removed before the fixture undoes it
         patched.setattr(os, "lstat", refuse)
-        assert not sync_deletes.is_gone(str(tmp_path / "no"))
+        assert not is_gone(str(tmp_path / "no"))
