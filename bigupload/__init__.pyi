@@ -451,7 +451,7 @@ async def resume(
     Args:
         manifest: The manifest's path; or its id, or the beginning of its id, as `list_uploads` shows it.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
-        s3: How to reach the store, and the object's properties.
+        s3: Credentials to use; the manifest has everything else.
         source: Where the file is now, if it was moved.
         on_event: A function, async or not, that is called with each event in the event loop.
         trust: Also take a manifest that this user did not begin on this machine.
@@ -617,17 +617,17 @@ async def sync(
     delete_links: bool = False,
     keep_for: float | str | None = None,
     checksum: ChecksumName = "auto",
+    receipt: StrPath | None = None,
+    sha256: bool = False,
+    xxh128: bool = False,
     resume: bool = True,
     delete: bool = False,
     size_only: bool = False,
     dry_run: bool = False,
     allow_empty: bool = False,
     share: float | str | None = None,
-    receipt: StrPath | None = None,
     on_outcome: Callable[[SyncOutcome], object] | None = None,
     on_same: Callable[[int, int], object] | None = None,
-    sha256: bool = False,
-    xxh128: bool = False,
     retry: RetryPolicy | None = None,
     state_dir: StrPath | None = None,
     concurrency: int | None = None,
@@ -664,17 +664,17 @@ async def sync(
         delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
         keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
+        receipt: The file for a receipt: JSON that says what was proved, how and when.
+        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
+        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         resume: Use the record of earlier syncs, and resume unfinished uploads.
         delete: At the end, delete the objects below the target that have no file; nothing if a file failed.
         size_only: Take an object of the same size for the same file, without any proof.
         dry_run: Send and delete nothing, and report what would be sent and deleted.
         allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.
         share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
-        receipt: The file for a receipt: JSON that says what was proved, how and when.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
         on_same: Called with the number and the bytes of files that were there, in place of `on_outcome` for each.
-        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
-        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
@@ -819,16 +819,16 @@ def upload_many(
     delete_empty_dirs: bool = False,
     delete_links: bool = False,
     keep_for: float | str | None = None,
-    allow_empty: bool = False,
     checksum: ChecksumName = "auto",
+    receipt: StrPath | None = None,
+    sha256: bool = False,
+    xxh128: bool = False,
+    allow_empty: bool = False,
     job: str | None = None,
     resume: bool = True,
     skip_existing: bool = False,
     share: float | str | None = None,
-    receipt: StrPath | None = None,
     on_done: Callable[[JobDone], object] | None = None,
-    sha256: bool = False,
-    xxh128: bool = False,
     retry: RetryPolicy | None = None,
     state_dir: StrPath | None = None,
     concurrency: int | None = None,
@@ -871,16 +871,16 @@ def upload_many(
         delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
         delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
         keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
-        allow_empty: Let streams and URLs without bytes become empty objects.
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
+        receipt: The file for a receipt: JSON that says what was proved, how and when.
+        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
+        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
+        allow_empty: Let streams and URLs without bytes become empty objects.
         job: The name of the job, whose record says which files are in the store; None: no record.
         resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
         share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
-        receipt: The file for a receipt: JSON that says what was proved, how and when.
         on_done: A function, async or not, that is called with a `JobDone` when the job has ended.
-        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
-        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
         state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
@@ -1491,16 +1491,16 @@ class Uploader:
         delete_empty_dirs: bool = False,
         delete_links: bool = False,
         keep_for: float | str | None = None,
-        allow_empty: bool = False,
         checksum: ChecksumName = "auto",
+        receipt: StrPath | None = None,
+        sha256: bool = False,
+        xxh128: bool = False,
+        allow_empty: bool = False,
         job: str | None = None,
         resume: bool = True,
         skip_existing: bool = False,
         share: float | str | None = None,
-        receipt: StrPath | None = None,
         on_done: Callable[[JobDone], object] | None = None,
-        sha256: bool = False,
-        xxh128: bool = False,
     ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
         """Upload many files, several at a time, and yield what becomes of each as soon as it is known.
 
@@ -1533,16 +1533,16 @@ class Uploader:
             delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
             delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
             keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
-            allow_empty: Let streams and URLs without bytes become empty objects.
             checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
+            receipt: The file for a receipt: JSON that says what was proved, how and when.
+            sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
+            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
+            allow_empty: Let streams and URLs without bytes become empty objects.
             job: The name of the job, whose record says which files are in the store; None: no record.
             resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
             skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
             share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
-            receipt: The file for a receipt: JSON that says what was proved, how and when.
             on_done: A function, async or not, that is called with a `JobDone` when the job has ended.
-            sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
-            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:
             A generator. If you leave it early, close it (`contextlib.aclosing`): that cancels what is in flight.
@@ -1647,17 +1647,17 @@ class Uploader:
         delete_links: bool = False,
         keep_for: float | str | None = None,
         checksum: ChecksumName = "auto",
+        receipt: StrPath | None = None,
+        sha256: bool = False,
+        xxh128: bool = False,
         resume: bool = True,
         delete: bool = False,
         size_only: bool = False,
         dry_run: bool = False,
         allow_empty: bool = False,
         share: float | str | None = None,
-        receipt: StrPath | None = None,
         on_outcome: Callable[[SyncOutcome], object] | None = None,
         on_same: Callable[[int, int], object] | None = None,
-        sha256: bool = False,
-        xxh128: bool = False,
     ) -> SyncResult:
         """Send the files of a directory that are not in the store yet, and on request delete what has no file.
 
@@ -1684,17 +1684,17 @@ class Uploader:
             delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
             keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
             checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
+            receipt: The file for a receipt: JSON that says what was proved, how and when.
+            sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
+            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
             resume: Use the record of earlier syncs, and resume unfinished uploads.
             delete: At the end, delete the objects below the target that have no file; nothing if a file failed.
             size_only: Take an object of the same size for the same file, without any proof.
             dry_run: Send and delete nothing, and report what would be sent and deleted.
             allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.
             share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
-            receipt: The file for a receipt: JSON that says what was proved, how and when.
             on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
             on_same: Called with the number and the bytes of files that were there, in place of `on_outcome` for each.
-            sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
-            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:
             How many files were sent, and so on. `on_outcome` is called with each.
@@ -1726,7 +1726,7 @@ class Uploader:
         Args:
             manifest: The manifest's path; or its id, or the beginning of its id, as `list_uploads` shows it.
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
-            s3: How to reach the store, and the object's properties.
+            s3: Credentials to use; the manifest has everything else.
             source: Where the file is now, if it was moved.
             on_event: A function, async or not, that is called with each event in the event loop.
             trust: Also take a manifest that this user did not begin on this machine.

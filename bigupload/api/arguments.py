@@ -299,7 +299,31 @@ class TextOptions(TypedDict, total=False):
     newline: str | None
 
 
-class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, total=False):
+class JobOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, total=False):
+    """The files of one call for many of them.
+
+    Attributes:
+        s3: How to reach the store, and the objects' properties.
+        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
+        checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
+        receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It has a line for
+            each file in the store, and takes its name at the end. Raises OutputUnwritable if it can't be written:
+            before anything is sent, or at the end, where the message says that the upload is done. With
+            `delete_source`, an earlier receipt is continued, and no file is deleted that is not in it.
+        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`. A file that is no
+            longer what was uploaded fails.
+        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
+    """
+
+    s3: S3Options | None
+    part_size: int | str | None
+    checksum: ChecksumName
+    receipt: StrPath | None
+    sha256: bool
+    xxh128: bool
+
+
+class UploadManyOptions(JobOptions, total=False):
     """Many files.
 
     Attributes:
@@ -311,7 +335,6 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOpti
             sent in parts.
         allow_empty: Let streams and URLs without bytes become empty objects. Otherwise they fail, because what writes
             such a stream has probably failed. A file may be empty in any case.
-        checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         job: The name of the job, whose record says which files are in the store; None: no record. The same call with
             the same name and target sends only what is missing or has changed since; other files may be among them.
             Once all files are in the store, the job is finished, and the same call begins anew. Without a record, only
@@ -321,43 +344,27 @@ class UploadManyOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOpti
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag. The files are hashed
             for that.
         share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
-        receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It has a line for
-            each file in the store, and takes its name at the end. Raises OutputUnwritable if it can't be written:
-            before anything is sent, or at the end, where the message says that the upload is done. With
-            `delete_source`, an earlier receipt is continued, and no file is deleted that is not in it.
         on_done: A function, async or not, that is called with a `JobDone` when the job has ended. The last result was
             taken by then. It is not called if the job ends early. What it raises is raised by the job.
-        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`. A file that is no
-            longer what was uploaded fails.
-        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
     """
 
     to: str | None
     service: str | None
     api_key: str | None
-    s3: S3Options | None
-    part_size: int | str | None
     allow_empty: bool
-    checksum: ChecksumName
     job: str | None
     resume: bool
     skip_existing: bool
     share: float | str | None
-    receipt: StrPath | None
     on_done: Callable[[JobDone], object] | None
-    sha256: bool
-    xxh128: bool
 
 
-class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, total=False):
+class SyncOptions(JobOptions, total=False):
     """A directory whose files are to be in the store.
 
     Attributes:
         to: "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory. Not needed with
             `S3Options(local=True)`.
-        s3: How to reach the store, and the objects' properties.
-        part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
-        checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         resume: Use the record of earlier syncs, and resume unfinished uploads. False forgets that: all files are
             hashed, and compared with their objects.
         selection: Which files, by their paths in the directory, sizes and times; None: all.
@@ -368,23 +375,13 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, t
         allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then. Otherwise it is
             an error, because the directory is probably not mounted, or the selection is wrong.
         share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
-        receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It has a line for
-            each file in the store, and takes its name at the end. Raises OutputUnwritable if it can't be written:
-            before anything is sent, or at the end, where the message says that the upload is done. With
-            `delete_source`, an earlier receipt is continued, and no file is deleted that is not in it.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop. A
             result is `skipped` if the file was there. The function must return quickly. What it raises ends the sync.
         on_same: Called with the number and the bytes of files that were there, in place of `on_outcome` for each. A
             million results take ten seconds. A file that had to be looked at alone has its result all the same.
-        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`. A file that is no
-            longer what was uploaded fails.
-        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
     """
 
     to: str | None
-    s3: S3Options | None
-    part_size: int | str | None
-    checksum: ChecksumName
     resume: bool
     selection: Selection | None
     delete: bool
@@ -392,11 +389,8 @@ class SyncOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, t
     dry_run: bool
     allow_empty: bool
     share: float | str | None
-    receipt: StrPath | None
     on_outcome: Callable[[SyncOutcome], object] | None
     on_same: Callable[[int, int], object] | None
-    sha256: bool
-    xxh128: bool
 
 
 class WatchOptions(ProofOptions, PriorityOptions, DeleteOptions, total=False):

@@ -18,6 +18,7 @@ from bigupload.api.arguments import (
     DeleteOptions,
     EventOptions,
     FollowOptions,
+    JobOptions,
     PriorityOptions,
     ProofOptions,
     RequiredProofOptions,
@@ -30,10 +31,11 @@ from bigupload.api.arguments import (
 _FIRST = ("to", "service", "api_key", "s3", "source", "selection", "name", "part_size")
 """The options that a signature begins with."""
 _SHARED = (
-    EventOptions, RequiredProofOptions, ProofOptions, PriorityOptions, RetryOptions, StateOptions, ChangeOptions,
-    FollowOptions, DeleteOptions, AbortOptions, StreamOptions,
+    JobOptions, EventOptions, RequiredProofOptions, ProofOptions, PriorityOptions, RetryOptions, StateOptions,
+    ChangeOptions, FollowOptions, DeleteOptions, AbortOptions, StreamOptions,
 )  # fmt: skip
-"""Classes of options that are bases of other classes. A TypedDict does not know its bases."""
+"""Classes of options that are bases of other classes. A TypedDict does not know its bases: they are those all of whose
+options it has. The texts of the last one count."""
 _ATTRIBUTE = r"(?m)^    (\w+): ((?:.+\n?(?:        .+\n?)*))"
 _SENTENCE = r"(.+?[^.…]\.)(?: (?=[A-Z`\"])|$)"
 _WIDTH = 120
@@ -114,7 +116,8 @@ def _options(declared: Any) -> Iterator[Parameter]:
 
 def _attributes(declared: Any) -> Iterator[tuple[str, str]]:
     """The options of a class and their documentation."""
-    texts = {name: text for kind in (*_SHARED, declared) for name, text in _own_attributes(kind)}
+    shared = (kind for kind in _SHARED if kind.__annotations__.keys() <= declared.__annotations__.keys())
+    texts = {name: text for kind in (*shared, declared) for name, text in _own_attributes(kind)}
     return ((name, texts.get(name, "")) for name in declared.__annotations__)  # there is none with -OO
 
 
