@@ -23,6 +23,10 @@ Each is a class of `bigupload`, and a `BigUploadError`. Catch the class that you
 Where two statuses are named, the first is that of an error with a manifest: the same call resumes. With the second
 there is nothing to resume yet.
 
+`error.fails_others` says whether the other files of a job (`upload_many`, `sync`, `watch`) would fail, too: "no",
+"now", "always", or "unless they go" for a store that may fail for one key alone. `upload_many` and `sync` end with an
+error that fails the others, `watch` with one that always does.
+
 | class | is a | exit status | meaning |
 |---|---|---|---|
 """
