@@ -114,20 +114,12 @@ def checked_rate(rate: float | str | RateSchedule | None) -> float | RateSchedul
     return rate
 
 
-def checked_part_size(part_size: int | str | None) -> int | None:
-    """The size in bytes. Raises UsageError unless it is a positive whole number."""
-    size = parse_size(part_size) if isinstance(part_size, str) else part_size
-    if size is not None and not (_is_whole(size) and size > 0):
-        raise errors.UsageError(f"part_size is a positive whole number of bytes, or like '16MiB', not {part_size!r}")
-    return size
-
-
-def checked_expected_size(expected_size: int | str | None) -> int | None:
-    """The size in bytes. Raises UsageError unless it is a whole number from 0 on."""
-    size = parse_size(expected_size) if isinstance(expected_size, str) else expected_size
-    if size is not None and not (_is_whole(size) and size >= 0):
-        raise errors.UsageError(f"expected_size is a whole number of bytes, or like '5GB', not {expected_size!r}")
-    return size
+def checked_size(size: int | str | None, name: str, *, least: int = 0) -> int | None:
+    """Bytes. Raises UsageError unless it is a whole number from `least` on, or a text like "16MiB"."""
+    found = parse_size(size) if isinstance(size, str) else size
+    if found is not None and not (_is_whole(found) and found >= least):
+        raise errors.UsageError(f"`{name}` is a whole number of bytes from {least} on, or like '16MiB', not {size!r}")
+    return found
 
 
 def checked_marker(marker: str | bytes | None) -> bytes | None:
@@ -138,13 +130,12 @@ def checked_marker(marker: str | bytes | None) -> bytes | None:
     return encoded
 
 
-def checked_age(age: float | str) -> float:
-    """Seconds. Raises UsageError unless it is a finite number from 0 on."""
-    if isinstance(age, str):
-        return parse_duration(age)
-    if not (_is_finite(age) and age >= 0):
-        raise errors.UsageError(f"older_than is a number of seconds, or like '7d', not {age!r}")
-    return age
+def checked_time(time: float | str, name: str) -> float:
+    """Seconds. Raises UsageError unless it is a finite number from 0 on, or a text like "7d"."""
+    seconds = parse_duration(time) if isinstance(time, str) else time
+    if not (_is_finite(seconds) and seconds >= 0):
+        raise errors.UsageError(f"`{name}` is a number of seconds, or like '7d', not {time!r}")
+    return seconds
 
 
 _LONGEST_LINK = 604_800
@@ -231,7 +222,7 @@ def settings_of(options: Mapping[str, object]) -> UploadSettings:
         )
     return UploadSettings(
         algorithm=algorithm,
-        part_size=checked_part_size(given.get("part_size")),
+        part_size=checked_size(given.get("part_size"), "part_size", least=1),
         require_proof=required,
         verify_source=given.get("verify_source", False),
         priority=checked_priority(given.get("priority", 0)),
@@ -346,9 +337,7 @@ def _described(choices: list[Any]) -> str:
 
 def checked_idle(idle: float | str, name: str = "idle") -> float:
     """Seconds. Raises UsageError unless it is a finite number from 1 on."""
-    seconds = parse_duration(idle) if isinstance(idle, str) else idle
-    if not math.isfinite(seconds):
-        raise errors.UsageError(f"{name} is a number of seconds, or like '10s', not {idle!r}")
+    seconds = checked_time(idle, name)
     if seconds < _LEAST_IDLE:
         raise errors.UsageError(f"`{name}` is 1 second at least, not {idle!r}")
     return seconds
@@ -402,12 +391,10 @@ _LONGEST_KEPT = 1000 * 365 * 86400.0
 
 def checked_keep_for(keep_for: float | str | None) -> float:
     """Seconds. Raises UsageError unless it is a finite number from 0 on, of at most a thousand years."""
-    seconds = parse_duration(keep_for) if isinstance(keep_for, str) else keep_for
-    if seconds is not None and not (_is_finite(seconds) and seconds >= 0):
-        raise errors.UsageError(f"keep_for is a number of seconds, or like '7d', not {keep_for!r}")
-    if seconds is not None and seconds > _LONGEST_KEPT:
-        raise errors.UsageError("keep_for is at most a thousand years: 365000d")
-    return seconds or 0.0
+    seconds = 0.0 if keep_for is None else checked_time(keep_for, "keep_for")
+    if seconds > _LONGEST_KEPT:
+        raise errors.UsageError("`keep_for` is at most a thousand years: 365000d")
+    return seconds
 
 
 def check_follow(options: Any, *, is_path: bool) -> None:

@@ -328,7 +328,7 @@ def verifier(resources: UploaderResources, options: VerifyOptions) -> Callable[[
     return partial(
         verify,
         s3=options.get("s3"),
-        part_size=checks.checked_part_size(options.get("part_size")),
+        part_size=checks.checked_size(options.get("part_size"), "part_size", least=1),
         require_proof=checks.checked_proof(options.get("require_proof", Verified.SIZE)),
         retry=resources.retry,
         pool=resources.buckets,
@@ -375,7 +375,7 @@ async def abort_orphans(resources: UploaderResources, url: str, options: OrphanO
     dry_run = options.get("dry_run", False)
     search = OrphanSearch(
         Owners(resources.state.directory, others),
-        older_than=checks.checked_age(options.get("older_than", "7d")),
+        older_than=checks.checked_time(options.get("older_than", "7d"), "older_than"),
         dry_run=dry_run,
         on_orphan=log_orphans(options.get("on_orphan"), dry_run=dry_run),
         on_failure=options.get("on_failure") or (lambda _, __: None),

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias
 from bigupload import errors, events
 from bigupload.api.arguments import UploadOptions
 from bigupload.api.calls import OpenCall
-from bigupload.api.checks import checked_expected_size
+from bigupload.api.checks import checked_size
 from bigupload.api.places import Places
 from bigupload.api.sources import name_in_target, size_of
 from bigupload.api.state import UploaderState, existing_object
@@ -157,7 +157,7 @@ class SmallFiles:
         if (
             size is None
             or not _fits(size, settings)
-            or checked_expected_size(options.get("expected_size"))
+            or checked_size(options.get("expected_size"), "expected_size")
             not in (
                 None,
                 size,

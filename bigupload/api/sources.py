@@ -14,10 +14,10 @@ from bigupload import errors
 from bigupload.api.arguments import UploadOptions, UploadSource
 from bigupload.api.checks import (
     check_follow,
-    checked_expected_size,
     checked_idle,
     checked_marker,
     checked_path,
+    checked_size,
 )
 from bigupload.api.places import UNKNOWN
 from bigupload.api.types import OpenedSource
@@ -61,7 +61,7 @@ async def open_named(
         UsageError: It is nothing that can be uploaded, needs a name, or has another size than the expected one.
         SourceError: It can't be opened or read.
     """
-    expected = checked_expected_size(options.get("expected_size"))
+    expected = checked_size(options.get("expected_size"), "expected_size")
     marker = checked_marker(options.get("end_marker"))
     name = options.get("name")
     if name is not None:
@@ -185,7 +185,7 @@ def check_stream_options(options: UploadOptions) -> None:
         raise errors.UsageError(_NAMELESS)
     if options.get("service") is None:
         parse_s3_url(options.get("to") or f"s3://{LOCAL_BUCKET}/", shown_name)
-    _check_stream(shown_name, checked_expected_size(options.get("expected_size")), options)
+    _check_stream(shown_name, checked_size(options.get("expected_size"), "expected_size"), options)
 
 
 def name_in_target(source: UploadSource, options: UploadOptions) -> str:

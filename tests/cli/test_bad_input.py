@@ -339,6 +339,7 @@ def test_a_file_of_another_size(bigupload: Command, s3: StrictS3, file: Path, st
         (["--to", "s3://"], "write it like s3://bucket/key"),
         (["--to", "s3://b/k", "--part-size", "16 parsecs"], "write it like 16MiB or 20MB"),
         (["--to", "s3://b/k", "--part-size", "-5MiB"], "write it like 16MiB or 20MB"),
+        (["--to", "s3://b/k", "--part-size", "0"], "--part-size is a whole number of bytes from 1 on"),
         (["--to", "s3://b/k", "--limit-rate", "fast"], "write it like 20MB/s"),
         (["--to", "s3://b/k", "--limit-rate", "20"], "'20' is 20 bytes a second, and the least is"),
         (["--to", "s3://b/k", "--concurrency", "0"], "neither auto nor a number from 1 to 256"),

@@ -302,7 +302,7 @@ async def test_a_plain_upload_of_a_file_that_was_followed_and_is_shorter_now(rec
         ({"follow": True, "checksum": "none"}, "`checksum='none'` can't be used"),
         ({"follow": True, "on_change": "restart"}, "`on_change='restart'` can't be used"),
         ({"follow": True, "idle": 0.5}, "`idle` is 1 second at least"),
-        ({"follow": True, "idle": float("nan")}, "idle is a number of seconds"),
+        ({"follow": True, "idle": float("nan")}, "`idle` is a number of seconds"),
         ({"idle": 5}, "add `follow=True`"),
     ],
 )

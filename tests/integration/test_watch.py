@@ -283,7 +283,7 @@ async def test_the_kernel_refuses_to_tell(world: World, directory: Path, monkeyp
         ({"idle": 0.5}, "`idle` is 1 second at least"),
         ({"poll": 0.5}, "`poll` is 1 second at least"),
         ({"poll": "often"}, "not a time"),
-        ({"until_idle": float("nan")}, "until_idle is a number of seconds"),
+        ({"until_idle": float("nan")}, "`until_idle` is a number of seconds"),
         ({"selection": bigupload.Selection(follow_symlinks=True)}, "can't follow symbolic links"),
         ({"selection": "*.mp4"}, "selection must be"),
     ],
