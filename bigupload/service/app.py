@@ -199,6 +199,8 @@ class _Service:
             model = endpoint.takes or endpoint.parameters
             if model is not None and "user" in model.model_fields:  # declared: a post may have any other field
                 taken = taken.model_copy(update={"user": caller.user_of(taken.user)})
+            if model is not None and "tags" in model.model_fields:
+                _check_tags(caller, taken.tags)
             working = work(caller, taken, body)
             if endpoint.waits_for_store:
                 working = self._dependencies.health.while_responding(working)
@@ -239,11 +241,9 @@ class _Service:
         return await self._dependencies.revocations.revoke(caller.owner, request)
 
     async def _presign(self, caller: Caller, request: c.PresignRequest, _: bytes) -> c.PresignResponse:
-        _check_tags(caller, request.tags)
         return await self._dependencies.uploads.presign(caller.owner, request, caller.token)
 
     async def _create(self, caller: Caller, request: c.CreateRequest, _: bytes) -> c.CreateResponse:
-        _check_tags(caller, request.tags)
         return await self._dependencies.uploads.create(caller.owner, request, caller.token)
 
     async def _sign(self, caller: Caller, request: c.SignRequest, _: bytes) -> c.SignResponse:
@@ -261,7 +261,6 @@ class _Service:
         return status.model_copy(update={"importing": await imports.progress(handle)})
 
     async def _import_url(self, caller: Caller, request: c.ImportRequest, _: bytes) -> c.ImportResponse:
-        _check_tags(caller, request.tags)
         if self._dependencies.imports is None:
             raise Refused(Problem.IMPORTS_NOT_CONFIGURED)
         return await self._dependencies.imports.begin(caller, request)

@@ -141,6 +141,18 @@ async def test_tokens_of_an_application_s_users(weed: LocalStore) -> None:
         assert refusal(await client.post("/v1/media/presign", json=PHOTO, headers=bearer)) == (403, "token_used_up")
 
 
+async def test_an_application_s_users_name_no_tags_of_files_or_tokens(weed: LocalStore) -> None:
+    """The bucket's rules act by them: a person must not choose how long a file is kept."""
+    config = ServiceConfig(
+        bucket=await fresh_bucket(weed), s3=options_for(weed), authorize=user_of, secrets=SECRETS, log=lambda _: None
+    )
+    async with running(create_app(config)) as client:
+        for path, body in (("presign", PHOTO), ("multipart", PHOTO | {"size": 9}), ("tokens", {"singlePut": True})):
+            body |= {"tags": {"plan": "paid"}}
+            response = await client.post(f"/v1/media/{path}", json=body, headers={"X-User": "ada"})
+            assert refusal(response) == (422, "invalid_field"), path
+
+
 class HTTPException(Exception):
     def __init__(self, status_code: int) -> None:
         self.status_code = status_code
