@@ -148,8 +148,8 @@ async def test_an_application_s_users_name_no_tags_of_files_or_tokens(weed: Loca
     )
     async with running(create_app(config)) as client:
         for path, body in (("presign", PHOTO), ("multipart", PHOTO | {"size": 9}), ("tokens", {"singlePut": True})):
-            body |= {"tags": {"plan": "paid"}}
-            response = await client.post(f"/v1/media/{path}", json=body, headers={"X-User": "ada"})
+            tagged = body | {"tags": {"plan": "paid"}}
+            response = await client.post(f"/v1/media/{path}", json=tagged, headers={"X-User": "ada"})
             assert refusal(response) == (422, "invalid_field"), path
 
 
