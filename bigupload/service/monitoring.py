@@ -402,23 +402,15 @@ def _who(logged: LoggedRequest) -> dict[str, AttributeValue]:
 class MonitoredBucket(S3Bucket):
     """An `S3Bucket` whose calls are timed, counted and traced."""
 
-    def __init__(
-        self,
-        *arguments: Any,
-        metrics: Metrics,
-        tracing: Tracing,
-        clock: Callable[[], float] = time.perf_counter,
-        **named: Any,
-    ) -> None:
-        """Make it. `clock` returns seconds; the other arguments are those of `S3Bucket`."""
+    def __init__(self, *arguments: Any, metrics: Metrics, tracing: Tracing, **named: Any) -> None:
+        """Make it. The other arguments are those of `S3Bucket`."""
         super().__init__(*arguments, **named)
         self._metrics = metrics
         self._tracing = tracing
-        self._clock = clock
 
     async def call(self, what: str, operation: str, **arguments: Any) -> dict[str, Any]:
         """Call an operation of S3, as `S3Bucket.call` says."""
-        began = self._clock()
+        began = time.perf_counter()
         problem: str | None = None
         with self._tracing.of_store_call(operation) as failed:
             try:
@@ -428,4 +420,4 @@ class MonitoredBucket(S3Bucket):
                 failed(problem)
                 raise
             finally:
-                self._metrics.asked_store(operation, self._clock() - began, problem)
+                self._metrics.asked_store(operation, time.perf_counter() - began, problem)

@@ -115,9 +115,7 @@ class Imports:
         log: AccessLog,
         count: Callable[[str], None] = lambda _: None,
         on_running: Callable[[int], None] = lambda _: None,
-        look_every: float = LOOK_EVERY,
         renew_every: float = LEASE / 3,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make it.
 
@@ -132,9 +130,7 @@ class Imports:
             log: Gets a line for each import that ends.
             count: Counts an import by its result: `completed`, `refused`, `failed`, `aborted` or `waits`.
             on_running: Gets the number of imports that are fetched now.
-            look_every: Seconds between two looks at the notes.
             renew_every: Seconds between two looks at whether an import may go on.
-            monotonic: Seconds that only go up.
         """
         self._fetching = fetching
         self._notes = notes
@@ -147,9 +143,7 @@ class Imports:
         self._log = log
         self._count = count
         self._on_running = on_running
-        self._look_every = look_every
         self._renew_every = renew_every
-        self._monotonic = monotonic
         self._wake = asyncio.Event()
         self._running: dict[str, _Running] = {}
         """By the names of their notes."""
@@ -294,7 +288,7 @@ class Imports:
             except Exception as e:  # a bug with one note must not end the imports
                 self._log.write_event("imports", error=type(e).__name__)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._look_every):
+                async with asyncio.timeout(LOOK_EVERY):
                     await self._wake.wait()
 
     async def look(self) -> None:
@@ -363,7 +357,7 @@ class Imports:
             assert note.intent is not None
             progress = FetchProgress(fetched=note.intent["progress"]["fetched"])
             handle = handle_from_json(note.intent["handle"])
-            began = self._monotonic() - note.intent.get("spent", 0.0)
+            began = time.monotonic() - note.intent.get("spent", 0.0)
             self._running[note.name] = running = _Running(note=note, handle=handle, progress=progress, began=began)
             self._on_running(len(self._running))
             self._tasks[note.name] = task = asyncio.create_task(self._run(running))
@@ -440,7 +434,7 @@ class Imports:
         note.next = note.leased = 0.0
         if note.intent is not None:
             progress = {**note.intent["progress"], "fetched": running.progress.fetched}
-            change: dict[str, Any] = {"progress": progress, "spent": self._monotonic() - running.began}
+            change: dict[str, Any] = {"progress": progress, "spent": time.monotonic() - running.began}
             parts = running.progress.parts()
             note.intent = {**note.intent, **change, **({"parts": parts} if parts else {})}
         if running.asked_to_wait is not None:
@@ -507,22 +501,22 @@ class Imports:
     async def _watch(self, running: _Running) -> None:
         """Renew the note, and raise if the import may not go on: Refused, UploadGone or _TakenError."""
         note, progress = running.note, running.progress
-        renewed, noted = self._monotonic(), len((note.intent or {})["parts"])
+        renewed, noted = time.monotonic(), len((note.intent or {})["parts"])
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(_NOTE_EVERY, self._renew_every)):
                     await running.over.wait()
                     return
-            parts, is_due = progress.parts(), self._monotonic() - renewed >= self._renew_every
+            parts, is_due = progress.parts(), time.monotonic() - renewed >= self._renew_every
             if not is_due and len(parts) == noted:
                 continue
-            change: dict[str, Any] = {"progress": progress.to_json(), "spent": self._monotonic() - running.began}
+            change: dict[str, Any] = {"progress": progress.to_json(), "spent": time.monotonic() - running.began}
             try:
                 await self._write(running, change | ({"parts": parts} if parts else {}))
                 noted = len(parts)
                 if not is_due:
                     continue
-                renewed = self._monotonic()
+                renewed = time.monotonic()
                 if progress.completing:  # all has come: what was said of it may be told by now
                     continue
                 await self._check_allowed(note.intent or {})
@@ -536,7 +530,7 @@ class Imports:
                 raise
             except (Fault, errors.BigUploadError):
                 continue  # the store is away: the engine waits for it, too
-            took = self._monotonic() - running.began
+            took = time.monotonic() - running.began
             if took > GRACE and not progress.completing and progress.fetched < took * SLOWEST:
                 raise Refused(Problem.IMPORT_FAILED, f"the host sends less than {SLOWEST // 1024} KiB a second")
 
