@@ -33,14 +33,14 @@ from bigupload.service.file_structure import Read, check_file
 from bigupload.service.handles import Handle
 from bigupload.service.hooks import FinishedFile, Hooks
 from bigupload.service.media import HEAD_BYTES, MediaType
-from bigupload.service.media_objects import ATTACHMENT, MediaBucket, ObjectHead
+from bigupload.service.media_objects import ATTACHMENT, MediaBucket, ObjectHead, StoredVersion, version_of
 from bigupload.service.object_keys import HEADER as _METADATA
 from bigupload.service.object_keys import PASSED_PREFIX, carried_by, decoded, note_key
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.quota import Quotas
 from bigupload.service.store_health import store_faults_as_refusals
-from bigupload.service.webhooks.telling import Telling, version_of
+from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.units import format_two_sizes
 
@@ -213,7 +213,7 @@ class Finishing:
         kind = await self.judge(key, head)
         if not self._hooks.check_files and self._telling is None and self._finder is None:
             return AcceptedFile(kind)
-        passed = PASSED_PREFIX + _version(key, head)
+        passed = PASSED_PREFIX + version_of(key, head)
         note = await self._objects.note(passed)
         found, added = noted_facts(note), dict[str, str]()
         if self._finder is not None and _FACTS not in (note or ()):
@@ -239,9 +239,9 @@ class Finishing:
             kind: The object's type.
             found: The facts of the copy.
         """
-        if self._telling is not None and await self._objects.note(PASSED_PREFIX + _version(key, head)) is None:
+        if self._telling is not None and await self._objects.note(PASSED_PREFIX + version_of(key, head)) is None:
             await self._tell(key, head, await self._file(key, head, None, found), kind)
-            await self._objects.put_note(PASSED_PREFIX + _version(key, head), self._note_of(found))
+            await self._objects.put_note(PASSED_PREFIX + version_of(key, head), self._note_of(found))
 
     def _note_of(self, found: Mapping[str, Any] | None) -> dict[str, str]:
         return {} if self._finder is None else {_FACTS: json.dumps(found, separators=(",", ":"))}
@@ -268,7 +268,7 @@ class Finishing:
         if self._tells_within is not None and self._clock() - head.modified.timestamp() > self._tells_within:
             return False
         if self._policy.keys.is_final(key):
-            await self._telling.completed(_version(key, head), file, "multipart")
+            await self._telling.completed(version_of(key, head), file, "multipart")
             return True
         final = await self.copied(key, head, kind)
         copy = await self._objects.look(final, first=HEAD_BYTES)
@@ -277,7 +277,7 @@ class Finishing:
         if copy.etag != head.etag:  # replaced just before the copy, at a store that ignores the condition; or encrypted
             file = replace(file, facts=(await self.accept(final, copy)).facts)
         fixed = replace(file, key=final, etag=copy.etag)
-        await self._telling.completed(_version(key, head), fixed, "put", presigned_key=key)
+        await self._telling.completed(version_of(key, head), fixed, "put", presigned_key=key)
         return True
 
     def is_copy(self, key: str, head: ObjectHead) -> bool:
@@ -308,11 +308,10 @@ class Finishing:
             url=url,
         )
 
-    async def tell_refusal(self, key: str, *, etag: str, size: int, modified: datetime, refused: Refused) -> None:
+    async def tell_refusal(self, key: str, stored: StoredVersion, refused: Refused) -> None:
         """Note the event that an object was refused, before it is deleted. Raises Fault."""
         if self._telling is not None:
-            version = version_of(key, etag=etag, size=size, modified=modified)
-            await self._telling.refused(version, key, size, refused)
+            await self._telling.refused(key, stored, refused)
 
     async def note_refusal(self, key: str, refused: Refused) -> None:
         """Leave a note, so that a client whose complete was interrupted gets the reason when it repeats it."""
@@ -333,10 +332,6 @@ class Finishing:
 def noted_facts(note: Mapping[str, str] | None) -> Mapping[str, Any] | None:
     """Return the facts in the note of a file that passed; None: it has none."""
     return json.loads(note[_FACTS]) if note is not None and _FACTS in note else None
-
-
-def _version(key: str, head: ObjectHead) -> str:
-    return version_of(key, etag=head.etag, size=head.size, modified=head.modified)
 
 
 class UploadOutcomes:
@@ -432,11 +427,9 @@ class UploadOutcomes:
             except Refused as refused:
                 if refused.problem not in FINAL_PROBLEMS:
                     raise
-                await self._finishing.tell_refusal(
-                    handle.key, etag=look.etag, size=look.size, modified=look.modified, refused=refused
-                )
+                await self._finishing.tell_refusal(handle.key, look, refused)
                 await self._finishing.note_refusal(handle.key, refused)
-                await self._objects.delete_unchanged(handle.key, etag=look.etag, modified=look.modified)
+                await self._objects.delete_unchanged(handle.key, look)
                 self._quota.release(handle.key)
                 raise
             receipt = (

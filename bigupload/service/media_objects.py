@@ -7,6 +7,7 @@ It does not know owners or which media are allowed. Every call raises Fault or a
 from __future__ import annotations
 
 import datetime
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
 from typing import Any
@@ -28,16 +29,41 @@ _COPY_WITHIN = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectHead:
-    """An object's properties and its first bytes."""
+class StoredVersion:
+    """A version of an object: what tells it from what is at the same key before and after it."""
 
     size: int
-    """Size in bytes."""
+    """Bytes."""
     etag: str
+    modified: datetime.datetime
+
+
+def version_in(answer: Mapping[str, Any]) -> StoredVersion:
+    """Return the version of the object that a response to HEAD or GET is about."""
+    return StoredVersion(
+        size=told(answer, "ContentLength", int),
+        etag=answer.get("ETag", ""),
+        modified=told(answer, "LastModified", datetime.datetime),
+    )
+
+
+def version_of(key: str, stored: StoredVersion) -> str:
+    """Return a name for a version of the object at `key`, of 40 hexadecimal digits.
+
+    The date belongs to it: two files can be made that differ and have one ETag, which is an MD5.
+    """
+    modified = stored.modified.replace(microsecond=0).isoformat()
+    version = "\n".join((key, stored.etag, str(stored.size), modified))
+    return hashlib.sha256(version.encode()).hexdigest()[:40]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectHead(StoredVersion):
+    """An object's properties and its first bytes."""
+
     content_type: str
     head: bytes
     """The first bytes, as many as were requested."""
-    modified: datetime.datetime
     headers: Mapping[str, str] = field(default_factory=dict)
     """The response's headers, with names in lower case. They include headers that a client sent with its PUT."""
 
@@ -143,7 +169,7 @@ class MediaBucket:
         """Delete the object. Raises Fault(EXISTS) if it now has another ETag and the store supports If-Match."""
         await self.bucket.delete(key, etag=etag)
 
-    async def delete_unchanged(self, key: str, *, etag: str, modified: datetime.datetime) -> bool:
+    async def delete_unchanged(self, key: str, version: StoredVersion) -> bool:
         """Delete an object unless it was replaced: a URL is valid for an hour, so the key may have been sent again.
 
         If-Match detects other bytes. The check right before it detects the same bytes with another Content-Type. One
@@ -153,9 +179,10 @@ class MediaBucket:
         try:
             answer = await self.bucket.head(key) or {}
             # A list may contain fractions of a second; the header never does.
-            if answer.get("ETag", "") != etag or answer.get("LastModified") != modified.replace(microsecond=0):
+            modified = version.modified.replace(microsecond=0)
+            if answer.get("ETag", "") != version.etag or answer.get("LastModified") != modified:
                 return False
-            await self.delete(key, etag=etag)
+            await self.delete(key, etag=version.etag)
         except Fault as fault:
             if fault.is_absent or fault.kind is FaultKind.EXISTS:
                 return False

@@ -15,14 +15,13 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.finishing import noted_facts
 from bigupload.service.media import content_type_of, is_of
-from bigupload.service.media_objects import MediaBucket
+from bigupload.service.media_objects import MediaBucket, version_in, version_of
 from bigupload.service.object_keys import PASSED_PREFIX, account_of, decoded
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_health import store_faults_as_refusals
-from bigupload.service.webhooks.telling import version_of
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.operations import ObjectPages, UploadPages, told
+from bigupload.stores.s3.operations import ObjectPages, UploadPages
 
 _PAGE = 1000
 """The number of objects that S3 lists in one request."""
@@ -289,8 +288,7 @@ class OwnerFiles:
 
 def _passed_note(key: str, head: Mapping[str, Any]) -> str:
     """Return the key of the note of a file that passed."""
-    size, modified = told(head, "ContentLength", int), told(head, "LastModified", datetime)
-    return PASSED_PREFIX + version_of(key, etag=head.get("ETag", ""), size=size, modified=modified)
+    return PASSED_PREFIX + version_of(key, version_in(head))
 
 
 def _attachment(path: str) -> str:

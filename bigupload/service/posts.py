@@ -117,7 +117,7 @@ class PostedMedia:
             except Refused as refused:
                 if refused.problem is Problem.FILE_REFUSED:  # only the copy was shown to the hook
                     await self._tell_refusal(key, head, refused)
-                    await self._objects.delete_unchanged(key, etag=head.etag, modified=head.modified)
+                    await self._objects.delete_unchanged(key, head)
                 raise
             await self._finishing.accept_by_copy(key, head, accepted.kind, accepted.facts)
             receipt = await self.receipt(final, copy, accepted)
@@ -154,9 +154,7 @@ class PostedMedia:
 
     async def _tell_refusal(self, key: str, head: ObjectHead, refused: Refused) -> None:
         if not self._finishing.is_copy(key, head):
-            await self._finishing.tell_refusal(
-                key, etag=head.etag, size=head.size, modified=head.modified, refused=refused
-            )
+            await self._finishing.tell_refusal(key, head, refused)
 
     async def _copied(self, key: str, head: ObjectHead, kind: MediaType) -> str:
         try:
@@ -182,7 +180,7 @@ class PostedMedia:
             if refused.problem not in FINAL_PROBLEMS:
                 raise
             await self._tell_refusal(key, head, refused)
-            await self._objects.delete_unchanged(key, etag=head.etag, modified=head.modified)
+            await self._objects.delete_unchanged(key, head)
             raise
 
 

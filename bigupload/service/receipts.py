@@ -23,11 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bigupload.core.checksums import ChecksumType
 from bigupload.core.integrity import ObjectFacts, Verified
 from bigupload.service import contract as c
-from bigupload.service.media_objects import ObjectHead
+from bigupload.service.media_objects import ObjectHead, version_of
 from bigupload.service.object_keys import carried_by, decoded
 from bigupload.service.policy import Policy
 from bigupload.service.webhooks.notes import event_id
-from bigupload.service.webhooks.telling import version_of
 
 LIFETIME = 7 * 86_400
 """Seconds: as long as an upload may be open. A secret that signs nothing any more is kept for this time, too."""
@@ -114,7 +113,7 @@ class Receipts:
         ends = now + LIFETIME if kept is None else min(now + LIFETIME, int(head.modified.timestamp()) + kept)
         checksum = facts.checksum if facts is not None and facts.algorithm is not None else None
         metadata, filename = decoded(carried_by(head.headers))
-        version = version_of(key, etag=head.etag, size=head.size, modified=head.modified)
+        version = version_of(key, head)
         claims = c.ReceiptClaims(
             aud=self._policy.keys.owner_of(key) or "",
             iat=now,

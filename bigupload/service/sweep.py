@@ -37,12 +37,12 @@ from bigupload.records import dataclass
 from bigupload.service import media
 from bigupload.service.finishing import FINAL_PROBLEMS, Finishing
 from bigupload.service.hooks import Hooks
-from bigupload.service.media_objects import MediaBucket
+from bigupload.service.media_objects import MediaBucket, StoredVersion
 from bigupload.service.object_keys import REFUSED_PREFIX
 from bigupload.service.policy import LONGEST_UPLOAD, PUBLISHED_POLICY, Policy
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.delivering import RETRIED_FOR
-from bigupload.service.webhooks.telling import Telling, version_of
+from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.bucket import NOT_BY_BATCH
 from bigupload.stores.s3.operations import ObjectPages
 from bigupload.support.cancellation import for_each
@@ -312,19 +312,16 @@ class SweepTally:
         return SweepReport(looked_at=self.looked_at, failed=self.failed, bytes_freed=self._freed, **removed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Listed:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listed(StoredVersion):
     """An object in the store's list."""
 
     key: str
-    size: int
-    etag: str
-    last_modified: datetime
 
     @property
     def mark(self) -> int:
         """A number that identifies this version of the object."""
-        return mark_of(self.key, self.etag, self.last_modified.isoformat())
+        return mark_of(self.key, self.etag, self.modified.isoformat())
 
 
 class Sweep:
@@ -389,7 +386,7 @@ class Sweep:
         try:
             async for page in self._pages(REFUSED_PREFIX):  # first, because the sweep below writes more notes
                 tally.looked_at += len(page)
-                expired = [item for item in page if self._is_older(item.last_modified, _NOTES_KEPT)]
+                expired = [item for item in page if self._is_older(item.modified, _NOTES_KEPT)]
                 await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
             async for page in self._pages(self._policy.keys.prefix, after=self._memory.position()):
                 media_marks = await self._sweep_page(page, tally, dry_run=dry_run)
@@ -412,7 +409,7 @@ class Sweep:
                 "to list the objects", "ListObjectsV2", Prefix=prefix, MaxKeys=self._page_size, **pages.start
             )
             yield [
-                _Listed(row["Key"], row["Size"], row.get("ETag", ""), row["LastModified"])
+                _Listed(key=row["Key"], size=row["Size"], etag=row.get("ETag", ""), modified=row["LastModified"])
                 for row in page.get("Contents", ())
                 if self._policy.keys.is_made_here(row["Key"])  # the operator's own files may be here too
             ]
@@ -427,7 +424,7 @@ class Sweep:
         too_large: list[_Listed] = []
         rest: list[_Listed] = []
         for item in page:
-            if self._is_older(item.last_modified, self._policy.kept):
+            if self._is_older(item.modified, self._policy.kept):
                 expired.append(item)
             elif item.size > self._policy.max_file_size:
                 too_large.append(item)
@@ -448,15 +445,12 @@ class Sweep:
             return
 
         async def tell(item: _Listed) -> None:
-            version = version_of(item.key, etag=item.etag, size=item.size, modified=item.last_modified)
-            await telling.leaving("media.expired", version, item.key, item.etag, item.size)
+            await telling.leaving("media.expired", item.key, item)
 
         await for_each(items, tell, at_once=_LOOKS_AT_ONCE)
 
     async def _note_refusal(self, item: _Listed, refused: Refused) -> None:
-        await self._finishing.tell_refusal(
-            item.key, etag=item.etag, size=item.size, modified=item.last_modified, refused=refused
-        )
+        await self._finishing.tell_refusal(item.key, item, refused)
         await self._finishing.note_refusal(item.key, refused)
 
     async def _delete_too_large(self, items: Sequence[_Listed], tally: SweepTally, *, dry_run: bool) -> None:
@@ -520,7 +514,7 @@ class Sweep:
 
     async def _delete_unchanged(self, item: _Listed, refused: Refused) -> bool:
         await self._note_refusal(item, refused)
-        return await self._objects.delete_unchanged(item.key, etag=item.etag, modified=item.last_modified)
+        return await self._objects.delete_unchanged(item.key, item)
 
     # -- deleting
 

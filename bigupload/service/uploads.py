@@ -32,7 +32,7 @@ from bigupload.service.file_structure import check_start
 from bigupload.service.finishing import NOTED_PROBLEMS, Finishing, UploadOutcomes, check_size
 from bigupload.service.handles import Handle, Handles, handle_from_json
 from bigupload.service.hooks import Hooks, NewUpload
-from bigupload.service.media_objects import ATTACHMENT, MediaBucket
+from bigupload.service.media_objects import ATTACHMENT, MediaBucket, version_in
 from bigupload.service.object_keys import account_of, encoded, public_urls, why_not, with_filename
 from bigupload.service.owner_files import OwnerFiles
 from bigupload.service.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
@@ -41,10 +41,9 @@ from bigupload.service.problems import Problem, Refused
 from bigupload.service.quota import Quotas
 from bigupload.service.store_health import quietly, refusal_of, store_faults_as_refusals
 from bigupload.service.upload_tokens import MadeBefore, TokenCounts, UploadToken
-from bigupload.service.webhooks.telling import Telling, version_of
+from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.s3.operations import told
 from bigupload.support.cancellation import for_each
 
 if TYPE_CHECKING:
@@ -428,9 +427,7 @@ class MediaUploads:
         with store_faults_as_refusals():
             head = await self._bucket.head(key)
             if head is not None:
-                etag, size = head.get("ETag", ""), told(head, "ContentLength", int)
-                version = version_of(key, etag=etag, size=size, modified=told(head, "LastModified", datetime))
-                await telling.leaving("media.deleted", version, key, etag, size)
+                await telling.leaving("media.deleted", key, version_in(head))
 
     # -- inside
 

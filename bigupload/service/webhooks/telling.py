@@ -21,6 +21,7 @@ from pydantic.alias_generators import to_camel
 from bigupload.service.contract import ErrorDetail, FoundFacts, WithFacts
 from bigupload.service.handles import Handle
 from bigupload.service.hooks import FinishedFile, NewUpload
+from bigupload.service.media_objects import StoredVersion, version_of
 from bigupload.service.object_keys import KeyTemplate, public_urls
 from bigupload.service.policy import Policy
 from bigupload.service.problems import Refused
@@ -232,11 +233,11 @@ class Telling:
         data = {**file.public_json(), **urls, "way": way}
         await self.happened("media.completed", version, data)
 
-    async def refused(self, version: str, key: str, size: int, refused: Refused) -> None:
+    async def refused(self, key: str, stored: StoredVersion, refused: Refused) -> None:
         """Note that a file was refused. Its object is about to be deleted."""
         error = {"code": refused.problem.code, "message": str(refused)}
-        data = {**self._about(key), "size": size, "error": error}
-        await self.happened("media.refused", version, data)
+        data = {**self._about(key), "size": stored.size, "error": error}
+        await self.happened("media.refused", version_of(key, stored), data)
 
     async def upload_created(self, upload: NewUpload, key: str, upload_id: str) -> None:
         """Note that an upload in parts has begun, if such events are sent."""
@@ -288,20 +289,18 @@ class Telling:
         if await self.notes.add(note) and self.deliver_soon is not None:
             self.deliver_soon(note)
 
-    async def leaving(self, kind: str, version: str, key: str, etag: str, size: int) -> None:
+    async def leaving(self, kind: str, key: str, stored: StoredVersion) -> None:
         """Note that an object is about to be deleted. The event is sent once the object is gone.
 
         Args:
             kind: `media.expired` or `media.deleted`.
-            version: The object's version.
             key: Its key.
-            etag: Its ETag.
-            size: Bytes.
+            stored: Its version.
         """
-        now = self._clock()
-        data = {**self._about(key), "size": size}
+        now, version = self._clock(), version_of(key, stored)
+        data = {**self._about(key), "size": stored.size}
         what = dataclasses.asdict(event(kind, version, data, now))
-        intent = {"of": "expiry", "key": key, "etag": etag, "event": what}
+        intent = {"of": "expiry", "key": key, "etag": stored.etag, "event": what}
         await self.notes.add(Note(name=f"old-{version}", since=now, next=now + _LOOK_AFTER, intent=intent))
 
     async def settle_expiry(self, intent: Mapping[str, Any], since: float) -> bool:
@@ -344,12 +343,3 @@ def telling_for(bucket: S3Bucket, policy: Policy, public_url: str | None, *, upl
     """
     urls = public_urls(bucket.url, public_url)
     return Telling(bucket, public_url=urls, keys=policy.keys, clock=time.time, uploads=uploads)
-
-
-def version_of(key: str, *, etag: str, size: int, modified: datetime) -> str:
-    """Return a name for a version of an object, of 40 hexadecimal digits.
-
-    The date belongs to it: two files can be made that differ and have one ETag, which is an MD5.
-    """
-    version = "\n".join((key, etag, str(size), modified.replace(microsecond=0).isoformat()))
-    return hashlib.sha256(version.encode()).hexdigest()[:40]
