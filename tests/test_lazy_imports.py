@@ -229,7 +229,7 @@ def test_an_upload_needs_no_aiohttp(tmp_path: Path, size: int, needed: set[str])
         code, modules = command_with(s3, tmp_path, "upload", tmp_path / "file", "s3://bucket/key")
         assert code == 0
         assert s3.objects["bucket"]["key"].body == bytes(size)
-    assert ("bigupload.engine.completion" in modules) is bool(needed)
+    assert ("bigupload.engine.multipart_upload" in modules) is bool(needed)
     assert modules & NOT_FOR_ONE_PUT == set() or needed
     assert modules & (FEW_NEED - {"sniffio"} | {"aiohttp", "yarl", "multidict", "attr"}) == needed
 

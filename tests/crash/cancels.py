@@ -41,7 +41,7 @@ from bigupload import (
 )
 from bigupload.core.manifest import Manifest
 from bigupload.core.part_plan import Limits
-from bigupload.engine import completion, multipart_upload
+from bigupload.engine import multipart_upload
 from bigupload.manifests.journal import read_manifest
 from bigupload.stores.s3.multipart import S3Store
 from tests.tools.leaks import open_descriptors, own_threads
@@ -335,9 +335,8 @@ def main() -> None:
     order = Order(**json.loads(sys.argv[1]))
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # at WARNING the debug mode tells of a slow machine
     S3Store.limits = Limits(min_part_size=order.part_size)
-    for module in (multipart_upload, completion):
-        # A create that takes longer leaves an upload for `gc`, which the test would report.
-        vars(module)["CANCEL_GRACE"] = 60.0
+    # A create that takes longer leaves an upload for `gc`, which the test would report.
+    multipart_upload.CANCEL_GRACE = 60.0
     uploads = Uploads(order)
     asyncio.run(uploads.measure())
     gc.collect()

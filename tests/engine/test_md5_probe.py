@@ -12,7 +12,7 @@ import pytest
 from bigupload import errors
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.engine.part_proving import Md5Probe
+from bigupload.engine.part_uploader import Md5Probe
 from bigupload.ports import PutResponse, SignedRequest, Source, UnsignedPart
 from tests.tools.cases import each_case
 

@@ -17,7 +17,7 @@ from botocore.config import Config
 from bigupload.api import checks, watching
 from bigupload.core import hedging
 from bigupload.core.settling import SettlingFiles
-from bigupload.engine import completion, context
+from bigupload.engine import context, multipart_upload
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.multipart import S3Store
@@ -38,7 +38,7 @@ from .wire import Wire, wired
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Those of StrictS3, and the pace of a machine without people."""
     only_strict_s3(monkeypatch, tmp_path)
-    monkeypatch.setattr(completion, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(multipart_upload, "_LOOK_EVERY", 0.01)
     monkeypatch.setattr(context, "TICK", 0.02)
     # A machine that stops for a moment makes any part seem to lag: those that are sent twice are test_stragglers'.
     monkeypatch.setattr(hedging, "_GRACE", 600.0)

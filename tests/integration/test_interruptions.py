@@ -11,7 +11,7 @@ import pytest
 
 from bigupload import Verified, events
 from bigupload.core.flight import Flight
-from bigupload.engine import completion, multipart_upload
+from bigupload.engine import multipart_upload
 from bigupload.engine.in_flight import PutInFlight
 from tests.tools.waiting import until
 
@@ -142,8 +142,7 @@ async def test_a_cancelled_upload_does_not_wait_for_a_store_that_hangs(
     world: World, monkeypatch: pytest.MonkeyPatch, way: Any, op: str
 ) -> None:
     """It would wait for as long as a complete may take, 300 s: the store is released only afterwards."""
-    for module in (multipart_upload, completion):
-        monkeypatch.setattr(module, "CANCEL_GRACE", 0.05)
+    monkeypatch.setattr(multipart_upload, "CANCEL_GRACE", 0.05)
     path = world.file(3 * PART)
     world.s3.hold(op, acted=True)
     cancelling = asyncio.ensure_future(

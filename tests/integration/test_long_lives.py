@@ -22,7 +22,7 @@ from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.object_claims import CopySource
 from bigupload.core.part_plan import Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.engine import completion
+from bigupload.engine import multipart_upload
 from bigupload.engine.context import TICK, SharedSlots, UploadContext, UploadSettings
 from bigupload.engine.multipart_upload import MultipartUpload
 from bigupload.engine.retrying import Effects
@@ -343,7 +343,7 @@ async def test_an_object_is_looked_for_at_intervals(run: Run, monkeypatch: pytes
     monkeypatch.setattr(FarStore, "complete", gone)
     monkeypatch.setattr(FarStore, "list_parts", gone)
     monkeypatch.setattr(FarStore, "stat", stat)
-    monkeypatch.setattr(completion, "_LOOK_EVERY", 90.0)  # no look at the very end of the 300
+    monkeypatch.setattr(multipart_upload, "_LOOK_EVERY", 90.0)  # no look at the very end of the 300
     with pytest.raises(errors.UploadGone):
         await run(Life())
     assert [at - looked[0] for at in looked] == pytest.approx([0.0, 90.0, 180.0, 270.0, 360.0])

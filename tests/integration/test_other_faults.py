@@ -11,7 +11,7 @@ import pytest
 
 import bigupload
 from bigupload import Verified, errors, events
-from bigupload.engine import completion
+from bigupload.engine import multipart_upload
 from bigupload.manifests.journal import FileJournal
 from bigupload.testing.faults import Call, Conflict, ErrorIn200, LostResponse, Reset, Status, Whitespace
 from bigupload.testing.strict_s3 import StrictS3
@@ -107,7 +107,7 @@ async def test_complete_refused_again_and_again_ends(world: World) -> None:
     world.s3.script("CompleteMultipartUpload", Status(400, "InvalidPart"), repeat=True)
     with pytest.raises(errors.StoreRefused, match="InvalidPart"):
         await world.upload(world.file(2 * PART))
-    assert world.s3.count("CompleteMultipartUpload") == completion._MOST_ROUNDS
+    assert world.s3.count("CompleteMultipartUpload") == multipart_upload._MOST_ROUNDS
     assert len(world.told(events.UploadStarted)) == 1
 
 
@@ -159,7 +159,7 @@ async def test_conflicts_without_end_end(world: World) -> None:
     world.s3.script("CompleteMultipartUpload", Conflict(), repeat=True)
     with pytest.raises(errors.StoreUnavailable):
         await world.upload(world.file(PART))
-    assert world.s3.count("CompleteMultipartUpload") == completion._MOST_ROUNDS
+    assert world.s3.count("CompleteMultipartUpload") == multipart_upload._MOST_ROUNDS
 
 
 async def test_bad_digest_at_complete_of_an_unchanged_file_is_a_mismatch(world: World) -> None:
@@ -198,7 +198,7 @@ async def test_bad_digest_at_complete_of_a_changed_file_names_the_part(world: Wo
 
 
 async def test_an_upload_that_is_gone_without_an_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion, "_LOOK_FOR", 0.5)
+    monkeypatch.setattr(multipart_upload, "_LOOK_FOR", 0.5)
     world.s3.script("CompleteMultipartUpload", Call(lambda s3: s3.uploads.clear()))
     with pytest.raises(errors.UploadGone, match="`resume=False`") as caught:
         await world.upload(world.file(PART))
@@ -209,7 +209,7 @@ async def test_an_upload_that_is_gone_without_an_object(world: World, monkeypatc
 
 async def test_an_object_that_appears_late_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A complete that keeps working after its response was lost: the upload is closed, the object not there yet."""
-    monkeypatch.setattr(completion, "_LOOK_FOR", 60.0)
+    monkeypatch.setattr(multipart_upload, "_LOOK_FOR", 60.0)
     path = world.file(2 * PART)
     kept: list[Any] = []
 
@@ -234,7 +234,7 @@ async def test_an_object_that_appears_late_is_found(world: World, monkeypatch: p
 async def test_anothers_object_under_the_key_is_never_taken_for_ours(
     world: World, monkeypatch: pytest.MonkeyPatch, same_size: bool
 ) -> None:
-    monkeypatch.setattr(completion, "_LOOK_FOR", 0.05)
+    monkeypatch.setattr(multipart_upload, "_LOOK_FOR", 0.05)
     path = world.file(2 * PART)
     theirs = content(2 * PART if same_size else 5, seed=9)
 

@@ -11,7 +11,7 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 from bigupload.core.manifest import Completed, CompletingRecord
-from bigupload.engine import completion
+from bigupload.engine import multipart_upload
 from bigupload.manifests.journal import read_manifest
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.testing.faults import Status
@@ -111,7 +111,7 @@ async def test_completing_and_the_session_has_ended(world: World, monkeypatch: p
 
 
 async def test_completing_and_gone_and_no_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion, "_LOOK_FOR", 0.0)
+    monkeypatch.setattr(multipart_upload, "_LOOK_FOR", 0.0)
     path = world.file(SIZE)
     await world.upload(path)
     world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))
@@ -137,7 +137,7 @@ async def test_an_object_that_appears_late_is_waited_for_and_the_wait_is_told_on
 
 
 async def test_completing_and_anothers_object(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completion, "_LOOK_FOR", 0.0)
+    monkeypatch.setattr(multipart_upload, "_LOOK_FOR", 0.0)
     path = world.file(SIZE)
     await world.upload(path)
     world.manifest_path.write_bytes(b"".join(lines(world)[:-1]))

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from bigupload import S3Options, Uploader, UploadResult, errors
 from bigupload.api import small_files
-from bigupload.engine import completion, context
+from bigupload.engine import context, multipart_upload
 from bigupload.events import Event
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.verification.orphans import Orphan, OrphanSearch, Owners
@@ -108,7 +108,7 @@ def carry_out(order: Order, response: Connection) -> None:
     os.environ |= order.keys.environment()
     S3Store.limits = LIMITS
     small_files.MOST_BYTES = -1  # the model is of uploads in parts: a file of one part would be one PUT
-    completion._LOOK_FOR, completion._LOOK_EVERY, context.TICK = 0.02, 0.01, 0.02
+    multipart_upload._LOOK_FOR, multipart_upload._LOOK_EVERY, context.TICK = 0.02, 0.01, 0.02
     if order.mutant is not None:
         MUTANTS[order.mutant]()
     told = Told()
