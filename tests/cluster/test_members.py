@@ -22,9 +22,8 @@ from bigupload.cluster.members import (
     note_hashed,
     note_sent,
 )
-from bigupload.cluster.membership import Membership
+from bigupload.cluster.membership import ANSWER, Membership, Messenger
 from bigupload.cluster.messages import FileId
-from bigupload.cluster.messaging import ANSWER, Messenger
 from bigupload.cluster.worker_side import CoordinatorLink
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import PutResponse

@@ -15,7 +15,7 @@ import pytest
 import bigupload
 from bigupload import Uploader, events
 from bigupload.cluster import membership, transport, worker_side
-from bigupload.cluster.messaging import Messenger
+from bigupload.cluster.membership import Messenger
 from bigupload.cluster.transport import ClusterTransport
 from bigupload.core import hedging
 from bigupload.core.part_plan import Part
