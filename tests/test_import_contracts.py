@@ -36,7 +36,7 @@ TURNED_ROUND = {
     "engine.context": "http.client",  # round the ports
     "engine.retrying": "stores.s3.bucket",  # to a sibling
     "sources.file": "manifests.journal",
-    "stores.s3.bucket": "stores.service_client.requests",
+    "stores.s3.bucket": "stores.service_client",
     "support.batching": "core.checksums",
     "cli.upload": "api.functions",
     "service.app": "cli.options",

@@ -47,7 +47,7 @@ from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.missing_files import shown
 
 if TYPE_CHECKING:
-    from bigupload.stores.service_client.multipart import ServiceStore
+    from bigupload.stores.service_client import ServiceStore
 
 R = TypeVar("R")
 _THREADS = 16

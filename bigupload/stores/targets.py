@@ -25,7 +25,7 @@ from bigupload.units import escaped
 
 if TYPE_CHECKING:  # imported where they are used: most uploads need neither
     from bigupload.stores.s3.object_file import ObjectFile
-    from bigupload.stores.service_client.multipart import ServiceStore
+    from bigupload.stores.service_client import ServiceStore
 
 Store: TypeAlias = "S3Store | ServiceStore"
 
@@ -230,7 +230,7 @@ def service_of(
     key: str = "",
 ) -> ServiceStore:
     """Return the media service at `url`: for one upload, or without a name, to ask about files that it has."""
-    from bigupload.stores.service_client.multipart import ServiceStore
+    from bigupload.stores.service_client import ServiceStore
 
     return ServiceStore(
         url=url,
@@ -312,7 +312,7 @@ def _reconnect_service(
 
 def head_of(source: Source) -> bytes:
     """Return the first bytes of a source, by which a media service judges it. Blocking."""
-    from bigupload.stores.service_client.multipart import HEAD_BYTES
+    from bigupload.stores.service_client import HEAD_BYTES
 
     head = bytearray(HEAD_BYTES)
     return bytes(head[: source.read_into(memoryview(head), 0)])

@@ -26,8 +26,7 @@ from bigupload.ports import UnsignedPart
 from bigupload.service.media_objects import MediaBucket
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.s3.operations import OPERATIONS, ObjectPages, fields_of
-from bigupload.stores.service_client.multipart import ServiceStore
-from bigupload.stores.service_client.requests import MOST_BYTES
+from bigupload.stores.service_client import MOST_BYTES, ServiceStore
 from tests.fuzz import samples
 from tests.fuzz.samples import CRC
 from tests.fuzz.wire import http, loop, received, split

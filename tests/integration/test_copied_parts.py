@@ -18,7 +18,7 @@ from bigupload.core.object_claims import CopySource
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores.service_client import ServiceStore
 from bigupload.testing.faults import ErrorIn200, Status
 from bigupload.testing.strict_s3 import StrictS3
 

@@ -21,7 +21,7 @@ from bigupload.stores import local_store, targets
 from bigupload.stores.s3 import access
 from bigupload.stores.s3.access import refuse_unsuited, region_of
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores.service_client import ServiceStore
 from bigupload.stores.targets import connect, connect_service, parse_s3_url, reconnect, with_type_of
 from tests.tools.cases import each_case
 

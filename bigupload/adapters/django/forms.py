@@ -28,7 +28,7 @@ from django.utils.translation import gettext_lazy as _
 from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.records import dataclass
-from bigupload.stores.service_client.requests import ServiceHttp, service_url
+from bigupload.stores.service_client import ServiceHttp, service_url
 
 LOG = logging.getLogger("bigupload.django")
 SETTING = "BIGUPLOAD_MEDIA"

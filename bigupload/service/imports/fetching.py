@@ -41,7 +41,7 @@ from bigupload.service.uploads import MediaUploads
 from bigupload.sources.part_pool import PartPool
 from bigupload.stores.s3.bucket import BucketPool, S3Bucket
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.service_client.requests import read_complete
+from bigupload.stores.service_client import read_complete
 from bigupload.units import format_seconds
 
 RETRY = RetryPolicy(give_up_after=300.0)

@@ -1,4 +1,4 @@
-"""S3 through botocore: create, presign, list, complete and abort, for any store that speaks S3.
+"""S3: create, presign, list, complete and abort, for any store that speaks S3.
 
 A module here may import `http`, `core`, `support`, `ports`, `options`, `errors` and `units`, and not
 `stores.service_client`.

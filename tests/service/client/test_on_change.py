@@ -9,7 +9,7 @@ from pathlib import Path
 from bigupload.api.sources import reopening
 from bigupload.options import S3Options
 from bigupload.sources.file import FileSource
-from bigupload.stores.service_client.multipart import HEAD_BYTES
+from bigupload.stores.service_client import HEAD_BYTES
 from bigupload.stores.targets import connect_service
 from tests.service.client.support import PART, Client, object_sha256, sha256, stopped
 from tests.tools.media import sample

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores.service_client import ServiceStore
 from tests.stores.service_client.support import KEY, Fake, listening
 
 

@@ -19,7 +19,7 @@ from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.core.retry_policy import Fault
 from bigupload.ports import UnsignedPart
-from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores.service_client import ServiceStore
 from tests.integration.support import whole_text
 
 KEY = "sk_the-key-that-nobody-may-see"

@@ -11,8 +11,7 @@ from aiohttp import web
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.stores.service_client import requests
-from bigupload.stores.service_client.multipart import COMPLETE_WITHIN, ServiceStore
+from bigupload.stores.service_client import ANSWER_WITHIN, COMPLETE_WITHIN, ServiceStore
 from bigupload.testing.certificates import make_certificates
 from tests.stores.service_client.support import CALLS, KEY, Fake, begun, complete, create, listening, made, refusal_of
 
@@ -82,7 +81,9 @@ async def test_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "within"), [("list", requests.ANSWER_WITHIN), ("complete", COMPLETE_WITHIN)], ids=["list", "complete"]
+    ("name", "within"),
+    [("list", ANSWER_WITHIN), ("complete", COMPLETE_WITHIN)],
+    ids=["list", "complete"],
 )
 async def test_a_late_response(
     fake: Fake, store: ServiceStore, monkeypatch: pytest.MonkeyPatch, name: str, within: float

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from bigupload import errors
-from bigupload.stores.service_client import requests
-from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores import service_client
+from bigupload.stores.service_client import ServiceStore
 from bigupload.testing.certificates import make_certificates
 from tests.stores.service_client.support import (
     CALLS,
@@ -111,7 +111,7 @@ async def test_wrong_shapes(fake: Fake, store: ServiceStore, name: str) -> None:
 
 
 async def test_a_response_without_end(fake: Fake, store: ServiceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "MOST_BYTES", 1 << 16)
+    monkeypatch.setattr(service_client, "MOST_BYTES", 1 << 16)
     sent = 0
 
     async def endless(request: web.Request) -> web.StreamResponse:

@@ -11,7 +11,7 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.problems import Problem
-from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores.service_client import ServiceStore
 from tests.stores.service_client.support import CALLS, HANDLE, KEY, PLAN, Fake, complete, create, refusal_of
 from tests.tools.cases import each_case
 

@@ -14,7 +14,7 @@ from bigupload.core.integrity import ObjectFacts
 from bigupload.core.manifest import Target
 from bigupload.core.part_plan import MIB
 from bigupload.ports import ListedPart, UnsignedPart
-from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores.service_client import ServiceStore
 from tests.stores.service_client.support import (
     CALLS,
     CRC,

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from bigupload import errors
-from bigupload.stores.service_client.multipart import ServiceStore
+from bigupload.stores.service_client import ServiceStore
 from tests.stores.service_client.support import KEY, Fake, begun, create, listening, part
 from tests.tools.cases import each_case
 
