@@ -35,8 +35,7 @@ from .report import Target
 if TYPE_CHECKING:
     from bigupload.stores.local_store import LocalStore
     from bigupload.testing.fault_proxy import FaultProxy
-    from bigupload.testing.fault_proxy.exchange import Head
-    from bigupload.testing.fault_proxy.traffic import ProxiedExchange
+    from bigupload.testing.fault_proxy.exchange import Head, ProxiedExchange
 
 MB = 1_000_000
 LARGE = (200 * MB, 200 * MB, *(8 * MB + number * 300_000 for number in range(1, 31)))

@@ -14,7 +14,7 @@ import pytest
 from bigupload.manifests.journal import read_manifest
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.fault_proxy import FaultProxy
-from bigupload.testing.fault_proxy.traffic import ProxiedExchange
+from bigupload.testing.fault_proxy.exchange import ProxiedExchange
 from tests.tools.weed import weed_client
 
 from .running import LONG, Ended, Place, end_of, random_file

@@ -15,7 +15,7 @@ import httpx
 
 from bigupload.testing.fault_proxy import FaultProxy
 from bigupload.testing.fault_proxy.exchange import Head, s3_operation
-from bigupload.testing.fault_proxy.traffic import PartTraffic
+from bigupload.testing.fault_proxy.proxy import PartTraffic
 from bigupload.testing.faults import Call
 from tests.tools.service import Service
 

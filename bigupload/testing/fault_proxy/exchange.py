@@ -8,8 +8,9 @@ import hashlib
 import re
 import socket
 import struct
+import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
@@ -17,7 +18,39 @@ from xml.sax.saxutils import escape
 from bigupload.testing import faults as wire
 from bigupload.testing.faults import Standing
 
-from .traffic import ProxiedExchange, in_thread
+PartKey = tuple[str, str, int]
+"""The path (decoded, "/bucket/key"), the upload id, the part number."""
+
+
+@dataclass(eq=False)
+class ProxiedExchange:
+    """An exchange that passed. `broken`: the proxy has broken it, so that it can't count as it stands."""
+
+    op: str
+    part: int | None
+    size: int
+    """Bytes of the request's body."""
+    method: str = ""
+    path: str = ""
+    upload_id: str = ""
+    received: int = 0
+    """Bytes of the body that came from the client."""
+    taken: int = 0
+    """Bytes of the body that the store's socket has taken."""
+    status: int | None = None
+    """The status of the response that was sent to the client, whole or not."""
+    acted: bool = False
+    """Whether the store responded to it with success."""
+    broken: bool = False
+    doubtful: bool = False
+    """Its response was sent, and may have been lost with the connection: it was broken if the same is asked again."""
+    past: asyncio.Event = field(default_factory=asyncio.Event)
+    """Nobody waits for its response: the same was asked again since, or the run that it was part of is over."""
+
+    @property
+    def key(self) -> PartKey | None:
+        """The upload and the part that it sends, if it sends one."""
+        return None if self.part is None else (self.path, self.upload_id, self.part)
 
 
 @dataclass(frozen=True)
@@ -500,3 +533,17 @@ def _head(status: int, fields: dict[str, str]) -> bytes:
 
 
 _REASONS = {200: "OK", 204: "No Content", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 503: "Slow Down"}
+
+
+async def in_thread(function: Callable[[], object]) -> None:
+    """Call in a thread of its own, which nothing waits for at the end: a callback may hang where a test failed."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def run() -> None:
+        try:
+            function()
+        finally:
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, name="callback", daemon=True).start()
+    await done.wait()

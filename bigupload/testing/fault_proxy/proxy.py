@@ -10,27 +10,27 @@
         assert proxy.parts["/bucket/key", upload_id, 3].sent_in_full == 1
 
 The Host header passes unchanged: the client signs the proxy's host and port, and a store that verifies against the
-Host that it receives agrees. It is an asyncio loop in a thread of its own. `faults` lists what can go wrong,
-`traffic` what is counted.
+Host that it receives agrees. It is an asyncio loop in a thread of its own. `faults` lists what can go wrong.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import ssl
 import struct
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from bigupload.testing.faults import BreakTls, NetworkOutage, Standing, StoreFault
 
-from .exchange import Name, Passing, StreamsProtocol, s3_operation
-from .traffic import ProxiedExchange, Traffic
+from .exchange import Name, PartKey, Passing, ProxiedExchange, StreamsProtocol, in_thread, s3_operation
 
 if TYPE_CHECKING:  # importing it needs cryptography, as https alone does
     from bigupload.testing.certificates import Certificates
@@ -38,6 +38,143 @@ if TYPE_CHECKING:  # importing it needs cryptography, as https alone does
 GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 _RECEIVE_BUFFER = 64 * 1024
 """Small, so that a client whose body is not read notices a stall."""
+
+
+@dataclass
+class PartTraffic:
+    """All that passed for one part."""
+
+    body_bytes: int = 0
+    attempts: int = 0
+    sent_in_full: int = 0
+    acknowledged: int = 0
+    statuses: list[int] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Hook:
+    at: int
+    callback: Callable[[], object]
+    counter: str
+    before_response: bool = False
+
+
+class Traffic:
+    """The record of what passed: exchanges, bytes, and functions to call after some of them.
+
+    Everything public may be used from any thread.
+    """
+
+    def __init__(self) -> None:
+        self.exchanges: deque[ProxiedExchange] = deque(maxlen=50_000)
+        """All that passed, in order."""
+        self.bytes_taken = 0
+        """Bytes of PUTs' bodies that the store's sockets have taken."""
+        self.bytes_acknowledged = 0
+        """Bytes of PUTs' bodies to which the store responded with success."""
+        self.errors: list[BaseException] = []
+        """Bugs of the proxy's own, and what callbacks raised; raised when the proxy closes."""
+        self.changed = threading.Condition()
+        self._hooks: list[_Hook] = []
+
+    # --- for tests
+
+    @property
+    def parts(self) -> dict[PartKey, PartTraffic]:
+        """The bytes that passed, by part. A snapshot."""
+        parts: dict[PartKey, PartTraffic] = {}
+        with self.changed:
+            for each in self.exchanges:
+                if each.key is None:
+                    continue
+                traffic = parts.setdefault(each.key, PartTraffic())
+                traffic.attempts += 1
+                traffic.body_bytes += each.taken
+                traffic.sent_in_full += each.taken == each.size
+                traffic.acknowledged += each.acted
+                if each.status is not None:
+                    traffic.statuses.append(each.status)
+        return parts
+
+    def count(self, op: str, status: int | None = None) -> int:
+        """Return the number of exchanges of `op` that passed (and got such a response)."""
+        with self.changed:
+            return sum(each.op == op and status in (None, each.status) for each in self.exchanges)
+
+    def on_taken(self, total_bytes: int, callback: Callable[[], object]) -> None:
+        """Call once, in a thread, when the store has taken this many bytes of PUTs' bodies. No byte of that connection
+        passes meanwhile."""
+        self._add(_Hook(total_bytes, callback, "bytes_taken"))
+
+    def on_acknowledged(
+        self, total_bytes: int, callback: Callable[[], object], *, before_response: bool = False
+    ) -> None:
+        """Call once, in a thread, when this many bytes of PUTs' bodies got a success: after the client was
+        sent that response, or with `before_response` while only the store knows."""
+        self._add(_Hook(total_bytes, callback, "bytes_acknowledged", before_response))
+
+    def wait_for(self, predicate: Callable[[Self], bool], timeout: float = 10) -> None:
+        """Block until the predicate holds; it is tried whenever something has passed."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: predicate(self), timeout):
+                raise TimeoutError(
+                    f"not within {timeout} s; {len(self.exchanges)} requests, {self.bytes_taken} bytes taken, "
+                    f"{self.bytes_acknowledged} acknowledged"
+                )
+
+    # --- for the exchanges
+
+    def took(self, exchange: ProxiedExchange, size: int) -> None:
+        """Count `size` more bytes of the body that the store's socket has taken."""
+        with self.changed:
+            self._take(exchange, size)
+            self.changed.notify_all()
+
+    def responded(self, exchange: ProxiedExchange, status: int) -> None:
+        """The store responded. A success says that it has the whole body, whatever was counted so far."""
+        with self.changed:
+            exchange.acted = status // 100 == 2
+            if exchange.acted:
+                self._take(exchange, exchange.size - exchange.taken)
+                if exchange.method == "PUT":
+                    self.bytes_acknowledged += exchange.size
+            self.changed.notify_all()
+
+    def _take(self, exchange: ProxiedExchange, size: int) -> None:
+        exchange.taken += size
+        if exchange.method == "PUT":
+            self.bytes_taken += size
+
+    async def fire(self, *, responded: bool) -> None:
+        """Run the hooks that are due; `responded`: those too that wait until the client has the response."""
+        for hook in self._due(responded=responded):
+            await in_thread(functools.partial(self._run, hook))
+
+    def _add(self, hook: _Hook) -> None:
+        with self.changed:
+            self._hooks.append(hook)
+        for due in self._due(responded=True):
+            self._run(due)
+
+    def _due(self, *, responded: bool) -> list[_Hook]:
+        if not self._hooks:
+            return []
+        with self.changed:
+            due = [
+                hook
+                for hook in self._hooks
+                if getattr(self, hook.counter) >= hook.at
+                and (responded or hook.before_response or hook.counter == "bytes_taken")
+            ]
+            for hook in due:
+                self._hooks.remove(hook)
+        return due
+
+    def _run(self, hook: _Hook) -> None:
+        try:
+            hook.callback()
+        except Exception as error:
+            self.errors.append(error)
 
 
 class FaultProxy(Traffic):
