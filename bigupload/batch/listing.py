@@ -32,8 +32,7 @@ from bigupload.batch.tree import (
     look_at,
     walk,
 )
-from bigupload.core.globs import has_wildcard, split_glob
-from bigupload.core.selection import Scope, include, scope_of, selects
+from bigupload.core.selection import Scope, has_wildcard, include, scope_of, selects, split_glob
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread

@@ -21,7 +21,7 @@ from bigupload.batch.tree import FileEntry, Found, Omitted
 from bigupload.cli import complain, discard_output
 from bigupload.cli.job_report import LeftOut, absolute, failed_fields
 from bigupload.cli.selection_options import Chosen, is_many, names_many
-from bigupload.core.globs import split_glob
+from bigupload.core.selection import split_glob
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.systems import with_slashes

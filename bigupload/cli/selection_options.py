@@ -177,7 +177,7 @@ class Chosen:
 
 def names_many(name: str) -> bool:
     """Whether a name on the command line is a directory or a pattern."""
-    from bigupload.core.globs import has_wildcard
+    from bigupload.core.selection import has_wildcard
 
     if _is_no_file(name):  # a question mark in a URL is not a wildcard
         return False

@@ -15,7 +15,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli.wording import spelled
-from bigupload.core.globs import has_wildcard
+from bigupload.core.selection import has_wildcard
 from bigupload.manifests.lock import is_locked
 from bigupload.s3_parameters import ADDRESS
 from bigupload.support.daemon_threads import hanging

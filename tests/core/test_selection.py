@@ -11,8 +11,18 @@ from __future__ import annotations
 
 import pytest
 
-from bigupload.core.globs import has_wildcard, split_glob
-from bigupload.core.selection import ALL, FileLimits, FileRule, exclude, include, parse_exclude_file, scope_of, selects
+from bigupload.core.selection import (
+    ALL,
+    FileLimits,
+    FileRule,
+    exclude,
+    has_wildcard,
+    include,
+    parse_exclude_file,
+    scope_of,
+    selects,
+    split_glob,
+)
 from bigupload.errors import UsageError
 from tests.tools.cases import each_case
 
