@@ -12,7 +12,8 @@ from urllib.parse import unquote
 from . import model
 from .contents import Contents
 from .exchange import BodySink, Exchange, Received, StoreResponse, timestamp, xml
-from .intake import (
+from .model import Checksum, StoredObject, Upload, UploadedPart, b64
+from .objects import (
     check_customer_key,
     check_if_none_match,
     declared_algorithm,
@@ -22,11 +23,10 @@ from .intake import (
     number_in_query,
     object_headers,
     opaque_etags,
+    pieces,
     receive,
     refuse_checksums,
 )
-from .model import Checksum, StoredObject, Upload, UploadedPart, b64
-from .objects import pieces
 from .wire import Content, S3Error
 
 
