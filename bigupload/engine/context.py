@@ -1,33 +1,47 @@
-"""Shared by the modules of the engine during one upload: ports, settings and counts."""
+"""Shared by the modules of the engine during one upload: ports, settings, counts, and the PUTs that hold the slots."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import datetime
+import logging
 import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import field
-from typing import Protocol
 
 from bigupload import errors, events
 from bigupload.core.checksums import Algorithm
-from bigupload.core.flight import Flight, Sample
+from bigupload.core.flight import SILENT, SMALL, Flight, Sample
 from bigupload.core.flight_trials import Bottleneck
-from bigupload.core.hedging import HedgeSwitch
+from bigupload.core.hedging import HedgeSwitch, PutProgress
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.object_claims import CopyBase, CopyOrigin
 from bigupload.core.part_plan import Part, Plan, plan_parts, plan_stream
-from bigupload.core.retry_policy import RetryPolicy
+from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.core.stored_rate import Filling, is_late
 from bigupload.engine.part_hashing import WholeDigests
 from bigupload.engine.retrying import Effects, Retrier, RunCounts
-from bigupload.ports import Gauge, GroupTransport, HashElsewhere, Journal, MultipartStore, Source, Transport
+from bigupload.ports import (
+    Gauge,
+    GroupTransport,
+    HashElsewhere,
+    Journal,
+    MultipartStore,
+    PutResponse,
+    SignedRequest,
+    Source,
+    Transport,
+)
 from bigupload.records import dataclass
+from bigupload.support.cancellation import Stoppable
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.fair_slots import FairSlots, SlotQueue
+from bigupload.units import format_seconds
+
+_LOG = logging.getLogger("bigupload.engine")
 
 CANCEL_GRACE = 5.0
 """Seconds that a cancelled upload waits for the response to create or complete, which may change the store.
@@ -61,45 +75,145 @@ class UploadSettings:
     """Uploads with a higher one get slots and threads first."""
 
 
-class PartInFlight(Protocol):
+class _NotBegun(Gauge):
+    """The gauge of a PUT that its transport has not begun."""
+
+    def sent(self) -> int:
+        return 0
+
+    def hold(self, *, held: bool) -> bool:
+        return held
+
+
+_NOT_BEGUN = _NotBegun()
+
+
+class PutInFlight:
     """The PUT of a part, or of a small file."""
 
-    gauge: Gauge
-    """The progress of its body."""
-    began: float
-    """The time at which it began, by the clock of its upload."""
-    priority: int
-    """The priority of its upload."""
-    accepted: float | None
-    """The time at which its last byte was accepted, as far as `look` has seen; None: not yet."""
-    wrote_from: float
-    """The time at which it began, later by the time for which it was held."""
-    is_held: bool
-    """Whether it is paused, because others are to be stored first."""
+    is_hedge = False
+    """Whether it is the second PUT of a part."""
+    is_group = False
+    """Whether parts of a group follow this one in the same slot."""
+    lags = False
+    """Whether it was cancelled because it is a straggler of a group: its parts are sent one by one."""
+
+    def __init__(
+        self, source: Source, part: Part, request: SignedRequest, now: float, attempt: int = 1, *, priority: int = 0
+    ) -> None:
+        self.source = source
+        self.part = part
+        self.request = request
+        self.scope = Stoppable()
+        self.gauge: Gauge = _NOT_BEGUN
+        """The progress of its body."""
+        self.began = now
+        """The time at which it began, by the clock of its upload."""
+        self.wrote_from = now
+        """The same, later by the time for which it was held."""
+        self.priority = priority
+        """The priority of its upload."""
+        self.attempt = attempt
+        """The number of this attempt at the part, from 1; for the log."""
+        self.hedge: PutInFlight | None = None
+        """The second PUT of the same part, if this one is a straggler."""
+        self.hedges = 0
+        """The number of times that this PUT was hedged."""
+        self.response: PutResponse | None = None
+        self.accepted: float | None = None
+        """The time at which its last byte was accepted, as far as `look` has seen; None: not yet."""
+        self.is_held = False
+        """Whether it is paused, because others are to be stored first."""
+        self.ended = asyncio.Event()  # anyio's costs ten times as much to make
+        self._seen = 0
+        self._moved_at = self._looked_at = now
+        self.filling = Filling(now)
+        """Its bytes that fill the buffer of a store that reads slowly."""
 
     @property
     def size(self) -> int:
         """The part's size in bytes."""
-        ...
+        return self.part.size
 
-    filling: Filling
-    """Its bytes that fill the buffer of a store that reads slowly."""
+    async def deliver(self, transport: Transport, *, fresh: bool) -> None:
+        """Have it sent. Raises Fault."""
+        self.response = await transport.put(self.request, self.source, self.part, on_start=self.started, fresh=fresh)
+
+    def started(self, gauge: Gauge) -> None:
+        self.gauge = gauge
+        self.is_held = gauge.hold(held=self.is_held)
+        if self.part.size > SMALL:  # of small ones there may be thousands a second
+            self.filling = Filling(self.began, was_full=gauge.window_is_full())
 
     def sent(self) -> int:
         """Return the bytes of what is in flight now: of a group, one part's."""
-        ...
-
-    def look(self, now: float) -> int:
-        """Return the bytes sent, and note when all of them were."""
-        ...
+        return self.gauge.sent()
 
     def hold(self, *, held: bool) -> bool:
         """Pause its body, or go on. Returns whether it is held now: not every body can be."""
-        ...
+        if held != self.is_held:
+            self.is_held = self.gauge.hold(held=held)
+        return self.is_held
+
+    def look(self, now: float) -> int:
+        """Return the bytes sent. Note when they changed, and when all of them were accepted."""
+        sent = self.sent()
+        if sent != self._seen or self.gauge.paused():
+            self._seen, self._moved_at = sent, now
+        if self.is_held:
+            self.wrote_from += now - self._looked_at
+        self._looked_at = now
+        if sent < self.size:
+            self.accepted = None
+        elif self.accepted is None and self.gauge is not _NOT_BEGUN:
+            self.accepted = now
+        return sent
 
     def is_silent(self, now: float) -> bool:
         """Whether it has sent something, and the peer acknowledges nothing for a while, though its window is open."""
-        ...
+        return bool(self._seen) and now - self._moved_at > SILENT and not self.gauge.window_is_full()
+
+    def log(self, now: float, outcome: str) -> None:
+        """Log how it ended."""
+        _LOG.debug(
+            "part %d, attempt %d to %s: %s after %.0f ms, %d of %d bytes sent",
+            self.part.number,
+            self.attempt,
+            self.gauge.address() or "no address",
+            outcome,
+            (now - self.began) * 1000,
+            self.sent(),
+            self.part.size,
+        )
+
+    def took(self, now: float) -> float:
+        """Return the seconds since it began, without those in which it was held."""
+        return now - self.wrote_from
+
+    def progress(self, now: float) -> PutProgress:
+        return PutProgress(self.part.size, self.sent(), self.took(now))
+
+    def cancel_if_stalled(self, now: float, policy: RetryPolicy, shared: SharedSlots) -> None:
+        """Cancel a PUT without progress, or one whose response is overdue."""
+        if self.ended.is_set() or self.scope.cancel_called:
+            return
+        self.look(now)
+        if self.accepted is None:
+            stalled = now - self._moved_at > policy.stall_after
+        else:
+            stalled = shared.is_overdue(self, now, policy.response_timeout)
+            if stalled and not self.is_hedge:
+                shared.sent_again(now)
+        if stalled:
+            self.scope.cancel()
+
+    def stalled(self, now: float) -> Fault:
+        """Return the fault of a PUT that was cancelled because it stalled."""
+        what = self.request.subject or f"part {self.part.number}"
+        if self.accepted is None:
+            return Fault(FaultKind.STALLED, f"{what} stalled")
+        waited = format_seconds(now - self.accepted)
+        return Fault(FaultKind.STALLED, f"no response to {what}, {waited} after all of it was sent")
 
 
 class SharedSlots:
@@ -128,9 +242,9 @@ class SharedSlots:
         """Copies that the stores are asked for at a time."""
         self.checking = asyncio.Semaphore(8)
         """Threads that ask file systems whether a source has changed."""
-        self.puts: set[PartInFlight] = set()
+        self.puts: set[PutInFlight] = set()
         """All PUTs in flight."""
-        self.first_puts: set[PartInFlight] = set()
+        self.first_puts: set[PutInFlight] = set()
         """The PUTs in flight that are not second PUTs of a part."""
         self.bytes_sent = 0
         """Bytes that ended PUTs have sent."""
@@ -214,7 +328,7 @@ class SharedSlots:
                 part.gauge.search_again()
         self._resize()
 
-    def _hold(self, writing: Sequence[PartInFlight], writers: int, now: float) -> None:
+    def _hold(self, writing: Sequence[PutInFlight], writers: int, now: float) -> None:
         """Let the first parts write, and hold the others.
 
         A part whose connection has gone silent, for packets were lost, keeps no other part from writing: it may wait
@@ -226,7 +340,7 @@ class SharedSlots:
             most -= 1
             writers -= is_late or not part.is_silent(now)
 
-    def _is_late(self, waiting: Sequence[PartInFlight], now: float) -> bool:
+    def _is_late(self, waiting: Sequence[PutInFlight], now: float) -> bool:
         """Whether the response to a whole body is late, and not just lost: no later body was stored already."""
         latest = self.flight.stored_parts.accepted
         return any(
@@ -235,13 +349,13 @@ class SharedSlots:
             if (at := part.accepted) is not None and at > latest
         )
 
-    def stored(self, put: PartInFlight, now: float) -> None:
+    def stored(self, put: PutInFlight, now: float) -> None:
         """The response to a PUT has come, and its part is stored."""
         accepted = now if put.accepted is None else put.accepted
         wrote_for = accepted - put.wrote_from
         self.flight.stored(now, put.size, began=put.began, accepted=accepted, wrote_for=wrote_for)
 
-    def is_overdue(self, put: PartInFlight, now: float, timeout: float) -> bool:
+    def is_overdue(self, put: PutInFlight, now: float, timeout: float) -> bool:
         """Return whether the response to a whole body is overdue. See `core.stored_rate.Stored.overdue`."""
         backlog = max(self.backlog, put.size)
         return put.accepted is not None and self.flight.stored_parts.overdue(
@@ -258,7 +372,7 @@ class SharedSlots:
         self.flight.sent_again(now)
         self._resize()
 
-    def ended(self, put: PartInFlight) -> int:
+    def ended(self, put: PutInFlight) -> int:
         """A PUT has ended, in whatever way. Returns the bytes that it has sent."""
         sent = put.sent()
         self.puts.discard(put)

@@ -7,23 +7,19 @@ The other PUT is cancelled and awaited.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bigupload.core.flight import SILENT, SMALL
-from bigupload.core.hedging import Budget, Pace, PutProgress
+from bigupload.core.hedging import Budget, Pace
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part
-from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.core.stored_rate import Filling
-from bigupload.engine.context import SharedSlots, UploadContext
+from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.engine.context import PutInFlight, SharedSlots, UploadContext
 from bigupload.engine.retrying import RunCounts
-from bigupload.ports import Gauge, PutResponse, SignedRequest, Source, Transport
-from bigupload.support.cancellation import Stoppable, shield
-from bigupload.units import format_seconds
+from bigupload.ports import PutResponse, SignedRequest, Source, Transport
+from bigupload.support.cancellation import shield
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -35,135 +31,6 @@ _MOST_HEDGES = 4
 """Hedges of one PUT. A hedge that fails at once costs no bytes, so that the budget would not stop the next one: a store
 that asks to slow down would get one at every tick."""
 _UNAMBIGUOUS = {PartProof.CHECKSUM, PartProof.ETAG}
-
-
-class _NotBegun(Gauge):
-    """The gauge of a PUT that its transport has not begun."""
-
-    def sent(self) -> int:
-        return 0
-
-    def hold(self, *, held: bool) -> bool:
-        return held
-
-
-_NOT_BEGUN = _NotBegun()
-
-
-class PutInFlight:
-    """One PUT in flight."""
-
-    is_hedge = False
-    """Whether it is the second PUT of a part."""
-    is_group = False
-    """Whether parts of a group follow this one in the same slot."""
-    lags = False
-    """Whether it was cancelled because it is a straggler of a group: its parts are sent one by one."""
-
-    def __init__(
-        self, source: Source, part: Part, request: SignedRequest, now: float, attempt: int = 1, *, priority: int = 0
-    ) -> None:
-        self.source = source
-        self.part = part
-        self.request = request
-        self.scope = Stoppable()
-        self.gauge: Gauge = _NOT_BEGUN
-        self.began = self.wrote_from = now
-        self.priority = priority
-        self.attempt = attempt
-        """The number of this attempt at the part, from 1; for the log."""
-        self.hedge: PutInFlight | None = None
-        """The second PUT of the same part, if this one is a straggler."""
-        self.hedges = 0
-        """The number of times that this PUT was hedged."""
-        self.response: PutResponse | None = None
-        self.accepted: float | None = None
-        self.is_held = False
-        self.ended = asyncio.Event()  # anyio's costs ten times as much to make
-        self._seen = 0
-        self._moved_at = self._looked_at = now
-        self.filling = Filling(now)
-
-    @property
-    def size(self) -> int:
-        return self.part.size
-
-    async def deliver(self, transport: Transport, *, fresh: bool) -> None:
-        """Have it sent. Raises Fault."""
-        self.response = await transport.put(self.request, self.source, self.part, on_start=self.started, fresh=fresh)
-
-    def started(self, gauge: Gauge) -> None:
-        self.gauge = gauge
-        self.is_held = gauge.hold(held=self.is_held)
-        if self.part.size > SMALL:  # of small ones there may be thousands a second
-            self.filling = Filling(self.began, was_full=gauge.window_is_full())
-
-    def sent(self) -> int:
-        return self.gauge.sent()
-
-    def hold(self, *, held: bool) -> bool:
-        if held != self.is_held:
-            self.is_held = self.gauge.hold(held=held)
-        return self.is_held
-
-    def look(self, now: float) -> int:
-        """Return the bytes sent. Note when they changed, and when all of them were accepted."""
-        sent = self.sent()
-        if sent != self._seen or self.gauge.paused():
-            self._seen, self._moved_at = sent, now
-        if self.is_held:
-            self.wrote_from += now - self._looked_at
-        self._looked_at = now
-        if sent < self.size:
-            self.accepted = None
-        elif self.accepted is None and self.gauge is not _NOT_BEGUN:
-            self.accepted = now
-        return sent
-
-    def is_silent(self, now: float) -> bool:
-        return bool(self._seen) and now - self._moved_at > SILENT and not self.gauge.window_is_full()
-
-    def log(self, now: float, outcome: str) -> None:
-        """Log how it ended."""
-        _LOG.debug(
-            "part %d, attempt %d to %s: %s after %.0f ms, %d of %d bytes sent",
-            self.part.number,
-            self.attempt,
-            self.gauge.address() or "no address",
-            outcome,
-            (now - self.began) * 1000,
-            self.sent(),
-            self.part.size,
-        )
-
-    def took(self, now: float) -> float:
-        """Return the seconds since it began, without those in which it was held."""
-        return now - self.wrote_from
-
-    def progress(self, now: float) -> PutProgress:
-        return PutProgress(self.part.size, self.sent(), self.took(now))
-
-    def cancel_if_stalled(self, now: float, policy: RetryPolicy, shared: SharedSlots) -> None:
-        """Cancel a PUT without progress, or one whose response is overdue."""
-        if self.ended.is_set() or self.scope.cancel_called:
-            return
-        self.look(now)
-        if self.accepted is None:
-            stalled = now - self._moved_at > policy.stall_after
-        else:
-            stalled = shared.is_overdue(self, now, policy.response_timeout)
-            if stalled and not self.is_hedge:
-                shared.sent_again(now)
-        if stalled:
-            self.scope.cancel()
-
-    def stalled(self, now: float) -> Fault:
-        """Return the fault of a PUT that was cancelled because it stalled."""
-        what = self.request.subject or f"part {self.part.number}"
-        if self.accepted is None:
-            return Fault(FaultKind.STALLED, f"{what} stalled")
-        waited = format_seconds(now - self.accepted)
-        return Fault(FaultKind.STALLED, f"no response to {what}, {waited} after all of it was sent")
 
 
 async def send(

@@ -20,8 +20,8 @@ from bigupload.core.hedging import PutProgress
 from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault
-from bigupload.engine.context import UploadContext
-from bigupload.engine.in_flight import PartsInFlight, PutInFlight
+from bigupload.engine.context import PutInFlight, UploadContext
+from bigupload.engine.in_flight import PartsInFlight
 from bigupload.ports import GroupTransport, PutResponse, SignedRequest, Transport
 from bigupload.records import dataclass
 

@@ -16,8 +16,8 @@ from bigupload.core.checksums import Algorithm, Digests, Hashed
 from bigupload.core.integrity import NO_ETAG, ChecksumMismatch, ObjectFacts, PartProof, Verified, prove_part
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry, RetryPolicy
-from bigupload.engine.context import SharedSlots, UploadSettings, check_source
-from bigupload.engine.in_flight import PutInFlight, send
+from bigupload.engine.context import PutInFlight, SharedSlots, UploadSettings, check_source
+from bigupload.engine.in_flight import send
 from bigupload.engine.part_hashing import PartHasher, hash_part
 from bigupload.engine.retrying import Effects, Retrier, RunCounts
 from bigupload.ports import ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut

@@ -16,7 +16,7 @@ from bigupload.cli import reporting
 from bigupload.cli.narration import Narrator
 from bigupload.cli.progress_display import Bars, JobBars
 from bigupload.core.integrity import Verified
-from bigupload.engine.in_flight import PutInFlight
+from bigupload.engine.context import PutInFlight
 from bigupload.progress.job_progress import told_apart
 from bigupload.progress.rows import RowState, cut_middle, most_name, render, update
 from tests.tools.cases import each_case

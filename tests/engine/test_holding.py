@@ -15,8 +15,8 @@ from bigupload.core.flight_trials import WINDOW, Bottleneck
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.core.stored_rate import LATE
-from bigupload.engine.context import TICK, SharedSlots
-from bigupload.engine.in_flight import PartsInFlight, PutInFlight
+from bigupload.engine.context import TICK, PutInFlight, SharedSlots
+from bigupload.engine.in_flight import PartsInFlight
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import SignedRequest
 from tests.tools.cases import each_case

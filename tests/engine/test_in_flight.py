@@ -12,8 +12,8 @@ import pytest
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.engine.context import TICK, SharedSlots
-from bigupload.engine.in_flight import PartsInFlight, PutInFlight
+from bigupload.engine.context import TICK, PutInFlight, SharedSlots
+from bigupload.engine.in_flight import PartsInFlight
 from bigupload.engine.retrying import Effects
 from bigupload.ports import PutResponse, SignedRequest
 from tests.tools.gauges import FakeGauge

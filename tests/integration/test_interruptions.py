@@ -12,7 +12,7 @@ import pytest
 from bigupload import Verified, events
 from bigupload.core.flight import Flight
 from bigupload.engine import multipart_upload
-from bigupload.engine.in_flight import PutInFlight
+from bigupload.engine.context import PutInFlight
 from tests.tools.waiting import until
 
 from .support import PART, World, no_leaks
