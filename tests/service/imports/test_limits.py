@@ -7,6 +7,7 @@ import dataclasses
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -169,7 +170,9 @@ async def test_a_host_that_is_too_slow(bucket: Meddled, web: WebServer, monkeypa
         await assert_failed(one, made, "the host sends less than 64 KiB a second", clock)
 
 
-async def test_the_time_of_a_slow_host_goes_on_in_another_place(bucket: Meddled, web: WebServer) -> None:
+async def test_the_time_of_a_slow_host_goes_on_in_another_place(
+    bucket: Meddled, web: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     web.serve("/film.mp4", film(MIB))
     web.faults.append(WebFault(stall_after=0, when=is_part, times=99))
     clock, seconds = Clock(), [0.0]
@@ -179,7 +182,7 @@ async def test_the_time_of_a_slow_host_goes_on_in_another_place(bucket: Meddled,
         return seconds[0]
 
     async with replica(bucket, clock) as one, replica(bucket, clock) as two:
-        one.imports._monotonic = two.imports._monotonic = monotonic
+        monkeypatch.setattr(queue, "time", SimpleNamespace(monotonic=monotonic))  # not that of the event loop
         made = await one.begin(f"{web.url}/film.mp4")
         await one.imports.look()
         await until(lambda: any(map(is_part, web.asked)))
