@@ -327,9 +327,7 @@ def _peer_of(sock: socket.socket) -> Any:
 class Addresses:
     """The addresses of the names that one pool connects to, each in turn."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Know none yet. `clock` returns seconds from any start."""
-        self._clock = clock
+    def __init__(self) -> None:
         self._limiter = asyncio.Semaphore(_LOOKUPS)
         self._known: dict[tuple[str, int], tuple[list[AddressRow], float]] = {}
         """The rows, and when they were looked up."""
@@ -347,7 +345,7 @@ class Addresses:
             return [row]
         key = host, port
         rows, since = self._known.get(key, ([], 0.0))
-        if not rows or self._clock() - since > KEPT:
+        if not rows or time.monotonic() - since > KEPT:
             if key not in self._asked:  # once for all who want to know at the same time
                 task = self._asked[key] = asyncio.create_task(self._ask(key))
                 task.add_done_callback(retrieve)
@@ -374,7 +372,7 @@ class Addresses:
         ask = functools.partial(socket.getaddrinfo, *key, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         try:
             rows: list[AddressRow] = await run_in_daemon_thread(ask, self._limiter)
-            self._known[key] = rows, self._clock()
+            self._known[key] = rows, time.monotonic()
             return rows
         finally:
             del self._asked[key]

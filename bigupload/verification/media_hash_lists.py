@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -226,8 +226,7 @@ def write_generation(
     files: Sequence[HashedFile],
     *,
     host: str,
-    ignored: Sequence[str] = (),
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ignored: Sequence[str],
 ) -> tuple[list[Path], list[str]]:
     """Write a hash list, and name it in the chain. Blocking.
 
@@ -237,7 +236,6 @@ def write_generation(
         files: All files.
         host: This machine's name.
         ignored: Patterns of files that are left out, as in `.gitignore`.
-        now: Returns the time. Tests pass their own.
 
     Returns:
         The files that were written, and the paths of files that are not what an earlier list says.
@@ -246,7 +244,7 @@ def write_generation(
         BigUploadError: They can't be written.
     """
     history = history or History(root)
-    moment, folder = now(), root / FOLDER
+    moment, folder = datetime.now(UTC), root / FOLDER
     number = history.latest + 1
     stem = _NO_XML.sub("_", root.resolve().name) or "root"
     name = f"{number:04}_{stem}_{moment:%Y-%m-%d_%H%M%SZ}.mhl"

@@ -104,19 +104,15 @@ def now() -> str:
 class ReceiptWriter:
     """Writes one receipt."""
 
-    def __init__(
-        self, write: Callable[[str], object], *, target: str, endpoint: str | None, clock: Callable[[], str] = now
-    ) -> None:
+    def __init__(self, write: Callable[[str], object], *, target: str, endpoint: str | None) -> None:
         """Write the document's beginning.
 
         Args:
             write: Writes a text.
             target: What the files' keys begin with, or the one object, or a media service's URL.
             endpoint: The store's; None: AWS.
-            clock: Returns the time. Tests pass their own.
         """
         self._write = write
-        self._clock = clock
         self.files = 0
         self.size = 0
         head = {
@@ -125,7 +121,7 @@ class ReceiptWriter:
             "bigupload": __version__,
             "target": target,
             "endpoint": endpoint,
-            "begun_at": clock(),
+            "begun_at": now(),
         }
         lines = [f" {json.dumps(name)}: {json.dumps(value)},\n" for name, value in head.items()]
         write("".join(["{\n", *lines, ' "files": [']))
@@ -144,7 +140,7 @@ class ReceiptWriter:
             failed: How many files of the same call are not in the store.
         """
         sums = {"files": self.files, "size": self.size, "failed": failed}
-        self._write(f'\n ],\n "sums": {json.dumps(sums)},\n "ended_at": {json.dumps(self._clock())}\n}}\n')
+        self._write(f'\n ],\n "sums": {json.dumps(sums)},\n "ended_at": {json.dumps(now())}\n}}\n')
 
 
 class ReceiptOutput:
