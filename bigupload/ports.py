@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from bigupload.core.checksums import Algorithm, ChecksumType, Digests, Hashed
-from bigupload.core.integrity import ObjectFacts
+from bigupload.core.integrity import CopySource, ObjectFacts
 from bigupload.core.manifest import Fingerprint, Header, Manifest, PartRecord, Record, SourceKind, Target
-from bigupload.core.object_claims import CopySource
 from bigupload.core.part_plan import Limits, Part, Plan
 from bigupload.core.retry_policy import Fault
 from bigupload.records import dataclass

@@ -13,9 +13,8 @@ from bigupload.api.arguments import UploadOptions
 from bigupload.api.state import UploaderState
 from bigupload.api.types import OpenedSource
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm
-from bigupload.core.integrity import ObjectFacts, prove_object
+from bigupload.core.integrity import CopyBase, CopyOrigin, CopySource, ObjectFacts, prove_object
 from bigupload.core.manifest import Manifest
-from bigupload.core.object_claims import CopyBase, CopyOrigin, CopySource
 from bigupload.core.part_plan import Limits, plan_parts
 from bigupload.engine.context import UploadContext, UploadSettings
 from bigupload.errors import ObjectMismatch, UsageError

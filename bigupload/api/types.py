@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from bigupload import errors
 from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.core.checksums import Algorithm
-from bigupload.core.object_claims import CopySource
+from bigupload.core.integrity import CopySource
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.records import dataclass

@@ -19,8 +19,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from bigupload.core import checksums
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, Hashed, KeptDigests
-from bigupload.core.integrity import ExpectedObject, ObjectFacts, PartProof, Verified, prove_object
-from bigupload.core.object_claims import CopyBase
+from bigupload.core.integrity import CopyBase, ExpectedObject, ObjectFacts, PartProof, Verified, prove_object
 from bigupload.core.part_plan import S3_LIMITS, Part, Plan, Step
 from bigupload.core.remote_url import is_remote
 from bigupload.errors import ObjectMismatch

@@ -16,9 +16,8 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.flight import SILENT, SMALL, Flight, Sample
 from bigupload.core.flight_trials import Bottleneck
 from bigupload.core.hedging import HedgeSwitch, PutProgress
-from bigupload.core.integrity import Verified
+from bigupload.core.integrity import CopyBase, CopyOrigin, Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
-from bigupload.core.object_claims import CopyBase, CopyOrigin
 from bigupload.core.part_plan import Part, Plan, plan_parts, plan_stream
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.core.stored_rate import Filling, is_late

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from bigupload import errors
 from bigupload.core.checksums import Hashed
-from bigupload.core.integrity import ChecksumMismatch, PartProof, prove_part
+from bigupload.core.integrity import ChecksumMismatch, CopySource, PartProof, prove_part
 from bigupload.core.manifest import PartRecord
-from bigupload.core.object_claims import CopySource
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.engine.context import UploadContext

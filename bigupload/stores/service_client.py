@@ -20,9 +20,8 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm, ChecksumType
-from bigupload.core.integrity import ObjectFacts
+from bigupload.core.integrity import CopySource, ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
-from bigupload.core.object_claims import CopySource
 from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http.client import HttpClient, OpenResponse, log_request

@@ -22,8 +22,7 @@ import anyio.from_thread
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm, combine_crc, digest_of, new_hasher
-from bigupload.core.integrity import Verified
-from bigupload.core.object_claims import ObjectAttributes, ObjectClaim, claims_of, plausible_part_sizes
+from bigupload.core.integrity import ObjectAttributes, ObjectClaim, Verified, claims_of, plausible_part_sizes
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import check_source

@@ -23,8 +23,7 @@ from typing import Any
 
 from bigupload import errors
 from bigupload.core.checksums import Hasher
-from bigupload.core.integrity import Verified
-from bigupload.core.object_claims import ObjectAttributes, claims_of
+from bigupload.core.integrity import ObjectAttributes, Verified, claims_of
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, strong_etag
 from bigupload.core.checksums import encode as encode_digest
-from bigupload.core.integrity import PartProof, Verified
+from bigupload.core.integrity import CopyBase, CopySource, PartProof, Verified
 from bigupload.core.manifest import (
     Aborted,
     ChecksumRecord,
@@ -31,7 +31,6 @@ from bigupload.core.manifest import (
     Target,
 )
 from bigupload.core.manifest_lines import encode
-from bigupload.core.object_claims import CopyBase, CopySource
 from bigupload.core.part_plan import Part, Plan, Step
 from tests.tools.cases import examples
 

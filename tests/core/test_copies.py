@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from bigupload.core.object_claims import CopyBase, CopySource
+from bigupload.core.integrity import CopyBase, CopySource
 from bigupload.core.part_plan import Part, Plan
 
 CHECKSUMS = ("a", "b", "c", "d")

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigupload.core.integrity import Verified
+from bigupload.core.integrity import CopyBase, CopySource, Verified
 from bigupload.core.manifest import Completed, Header, Target
 from bigupload.core.manifest_lines import decode, encode
-from bigupload.core.object_claims import CopyBase, CopySource
 from tests.core import samples
 from tests.core.samples import JSON, QUICK, RECORDS, TYPES, header, part
 from tests.tools.cases import each_case, examples

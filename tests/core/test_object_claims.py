@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bigupload.core.checksums import Algorithm
-from bigupload.core.object_claims import ObjectAttributes, ObjectClaim, claims_of
+from bigupload.core.integrity import ObjectAttributes, ObjectClaim, claims_of
 from tests.tools.cases import each_case
 
 MD5 = "b026324c6904b2a9cb4b88d6d61c81d1"

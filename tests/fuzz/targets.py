@@ -12,10 +12,9 @@ from typing import Any, cast
 from bigupload import errors
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
-from bigupload.core.integrity import ExpectedObject, ObjectFacts, PartProof, prove_object
+from bigupload.core.integrity import CopySource, ExpectedObject, ObjectFacts, PartProof, prove_object
 from bigupload.core.manifest import PartRecord
 from bigupload.core.manifest_lines import encode, replay
-from bigupload.core.object_claims import CopySource
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import Fault
 from bigupload.http.connection import Connection

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.core.checksums import Algorithm
-from bigupload.core.integrity import PartProof
+from bigupload.core.integrity import CopySource, PartProof
 from bigupload.core.manifest import PartRecord
-from bigupload.core.object_claims import CopySource
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.stores.s3.multipart import S3Store

@@ -17,9 +17,8 @@ import pytest
 
 from bigupload import errors, events
 from bigupload.core.checksums import Algorithm
-from bigupload.core.integrity import ObjectFacts, Verified
+from bigupload.core.integrity import CopySource, ObjectFacts, Verified
 from bigupload.core.manifest import PartRecord, Target
-from bigupload.core.object_claims import CopySource
 from bigupload.core.part_plan import Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine import multipart_upload

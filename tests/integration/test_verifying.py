@@ -7,8 +7,7 @@ import hashlib
 import pytest
 
 from bigupload import errors
-from bigupload.core.integrity import Verified
-from bigupload.core.object_claims import MOST_GUESSES, plausible_part_sizes
+from bigupload.core.integrity import MOST_GUESSES, Verified, plausible_part_sizes
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.testing.faults import Call, Ok, Status
 from bigupload.testing.strict_s3 import Exchange

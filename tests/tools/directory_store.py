@@ -17,9 +17,8 @@ import anyio
 
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm
-from bigupload.core.integrity import ObjectFacts
+from bigupload.core.integrity import CopySource, ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
-from bigupload.core.object_claims import CopySource
 from bigupload.core.part_plan import Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import Created, Gauge, ListedPart, OpenUpload, PutResponse, SignedRequest, Source, UnsignedPart

@@ -13,9 +13,8 @@ from typing import Any
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm, ChecksumType
-from bigupload.core.integrity import ObjectFacts
+from bigupload.core.integrity import CopySource, ObjectAttributes, ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
-from bigupload.core.object_claims import CopySource, ObjectAttributes
 from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.client import HttpClient

@@ -9,7 +9,7 @@ import anyio
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm, ChecksumType
-from bigupload.core.object_claims import CopySource
+from bigupload.core.integrity import CopySource
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.client import read_range
 from bigupload.ports import SignedRequest
