@@ -36,7 +36,7 @@ class FileRule:
     is_include: bool
 
     def __post_init__(self) -> None:
-        parse_pattern(self.pattern)
+        _parse_pattern(self.pattern)
 
 
 def include(pattern: str) -> FileRule:
@@ -158,7 +158,7 @@ def scope_of(rules: Sequence[FileRule], *, hidden: bool = True) -> Scope:
         for rule in reversed(rules)
         for pattern in (
             _Glob(steps, rule.is_include, directories_only, hidden)
-            for steps, directories_only in parse_pattern(rule.pattern)
+            for steps, directories_only in _parse_pattern(rule.pattern)
         )
     ]
     return Scope(rest, otherwise=not rules or not rules[0].is_include)
@@ -247,7 +247,7 @@ _STAR = _Token("star", "*")
 
 
 @functools.lru_cache(maxsize=4096)
-def parse_pattern(pattern: str) -> tuple[tuple[tuple[_GlobStep | None, ...], bool], ...]:
+def _parse_pattern(pattern: str) -> tuple[tuple[tuple[_GlobStep | None, ...], bool], ...]:
     """Return the alternatives of a pattern: its steps, and whether it matches directories only.
 
     A step that is None stands for "**": any number of names. The last step never is.

@@ -74,7 +74,7 @@ class MultipartUpload:
         self._state = UploadState(plan, stage)
         self._hasher = PartHasher(context.source, algorithm, context.hashing, context.hash_elsewhere, context.whole)
         self._reconciler = Reconciler(context, self._state, self._hasher)
-        self._completion = Completion(context, self._state, self._reconciler)
+        self._completion = _Completion(context, self._state, self._reconciler)
         stream = context.source.stream
         self._arriving = (
             None if stream is None else StreamParts(context, stream, self._state, self._hasher, self._reconciler)
@@ -364,7 +364,7 @@ _MOST_ROUNDS = 4
 """The most completes of one run if the store refuses the parts or reports conflicts. More would not help."""
 
 
-class Completion:
+class _Completion:
     """The last stages of one upload, for one context."""
 
     def __init__(self, context: UploadContext, state: UploadState, reconciler: Reconciler) -> None:

@@ -325,7 +325,7 @@ class PartUploader:
                         self._context.source, part, request[0], fresh=fresh, attempt=attempts.made
                     )
                 record = await self._prover.prove(part, hashed, request[0], response)
-            except SendAgainWithMd5:
+            except _SendAgainWithMd5:
                 hashed, request = await self._hasher.hash(part, md5=True), None
             except Fault as fault:
                 failed = None
@@ -430,7 +430,7 @@ class PartUploader:
         )
 
 
-class SendAgainWithMd5(Exception):
+class _SendAgainWithMd5(Exception):
     """The store has the part, but nothing proves it. Content-MD5 will."""
 
 
@@ -466,7 +466,7 @@ class PartProver:
 
         Raises:
             Fault: CORRUPTED: checksum mismatch. BROKEN: the response has no ETag, and the store has no such part.
-            SendAgainWithMd5: Content-MD5 will prove the part.
+            _SendAgainWithMd5: Content-MD5 will prove the part.
             PartUnproved: Nothing proves it, or nothing has its ETag.
         """
         if not response.etag:
@@ -479,7 +479,7 @@ class PartProver:
             if (record := self.prove_by(part, hashed, request, response)) is not None:
                 return record
         if await self._probe.md5_is_enforced(part):
-            raise SendAgainWithMd5
+            raise _SendAgainWithMd5
         raise errors.PartUnproved(
             f"nothing proves part {part.number}: the store confirms no checksum, its ETags are not MD5s, and it does "
             "not check Content-MD5. Use another store, or `checksum='none'` to upload without proof"

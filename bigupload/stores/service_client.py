@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedUpload:
+class _OpenedUpload:
     """An upload that the service created."""
 
     upload: str
@@ -63,7 +63,7 @@ class CheckedFile:
     size: int | None
 
 
-def part_to_sign(part: UnsignedPart) -> dict[str, Any]:
+def _part_to_sign(part: UnsignedPart) -> dict[str, Any]:
     """Content-MD5 is the checksum of an upload with md5. Beside another checksum it is an addition."""
     md5 = part.headers.get(Algorithm.MD5.header)
     own = [value for name, value in part.headers.items() if name != Algorithm.MD5.header]
@@ -79,9 +79,9 @@ def _typed(kind: type[T], value: Any) -> T:
     return value
 
 
-def read_create(response: Mapping[str, Any], first: Sequence[UnsignedPart]) -> OpenedUpload:
+def _read_create(response: Mapping[str, Any], first: Sequence[UnsignedPart]) -> _OpenedUpload:
     """Read the response to create, with the presigned requests of the first parts."""
-    return OpenedUpload(
+    return _OpenedUpload(
         upload=_line(response["upload"]),
         key=_line(response["key"]),
         public_url=_link(response["publicUrl"]),
@@ -90,7 +90,7 @@ def read_create(response: Mapping[str, Any], first: Sequence[UnsignedPart]) -> O
             _typed(int, response["parts"]),
             _typed(str, response["checksumAlgorithm"]),
         ),
-        signed=read_signed(response, first) if first else [],
+        signed=_read_signed(response, first) if first else [],
     )
 
 
@@ -99,7 +99,7 @@ _HEADERS = frozenset({"content-type", "content-md5"})
 _VALUE = re.compile(r"[ -~]{0,1024}")
 
 
-def read_signed(response: Mapping[str, Any], asked: Sequence[UnsignedPart]) -> list[SignedRequest]:
+def _read_signed(response: Mapping[str, Any], asked: Sequence[UnsignedPart]) -> list[SignedRequest]:
     """Read one request for each requested part. A service is not trusted to put anything else into a PUT."""
     lifetime = _typed(int, response["expiresIn"])
     if not 0 < lifetime < 10**9:
@@ -125,11 +125,11 @@ def _link(value: Any) -> str:
     text = _line(value)
     if " " in text or "@" in urlsplit(text).netloc:  # sent unchanged: a space would end the request line
         raise ValueError("not a URL")
-    place_of(text)
+    _place_of(text)
     return text
 
 
-def place_of(url: str) -> WebOrigin:
+def _place_of(url: str) -> WebOrigin:
     """Return the origin of a URL. Raises ValueError if it is not a URL of http or https."""
     parts = urlsplit(url)
     return origin_of(f"{parts.scheme}://{parts.netloc}")  # it is remembered, and the rest may be a secret
@@ -147,7 +147,7 @@ def _optional_line(value: Any) -> str | None:
     return None if value is None else _line(value)
 
 
-def read_parts(response: Mapping[str, Any]) -> list[ListedPart]:
+def _read_parts(response: Mapping[str, Any]) -> list[ListedPart]:
     """Read the list of parts."""
     return [
         ListedPart(
@@ -174,7 +174,7 @@ def read_complete(response: Mapping[str, Any]) -> CompletedUpload:
     return CompletedUpload(_line(response["key"]), _link(response["publicUrl"]), facts)
 
 
-def read_status(response: Mapping[str, Any]) -> tuple[CompletedUpload | None, tuple[str, str] | None]:
+def _read_status(response: Mapping[str, Any]) -> tuple[CompletedUpload | None, tuple[str, str] | None]:
     """Read the object if it exists, or the code and message if the service refused it at complete."""
     if response["status"] == "completed":
         return read_complete(_typed(dict, response["completed"])), None
@@ -184,7 +184,7 @@ def read_status(response: Mapping[str, Any]) -> tuple[CompletedUpload | None, tu
     return None, None if error is None else (_typed(str, error["code"]), _typed(str, error["message"]))
 
 
-def read_check(response: Mapping[str, Any]) -> CheckedFile | None:
+def _read_check(response: Mapping[str, Any]) -> CheckedFile | None:
     """Read the service's facts about the file at a publicUrl."""
     key, size = _optional_line(response.get("key")), response.get("size")
     if response["usable"] is not True or key is None:
@@ -196,8 +196,8 @@ ANSWER_WITHIN = 60.0
 """Timeout in seconds for every request except complete."""
 MOST_BYTES = 16 * 1024 * 1024
 """The longest response, in bytes. A list of ten thousand parts has two megabytes."""
-EXPIRED = "upload_expired"
-API = "/v1/media/multipart"
+_EXPIRED = "upload_expired"
+_API = "/v1/media/multipart"
 _KEY = re.compile(r"[!-~]{1,8192}")  # upload tokens are long
 _CODE = re.compile(r"[a-z_]{1,64}")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -206,7 +206,7 @@ _BAD_KEY = "set BIGUPLOAD_API_KEY to a valid one and make the same call again"
 
 _FAULTS = {
     "upload_gone": FaultKind.GONE,
-    EXPIRED: FaultKind.GONE,
+    _EXPIRED: FaultKind.GONE,
     "part_not_stored": FaultKind.INVALID_PART,
     "checksum_mismatch": FaultKind.CORRUPTED,
     "unsupported_checksum": FaultKind.UNSUPPORTED,
@@ -389,7 +389,7 @@ class ServiceHttp:
         try:
             to = urlsplit(urljoin(self.url, location))
             origin = origin_of(f"{to.scheme}://{to.netloc}")
-            place = f"{origin.scheme}://{origin.header}{to.path}".partition(API)[0]
+            place = f"{origin.scheme}://{origin.header}{to.path}".partition(_API)[0]
         except ValueError:
             place = "elsewhere"
         if self._known:
@@ -525,7 +525,7 @@ class ServiceStore:
     async def stored(self, url: str) -> CheckedFile | None:
         """Return a file by its publicUrl; None: the service does not have it, or not any more."""
         body = {"url": url}
-        return await self._call(read_check, "to look at the file", "POST", "/v1/media/check", body=body)
+        return await self._call(_read_check, "to look at the file", "POST", "/v1/media/check", body=body)
 
     # -- the port
 
@@ -549,14 +549,14 @@ class ServiceStore:
             "size": plan.size,
             "checksumAlgorithm": sent_as.value,
             "partSize": plan.part_size,
-            "firstParts": [part_to_sign(part) for part in first],
+            "firstParts": [_part_to_sign(part) for part in first],
             "token": token,
         }
         if self._head:
             body["head"] = base64.b64encode(self._head).decode()
         sent_at = self._clock()
         created = await self._call(
-            lambda response: read_create(response, first), "to start the upload", "POST", API, body=body
+            lambda response: _read_create(response, first), "to start the upload", "POST", _API, body=body
         )
         if created.plan != (plan.part_size, plan.count, sent_as.value):
             raise self._http.stranger("its plan differs from the requested part size, number of parts or checksum")
@@ -586,13 +586,13 @@ class ServiceStore:
         return SignedRequest(kept.request.url, kept.request.headers, left) if same and left > 0 else None
 
     async def _sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
-        body = {"upload": upload_id, "parts": [part_to_sign(part) for part in parts]}
+        body = {"upload": upload_id, "parts": [_part_to_sign(part) for part in parts]}
         try:
             signed = await self._call(
-                lambda response: read_signed(response, parts), "to sign parts", "POST", f"{API}/parts", body=body
+                lambda response: _read_signed(response, parts), "to sign parts", "POST", f"{_API}/parts", body=body
             )
         except Fault as fault:
-            if fault.code != EXPIRED:
+            if fault.code != _EXPIRED:
                 raise
             raise errors.UploadExpired(
                 "the upload's handle has expired: make the same call again to start a new upload"
@@ -611,7 +611,7 @@ class ServiceStore:
             StoreRefused: A URL breaks one of these rules.
         """
         for request in requests:
-            place = place_of(request.url)
+            place = _place_of(request.url)
             if place.scheme != "https" and self._http.url.startswith("https:"):
                 raise errors.StoreRefused(
                     f"{self._http.url} signed URLs for {place.host} without encryption (http): nothing was sent. "
@@ -628,7 +628,7 @@ class ServiceStore:
         raise Fault(FaultKind.UNSUPPORTED, "a media service copies no parts")
 
     async def list_parts(self, upload_id: str, algorithm: Algorithm) -> list[ListedPart]:
-        return await self._call(read_parts, "to list the parts", "GET", f"{API}/parts", upload=upload_id)
+        return await self._call(_read_parts, "to list the parts", "GET", f"{_API}/parts", upload=upload_id)
 
     async def find_open(self) -> list[OpenUpload]:
         raise errors.UsageError("adopting an upload needs the store's own credentials: name it as s3://BUCKET/KEY")
@@ -637,9 +637,9 @@ class ServiceStore:
         """Return the object if the upload completed. If the service refused it at complete, raise that error again."""
         what = "to look at the upload"
         try:
-            made, error = await self._call(read_status, what, "GET", API, upload=upload_id)
+            made, error = await self._call(_read_status, what, "GET", _API, upload=upload_id)
         except Fault as fault:
-            if fault.code == EXPIRED:
+            if fault.code == _EXPIRED:
                 raise errors.UploadGone(_HANDLE_LAPSED) from fault
             if fault.kind is FaultKind.GONE:
                 return None
@@ -661,9 +661,9 @@ class ServiceStore:
             body["checksum"] = checksum
         what = "to complete the upload"
         try:
-            made = await self._call(read_complete, what, "POST", f"{API}/complete", body=body, within=COMPLETE_WITHIN)
+            made = await self._call(read_complete, what, "POST", f"{_API}/complete", body=body, within=COMPLETE_WITHIN)
         except Fault as fault:
-            if fault.code != EXPIRED:
+            if fault.code != _EXPIRED:
                 raise
             raise errors.UploadGone(_HANDLE_LAPSED) from fault
         return self._facts(made)
@@ -677,7 +677,7 @@ class ServiceStore:
 
     async def abort(self, upload_id: str) -> None:
         try:
-            await self._http.call("to abort", "DELETE", API, upload=upload_id)
+            await self._http.call("to abort", "DELETE", _API, upload=upload_id)
         except Fault as fault:
             if fault.kind is not FaultKind.GONE:
                 raise
