@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -136,8 +137,8 @@ async def test_a_name_that_moves_is_followed_in_time(sender: Sender, monkeypatch
     sender.ends.listed = HOSTS[:1]
     await sender.put()
     sender.ends.listed = HOSTS[1:2]
-    addresses = sender.transport._client.pool._addresses
-    addresses._clock = lambda: time.monotonic() + connection_pool.KEPT + 1
+    later = time.monotonic() + connection_pool.KEPT + 1
+    monkeypatch.setattr(connection_pool, "time", SimpleNamespace(monotonic=lambda: later))
     await sender.put()
     assert sender.ends.met == HOSTS[:2]
     assert connection_pool.KEPT <= 60
