@@ -21,7 +21,7 @@ from bigupload import errors
 from bigupload.adapters.boto3 import install, uninstall
 from bigupload.manifests.journal import FileJournal
 from bigupload.testing.faults import Status
-from bigupload.testing.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import Exchange, S3Error, StrictS3
 from tests.integration.support import content
 from tests.tools.cases import each_case
 
@@ -181,9 +181,16 @@ def test_the_cause_is_the_error_of_bigupload(client: Any, s3: StrictS3, tmp_path
 def interrupted(s3: StrictS3, path: Path, **extra: Any) -> None:
     """Leave an unfinished upload of two parts behind, one of which is in the store."""
     client = install(boto3.client("s3"))
-    s3.script("UploadPart", Status(403, "AccessDenied"), part_number=2, repeat=True)
-    with pytest.raises(S3UploadFailedError):
+
+    def refuse_the_second(exchange: Exchange) -> None:
+        if exchange.op == "UploadPart" and exchange.query["partNumber"] == "2":
+            (upload,) = s3.uploads.values()
+            raise S3Error("AccessDenied" if 1 in upload.parts else "SlowDown")
+
+    usual, s3.knobs.receive = s3.knobs.receive, refuse_the_second
+    with pytest.raises(S3UploadFailedError, match="AccessDenied"):
         client.upload_file(str(path), "bucket", "key", ExtraArgs=extra)
+    s3.knobs.receive = usual
     s3.clear()
     uninstall(client)
     client.close()
