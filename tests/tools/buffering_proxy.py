@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 import threading
 from collections.abc import Iterator
@@ -36,8 +37,10 @@ class BufferingProxy:
         self.held = 0
         """Bytes that it has of parts that are not stored, and whose clients are there."""
         self.most_held = 0
-        """The same at its worst, when it took bytes of a request that came after the first response."""
+        """The same at its worst, when it took bytes of a request of a client that had read a response. A busy client
+        may read it late: it has as long as the proxy takes to pass on another part."""
         self._passed = 0
+        self._seen_at = math.inf
         self._changed = threading.Condition()
         self._free_at = 0.0
         self._arriving = 0
@@ -61,7 +64,7 @@ class BufferingProxy:
         found = _LENGTH.search(head)
         size = int(found[1]) if found else 0
         is_part = head.startswith(b"PUT ")
-        is_later = self.stored > 0
+        is_later = self._passed >= self._seen_at
         body = bytearray()
         try:
             with self._arrival():
@@ -75,6 +78,7 @@ class BufferingProxy:
             answer = await self._answer(head, bytes(body), reader)
             if is_part and answer.startswith(b"HTTP/1.1 200"):
                 self.stored += size
+                self._seen_at = min(self._seen_at, self._passed + size)
             writer.write(_CONNECTION.sub(b"", answer, count=1))
             await writer.drain()
         finally:
