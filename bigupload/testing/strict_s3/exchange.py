@@ -9,6 +9,7 @@ import datetime as dt
 import hashlib
 import re
 import socket
+import ssl
 import struct
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -40,7 +41,7 @@ _UPLOAD_OPS = {
     "POST": "CompleteMultipartUpload",
     "DELETE": "AbortMultipartUpload",
 }
-GONE = (OSError, aiohttp.ClientError, web.RequestPayloadError, asyncio.IncompleteReadError)
+GONE = (ConnectionError, ssl.SSLError, aiohttp.ClientError, web.RequestPayloadError, asyncio.IncompleteReadError)
 
 
 class Dropped(Exception):

@@ -410,9 +410,10 @@ class StrictS3(Contents, Listener):
             if not isinstance(dropped, _Responded):
                 record.status = 0
             return web.Response()  # to a connection that is no more
-        except GONE:
+        except GONE:  # not raised: aiohttp would log it as an error of this program
             record.status = 0
-            raise
+            exchange.reset()
+            return web.Response()
         finally:
             with self._changed:
                 self._responded[record.op] += 1
