@@ -8,6 +8,8 @@ import datetime
 import hashlib
 import io
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -124,6 +126,61 @@ def test_a_wrong_value_is_boto3s_error(client: Any, plain: Any, s3: StrictS3, ex
     with pytest.warns(NotTakenOver), pytest.raises(caught.type):
         client.upload_fileobj(io.BytesIO(SMALL), "bucket", "key", ExtraArgs=extra)
     assert s3.objects["bucket"] == {}
+
+
+def calls(client: Any, path: str, **wrong: Any) -> list[Callable[[], object]]:
+    """The documented ways to upload, with something else for an argument of theirs."""
+    resource = boto3.resource("s3")
+    resource.meta.client = client
+    named = {"Bucket": "bucket", "Key": "key", **wrong}
+    theirs = resource.Object(named.pop("Bucket"), named.pop("Key"))
+    both = {"Bucket": theirs.bucket_name, "Key": theirs.key}
+    of_file = {"Filename": path, **named}
+    return [
+        lambda: client.upload_file(**{**of_file, **both}),
+        lambda: client.upload_fileobj(**{"Fileobj": io.BytesIO(SMALL), **named, **both}),
+        lambda: theirs.upload_file(**of_file),
+        lambda: theirs.Bucket().upload_fileobj(**{"Fileobj": io.BytesIO(SMALL), "Key": theirs.key, **named}),
+    ]
+
+
+@each_case(
+    "wrong",
+    [{name: value} for name in ("Key", "Bucket") for value in (7, b"key", 1.5, True, ["key"], Path("key"))]
+    + [{"ExtraArgs": extra} for extra in ({None: "x"}, {7: "x"}, 7, "x", ["ACL"])]
+    + [{"ExtraArgs": {name: None}} for name in SAME if name in S3Transfer.ALLOWED_UPLOAD_ARGS]
+    + [{"ExtraArgs": {"StorageClass": ""}}, {"Config": 7}, {"Config": {"max_concurrency": 1}}],
+)
+def test_a_wrong_type_is_boto3s_error(
+    client: Any, plain: Any, s3: StrictS3, file_of: Callable[[bytes], str], wrong: dict[str, Any]
+) -> None:
+    path = file_of(SMALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if {"Key", "Bucket"} & set(wrong) else "ignore", NotTakenOver)
+        for ours, theirs in zip(calls(client, path, **wrong), calls(plain, path, **wrong), strict=True):
+            with pytest.raises(Exception) as expected:
+                theirs()
+            with pytest.raises(expected.type):
+                ours()
+    assert s3.objects["bucket"] == {}
+
+
+@each_case("nothing", [None, False, 0, "", []])
+def test_a_callback_that_is_nothing(client: Any, file_of: Callable[[bytes], str], nothing: Any) -> None:
+    """boto3's `upload_file` looks whether it is true, and its `upload_fileobj` whether it is None."""
+    client.upload_file(file_of(SMALL), "bucket", "key", Callback=nothing)
+
+
+def test_if_none_match_which_boto3_does_not_take(client: Any, plain: Any, s3: StrictS3) -> None:
+    extra = {"IfNoneMatch": "*"}
+    with pytest.raises(ValueError, match="Invalid extra_args key 'IfNoneMatch'"):
+        plain.upload_fileobj(io.BytesIO(SMALL), "bucket", "key", ExtraArgs=extra)
+    client.upload_fileobj(io.BytesIO(SMALL), "bucket", "key", ExtraArgs=extra)
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        client.upload_fileobj(io.BytesIO(b"other"), "bucket", "key", ExtraArgs=extra)
+    with pytest.raises(ValueError, match="Invalid extra_args key 'IfNoneMatch'"):  # left to boto3, it replaces nothing
+        client.upload_fileobj(io.BytesIO(b"other"), "bucket", "key", ExtraArgs={**extra, "ChecksumAlgorithm": "CRC32"})
+    assert s3.objects["bucket"]["key"].body == SMALL
 
 
 @each_case(

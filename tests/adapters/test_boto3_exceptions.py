@@ -141,6 +141,18 @@ def test_what_a_file_object_raises(both: list[Any], size: int, seeks: bool) -> N
         assert caught.value is error
 
 
+def test_a_file_object_that_can_not_be_read(both: list[Any], s3: StrictS3, tmp_path: Path) -> None:
+    """One that is only written to seems to be empty: that is not taken for its content."""
+    with (tmp_path / "file").open("wb") as written:
+        written.write(b"data")
+        theirs, ours = (raised(lambda c=c: c.upload_fileobj(written, "bucket", "key")) for c in both)
+        assert (type(ours), str(ours)) == (type(theirs), str(theirs))
+    for each in (io.TextIOWrapper(io.BytesIO(b"text")), io.StringIO("text")):
+        with pytest.raises(TypeError, match="open it in binary mode"):
+            both[1].upload_fileobj(each, "bucket", "key")
+    assert s3.objects["bucket"] == {}
+
+
 def test_nobody_listens(tmp_path: Path, bigupload_state: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))

@@ -221,8 +221,12 @@ def object_options(extra: Mapping[str, Any]) -> tuple[dict[str, Any], UploadOpti
     """
     fields: dict[str, Any] = {"content_type": DEFAULT_TYPE}
     for name, value in extra.items():
+        if not isinstance(name, str):
+            raise CannotTakeOver(f"bigupload has nothing like {name!r}")
         if (found := _field(name)) is not None:
             field, written = found
+            if value is None or (written is _as_given and value == ""):  # which leave a field of bigupload's out
+                raise CannotTakeOver(f"bigupload sends no empty {name}")
             try:
                 fields[field] = written(value)
             except (KeyError, TypeError, ValueError, OverflowError) as e:

@@ -124,12 +124,12 @@ class TakenOver:
         others: dict[str, Any] = {"ExtraArgs": ExtraArgs, "Callback": Callback, "Config": Config}
         theirs = partial(self._theirs_file, Filename, Bucket, Key, **others)
         path: object = os.fspath(Filename) if hasattr(Filename, "__fspath__") else Filename
-        if not isinstance(path, str):
+        if not isinstance(path, str) or not _are_texts(Bucket, Key):
             theirs()  # says what is wrong
             return
         try:
             job = BotoRequest(Bucket, Key, ExtraArgs, Config, self._reach).of_file(path)
-            self._upload(job, Callback)
+            self._upload(job, Callback or None)  # as boto3 takes it here, and not in `upload_fileobj`
             return
         except CannotTakeOver as e:
             reason = str(e)
@@ -168,7 +168,7 @@ class TakenOver:
         """
         others: dict[str, Any] = {"ExtraArgs": ExtraArgs, "Callback": Callback, "Config": Config}
         theirs = partial(self._theirs_object, Fileobj, Bucket, Key, **others)
-        if not hasattr(Fileobj, "read"):
+        if not _can_read(Fileobj) or not _are_texts(Bucket, Key):
             theirs()  # says what is wrong
             return
         try:
@@ -240,6 +240,10 @@ class TakenOver:
         if differs or job.options.get("checksum", "auto") not in ("auto", known.header.checksum.algorithm.value):
             with contextlib.suppress(errors.ManifestLocked):  # another process is at it
                 await uploader.abort(path, s3=s3)
+
+
+def _are_texts(*names: object) -> bool:
+    return all(isinstance(name, str) for name in names)
 
 
 def _leave_to(theirs: Callable[[], None], reason: str, extra: Mapping[str, Any] | None) -> None:
@@ -427,6 +431,11 @@ class BotoRequest:
         )
 
 
+def _can_read(file: Any) -> bool:
+    """Whether boto3 takes a file object for one that can be read: one that is only written would seem to be empty."""
+    return hasattr(file, "read") and (not hasattr(file, "readable") or bool(file.readable()))
+
+
 def _can_seek(file: Any) -> bool:
     """Whether boto3 takes a file object for one that can seek."""
     try:
@@ -443,9 +452,13 @@ def _read(file: Any, most: int) -> bytes:
     pieces, left = [], most
     while left > 0:
         piece = file.read(left)
+        kind = type(file).__name__
         if piece is None:  # which is not an end
-            kind = type(file).__name__
             raise ValueError(f"{kind} gives None, as a file object does that does not block: let it block")
+        if isinstance(piece, str):
+            raise TypeError(
+                f"{type(file).__name__} gives text, and an object is bytes: open it in binary mode, as 'rb'"
+            )
         if not piece:
             break
         pieces.append(piece)
