@@ -120,6 +120,39 @@ def _cli(ctx: click.Context, /, **common: Any) -> None:
 _cli.params += common_options()
 
 
+REPLACED = "bigupload was updated or removed while this command ran: run the same command again"
+_VERSION_FILE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "version.py")  # noqa: PTH118, PTH120 - no pathlib
+
+
+def _installed() -> tuple[int, int] | None:
+    """Return what tells this installation from another one in its place; None: it has no files, or has them no more."""
+    try:
+        status = os.stat(_VERSION_FILE)  # noqa: PTH116 - as above
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+class _OneInstallation:
+    """A finder of modules that finds none. It refuses those of another installation than the one that began.
+
+    Modules are imported when they are needed. After an upgrade they would be those of the new version, among those of
+    the old one.
+    """
+
+    def __init__(self) -> None:
+        self._began = _installed()
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.startswith("bigupload.") and self.is_replaced:
+            raise ImportError(REPLACED, name=name)
+
+    @property
+    def is_replaced(self) -> bool:
+        return self._began != _installed()
+
+
+_INSTALLATION = _OneInstallation()
 OUT_OF_MEMORY = (
     "the system gives this process no more memory: allow more (ulimit -v, or the container's limit), or upload less at "
     "once (--concurrency, --part-size), and run the same command again"
@@ -171,6 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     if arguments is not None:
         _run(arguments)
+    sys.meta_path.insert(0, _INSTALLATION)
     _open_closed_streams()
     _escape_foreign_characters()
     gc.set_threshold(*_SELDOM)
@@ -266,6 +300,8 @@ def _lacking(error: BaseException) -> tuple[str, int] | None:
     # The dynamic loader's error for a library that does not fit has no class or number of its own.
     if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
         return OUT_OF_MEMORY, errors.EXIT_RESUMABLE
+    if isinstance(error, ImportError) and _INSTALLATION.is_replaced:  # also of what it depends on
+        return REPLACED, errors.EXIT_RESUMABLE
     if isinstance(error, OSError | ImportError):
         from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 
