@@ -18,7 +18,7 @@ from bigupload.ports import Source, Stream
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.files import reason_of
 from bigupload.support.pages import is_on_local_disk
-from bigupload.support.systems import change_time, is_missing, open_binary, read_at
+from bigupload.support.systems import change_time, close_read, is_missing, open_binary, read_at
 
 S = TypeVar("S", bound=Source)
 
@@ -97,7 +97,7 @@ class FileSource:
         try:
             more = self._read(memoryview(bytearray(1)), size)
         except OSError as e:
-            raise errors.SourceUnreadable(f"can't read {self.path} at its end: {e.strerror}") from e
+            raise errors.SourceUnreadable(f"can't read {self.path} at its end: {reason_of(e)}") from e
         if more and os.fstat(self._fd).st_size == size:
             raise errors.SourceUnsupported(
                 f"{self.path} has more bytes than its size of {size:,}, as files in /proc do: "
@@ -132,7 +132,7 @@ class FileSource:
                     break
                 done += count
         except OSError as e:
-            raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset + done:,}: {e.strerror}") from e
+            raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset + done:,}: {reason_of(e)}") from e
         finally:
             with self._lock:
                 self._readers -= 1
@@ -147,7 +147,7 @@ class FileSource:
         try:
             opened = os.fstat(self._fd)
         except OSError as e:  # a network file system that has forgotten the descriptor
-            raise errors.SourceUnreadable(f"can't read {self.path}: {e.strerror}") from e
+            raise errors.SourceUnreadable(f"can't read {self.path}: {reason_of(e)}") from e
         try:
             named = os.stat(self.path)  # noqa: PTH116 - faster than pathlib, and called once a part
         except OSError:  # moved, maybe for a moment only: the open descriptor reads the same file
@@ -194,7 +194,7 @@ class FileSource:
         """Close after the last read: its number could otherwise become another file's while a thread still uses it."""
         if self._closed and not self._readers and self._fd >= 0:
             fd, self._fd = self._fd, -1
-            os.close(fd)
+            close_read(fd)
 
 
 async def open_file(path: str | os.PathLike[str]) -> FileSource:

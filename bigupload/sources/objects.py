@@ -24,7 +24,7 @@ from bigupload.core.part_plan import MIB
 from bigupload.ports import Unwatched
 from bigupload.sources.file import FileSource, fingerprint_of, open_in_thread
 from bigupload.support.pages import is_on_local_disk, read_cached
-from bigupload.support.systems import read_at
+from bigupload.support.systems import close_read, read_at
 
 
 class MemorySource(Unwatched):
@@ -193,7 +193,7 @@ class FileHolder:
             try:
                 self._remember(path, fd)
             finally:
-                os.close(fd)
+                close_read(fd)
 
     async def open(self, path: str) -> HeldFile | FileSource:
         """Open a file. The caller closes it.
@@ -254,7 +254,7 @@ class FileHolder:
         except OSError:
             return None
         finally:
-            os.close(fd)
+            close_read(fd)
         if read != size or fingerprint_of(after) != fingerprint_of(status):
             return None
         del data[size:]

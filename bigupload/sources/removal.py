@@ -24,6 +24,7 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.sources.file import fingerprint_of
 from bigupload.support.files import ASIDE, reason_of
 from bigupload.support.missing_files import shown
+from bigupload.support.systems import close_read
 
 try:
     import fcntl
@@ -277,12 +278,12 @@ class FileRemoval:
         """Let go of what is open. Idempotent."""
         self._let_go()
         if self._directory is not None:
-            os.close(self._directory)
+            close_read(self._directory)
             self._directory = None
 
     def _let_go(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)  # with lock and lease
+            close_read(self._fd)  # with lock and lease
         self._fd, self._has_lease = -1, False
 
     # -- looking

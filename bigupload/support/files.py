@@ -225,5 +225,9 @@ def is_out_of_descriptors(e: BaseException) -> bool:
 
 
 def reason_of(e: OSError) -> str:
-    """The operating system's words for an error; of too many open files, also what helps."""
-    return OUT_OF_DESCRIPTORS if is_out_of_descriptors(e) else str(e.strerror)
+    """The operating system's words for an error; of those that name no cause, the cause, and what helps."""
+    if is_out_of_descriptors(e):
+        return OUT_OF_DESCRIPTORS
+    if e.errno == errno.ENOTCONN:  # the words are those for sockets
+        return "the program that serves its file system (FUSE) has ended: mount it again"
+    return str(e.strerror)

@@ -6,6 +6,7 @@ its event loop takes no signal handlers. macOS leaves bytes in the disk's cache 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -55,6 +56,16 @@ def open_binary(path: str | os.PathLike[str], flags: int, mode: int = 0o600, *, 
     """
     flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     return os.open(path, flags if links else flags | getattr(os, "O_NOFOLLOW", 0), mode)
+
+
+def close_read(fd: int) -> None:
+    """Close a descriptor of which nothing was written. It is closed even if the file system reports an error.
+
+    A FUSE file system whose process ended gives ENOTCONN, and NFS gives EIO. No byte depends on it: such an error would
+    only hide the one that ended the upload.
+    """
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 def sync_to_disk(fd: int) -> None:

@@ -68,6 +68,49 @@ def test_a_file_that_can_t_be_read_any_more(
     assert bigupload("upload", file, *to(s3), *IN_PARTS, "--progress", "none").code == 0
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["upload"], ["upload", *IN_PARTS], ["upload", "--follow", "--idle", "1s"], ["move"], ["sync"]],
+    ids=" ".join,
+)
+def test_a_file_system_that_ended(
+    bigupload: Command, s3: StrictS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """As FUSE does whose process was killed: to close what was read fails, too. No upload does for that."""
+    source, close, failed = tmp_path / "mounted", os.close, 0
+    source.mkdir()
+    path = source / "file"
+    path.write_bytes(bytes(SIZE if IN_PARTS[0] in command else 1000))
+    mounted = {source.stat().st_ino, path.stat().st_ino}
+
+    def close_of_mounted(fd: int) -> None:
+        nonlocal failed
+        inode = os.fstat(fd).st_ino
+        close(fd)
+        if inode in mounted:
+            failed += 1
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(os, "close", close_of_mounted)
+    name, *options = command
+    what = source if name == "sync" else path
+    ended = bigupload(name, what, *to(s3, "s3://bucket/p/"), *options, "--progress", "none")
+    assert (ended.code, ended.err) == (0, "")
+    assert failed
+    assert "p/file" in s3.objects["bucket"]
+
+
+def test_a_file_system_that_ended_before(
+    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> int:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    monkeypatch.setattr(FileSource, "_read", ended)
+    said = "the program that serves its file system (FUSE) has ended: mount it again"
+    assert_refused(bigupload("upload", file, *to(s3), *IN_PARTS), 1, f"can't read {file} at its end: {said}")
+
+
 @pytest.mark.parametrize("words", [["upload", "x", "--to"], ["store", "status", "--log-file"], ["upload", "--local=1"]])
 def test_a_value_that_is_missing_or_too_many(bigupload: Command, words: list[str]) -> None:
     command = " ".join(words[:2] if words[0] == "store" else words[:1])
