@@ -97,6 +97,8 @@ async def verify_receipt(path: Path | None, options: S3Options, arguments: dict[
     """
     name: Path = arguments["receipt"]
     receipt = read_receipt(name)
+    if not receipt.files:
+        raise errors.UsageError(f"the receipt {escaped(str(name))} has no file: there is nothing to verify")
     require_proof = Verified(arguments["require_proof"])
     ways = _OF_OBJECTS if path is None else _OF_COPIES
     sums = VerificationReport(

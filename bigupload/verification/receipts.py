@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import itertools
 import json
 import os
 import stat
@@ -19,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bigupload import errors
 from bigupload.core.checksums import Hasher
@@ -34,7 +35,7 @@ from bigupload.stores.targets import connect
 from bigupload.support.files import reason_of
 from bigupload.support.output_file import descriptor_of, keep_to_one_process, naming, output_file
 from bigupload.support.systems import open_binary, sync_to_disk, write_at
-from bigupload.units import escaped
+from bigupload.units import counted, escaped, one_line
 from bigupload.verification.file_digests import read_file, whole_checksum
 from bigupload.version import __version__
 
@@ -237,7 +238,7 @@ class GrowingReceipt:
 
         Raises:
             OutputUnwritable: It can't be written, or another process writes it.
-            UsageError: The file is not a receipt, or one of another target.
+            UsageError: The file is not a receipt, or one of another target, or one that lost files.
         """
         self._path = path
         self._option = option
@@ -359,6 +360,7 @@ class GrowingReceipt:
                 if end:
                     row = _row(line)
                     if row is None:
+                        self._check_rest(line, file)
                         break
                     self._known.add(_object_of(row))
                     self._writer.files += 1
@@ -381,6 +383,24 @@ class GrowingReceipt:
                 "another file"
             )
         return end
+
+    def _check_rest(self, line: bytes, file: BinaryIO) -> None:
+        """Raise UsageError if rows were lost: a new end, with new sums, would hide that.
+
+        Args:
+            line: The first line behind the rows.
+            file: Has the lines after it. A crash may have torn the end, or left a longer one behind it.
+        """
+        if line.startswith(b" ]"):
+            end = _parsed(b'{"files": [' + line + b"".join(itertools.islice(file, 3)))
+            sums = end.get("sums") if isinstance(end, dict) else None
+            why = None if sums is None else _why_not_all(sums, self._writer.files, self._writer.size)
+        else:
+            why = "a row can't be read" if any(map(_row, file)) else None
+        if why is not None:
+            raise errors.UsageError(
+                f"{escaped(str(self._path))} is a receipt that was damaged: {why}. Move it away, or name another file"
+            )
 
 
 def _row(line: bytes) -> ReceiptFile | None:
@@ -428,9 +448,34 @@ def read_receipt(path: Path) -> Receipt:
     target, endpoint = document.get("target"), document.get("endpoint")
     is_whole = isinstance(files, list) and all(isinstance(each, ReceiptFile) for each in files)
     if not is_whole or not isinstance(target, str) or not isinstance(endpoint, str | None):
-        raise errors.UsageError(f"{escaped(str(path))} is a receipt that was damaged: a field is missing or wrong")
-    latest = {(file.bucket, file.key): file for file in files}  # a watch may upload a file several times
+        raise _damaged(path, "a field is missing or wrong")
+    if (why := _why_not_all(document.get("sums"), len(files), sum(file.size for file in files))) is not None:
+        raise _damaged(path, why)
+    latest: dict[tuple[str, str], ReceiptFile] = {}
+    for file in files:  # a watch may upload a file several times, and never at the same millisecond
+        if latest.get((file.bucket, file.key)) == file:
+            raise _damaged(path, f"it has the same row twice, of {one_line(file.key)}")
+        latest[file.bucket, file.key] = file
     return Receipt(target=target, endpoint=endpoint, files=[*latest.values()])
+
+
+def _damaged(path: Path, why: str) -> errors.UsageError:
+    return errors.UsageError(f"{escaped(str(path))} is a receipt that was damaged: {why}. Use a copy that is whole")
+
+
+def _why_not_all(sums: object, files: int, size: int) -> str | None:
+    """Compare the rows of a receipt with its sums. Returns what shows that rows were lost or changed; None: nothing."""
+    if not isinstance(sums, dict) or not all(_is_count(sums.get(name)) for name in ("files", "size", "failed")):
+        return "its sums are missing or wrong"
+    if sums["files"] != files:
+        return f"it has the rows of {counted(files, 'file')}, and its sums say {sums['files']:,}"
+    if sums["size"] != size:
+        return f"its files have {size:,} bytes together, and its sums say {sums['size']:,}"
+    return None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _compact(found: dict[str, Any]) -> object:
@@ -439,7 +484,7 @@ def _compact(found: dict[str, Any]) -> object:
         return found
     if any(name not in found or not isinstance(found[name], kind) for name, kind in _KINDS.items()):
         return found
-    if found["verified"] not in [*Verified]:
+    if found["verified"] not in [*Verified] or not _is_count(found["size"]):
         return found
     return ReceiptFile(**{name: found[name] for name in _KINDS})
 

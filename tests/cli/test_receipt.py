@@ -238,6 +238,57 @@ def test_what_verify_refuses(bigupload: Command, s3: StrictS3, tree: Path, tmp_p
     assert_refused(bigupload("verify", tree), 2, "Missing argument 's3://BUCKET/KEY'")
 
 
+def test_a_receipt_that_was_damaged_proves_nothing(
+    bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path
+) -> None:
+    """A row that is lost would be a file that nobody verifies."""
+    receipt, damaged = tmp_path / "receipt.json", tmp_path / "damaged.json"
+    assert bigupload("upload", tree, *to(s3, "s3://bucket/p/"), *QUIET, "--receipt", receipt).code == 0
+    text = receipt.read_text()
+    document = json.loads(text)
+    rows, sums = document["files"], document["sums"]
+
+    def with_rows(*files: object) -> dict[str, Any]:
+        return {**document, "files": files}
+
+    grown = {**sums, "size": sums["size"] + rows[2]["size"] - rows[3]["size"]}
+    wrong_sums: list[object] = [{**sums, name: wrong} for name in sums for wrong in (-1, True, "4", None)]
+    lost = [with_rows(*rows[:at], *rows[at + 1 :]) for at in range(len(rows))]
+    cases: list[tuple[object, str]] = [
+        *((each, "it has the rows of 3 files, and its sums say 4") for each in lost),
+        (with_rows(), "it has the rows of 0 files, and its sums say 4"),
+        (with_rows(*rows, rows[0]), "it has the rows of 5 files, and its sums say 4"),
+        (with_rows(*rows[:3], {**rows[3], "size": 0}), "its files have "),
+        (with_rows(rows[0], rows[0], *rows[2:]), "its files have "),
+        (with_rows(*rows[:3], rows[2]) | {"sums": grown}, "it has the same row twice, of p/"),
+        *((with_rows(*rows[:3], {**rows[3], "size": wrong}), "a field is missing") for wrong in (-1, True, "1", 1.0)),
+        *(({**document, "sums": wrong}, "its sums are missing or wrong") for wrong in (*wrong_sums, None, [], 4, {})),
+        ({name: value for name, value in document.items() if name != "sums"}, "its sums are missing or wrong"),
+        ({name: value for name, value in document.items() if name != "files"}, "a field is missing or wrong"),
+    ]  # fmt: skip
+    for content, says in cases:
+        damaged.write_text(json.dumps(content))
+        refused = bigupload("verify", "--receipt", damaged, "--endpoint-url", s3.url)
+        assert_refused(refused, 2, f"damaged.json is a receipt that was damaged: {says}")
+        assert_refused(bigupload("verify", tree, "--receipt", damaged), 2, "damaged")
+    for end in range(0, len(text) - 2, 7):
+        damaged.write_text(text[:end])
+        assert_refused(bigupload("verify", "--receipt", damaged, "--endpoint-url", s3.url), 2, "is not a receipt")
+    lines = text.splitlines(keepends=True)
+    for at in range(len(lines)):
+        damaged.write_text("".join(lines[:at] + lines[at + 1 :]))
+        ended = bigupload("verify", "--receipt", damaged, "--endpoint-url", s3.url)
+        ignored = any(name in lines[at] for name in ('"bigupload"', '"begun_at"'))
+        assert (ended.code == 0) == ignored, (lines[at], ended.err)
+
+
+def test_a_receipt_without_a_file_verifies_nothing(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
+    head = {"kind": receipts.KIND, "version": receipts.VERSION, "target": "s3://bucket/p/", "endpoint": s3.url}
+    (tmp_path / "empty").write_text(json.dumps({**head, "files": [], "sums": {"files": 0, "size": 0, "failed": 0}}))
+    ended = bigupload("verify", "--receipt", tmp_path / "empty", "--endpoint-url", s3.url)
+    assert_refused(ended, 2, "empty has no file: there is nothing to verify")
+
+
 def test_a_proof_that_is_too_weak(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path) -> None:
     receipt = tmp_path / "receipt.json"
     options = [*to(s3), *IN_PARTS, *QUIET, "--checksum", "sha256", "--receipt", receipt]

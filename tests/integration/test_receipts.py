@@ -278,6 +278,28 @@ async def test_the_next_move_continues_the_receipt(world: World, tree: Path, rec
     assert (tree / "c").exists()
 
 
+async def test_a_receipt_that_lost_files_is_not_continued(world: World, tree: Path, receipt: Path) -> None:
+    """A new end, with new sums, would hide that."""
+    for name in ("a", "b"):
+        await many(world, [tree / name], receipt=receipt, delete_source=True)
+    lines = receipt.read_bytes().splitlines(keepends=True)
+    a, b = (at for at, line in enumerate(lines) if b'"source"' in line)
+    for damaged, says in (
+        ([*lines[:a], *lines[b:]], "it has the rows of 1 file, and its sums say 2"),
+        ([*lines[:a], lines[a][:-9] + b"\n", *lines[b:]], "a row can't be read"),
+        ([line.replace(b'"size": 10,', b'"size": 9,') for line in lines], "its files have "),
+    ):
+        receipt.write_bytes(b"".join(damaged))
+        with pytest.raises(errors.UsageError, match=f"is a receipt that was damaged: {says}.*Move it away"):
+            await many(world, [tree / "c"], receipt=receipt, delete_source=True)
+        assert receipt.read_bytes() == b"".join(damaged)
+        assert (tree / "c").exists()
+    for end in range(len(lines[b]) + len(b"".join(lines[:b])), len(b"".join(lines)) - 1):  # as a crash tears it
+        receipt.write_bytes(b"".join(lines)[:end])
+        with contextlib.closing(GrowingReceipt(receipt, "`receipt`", target=TO, endpoint=world.s3.url)):
+            assert read(receipt)["sums"] == {"files": 2, "size": 3 * PART + 10, "failed": 0}
+
+
 async def test_a_move_of_nothing_leaves_no_receipt(world: World, tree: Path, receipt: Path) -> None:
     world.s3.script("PutObject", Status(403, "AccessDenied"), repeat=True)
     await many(world, [tree / "a"], receipt=receipt, delete_source=True)
