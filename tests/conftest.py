@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import gc
 import importlib
@@ -26,6 +25,7 @@ from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from tests.tools import cases
 from tests.tools.directories import session_directory
+from tests.tools.mounts import mounted
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -280,12 +280,5 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KiB."""
     directory = tmp_path / "small"
     directory.mkdir()
-    if not sys.platform.startswith("linux"):
-        pytest.skip("mount(2) is Linux's")
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"bigupload", bytes(directory), b"tmpfs", 0, b"size=64k") != 0:
-        pytest.skip(f"a tmpfs can't be mounted here: {os.strerror(ctypes.get_errno())}")
-    try:
+    with mounted(directory, "64k"):
         yield directory
-    finally:
-        libc.umount2(bytes(directory), 2)  # MNT_DETACH

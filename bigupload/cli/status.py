@@ -329,11 +329,16 @@ def _check_syncs(within: float) -> int:
     from bigupload.manifests.job_record import known_jobs
     from bigupload.manifests.state_directory import state_dir
 
-    syncs = [job for job in known_jobs(state_dir()) if job.name.startswith("sync ")]
-    if not syncs:
+    jobs = known_jobs(state_dir())
+    unreadable = [job for job in jobs if job.status == "unreadable"]
+    for job in unreadable:  # any of them may be a sync's
+        why = f"can't read the record {job.record}: {job.error or ''}. Unless that passes, bigupload abort"
+        complain(errors.BigUploadError(f"{why} {job.id[:SHORT_ID]} forgets it"))
+    syncs = [job for job in jobs if job.name.startswith("sync ")]
+    if not syncs and not unreadable:
         complain(errors.BigUploadError("no sync is recorded on this machine, or none has sent a file"))
         return errors.EXIT_FAILED
-    late = 0
+    late = len(unreadable)
     for job in syncs:
         last = job.last_finished or job.began
         age = time.time() - datetime.datetime.fromisoformat(last).timestamp() if last is not None else math.inf

@@ -272,7 +272,7 @@ class JobRecord:
         """
         with self._translated():
             if os.path.lexists(self.path) and read_job(self.path).status != "unreadable":
-                self._reading = open_database(self.path)
+                self._reading = _open_to_read(self.path)
                 self.is_new = self._reading.execute("SELECT 1 FROM file LIMIT 1").fetchone() is None
 
     def _finished(self) -> bool:
@@ -444,7 +444,7 @@ class JobRecord:
             ) from e
 
     def _unwritable(self, e: OSError | sqlite3.Error, *, creating: bool = False) -> errors.ManifestUnwritable:
-        full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "full" in str(e)
+        full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "full" in str(e) or _is_full(self.path)
         if is_out_of_descriptors(e):
             advice = ""
         elif full:
@@ -467,17 +467,10 @@ def read_job(path: Path) -> KnownJob:
             raise sqlite3.DatabaseError("it is another user's, or not a regular file")
         if _has_no_byte(path):
             return KnownJob(record=path, id=name, status="unreadable", error=_EMPTY)
-        with contextlib.closing(open_database(path)) as opened:
-            _check_database(opened)
-            job, target, began, finished, files, size = opened.execute(
-                "SELECT name, target, began, finished, files, bytes FROM job"
-            ).fetchone()
-            (gone,) = opened.execute(_GONE).fetchone()
-            last_finished = finished or _past(opened)
-            if finished is None:
-                files, size = opened.execute("SELECT count(*), coalesce(sum(size), 0) FROM file").fetchone()
+        (job, target, began, finished, files, size), gone, last_finished = _facts(path)
     except (OSError, TypeError, sqlite3.Error) as e:
-        return KnownJob(record=path, id=name, status="unreadable", error=str(e))
+        why = f"{e}: no space left on that disk" if isinstance(e, sqlite3.Error) and _is_full(path) else str(e)
+        return KnownJob(record=path, id=name, status="unreadable", error=why)
     status: Literal["finished", "unfinished"] = "unfinished" if finished is None else "finished"
     return KnownJob(
         record=path,
@@ -492,6 +485,31 @@ def read_job(path: Path) -> KnownJob:
         bytes=size,
         gone=gone,
     )
+
+
+def _facts(path: Path) -> tuple[tuple[str, str, str, str | None, int, int], int, str | None]:
+    """Return a job's row, how many of its files were gone, and when it was last finished. Writes nothing."""
+    before = _at_rest(path)
+    if before is not None:
+        try:
+            with contextlib.closing(_open_immutable(path)) as opened:
+                return _facts_in(opened)
+        except sqlite3.Error:
+            if _at_rest(path) == before:
+                raise
+    with contextlib.closing(_connect(path, "mode=ro")) as opened:
+        return _facts_in(opened)
+
+
+def _facts_in(opened: sqlite3.Connection) -> tuple[tuple[str, str, str, str | None, int, int], int, str | None]:
+    _check_database(opened)
+    job = opened.execute("SELECT name, target, began, finished, files, bytes FROM job").fetchone()
+    (gone,) = opened.execute(_GONE).fetchone()
+    name, target, began, finished, _, _ = job
+    if finished is None:
+        counts = opened.execute("SELECT count(*), coalesce(sum(size), 0) FROM file").fetchone()
+        return (name, target, began, finished, *counts), gone, _past(opened)
+    return job, gone, finished
 
 
 def _past(opened: sqlite3.Connection) -> str | None:
@@ -547,6 +565,53 @@ def open_database(path: Path) -> sqlite3.Connection:
         opened.close()
         raise
     return opened
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?{how}", uri=True, timeout=60, isolation_level=None, check_same_thread=False
+    )
+
+
+def _at_rest(path: Path) -> tuple[int, ...] | None:
+    """Return what a write changes of a record that is whole in its one file; None: a process writes it, or was killed.
+
+    Its last connection writes all to that file as it closes.
+    """
+    for ending in ("-wal", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.with_name(f"{path.name}{ending}").stat().st_size:
+                return None
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _open_immutable(path: Path) -> sqlite3.Connection:
+    """Open a record that is at rest without the files that SQLite has beside one: a full disk has no room for them."""
+    return _connect(path, "mode=ro&immutable=1")
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Open a record that is read for a while, in which another process may write to it. Blocking."""
+    try:
+        opened = open_database(path)
+        try:
+            _check_database(opened)
+        except BaseException:
+            opened.close()
+            raise
+    except sqlite3.OperationalError:  # a full disk, or one that is mounted read-only: nobody else can write, either
+        if _at_rest(path) is None:
+            raise
+        return _open_immutable(path)
+    return opened
+
+
+def _is_full(path: Path) -> bool:
+    """Whether the disk of a record has no room. SQLite says then that it can't open or can't write something."""
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no statvfs
+        return os.statvfs(path.parent).f_bavail == 0
+    return False
 
 
 def _check_database(opened: sqlite3.Connection) -> None:
@@ -610,7 +675,7 @@ class OtherJobs:
                     self._open(path, target)
 
     def _open(self, path: Path, target: str) -> None:
-        opened = open_database(path)
+        opened = _open_to_read(path)
         is_kept = False
         try:
             _check_database(opened)
