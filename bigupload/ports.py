@@ -275,6 +275,18 @@ class ObjectStore(Protocol):
         ...
 
 
+class Facts(Protocol):
+    """What earlier runs found out about an endpoint. A fact may be wrong, or lost."""
+
+    def recall(self, name: str) -> str | None:
+        """Return a fact; None: nothing is known."""
+        ...
+
+    def note(self, name: str, value: str | None) -> None:
+        """Remember a fact for a while; None: forget it."""
+        ...
+
+
 class Source(Protocol):
     """The source of an upload. Its parts can be read from any thread, and again, while they are held."""
 

@@ -246,7 +246,8 @@ class UploadMany:
         retrier = Retrier(policy=self._resources.retry, emit=self._emit_of_job, contact=self._contact)
         await retrier.request(objects.prepare, contacts_store=False)
         transport = await self._resources.transport(store.ca_bundle)
-        puts = SinglePuts(objects, transport, self._resources.shared, self._settings)
+        facts = self._resources.state.facts_of(store.target)
+        puts = SinglePuts(objects, transport, self._resources.shared, self._settings, facts=facts)
         self._puts = puts, objects
         opened.push_async_callback(end_task, asyncio.create_task(puts.watch(self._resources.retry)))
         return objects, retrier

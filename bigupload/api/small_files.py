@@ -311,7 +311,8 @@ class Lane:
         objects = self.objects_of(small.s3)
         await retrier.request(objects.prepare, contacts_store=False)
         transport = await resources.transport(self.store.ca_bundle)
-        self.puts = SinglePuts(objects, transport, resources.shared, small.settings)
+        facts = resources.state.facts_of(self.store.target)
+        self.puts = SinglePuts(objects, transport, resources.shared, small.settings, facts=facts)
 
     def objects_of(self, s3: S3Options) -> S3Objects:
         """Return the store for objects of these properties.

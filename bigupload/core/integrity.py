@@ -25,6 +25,16 @@ from bigupload.units import one_line
 NO_ETAG = "A proxy on the way drops the ETag header: let it pass, and run again"
 """The cause of a response without an ETag, and the way out, where the store can't be asked for it."""
 
+LOOKS_INSTEAD = (
+    "bigupload looks whether the object exists right before it is made, instead of sending If-None-Match. Of two "
+    "uploads at the same moment, the later one replaces the object"
+)
+"""The meaning of `if_none_match` where the store does not know the condition."""
+MAY_NOT_LOOK = (
+    "the store does not know `if_none_match`, and these credentials may not look whether the object exists: allow "
+    "s3:GetObject and s3:ListBucket, or leave out `if_none_match`"
+)
+
 
 class PartProof(enum.StrEnum):
     """The proof that the store received a part as it was sent."""
@@ -109,6 +119,8 @@ class ObjectFacts:
     """The upload's token, from the object's metadata."""
     version_id: str | None = None
     """The object's version, if the bucket keeps versions."""
+    lacks: str = ""
+    """What the store refused of the request that made the object, and what that means; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,6 +152,11 @@ class Fault(Exception):
         self.code = code
         self.retry_after = retry_after
         """Seconds to wait, from the response's Retry-After."""
+        self.named: frozenset[str] = frozenset()
+        """The headers, codes and actions that the response names, in lower case."""
+        self.options: tuple[str, ...] = ()
+        """The caller's options that a refusal names: another form of the request, or another signature, does not
+        help."""
         self.hint = ""
         """The likely cause of a refusal, for the error that is raised if a new signature does not help."""
         self.is_explained = False
@@ -167,11 +172,13 @@ class Fault(Exception):
     @property
     def is_decided(self) -> bool:
         """Whether the response names the public error: another form of the request does not help."""
-        return self._error is not None and self.kind is FaultKind.FINAL
+        return bool(self.options) or (self._error is not None and self.kind is FaultKind.FINAL)
 
     @property
     def may_be_unsupported(self) -> bool:
         """Whether the store may not know a header or a parameter of the request, as one for a checksum."""
+        if self.options:
+            return False
         return self.kind is FaultKind.UNSUPPORTED or (self.kind is FaultKind.FINAL and self.status == 400)
 
     @property

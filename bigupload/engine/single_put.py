@@ -8,19 +8,28 @@ never sent twice at a time, because in a bucket that keeps versions each PUT mak
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 
 from bigupload import errors, events
 from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, Digests, Hashed
-from bigupload.core.integrity import NO_ETAG, ChecksumMismatch, ObjectFacts, PartProof, Verified, prove_part
+from bigupload.core.integrity import (
+    LOOKS_INSTEAD,
+    MAY_NOT_LOOK,
+    NO_ETAG,
+    ChecksumMismatch,
+    ObjectFacts,
+    PartProof,
+    Verified,
+    prove_part,
+)
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry, RetryPolicy
 from bigupload.engine.context import PutInFlight, SharedSlots, UploadSettings, check_source
 from bigupload.engine.in_flight import send
 from bigupload.engine.part_hashing import PartHasher, hash_part
 from bigupload.engine.retrying import Effects, Retrier, RunCounts
-from bigupload.ports import ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
+from bigupload.ports import Facts, ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
 from bigupload.records import dataclass
 
 MOST_BYTES = 8 * MIB
@@ -39,6 +48,9 @@ _PROVES = {
 }
 
 
+CONDITION = "if-none-match"
+CHECKSUMS = "x-amz-checksum-"
+"""How the names of the headers of checksums begin."""
 _SHOWS_A_STORE = MIB
 """Bytes that no mistyped endpoint takes: a network that is away after them is an outage, which is waited out."""
 _REPORT_EVERY = 3
@@ -61,11 +73,18 @@ class Manner:
         """Return the manner that has only what both send."""
         return Manner(self.checksum and other.checksum, self.condition and other.condition)
 
-    def less(self) -> Manner | None:
-        """Return the manner after a refusal; None: nothing can be left out."""
-        if self.condition:  # as before complete, `upload` has looked whether there is an object
-            return Manner(self.checksum, condition=False)
-        return Manner(checksum=False, condition=False) if self.checksum else None
+    def lesser(self) -> Iterator[Manner]:
+        """Yield the manners to try after refusals, the best proof first."""
+        for checksum, condition in ((True, False), (False, True), (False, False)):
+            less = Manner(checksum, condition)
+            if less != self and less.also(self) == less:
+                yield less
+
+    def is_named(self, named: Collection[str]) -> bool:
+        """Whether one of its headers is among these names."""
+        return (self.condition and CONDITION in named) or (
+            self.checksum and any(name.startswith(CHECKSUMS) for name in named)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +111,7 @@ class SinglePuts:
         shared: SharedSlots,
         settings: UploadSettings,
         effects: Effects = Effects(),  # noqa: B008 - it is frozen
+        facts: Facts | None = None,
     ) -> None:
         """Send nothing yet.
 
@@ -101,6 +121,7 @@ class SinglePuts:
             shared: The slots, which all other uploads use, too.
             settings: The settings of each file.
             effects: The clock.
+            facts: What earlier runs found out about the endpoint; None: nothing is remembered.
         """
         self._effects = effects
         self._store = store
@@ -113,7 +134,15 @@ class SinglePuts:
         self._hashing = shared.hashing.queue(lambda: 0, settings.priority)
         self._puts: dict[PutInFlight, Callable[[int], None] | None] = {}
         """The PUTs in flight, each with the function that gets the bytes sent."""
-        self.manner = Manner(settings.algorithm.is_s3_checksum, condition=not store.replaces)
+        self._most = Manner(settings.algorithm.is_s3_checksum, condition=not store.replaces)
+        self._facts = facts
+        self._refuses = f"put-{settings.algorithm}"
+        """The name of the fact that the store refuses this checksum."""
+        # What may have changed since must not cost a proof that is asked for.
+        recalls = self._most.checksum and Verified.COMPOSITE_ETAG.satisfies(settings.require_proof)
+        self._recalled = facts.recall(self._refuses) if facts is not None and recalls else None
+        """What was remembered, until it turns out to be wrong."""
+        self.manner = self._most if self._recalled is None else Manner(checksum=False, condition=self._most.condition)
         """The headers with which files are sent: fewer, once the store has taken a file only so."""
         self._confirmed = False
         """Whether the store has accepted a PUT as it is sent now."""
@@ -179,6 +208,8 @@ class SinglePuts:
         store = store or self._store
         if not store.replaces and await self.stat(store, key, retrier) is not None:
             raise errors.TargetExists(f"{store.target(key)} exists, and `if_none_match` forbids to replace it")
+        if self._recalled is not None:
+            self.use_md5(emit, f"the store refused {self._algorithm} checksums in an earlier run")
         part = Part(1, 0, source.fingerprint.size)
         one = _OnePut(self, store, source, part, key, name, retrier, counts, emit, report, self.manner)
         return await one.until_proved()
@@ -243,9 +274,20 @@ class SinglePuts:
             raise put.stalled(self._effects.clock())
         return put.response
 
-    def less(self, manner: Manner, fault: Fault) -> Manner | None:
-        """Return the manner for a file after a refusal that may be of headers unknown to the store; None: as before."""
-        return manner.less() if fault.may_be_unsupported and not self._confirmed else None
+    def after_refusal(self, tried: Collection[Manner], fault: Fault) -> Manner | None:
+        """Return how to send a file after a refusal that may be of its headers; None: a repetition would not help.
+
+        Args:
+            tried: The manners in which the file was refused.
+            fault: The last refusal.
+        """
+        if not fault.may_be_unsupported:
+            return None
+        if self._recalled is not None and not self._confirmed and self._facts is not None:
+            self._facts.note(self._refuses, None)
+            self._recalled, self.manner = None, self._most
+        others = (self.manner,) if self._confirmed else (self.manner, *self._most.lesser())
+        return next((each for each in others if each not in tried and not each.is_named(fault.named)), None)
 
     def confirm(self, manner: Manner, refusal: Fault | None, emit: Callable[[events.Event], None]) -> None:
         """Note that the store has taken a file: the first one decides how all others are sent.
@@ -262,6 +304,10 @@ class SinglePuts:
         self._confirmed = True
         if self.manner.checksum and not manner.checksum:
             self.use_md5(emit, f"the store refused {self._algorithm} checksums ({refusal})")
+            if self._facts is not None:
+                self._facts.note(self._refuses, "refused")
+        if self.manner.condition and not manner.condition:
+            emit(events.Warned(message=f"{refusal}: {LOOKS_INSTEAD}"))
         self.manner = self.manner.also(manner)
 
     def use_md5(self, emit: Callable[[events.Event], None], why: str) -> None:
@@ -328,6 +374,7 @@ class _OnePut:
         puts, retrier = self._puts, self._retrier
         hashed = await self._hash(md5=puts._with_md5)
         attempts: Attempts = retrier.attempts()
+        tried: set[Manner] = set()
         fresh = False
         while True:
             since = puts._effects.clock()
@@ -335,6 +382,8 @@ class _OnePut:
             try:
                 async with puts._slots:
                     manner = self._manner = self._manner.also(puts.manner)
+                    if not (manner.condition or self._store.replaces):
+                        await self._require_absent()
                     headers = puts.headers(hashed, manner)
                     unsigned = UnsignedPut(self._key, self._name, self._part.size, headers, manner.condition)
                     request = await self._store.sign_put(unsigned)
@@ -346,9 +395,10 @@ class _OnePut:
                 self._may_be_stored |= fault.kind.may_have_acted
                 if fault.kind is FaultKind.EXISTS:
                     return puts.judge(await self._judge_existing(fault, hashed), self._store, self._key, self._emit)
-                if (less := puts.less(self._manner, fault)) is not None:
-                    self._manner, self._refusal = less, fault
-                    hashed = await self._hash(md5=puts._with_md5 or not less.checksum)
+                tried.add(self._manner)
+                if (other := puts.after_refusal(tried, fault)) is not None:
+                    self._manner, self._refusal = other, fault
+                    hashed = await self._hash(md5=puts._with_md5 or not other.checksum)
                     continue
                 retry = await self._pause(attempts, fault, since, request)
                 fresh = fault.kind.breaks_connection
@@ -358,6 +408,20 @@ class _OnePut:
                 puts.confirm(self._manner, self._refusal, self._emit)
                 stored = puts.judge(stored, self._store, self._key, self._emit)
                 return stored if attempts.made == 1 else dataclasses.replace(stored, attempts=attempts.made)
+
+    async def _require_absent(self) -> None:
+        """Look whether there is an object: of a store that does not know the condition, nothing else protects it.
+
+        Raises:
+            Fault: EXISTS: there is one.
+            StoreRefused: These credentials may not look.
+        """
+        try:
+            found = await self._retrier.request(lambda: self._store.stat(self._key, self._puts._algorithm))
+        except errors.AccessDenied as e:
+            raise errors.StoreRefused(f"{self._refusal}: {MAY_NOT_LOOK}") from e
+        if found is not None:
+            raise Fault(FaultKind.EXISTS, "there is an object under the key")
 
     async def _hash(self, *, md5: bool) -> Hashed:
         """Hash the file, and see that it is what it was when it was opened: what is sent now is the file as it is.

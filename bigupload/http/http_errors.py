@@ -31,6 +31,8 @@ _OF_ASYNCIO = ("Connect call failed", _SEVERAL)
 _ERRNO = r"\[Errno (\d+)\]"
 PROXY_AUTH_REQUIRED = 407
 _TOO_LARGE = 413
+_IDENTIFIER = r"[A-Za-z0-9]+(?:[-:.][A-Za-z0-9]+)+"
+"""Such as x-amz-tagging or s3:PutObjectTagging: a word with a hyphen or a colon in it."""
 _LONGEST_TEXT = 2000
 """Bytes of an element of an error, with its end tag. A longer one is ignored."""
 _SMALLER_PARTS = (8 * MIB, 5 * MIB)
@@ -241,7 +243,15 @@ def fault_of_response(
         message += f": {skew_message(date)}"
     fault = Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
     fault.is_explained = is_off
+    fault.named = _named(body)
     return fault
+
+
+def _named(body: bytes) -> frozenset[str]:
+    """The headers, codes and actions that an error names: identifiers, which do not differ between stores."""
+    found = {element(body, name) or "" for name in ("Code", "Header", "ArgumentName")}
+    found.update(re.findall(_IDENTIFIER, element(body, "Message") or ""))
+    return frozenset(each.lower() for each in found if each)
 
 
 def no_bucket(bucket: str, *, status: int = 404, code: str | None = None) -> Fault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from bigupload.batch.tree import FileEntry
 from bigupload.engine.context import SharedSlots
 from bigupload.sources import objects
 from bigupload.testing.faults import Call, FlipBit, LostResponse, Reset, Status
-from bigupload.testing.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import Exchange, S3Error, StrictS3
 from tests.tools.waiting import until
 from tests.tools.web_server import WebServer
 
@@ -247,6 +248,53 @@ async def test_a_store_that_refuses_the_checksum(world: World, status: int) -> N
     assert {each.verified for each in outcomes} == {Verified.COMPOSITE_ETAG}
     assert world.s3.count("PutObject", status=200) == 5
     assert world.s3.count("PutObject") <= 10
+
+
+async def test_the_next_run_sends_no_checksum_to_a_store_that_refused_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a day, and not where more proof is required than the store gave then."""
+    world.s3.knobs.refuse_checksum_algorithm = 400
+    world.s3.knobs.default_crc64nvme = False
+    path = world.file(10)
+
+    async def requests(**more: Any) -> int:
+        before, world.events = world.s3.count("PutObject"), []
+        (result,) = results(await sent([path], world.options(), on_event=world.events.append, **more))
+        assert result.verified is Verified.COMPOSITE_ETAG
+        assert world.warnings().count("files are proved by MD5 instead") == 1
+        return world.s3.count("PutObject") - before
+
+    assert await requests() == 2
+    assert await requests() == 1
+    await world.upload(path, manifest=None)
+    assert world.s3.count("PutObject") == 4, "a single file knows it, too"
+    later = time.time() + 86_400
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert await requests() == 2
+    assert await requests() == 1
+    world.s3.knobs.refuse_checksum_algorithm = False
+    (result,) = results(await sent([path], world.options(), require_proof="full-object"))
+    assert result.verified is Verified.FULL_OBJECT
+
+
+async def test_a_store_that_requires_what_it_refused_before(world: World) -> None:
+    """What was remembered is forgotten at the first refusal."""
+    world.s3.knobs.refuse_checksum_algorithm = 400
+    path = world.file(10)
+    results(await sent([path], world.options()))
+    world.s3.knobs.refuse_checksum_algorithm = False
+
+    def receive(exchange: Exchange) -> None:
+        if exchange.op == "PutObject" and "x-amz-checksum-crc64nvme" not in exchange.headers:
+            raise S3Error("InvalidRequest")
+
+    world.s3.knobs.receive = receive
+    for expected in (2, 1):
+        before = world.s3.count("PutObject")
+        (result,) = results(await sent([path], world.options()))
+        assert result.verified is Verified.FULL_OBJECT
+        assert world.s3.count("PutObject") - before == expected
 
 
 async def test_a_refusal_of_one_file_is_no_refusal_of_checksums(world: World) -> None:
