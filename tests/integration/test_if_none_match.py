@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bigupload import Verified, errors
-from bigupload.testing.faults import Call, LostResponse
-from bigupload.testing.strict_s3 import StrictS3
+from bigupload.testing.faults import Call, LostResponse, Ok, Status
+from bigupload.testing.strict_s3 import Exchange, S3Error, StrictS3
 
 from .support import BUCKET, PART, World
 
@@ -77,3 +77,108 @@ async def test_a_refused_new_start_leaves_the_manifest_of_the_unfinished_upload(
         await world.upload(path, resume=False, options=world.options(if_none_match=True))
     assert "starting again" not in world.warnings()
     assert (await world.resume()).resumed_parts >= 3
+
+
+# -- stores that refuse a header of complete, or of a PUT
+
+
+def refuse(world: World, op: str, header: str, status: int, *, field: str | None = None) -> None:
+    """Refuse each request of an operation that has a header, in one of the ways in which stores name it."""
+
+    def receive(exchange: Exchange) -> None:
+        if exchange.op == op and header in exchange.headers:
+            code = "NotImplemented" if status == 501 else "InvalidArgument"
+            named = f"Unsupported header '{header}' received for this API call." if field is None else "Unsupported."
+            raise S3Error(code, named, status=status, fields={} if field is None else {field: header.title()})
+
+    world.s3.knobs.receive = receive
+
+
+def put_theirs(s3: StrictS3) -> None:
+    client = s3.client()
+    client.put_object(Bucket=BUCKET, Key="key", Body=b"theirs")
+    client.close()
+
+
+@pytest.mark.parametrize(("status", "field"), [(400, None), (400, "ArgumentName"), (501, "Header"), (501, None)])
+@pytest.mark.parametrize("header", ["if-none-match", "x-amz-mp-object-size"])
+async def test_a_header_that_complete_refuses_is_left_out(
+    world: World, header: str, status: int, field: str | None
+) -> None:
+    refuse(world, "CompleteMultipartUpload", header, status, field=field)
+    path = world.file(2 * PART)
+    result = await world.upload(path, options=world.options(if_none_match=True))
+    assert world.holds(path)
+    assert result.verified is Verified.FULL_OBJECT
+    assert world.s3.count("CompleteMultipartUpload") == 2
+    sent = world.s3.requests[-1].headers
+    assert header not in sent
+    assert {"if-none-match", "x-amz-mp-object-size"} - {header} <= sent.keys()
+    assert f"sent without {header}" in world.warnings()
+    assert ("right before it is made" in world.warnings()) is (header == "if-none-match")
+
+
+async def test_a_501_that_names_nothing_may_mean_any_header(world: World) -> None:
+    world.s3.script("CompleteMultipartUpload", Status(501, "NotImplemented"))
+    path = world.file(2 * PART)
+    await world.upload(path, options=world.options(if_none_match=True))
+    assert world.holds(path)
+    assert "sent without x-amz-mp-object-size, if-none-match" in world.warnings()
+
+
+async def test_another_400_at_complete_is_final(world: World) -> None:
+    world.s3.script("CompleteMultipartUpload", Status(400, "InvalidRequest"), repeat=True)
+    with pytest.raises(errors.StoreRefused, match="InvalidRequest"):
+        await world.upload(world.file(2 * PART), options=world.options(if_none_match=True))
+    assert world.s3.count("CompleteMultipartUpload") <= 4
+
+
+@pytest.mark.parametrize("status", [400, 501])
+async def test_an_object_that_came_meanwhile_stays_where_complete_knows_no_condition(world: World, status: int) -> None:
+    refuse(world, "CompleteMultipartUpload", "if-none-match", status)
+    world.s3.script("UploadPart", Call(put_theirs), part_number=2)
+    with pytest.raises(errors.TargetExists) as caught:
+        await world.upload(world.file(2 * PART), options=world.options(if_none_match=True))
+    assert caught.value.exit_code == 1
+    assert world.object().body == b"theirs"
+
+
+@pytest.mark.parametrize("size", [PART // 2, 2 * PART])
+async def test_without_the_condition_who_may_not_look_replaces_nothing(world: World, size: int) -> None:
+    small = size < PART
+    refuse(world, "PutObject" if small else "CompleteMultipartUpload", "if-none-match", 400)
+    world.s3.script("HeadObject", Status(403, "AccessDenied"), repeat=True)
+    with pytest.raises(errors.StoreRefused, match="these credentials may not look whether the object exists: allow"):
+        await world.upload(world.file(size), options=world.options(if_none_match=True), manifest=None)
+    assert "key" not in world.s3.objects[BUCKET]
+
+
+@pytest.mark.parametrize("field", [None, "ArgumentName"])
+async def test_a_small_file_keeps_its_checksum_where_the_store_knows_no_condition(
+    world: World, field: str | None
+) -> None:
+    refuse(world, "PutObject", "if-none-match", 400, field=field)
+    path = world.file(PART // 2)
+    result = await world.upload(path, options=world.options(if_none_match=True), manifest=None)
+    assert world.holds(path)
+    assert result.verified is Verified.FULL_OBJECT
+    assert world.s3.count("PutObject") == 2
+    assert "right before it is made" in world.warnings()
+
+
+async def test_an_object_that_came_meanwhile_stays_where_a_put_knows_no_condition(world: World) -> None:
+    refuse(world, "PutObject", "if-none-match", 400)
+    world.s3.script("HeadObject", Ok(), Call(put_theirs))
+    with pytest.raises(errors.TargetExists):
+        await world.upload(world.file(PART // 2), options=world.options(if_none_match=True), manifest=None)
+    assert world.object().body == b"theirs"
+
+
+async def test_a_small_file_keeps_its_condition_where_the_store_knows_no_checksum(world: World) -> None:
+    """Although the refusal does not say of which header it is."""
+    world.s3.knobs.refuse_checksum_algorithm = 400
+    path = world.file(PART // 2)
+    await world.upload(path, options=world.options(if_none_match=True), manifest=None)
+    assert world.holds(path)
+    assert world.s3.requests[-1].headers["if-none-match"] == "*"
+    assert "right before it is made" not in world.warnings()

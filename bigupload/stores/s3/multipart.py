@@ -13,7 +13,7 @@ from typing import Any
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm, ChecksumType
-from bigupload.core.integrity import CopySource, ObjectAttributes, ObjectFacts
+from bigupload.core.integrity import LOOKS_INSTEAD, MAY_NOT_LOOK, CopySource, ObjectAttributes, ObjectFacts
 from bigupload.core.manifest import PartRecord, Target
 from bigupload.core.part_plan import S3_LIMITS, Limits, Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind
@@ -25,7 +25,7 @@ from bigupload.records import dataclass
 from bigupload.s3_parameters import CUSTOMER_KEY, OBJECT, TOKEN, check_lock, metadata_headers, parameters
 from bigupload.stores.s3.bucket import BucketPool, S3Bucket, SharedUrl
 from bigupload.stores.s3.objects import S3Objects
-from bigupload.stores.s3.operations import MOST_PAGES, OpenPage, UploadPages, copy_source, date_of, rows, told
+from bigupload.stores.s3.operations import HEADERS, MOST_PAGES, OpenPage, UploadPages, copy_source, date_of, rows, told
 
 _COPY_WITHIN = 300.0
 """Timeout in seconds: the store may work on a part of 5 GiB for minutes before it responds."""
@@ -350,19 +350,38 @@ class S3Store:
         complete = functools.partial(
             self._call, "to complete the upload", "CompleteMultipartUpload", within=_COMPLETE_WITHIN
         )
-        try:
-            answer = await complete(**arguments)
-        except Fault as fault:
-            if fault.status == 500 and await self._is_folder():
-                raise errors.StoreRefused(
-                    f"this store keeps a folder {self.target}/ for the keys that begin so, and makes no object of that "
-                    "name beside it: upload to another key; `abort` deletes the parts of this upload"
-                ) from fault
-            if fault.kind is not FaultKind.UNSUPPORTED or arguments.pop("IfNoneMatch", None) is None:
-                raise
-            answer = await complete(**arguments)  # this store does not support conditions: rely on `precheck`
+        lacks = ""
+        while True:
+            try:
+                answer = await complete(**arguments)
+                break
+            except Fault as fault:
+                if fault.status == 500 and await self._is_folder():
+                    raise errors.StoreRefused(
+                        f"this store keeps a folder {self.target}/ for the keys that begin so, and makes no object of "
+                        "that name beside it: upload to another key; `abort` deletes the parts of this upload"
+                    ) from fault
+                refused = _refused_of(fault, arguments)
+                if not refused:
+                    raise
+                lacks = f"{fault}: sent without {', '.join(refused.values())}"
+                if "IfNoneMatch" in refused:
+                    await self._require_absent(fault)
+                    lacks = f"{lacks}. {LOOKS_INSTEAD}"
+                arguments = {name: value for name, value in arguments.items() if name not in refused}
         told(answer, "ETag", str)
-        return _facts(answer, algorithm)
+        return dataclasses.replace(_facts(answer, algorithm), lacks=lacks)
+
+    async def _require_absent(self, refusal: Fault) -> None:
+        """Look whether there is an object. Raises Fault(EXISTS) if so."""
+        try:
+            found = await self._head()
+        except Fault as fault:
+            if fault.kind is not FaultKind.REFUSED:
+                raise
+            raise errors.StoreRefused(f"{refusal}: {MAY_NOT_LOOK}") from fault
+        if found is not None:
+            raise Fault(FaultKind.EXISTS, f"{self.target} exists", status=412)
 
     async def _is_folder(self) -> bool:
         """Whether the store, as SeaweedFS, shows a folder of the key's name that is not an object: S3 itself has none.
@@ -434,6 +453,20 @@ def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:
         token=answer.get("Metadata", {}).get(TOKEN),
         version_id=answer.get("VersionId"),
     )
+
+
+def _refused_of(fault: Fault, arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Return the arguments of complete that a refusal may be of, and that can be left out, each with its header.
+
+    They are those that it names. A store that does not support the request and names nothing may mean any of them.
+    """
+    if not fault.may_be_unsupported:
+        return {}
+    optional = {name: HEADERS[name] for name in arguments if name in HEADERS}
+    named = {name: header for name, header in optional.items() if header in fault.named}
+    if named or fault.kind is not FaultKind.UNSUPPORTED:
+        return named
+    return {name: header for name, header in optional.items() if name in ("IfNoneMatch", "MpuObjectSize")}
 
 
 def _arguments_of_copy(part: Part, origin: CopySource, of_requests: Mapping[str, str]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ _QUERY = {
     "UploadId": "uploadId", "UploadIdMarker": "upload-id-marker", "VersionId": "versionId",
 }  # fmt: skip
 """The parameters that go into the query."""
-_HEADERS = {
+HEADERS = {
     **_CHECKSUMS,
     "ChecksumAlgorithm": "x-amz-checksum-algorithm", "ChecksumMode": "x-amz-checksum-mode",
     "ChecksumType": "x-amz-checksum-type", "CopySource": "x-amz-copy-source",
@@ -257,8 +257,8 @@ def request_of(
             raise TypeError(f"{name} has no parameter {parameter}")
         if parameter in _QUERY:
             query[_QUERY[parameter]] = str(value)
-        elif parameter in _HEADERS:
-            sent[_HEADERS[parameter]] = str(value)
+        elif parameter in HEADERS:
+            sent[HEADERS[parameter]] = str(value)
     body = None if row.body is None else row.body(parameters)
     if row.has_md5 and body is not None:
         sent["content-md5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
