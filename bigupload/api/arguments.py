@@ -41,7 +41,6 @@ DEFAULTS: Mapping[str, Any] = {
     "idle": "10s",
     "lasts": "7d",
     "older_than": "7d",
-    "on_change": "raise",
     "on_error": "keep",
     "owners": (),
     "priority": 0,
@@ -159,14 +158,15 @@ class ChangeOptions(TypedDict, total=False):
     """The reaction to a source that changes.
 
     Attributes:
-        on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now. A source has
-            also changed if it has another size than when its unfinished upload began. With "restart": if its size is
-            the same, parts that did not change are kept. Otherwise the unfinished upload is aborted, so that its parts
-            cost nothing, and a new one begins. After three changes in one call, SourceChanged. A stream replaces
-            another one that an unfinished upload began with: only parts that differ are sent.
+        on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now. None is
+            "raise", and with `delete_source` "restart". A source has also changed if it has another size than when its
+            unfinished upload began. With "restart": if its size is the same, parts that did not change are kept.
+            Otherwise the unfinished upload is aborted, so that its parts cost nothing, and a new one begins. After
+            three changes in one call, SourceChanged. A stream replaces another one that an unfinished upload began
+            with: only parts that differ are sent.
     """
 
-    on_change: OnChange
+    on_change: OnChange | None
 
 
 class FollowOptions(TypedDict, total=False):

@@ -203,8 +203,12 @@ def checked_dask(where: object) -> object:
     return where
 
 
-def settings_of(options: Mapping[str, object]) -> UploadSettings:
+def settings_of(options: Mapping[str, object], *, restarts: bool = False) -> UploadSettings:
     """The engine's settings, from the options of a call that uploads.
+
+    Args:
+        options: The caller's.
+        restarts: Whether the call follows a source that changes, if its options do not say.
 
     Raises:
         UsageError: A value is out of range, or `skip_existing` is given where nothing can exist.
@@ -226,11 +230,13 @@ def settings_of(options: Mapping[str, object]) -> UploadSettings:
         require_proof=required,
         verify_source=given.get("verify_source", False),
         priority=checked_priority(given.get("priority", 0)),
-        follow_changes=_follows_changes(given.get("on_change", "raise")),
+        follow_changes=_follows_changes(given.get("on_change"), otherwise=restarts),
     )
 
 
-def _follows_changes(on_change: OnChange) -> bool:
+def _follows_changes(on_change: OnChange | None, *, otherwise: bool) -> bool:
+    if on_change is None:
+        return otherwise
     if on_change not in _ON_CHANGE:
         raise errors.UsageError(f"`on_change` is 'raise' or 'restart', not {on_change!r}")
     return on_change == "restart"

@@ -37,7 +37,7 @@ from bigupload.api.many_items import (
 )
 from bigupload.api.receipts import Written, writing_receipt
 from bigupload.api.resources import UploaderResources
-from bigupload.api.small_files import AHEAD, MOST_CHANGES, result_of_put
+from bigupload.api.small_files import AHEAD, MOST_CHANGES, ended_upload, result_of_put
 from bigupload.api.sources import check_hashed_source, size_of, wanted_digests
 from bigupload.api.types import ManySource, VerificationFailed
 from bigupload.batch.job import Job, JobDone, UploadFailed, befalls_all, results_while
@@ -48,6 +48,7 @@ from bigupload.engine.retrying import Contact, Retrier, RunCounts
 from bigupload.engine.single_put import MOST_BYTES, NothingProvesPut, SinglePuts
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.job_record import JobRecord, RecordedFile
+from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.records import dataclass
@@ -421,7 +422,7 @@ class UploadMany:
 
     async def _upload_once(self, item: ManyItem) -> tuple[UploadResult, Fingerprint | None]:
         """Returns the result, and the fingerprint of what was sent, if it is a file and there is a record."""
-        if self._puts is not None and (source := await self._open_small(item)) is not None:
+        if self._puts is not None and (source := await self._open_small(item, self._puts[1])) is not None:
             with contextlib.closing(source):
                 try:
                     if self._puts is not None:  # another file may have found meanwhile that a PUT proves too little
@@ -433,7 +434,7 @@ class UploadMany:
         result, sent = await self._upload_alone(item)
         return result, fingerprint if self._source_deletes is None else sent
 
-    async def _open_small(self, item: ManyItem) -> Source | None:
+    async def _open_small(self, item: ManyItem, objects: S3Objects) -> Source | None:
         """Open what can be sent by one PUT; None for anything else."""
         most = min(MOST_BYTES, self._settings.part_size or MOST_BYTES)
         source: Source
@@ -443,10 +444,17 @@ class UploadMany:
             source = MemorySource(item.key, bytes_of(item.source))
         else:
             return None
-        if source.fingerprint.size > most or (self._settings.verify_source and source.view(0, 1) is None):
+        rereads = self._settings.verify_source and source.view(0, 1) is None
+        if source.fingerprint.size > most or rereads or self._is_unfinished(source, item, objects):
             source.close()
             return None
         return source
+
+    def _is_unfinished(self, source: Source, item: ManyItem, objects: S3Objects) -> bool:
+        """Whether an unfinished upload in parts is there, which one PUT would leave behind."""
+        target = objects.target(parse_s3_url(self._to(item))[1])
+        manifest = f"{self._resources.state.directory}{os.sep}{manifest_id(source.path, target)}{SUFFIX}"
+        return os.path.lexists(manifest) and ended_upload(manifest, source.path, target) is None
 
     async def _put_in_region(
         self, puts: SinglePuts, objects: S3Objects, source: Source, item: ManyItem

@@ -22,7 +22,7 @@ from bigupload.api.sources import name_in_target, size_of
 from bigupload.api.state import UploaderState, existing_object
 from bigupload.api.types import UploadSource
 from bigupload.core.checksums import Algorithm
-from bigupload.core.manifest import Fingerprint, SourceKind, belongs_to, manifest_id
+from bigupload.core.manifest import Fingerprint, Manifest, SourceKind, Target, belongs_to, manifest_id
 from bigupload.core.part_plan import plan_parts
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadSettings
@@ -402,13 +402,8 @@ class _SmallUpload:
         small = self._small
         if self._job_began is not None or small.options.get("skip_existing", False):  # its manifest may know the object
             return False, None
-        from bigupload.manifests.journal import read_manifest
-
-        try:
-            known = read_manifest(Path(self._manifest)).manifest
-        except errors.ManifestError:
-            return False, None
-        if known.status not in ("completed", "aborted") or not belongs_to(known.header, small.source, self._target):
+        known = ended_upload(self._manifest, small.source, self._target)
+        if known is None:
             return False, None
         warns = known.status == "completed" and not small.s3.if_none_match
         return True, complete_already(known, compared=False) if warns else None
@@ -484,6 +479,22 @@ class _SmallUpload:
         with contextlib.suppress(errors.ManifestError), self._resources.state.existing(self._manifest) as journal:
             if journal.manifest.status in ("completed", "aborted"):
                 journal.retire()
+
+
+def ended_upload(path: str, source: str, target: Target) -> Manifest | None:
+    """Read the manifest of an upload of a source. None: one PUT must not take the upload's place.
+
+    It is unfinished, and would be left behind in the store; or its manifest is another's or can't be read, which an
+    upload in parts reports.
+    """
+    from bigupload.manifests.journal import read_manifest
+
+    try:
+        known = read_manifest(Path(path)).manifest
+    except errors.ManifestError:
+        return None
+    has_ended = known.status in ("completed", "aborted")
+    return known if has_ended and belongs_to(known.header, source, target) else None
 
 
 class _PutEvents:

@@ -154,7 +154,7 @@ class Uploader:
         checks.check_names(function, options, UploadOptions)
         call = self._resources.calls.begin(options.get("on_event"))
         checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
-        settings = checks.settings_of(options)
+        settings = checks.settings_of(options, restarts=options.get("delete_source", False))
         if options.get("delta", False):
             from bigupload.api.copying import check_delta
 
@@ -275,7 +275,7 @@ class Uploader:
         options = self._given(options, target)
         call = self._begin("upload_many", options, UploadManyOptions)
         checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
-        settings = checks.settings_of(options)
+        settings = checks.settings_of(options, restarts=options.get("delete_source", False))
         _check_share(options)
         checks.checked_deletes(options)
         from bigupload.api.many import UploadMany
@@ -346,7 +346,7 @@ class Uploader:
         checks.checked_deletes(options)
         from bigupload.api.sync import SyncMany
 
-        settings = checks.settings_of({"on_change": "restart", **options})
+        settings = checks.settings_of(options, restarts=True)
         return await SyncMany(self._resources, call, settings, directory, options).run()
 
     async def resume(self, manifest: StrPath, **options: Unpack[ResumeOptions]) -> UploadResult:

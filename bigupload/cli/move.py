@@ -33,5 +33,8 @@ for _param in move.params:  # hidden where `move` refuses it or has it always
     if isinstance(_param, click.Option):
         _param.hidden = _param.hidden or _param.name in _NOT_OF_MOVE
         _param.help = (
-            (_param.help or "").replace("With --delete-source: also", "Also").replace("With --delete-source: ", "")
+            (_param.help or "")
+            .replace("With --delete-source: also", "Also")
+            .replace("With --delete-source: ", "")
+            .replace("raise; with --delete-source: restart", "restart")
         )

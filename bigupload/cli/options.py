@@ -414,15 +414,16 @@ outcome_options = joined(
 """Options of the output, and of the proof that is enough."""
 
 
-def on_change_option(default: str) -> Callable[[F], F]:
-    """Add `--on-change`, whose default differs between the commands."""
+def on_change_option(default: str | None) -> Callable[[F], F]:
+    """Add `--on-change`, whose default differs between the commands. None: it depends on `--delete-source`."""
     return click.option(
         "--on-change",
         type=click.Choice(["raise", "restart"]),
         default=default,
-        show_default=True,
+        show_default=default is not None,
         help="What to do if the file changes, or has another size than when its unfinished upload began. restart: "
-        "upload it as it is now, and abort an unfinished upload of another size. raise: fail.",
+        "upload it as it is now, and abort an unfinished upload of another size. raise: fail."
+        + (" [default: raise; with --delete-source: restart]" if default is None else ""),
     )
 
 

@@ -257,7 +257,7 @@ all_options = joined(
     click.option("--if-none-match", is_flag=True, help="Fail if the object exists."),
     click.option("--manifest", type=PATH, metavar="PATH", help="Keep the upload's manifest in this file."),
     click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed."),
-    on_change_option("raise"),
+    on_change_option(None),
     after_options,
     delete_if_proved_option,
     follow_options,

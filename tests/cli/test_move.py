@@ -225,5 +225,6 @@ def test_the_help(bigupload: Command) -> None:
     text = bigupload("move", "--help-all").out
     for word in ("--delete-if-proved", "--keep-for", "--delete-empty-dirs", "--delete-links", "--files-from"):
         assert word in text
+    assert "[default: restart]" in text
     for word in ("--delete-source  ", "--follow ", "--end-marker", "With --delete-source"):
         assert word not in text

@@ -23,7 +23,7 @@ from bigupload import UploadFailed, UploadResult, Verified, errors, events
 from bigupload.api.source_deletes import SourceDeletes
 from bigupload.manifests.move_record import NAME, MoveRecord, MoveState
 from bigupload.sources.removal import FileRemoval, aside_name
-from bigupload.testing.faults import Reset, Status
+from bigupload.testing.faults import Call, Reset, Status
 from tests.tools.cases import each_case
 
 from .support import BUCKET, FAST, PART, World, content
@@ -154,6 +154,70 @@ async def test_a_file_that_changes_between_proof_and_deletion_stays(
     assert files(source) == [path.name]
     assert (await move(world, path)).source_deleted  # as it is now
     assert stored(world)[f"p/{path.name}"] == b"y" * (PART // 2)
+
+
+def append(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(b"begun anew")
+
+
+async def move_by(world: World, how: str, directory: Path) -> list[Any]:
+    if how == "upload":
+        return [await move(world, directory / "file.bin", to=f"{TO}{directory.name}/")]
+    told: list[Any] = []
+    options: Any = {"to": f"{TO}{directory.name}/", "s3": world.options(), "delete_source": True, "part_size": PART}
+    if how == "sync":
+        await bigupload.sync(directory, on_outcome=told.append, **options)
+        return told
+    return await move_all(world, bigupload.select_files(directory), **options, job="job")
+
+
+@each_case("how", ["upload", "upload_many", "sync"])
+async def test_the_same_call_moves_a_file_that_has_another_size_since_its_upload_began(
+    world: World, source: Path, how: str
+) -> None:
+    """Nothing of what it was stays in the store."""
+    for change_size in (append, shorten):
+        directory = source / f"{how}-{change_size.__name__}"
+        path, key = write(directory / "file.bin", 3 * PART), f"p/{directory.name}/file.bin"
+        world.s3.script("UploadPart", Status(403, "AccessDenied"), key=key, part_number=2, repeat=True)
+        with contextlib.suppress(errors.AccessDenied):
+            await move_by(world, how, directory)
+        assert len(world.s3.uploads) == 1
+        world.s3.clear("UploadPart")
+        change_size(path)
+        body = path.read_bytes()
+        (result,) = await move_by(world, how, directory)
+        assert result.source_deleted
+        assert files(directory) == []
+        assert stored(world)[key] == body
+        assert world.s3.uploads == {}
+
+
+@each_case("how", ["upload", "upload_many"])
+async def test_a_file_that_changes_while_it_is_sent_is_moved_as_it_is_then(
+    world: World, source: Path, how: str
+) -> None:
+    path, key = write(source / how / "file.bin", 3 * PART), f"p/{how}/file.bin"
+    world.s3.script("UploadPart", Call(lambda _: append(path)), key=key, part_number=1)
+    (result,) = await move_by(world, how, source / how)
+    assert result.source_deleted
+    assert stored(world)[key] == content(3 * PART) + b"more"
+    assert world.s3.uploads == {}
+
+
+async def test_a_file_that_changes_may_be_an_error(world: World, source: Path) -> None:
+    path = write(source / "file.bin", 3 * PART)
+    world.s3.script("UploadPart", Call(lambda _: append(path)), part_number=1)
+    for _ in range(2):
+        with pytest.raises(errors.SourceChanged, match="`on_change='restart'`"):
+            await move(world, path, on_change="raise")
+    assert files(source) == ["file.bin"]
+    assert len(world.s3.uploads) == 1, "its manifest has it"
 
 
 def gone(world: World) -> None:

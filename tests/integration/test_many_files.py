@@ -354,8 +354,8 @@ async def test_a_file_may_be_opened_while_another_finds_that_a_put_proves_too_li
     world.s3.knobs.echo_checksums = False
     open_small = many.UploadMany._open_small
 
-    async def slowly(self: many.UploadMany, item: Any) -> Any:
-        source = await open_small(self, item)
+    async def slowly(self: many.UploadMany, item: Any, *more: Any) -> Any:
+        source = await open_small(self, item, *more)
         if item.key.endswith("1.bin"):
             await until(lambda: self._puts is None)
         return source
