@@ -39,7 +39,6 @@ _NAMES = (
     "AbortOptions",
     "AdoptOptions",
     "Algorithm",
-    "AsyncTextUploadWriter",
     "AsyncUploadWriter",
     "Completing",
     "Credentials",

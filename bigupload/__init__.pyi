@@ -26,7 +26,6 @@ from bigupload.api.types import ManySource, StrPath, SyncOutcome, UploadSource
 from bigupload.api.types import SyncResult as SyncResult
 from bigupload.api.types import SyncStep as SyncStep
 from bigupload.api.types import VerificationFailed as VerificationFailed
-from bigupload.api.writer import AsyncTextUploadWriter as AsyncTextUploadWriter
 from bigupload.api.writer import AsyncUploadWriter as AsyncUploadWriter
 from bigupload.batch.job import JobDone as JobDone
 from bigupload.batch.job import UploadFailed as UploadFailed
@@ -1361,7 +1360,6 @@ class Uploader:
         Raises:
             UsageError: The options contradict one another, or no event loop is running.
         """
-    @overload
     def open_writer(
         self,
         target: str | None = None,
@@ -1380,9 +1378,6 @@ class Uploader:
         manifest: StrPath | None = None,
         resume: bool = True,
         on_error: OnError = "keep",
-        text: Literal[False] = False,
-        encoding: str | None = None,
-        newline: str | None = None,
     ) -> AsyncUploadWriter:
         """Open an object for writing, which is uploaded while it is written. Use it as `async with`.
 
@@ -1406,67 +1401,9 @@ class Uploader:
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
             on_error: If nothing is committed: "keep" the parts in the store, or "abort" the upload.
-            text: Write text, which is encoded: the writer is an `io.TextIOWrapper`.
-            encoding: The encoding of text; None: "utf-8".
-            newline: What "\n" is written as, as in `open`; None: the line end of the system.
 
         Returns:
-            The writer: `await writer.write(…)`, then `writer.result`. With `text`, it takes text.
-
-        Raises:
-            UsageError: The options contradict one another, or no event loop is running.
-        """
-    @overload
-    def open_writer(
-        self,
-        target: str | None = None,
-        *,
-        to: str | None = None,
-        service: str | None = None,
-        api_key: str | None = None,
-        s3: S3Options | None = None,
-        name: str | None = None,
-        part_size: int | str | None = None,
-        on_event: OnEvent | None = None,
-        require_proof: Verified | ProofName = "size",
-        priority: int = 0,
-        expected_size: int | str | None = None,
-        checksum: ChecksumName = "auto",
-        manifest: StrPath | None = None,
-        resume: bool = True,
-        on_error: OnError = "keep",
-        text: Literal[True],
-        encoding: str | None = None,
-        newline: str | None = None,
-    ) -> AsyncTextUploadWriter:
-        """Open an object for writing, which is uploaded while it is written. Use it as `async with`.
-
-        Leaving the block, or `close`, completes the upload and proves the object. If an exception leaves the block, or
-        the writer is never closed, there is no object. The same bytes, written again, resume the upload. One target is
-        needed: `to` (or `target`), `service`, or `s3=S3Options(local=True)`.
-
-        Args:
-            target: The same as `to`.
-            to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" with a `name`.
-            service: The URL of a media service, instead of `to`.
-            api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
-            s3: How to reach the store, and the object's properties.
-            name: The name, where `to` ends in a slash and for a media service; None: the file's, or the key's end.
-            part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
-            on_event: A function, async or not, that is called with each event in the event loop.
-            require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
-            priority: A whole number: uploads with a higher one go first.
-            expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
-            checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
-            manifest: The manifest's path; None: a file in the state directory, named by source and target.
-            resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
-            on_error: If nothing is committed: "keep" the parts in the store, or "abort" the upload.
-            text: Write text, which is encoded: the writer is an `io.TextIOWrapper`.
-            encoding: The encoding of text; None: "utf-8".
-            newline: What "\n" is written as, as in `open`; None: the line end of the system.
-
-        Returns:
-            The writer: `await writer.write(…)`, then `writer.result`. With `text`, it takes text.
+            The writer: `await writer.write(…)`, then `writer.result`. It takes bytes: encode text.
 
         Raises:
             UsageError: The options contradict one another, or no event loop is running.

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bigupload import errors
+from bigupload.api import checks
 from bigupload.api.arguments import TextOptions, UploaderOptions, WriterOptions
 from bigupload.api.event_delivery import LOG
 from bigupload.api.resources import UploaderResources
@@ -26,7 +27,6 @@ from bigupload.api.writer import (
     AsyncUploadWriter,
     WriterReport,
     begin,
-    check_text,
     refuse_in_child,
     refused_close,
     unwinding,
@@ -386,6 +386,19 @@ def open_in_thread(
     Raises:
         UsageError: The options contradict one another.
     """
-    check_text(text)
+    _check_text(text)
     writer = UploadWriter(_LoopThread(shared, options))
     return TextUploadWriter(writer, text.get("encoding"), text.get("newline")) if text.get("text", False) else writer
+
+
+def _check_text(text: TextOptions) -> None:
+    checks.check_types(text, TextOptions)
+    encoding, newline = text.get("encoding"), text.get("newline")
+    if not text.get("text", False):
+        if encoding is not None or newline is not None:
+            raise errors.UsageError("`encoding` and `newline` are for text: add `text=True`, or leave them out")
+        return
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding, newline=newline)
+    except (LookupError, ValueError) as e:
+        raise errors.UsageError(f"invalid `encoding` or `newline`: {e}") from None

@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from bigupload import errors
 from bigupload.api import checks, operations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # modules that only some methods need are imported by them: a
     from bigupload.api.receipts import Written
     from bigupload.api.source_deletes import SourceDeletes
     from bigupload.api.types import ManySource, SyncResult, VerificationFailed
-    from bigupload.api.writer import AsyncTextUploadWriter, AsyncUploadWriter
+    from bigupload.api.writer import AsyncUploadWriter
     from bigupload.batch.job import UploadFailed
     from bigupload.manifests.listing import KnownUpload
     from bigupload.verification.by_checksum import Verification
@@ -202,23 +202,7 @@ class Uploader:
 
         return call, work
 
-    @overload
-    def open_writer(
-        self, target: str | None = None, *, text: Literal[False] = False, **options: Unpack[WriterOptions]
-    ) -> AsyncUploadWriter: ...
-
-    @overload
-    def open_writer(
-        self,
-        target: str | None = None,
-        *,
-        text: Literal[True],
-        encoding: str | None = None,
-        newline: str | None = None,
-        **options: Unpack[WriterOptions],
-    ) -> AsyncTextUploadWriter: ...
-
-    def open_writer(self, target: str | None = None, **options: Any) -> AsyncUploadWriter | AsyncTextUploadWriter:
+    def open_writer(self, target: str | None = None, **options: Unpack[WriterOptions]) -> AsyncUploadWriter:
         """Open an object for writing, which is uploaded while it is written. Use it as `async with`.
 
         Leaving the block, or `close`, completes the upload and proves the object. If an exception leaves the block, or
@@ -229,17 +213,19 @@ class Uploader:
             target: The same as `to`.
 
         Returns:
-            The writer: `await writer.write(…)`, then `writer.result`. With `text`, it takes text.
+            The writer: `await writer.write(…)`, then `writer.result`. It takes bytes: encode text.
 
         Raises:
             UsageError: The options contradict one another, or no event loop is running.
         """
-        from bigupload.api.writer import open_in_loop
+        from bigupload.api.writer import begin
 
-        checks.refuse_unknown("open_writer", options, {**WriterOptions.__annotations__, **TextOptions.__annotations__})
-        of_text = {name: options.pop(name) for name in TextOptions.__annotations__ if name in options}
-        given = self._given(cast("WriterOptions", options), target)
-        return open_in_loop(self._resources, given, cast("TextOptions", of_text))
+        if of_text := sorted(options.keys() & TextOptions.__annotations__):
+            raise errors.UsageError(
+                f"a writer in an event loop takes no `{of_text[0]}`, because it takes bytes: encode the text "
+                "(`await writer.write(text.encode())`), or use `bigupload.open_writer(…, text=True)` outside the loop"
+            )
+        return begin(self._resources, self._given(options, target))
 
     def upload_many(
         self,

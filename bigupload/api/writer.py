@@ -10,13 +10,11 @@ These are the writers of code in an event loop. `blocking_writer` has those of o
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
 import io
 import os
 import sys
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self, cast
@@ -25,7 +23,6 @@ from bigupload import errors
 from bigupload.api import checks, operations
 from bigupload.api.arguments import (
     AbortOptions,
-    TextOptions,
     UploadOptions,
     UploadSource,
     WriterOptions,
@@ -46,26 +43,6 @@ NO_SEEK = (
     "bigupload.upload(path, to=…)"
 )
 _AGAIN = "writing the same bytes again, to the same target, sends only the rest"
-
-
-def open_in_loop(
-    resources: UploaderResources, options: WriterOptions, text: TextOptions
-) -> AsyncUploadWriter | AsyncTextUploadWriter:
-    """Open a writer for code in this event loop.
-
-    Args:
-        resources: Those of its `Uploader`.
-        options: The caller's, with the target.
-        text: Whether text is written, and how.
-
-    Raises:
-        UsageError: The options contradict one another.
-    """
-    check_text(text)
-    writer = begin(resources, options)
-    if not text.get("text", False):
-        return writer
-    return AsyncTextUploadWriter(writer, text.get("encoding"), text.get("newline"))
 
 
 def begin(resources: UploaderResources, options: WriterOptions) -> AsyncUploadWriter:
@@ -324,115 +301,6 @@ class AsyncUploadWriter(WriterReport):
         if self._result is not None:
             return self._result.size
         return min(self._call.bytes_from_start, self.tell())
-
-
-class AsyncTextUploadWriter(WriterReport):
-    """Text that is written in an event loop: what `Uploader.open_writer(text=True)` returns.
-
-    ::
-
-        async with uploader.open_writer("s3://bucket/rows.csv", text=True) as writer:
-            await writer.write("a,b\\n")
-
-    It has what `AsyncUploadWriter` has, which is its `buffer`.
-    """
-
-    def __init__(self, buffer: AsyncUploadWriter, encoding: str | None, newline: str | None) -> None:
-        """Applications get writers from `open_writer`."""
-        self.buffer = self._core = buffer
-        self._encoder = codecs.getincrementalencoder(encoding or "utf-8")()
-        self._line_end = os.linesep if newline is None else newline or "\n"
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing can be written any more."""
-        return self.buffer.closed
-
-    def __repr__(self) -> str:
-        return repr(self.buffer).replace(type(self.buffer).__name__, type(self).__name__, 1)
-
-    def tell(self) -> int:
-        """Return the number of bytes that were written."""
-        return self.buffer.tell()
-
-    async def write(self, text: str) -> int:
-        """Write text. Waits while the memory for parts is full.
-
-        Returns:
-            How many characters: all of them.
-
-        Raises:
-            ValueError: The writer is closed, or the encoding has no such character: nothing of the text is written.
-            TypeError: It is not text.
-            BigUploadError: The upload failed. Nothing was committed.
-        """
-        if not isinstance(text, str):
-            raise TypeError(f"a str is required, not {type(text).__name__!r}")
-        self.buffer._check_open()
-        state = self._encoder.getstate()
-        try:
-            data = self._encoder.encode(text if self._line_end == "\n" else text.replace("\n", self._line_end))
-        except UnicodeError:
-            self._encoder.setstate(state)
-            raise
-        await self.buffer.write(data)
-        return len(text)
-
-    async def writelines(self, lines: Iterable[str]) -> None:
-        """Write each of an iterable's texts."""
-        for line in lines:
-            await self.write(line)
-
-    async def flush(self) -> None:
-        """See `AsyncUploadWriter.flush`."""
-        await self.buffer.flush()
-
-    def seekable(self) -> bool:
-        """False."""
-        return False
-
-    async def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Raise io.UnsupportedOperation: parts are sent as they are written."""
-        return await self.buffer.seek(offset, whence)
-
-    async def close(self) -> None:
-        """See `AsyncUploadWriter.close`."""
-        if not self.closed and unwinding(self.buffer._opened_in) is None:
-            await self._end_text()
-        await self.buffer.close()
-
-    async def abandon(self) -> None:
-        """See `AsyncUploadWriter.abandon`."""
-        await self.buffer.abandon()
-
-    async def __aenter__(self) -> Self:
-        await self.buffer.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if kind is None and not self.closed:
-            await self._end_text()
-        await self.buffer.__aexit__(kind, exception, traceback)
-
-    async def _end_text(self) -> None:
-        """Write what some encodings have behind the last character."""
-        if rest := self._encoder.encode("", final=True):
-            await self.buffer.write(rest)
-
-
-def check_text(text: TextOptions) -> None:
-    checks.check_types(text, TextOptions)
-    encoding, newline = text.get("encoding"), text.get("newline")
-    if not text.get("text", False):
-        if encoding is not None or newline is not None:
-            raise errors.UsageError("`encoding` and `newline` are for text: add `text=True`, or leave them out")
-        return
-    try:
-        io.TextIOWrapper(io.BytesIO(), encoding, newline=newline)
-    except (LookupError, ValueError) as e:
-        raise errors.UsageError(f"invalid `encoding` or `newline`: {e}") from None
 
 
 def _bytes_of(data: object) -> memoryview:

@@ -64,10 +64,7 @@ _TASKS = {
     "reference/writers": (
         "Write an object",
         "An object that a program writes like a file, and that exists only if it was closed cleanly.",
-        (
-            "open_writer", "UploadWriter", "TextUploadWriter", "AsyncUploadWriter", "AsyncTextUploadWriter",
-            "WriterOptions",
-        ),
+        ("open_writer", "UploadWriter", "TextUploadWriter", "AsyncUploadWriter", "WriterOptions"),
     ),
     "reference/share": (
         "Share objects",

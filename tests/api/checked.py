@@ -54,10 +54,6 @@ async def program() -> None:
             assert_type(pushed, bigupload.AsyncUploadWriter)
             assert_type(await pushed.write(b"data"), int)
         assert_type(pushed.result, UploadResult)
-        async with uploader.open_writer("s3://b/k", text=True, newline="\r\n") as lines:
-            assert_type(lines, bigupload.AsyncTextUploadWriter)
-            assert_type(await lines.write("a"), int)
-        assert_type(lines.result, UploadResult)
     with bigupload.open_writer("s3://b/k", s3=s3, expected_size="5GB", limit_rate=1e6) as writer:
         assert_type(writer, bigupload.UploadWriter)
         with zipfile.ZipFile(writer, "w") as written, tarfile.open(fileobj=writer, mode="w|gz") as tar:

@@ -83,15 +83,9 @@ async def jobs() -> None:
 
 
 async def writers() -> None:
-    async with bigupload.Uploader() as uploader:
-        async with uploader.open_writer("s3://b/k") as plain:
-            assert_type(plain, bigupload.AsyncUploadWriter)
-            await plain.writelines([b"a", memoryview(b"b")])
-        async with uploader.open_writer("s3://b/k", text=True, encoding="utf-16", on_error="abort") as text:
-            assert_type(text, bigupload.AsyncTextUploadWriter)
-            assert_type(await text.write("a"), int)
-            assert_type(text.durable_offset, int)
-        assert_type(text.result, UploadResult)
+    async with bigupload.Uploader() as uploader, uploader.open_writer("s3://b/k") as plain:
+        assert_type(plain, bigupload.AsyncUploadWriter)
+        await plain.writelines([b"a", memoryview(b"b")])
 
 
 def adapters() -> None:

@@ -24,6 +24,7 @@ import bigupload
 from bigupload import events
 from bigupload.api import blocking_writer as writer_module
 from bigupload.sources import part_pool
+from bigupload.sources.producers import PushedBytes
 from bigupload.testing.faults import Status
 from tests.tools.cases import each_case
 from tests.tools.waiting import until
@@ -476,84 +477,35 @@ def test_text(world: World) -> None:
     assert stored(world) == hashed("é 1\r\n".encode())
 
 
-TEXTS = ["a\nb\r\n", "", "\u00e9 \u65e5\u672c\n", "\n"]
+TEXTS = ["a\nb\r\n", "", "\u65e5\u672c\n", "\n"]
 """ISO-2022-JP ends with an escape sequence that belongs to none of the characters."""
 
 
 @each_case(
     "encoding, newline",
-    [(None, None), ("utf-16", "\r\n"), ("iso2022_jp", "\n"), ("utf-8-sig", ""), ("gb18030", "\r")],
+    [(None, None), ("iso2022_jp", "\n"), ("utf-8-sig", ""), ("gb18030", "\r")],
 )
-async def test_async_text_is_what_a_file_of_text_has(
+def test_text_is_what_a_file_of_text_has(
     world: World, tmp_path: Path, encoding: str | None, newline: str | None
 ) -> None:
-    texts = [text.replace("\u00e9", "e") for text in TEXTS]
-    path = tmp_path / "text"
-    path.write_bytes("".join(texts).replace("\n", newline or "\n").encode(encoding or "utf-8"))
-    async with bigupload.Uploader(retry=FAST) as uploader:
-        async with uploader.open_writer(
-            TO, text=True, encoding=encoding, newline=newline, s3=world.options(), manifest=world.manifest_path
-        ) as writer:
-            assert [await writer.write(text) for text in texts[:2]] == [len(text) for text in texts[:2]]
-            await writer.writelines(texts[2:])
-            await writer.flush()
-            with pytest.raises(io.UnsupportedOperation, match="Write to a file"):
-                await writer.seek(0)
-            with pytest.raises(TypeError, match="a str is required, not 'bytes'"):
-                await writer.write(b"x")  # type: ignore[arg-type]  # what is refused
-        await writer.close()
-    assert writer.closed
-    assert (writer.result.size, writer.tell(), writer.manifest) == (path.stat().st_size,) * 2 + (world.manifest_path,)
-    assert stored(world) == hashed(path.read_bytes())
-    with pytest.raises(ValueError, match="closed writer"):
-        await writer.write("x")
+    given: Any = target(world, resume=False, text=True, encoding=encoding, newline=newline)
+    with (
+        (tmp_path / "text").open("w", encoding=encoding or "utf-8", newline=newline) as file,
+        bigupload.open_writer(TO, **given) as writer,
+    ):
+        for each in (file, writer):
+            assert [each.write(text) for text in TEXTS[:2]] == [len(text) for text in TEXTS[:2]]
+            each.writelines(TEXTS[2:])
+    assert stored(world) == hashed((tmp_path / "text").read_bytes())
 
 
-async def test_async_text_that_no_encoding_has(world: World) -> None:
-    async with bigupload.Uploader(retry=FAST) as uploader:
-        options: dict[str, Any] = {"s3": world.options(), "part_size": PART, "resume": False}
-
-        def opened_text() -> bigupload.AsyncTextUploadWriter:
-            return uploader.open_writer(TO, text=True, encoding="ascii", **options)
-
-        async def in_block() -> None:
-            async with opened_text() as writer:
-                await writer.write("x" * SIZE)
-                await writer.write("a\u00e9")
-
-        async def in_finally() -> None:
-            writer = opened_text()
-            try:
-                await writer.write("x" * SIZE)
-                raise LookupError
-            finally:
-                await writer.close()
-
-        with pytest.raises(UnicodeEncodeError) as raised:
-            await in_block()
-        assert "nothing was committed" in raised.value.__notes__[0]
-        assert stored(world) is None
-        with pytest.raises(bigupload.UsageError, match="nothing was committed: close was called while"):
-            await in_finally()
-        assert stored(world) is None
-        await opened_text().abandon()
-        async with opened_text() as writer:
-            with pytest.raises(UnicodeEncodeError):
-                await writer.write("a\u00e9")
-            await writer.write("b")
-    assert stored(world) == hashed(b"b"), "nothing of the text that was refused"
-
-
-async def test_wrong_options_of_async_text(world: World) -> None:
+@each_case("options", [{"text": True}, {"text": False}, {"encoding": "utf-8"}, {"newline": ""}])
+async def test_an_async_writer_takes_no_text(options: dict[str, Any]) -> None:
     async with bigupload.Uploader() as uploader:
-        for options, error in (
-            ({"text": 1}, "text must be True or False"), ({"encoding": "utf-8"}, "add `text=True`"),
-            ({"text": True, "encoding": "klingon"}, "unknown encoding"), ({"text": True, "newline": "x"}, "newline"),
-        ):  # fmt: skip
-            with pytest.raises(bigupload.UsageError, match=error):
-                uploader.open_writer(TO, **options)  # type: ignore[call-overload]  # what is refused
-        with pytest.raises(TypeError, match="did you mean encoding"):
-            uploader.open_writer(TO, encodin="utf-8")  # type: ignore[call-overload]  # what is refused
+        with pytest.raises(bigupload.UsageError, match=r"`\w+`, because it takes bytes: .*text\.encode.*text=True"):
+            uploader.open_writer(TO, **options)
+        with pytest.raises(TypeError, match="did you mean part_size"):
+            uploader.open_writer(TO, partsize=1)  # type: ignore[call-arg]  # what is refused
 
 
 def test_writes_of_several_threads_are_whole(world: World) -> None:
@@ -591,6 +543,46 @@ def test_a_write_that_was_interrupted(world: World) -> None:
     with pytest.raises(bigupload.UploadCancelled, match="interrupted half-way"):
         writer.close()
     assert stored(world) is None
+
+
+@each_case("encoding", ["utf-16", "iso2022_jp"])
+def test_text_whose_write_was_interrupted_before_its_first_byte(
+    world: World, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """The encoder has gone on, past a mark or a shift sequence that no byte has: made again, the write lacks it."""
+    waits, goes_on = threading.Event(), threading.Event()
+    fill, copied = PushedBytes.fill, PushedBytes._copy
+
+    async def fill_later(self: PushedBytes, buffer: memoryview) -> int:
+        await until(goes_on.is_set)
+        return await fill(self, buffer)
+
+    def noting(self: PushedBytes, data: memoryview) -> int:
+        count = copied(self, data)
+        if not count:
+            waits.set()
+        return count
+
+    def interrupt() -> None:
+        waits.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(PushedBytes, "fill", fill_later)
+    monkeypatch.setattr(PushedBytes, "_copy", noting)
+    world.s3.objects[BUCKET].pop("key", None)
+    text = "\u65e5\u672c\n" * 20_000
+    writer = bigupload.open_writer(TO, text=True, encoding=encoding, newline="\n", **target(world, resume=False))
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        writer.write(text)
+    thread.join()
+    goes_on.set()
+    with contextlib.suppress(bigupload.UploadCancelled):
+        writer.write(text)
+        writer.close()
+    writer.abandon()
+    assert stored(world) in (None, hashed(text.encode(encoding)))
 
 
 def test_a_write_that_comes_while_the_writer_is_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

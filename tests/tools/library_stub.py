@@ -68,7 +68,7 @@ def _function(function: Callable[..., Any]) -> str:
     is_async = "async " if inspect.iscoroutinefunction(function) else ""
     signature = str(inspect.signature(function))
     doc = textwrap.indent(_doc(function), "    ")
-    if function.__name__ != "open_writer":
+    if not signature.endswith(" -> UploadWriter | TextUploadWriter"):
         return f"{is_async}def {function.__name__}{signature}:\n{doc}"
     return "\n".join(f"@overload\ndef open_writer{each}:\n{doc}" for each in _of_bytes_and_of_text(signature))
 
