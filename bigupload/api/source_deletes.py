@@ -30,6 +30,7 @@ from bigupload.api.sources import wanted_digests
 from bigupload.api.types import UploadSource
 from bigupload.batch.job import Job, UploadFailed, results_while
 from bigupload.core.checksums import Algorithm
+from bigupload.core.integrity import replaced_by
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.remote_url import is_remote
 from bigupload.engine.retrying import Retrier
@@ -426,9 +427,10 @@ class SourceDeletes:
             ) from e
         if facts is None:
             raise errors.ObjectNotFound(f"there is no object at {move.url} any more: {fate}")
-        has_other_size = facts.size is not None and facts.size != move.fingerprint.size
-        if facts.etag.strip('"') != move.etag.strip('"') or has_other_size:
-            raise errors.ObjectMismatch(f"{move.url} is no longer the object that was proved: {fate}")
+        size, checksum, version = move.fingerprint.size, move.checksum, move.version_id
+        differs = replaced_by(facts, size=size, etag=move.etag, checksum=checksum, version_id=version)
+        if differs is not None:
+            raise errors.ObjectMismatch(f"{move.url} is no longer the object that was proved ({differs}): {fate}")
 
     async def _require_file(self, move: Move, url: str, retrier: Retrier, fate: str) -> None:
         """Ask the media service whether it has the file. Raises what `_require_object` raises."""

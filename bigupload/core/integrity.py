@@ -121,6 +121,8 @@ class ObjectFacts:
     """The object's version, if the bucket keeps versions."""
     lacks: str = ""
     """What the store refused of the request that made the object, and what that means; empty: nothing."""
+    checksums: Mapping[str, str] | None = None
+    """All checksums in the response, by S3's names (CRC64NVME, SHA256, …)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +167,36 @@ def prove_object(found: ObjectFacts, expected: ExpectedObject) -> Verified | Non
         if found.etag in (checksums.composite_etag(md5s), *whole):
             return Verified.COMPOSITE_ETAG
     return Verified.SIZE if found.size is not None else None
+
+
+def replaced_by(
+    found: ObjectFacts, *, size: int, etag: str, checksum: str | None, version_id: str | None
+) -> str | None:
+    """Return what shows that an object was replaced since it was proved; None: nothing does.
+
+    Not every store's ETag depends on the content, so each fact that is known of both is compared.
+
+    Args:
+        found: The object, by HEAD.
+        size: Bytes of the proved object.
+        etag: Its ETag.
+        checksum: Its checksum, "<algorithm>:<as S3 writes it>", as the store had it; None: the store had none.
+        version_id: Its version; None: unknown.
+    """
+    if found.size not in (None, size):
+        return f"it has {found.size:,} bytes and had {size:,}"
+    if found.etag.strip('"') != etag.strip('"'):
+        return "it has another ETag"
+    if None not in (version_id, found.version_id) and found.version_id != version_id:
+        return "it is another version"
+    if checksum is not None and found.checksums:
+        algorithm, _, value = checksum.partition(":")
+        now = found.checksums.get(Algorithm(algorithm).s3_name)
+        if now is None:  # another writer's, by its own algorithm
+            return f"it has a checksum by {one_line(min(found.checksums))}, and had one by {algorithm}"
+        if not _same_checksum(now, value) and not _same_checksum(value, now):
+            return f"its {algorithm} is {one_line(now)} and was {value}"
+    return None
 
 
 def _same_checksum(found: str, expected: str) -> bool:

@@ -19,6 +19,7 @@ from bigupload.core.integrity import (
     Verified,
     prove_object,
     prove_part,
+    replaced_by,
 )
 from bigupload.errors import ObjectMismatch
 from tests.tools.cases import each_case, examples
@@ -224,3 +225,34 @@ def test_no_level_without_its_evidence(found: ObjectFacts, algorithm: Algorithm,
         assert found.size == SIZE
     else:
         assert found.size is None
+
+
+# -- the object that was proved, and what is there now
+
+HEAD = ObjectFacts(etag='"e"', size=7, version_id="v1", checksums={"CRC64NVME": "AAAA", "SHA256": "BBBB-3"})
+
+
+@each_case(
+    ("proved", "shows"),
+    [
+        ({}, None),
+        ({"checksum": None, "version_id": None}, None),
+        ({"checksum": "crc64nvme:AAAA"}, None),
+        ({"checksum": "sha256:BBBB-3"}, None),
+        ({"checksum": "sha256:BBBB"}, None),  # some responses omit the "-N" of a composite
+        ({"size": 8}, "it has 7 bytes and had 8"),
+        ({"etag": '"f"'}, "it has another ETag"),
+        ({"version_id": "v2"}, "it is another version"),
+        ({"checksum": "crc64nvme:AAAB"}, "its crc64nvme is AAAA and was AAAB"),
+        ({"checksum": "sha256:CCCC-3"}, "its sha256 is BBBB-3 and was CCCC-3"),
+        ({"checksum": "crc32c:AAAA"}, "it has a checksum by CRC64NVME, and had one by crc32c"),
+    ],
+)
+def test_each_fact_shows_that_an_object_was_replaced(proved: dict[str, Any], shows: str | None) -> None:
+    known: dict[str, Any] = {"size": 7, "etag": "e", "checksum": None, "version_id": "v1"}
+    assert replaced_by(HEAD, **known | proved) == shows
+
+
+@each_case("found", [ObjectFacts(etag="e"), ObjectFacts(etag='"e"', size=7, checksums={})])
+def test_what_a_response_lacks_shows_nothing(found: ObjectFacts) -> None:
+    assert replaced_by(found, size=7, etag='"e"', checksum="crc64nvme:AAAA", version_id="v1") is None

@@ -24,6 +24,7 @@ from bigupload.api.source_deletes import SourceDeletes
 from bigupload.manifests.move_record import NAME, MoveRecord, MoveState
 from bigupload.sources.removal import FileRemoval, aside_name
 from bigupload.testing.faults import Call, Reset, Status
+from bigupload.testing.strict_s3.model import Checksum
 from tests.tools.cases import each_case
 
 from .support import BUCKET, FAST, PART, World, content
@@ -257,6 +258,37 @@ async def test_another_object_under_the_key_keeps_the_file(
     with pytest.raises(errors.ObjectMismatch, match="no longer the object"):
         await move(world, path)
     assert files(source) == ["file.bin"]
+
+
+REPLACED = {
+    "other bytes": {"checksum": Checksum("CRC64NVME", "FULL_OBJECT", "AAAAAAAAAAA=")},
+    "other bytes, with another checksum": {"checksum": Checksum("CRC32", "FULL_OBJECT", "AAAAAA==")},
+    "another version": {"version_id": "another"},
+}
+"""What HEAD shows of an object of the same size, where ETags do not depend on the content."""
+
+
+@each_case("replaced", [*REPLACED])
+async def test_another_object_of_the_same_size_and_etag_keeps_the_file(
+    world: World, source: Path, replaced: str
+) -> None:
+    world.s3.knobs.versioning = True
+    set_aside = FileRemoval.set_aside
+    for size in SIZES:
+        path = write(source / f"{replaced} {size}.bin", size)
+
+        def with_another(self: FileRemoval) -> bool:
+            for name, value in REPLACED[replaced].items():
+                setattr(world.object(f"p/{Path(self._path).name}"), name, value)
+            return set_aside(self)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FileRemoval, "set_aside", with_another)
+            with pytest.raises(errors.ObjectMismatch, match="is no longer the object that was proved"):
+                await move(world, path)
+        assert path.exists()
+        assert (await move(world, path)).source_deleted  # it is sent again
+        assert stored(world)[f"p/{path.name}"] == content(size)
 
 
 async def test_who_may_not_look_at_the_object_deletes_nothing(world: World, source: Path) -> None:

@@ -267,7 +267,7 @@ class S3Store:
         return ObjectAttributes(
             etag=answer.get("ETag", ""),
             size=told(answer, "ContentLength", int) if with_size else answer.get("ContentLength", 0),
-            checksums={name: answer[f"Checksum{name}"] for name in _CHECKSUMS if f"Checksum{name}" in answer},
+            checksums=_checksums_of(answer),
             checksum_type=answer.get("ChecksumType"),
             modified="" if modified is None else modified.isoformat(),
         )
@@ -452,6 +452,7 @@ def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:
         checksum_type=ChecksumType(kind) if kind in list(ChecksumType) else None,
         token=answer.get("Metadata", {}).get(TOKEN),
         version_id=answer.get("VersionId"),
+        checksums=_checksums_of(answer),
     )
 
 
@@ -467,6 +468,10 @@ def _refused_of(fault: Fault, arguments: Mapping[str, Any]) -> dict[str, str]:
     if named or fault.kind is not FaultKind.UNSUPPORTED:
         return named
     return {name: header for name, header in optional.items() if name in ("IfNoneMatch", "MpuObjectSize")}
+
+
+def _checksums_of(answer: Mapping[str, Any]) -> dict[str, str]:
+    return {name: answer[f"Checksum{name}"] for name in _CHECKSUMS if f"Checksum{name}" in answer}
 
 
 def _arguments_of_copy(part: Part, origin: CopySource, of_requests: Mapping[str, str]) -> dict[str, Any]:
