@@ -31,6 +31,7 @@ from bigupload.api.types import ManySource, SyncOutcome, SyncResult, SyncStep
 from bigupload.batch.inventory import Inventory, ListedObject, ListFailed, StoreList
 from bigupload.batch.job import Job, UploadFailed, results_while
 from bigupload.batch.listing import FileListing, FoundFiles, StandingDirectory, batches_ahead
+from bigupload.batch.mount_points import MountPoints
 from bigupload.batch.tree import FileEntry, Omitted, Selection, check_not_among_sources
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint
@@ -272,6 +273,7 @@ class SyncMany(UploadMany):
             self._record.open(resume=resume, keep=True)
         elif resume:
             self._record.peek()
+        self._mounts = MountPoints(self._directory, self._record.mounts)
         if resume:
             self._others = opened.enter_context(contextlib.closing(OtherJobs(self._record.path, target)))
 
@@ -291,8 +293,11 @@ class SyncMany(UploadMany):
         """
         listing = FileListing([self._directory], self._selection, now=time.time(), prefix=self._key_prefix)
         comparison = self._comparison()
-        async with contextlib.aclosing(batches_ahead(listing.found(), self._listed)) as batches:
+        async with contextlib.aclosing(batches_ahead(self._mounts.noting(listing.found()), self._listed)) as batches:
             async for batch in batches:
+                if not self._dry_run:
+                    assert self._record is not None
+                    await self._record.record_mounts(self._mounts.found.copy())
                 rest: Sequence[FileEntry | Omitted] = batch
                 while rest:
                     count = await self._reached(rest)
@@ -475,16 +480,35 @@ class SyncMany(UploadMany):
                 f"nothing to sync: {self._directory} has no file{what}. If that is right: `allow_empty=True`"
             )
         not_deleted = self._why_not_delete() if self._deletes else None
+        away: Mapping[str, str] = {}
         if self._deletes and not_deleted is None:
             deletes = SyncDeletes(objects, retrier, self._url_of, self._tell, self._standing.check)
             follows = self._selection.follow_symlinks
             leftovers = Leftovers(self._directory, self._key_prefix, self._scope, follow_symlinks=follows)
-            await deletes.delete(self._inventory, leftovers, dry_run=self._dry_run)
+            look = partial(leftovers.away, self._inventory, self._mounts)
+            away = await run_in_daemon_thread(look, self._threads)
+            if away and not self._may_be_empty:
+                not_deleted = self._not_mounted(away)
+            else:
+                await deletes.delete(self._inventory, leftovers, dry_run=self._dry_run)
         if self._record is not None and not self._dry_run and not self._counts["failed"]:
             directory = self._directory
             known = None if self._size_only or self._source_deletes is not None else self._known_rows
+            if self._deletes:
+                await self._record.record_mounts(self._mounts.found, forget={*away} | self._mounts.merged)
             await self._record.finish(keep=lambda key: not is_gone(f"{directory}/{key}"), known=known)
         return not_deleted
+
+    def _not_mounted(self, away: Mapping[str, str]) -> str:
+        """Report each directory below which nothing may be deleted. Returns why nothing is."""
+        for folder, why in away.items():
+            error = errors.DirectoryGone(
+                f"{self._directory}/{folder[:-1]} {why}, so nothing was deleted: mount it and make the same call "
+                "again. If its files were deleted: `allow_empty=True`"
+            )
+            key = f"{self._key_prefix}{folder}"
+            self._tell(SyncStep(action="delete", key=key, url=self._url_of(key), size=0, error=error))
+        return f"a file system may not be mounted at {', '.join(f'{self._directory}/{each[:-1]}' for each in away)}"
 
     @property
     def _is_of_a_time(self) -> bool:
@@ -526,6 +550,17 @@ class Leftovers:
     def of(self, listed: Sequence[ListedObject]) -> list[ListedObject]:
         """Return the objects that may be deleted. Blocking: the directory is asked for each."""
         return [each for each in listed if self._may_go(each.key[len(self.prefix) :])]
+
+    def away(self, inventory: Inventory, mounts: MountPoints) -> dict[str, str]:
+        """Return the directories with such objects whose file system may not be mounted, with the reasons. Blocking."""
+        found: dict[str, str] = {}
+        for page in inventory.not_met():
+            for each in page:
+                key = each.key[len(self.prefix) :]
+                away = mounts.away(key)
+                if away is not None and away[0] not in found and self._may_go(key):
+                    found.update([away])
+        return found
 
     def _may_go(self, key: str) -> bool:
         names = key.split("/")

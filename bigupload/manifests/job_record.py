@@ -19,9 +19,9 @@ import errno
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 from bigupload import errors
 from bigupload.core.integrity import Verified
@@ -40,6 +40,7 @@ from bigupload.support.files import (
     sync_directory,
 )
 
+R = TypeVar("R")
 _MOST_OTHER_JOBS = 8
 """Records of other jobs that are read, the latest ones: a file is looked up in one after another."""
 _MIN_PREFIX = 4
@@ -66,6 +67,9 @@ _GONE = "PRAGMA user_version"
 """The place of `KnownJob.gone`: earlier versions wrote nothing there."""
 _PAST = "CREATE TABLE IF NOT EXISTS past (finished TEXT)"
 """One row: when the last run ended that left nothing to do. Earlier versions had none."""
+_MOUNTS = "CREATE TABLE IF NOT EXISTS mount (key TEXT PRIMARY KEY) WITHOUT ROWID"
+"""The directories that were file systems of their own. Earlier versions had none."""
+_ADD_MOUNT = "INSERT OR IGNORE INTO mount VALUES (?)"
 _NEXT_KEYS = "SELECT key FROM file WHERE key > ? ORDER BY key LIMIT 10000"
 
 
@@ -221,6 +225,9 @@ class JobRecord:
         """Whether no file is recorded from earlier runs."""
         self.began = 0.0
         """The time at which the job's first run began, in seconds since 1970."""
+        self.mounts: frozenset[str] = frozenset()
+        """The directories below the source that were file systems of their own when their files were synced, as "a/b/".
+        They outlast `resume=False`."""
         self._name = name
         self._target = target
         self._now = now
@@ -257,7 +264,7 @@ class JobRecord:
             with self._translated():
                 last_finished = None
                 if not resume or (not keep and self._finished()):
-                    last_finished = read_job(self.path).last_finished
+                    last_finished, self.mounts = read_job(self.path).last_finished, self._known_mounts()
                     delete_record(self.path)
                 self._open(last_finished)
         except BaseException:
@@ -273,10 +280,17 @@ class JobRecord:
         with self._translated():
             if os.path.lexists(self.path) and read_job(self.path).status != "unreadable":
                 self._reading = _open_to_read(self.path)
+                self.mounts = _mounts(self._reading)
                 self.is_new = self._reading.execute("SELECT 1 FROM file LIMIT 1").fetchone() is None
 
     def _finished(self) -> bool:
         return os.path.lexists(self.path) and read_job(self.path).status == "finished"
+
+    def _known_mounts(self) -> frozenset[str]:
+        try:
+            return _read(self.path, _mounts)
+        except (OSError, sqlite3.Error):  # it is no record, or there is none
+            return frozenset()
 
     def _open(self, last_finished: str | None) -> None:
         if not os.path.lexists(self.path) or _has_no_byte(self.path):
@@ -290,6 +304,8 @@ class JobRecord:
         with self._writing:
             self._writing.execute("BEGIN")
             self._writing.execute(_PAST)
+            self._writing.execute(_MOUNTS)
+            self._writing.executemany(_ADD_MOUNT, [(key,) for key in self.mounts])
             found = self._writing.execute("SELECT finished FROM job").fetchone()[0] or last_finished
             if found is not None:
                 self._writing.execute("DELETE FROM past")
@@ -297,6 +313,7 @@ class JobRecord:
                 self._writing.execute("UPDATE job SET finished = NULL")
         self._writing.execute(f"{_GONE} = 0")
         self._reading = open_database(self.path)
+        self.mounts = _mounts(self._reading)
         self.is_new = self._reading.execute("SELECT 1 FROM file LIMIT 1").fetchone() is None
         self._has_places = self._reading.execute("SELECT 1 FROM place LIMIT 1").fetchone() is not None
 
@@ -361,6 +378,20 @@ class JobRecord:
             self._writing.execute("BEGIN")
             _add_to(self._writing, files)
 
+    async def record_mounts(self, mounts: Set[str], *, forget: Set[str] = frozenset()) -> None:
+        """Add mount points, and forget others. As `record`."""
+        after = (self.mounts - forget) | mounts
+        if after != self.mounts:
+            await run_shielded(self._call(self._change_mounts, after))
+
+    def _change_mounts(self, after: frozenset[str]) -> None:
+        assert self._writing is not None
+        with self._translated(), self._writing:
+            self._writing.execute("BEGIN")
+            self._writing.execute("DELETE FROM mount")
+            self._writing.executemany(_ADD_MOUNT, [(key,) for key in after])
+        self.mounts = after
+
     async def finish(
         self, *, keep: Callable[[str], bool] | None = None, known: int | None = None, gone: int = 0
     ) -> None:
@@ -417,8 +448,8 @@ class JobRecord:
             last = rows[-1][0]
 
     def close(self) -> None:
-        """Close the file, and release the lock last of all. A record that has no file is deleted. Idempotent."""
-        empty = self._writing is not None and read_job(self.path).is_empty
+        """Close the file, and release the lock last of all. A record that has nothing is deleted. Idempotent."""
+        empty = self._writing is not None and not self.mounts and read_job(self.path).is_empty
         self._close(self._reading)
         self._close(self._writing)
         self._reading = self._writing = None
@@ -467,7 +498,7 @@ def read_job(path: Path) -> KnownJob:
             raise sqlite3.DatabaseError("it is another user's, or not a regular file")
         if _has_no_byte(path):
             return KnownJob(record=path, id=name, status="unreadable", error=_EMPTY)
-        (job, target, began, finished, files, size), gone, last_finished = _facts(path)
+        (job, target, began, finished, files, size), gone, last_finished = _read(path, _facts)
     except (OSError, TypeError, sqlite3.Error) as e:
         why = f"{e}: no space left on that disk" if isinstance(e, sqlite3.Error) and _is_full(path) else str(e)
         return KnownJob(record=path, id=name, status="unreadable", error=why)
@@ -487,21 +518,31 @@ def read_job(path: Path) -> KnownJob:
     )
 
 
-def _facts(path: Path) -> tuple[tuple[str, str, str, str | None, int, int], int, str | None]:
-    """Return a job's row, how many of its files were gone, and when it was last finished. Writes nothing."""
+def _read(path: Path, function: Callable[[sqlite3.Connection], R]) -> R:
+    """Read something of a record. Writes nothing, so a full disk is no obstacle. Raises OSError or sqlite3.Error."""
     before = _at_rest(path)
     if before is not None:
         try:
             with contextlib.closing(_open_immutable(path)) as opened:
-                return _facts_in(opened)
+                found = function(opened)
         except sqlite3.Error:
             if _at_rest(path) == before:
                 raise
+        else:
+            if _at_rest(path) == before:
+                return found
     with contextlib.closing(_connect(path, "mode=ro")) as opened:
-        return _facts_in(opened)
+        return function(opened)
 
 
-def _facts_in(opened: sqlite3.Connection) -> tuple[tuple[str, str, str, str | None, int, int], int, str | None]:
+def _mounts(opened: sqlite3.Connection) -> frozenset[str]:
+    if opened.execute("SELECT 1 FROM sqlite_master WHERE name = 'mount'").fetchone() is None:
+        return frozenset()
+    return frozenset(key for (key,) in opened.execute("SELECT key FROM mount"))
+
+
+def _facts(opened: sqlite3.Connection) -> tuple[tuple[str, str, str, str | None, int, int], int, str | None]:
+    """Return a job's row, how many of its files were gone, and when it was last finished."""
     _check_database(opened)
     job = opened.execute("SELECT name, target, began, finished, files, bytes FROM job").fetchone()
     (gone,) = opened.execute(_GONE).fetchone()

@@ -75,3 +75,21 @@ def test_a_record_that_can_not_be_read_is_no_missing_one(
     assert_refused(bigupload(*CHECK), 1, "damaged.job.sqlite: file is not a database", "bigupload abort damaged")
     assert bigupload("abort", "damaged").code == 0
     assert_refused(bigupload(*CHECK), 1, "no sync is recorded")
+
+
+def test_a_sync_names_what_is_not_mounted(bigupload: Command, s3: StrictS3, tree: Path) -> None:
+    disk = tree / "disk"
+    disk.mkdir()
+    with mounted(disk):
+        (disk / "film").write_text("film")
+        assert bigupload(*sync(s3)).code == 0
+    ended = bigupload(*sync(s3, "--delete"))
+    assert (ended.code, ended.out) == (75, "")
+    assert "tree/disk was a file system of its own when its files were synced, and is none now" in ended.err
+    assert "so nothing was deleted: mount it and " in ended.err
+    assert "If its files were deleted: --allow-empty" in ended.err
+    assert "nothing was deleted: a file system may not be mounted at tree/disk" in ended.err
+    assert sorted(s3.objects["bucket"]) == ["p/a", "p/disk/film"]
+    assert bigupload(*CHECK).code == 0, "the one before was complete"
+    ended = bigupload(*sync(s3, "--delete", "--allow-empty"))
+    assert (ended.code, sorted(s3.objects["bucket"])) == (0, ["p/a"])

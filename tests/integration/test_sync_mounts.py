@@ -1,0 +1,173 @@
+"""`sync --delete` where a file system below the directory is away: its files are out of sight, and not deleted."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bigupload import Selection, SyncStep, errors
+from bigupload.api.types import SyncOutcome
+from bigupload.manifests.job_record import known_jobs
+from bigupload.manifests.state_directory import state_dir
+from bigupload.testing.faults import Status
+from tests.tools.mounts import mounted
+
+from .support import World
+from .syncing import counts, grow, objects, synced
+
+ON_DISK = {f"{at}.jpg": b"1" for at in range(10)}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = grow(tmp_path / "tree", {"a": b"a", "old": b"o"})
+    (root / "sub" / "disk").mkdir(parents=True)
+    return root
+
+
+async def deleted(world: World, tree: Path, **more: Any) -> list[str]:
+    """Sync with `delete`, which has to delete nothing. Returns the directories that are named."""
+    told: list[SyncOutcome] = []
+    before = objects(world)
+    result = await synced(world, tree, delete=True, told=told, **more)
+    steps = [each for each in told if isinstance(each, SyncStep)]
+    assert all(isinstance(each.error, errors.DirectoryGone) and each.error.exit_code == 75 for each in steps)
+    assert all("`allow_empty=True`" in str(each.error) for each in steps)
+    assert (result.deleted, result.failed) == (0, len(steps))
+    assert (result.not_deleted is None) == (not steps)
+    assert before.keys() <= objects(world).keys()
+    return [each.key for each in steps]
+
+
+@pytest.mark.parametrize("absent", [False, True])
+async def test_what_was_on_it_stays_until_it_is_back(world: World, tree: Path, absent: bool) -> None:
+    disk = tree / "sub" / "disk"
+    with mounted(disk):
+        grow(disk, ON_DISK)
+        assert counts(await synced(world, tree)) == (12, 0, 0, 0)
+    if absent:
+        disk.rmdir()
+    (tree / "old").unlink()
+    assert await deleted(world, tree) == ["p/sub/disk/"]
+    assert await deleted(world, tree, dry_run=True) == ["p/sub/disk/"]
+    assert counts(await synced(world, tree)) == (0, 1, 0, 0), "it is asked about deletions alone"
+    assert await deleted(world, tree) == ["p/sub/disk/"]
+    assert await deleted(world, tree, resume=False) == ["p/sub/disk/"]
+    assert await deleted(world, tree, size_only=True) == ["p/sub/disk/"]
+    disk.mkdir(exist_ok=True)
+    grow(disk, {"NOT MOUNTED": b""})  # a file that some have below a mount point
+    assert counts(await synced(world, tree)) == (1, 1, 0, 0)
+    assert await deleted(world, tree) == ["p/sub/disk/"]
+    with mounted(disk):
+        grow(disk, dict(list(ON_DISK.items())[1:]))
+        result = await synced(world, tree, delete=True)
+        assert (result.deleted, result.failed) == (3, 0), "the old one, one of the disk, and what is below it"
+    assert await deleted(world, tree) == ["p/sub/disk/"]
+
+
+async def test_allow_empty_deletes_them(world: World, tree: Path) -> None:
+    disk = tree / "sub" / "disk"
+    with mounted(disk):
+        grow(disk, ON_DISK)
+        await synced(world, tree)
+    assert await deleted(world, tree) == ["p/sub/disk/"]
+    result = await synced(world, tree, delete=True, allow_empty=True)
+    assert (result.deleted, result.failed, result.not_deleted) == (10, 0, None)
+    grow(disk, {"1.jpg": b""})
+    await synced(world, tree)
+    (disk / "1.jpg").unlink()
+    assert counts(await synced(world, tree, delete=True)) == (0, 2, 1, 0), "it is a directory now as any other"
+
+
+async def test_files_that_are_deleted_on_a_mounted_one_are_deleted(world: World, tree: Path) -> None:
+    disk = tree / "sub" / "disk"
+    with mounted(disk):
+        grow(disk, {**ON_DISK, "empty/1": b""})
+        await synced(world, tree)
+        for name in (*ON_DISK, "empty/1"):
+            (disk / name).unlink()
+        assert counts(await synced(world, tree, delete=True)) == (0, 2, 11, 0), "a directory is there still"
+
+
+async def test_an_empty_one_in_its_place(world: World, tree: Path) -> None:
+    """As an empty directory at the top: it may be another disk, whose device has the number of the first one."""
+    disk = tree / "sub" / "disk"
+    with mounted(disk):
+        grow(disk, ON_DISK)
+        await synced(world, tree)
+        with mounted(disk):
+            assert await deleted(world, tree) == ["p/sub/disk/"]
+            (disk / "lost+found").mkdir()
+            assert await deleted(world, tree) == ["p/sub/disk/"]
+    assert (await synced(world, tree, delete=True, allow_empty=True)).deleted == 10
+    grow(disk, ON_DISK)
+    await synced(world, tree)
+    with mounted(disk):  # over files of the file system above
+        assert await deleted(world, tree) == ["p/sub/disk/"]
+
+
+async def test_nested_ones(world: World, tree: Path) -> None:
+    outer, inner = tree / "sub" / "disk", tree / "sub" / "disk" / "in" / "ner"
+    with mounted(outer):
+        inner.mkdir(parents=True)
+        with mounted(inner):
+            grow(inner, ON_DISK)
+            await synced(world, tree)
+        assert await deleted(world, tree) == ["p/sub/disk/in/ner/"]
+        grow(outer, {"1": b"1"})
+        assert await deleted(world, tree) == ["p/sub/disk/in/ner/"]
+    assert await deleted(world, tree) == ["p/sub/disk/"], "the inner one is below it"
+
+
+async def test_one_of_which_patterns_select_a_part(world: World, tree: Path) -> None:
+    disk, jpg, rest = tree / "sub" / "disk", Selection(include=["*.jpg"]), Selection(exclude=["disk/"])
+    with mounted(disk):
+        grow(disk, {**ON_DISK, "1.log": b""})
+        await synced(world, tree, selection=jpg)
+        (disk / "1.jpg").unlink()
+        assert counts(await synced(world, tree, delete=True, selection=jpg)) == (0, 9, 1, 0)
+    assert await deleted(world, tree, selection=rest) == [], "its objects are none of this sync"
+    grow(tree, {"1.jpg": b""})
+    assert counts(await synced(world, tree, selection=jpg)) == (1, 0, 0, 0)
+    assert await deleted(world, tree, selection=jpg) == ["p/sub/disk/"]
+
+
+async def test_what_became_part_of_the_file_system_above(world: World, tree: Path) -> None:
+    disk = tree / "sub" / "disk"
+    with mounted(disk):
+        grow(disk, ON_DISK)
+        await synced(world, tree)
+    grow(disk, ON_DISK)
+    assert await deleted(world, tree) == []
+    (disk / "1.jpg").unlink()
+    assert counts(await synced(world, tree, delete=True))[2:] == (1, 0)
+
+
+async def test_a_sync_that_failed_has_noted_it(world: World, tree: Path) -> None:
+    disk = tree / "sub" / "disk"
+    with mounted(disk):
+        grow(disk, ON_DISK)
+        world.s3.script("PutObject", Status(403, "AccessDenied"), key="p/a", repeat=True)
+        assert counts(await synced(world, tree)) == (11, 0, 0, 1)
+    world.s3.clear()
+    assert await deleted(world, tree) == ["p/sub/disk/"]
+
+
+async def test_a_record_of_an_earlier_version_gains_it(world: World, tree: Path) -> None:
+    disk = tree / "sub" / "disk"
+    with mounted(disk):
+        grow(disk, ON_DISK)
+        await synced(world, tree)
+        (job,) = known_jobs(state_dir())
+        with contextlib.closing(sqlite3.connect(job.record)) as opened:
+            opened.execute("DROP TABLE mount")
+            opened.commit()
+        assert counts(await synced(world, tree, delete=True, dry_run=True)) == (0, 12, 0, 0)
+        assert counts(await synced(world, tree)) == (0, 12, 0, 0)
+        (disk / "1.jpg").unlink()
+        assert counts(await synced(world, tree, delete=True)) == (0, 11, 1, 0)
+    assert await deleted(world, tree) == ["p/sub/disk/"]
