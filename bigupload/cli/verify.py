@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +36,7 @@ from bigupload.cli.selection_options import (
     take_selection,
 )
 from bigupload.cli.settings import COMMAND_LINE, drop_weaker, strength
-from bigupload.cli.wording import spelled
+from bigupload.cli.wording import for_command_line, spelled
 from bigupload.units import escaped, format_size, one_line
 
 if TYPE_CHECKING:
@@ -179,14 +181,15 @@ async def _by_checksums(path: Path, url: str, options: S3Options, arguments: dic
     if checksums is not None:
         check_not_among_sources(WRITE_CHECKSUMS, checksums, str(path), Selection(), done="verified")
     with checksum_list(checksums) as sha256s:
-        found = await verify_object(
-            path,
-            url,
-            s3=options,
-            part_size=arguments["part_size"],
-            require_proof=required,
-            sha256=checksums is not None,
-        )
+        with _printing_failure(path, url, arguments):
+            found = await verify_object(
+                path,
+                url,
+                s3=options,
+                part_size=arguments["part_size"],
+                require_proof=required,
+                sha256=checksums is not None,
+            )
         sha256s.add(found.sha256, str(path))
         _show(path, found, found.verified, arguments)
         return sha256s.end_verified()
@@ -196,7 +199,7 @@ async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[s
     from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import reporting, waits_for
 
-    with reporting(arguments["progress"]) as reporter:
+    with _printing_failure(path, url, arguments), reporting(arguments["progress"]) as reporter:
         reporter.begin(path, await waits_for(local=arguments["local"]))
         async with Uploader() as uploader:
             found = await uploader.read_back(
@@ -204,6 +207,20 @@ async def _read_back(path: Path, url: str, options: S3Options, arguments: dict[s
             )
     _show(path, found, found.verified, arguments)
     return errors.EXIT_OK
+
+
+@contextlib.contextmanager
+def _printing_failure(path: Path, url: str, arguments: dict[str, Any]) -> Iterator[None]:
+    """With `--json`, print an object for a failure, too: a program that reads it needs no other way to hear of one."""
+    try:
+        yield
+    except errors.BigUploadError as e:
+        if arguments["as_json"]:
+            from bigupload.cli.job_report import absolute, failed_json
+
+            with writing_results(for_command_line(str(e))):
+                click.echo(failed_json(absolute(str(path)), url.partition("://")[2].partition("/")[2], e))
+        raise
 
 
 def _show(path: Path, found: Any, verified: str, arguments: dict[str, Any]) -> None:

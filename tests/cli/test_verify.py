@@ -49,6 +49,23 @@ def test_what_it_prints(bigupload: Command, s3: StrictS3, file: Path, place: Pla
     assert result["checksum"].startswith("crc32:")  # boto3's own choice
 
 
+@pytest.mark.parametrize("way", [(), ("--download",)])
+def test_a_failure_has_an_object_too(bigupload: Command, s3: StrictS3, file: Path, way: tuple[str, ...]) -> None:
+    quiet = (*there(s3), "--progress", "none", *way)
+    for body, code, name in ((None, 1, "ObjectNotFound"), (bytes(SIZE), 1, "ObjectMismatch")):
+        if body is not None:
+            put(s3, body)
+        ended = bigupload("verify", file, *quiet, "--json")
+        result = ended.result
+        assert ended.code == bigupload("verify", file, *quiet).code == code
+        assert ended.complaint == f"bigupload: {result['message']}"
+        assert {**result, "message": ""} == {
+            "path": str(file), "key": "key", "error": name, "message": "", "manifest": None,
+        }  # fmt: skip
+    gone = bigupload("verify", f"{file}.gone", *quiet, "--json")
+    assert (gone.code, gone.result["error"], gone.result["path"]) == (1, "SourceNotFound", f"{file}.gone")
+
+
 def test_bytes_that_differ(bigupload: Command, s3: StrictS3, file: Path) -> None:
     body = bytearray(file.read_bytes())
     body[4_000_000] ^= 1
