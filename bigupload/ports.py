@@ -263,7 +263,7 @@ class ObjectStore(Protocol):
         ...
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:
-        """Learn that the object store refused a request. See `MultipartStore.refused`.
+        """Learn that the object store refused a request, for whichever reason. See `MultipartStore.refused`.
 
         Raises:
             BucketNotFound: There is no such bucket.

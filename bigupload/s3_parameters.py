@@ -13,7 +13,7 @@ import functools
 import hashlib
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
 
@@ -60,6 +60,8 @@ class Parameter:
     """The option's name on the command line; None: the field's, with dashes."""
     check: Callable[[Any], Any] | None = None
     """Returns the value in the form that the field keeps. Raises ValueError, whose text follows the field's name."""
+    named_by: tuple[str, ...] = ()
+    """S3's codes and actions by which a refusal names it, beside the names of its headers."""
 
 
 def metadata_headers(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -157,8 +159,14 @@ def tag_headers(tags: Mapping[str, str]) -> dict[str, str]:
     )
 
 
+_ACL = ("AccessControlListNotSupported", "s3:PutObjectAcl")
+_KMS = (
+    "KMS.DisabledException", "KMS.InvalidKeyUsageException", "KMS.KMSInvalidStateException", "KMS.NotFoundException",
+    "kms:Decrypt", "kms:GenerateDataKey",
+)  # fmt: skip
+_LOCK = ("ObjectLockConfigurationNotFoundError",)
 _text = functools.partial(Parameter, metavar="TEXT", check=_header)
-_grant = functools.partial(Parameter, metavar="GRANTEES", check=_header)
+_grant = functools.partial(Parameter, metavar="GRANTEES", check=_header, named_by=_ACL)
 
 OBJECT: Mapping[str, Parameter] = {
     "content_type": _text(
@@ -182,11 +190,21 @@ OBJECT: Mapping[str, Parameter] = {
         send=metadata_headers,
         metavar="KEY=VALUE",
         check=_metadata,
+        named_by=("MetadataTooLarge",),
         help="Metadata of the object (x-amz-meta-KEY). Repeatable.",
     ),
-    "tags": Parameter(send=tag_headers, metavar="KEY=VALUE", option="tag", help="A tag of the object. Repeatable."),
+    "tags": Parameter(
+        send=tag_headers,
+        metavar="KEY=VALUE",
+        option="tag",
+        named_by=("InvalidTag", "s3:PutObjectTagging"),
+        help="A tag of the object. Repeatable.",
+    ),
     "storage_class": _text(
-        send=_as("x-amz-storage-class"), metavar="CLASS", help="The object's storage class, as in STANDARD_IA."
+        send=_as("x-amz-storage-class"),
+        metavar="CLASS",
+        named_by=("InvalidStorageClass",),
+        help="The object's storage class, as in STANDARD_IA.",
     ),
     "website_redirect": _text(
         send=_as("x-amz-website-redirect-location"),
@@ -195,7 +213,10 @@ OBJECT: Mapping[str, Parameter] = {
         help="Where a website that S3 serves redirects from this object: /KEY or a URL.",
     ),
     "acl": Parameter(
-        send=_as("x-amz-acl"), choices=typing.get_args(Acl), help="The object's canned ACL. Excludes grants."
+        send=_as("x-amz-acl"),
+        choices=typing.get_args(Acl),
+        named_by=_ACL,
+        help="The object's canned ACL. Excludes grants.",
     ),
     "grant_full_control": _grant(
         send=_as("x-amz-grant-full-control"),
@@ -207,6 +228,7 @@ OBJECT: Mapping[str, Parameter] = {
     "sse": _text(
         send=_as("x-amz-server-side-encryption"),
         choices=("AES256", "aws:kms"),
+        named_by=("InvalidEncryptionAlgorithmError", *_KMS),
         help="Have the store encrypt the object, with its own keys (SSE-S3) or with one of KMS.",
     ),
     "sse_kms_key_id": _text(
@@ -215,21 +237,25 @@ OBJECT: Mapping[str, Parameter] = {
             "x-amz-server-side-encryption-aws-kms-key-id": key,
         },
         metavar="ID",
+        named_by=_KMS,
         help="The KMS key for `sse='aws:kms'`.",
     ),
     "object_lock_mode": Parameter(
         send=_as("x-amz-object-lock-mode"),
         choices=typing.get_args(LockMode),
+        named_by=(*_LOCK, "s3:PutObjectRetention"),
         help="How the object is locked until `object_lock_retain_until`. Needs a bucket with Object Lock.",
     ),
     "object_lock_retain_until": Parameter(
         send=_as("x-amz-object-lock-retain-until-date"),
         metavar="TIME",
         check=_moment,
+        named_by=(*_LOCK, "InvalidRetentionPeriod", "s3:PutObjectRetention"),
         help="Nobody may delete this version before, as in 2027-01-31T00:00:00Z.",
     ),
     "object_lock_legal_hold": Parameter(
         send=lambda on: {"x-amz-object-lock-legal-hold": "ON"} if on else {},
+        named_by=(*_LOCK, "s3:PutObjectLegalHold"),
         help="Nobody may delete this version until the hold is taken off.",
     ),
 }
@@ -334,6 +360,22 @@ def parameters(table: Mapping[str, Parameter], options: Any) -> dict[str, Any]:
         if value := getattr(options, name):
             sent.update(row.send(value))
     return sent
+
+
+def named_options(named: Collection[str], options: Any) -> tuple[str, ...]:
+    """Return the fields of an `S3Options` that are set and that a refusal names.
+
+    Args:
+        named: The headers, codes and actions that it names, in lower case.
+        options: The options.
+    """
+    return tuple(
+        name
+        for table in (OBJECT, REQUEST)
+        for name, row in table.items()
+        if (value := getattr(options, name))
+        and any(each.lower() in named for each in (*row.send(value), *row.named_by))
+    )
 
 
 def check_lock(options: Any, *, now: dt.datetime, checksums: bool) -> None:

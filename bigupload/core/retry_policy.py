@@ -205,7 +205,8 @@ class Fault(Exception):
             return errors.CredentialsError(f"{self}: {_EXPIRED}")
         bad = errors.CredentialsError if self.code in _BAD_CREDENTIALS else None
         error = self._error or bad or self.kind.public
-        made = error(f"{self}: {self.hint}" if self.hint and self.kind is FaultKind.REFUSED else str(self))
+        is_hinted = self.hint and (self.options or self.kind is FaultKind.REFUSED)
+        made = error(f"{self}: {self.hint}" if is_hinted else str(self))
         if isinstance(made, errors.WrongRegion):
             made.region = self.region
         return made

@@ -395,12 +395,14 @@ class _OnePut:
                 self._may_be_stored |= fault.kind.may_have_acted
                 if fault.kind is FaultKind.EXISTS:
                     return puts.judge(await self._judge_existing(fault, hashed), self._store, self._key, self._emit)
+                if request is not None and fault.status is not None:
+                    self._store.refused(request, fault)
                 tried.add(self._manner)
                 if (other := puts.after_refusal(tried, fault)) is not None:
                     self._manner, self._refusal = other, fault
                     hashed = await self._hash(md5=puts._with_md5 or not other.checksum)
                     continue
-                retry = await self._pause(attempts, fault, since, request)
+                retry = await self._pause(attempts, fault, since)
                 fresh = fault.kind.breaks_connection
                 hashed = await self._hash_again(hashed) if retry.rehash else hashed
             else:
@@ -453,9 +455,7 @@ class _OnePut:
             raise _changed(self._source, "while it was uploaded, although its times did not")
         return now
 
-    async def _pause(self, attempts: Attempts, fault: Fault, since: float, request: SignedRequest | None) -> Retry:
-        if request is not None and (fault.kind is FaultKind.REFUSED or fault.is_decided):
-            self._store.refused(request, fault)
+    async def _pause(self, attempts: Attempts, fault: Fault, since: float) -> Retry:
         if fault.kind.asks_to_slow_down:
             self._puts._shared.refused(self._puts._effects.clock())
         return await self._retrier.pause(attempts, fault, since)

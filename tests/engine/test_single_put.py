@@ -81,6 +81,9 @@ class NoChecksums:
     async def sign_put(self, put: UnsignedPut) -> SignedRequest:
         return SignedRequest("https://store/object", put.headers, 3600)
 
+    def refused(self, request: SignedRequest, fault: Fault) -> None:
+        pass
+
     async def put(self, request: SignedRequest, source: Any, part: Part, **more: Any) -> PutResponse:
         has_checksum = "x-amz-checksum-crc64nvme" in request.headers
         self.sent.append(has_checksum)

@@ -26,6 +26,7 @@ from bigupload.s3_parameters import CUSTOMER_KEY, OBJECT, TOKEN, check_lock, met
 from bigupload.stores.s3.bucket import BucketPool, S3Bucket, SharedUrl
 from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.s3.operations import HEADERS, MOST_PAGES, OpenPage, UploadPages, copy_source, date_of, rows, told
+from bigupload.stores.s3.refusals import name_options
 
 _COPY_WITHIN = 300.0
 """Timeout in seconds: the store may work on a part of 5 GiB for minutes before it responds."""
@@ -144,7 +145,11 @@ class S3Store:
         headers = {**parameters(OBJECT, self._options), **metadata_headers({TOKEN: token})}
         declared = algorithm.type if declare and algorithm.is_s3_checksum else None
         declares = {"ChecksumAlgorithm": algorithm.s3_name, "ChecksumType": declared.value} if declared else {}
-        answer = await self._call("to start the upload", "CreateMultipartUpload", headers=headers, **declares)
+        try:
+            answer = await self._call("to start the upload", "CreateMultipartUpload", headers=headers, **declares)
+        except Fault as fault:
+            name_options(fault, self._options)
+            raise
         return Created(told(answer, "UploadId", str), declared)
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
@@ -159,6 +164,7 @@ class S3Store:
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:
         self._bucket.refused_url(request.url, fault)
+        name_options(fault, self._options)
 
     async def copy_part(self, upload_id: str, part: Part, origin: CopySource) -> PutResponse:
         arguments = _arguments_of_copy(part, origin, self._bucket.headers)

@@ -18,6 +18,7 @@ from bigupload.ports import MultipartStore, SignedRequest, UnsignedPut
 from bigupload.s3_parameters import OBJECT, TOKEN, metadata_headers, parameters
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.operations import ObjectPages, rows, told
+from bigupload.stores.s3.refusals import name_options
 
 ListedRow: TypeAlias = tuple[str, int, str]
 """An object's key, its size in bytes, and its ETag."""
@@ -75,6 +76,7 @@ class S3Objects:
             raise no_bucket(self._bucket.name).public() from error
         if fault.kind is FaultKind.REFUSED:
             self._bucket.refused_url(request.url, fault)
+        name_options(fault, self._options)
 
     async def stat(self, key: str, algorithm: Algorithm) -> ObjectFacts | None:
         return await self._at(key).stat("", algorithm)
