@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 
 from bigupload import errors
 from bigupload.support.cancellation import end_task
+from bigupload.support.files import is_at_file_limit, reason_of
 
 _SCHEMA = (
     "PRAGMA journal_mode = OFF",
@@ -101,9 +102,9 @@ class Inventory:
 
 
 def _unwritable(error: sqlite3.OperationalError) -> errors.ManifestUnwritable:
+    advice = "" if is_at_file_limit(error) else ": free some space, or name another directory in SQLITE_TMPDIR"
     return errors.ManifestUnwritable(
-        f"can't keep the list of the bucket in a temporary file ({error}): free some space, or name "
-        "another directory in SQLITE_TMPDIR"
+        f"can't keep the list of the bucket in a temporary file ({reason_of(error)}){advice}"
     )
 
 

@@ -231,9 +231,6 @@ def _enter(scopes: Sequence[Scope], name: str) -> Sequence[Scope] | None:
     return entered if len(entered) == len(below) else None
 
 
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """The files of directories, globs and lists that are uploaded. By default all of them.
@@ -359,11 +356,10 @@ def _instant(name: str, given: str | datetime.datetime | None, now: float) -> in
             return round((now - parse_duration(given)) * 1e9)
         except UsageError:
             pass
-        try:
-            given = datetime.datetime.fromisoformat(given)
-        except ValueError:
-            raise UsageError(
-                f"`{name}`: not a time: {given!r} (write it like 7d, 12h, 2026-01-31 or 2026-01-31T08:00)"
-            ) from None
-    since = given.astimezone(datetime.UTC) - _EPOCH
-    return since // datetime.timedelta(microseconds=1) * 1000
+    try:
+        moment = datetime.datetime.fromisoformat(given) if isinstance(given, str) else given
+        return round(moment.timestamp() * 1e6) * 1000  # a float of seconds has the microseconds, and no more
+    except (ValueError, OverflowError):  # the latter for a year that the machine's time zone moves below 1
+        raise UsageError(
+            f"`{name}`: not a time: {given!r} (write it like 7d, 12h, 2026-01-31 or 2026-01-31T08:00)"
+        ) from None

@@ -15,7 +15,7 @@ import click
 
 from bigupload.cli.wording import for_command_line
 from bigupload.errors import UsageError
-from bigupload.support.files import open_to_append
+from bigupload.support.files import open_to_append, reason_of
 from bigupload.units import printable
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -131,7 +131,7 @@ class _File(logging.Handler):
         except OSError as e:  # an upload does not end because the log's disk is full
             if self._is_whole:
                 self._is_whole = False
-                lost = printable(f"bigupload: warning: lines are missing in the log file {self._path}: {e.strerror}")
+                lost = printable(f"bigupload: warning: lines are missing in the log file {self._path}: {reason_of(e)}")
                 with contextlib.suppress(OSError):  # nobody reads it
                     click.echo(lost, err=True)
 

@@ -448,7 +448,12 @@ class Membership:
         if found == SPOKEN:
             self.members[address] = Member(address, self._clock())
         elif isinstance(found, str):
-            self._refuse(address, f"has bigupload {found}, and this is {SPOKEN}: install the same version there")
+            theirs = found.partition(" ")[0]
+            if theirs == __version__:  # with other messages, as between two commits
+                why = f"runs another build of bigupload {theirs}: install there what is installed here"
+            else:
+                why = f"has bigupload {theirs}, and this is {__version__}: install the same version there"
+            self._refuse(address, f"{why}, and restart the worker")
         elif not isinstance(found, OSError | None):  # Dask does not name the module that could not be imported
             install_it = "install that version there, with the extra dask"
             self._refuse(address, f"has no bigupload {__version__}, or can't run it: {install_it}")

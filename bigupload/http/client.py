@@ -285,8 +285,7 @@ class HttpClient:
                     head = await connection.head(has_body=method != "HEAD")
             except OSError as e:
                 pool.failed(connection, e)
-                is_plain = route.origin.scheme == "http" and route.proxy.url is None
-                raise fault_of_socket(e, where, may_expect_tls=is_plain and not connection.was_used) from None
+                raise fault_of_socket(e, where, may_expect_tls=route.is_plain and not connection.was_used) from None
             response = OpenResponse(connection, head, where, within)
             yield response
         except BaseException as e:

@@ -77,7 +77,7 @@ def fault_of_socket(e: Exception, where: str, *, may_expect_tls: bool = False) -
     reason = getattr(e, "strerror", None) or type(e).__name__
     advice = ""
     if may_expect_tls and isinstance(e, ConnectionResetError | ConnectionAbortedError | BrokenPipeError):
-        advice = " before any response: if it expects TLS, name it by https://"
+        advice = ": if it expects TLS, name it by https://"
     return Fault(FaultKind.BROKEN, f"the connection to {where} broke ({reason}){advice}")
 
 

@@ -96,6 +96,11 @@ class Route(NamedTuple):
     origin: WebOrigin
     proxy: Proxy
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether requests go to the origin itself, without TLS."""
+        return self.origin.scheme == "http" and self.proxy.url is None
+
     def head(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> bytes:
         """Return the head of a request.
 

@@ -102,8 +102,11 @@ class HttpTransport:
             client.forget_routes()
         route, head = client.prepare("PUT", request.url, request.headers, part.size)
         where, pool = route.origin.where, client.pool
+        may_expect_tls = False
         try:
             connection = await pool.take(route, fresh=fresh)
+            # What creates an upload in parts has had a response from the store. A whole object is the first request.
+            may_expect_tls = bool(request.subject) and route.is_plain and not connection.was_used
             try:
                 answer = await body.exchange(connection, head)
                 response = OpenResponse(connection, answer, where, None)
@@ -119,7 +122,7 @@ class HttpTransport:
                 raise
             if body.failure is not None:
                 raise body.failure from None
-            raise fault_of_socket(e, where) from None
+            raise fault_of_socket(e, where, may_expect_tls=may_expect_tls) from None
         if fresh or not body.complete or not response.finish():  # after half a body, nothing more can follow
             connection.abort()
         else:

@@ -33,6 +33,7 @@ from bigupload.records import dataclass
 from bigupload.support.cancellation import finish, run_shielded
 from bigupload.support.files import (
     create_private,
+    is_at_file_limit,
     is_lasting,
     is_out_of_descriptors,
     is_private_file,
@@ -476,15 +477,14 @@ class JobRecord:
 
     def _unwritable(self, e: OSError | sqlite3.Error, *, creating: bool = False) -> errors.ManifestUnwritable:
         full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "full" in str(e) or _is_full(self.path)
-        if is_out_of_descriptors(e):
+        if is_out_of_descriptors(e) or is_at_file_limit(e):
             advice = ""
         elif full:
             advice = "; free some space on that disk, then run again"
         else:
             advice = "; set BIGUPLOAD_STATE_DIR to a directory that you can write to"
-        reason = reason_of(e) if isinstance(e, OSError) else e
         return errors.ManifestUnwritable(
-            f"can't write the job's record {self.path}: {reason}{advice}",
+            f"can't write the job's record {self.path}: {reason_of(e)}{advice}",
             lasting=is_lasting(e, creating=creating)
             or getattr(e, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY,
         )

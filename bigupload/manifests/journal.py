@@ -21,6 +21,7 @@ from bigupload.support.batching import Batcher
 from bigupload.support.cancellation import finish, run_shielded
 from bigupload.support.files import (
     create_private,
+    is_at_file_limit,
     is_lasting,
     is_out_of_descriptors,
     is_private_file,
@@ -35,7 +36,7 @@ MAX_BYTES = 64 * 1024 * 1024
 _MAX_RECORDS_PER_SYNC = 1000
 ANOTHER_NAME = ": name another `manifest`, or move this file away"
 """Advice for a file in the place of an upload's new manifest."""
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def read_manifest(path: Path) -> Replay:
@@ -329,7 +330,7 @@ class FileJournal:
             self._fd = -1
 
     def _unwritable(self, e: OSError, *, creating: bool = False) -> errors.ManifestUnwritable:
-        if is_out_of_descriptors(e):
+        if is_out_of_descriptors(e) or is_at_file_limit(e):
             advice = ""
         elif e.errno in _NO_SPACE:
             advice = "; free some space on that disk, then run again"

@@ -238,9 +238,9 @@ class MoveRecord:
         try:
             yield
         except (OSError, sqlite3.OperationalError) as e:
-            reason = reason_of(e) if isinstance(e, OSError) else e
             raise errors.ManifestUnwritable(
-                f"can't write the record of deleted sources {self.path}: {reason}; without it, nothing is deleted",
+                f"can't write the record of deleted sources {self.path}: {reason_of(e)}; without it, nothing is "
+                "deleted",
                 lasting=is_lasting(e, creating=self._opened is None),
             ) from e
         except sqlite3.Error as e:

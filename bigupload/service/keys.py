@@ -29,7 +29,7 @@ from typing import Any
 
 from bigupload.errors import ServiceError, UsageError
 from bigupload.records import dataclass
-from bigupload.support.files import file_lock, sync_directory, user_path
+from bigupload.support.files import file_lock, reason_of, sync_directory, user_path
 from bigupload.support.systems import sync_to_disk
 
 _LOCK_SECONDS = 30.0
@@ -87,7 +87,7 @@ def write_private(path: Path, data: bytes) -> None:
                 fresh.unlink(missing_ok=True)
             raise
     except OSError as e:
-        raise ServiceError(f"can't write {path}: {e.strerror}; the file is unchanged") from e
+        raise ServiceError(f"can't write {path}: {reason_of(e)}; the file is unchanged") from e
     sync_directory(path.parent)
 
 

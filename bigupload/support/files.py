@@ -205,6 +205,8 @@ OUT_OF_DESCRIPTORS = (
 
 
 _NUMBERS = (errno.EMFILE, errno.ENFILE)
+_SQLITE_IOERR = 10
+"""https://www.sqlite.org/rescode.html#ioerr. `sqlite3` is loaded by those who use it."""
 
 
 def descriptor_limit() -> int | None:
@@ -224,10 +226,27 @@ def is_out_of_descriptors(e: BaseException) -> bool:
     return isinstance(e, OSError) and e.errno in _NUMBERS
 
 
-def reason_of(e: OSError) -> str:
-    """The operating system's words for an error; of those that name no cause, the cause, and what helps."""
+def is_at_file_limit(e: BaseException) -> bool:
+    """Whether an error of a write comes from the limit on the size of this process's files.
+
+    SQLite says only that a write failed: with that limit, it is the likely cause.
+    """
+    failed = getattr(e, "errno", None) == errno.EFBIG or getattr(e, "sqlite_errorcode", 0) & 0xFF == _SQLITE_IOERR
+    if not failed or sys.platform == "win32":
+        return False
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+
+
+def reason_of(e: Exception) -> str:
+    """The words of the operating system or of SQLite for an error; where they name no cause, the cause and its cure."""
     if is_out_of_descriptors(e):
         return OUT_OF_DESCRIPTORS
+    if is_at_file_limit(e):
+        return "this process may not write so large a file: allow more (ulimit -f)"
+    if not isinstance(e, OSError):
+        return str(e)
     if e.errno == errno.ENOTCONN:  # the words are those for sockets
         return "the program that serves its file system (FUSE) has ended: mount it again"
     return str(e.strerror)

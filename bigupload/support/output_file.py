@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bigupload import errors
+from bigupload.support.files import reason_of
 from bigupload.support.systems import lock_descriptor, sync_to_disk
 
 _MOST_LINKS = 40
@@ -131,7 +132,7 @@ def naming(option: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise errors.OutputUnwritable(f"can't write {option} {path}: {e.strerror}") from e
+        raise errors.OutputUnwritable(f"can't write {option} {path}: {reason_of(e)}") from e
 
 
 def keep_to_one_process(file: int) -> None:

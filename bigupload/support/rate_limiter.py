@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 
 from bigupload.units import RateSchedule
 
@@ -22,8 +21,8 @@ _ROUNDING = 1e-3
 
 def second_of_day() -> float:
     """Seconds since midnight by this machine's local time."""
-    now = datetime.now().astimezone()
-    return now.hour * 3600 + now.minute * 60 + now.second
+    now = time.localtime()  # of any offset: datetime takes none of a day or more
+    return now.tm_hour * 3600 + now.tm_min * 60 + now.tm_sec
 
 
 def rate_now(limit: float | RateSchedule | None, time_of_day: Callable[[], float] = second_of_day) -> float | None:

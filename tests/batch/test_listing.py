@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from bigupload.batch import tree as trees
 from bigupload.batch.listing import FileList, FileListing
 from bigupload.batch.tree import FileEntry, Omitted, Selection, check_not_among_sources
 from bigupload.errors import UsageError
+from bigupload.support.rate_limiter import second_of_day
 from tests.tools.cases import each_case
 from tests.tools.other_systems import paths_of_windows
 
@@ -240,10 +242,26 @@ def test_a_selections_times() -> None:
     assert instant("2026-01-31") == instant(local) == round(local.timestamp()) * 10**9
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows sets no time zone for one process")
+def test_a_time_zone_of_more_than_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library takes it, and `datetime.astimezone` refuses it."""
+    monkeypatch.setenv("TZ", "XXX-25")
+    time.tzset()
+    try:
+        limits = Selection(newer_than="1970-01-03").walk_options(now=1_000_000.0).limits
+        of_day = second_of_day()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert limits.newer_than is not None
+    assert 0 <= of_day < 86_400
+
+
 @each_case(
     ("wrong", "says"),
     [
         ({"newer_than": "7"}, "`newer_than`: not a time: '7' .write it like 7d, 12h, 2026-01-31 or"),
+        ({"newer_than": "0001-01-01"}, "`newer_than`: not a time: '0001-01-01'"),
         ({"older_than": "yesterday"}, "`older_than`: not a time: 'yesterday'"),
         ({"min_size": -1}, "`min_size` is a number of bytes"),
         ({"max_size": "big"}, "not a size: 'big'"),

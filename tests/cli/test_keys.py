@@ -189,7 +189,8 @@ def test_a_file_that_may_not_grow(bigupload: Command, place: Place, path: Path) 
     before = path.read_bytes()
     command = driver(["--largest-file", str(len(before))])
     ended = place.run("keys", "create", "--owner", "me", "--keys", path, command=command)
-    assert_refused(ended, 1, f"can't write {path}: File too large; the file is unchanged")
+    why = "this process may not write so large a file: allow more (ulimit -f)"
+    assert_refused(ended, 1, f"can't write {path}: {why}; the file is unchanged")
     assert path.read_bytes() == before
     assert not path.with_name("keys.json.new").exists()
     assert KeyFile(path).find(plain)

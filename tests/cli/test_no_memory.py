@@ -20,7 +20,7 @@ from bigupload.sources.file import FileSource
 from bigupload.sources.objects import FileHolder
 from bigupload.support.files import OUT_OF_DESCRIPTORS
 from bigupload.testing.strict_s3 import StrictS3
-from tests.crash.running import Place
+from tests.crash.running import Place, driver
 
 from .support import IN_PARTS, Command, to
 
@@ -212,3 +212,17 @@ def test_each_of_several_limits(s3: StrictS3, place: Place, kind: str) -> None:
     print(kind, ended)
     assert whole.returncode == 0, whole.stderr
     assert any(code == 75 for _, code in ended)
+
+
+@pytest.mark.parametrize("most", [0, 4096], ids=["nothing", "a page"])
+@pytest.mark.parametrize("command", ["upload", "move", "sync"])
+def test_a_file_that_may_not_grow(s3: StrictS3, place: Place, file: Path, command: str, most: int) -> None:
+    """The limit is named. SQLite, which writes a job's record, says "disk I/O error"."""
+    source = [file.parent] if command == "sync" else [file, *IN_PARTS]
+    limited = driver(["--largest-file", str(most)])
+    ended = place.run(command, *source, *to(s3, "s3://bucket/p/"), "--progress", "none", command=limited)
+    if (command, most) == ("upload", 4096):
+        assert ended.code == 0, "a manifest of two parts is shorter"
+    else:
+        assert ended.code == 75
+        assert "this process may not write so large a file: allow more (ulimit -f)" in ended.complaint

@@ -19,11 +19,12 @@ import pytest
 import bigupload
 from bigupload import RetryPolicy, errors, events
 from bigupload.cluster import _compat, membership, worker_side
-from bigupload.cluster.messages import SPOKEN, FileId
+from bigupload.cluster.messages import FileId
 from bigupload.cluster.transport import ClusterTransport
 from bigupload.core.part_plan import Part
 from bigupload.sources.file import FileSource
 from bigupload.testing.faults import Stall
+from bigupload.version import __version__
 from tests.integration.support import BUCKET, World
 from tests.tools.cases import each_case
 from tests.tools.waiting import until
@@ -326,16 +327,20 @@ async def test_no_scheduler_responds(world: World, monkeypatch: pytest.MonkeyPat
     assert not world.s3.uploads
 
 
-async def test_workers_with_another_version_are_named(world: World, here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(membership, "SPOKEN", "9.9")
+@pytest.mark.parametrize("is_same_version", [False, True])
+async def test_workers_with_another_version_are_named(
+    world: World, here: Any, monkeypatch: pytest.MonkeyPatch, is_same_version: bool
+) -> None:
+    monkeypatch.setattr(membership, "SPOKEN", "9.9 (messages 4)")
+    if not is_same_version:
+        monkeypatch.setattr(membership, "__version__", "9.9")
     with pytest.raises(bigupload.ClusterError) as caught:
         await world.upload(world.file(6 * MIB), dask=here.scheduler_address)
-    there = SPOKEN
+    why = f"has bigupload {__version__}, and this is 9.9: install the same version there"
+    if is_same_version:
+        why = f"runs another build of bigupload {__version__}: install there what is installed here"
     first = min(worker.address for worker in here.workers.values())
-    assert str(caught.value) == (
-        f"the Dask worker {first} has bigupload {there}, and this is 9.9: install the same version there (2 workers "
-        "can't be used)"
-    )
+    assert str(caught.value) == (f"the Dask worker {first} {why}, and restart the worker (2 workers can't be used)")
     assert not world.s3.uploads
 
 

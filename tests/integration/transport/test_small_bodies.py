@@ -143,6 +143,22 @@ async def test_responses_that_prove_nothing(response: bytes, kind: FaultKind, me
     assert_secretless(caught.value)
 
 
+@pytest.mark.parametrize("subject", ["the object", ""])
+async def test_a_server_that_closes_at_once_may_expect_tls(subject: str) -> None:
+    """Of an upload in parts, the store has responded before."""
+
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(10)
+        writer.close()
+
+    _, source, part = body(10)
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server, HttpTransport() as transport:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/key"
+        with pytest.raises(Fault, match="closed without a response") as caught:
+            await transport.put(SignedRequest(url, {}, 60, subject=subject), source, part, on_start=bool)
+    assert ("if it expects TLS, name it by https://" in str(caught.value)) is bool(subject)
+
+
 async def test_a_response_without_an_etag_is_left_to_the_engine() -> None:
     bare = b"HTTP/1.1 200 OK\r\nx-amz-checksum-crc32: AAAAAA==\r\nContent-Length: 0\r\n\r\n"
     async with answering(bare) as url, HttpTransport() as transport:
