@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from bigupload.service.access_log import AccessLog, LoggedRequest
 from bigupload.service.connections import ClientConnection, Connections
@@ -81,10 +81,13 @@ _LINGER = 2.0
 _LONGEST_LINE = 64 * 1024
 """The longest request line, in bytes: longer than the longest handle, even if it is quoted."""
 _SAFE_HEADERS = {
+    "Server": "bigupload",  # aiohttp would name its version and Python's
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+_VERSIONS = frozenset({HttpVersion10, HttpVersion11})
+"""Of HTTP. aiohttp's parser lets 0.9 and 2.0 pass."""
 LOGGED: web.RequestKey[LoggedRequest] = web.RequestKey("logged", LoggedRequest)
 _API = re.compile(r"/v[0-9]+/")
 """The paths that pages of other origins may read: the API, not the page, the metrics or the document."""
@@ -153,6 +156,8 @@ class RequestMiddleware:
 
     async def _respond(self, request: web.Request, handler: Handler, logged: LoggedRequest) -> web.StreamResponse:
         try:
+            if request.version not in _VERSIONS:
+                raise Refused(Problem.MALFORMED_REQUEST, "the service speaks HTTP/1.1 and HTTP/1.0 only")
             return await handler(request)
         except Refused as refused:
             logged.refused(refused)
@@ -175,9 +180,10 @@ def problem_response(refused: Refused) -> web.Response:
         headers["Retry-After"] = str(math.ceil(refused.retry_after))
     if refused.problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if refused.problem is Problem.BODY_TOO_LARGE:
-        headers["Connection"] = "close"  # the rest of the body is not read
-    return web.json_response(refused.to_json(), status=refused.problem.status, headers=headers)
+    response = web.json_response(refused.to_json(), status=refused.problem.status, headers=headers)
+    if refused.problem in (Problem.BODY_TOO_LARGE, Problem.MALFORMED_REQUEST):
+        response.force_close()  # what follows is not read
+    return response
 
 
 def connection_factory(

@@ -163,6 +163,37 @@ def _rest(connection: socket.socket) -> bytes:
     return received
 
 
+# -- versions
+
+
+@each_case("version", ["HTTP/0.9", "HTTP/2.0", "HTTP/1.2", "HTTP/3.0", ""])
+def test_other_versions_of_http_are_refused(service: Service, version: str) -> None:
+    line = f"GET /healthz {version}".strip()
+    answer = _rest(_connect(service, f"{line}\r\nHost: x\r\n\r\n".encode()))  # the connection ends
+    assert answer.split()[1] == b"400"
+    assert b"malformed_request" in answer
+
+
+@each_case(
+    "request_head",
+    [
+        "GET /healthz HTTP/1.0",
+        "GET /v1/me HTTP/1.0",
+        "GET /nothing HTTP/1.0",
+        "PUT /healthz HTTP/1.0",
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: y",
+        "GET /healthz HTTP/0.9",
+        "GET /healthz HTTP/1.1",
+        "GET /healthz HTTP/1.1\r\nHost : x",
+        "\x01",
+    ],
+)
+def test_no_response_names_the_versions_of_the_server(service: Service, request_head: str) -> None:
+    answer = _rest(_connect(service, f"{request_head}\r\n\r\n".encode()))
+    assert answer.startswith(b"HTTP/")
+    assert not re.search(rb"aiohttp|python", answer, re.IGNORECASE)
+
+
 # -- keys
 
 

@@ -124,6 +124,18 @@ async def test_two_of_them_in_one_application(weed: LocalStore, tmp_path: Path) 
     assert set(prometheus_client.REGISTRY._names_to_collectors) == collectors
 
 
+async def test_no_response_names_the_versions_of_the_server(weed: LocalStore) -> None:
+    config = ServiceConfig(
+        bucket=await fresh_bucket(weed), s3=options_for(weed), authorize=user_of, secrets=SECRETS, log=lambda _: None
+    )
+    app = web.Application()
+    app.add_subapp("/photos/", create_app(config))
+    async with running(app) as client:
+        for path in ("", "healthz", "v1/me", "nothing", "v1/media?usr=x"):
+            response = await client.get(f"/photos/{path}", headers={"X-User": "ada"})
+            assert response.headers["Server"] == "bigupload"
+
+
 async def test_tokens_of_an_application_s_users(weed: LocalStore) -> None:
     """They end by themselves: there is no API key that could be revoked."""
 
