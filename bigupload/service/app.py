@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coro
 from datetime import UTC, datetime
 from importlib.resources.abc import Traversable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import aiohttp
 import pydantic
@@ -46,6 +47,8 @@ from bigupload.service.webhooks import sending
 _BODY_WITHIN = 60.0
 """Seconds that a request's body may take. Bodies are small: a slow one only occupies a connection."""
 
+_LONGEST_SHOWN = 100
+"""Characters of a parameter's name that a refusal repeats."""
 
 LOG = web.AppKey("log", AccessLog)
 ROOT_PATH = "bigupload.root_path"
@@ -170,8 +173,9 @@ class _Service:
 
     def handler(self, endpoint: Endpoint) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """The endpoint's handler: key, rate limit, body, work, response."""
+        known = endpoint.query
         if endpoint.public:
-            return self._public(getattr(self, f"_{endpoint.name}"))
+            return self._public(getattr(self, f"_{endpoint.name}"), known)
         work: Callable[[Caller, Any, bytes], Coroutine[Any, Any, Any]] = getattr(self, f"_{endpoint.name}")
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -188,11 +192,13 @@ class _Service:
             wait = await self._dependencies.rate.take(caller.id)
             if wait > 0:
                 raise Refused(Problem.RATE_LIMITED, retry_after=wait)
+            _check_query(request, known)
             taken: Any
-            if endpoint.takes is None:
+            if endpoint.parameters is not None:
                 body = b""
-                taken = _query(request) if endpoint.parameters is None else _parameters(endpoint.parameters, request)
+                taken = _parameters(endpoint.parameters, request)
             else:
+                assert endpoint.takes is not None
                 body = await _body(request, endpoint.max_bytes, typed=caller.is_of_the_host)
                 body = body.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1
                 taken = _parse(endpoint.takes, body)
@@ -211,8 +217,11 @@ class _Service:
         return handle
 
     @staticmethod
-    def _public(answer: Callable[[], pydantic.BaseModel]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        async def handle(_: web.Request) -> web.StreamResponse:
+    def _public(
+        answer: Callable[[], pydantic.BaseModel], known: Collection[str]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            _check_query(request, known)
             response = _response(answer())
             response.headers["Cache-Control"] = _KEEP_PUBLIC
             return response
@@ -249,15 +258,15 @@ class _Service:
     async def _sign(self, caller: Caller, request: c.SignRequest, _: bytes) -> c.SignResponse:
         return await self._dependencies.uploads.sign(caller.owner, request, caller.token, caller.bound)
 
-    async def _list(self, caller: Caller, upload: str, _: bytes) -> c.PartsResponse:
-        return await self._dependencies.uploads.parts(caller.owner, upload, caller.bound)
+    async def _list(self, caller: Caller, query: c.UploadQuery, _: bytes) -> c.PartsResponse:
+        return await self._dependencies.uploads.parts(caller.owner, query.upload, caller.bound)
 
-    async def _status(self, caller: Caller, upload: str, _: bytes) -> c.StatusResponse:
+    async def _status(self, caller: Caller, query: c.UploadQuery, _: bytes) -> c.StatusResponse:
         uploads, imports = self._dependencies.uploads, self._dependencies.imports
-        status = await uploads.status(caller.owner, upload, caller.bound)
+        status = await uploads.status(caller.owner, query.upload, caller.bound)
         if imports is None or status.status is not c.UploadStatus.OPEN:
             return status
-        handle = uploads.decode(upload, caller.owner, caller.bound)
+        handle = uploads.decode(query.upload, caller.owner, caller.bound)
         return status.model_copy(update={"importing": await imports.progress(handle)})
 
     async def _import_url(self, caller: Caller, request: c.ImportRequest, _: bytes) -> c.ImportResponse:
@@ -268,8 +277,8 @@ class _Service:
     async def _complete(self, caller: Caller, request: c.CompleteRequest, _: bytes) -> c.CompleteResponse:
         return await self._dependencies.uploads.complete(caller.owner, request, caller.token, caller.bound)
 
-    async def _abort(self, caller: Caller, upload: str, _: bytes) -> None:
-        await self._dependencies.uploads.abort(caller.owner, upload, caller.bound)
+    async def _abort(self, caller: Caller, query: c.UploadQuery, _: bytes) -> None:
+        await self._dependencies.uploads.abort(caller.owner, query.upload, caller.bound)
 
     async def _files(self, caller: Caller, request: c.ListRequest, _: bytes) -> c.ListResponse:
         return await self._dependencies.uploads.files.list(caller.owner, request)
@@ -363,11 +372,17 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc).removeprefix(".")
 
 
-def _query(request: web.Request) -> str:
-    given = request.query.getall("upload", [])
-    if len(given) != 1 or not 1 <= len(given[0]) <= c.MAX_HANDLE_LENGTH:
-        raise Refused(Problem.INVALID_FIELD, "the query must name one upload: ?upload=HANDLE", field="upload")
-    return given[0]
+def _check_query(request: web.Request, known: Collection[str]) -> None:
+    """Raise Refused for a misspelt parameter. Without it, more would be listed or deleted than was meant."""
+    try:
+        unquote_to_bytes(request.rel_url.raw_query_string).decode()
+    except UnicodeError:
+        raise Refused(Problem.INVALID_QUERY, "the query is not valid UTF-8: percent-encode its text as UTF-8") from None
+    unknown = next((name for name in request.query if name not in known), None)
+    if unknown is not None:
+        shown = unknown[:_LONGEST_SHOWN]
+        message = f"there is no parameter {shown!r}: this endpoint takes "
+        raise Refused(Problem.INVALID_QUERY, message + (f"only {', '.join(known)}" if known else "none"), field=shown)
 
 
 def _parameters(model: type[pydantic.BaseModel], request: web.Request) -> Any:

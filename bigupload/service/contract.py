@@ -100,6 +100,13 @@ Tags = Annotated[dict[TagName, TagValue], Field(max_length=10), AfterValidator(_
 """Tags of S3, for the bucket's rules: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html"""
 
 
+class UploadQuery(Model):
+    """An upload of one's own."""
+
+    upload: Handle
+    """The upload's handle."""
+
+
 class PresignRequest(Model):
     """Sign one PUT of a whole file."""
 

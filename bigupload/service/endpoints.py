@@ -4,7 +4,7 @@ declarations, and the OpenAPI 3.1 document is generated from them, `contract` an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import field
 from typing import Any
 
@@ -52,7 +52,7 @@ class Endpoint:
     takes: type[BaseModel] | None = None
     """The model of the body; None: no body."""
     parameters: type[BaseModel] | None = None
-    """Without a body: the model of the path's and the query's parameters; None: the query names the upload."""
+    """The model of the path's and the query's parameters; None: there are none."""
     max_bytes: int = 64 * _KIB
     """The longest body, in bytes."""
     returns: type[BaseModel] | None = None
@@ -68,10 +68,17 @@ class Endpoint:
     example: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def query(self) -> tuple[str, ...]:
+        """The names that the query may have."""
+        fields = {} if self.parameters is None else self.parameters.model_fields
+        names = (described.alias or name for name, described in fields.items())
+        return tuple(name for name in names if f"{{{name}}}" not in self.path)
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         """The errors that it may give."""
         if self.public:
-            return (Problem.INTERNAL,)
+            return (Problem.INVALID_QUERY, Problem.INTERNAL)
         body = () if self.takes is None else ("body",)
         keys = () if self.tokens else ("keys",)
         return tuple(p for p in Problem if not p.at.isdisjoint((self.name, "every", *body, *keys, *self.groups)))
@@ -150,6 +157,7 @@ ENDPOINTS = (
         summary="List the parts that the store has",
         groups=("handle", "store"),
         tokens=True,
+        parameters=c.UploadQuery,
         returns=c.PartsResponse,
     ),
     Endpoint(
@@ -161,6 +169,7 @@ ENDPOINTS = (
         summary="Get the state of an upload: open, completed or gone",
         groups=("handle", "store"),
         tokens=True,
+        parameters=c.UploadQuery,
         returns=c.StatusResponse,
     ),
     Endpoint(
@@ -189,6 +198,7 @@ ENDPOINTS = (
         summary="Abort a multipart upload",
         groups=("handle", "store"),
         tokens=True,
+        parameters=c.UploadQuery,
     ),
     Endpoint(
         name="import_url",
@@ -409,18 +419,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": {"schema": _ref(endpoint.takes), "example": endpoint.example}},
         }
-    elif endpoint.parameters is not None:
-        operation["parameters"] = _parameters(endpoint.parameters, endpoint.path)
-    elif not endpoint.public:
-        operation["parameters"] = [
-            {
-                "name": "upload",
-                "in": "query",
-                "required": True,
-                "description": "The upload's handle.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": c.MAX_HANDLE_LENGTH},
-            }
-        ]
+    if endpoint.parameters is not None:
+        operation["parameters"] = _parameters(endpoint.parameters, endpoint.query)
     operation["responses"] = _success(endpoint) | _refusals(endpoint.problems)
     return operation
 
@@ -443,8 +443,8 @@ def _webhook(kind: str, body: type[BaseModel]) -> dict[str, Any]:
     }
 
 
-def _parameters(model: type[BaseModel], path: str) -> list[dict[str, Any]]:
-    """Return the parameters that a model declares. Those that the path does not name are the query's."""
+def _parameters(model: type[BaseModel], query: Collection[str]) -> list[dict[str, Any]]:
+    """Return the parameters that a model declares. Those that the query does not have are the path's."""
     schema = model.model_json_schema(schema_generator=_Schemas)
     parameters = []
     for name, described in schema["properties"].items():
@@ -454,7 +454,7 @@ def _parameters(model: type[BaseModel], path: str) -> list[dict[str, Any]]:
         parameters.append(
             {
                 "name": name,
-                "in": "path" if f"{{{name}}}" in path else "query",
+                "in": "query" if name in query else "path",
                 "required": name in schema.get("required", ()),
                 "description": text,
                 "schema": only | described,

@@ -23,6 +23,7 @@ class Problem(enum.Enum):
 
     MALFORMED_REQUEST = 400, "The request is not valid HTTP, or its first line or its headers are too long.", ""
     INVALID_JSON = 400, "The body is not JSON, or not a JSON object.", "body"
+    INVALID_QUERY = 400, "The query has a parameter that the endpoint does not know, or is not valid UTF-8.", "every"
     INVALID_FIELD = 422, "A field is missing, of the wrong type or out of range; `field` names it.", "every"
     BODY_TOO_LARGE = 413, "The request's body is too long.", "body"
     UNSUPPORTED_CONTENT_TYPE = 415, "The request's body must be application/json.", "body"

@@ -69,7 +69,7 @@ def test_an_expired_handle(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["upload=a&upload=b", "upload=", "", "Upload=a", "upload=" + "x" * 4097, "upload=" + "ก" * 4096 + "x"]
+    "query", ["upload=a&upload=b", "upload=", "", "upload=" + "x" * 4097, "upload=" + "ก" * 4096 + "x"]
 )
 def test_a_query_that_names_no_upload_or_several(service: Service, query: str) -> None:
     for method, path in (("GET", "/multipart"), ("GET", "/multipart/parts"), ("DELETE", "/multipart")):

@@ -242,3 +242,15 @@ async def test_what_can_t_be_sent_on_is_refused(weed: LocalStore, ready: str) ->
     async with app.lifespan():
         status, told = await get(app, "/readyz", headers=[(b"x", b"a\r\nb: c")])
         assert (status, json.loads(told)["error"]["code"]) == (400, "malformed_request")
+
+
+async def test_a_query_that_no_endpoint_knows(weed: LocalStore, ready: str) -> None:
+    app = service(weed, ready)
+    async with app.lifespan():
+        for query, says in ((b"usr=x", b'"field": "usr"'), (b"user=%ff", b"UTF-8"), (b"user=\xff", b"UTF-8")):
+            status, answer = await get(app, "/v1/media", query_string=query)
+            assert (status, says in answer) == (400, True)
+            assert b"invalid_query" in answer
+        client = Client(method="GET", path="/v1/media", query_string=b"user=ada")
+        assert (await asked(app, client))[0] == 200
+        assert b"server" not in dict(client.sent[0]["headers"])
