@@ -406,6 +406,16 @@ def refused_character(key: str) -> str | None:
     return None if found is None else repr(found[0])
 
 
+def dot_segment(key: str) -> str | None:
+    """Return the first segment of a key, or of a URL's path, that is "." or ".."; None: no segment is.
+
+    Keys are sent as they are. AWS takes such segments, as long as ".." does not lead above the bucket
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html); other stores take none. Proxies may
+    resolve them, and browsers do: https://url.spec.whatwg.org/#double-dot-path-segment
+    """
+    return next((segment for segment in key.split("/") if segment in (".", "..")), None) if "." in key else None
+
+
 def why_no_key(name: str) -> str | None:
     """Say why a file's name can't be a key, or a part of one, whatever its length; None: it can."""
     if name.isascii() and name.isprintable():  # as nearly all are; the rest takes ten times as long

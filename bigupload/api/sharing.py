@@ -17,6 +17,7 @@ from bigupload.core.retry_policy import Fault
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import Share, UploadResult
 from bigupload.options import S3Options
+from bigupload.s3_parameters import dot_segment
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import connect, parse_s3_url
 from bigupload.units import format_span
@@ -52,12 +53,18 @@ async def share(url: str, lasts: float | str, s3: S3Options, retrier: Retrier, p
     Raises:
         ObjectNotFound: There is no object.
         AccessDenied: These credentials may not read it, so nobody could by the link.
-        UsageError: The link would last for longer than the store allows, or the object can't be shared.
+        UsageError: The link would last for longer than the store allows, or the object can't be shared, as one whose
+            key has the segment "..".
         StoreError: The store refused, or can't be reached.
     """
     seconds = checked_lifetime(lasts, "lasts")
     _refuse_unshareable(s3)
     bucket, key = parse_s3_url(url)
+    if (segment := dot_segment(key)) is not None:
+        raise errors.UsageError(
+            f"{url} can't be shared: browsers and curl resolve the segment {segment!r} of its key, so a link leads "
+            "elsewhere. Copy it to a key without that"
+        )
     store = await connect(bucket, key, s3, pool, creates_bucket=False)
     async with contextlib.aclosing(store):
         try:

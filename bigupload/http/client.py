@@ -413,7 +413,7 @@ async def read_range(
                 start = reached
                 continue
             body = await response.read_as_far_as_it_comes(MAX_ERROR_BODY, within)
-        raise fault_of_response(response.status, response.headers, body, "to read the object")
+        raise fault_of_response(response.status, response.headers, body, "to read the object", url=request.url)
 
 
 def _check(response: OpenResponse, start: int, end: int, etag: str, size: int) -> int:

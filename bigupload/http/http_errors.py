@@ -19,6 +19,7 @@ from bigupload import errors
 from bigupload.core.part_plan import MIB
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http.origins import Proxy, origin_of
+from bigupload.s3_parameters import dot_segment
 from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.units import format_size, format_span, one_line
 
@@ -33,6 +34,11 @@ PROXY_AUTH_REQUIRED = 407
 _TOO_LARGE = 413
 _IDENTIFIER = r"[A-Za-z0-9]+(?:[-:.][A-Za-z0-9]+)+"
 """Such as x-amz-tagging or s3:PutObjectTagging: a word with a hyphen or a colon in it."""
+_OF_KEYS = frozenset({
+    (400, None), (400, "InvalidRequest"), (400, "InvalidURI"), (400, "XMinioInvalidObjectName"),
+    (403, "SignatureDoesNotMatch"),
+})  # fmt: skip
+"""Refusals that may be of a key with "..": by a store that takes none, and where a proxy has resolved it."""
 _LONGEST_TEXT = 2000
 """Bytes of an element of an error, with its end tag. A longer one is ignored."""
 _SMALLER_PARTS = (8 * MIB, 5 * MIB)
@@ -199,6 +205,7 @@ def fault_of_response(
     region: str | None = None,
     proxy: Proxy | None = None,
     sent: int | None = None,
+    url: str = "",
 ) -> Fault:
     """Translate a response that refuses a request, whichever request it was.
 
@@ -213,6 +220,7 @@ def fault_of_response(
         region: The region that the request was signed for, if it is known.
         proxy: The user's proxy, if the response may be its own.
         sent: Bytes of the part that was sent, if it was one.
+        url: The object's URL, if the request was for one.
     """
     if status == PROXY_AUTH_REQUIRED:
         return fault_of_proxy(status, "the store", proxy)
@@ -241,8 +249,12 @@ def fault_of_response(
     is_off = kind is FaultKind.REFUSED and abs(_clock_offset(date) or 0.0) > _CLOCK_TOLERANCE
     if is_off:
         message += f": {skew_message(date)}"
+    segment = dot_segment(urlsplit(url).path) if (status, code) in _OF_KEYS else None
+    if segment is not None:
+        message += f": the key has the segment {segment!r}, which many stores refuse and proxies change: "
+        message += "name an object without it"
     fault = Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
-    fault.is_explained = is_off
+    fault.is_explained = is_off or segment is not None
     fault.named = _named(body)
     return fault
 

@@ -140,6 +140,7 @@ class HttpTransport:
                 region=None if scope is None else scope[1],
                 proxy=client.answering_proxy(request.url),
                 sent=None if request.subject else part.size,
+                url=request.url,
             )
         return _stored(answer, content, what, complete=body.complete)
 

@@ -239,7 +239,9 @@ class S3Bucket:
             if status // 100 == 2:
                 return fields_of(operation, status, headers, answer, what, bucket=self.name)
             proxy = self.client.answering_proxy(url)
-            raise fault_of_response(status, headers, answer, what, bucket=self.name, region=signer.region, proxy=proxy)
+            raise fault_of_response(
+                status, headers, answer, what, bucket=self.name, region=signer.region, proxy=proxy, url=url
+            )
 
     async def names(self) -> list[str]:
         """Return the names of all buckets that belong to these credentials, of which this one need not be one.

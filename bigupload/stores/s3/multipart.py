@@ -307,7 +307,7 @@ class S3Store:
         try:
             answer = await self._head_with_checksums(arguments)
         except Fault as fault:
-            if fault.status != 400:
+            if fault.status != 400 or fault.is_explained:
                 raise
             # A response to HEAD has no body with a reason. It must not count as AccessDenied: after AccessDenied, the
             # object may exist, and the upload continues without having seen it.
