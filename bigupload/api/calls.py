@@ -61,6 +61,8 @@ class OpenCall:
         """Called with each event before the caller's function, which may be slow. They must not raise."""
         self.handler = EventHandler(on_event, self._handler_failed)
         self.ended = asyncio.Event()
+        self.warnings: list[str] = []
+        """Warnings about its arguments, which are emitted when it begins."""
         self.upload: events.UploadIdentity | None = None
         """The call's upload, from its first event on."""
         self._calls = calls
@@ -179,6 +181,8 @@ class OpenCall:
             with self._scope:
                 try:
                     try:
+                        while self.warnings:
+                            self.emit(events.Warned(message=self.warnings.pop(0)))
                         with _descriptors_for_modules():
                             result = await work()
                     except BaseException as e:

@@ -32,6 +32,7 @@ from bigupload.core.integrity import Verified
 from bigupload.core.remote_url import foreign_scheme, is_remote
 from bigupload.engine.context import UploadSettings
 from bigupload.options import S3Options
+from bigupload.stores.targets import oddities_of
 from bigupload.units import RateSchedule, format_span, parse_duration, parse_rate_limit, parse_size
 
 _NAMES = {
@@ -249,8 +250,15 @@ def checked_on_error(on_error: OnError) -> OnError:
     return on_error
 
 
-def check_target(to: str | None, service: str | None, options: S3Options | None) -> None:
-    """Raises UsageError unless exactly one target is named."""
+def check_target(to: str | None, service: str | None, options: S3Options | None) -> list[str]:
+    """Check that exactly one target is named.
+
+    Returns:
+        Warnings about it: it is valid, and probably a mistake.
+
+    Raises:
+        UsageError: None is named, or two, or one that ends in a line break.
+    """
     local = options is not None and options.local
     if service is not None and (to is not None or local):
         raise errors.UsageError("an upload has one target: `to`, `service` or the local store")
@@ -258,6 +266,7 @@ def check_target(to: str | None, service: str | None, options: S3Options | None)
         raise errors.UsageError("an upload needs a target: to='s3://bucket/key', or service='https://…'")
     if isinstance(to, str) and to.endswith(_LINE_ENDS):  # as a line that was read from a file; a file's name may
         raise errors.UsageError(f"the target {to!r} ends in a line break or a tab: leave that out")
+    return oddities_of(to) if isinstance(to, str) else []
 
 
 def checked_sources(sources: S) -> S:

@@ -218,7 +218,10 @@ def log_event(event: events.Event) -> None:
     """Log an event, if its kind has a line."""
     line = _LINES.get(type(event))
     if line is not None and LOG.isEnabledFor(line[0]):
-        LOG.log(line[0], "%s: %s", printable(f"{event.upload.source} → {event.upload.target}"), line[1](event))
+        of = event.upload
+        is_of_one = bool(of.source or of.target)
+        subject = f"{printable(f'{of.source} → {of.target}')}: " if is_of_one else ""
+        LOG.log(line[0], "%s%s", subject, line[1](event))
 
 
 @contextlib.contextmanager

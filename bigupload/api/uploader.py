@@ -153,7 +153,7 @@ class Uploader:
         """Check the arguments. The upload runs when the function that is returned is called and awaited."""
         checks.check_names(function, options, UploadOptions)
         call = self._resources.calls.begin(options.get("on_event"))
-        checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
+        call.warnings += checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
         settings = checks.settings_of(options, restarts=options.get("delete_source", False))
         if options.get("delta", False):
             from bigupload.api.copying import check_delta
@@ -260,7 +260,7 @@ class Uploader:
         """
         options = self._given(options, target)
         call = self._begin("upload_many", options, UploadManyOptions)
-        checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
+        call.warnings += checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
         settings = checks.settings_of(options, restarts=options.get("delete_source", False))
         _check_share(options)
         checks.checked_deletes(options)
@@ -327,7 +327,7 @@ class Uploader:
         """
         options = self._given(options, target)
         call = self._begin("sync", options, SyncOptions)
-        checks.check_target(options.get("to"), None, options.get("s3"))
+        call.warnings += checks.check_target(options.get("to"), None, options.get("s3"))
         _check_share(options)
         checks.checked_deletes(options)
         from bigupload.api.sync import SyncMany

@@ -65,7 +65,7 @@ def watch(
     call: OpenCall, resources: UploaderResources, directory: StrPath, options: WatchOptions
 ) -> AsyncGenerator[Outcome, None]:
     """Check the arguments of a watch, and return its iterator. See `Uploader.watch`."""
-    check_target(options.get("to"), None, options.get("s3"))
+    call.warnings += check_target(options.get("to"), None, options.get("s3"))
     prefix = prefix_of(options.get("to") or f"s3://{LOCAL_BUCKET}/")
     if options.get("checksum") == "none":
         raise errors.UsageError("`checksum='none'` can't be used here: only checksums show rewritten parts")

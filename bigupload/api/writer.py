@@ -57,7 +57,7 @@ def begin(resources: UploaderResources, options: WriterOptions) -> AsyncUploadWr
     """
     checks.check_names("open_writer", options, WriterOptions)
     call = resources.calls.begin(options.get("on_event"))
-    checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
+    call.warnings += checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
     aborts = checks.checked_on_error(options.get("on_error", "keep")) == "abort"
     given = {name: value for name, value in options.items() if name != "on_error"}
     # A clean end is a promise: a writer that was closed without a byte makes an empty object, as a file on a disk.

@@ -26,7 +26,7 @@ from bigupload.api.types import SyncStep, VerificationFailed
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.tree import Omitted
 from bigupload.cli import complain, writing_results
-from bigupload.cli.narration import Reporter, say
+from bigupload.cli.narration import TOTAL, Reporter, say
 from bigupload.cli.reporting import result_line, worst
 from bigupload.cli.wording import for_command_line
 from bigupload.core.remote_url import is_remote
@@ -48,8 +48,6 @@ _LEAST_OF_A_REASON = 2
 """Failures printed for each reason."""
 _FEW_LEFT_OUT = 5
 """Names of omitted files printed while the command runs."""
-TOTAL = Path("total")
-"""Stands for all files, where the reporter wants a file."""
 
 
 @dataclass(slots=True)
@@ -209,9 +207,9 @@ class JobReport:
 
     def on_event(self, event: events.Event) -> None:
         """Take an event of a file, or of all of them."""
-        if self._mode == "none":  # nothing is printed, and each file has an event
-            return
         source = event.upload.source
+        if self._mode == "none" and source:  # nothing is printed, and each file has an event
+            return
         self._reporter.on_event(Path(source) if source else TOTAL, event)
 
     def on_outcome(self, outcome: UploadResult | UploadFailed) -> None:

@@ -19,7 +19,7 @@ from bigupload import errors, events
 from bigupload.cli import discard_output
 from bigupload.cli.wording import for_command_line
 from bigupload.progress.job_progress import time_in
-from bigupload.units import counted, format_seconds, format_size
+from bigupload.units import counted, format_seconds, format_size, one_line
 
 _RETRIES_EVERY = 2.0
 _OUTAGE_EVERY = 55.0
@@ -32,6 +32,15 @@ def say(text: str) -> None:
     """Write to standard error. An upload does not end because nobody reads that any more."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
+
+
+TOTAL = Path("total")
+"""Stands for all files of a command, where the reporter wants a file."""
+
+
+def about(path: Path) -> str:
+    """Return the beginning of a line about a file, or about no file."""
+    return "bigupload" if path == TOTAL else one_line(path.name)
 
 
 class Reporter:

@@ -15,10 +15,10 @@ from rich.text import Text
 
 from bigupload import events
 from bigupload.cli.help import is_plain
-from bigupload.cli.narration import Narrator, Reporter
+from bigupload.cli.narration import Narrator, Reporter, about
 from bigupload.progress import job_progress
 from bigupload.progress.rows import LiveUnread, Rows, RowState, VisibleCursor, perhaps_unread, update, update_total
-from bigupload.units import one_line, printable
+from bigupload.units import printable
 
 _REFRESHES_A_SECOND = 5
 
@@ -107,7 +107,7 @@ class Bars(Reporter):
 
     def _narrate(self, path: Path, event: events.Event) -> None:
         if (text := self._narrator.text(event)) is not None:
-            self._print(Text(f"{one_line(path.name)}: {printable(text)}"))
+            self._print(Text(f"{about(path)}: {printable(text)}"))
 
     def on_result(self, line: str) -> None:
         if not self._endless:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bigupload import errors, events
-from bigupload.cli.narration import Narrator, Reporter, say
+from bigupload.cli.narration import Narrator, Reporter, about, say
 from bigupload.cli.settings import QUIET, VERBOSE
 from bigupload.cli.wording import for_command_line
 from bigupload.progress import job_progress
@@ -42,7 +42,7 @@ class _Silent(Reporter):
         if not isinstance(event, events.Warned | events.Restarted) or _is_quiet():
             return
         if (text := self._narrator.text(event)) is not None:
-            say(f"{one_line(path.name)}: {printable(text)}")
+            say(f"{about(path)}: {printable(text)}")
 
 
 class _Json(Reporter):
@@ -89,7 +89,7 @@ class _Plain(Reporter):
 
     def _narrate(self, path: Path, event: events.Event) -> None:
         if (text := self._narrator.text(event)) is not None:
-            say(f"{one_line(path.name)}: {printable(text)}")
+            say(f"{about(path)}: {printable(text)}")
 
     def on_event(self, path: Path, event: events.Event) -> None:
         name = one_line(path.name)

@@ -106,7 +106,11 @@ def take_target(names: tuple[str, ...], arguments: dict[str, Any]) -> tuple[str,
 
 def _target_hint(names: Sequence[str]) -> str:
     """Advice for a target without "s3://"."""
+    from bigupload.stores.targets import meant_by
+
     last = names[-1] if len(names) > 1 else ""
+    if not os.path.lexists(last) and (meant := meant_by(last)) is not None:
+        return f"; {last!r} is not a target: write {one_line(meant)}"
     is_target = re.fullmatch(r"[a-z0-9][a-z0-9.-]{2,62}/.*", last) is not None and not os.path.lexists(last)
     return f"; if {one_line(last)} is the target, write s3://{one_line(last)}" if is_target else ""
 
@@ -140,15 +144,20 @@ def drop_what_is_overruled(ctx: click.Context, arguments: dict[str, Any]) -> Non
 
 def check_target(has_source: bool, arguments: dict[str, Any], names: Sequence[str]) -> None:
     """Raise UsageError for a call that names no target, or two, or one that contradicts its options."""
+    from bigupload.stores.targets import meant_by, parse_s3_url
+
     to, service, local = arguments["to"], arguments["service"], arguments["local"]
     if "" in names:
         raise click.UsageError("a file name is empty: is a variable of the shell not set?")
+    if to is not None and meant_by(to) is not None:
+        parse_s3_url(to, "")  # else other errors would speak of its end
     if to is None and service is None and not (local and names and is_remote(names[-1])):
         _check_url(names)
     if (to is not None or local) + (service is not None) != 1:
         what = "one target" if has_source else "a file and one target"
+        command = click.get_current_context().info_name
         raise click.UsageError(
-            f"name {what}: bigupload upload PATH... s3://BUCKET/KEY (or --to s3://…, --service URL, or --local)"
+            f"name {what}: bigupload {command} PATH... s3://BUCKET/KEY (or --to s3://…, --service URL, or --local)"
             f"{_target_hint(names)}"
         )
     if service is not None:
@@ -202,11 +211,14 @@ def _check_urls(urls: Sequence[str]) -> None:
 
 def _check_url(names: Sequence[str]) -> None:
     """Raise UsageError if the last name was meant as a target, but is not written as one."""
+    from bigupload.stores.targets import meant_by
+
     last = names[-1] if names else ""
     if re.match(r"[a-z][a-z0-9+.-]+:/", last, re.IGNORECASE) and not os.path.lexists(last):
         secret = "@" in last or "?" in last
         shown = shown_url(last) if is_remote(last) else f"{last.partition(':')[0]}://…" if secret else last
-        raise click.UsageError(f"not a target: {shown!r} (write it like s3://bucket/key, or use --service URL)")
+        like = meant_by(shown) or "s3://bucket/key, or use --service URL"
+        raise click.UsageError(f"not a target: {shown!r} (write it like {like})")
 
 
 def _check_bare_target(names: Sequence[str]) -> None:

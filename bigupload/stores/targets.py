@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -34,6 +35,38 @@ LOCAL = "local"
 """A manifest's endpoint for the local store, whose port and keys belong to the machine, not to the upload."""
 
 
+_NEARLY_S3 = r"(?i)\s*s3(?::/{0,2}|//)([^\s/:].*)"
+
+
+def meant_by(url: str) -> str | None:
+    """Return the s3:// URL for a text that has a typo in its beginning; None: it is not nearly one."""
+    found = re.fullmatch(_NEARLY_S3, url)
+    return f"s3://{found[1]}" if found is not None and url[:5].lower() != "s3://" else None
+
+
+def oddities_of(url: str) -> list[str]:
+    """Return warnings about a target that is valid, and probably a mistake. The rest of each key is not looked at.
+
+    Args:
+        url: The target as the caller gave it, without the names of files that come below it.
+    """
+    if url[:5].lower() != "s3://":
+        return []
+    key = split_bucket(url[5:])[1]
+    segments = key.removesuffix("/").split("/")
+    warnings = []
+    if spaced := next((each for each in segments if each != each.strip()), ""):
+        where = "beginning" if spaced[0].isspace() else "end"
+        warnings.append(f"the key in {url!r} has a space at the {where} of {spaced!r}, which is kept: was it meant?")
+    if key and "" in segments:
+        warnings.append(f"the key in {url!r} has an empty segment (two slashes), which is kept: S3 joins no slashes")
+    if dots := {".", ".."}.intersection(segments):
+        warnings.append(f"the key in {url!r} has a segment {min(dots)!r}, which is kept: S3 resolves no paths")
+    if found := next((each for each in "*?" if each in key), ""):
+        warnings.append(f"the key in {url!r} has a {found!r}, which is kept: in a target, it is no wildcard")
+    return warnings
+
+
 def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
     """Split `s3://BUCKET/KEY` into (bucket, key). If KEY is empty or ends in "/", `file_name` is appended.
 
@@ -47,6 +80,8 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
     if not bucket or not bucket.isprintable():
         shapes = {None: "s3://bucket/key", "": "s3://bucket/ or s3://bucket/prefix"}
         shape = shapes.get(file_name, "s3://bucket/key or s3://bucket/folder/")
+        if (meant := meant_by(url)) is not None:
+            shape = f"{meant}, with a colon and two slashes" if url.strip() == url else f"{meant}, without the space"
         raise errors.UsageError(f"not a target: {url!r} (write it like {shape})")
     if not key or key.endswith("/"):
         if file_name is None:

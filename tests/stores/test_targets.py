@@ -22,7 +22,7 @@ from bigupload.stores.s3 import access
 from bigupload.stores.s3.access import refuse_unsuited, region_of
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client import ServiceStore
-from bigupload.stores.targets import connect, connect_service, parse_s3_url, reconnect, with_type_of
+from bigupload.stores.targets import connect, connect_service, oddities_of, parse_s3_url, reconnect, with_type_of
 from tests.tools.cases import each_case
 
 POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/films"
@@ -64,7 +64,11 @@ def test_urls(url: str, name: str | None, expected: tuple[str, str]) -> None:
     ("url", "name", "says"),
     [
         ("", "file", "not a target"), ("bucket/key", "file", "not a target"),
-        ("s3:/bucket/key", "file", "not a target"),
+        ("s3:/bucket/key", "file", "not a target: .* .write it like s3://bucket/key, with a colon and two slashes"),
+        ("S3//bucket/key", None, "not a target: .* .write it like s3://bucket/key, with a colon and two slashes"),
+        ("s3:bucket", None, "not a target: .* .write it like s3://bucket, with a colon and two slashes"),
+        (" s3://bucket/f/", "file", "not a target: ' s3://bucket/f/' .write it like s3://bucket/f/, without the space"),
+        ("s3/bucket/key", "file", "write it like s3://bucket/key or s3://bucket/folder/"),
         ("s3://", "file", "not a target"), ("s3:///key", "file", "not a target"),
         ("https://bucket/key", "file", "not a target"),
         ("s3://bucket", None, "names no object"), ("s3://bucket/", None, "names no object"),
@@ -91,6 +95,31 @@ def test_what_is_no_target(url: str, name: str | None, says: str) -> None:
     with pytest.raises(errors.UsageError, match=says) as caught:
         parse_s3_url(url, name)
     assert "\n" not in str(caught.value)
+
+
+@each_case(
+    ("url", "says"),
+    [
+        ("s3://b/f ", ["a space at the end of 'f '"]),
+        ("s3://b/ f", ["a space at the beginning of ' f'"]),
+        ("s3://b/f /", ["a space at the end of 'f '"]),
+        ("s3://b//f", ["an empty segment (two slashes)"]),
+        ("s3://b/f//", ["an empty segment (two slashes)"]),
+        ("s3://b/a/../b", ["a segment '..'"]),
+        ("s3://b/./b", ["a segment '.'"]),
+        ("s3://b/*.mov", ["a '*'"]),
+        ("s3://b/?", ["a '?'"]),
+        ("s3://b//../* ", ["a space at the end of '* '", "an empty segment", "a segment '..'", "a '*'"]),
+        *((f"s3://b{key}", []) for key in ("", "/", "/f", "/f/", "/a b/c.d/...", "/[a]{b}")),
+        ("s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/films/f", []),
+    ],
+)
+def test_a_target_that_is_probably_a_mistake(url: str, says: list[str]) -> None:
+    found = oddities_of(url)
+    assert len(found) == len(says)
+    for warning, words in zip(found, says, strict=True):
+        assert warning.startswith(f"the key in {url!r} has {words}")
+        assert ", which is kept: " in warning
 
 
 # -- stores
