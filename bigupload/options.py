@@ -361,7 +361,7 @@ def _is_union(hint: Any) -> bool:
 
 
 def _check_endpoint(endpoint_url: str) -> None:
-    """Raises UsageError, which does not repeat the URL: it may hold a password."""
+    """Raises UsageError, which does not repeat a URL that may hold a password."""
     try:
         url = urlsplit(endpoint_url)
         host = url.hostname or ""
@@ -372,7 +372,8 @@ def _check_endpoint(endpoint_url: str) -> None:
     except ValueError:
         sound = False
     if not sound:
-        raise UsageError("not an endpoint: write it like https://s3.example.com:9000")
+        shown = "" if set("@?#") & set(endpoint_url) else f": {endpoint_url!r}"
+        raise UsageError(f"not an endpoint{shown} (write it like https://s3.example.com:9000)")
     if url.username is not None or url.password is not None:
         raise UsageError("an endpoint holds no credentials: give them as AWS_ACCESS_KEY_ID and the like")
     if "?" in endpoint_url or "#" in endpoint_url:

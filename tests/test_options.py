@@ -46,8 +46,15 @@ def test_endpoints(url: str) -> None:
      "https://[::1"],
 )  # fmt: skip
 def test_what_is_no_endpoint(url: str) -> None:
-    with pytest.raises(UsageError, match="not an endpoint"):
+    with pytest.raises(UsageError, match="not an endpoint") as caught:
         S3Options(endpoint_url=url)
+    assert repr(url) in str(caught.value)
+
+
+def test_an_endpoint_that_may_hold_a_password_is_not_shown() -> None:
+    with pytest.raises(UsageError, match=r"not an endpoint \(write it like") as caught:
+        S3Options(endpoint_url="ftp://user:hidden@s3.example")
+    assert "hidden" not in str(caught.value)
 
 
 @each_case("user", ["key:hidden@", "hidden@", ":hidden@", "@", ":@"])

@@ -474,7 +474,8 @@ class SyncMany(UploadMany):
         await self._standing.check()
         if not self._files and not self._failures and not self._may_be_empty and not self._is_of_a_time:
             chosen = self._selection
-            is_all = not (chosen.include or chosen.exclude or chosen.exclude_from or chosen.min_size or chosen.max_size)
+            has_bounds = bool(chosen.min_size) or chosen.max_size is not None
+            is_all = not (chosen.include or chosen.exclude or chosen.exclude_from or has_bounds)
             what = "" if is_all else " that the selection selects"
             raise errors.UsageError(
                 f"nothing to sync: {self._directory} has no file{what}. If that is right: `allow_empty=True`"

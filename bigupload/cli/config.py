@@ -36,7 +36,8 @@ def show(ctx: click.Context, words: tuple[str, ...], as_json: bool) -> None:
     given: Path | None = ctx.meta.get("bigupload.config")
     root = ctx.find_root().command
     if words and not any(words[: len(names)] == names for names, _ in settings.leaves(root)):
-        raise click.UsageError(f"no such command: {' '.join(words)}")
+        what = "option" if words[0].startswith("-") else "command"
+        raise click.UsageError(f"no such {what}: {' '.join(words)}")
     path = settings.path_in_use(given)
     if not as_json:
         missing = "" if path.exists() else "  (there is no such file)"

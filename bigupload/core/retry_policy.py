@@ -203,6 +203,8 @@ class Fault(Exception):
         """Make the error to raise if the request is not retried."""
         if self.code in EXPIRED:
             return errors.CredentialsError(f"{self}: {_EXPIRED}")
+        if self.code in _BAD_SESSION:
+            return errors.CredentialsError(f"{self}: {_OTHER_SESSION}")
         bad = errors.CredentialsError if self.code in _BAD_CREDENTIALS else None
         error = self._error or bad or self.kind.public
         is_hinted = self.hint and (self.options or self.kind is FaultKind.REFUSED)
@@ -214,7 +216,12 @@ class Fault(Exception):
 
 EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired"})
 """S3's codes for temporary credentials that have ended."""
-_BAD_CREDENTIALS = frozenset({"InvalidAccessKeyId", "InvalidToken", "InvalidTokenId"})
+_BAD_SESSION = frozenset({"InvalidToken", "InvalidTokenId"})
+_BAD_CREDENTIALS = frozenset({"InvalidAccessKeyId"})
+_OTHER_SESSION = (
+    "the session token (AWS_SESSION_TOKEN, or that of the profile) is not of these keys, or not of this store: renew "
+    "both, or leave the token out"
+)
 _EXPIRED = "the credentials have expired. Renew them, then resume; `credentials` renews them while an upload runs"
 
 ATTEMPTS_BEFORE_RESPONSE = 4

@@ -221,7 +221,7 @@ def test_an_endpoint_that_refuses_the_connection(
 
 def test_an_endpoint_that_is_none(bigupload: Command, file: Path) -> None:
     ended = bigupload("upload", file, "--to", "s3://bucket/key", "--endpoint-url", "nonsense")
-    assert_refused(ended, 2, "not an endpoint: write it like https://")
+    assert_refused(ended, 2, "not an endpoint: 'nonsense' (write it like https://")
 
 
 def test_parts_that_cannot_hold_the_file(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
@@ -428,6 +428,7 @@ def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Pa
     assert_refused(bigupload("store", "delete"), 2, "No such command 'delete'", "bigupload store --help")
     assert_refused(bigupload("store", "remove"), 2, "give --yes")
     assert_refused(bigupload("config", "show", "nope"), 2, "no such command: nope")
+    assert_refused(bigupload("config", "show", "--nope"), 2, "no such option: --nope")
     assert_refused(bigupload("status", "extra"), 1, "no such upload: extra. bigupload status lists the ids")
     assert_refused(bigupload("keys", "create", "--owner", "A B"), 2, "not an owner's name: 'A B'")
     assert_refused(bigupload("serve"), 2, "name one place for the media")
@@ -494,6 +495,29 @@ def test_refused_credentials_are_named(
     assert secret not in ended.err
     assert ended.err.count("\n") == 1
     assert len(s3.requests) == before + 1, "another attempt would be refused as well"
+
+
+def test_a_session_token_of_other_keys(
+    bigupload: Command, s3: StrictS3, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was left in the environment."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of yesterday's keys")
+    for more in (IN_PARTS, ()):
+        ended = bigupload("upload", file, *to(s3), *more, "--progress", "none")
+        assert_refused(
+            ended, 1, "InvalidToken", "the session token (AWS_SESSION_TOKEN, or that of the profile) is not of"
+        )
+
+
+def test_a_profile_with_a_role_alone(
+    bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config"
+    config.write_text("[profile nightly]\nrole_arn = arn:aws:iam::123456789012:role/nightly\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    ended = bigupload("upload", file, *to(s3), "--profile", "nightly")
+    assert_refused(ended, 1, "missing: source_profile or credential_source. Add it to the profile in the AWS config")
+    assert "AWS_ACCESS_KEY_ID" not in ended.err
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that takes no file")

@@ -138,6 +138,8 @@ async def test_an_empty_directory_deletes_nothing_unless_told(world: World, tree
         await synced(world, tree, delete=True)
     with pytest.raises(errors.UsageError, match="has no file that the selection selects"):
         await synced(world, tree, selection=Selection(include=["x"]))
+    with pytest.raises(errors.UsageError, match="has no file that the selection selects"):
+        await synced(world, tree, selection=Selection(max_size=0))
     result = await synced(world, tree, delete=True, selection=Selection(newer_than="1d"))
     assert (counts(result), result.not_deleted) == ((0, 0, 0, 0), "no file was found")
     assert len(objects(world)) == 4

@@ -404,10 +404,10 @@ def error_of_aws(e: Exception) -> Exception:
         said = one_line(f"{error.get('Code', '')} ({error.get('Message', '')})")
         return errors.CredentialsError(f"the AWS credentials can't be used: {e.operation_name} was refused: {said}")
     if isinstance(e, b.NoCredentialsError | b.PartialCredentialsError):
-        return errors.CredentialsError(
-            f"incomplete AWS credentials: {one_line(str(e))}. Set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "or name a `profile`"
-        )
+        of_profile = e.kwargs.get("provider") not in (None, "env", "explicit")
+        advice = "Set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a `profile`"
+        advice = "Add it to the profile in the AWS configuration" if of_profile else advice
+        return errors.CredentialsError(f"incomplete AWS credentials: {one_line(str(e))}. {advice}")
     if isinstance(e, b.CredentialRetrievalError):
         source = str(e.kwargs.get("provider")).replace("custom-process", "the credential_process of the profile")
         said = one_line(str(e.kwargs.get("error_msg") or "").strip()) or "it gives no reason"

@@ -170,6 +170,8 @@ def _check(keys: SigningKeys) -> None:
     for name, value in named.items():
         if not value.isprintable():
             raise CredentialsError(f"the {name} holds a control character, such as a line break: leave it out")
+        if value != value.strip():
+            raise CredentialsError(f"the {name} begins or ends with a space: leave it out")
 
 
 def _canonical(headers: Mapping[str, Any]) -> tuple[str, str]:

@@ -110,6 +110,15 @@ def test_an_internationalized_host_is_signed_as_it_is_sent() -> None:
     assert made == ("https://bücher.example:9000/bucket/key", expected[1])
 
 
+@each_case("wrong", [keys(access_key=" AKID"), keys(secret_key="secret "), keys(token="token ")])
+def test_a_space_at_the_end_of_a_key_is_named(wrong: PlainKeys) -> None:
+    """As of a line that was copied. The store would only say that the signature does not match."""
+    with pytest.raises(
+        CredentialsError, match=r"the (access key|secret key|session token) begins or ends with a space"
+    ):
+        signer().presign("PUT", "key", {}, {}, wrong)
+
+
 @each_case("wrong", [keys(access_key="AKID\n"), keys(secret_key="secret\r\n"), keys(token="token\n")])
 def test_a_line_break_in_a_key_is_named(wrong: PlainKeys) -> None:
     """The store would refuse the signature, and the header with it can't be sent."""
