@@ -17,12 +17,13 @@ from pathlib import Path
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
+from bigupload.core.manifest import Aborted
 from bigupload.core.manifest_lines import Replay
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
-from bigupload.manifests.journal import read_manifest
+from bigupload.manifests.journal import FileJournal, read_manifest
 from bigupload.manifests.notes import noted_manifests
-from bigupload.manifests.state_directory import SUFFIX, unlistable
+from bigupload.manifests.state_directory import SUFFIX, find_manifests, unlistable
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import BucketPool
@@ -135,6 +136,27 @@ class Owners:
     def own(self, bucket: str, key: str, upload_id: str) -> bool:
         """Whether a manifest can resume this upload."""
         return any(owned is not None and owned.covers(bucket, key, upload_id) for _, owned in self._known.values())
+
+    async def record_aborted(self, bucket: str, key: str, upload_id: str) -> None:
+        """Record that an upload was aborted, if one that replaced it set its manifest aside.
+
+        Such a manifest owns nothing, and `status` would count the parts of its upload for ever. What can't be written
+        is left: to abort the upload again deletes nothing.
+        """
+        for path in self._set_aside():
+            with contextlib.suppress(errors.ManifestError):
+                manifest = read_manifest(path).manifest
+                target = manifest.target
+                if (target.bucket, target.key, manifest.upload_id) == (bucket, key, upload_id):
+                    with FileJournal(path) as journal:
+                        await journal.append(Aborted())
+
+    def _set_aside(self) -> list[Path]:
+        found: list[Path] = []
+        for place in self._places:
+            with contextlib.suppress(errors.ManifestError):  # one of them may be a manifest
+                found += [path for path in find_manifests(place, set_aside=True) if not path.name.endswith(SUFFIX)]
+        return found
 
     def _manifests(self) -> list[Path]:
         found: list[Path] = []
@@ -289,6 +311,7 @@ class OrphanSearch:
                 return
             if not self._dry_run:
                 await self._retrier.request(lambda: store.at(candidate.key).abort(candidate.upload_id))
+                await self._owners.record_aborted(bucket, candidate.key, candidate.upload_id)
         except _OF_ONE_UPLOAD as e:
             self._report.failed.append(e)
             self._on_failure(candidate.key, e)

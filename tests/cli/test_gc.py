@@ -49,6 +49,22 @@ def rows(ended: Ended) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ended.out.splitlines()]
 
 
+def test_an_upload_that_was_replaced_is_listed_no_more(
+    bigupload: Command, s3: StrictS3, file: Path, stopped: Path
+) -> None:
+    """Its manifest was set aside, and owns nothing."""
+    assert bigupload("upload", file, *to(s3), "--no-resume", "--progress", "none").code == 0
+    (upload,) = s3.uploads
+    (replaced,) = (row["id"] for row in rows(bigupload("status", "--json")) if row["status"] == "replaced")
+    grow_old(s3, upload, days=30)
+    assert gc(bigupload, s3, "--dry-run").err.startswith("would abort 1 orphaned upload")
+    assert "1 replaced" in bigupload("status").err
+    assert gc(bigupload, s3).err.startswith("aborted 1 orphaned upload")
+    assert [row["status"] for row in rows(bigupload("status", "--json"))] == ["completed"]
+    assert bigupload("status").err == ""
+    assert_refused(bigupload("abort", replaced), 1, f"no such manifest: {replaced}")
+
+
 def test_what_is_nobody_s_goes(bigupload: Command, s3: StrictS3) -> None:
     old, young = begin(s3, "raw/old"), begin(s3, "raw/young", days=6.9)
     elsewhere = begin(s3, "other/old")
