@@ -142,38 +142,44 @@ class StreamParts:
         size = self._stream.position
         # Only a longer stream made the parts that the store lists, recorded or not: this one was cut off.
         recorded = self._context.manifest.parts.keys()
-        if unseen := sorted((recorded | self._reconciler.unrecorded.keys()) - self._seen):
+        if (recorded | self._reconciler.unrecorded.keys()) - self._seen:
             if not self._replaces:
-                raise self._ended_early(size, self._state.plan.part(unseen[-1]))
+                raise self._ended_early(size)
             await self._reconciler.drop(sorted(recorded - self._seen), "the stream ends before it now")
         self._ended = True
         self._state.end(size)
 
-    def _ended_early(self, size: int, reached: Part) -> errors.SourceError:
+    def _uploaded_end(self) -> int:
+        """Return the end of the last byte that earlier runs uploaded, from the beginning of the stream."""
+        recorded = {number: record.size for number, record in self._context.manifest.parts.items()}
+        listed = {number: max(row.size for row in rows) for number, rows in self._reconciler.unrecorded.items()}
+        return max(self._state.plan.part(number).offset + size for number, size in (listed | recorded).items())
+
+    def _ended_early(self, size: int) -> errors.SourceError:
+        path, uploaded = self._context.source.path, f"an earlier run uploaded it up to byte {self._uploaded_end():,}"
         if self.is_growing:
             return errors.SourceChanged(
-                f"{self._context.source.path} has {size:,} bytes, but an earlier run read more than "
-                f"{reached.offset:,}: it was truncated or replaced. Nothing was changed: `resume=False` uploads it "
-                "as it is now",
+                f"{path} was truncated or replaced: it has {size:,} bytes now, and {uploaded}. Nothing was changed: "
+                "`resume=False` uploads it as it is now",
                 same_size=False,
             )
         return errors.StreamInterrupted(
-            f"{self._context.source.path} ended after {size:,} bytes, but an earlier run read more than "
-            f"{reached.offset:,}: did its writer fail? Nothing was completed; {_AGAIN}"
+            f"{path} ended after {size:,} bytes, but {uploaded}: did its writer fail? Nothing was completed; {_AGAIN}"
         )
 
     async def _is_there(self, part: Part) -> bool:
         record = self._context.manifest.parts.get(part.number)
         if record is None:
-            rows = self._reconciler.unrecorded.pop(part.number, ())
+            rows = self._reconciler.unrecorded.get(part.number, ())
             if any(row.size > part.size for row in rows) and not self._replaces:
-                raise self._ended_early(part.offset + part.size, part)
+                raise self._ended_early(part.offset + part.size)
+            self._reconciler.unrecorded.pop(part.number, None)
             if not rows or not await self._reconciler.adopt(part, rows):
                 return False
             self._context.counts.resumed_parts += 1
             return True
         if record.size > part.size and not self._replaces:
-            raise self._ended_early(part.offset + part.size, part)
+            raise self._ended_early(part.offset + part.size)
         if record.size == part.size:
             if self.is_growing:  # it is hashed again at the end
                 return True

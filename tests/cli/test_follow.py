@@ -56,3 +56,28 @@ def test_resume_names_the_command_that_goes_on_following(
     assert bigupload(*shlex.split(command)[1:], *pace).code == 0
     assert s3.objects["bucket"]["key"].body == recording.read_bytes()
     assert s3.count("CreateMultipartUpload") == created, "it finds its upload"
+
+
+@pytest.mark.parametrize("left", [100, 5 << 20])
+def test_a_file_that_became_shorter(bigupload: Command, s3: StrictS3, tmp_path: Path, left: int) -> None:
+    """One part of it is uploaded, or two are."""
+    recording, size = tmp_path / "recording", 11 << 20
+    recording.write_bytes(b"x" * size)
+    s3.script("UploadPart", Status(403, "AccessDenied"), part_number=3, repeat=True)
+    command = ["upload", "--follow", recording, "s3://bucket/key", "--endpoint-url", s3.url, "--part-size", "5MiB"]
+    pace = ["--idle", "1s", "--progress=none", "--concurrency", "1"]
+    assert bigupload(*command, *pace).code != 0
+    s3.clear()
+    (upload,) = s3.uploads.values()
+    uploaded = sum(part.size for part in upload.parts.values())
+    assert uploaded == 10 << 20
+    with recording.open("r+b") as file:
+        file.truncate(left)
+    assert_refused(
+        bigupload(*command, *pace),
+        1,
+        f"recording was truncated or replaced: it has {left:,} bytes now, and an earlier run uploaded it up to byte "
+        f"{uploaded:,}. Nothing was changed: --no-resume uploads it as it is now",
+    )
+    assert bigupload(*command, *pace, "--no-resume").code == 0
+    assert s3.objects["bucket"]["key"].body == recording.read_bytes()

@@ -215,7 +215,7 @@ async def test_it_is_truncated(recorder: Recording, world: World) -> None:
         await recorder.follow()
     assert caught.value.exit_code == 1
     assert world.object() is None
-    with pytest.raises(errors.SourceChanged, match="an earlier run read more") as caught:
+    with pytest.raises(errors.SourceChanged, match="an earlier run uploaded it up to byte") as caught:
         await recorder.follow()
     assert world.manifest.parts  # nothing was dropped
     recorder.assert_stored(await recorder.follow(resume=False))
