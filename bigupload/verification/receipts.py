@@ -431,15 +431,20 @@ def read_receipt(path: Path) -> Receipt:
         UsageError: It is not a receipt, or one of a later version.
         SourceError: It can't be read.
     """
+    text = ""
     try:
         with path.open(encoding="utf-8") as file:
-            if not (begin := file.read(1)).startswith(("{", "[")):  # a device may have no end
+            if not (text := file.read(1)).startswith(("{", "[")):  # a device may have no end
                 raise ValueError("not JSON")
-            document: Any = json.loads(begin + file.read(), object_hook=_compact)
+            text += file.read()
+        document: Any = json.loads(text, object_hook=_compact)
     except OSError as e:
         raise errors.SourceUnreadable(f"can't read the receipt {escaped(str(path))}: {reason_of(e)}") from e
     except (ValueError, RecursionError):
+        if f'"{KIND}"' in text:
+            raise _damaged(path, "it is not JSON to its end, so a part of it may be missing") from None
         raise errors.UsageError(f"{escaped(str(path))} is not a receipt: it is not JSON") from None
+    del text  # of a million files, it has a gigabyte
     if not isinstance(document, dict) or document.get("kind") != KIND:
         raise errors.UsageError(f"{escaped(str(path))} is not a receipt, as an upload writes one on request")
     version, files = document.get("version"), document.get("files", ())
