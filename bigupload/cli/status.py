@@ -437,8 +437,9 @@ def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) 
             try:
                 if (job := job_named(path)) is not None:
                     forget_job(job)
+                    files = "its files" if job.status == "unreadable" else counted(job.files, "file")
                     stay = "stays" if job.files == 1 else "stay"
-                    click.echo(f"forgot the job: {counted(job.files, 'file')} {stay} in the bucket", err=True)
+                    click.echo(f"forgot the job: {files} {stay} in the bucket", err=True)
                     continue
                 before = manifest_of(path)
                 key = S3Options(sse_customer_key=sse_customer_key)

@@ -271,9 +271,16 @@ def unfinished() -> dict[str, KnownUpload]:
     known = known_here()
     uploads = [upload for upload in known if upload.resumable]
     jobs = known_jobs(state_dir())
-    unreadable = sum(upload.status == "unreadable" for upload in known)
+    unreadable = [
+        counted(count, what)
+        for count, what in (
+            (sum(upload.status == "unreadable" for upload in known), "manifest"),
+            (sum(job.status == "unreadable" for job in jobs), "record"),
+        )
+        if count
+    ]
     if unreadable:
-        click.echo(f"{counted(unreadable, 'manifest')} can't be read: see bigupload status", err=True)
+        click.echo(f"{' and '.join(unreadable)} can't be read: see bigupload status", err=True)
     elif not uploads:
         click.echo("nothing to resume: this machine knows no unfinished upload of one file", err=True)
     tell_streams(uploads)

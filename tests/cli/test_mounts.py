@@ -73,7 +73,8 @@ def test_a_record_that_can_not_be_read_is_no_missing_one(
         assert "no sync is recorded" not in refused.err
     place.state.joinpath("damaged.job.sqlite").write_bytes(b"x" * 1000)
     assert_refused(bigupload(*CHECK), 1, "damaged.job.sqlite: file is not a database", "bigupload abort damaged")
-    assert bigupload("abort", "damaged").code == 0
+    assert bigupload("resume").err == "1 record can't be read: see bigupload status\n"
+    assert bigupload("abort", "damaged").err == "forgot the job: its files stay in the bucket\n"
     assert_refused(bigupload(*CHECK), 1, "no sync is recorded")
 
 
