@@ -303,7 +303,7 @@ class AccessDenied(StoreError):
 
 
 class ClockSkewed(StoreError):
-    """The store refuses the request's time: this machine's clock is wrong."""
+    """The store refuses the request's time, and the time of its own refusal, too: this machine's clock is wrong."""
 
     resumable = True
     fails_others = "now"

@@ -154,11 +154,11 @@ class MultipartStore(Protocol):
         ...
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:
-        """Learn that the object store refused a request of `sign`: its credentials may have expired.
+        """Learn that the object store refused a request of `sign`: credentials may have expired, or the clock is off.
 
         Args:
             request: The request.
-            fault: The refusal, of the kind REFUSED. Gets what may explain it to the user, and whether another
+            fault: The refusal, of the kind REFUSED or SKEWED. Gets what may explain it to the user, and whether another
                 attempt is of no use.
         """
         ...

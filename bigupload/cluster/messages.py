@@ -124,7 +124,7 @@ def unpack_put(packed: dict[str, Any]) -> PutTask:
     )
 
 
-SPOKEN = f"{__version__} (messages 3)"
+SPOKEN = f"{__version__} (messages 4)"
 """The version that workers must have. The number grows with each change of a message."""
 
 
@@ -157,12 +157,21 @@ def pack_failure(error: Exception) -> list[Any]:
     """A failure on a worker. Only the texts of bigupload's own errors are known to hold nothing secret."""
     if isinstance(error, Fault):
         public = type(error.public()).__name__
-        return ["fault", error.kind.name, str(error), error.status, error.code, error.retry_after, public]
+        return ["fault", error.kind.name, str(error), error.status, error.code, error.retry_after, public, error.date]
     if isinstance(error, errors.SourceError):
         return ["source", str(error)]
     if isinstance(error, errors.BigUploadError):
         return ["error", type(error).__name__, str(error)]
-    return ["fault", "BROKEN", f"the worker failed ({type(error).__name__})", None, None, None, "StoreUnreachable"]
+    return [
+        "fault",
+        "BROKEN",
+        f"the worker failed ({type(error).__name__})",
+        None,
+        None,
+        None,
+        "StoreUnreachable",
+        None,
+    ]
 
 
 class FileDiffers(Exception):
@@ -178,8 +187,8 @@ def unpack_failure(failure: list[Any], worker: str) -> Exception:
         named = getattr(errors, failure[1], errors.StoreRefused)
         made: Exception = named(f"{failure[2]} (on the worker {worker})")
         return made
-    _, name, message, status, code, retry_after, public = failure
-    return Fault(
+    _, name, message, status, code, retry_after, public, date = failure
+    fault = Fault(
         FaultKind[name],
         message,
         status=status,
@@ -187,3 +196,5 @@ def unpack_failure(failure: list[Any], worker: str) -> Exception:
         retry_after=retry_after,
         error=getattr(errors, public),
     )
+    fault.date = date
+    return fault

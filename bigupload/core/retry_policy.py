@@ -152,6 +152,10 @@ class Fault(Exception):
         self.code = code
         self.retry_after = retry_after
         """Seconds to wait, from the response's Retry-After."""
+        self.date: float | None = None
+        """The store's time of a refusal, in seconds since the epoch; None: it is not known, or does not matter."""
+        self.warning = ""
+        """A warning for the user if the request is repeated."""
         self.named: frozenset[str] = frozenset()
         """The headers, codes and actions that the response names, in lower case."""
         self.options: tuple[str, ...] = ()

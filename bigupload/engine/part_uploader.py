@@ -331,7 +331,7 @@ class PartUploader:
                 failed = None
                 if fault.kind is FaultKind.GONE:
                     raise UnknownUpload from fault
-                if fault.kind is FaultKind.REFUSED and request is not None:
+                if fault.kind in (FaultKind.REFUSED, FaultKind.SKEWED) and request is not None:
                     self._context.store.refused(request[0], fault)
                 if fault.kind.asks_to_slow_down:
                     self._context.shared.refused(self._context.effects.clock())

@@ -128,6 +128,8 @@ class Retrier:
         """
         if fault.status is not None and (fault.status != 404 or fault.code):  # a mistyped URL gets a bare 404
             self.note_response()
+        if fault.warning:
+            self.emit(events.Warned(message=fault.warning))
         attempt = attempts.made
         if fault.kind is FaultKind.UNREACHABLE and self.contact.responded_at is None:
             await self._remember_contact(since)
@@ -180,9 +182,10 @@ class Retrier:
 
     def _reason(self, fault: Fault) -> str:
         """The fault's text, and a long wait that is asked for: its delay would look like a hang otherwise."""
+        text = f"{fault}: {fault.hint}" if fault.is_explained else str(fault)
         if (fault.retry_after or 0.0) < _REPORT_OUTAGE_EVERY:
-            return str(fault)
-        return f"{fault}; {self.peer} asks to wait {format_seconds(fault.retry_after or 0.0)}"
+            return text
+        return f"{text}; {self.peer} asks to wait {format_seconds(fault.retry_after or 0.0)}"
 
     async def request(
         self,

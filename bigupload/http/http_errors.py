@@ -25,7 +25,8 @@ from bigupload.units import format_size, format_span, one_line
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error response that are read."""
-_CLOCK_TOLERANCE = 600.0
+_SET_IT = "set it, then run again"
+CLOCK_TOLERANCE = 600.0
 """Seconds. With a clock that is further off, a store refuses presigned URLs as expired or not yet valid."""
 _SEVERAL = "Multiple exceptions"
 _OF_ASYNCIO = ("Connect call failed", _SEVERAL)
@@ -246,16 +247,18 @@ def fault_of_response(
         message += f" ({words})"
     if status == _TOO_LARGE and code is None:
         message = f"something in front of the store limits request bodies: {message}. {_how_smaller(sent or 0)}"
-    is_off = kind is FaultKind.REFUSED and abs(_clock_offset(date) or 0.0) > _CLOCK_TOLERANCE
-    if is_off:
-        message += f": {skew_message(date)}"
     segment = dot_segment(urlsplit(url).path) if (status, code) in _OF_KEYS else None
     if segment is not None:
         message += f": the key has the segment {segment!r}, which many stores refuse and proxies change: "
         message += "name an object without it"
     fault = Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
-    fault.is_explained = is_off or segment is not None
+    fault.is_explained = segment is not None
     fault.named = _named(body)
+    offset = _clock_offset(date) if kind in (FaultKind.REFUSED, FaultKind.SKEWED) else None
+    if offset is not None:
+        fault.date = time.time() - offset
+        if kind is FaultKind.REFUSED and abs(offset) > CLOCK_TOLERANCE:
+            fault.is_explained, fault.hint = True, f"{clock_is(offset)}: {_SET_IT}"
     return fault
 
 
@@ -378,11 +381,13 @@ def _without_secrets(text: str) -> str:
 
 def skew_message(date: str | None) -> str:
     """Return the error of this machine's clock, by the Date header of a response."""
-    offset = _clock_offset(date)
-    if offset is None:
-        return "this machine's clock is off: set it, then run again"
-    direction = "fast" if offset > 0 else "slow"
-    return f"this machine's clock is {format_span(abs(offset))} {direction}: set it, then run again"
+    return f"{clock_is(_clock_offset(date))}: {_SET_IT}"
+
+
+def clock_is(offset: float | None) -> str:
+    """Say by how many seconds this machine's clock is ahead of the store's."""
+    how = "off" if offset is None else f"{format_span(abs(offset))} {'fast' if offset > 0 else 'slow'}"
+    return f"this machine's clock is {how}"
 
 
 def retry_after(value: str | None) -> float | None:

@@ -33,10 +33,11 @@ WORKER = "tcp://10.0.0.7:4444"
 
 def test_a_fault_comes_back_as_it_was() -> None:
     fault = Fault(FaultKind.BUSY, "slow down", status=503, code="SlowDown", retry_after=2.5)
+    fault.date = 1e9
     back = unpack_failure(json.loads(json.dumps(pack_failure(fault))), WORKER)
     assert isinstance(back, Fault)
-    assert (back.kind, str(back), back.status, back.code, back.retry_after) == (
-        FaultKind.BUSY, "slow down", 503, "SlowDown", 2.5,
+    assert (back.kind, str(back), back.status, back.code, back.retry_after, back.date) == (
+        FaultKind.BUSY, "slow down", 503, "SlowDown", 2.5, 1e9,
     )  # fmt: skip
     assert type(back.public()) is errors.StoreUnavailable
 

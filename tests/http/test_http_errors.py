@@ -106,7 +106,7 @@ def test_a_refused_url_names_a_clock_that_is_off(off: int) -> None:
     signature has nothing to do with this machine's clock."""
     found = fault_of_response(403, {"Date": email.utils.formatdate(NOW - off, usegmt=True)}, b"", "part 3")
     assert found.kind is FaultKind.REFUSED
-    assert ("clock is" in str(found)) is (abs(off) > 600)
+    assert ("clock is" in str(found.public())) is (abs(off) > 600)
 
 
 QUOTED = "https://h/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F1&X-Amz-Signature=5ec7e7"

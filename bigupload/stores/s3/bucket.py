@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from bigupload import errors
 from bigupload.core.retry_policy import EXPIRED, Fault, FaultKind
 from bigupload.http.client import HttpClient, HttpClients, log_request
-from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_response
+from bigupload.http.http_errors import CLOCK_TOLERANCE, MAX_ERROR_BODY, clock_is, fault_of_response
 from bigupload.http.origins import CaBundle
 from bigupload.options import S3Options, identity_of
 from bigupload.records import dataclass
@@ -28,7 +28,7 @@ from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_a
 from bigupload.stores.s3.aws_files import configured_ca_bundle
 from bigupload.stores.s3.operations import Request, UploadPages, fields_of, load_parser, request_of, rows, told
 from bigupload.stores.s3.renewal import METHOD, Renewal, explain_refusal, fetch_keys, is_refusal, seconds_left
-from bigupload.stores.s3.signer import S3Signer, SigningKeys
+from bigupload.stores.s3.signer import S3Signer, SigningKeys, validity
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
 R = TypeVar("R")
@@ -41,6 +41,8 @@ ANSWER_WITHIN = 60.0
 """Timeout in seconds for every request except complete."""
 CREDENTIALS_WITHIN = 120.0
 """Seconds that programs and services may take to give credentials: a person may have to touch a key."""
+_SIGNED_FOR = 900.0
+"""Seconds for which a signature in the header is valid: S3's tolerance."""
 _AT_ONCE = 64
 """The most requests of one bucket in flight, without parts."""
 _DIRECTORY = "--x-s3"
@@ -97,6 +99,7 @@ class S3Bucket:
         signing_endpoint: str | None = None,
         urls_hold: bool = False,
         answer_within: float = ANSWER_WITHIN,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Make a connection. It sends nothing until the first call.
 
@@ -108,7 +111,11 @@ class S3Bucket:
             signing_endpoint: The endpoint of presigned URLs, if clients reach the store at another than this process.
             urls_hold: Whether URLs must be valid for all of URL_LIFETIME, even if the credentials expire sooner.
             answer_within: The timeout in seconds of every call that names no other.
+            clock: This machine's time, in seconds since the epoch.
         """
+        self._clock = clock
+        self._ahead = 0.0
+        """Seconds by which this machine's clock is ahead of the store's, once a refusal has shown that."""
         self.name = name
         self.options = options
         self.renewal = Renewal(options.credentials)
@@ -211,7 +218,7 @@ class S3Bucket:
         return await self._send(await self._reach(), call)
 
     async def _send(self, reached: _Reached, call: _BucketCall) -> dict[str, Any]:
-        given = self.renewal.current
+        given, signed = self.renewal.current, self._now()
         try:
             keys = await self._keys(reached)
             async with self._places:
@@ -219,6 +226,7 @@ class S3Bucket:
         except Fault as fault:
             if fault.is_decided:
                 raise fault.public() from None
+            self._learn_time(fault, signed, signed + _SIGNED_FOR)
             if is_refusal(fault):
                 self.renewal.refused(given)
                 self._explain(fault, reached)
@@ -251,7 +259,7 @@ class S3Bucket:
         """
         reached = await self._reach()
         base = reached.access.base.removesuffix(f"/{self.name}").replace(f"//{self.name}.", "//", 1)
-        signer = S3Signer(base, reached.access.region, lifetime=URL_LIFETIME)
+        signer = S3Signer(base, reached.access.region, lifetime=URL_LIFETIME, clock=self._now)
         request = request_of("ListBuckets", {}, {}, {})
         call = _BucketCall("to list the buckets", "ListBuckets", request, self._answer_within)
         answer = await self._answer(signer, await self._keys(reached), call)
@@ -387,7 +395,7 @@ class S3Bucket:
         lasts = seconds if left is None else min(seconds, left)
         signer = reached.presigner.lasting(max(1, int(lasts)))
         query = {"x-amz-request-payer": "requester"} if self.options.request_payer else {}
-        url, signed_at = signer.presign("GET", key, query, {}, keys), int(time.time())
+        url, signed_at = signer.presign("GET", key, query, {}, keys), int(self._now())
         return SharedUrl(
             url=url,
             expires_at=datetime.fromtimestamp(signed_at + max(1, int(lasts)), UTC),
@@ -411,9 +419,11 @@ class S3Bucket:
         access = await self._ask(lambda: find_access(self.name, self.options, **where))
         own: dict[str, Any] = _OF_DIRECTORY if self.name.endswith(_DIRECTORY) else {}
         signer, presigner = (
-            S3Signer(base, access.region, lifetime=URL_LIFETIME, **own) for base in (access.base, access.signed_base)
+            S3Signer(base, access.region, lifetime=URL_LIFETIME, clock=self._now, **own)
+            for base in (access.base, access.signed_base)
         )
-        begins = S3Signer(access.base, access.region, lifetime=URL_LIFETIME, service=_EXPRESS) if own else None
+        session: dict[str, Any] = {"service": _EXPRESS, "clock": self._now}
+        begins = S3Signer(access.base, access.region, lifetime=URL_LIFETIME, **session) if own else None
         return _Reached(access, signer, presigner, begins)
 
     async def _ask(self, question: Callable[[], R]) -> R:
@@ -449,7 +459,7 @@ class S3Bucket:
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateSession.html
         """
         async with self._beginning:
-            if self._session is None or self._session[1] - time.time() < _SESSION_ENDS:
+            if self._session is None or self._session[1] - self._now() < _SESSION_ENDS:
                 begins = _BucketCall("to begin a session", "CreateSession", _BEGINS_SESSION, self._answer_within)
                 answer = await self._answer(signer, keys, begins)
                 given = told(answer, "Credentials", dict)
@@ -458,6 +468,32 @@ class S3Bucket:
                 until = told(given, "Expiration", datetime).timestamp()
                 self._session = PlainKeys(access, secret, token, _EXPRESS), until
         return self._session[0]
+
+    def _now(self) -> float:
+        """The store's time, in seconds since the epoch."""
+        return self._clock() - self._ahead
+
+    def _learn_time(self, fault: Fault, begin: float, end: float) -> None:
+        """Sign with the store's time if this machine's clock is why it refused a request.
+
+        Args:
+            fault: The refusal. Gets that explanation, or loses it: whether the clock is off does not matter if the
+                signature was valid at the store's time.
+            begin: From when the signature was valid, in seconds since the epoch.
+            end: Until when.
+        """
+        if fault.date is None:
+            return
+        offset = self._clock() - fault.date
+        is_off = abs(offset) > CLOCK_TOLERANCE
+        is_explained = is_off and not begin - CLOCK_TOLERANCE <= fault.date <= end
+        if fault.kind is FaultKind.REFUSED:
+            fault.is_explained, fault.hint = is_explained, f"{clock_is(offset)}: set it" if is_explained else ""
+        ahead = offset if is_off else 0.0
+        if abs(ahead - self._ahead) > CLOCK_TOLERANCE:
+            self._ahead = ahead
+            if is_explained:
+                fault.warning = f"{clock_is(offset)}: requests are signed with the store's time. Set the clock"
 
     def _explain(self, fault: Fault, reached: _Reached) -> None:
         """Explain a refusal, and look for other credentials if these have ended."""
@@ -471,7 +507,10 @@ class S3Bucket:
 
     def refused_url(self, url: str, fault: Fault) -> None:
         """Learn that the store refused a presigned URL, and explain that in its fault."""
-        self.renewal.refused_url(url)
+        if (valid := validity(url)) is not None:
+            self._learn_time(fault, *valid)
+        if is_refusal(fault) and not fault.is_explained:
+            self.renewal.refused_url(url)
         if (reached := self._reached) is not None:
             self._explain(fault, reached)
 
@@ -483,7 +522,7 @@ class S3Bucket:
     def _seconds_left(self) -> float | None:
         """Return for how many seconds what signs is valid; None: for ever, or nobody knows."""
         if self._session is not None:
-            return self._session[1] - time.time()
+            return self._session[1] - self._now()
         left = self.renewal.seconds_left()
         if left is None and self._reached is not None:
             left = seconds_left(self._reached.access.credentials)

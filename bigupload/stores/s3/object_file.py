@@ -148,7 +148,7 @@ class ObjectFile:
                     "call again to upload it as it is now",
                     same_size=True,
                 ) from fault
-            if fault.kind is FaultKind.REFUSED and request is not None:
+            if fault.kind in (FaultKind.REFUSED, FaultKind.SKEWED) and request is not None:
                 bucket.refused_url(request.url, fault)
                 if self._signed is not None and self._signed[0] is request:  # else another read has replaced it
                     self._signed = None

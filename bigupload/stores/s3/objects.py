@@ -74,7 +74,7 @@ class S3Objects:
     def refused(self, request: SignedRequest, fault: Fault) -> None:
         if fault.is_decided and isinstance(error := fault.public(), errors.BucketNotFound):  # does not know its name
             raise no_bucket(self._bucket.name).public() from error
-        if fault.kind is FaultKind.REFUSED:
+        if fault.kind in (FaultKind.REFUSED, FaultKind.SKEWED):
             self._bucket.refused_url(request.url, fault)
         name_options(fault, self._options)
 

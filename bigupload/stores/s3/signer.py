@@ -12,8 +12,9 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 from bigupload.errors import CredentialsError
 from bigupload.http.origins import origin_of, split_url
@@ -162,6 +163,16 @@ class S3Signer:
             query = "&".join(f"{name}={quote(value, safe=_UNRESERVED)}" for name, value in pairs.items())
             known = self._moment = of, _Moment(date, scope, _signing_key(keys.secret_key, scope), query)
         return known[1]
+
+
+def validity(url: str) -> tuple[float, float] | None:
+    """Return from when until when a presigned URL is valid, in seconds since the epoch; None: it is not signed."""
+    given = parse_qs(urlsplit(url).query)
+    try:
+        signed = datetime.strptime(given["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        return signed, signed + int(given["X-Amz-Expires"][0])
+    except (KeyError, ValueError):
+        return None
 
 
 def _check(keys: SigningKeys) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import email.utils
 import functools
 import socket
 import ssl
@@ -79,6 +80,7 @@ async def perform(s3: Contents, exchange: Exchange) -> StoreResponse:
 
 def common_headers(s3: Contents, exchange: Exchange) -> dict[str, str]:
     headers = {"x-amz-request-id": exchange.request_id, "x-amz-id-2": "strict-s3", "Server": "AmazonS3"}
+    headers["Date"] = email.utils.formatdate(s3.clock(), usegmt=True)
     if exchange.op == "HeadBucket" and exchange.bucket in s3.buckets:
         headers["x-amz-bucket-region"] = s3.buckets[exchange.bucket]
     return headers

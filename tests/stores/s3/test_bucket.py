@@ -9,6 +9,7 @@ import datetime
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from bigupload.http.client import HttpClient
 from bigupload.options import S3Options
 from bigupload.stores.s3 import bucket as bucket_module
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
+from bigupload.stores.s3.signer import validity
 from bigupload.support import daemon_threads
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.buckets import options_for
@@ -305,3 +307,40 @@ async def test_a_refusal_says_which_credentials_were_used(options: dict[str, Any
         of_url = Fault(FaultKind.REFUSED, "the store refused part 1", status=403)
         bucket.refused_url("url", of_url)
         assert of_url.hint == caught.value.hint
+
+
+# -- the clock
+
+
+@pytest.mark.parametrize("step", [3600.0, -86_400.0])
+async def test_a_clock_that_steps_is_learnt_from_one_refusal(s3: StrictS3, step: float) -> None:
+    """Of a call, and of a presigned URL. Those that were signed before keep their time, and one that is not refused
+    for its time teaches nothing.
+    """
+    off = 0.0
+    async with contextlib.aclosing(S3Bucket("bucket", options_for(s3), clock=lambda: time.time() + off)) as bucket:
+        (early,) = await bucket.presign("GetObject", [{"Key": "key"}])
+        off = step
+        with pytest.raises(Fault, match="this machine's clock is") as caught:
+            await bucket.call("to list the objects", "ListObjectsV2")
+        assert "requests are signed with the store's time" in caught.value.warning
+        await bucket.call("to list the objects", "ListObjectsV2")
+        (late,) = await bucket.presign("GetObject", [{"Key": "key"}])
+        at = validity(late)
+        assert at is not None
+        assert abs(at[0] - time.time()) < 60
+        for url in (early, late):
+            denied = refused_at(time.time())
+            bucket.refused_url(url, denied)
+            assert (denied.is_explained, denied.warning) == (False, "")
+            assert "the credentials" in denied.hint
+        off = 0.0  # the clock was set
+        (wrong,) = await bucket.presign("GetObject", [{"Key": "key"}])
+        bucket.refused_url(wrong, refused_at(time.time()))
+        await bucket.call("to list the objects", "ListObjectsV2")
+
+
+def refused_at(date: float) -> Fault:
+    fault = Fault(FaultKind.REFUSED, "refused", status=403, code="AccessDenied")
+    fault.date = date
+    return fault
