@@ -167,6 +167,9 @@ class Fault(Exception):
         """Whether its text explains a refusal, so that it needs no hint."""
         self.is_lasting = False
         """Whether a refusal stays one, because nobody renews the credentials."""
+        self.moved_at: float | None = None
+        """When the peer last took bytes of the request, by the clock of its upload; None: never, or only what fits into
+        buffers."""
         self.progressed = False
         """Whether enough of what was requested has come, and is not requested again: then the attempts count anew."""
         self.region = region
@@ -228,6 +231,8 @@ _OTHER_SESSION = (
 )
 _EXPIRED = "the credentials have expired. Renew them, then resume; `credentials` renews them while an upload runs"
 
+_LEAST_WAIT = 60.0
+"""Seconds that a store may take to respond to a body, however short the time for an outage is."""
 ATTEMPTS_BEFORE_RESPONSE = 4
 """Attempts while the store has not responded once in this run: a mistyped endpoint is reported within seconds."""
 
@@ -248,14 +253,16 @@ class RetryPolicy:
     max_delay: float = 20.0
     """The longest delay before any retry."""
     give_up_after: float = 900.0
-    """The time that an outage may last. Then the upload stops, resumable. Also the longest wait for a Retry-After.
+    """The time that an outage may last. Then the upload stops, resumable. Also the longest wait for a Retry-After, and
+    the longest silence of a store that takes connections, as far as an attempt has failed by then.
     An outage is one of a store that has responded in this run, or of a media service through which an upload was begun
     before. Else four attempts are made at most."""
     stall_after: float = 30.0
     """A PUT whose body makes no progress for so long is sent again."""
     response_timeout: float = 300.0
     """The time that the store may take to respond after the whole body of a part was sent. It does not count while the
-    store responds to parts that were sent before, or while earlier bytes can't have arrived yet."""
+    store responds to parts that were sent before, or while earlier bytes can't have arrived yet. A shorter
+    `give_up_after` shortens it, to a minute at least."""
 
     def __post_init__(self) -> None:
         attempts: Any = self.attempts  # no caller is bound by the annotation
@@ -268,6 +275,11 @@ class RetryPolicy:
         for name in ("stall_after", "response_timeout"):  # 0 would send each part again and again
             if not getattr(self, name) > 0:
                 raise errors.UsageError(f"`{name}` must be above 0")
+
+    @property
+    def response_within(self) -> float:
+        """The time to wait for a response to a whole body: no longer than a silence may last."""
+        return min(self.response_timeout, max(self.give_up_after, _LEAST_WAIT))
 
     def delay(self, retry: int, random: Callable[[], float]) -> float:
         """Choose the delay before retry number `retry` (from 1), with full jitter. `random` gives numbers in [0, 1)."""
@@ -295,19 +307,24 @@ class Attempts:
         self.made = 1
         """The number of the present attempt, from 1, as it counts against the policy."""
 
-    def after(self, fault: Fault, *, silence: float | None) -> Retry:
+    def after(self, fault: Fault, *, silence: float | None, unanswered: float = 0.0) -> Retry:
         """Decide what follows a failed attempt.
 
         Args:
             fault: Why the attempt failed.
             silence: Seconds without any response of the store, if there was none during this attempt. 0 if the store
                 responded to another request meanwhile. None if it has not responded once in this run.
+            unanswered: Seconds since the first of the attempts that got no response, of any request, if none has got
+                one since: whether or not the store has responded in this run.
 
         Raises:
             BigUploadError: This attempt was the last.
         """
         if fault.kind is FaultKind.UNREACHABLE and silence:
             return self._outage(fault, silence)
+        # With a shorter time, one broken connection would be an outage.
+        if fault.kind.breaks_connection and unanswered >= max(self._policy.give_up_after, self._policy.stall_after):
+            raise self._given_up(fault, "no response of", unanswered) from fault
         if fault.kind.is_retried:
             return self._counted(fault, self._policy.attempts if silence is not None else ATTEMPTS_BEFORE_RESPONSE)
         # SKEWED: this machine may have slept between the signature and the request.
@@ -321,14 +338,15 @@ class Attempts:
 
     def _outage(self, fault: Fault, silence: float) -> Retry:
         if silence >= self._policy.give_up_after:
-            error = type(fault.public())
-            what = "the source" if issubclass(error, errors.SourceError) else "the store"
-            raise error(
-                f"no connection to {what} for {format_seconds(silence)} ({fault}): run again later, or allow a "
-                "longer `give_up_after`"
-            ) from fault
+            raise self._given_up(fault, "no connection to", silence) from fault
         self._outages += 1
         return Retry(self._policy.delay(self._outages, self._random))
+
+    def _given_up(self, fault: Fault, lacks: str, seconds: float) -> errors.BigUploadError:
+        error = type(fault.public())
+        peer = "the source" if issubclass(error, errors.SourceError) else "the store"
+        why = f"{lacks} {peer} for {format_seconds(seconds)} ({fault})"
+        return error(f"{why}: run again later, or allow a longer `give_up_after`")
 
     def _counted(self, fault: Fault, limit: int) -> Retry:
         if self.made >= min(limit, self._policy.attempts):

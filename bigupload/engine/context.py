@@ -85,6 +85,8 @@ class _NotBegun(Gauge):
 
 
 _NOT_BEGUN = _NotBegun()
+_FILLS_BUFFERS = 5.0
+"""Seconds in which the buffers on the way to a peer that reads nothing take bytes. On a slower path it looks alive."""
 
 
 class PutInFlight:
@@ -200,7 +202,7 @@ class PutInFlight:
         if self.accepted is None:
             stalled = now - self._moved_at > policy.stall_after
         else:
-            stalled = shared.is_overdue(self, now, policy.response_timeout)
+            stalled = shared.is_overdue(self, now, policy.response_within)
             if stalled and not self.is_hedge:
                 shared.sent_again(now)
         if stalled:
@@ -210,9 +212,17 @@ class PutInFlight:
         """Return the fault of a PUT that was cancelled because it stalled."""
         what = self.request.subject or f"part {self.part.number}"
         if self.accepted is None:
-            return Fault(FaultKind.STALLED, f"{what} stalled")
-        waited = format_seconds(now - self.accepted)
-        return Fault(FaultKind.STALLED, f"no response to {what}, {waited} after all of it was sent")
+            fault = Fault(FaultKind.STALLED, f"{what} stalled")
+        else:
+            waited = format_seconds(now - self.accepted)
+            fault = Fault(FaultKind.STALLED, f"no response to {what}, {waited} after all of it was sent")
+        fault.moved_at = self.moved_at
+        return fault
+
+    @property
+    def moved_at(self) -> float | None:
+        """When the peer last took bytes; None: not once the buffers on the way can have been full."""
+        return self._moved_at if self._moved_at - self.began > _FILLS_BUFFERS else None
 
 
 class SharedSlots:

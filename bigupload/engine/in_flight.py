@@ -53,6 +53,7 @@ async def send(
         if put.response is not None:
             shared.stored(put, clock())
     except Fault as fault:
+        fault.moved_at = put.moved_at
         outcome = f"{fault.kind.name}: {fault}"
         raise
     finally:

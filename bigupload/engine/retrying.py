@@ -64,6 +64,10 @@ class Contact:
 
     responded_at: float | None = None
     silent_since: float | None = None
+    heard_at: float | None = None
+    """The time of the latest response of this run, whatever is known of earlier ones."""
+    unanswered_since: float | None = None
+    """The beginning of the first attempt that got no response, with none to any request since."""
     outage: _Outage | None = None
 
 
@@ -89,7 +93,8 @@ class Retrier:
 
     def note_response(self) -> None:
         """Remember that the store responded just now. This ends an outage."""
-        self.contact.responded_at = self.effects.clock()
+        self.contact.responded_at = self.contact.heard_at = self.effects.clock()
+        self.contact.unanswered_since = None
         if self.contact.outage is not None:
             self.emit(events.OutageEnded(lasted=self.contact.responded_at - self.contact.outage.since, peer=self.peer))
             self.contact.outage.is_over.set()
@@ -110,6 +115,16 @@ class Retrier:
         if self.contact.silent_since is None or self.contact.silent_since < self.contact.responded_at:
             self.contact.silent_since = since
         return max(self.effects.clock() - self.contact.silent_since, _INSTANT)
+
+    def _unanswered(self, fault: Fault, since: float) -> float:
+        """The seconds without a response to any request, after an attempt that began at `since`."""
+        if not fault.kind.no_response:
+            return 0.0
+        contact = self.contact
+        begin = since if contact.unanswered_since is None else contact.unanswered_since
+        signs = [at for at in (contact.heard_at, fault.moved_at) if at is not None]
+        contact.unanswered_since = max([begin, *signs])
+        return self.effects.clock() - contact.unanswered_since
 
     async def pause(self, attempts: Attempts, fault: Fault, since: float, part: int | None = None) -> Retry:
         """Wait after a failed attempt, by the policy.
@@ -134,7 +149,7 @@ class Retrier:
         if fault.kind is FaultKind.UNREACHABLE and self.contact.responded_at is None:
             await self._remember_contact(since)
         silence = self._silence(since)
-        retry = attempts.after(fault, silence=silence)
+        retry = attempts.after(fault, silence=silence, unanswered=self._unanswered(fault, since))
         self.counts.retries += 1
         if fault.kind is FaultKind.UNREACHABLE and silence:
             outage = self._report_outage(fault, silence)

@@ -221,6 +221,12 @@ def test_only_what_does_not_connect_is_an_outage(kind: FaultKind) -> None:
     assert attempts.made == 2
 
 
+@each_case("given", [(900.0, 300.0, 300.0), (180.0, 300.0, 180.0), (0.0, 300.0, 60.0), (0.0, 5.0, 5.0)])
+def test_a_response_is_waited_for_as_long_as_a_silence_may_last(given: tuple[float, float, float]) -> None:
+    give_up_after, response_timeout, within = given
+    assert RetryPolicy(give_up_after=give_up_after, response_timeout=response_timeout).response_within == within
+
+
 def test_unreachable_while_others_get_responses_is_counted() -> None:
     attempts = Attempts(POLICY, most)
     attempts.after(fault(FaultKind.UNREACHABLE), silence=0.0)

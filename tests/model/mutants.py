@@ -158,9 +158,9 @@ def orphan_of_a_full_disk() -> None:
 def refused_urls_are_final() -> None:
     real = Attempts.after
 
-    def after(self: Attempts, fault: Any, *, silence: float | None) -> Any:
+    def after(self: Attempts, fault: Any, **seconds: Any) -> Any:
         self._resigned = True
-        return real(self, fault, silence=silence)
+        return real(self, fault, **seconds)
 
     replace(Attempts, "after", after)
 
