@@ -33,6 +33,7 @@ _OF_ASYNCIO = ("Connect call failed", _SEVERAL)
 _ERRNO = r"\[Errno (\d+)\]"
 PROXY_AUTH_REQUIRED = 407
 _TOO_LARGE = 413
+_ENTITY_TOO_LARGE = "EntityTooLarge"
 _IDENTIFIER = r"[A-Za-z0-9]+(?:[-:.][A-Za-z0-9]+)+"
 """Such as x-amz-tagging or s3:PutObjectTagging: a word with a hyphen or a colon in it."""
 _OF_KEYS = frozenset({
@@ -207,6 +208,7 @@ def fault_of_response(
     proxy: Proxy | None = None,
     sent: int | None = None,
     url: str = "",
+    is_part: bool = True,
 ) -> Fault:
     """Translate a response that refuses a request, whichever request it was.
 
@@ -220,8 +222,9 @@ def fault_of_response(
         bucket: The bucket's name, if it is known.
         region: The region that the request was signed for, if it is known.
         proxy: The user's proxy, if the response may be its own.
-        sent: Bytes of the part that was sent, if it was one.
+        sent: Bytes of the part or file that was sent, if it was one.
         url: The object's URL, if the request was for one.
+        is_part: Whether a part of an upload was sent, whose part size does not change.
     """
     if status == PROXY_AUTH_REQUIRED:
         return fault_of_proxy(status, "the store", proxy)
@@ -245,8 +248,10 @@ def fault_of_response(
         message += f" ({one_line(_without_secrets(text))})"
     elif code is None and (words := first_words(headers, body)):
         message += f" ({words})"
-    if status == _TOO_LARGE and code is None:
-        message = f"something in front of the store limits request bodies: {message}. {_how_smaller(sent or 0)}"
+    if status == _TOO_LARGE or code == _ENTITY_TOO_LARGE:
+        if code is None:
+            message = f"something in front of the store limits request bodies: {message}"
+        message += f". {_how_smaller(sent, is_proxy=code is None, is_part=is_part)}"
     segment = dot_segment(urlsplit(url).path) if (status, code) in _OF_KEYS else None
     if segment is not None:
         message += f": the key has the segment {segment!r}, which many stores refuse and proxies change: "
@@ -298,12 +303,16 @@ def _redirect(status: int, code: str | None, headers: Mapping[str, str]) -> Faul
     return Fault(FaultKind.FINAL, message, status=status, code=code, error=errors.EndpointRedirects)
 
 
-def _how_smaller(sent: int) -> str:
-    advice = "Raise its limit (of nginx: client_max_body_size)"
+def _how_smaller(sent: int | None, *, is_proxy: bool, is_part: bool) -> str:
+    """Say what helps against a limit of request bodies: a higher one, or smaller parts where there can be any."""
+    limit = "Raise its limit (of nginx: client_max_body_size)" if is_proxy else "Raise the store's limit"
+    if sent is None:
+        return limit
     smaller = next((size // MIB for size in _SMALLER_PARTS if size < sent), None)
-    if smaller is not None:
-        advice += f", or send parts of less than {format_size(sent)}: `part_size='{smaller}MiB'`"
-    return advice
+    if smaller is None:
+        return f"{limit}, or use an endpoint without it: S3 has no parts below {_SMALLER_PARTS[-1] // MIB} MiB"
+    again = " with `resume=False`" if is_part else ""
+    return f"{limit}, or send parts of less than {format_size(sent)}: `part_size='{smaller}MiB'`{again}"
 
 
 def fault_of_stranger(status: int, headers: Mapping[str, str], body: bytes, what: str) -> Fault:

@@ -139,8 +139,9 @@ class HttpTransport:
                 what,
                 region=None if scope is None else scope[1],
                 proxy=client.answering_proxy(request.url),
-                sent=None if request.subject else part.size,
+                sent=part.size,
                 url=request.url,
+                is_part=not request.subject,
             )
         return _stored(answer, content, what, complete=body.complete)
 

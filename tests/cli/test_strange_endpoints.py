@@ -190,7 +190,32 @@ def test_parts_that_are_too_large_for_a_proxy(bigupload: Command, s3: StrictS3, 
     ended = bigupload("upload", path, *to(s3), "--part-size", "10MiB", "--progress", "none")
     assert ended.code == 1
     assert "something in front of the store limits request bodies" in ended.complaint
-    assert "send parts of less than 10.5 MB: --part-size 8MiB" in ended.complaint
+    assert "send parts of less than 10.5 MB: --part-size 8MiB with --no-resume" in ended.complaint
     s3.clear()
     ended = bigupload("upload", path, *to(s3), "--part-size", "8MiB", "--no-resume", "--progress", "none")
     assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize("code", ["", "EntityTooLarge"])
+def test_a_small_file_that_is_too_large_for_a_proxy(bigupload: Command, s3: StrictS3, place: Place, code: str) -> None:
+    """It was one PUT. The advice works, without `--no-resume`: there is no manifest."""
+    path = place.directory / "small.bin"
+    path.write_bytes(bytes(7 << 20))
+    s3.script("PutObject", Status(413, code), repeat=True)
+    ended = bigupload("upload", path, *to(s3), "--progress", "none")
+    assert ended.code == 1
+    assert ended.complaint.endswith("send parts of less than 7.3 MB: --part-size 5MiB")
+    assert ended.complaint.count("413") == 1
+    ended = bigupload("upload", path, *to(s3), "--part-size", "5MiB", "--progress", "none")
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize("code", ["", "EntityTooLarge"])
+def test_a_file_that_no_part_size_makes_small_enough(bigupload: Command, s3: StrictS3, place: Place, code: str) -> None:
+    path = place.directory / "tiny.bin"
+    path.write_bytes(bytes(2 << 20))
+    s3.script("PutObject", Status(413, code), repeat=True)
+    ended = bigupload("upload", path, *to(s3), "--progress", "none")
+    assert ended.code == 1
+    assert "--part-size" not in ended.complaint
+    assert ended.complaint.endswith(", or use an endpoint without it: S3 has no parts below 5 MiB")
