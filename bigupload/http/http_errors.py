@@ -33,6 +33,7 @@ _OF_ASYNCIO = ("Connect call failed", _SEVERAL)
 _ERRNO = r"\[Errno (\d+)\]"
 PROXY_AUTH_REQUIRED = 407
 _TOO_LARGE = 413
+_DENIED = "AccessDenied"
 _ENTITY_TOO_LARGE = "EntityTooLarge"
 _IDENTIFIER = r"[A-Za-z0-9]+(?:[-:.][A-Za-z0-9]+)+"
 """Such as x-amz-tagging or s3:PutObjectTagging: a word with a hyphen or a colon in it."""
@@ -239,8 +240,9 @@ def fault_of_response(
         return _redirect(status, code, headers)
     who = f"the proxy {proxy.url}, or the store behind it," if proxy is not None and code is None else "the store"
     message = f"{who} refused {what}: {status} {code or ''}".rstrip()
-    if status // 100 == 2:  # S3 may find out late that it can't: it has failed, whatever the code is
-        status = 500
+    is_late = status // 100 == 2  # S3 may find out late that it can't: it has failed, whatever the code is
+    if is_late:
+        status = 403 if code == _DENIED else 500
     kind, date = classify(status, code), headers.get("Date")
     if kind is FaultKind.SKEWED:
         message = skew_message(date)
@@ -259,6 +261,7 @@ def fault_of_response(
     fault = Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
     fault.is_explained = segment is not None
     fault.named = _named(body)
+    fault.is_lasting = is_late and code == _DENIED  # the signature was good
     offset = _clock_offset(date) if kind in (FaultKind.REFUSED, FaultKind.SKEWED) else None
     if offset is not None:
         fault.date = time.time() - offset

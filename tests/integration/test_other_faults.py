@@ -279,3 +279,16 @@ async def test_an_object_that_nobody_can_read_is_no_success(world: World) -> Non
     world.s3.clear()
     assert (await world.resume()).verified is Verified.COMPOSITE_ETAG
     assert world.holds(path)
+
+
+async def test_access_denied_within_a_200_is_final(world: World) -> None:
+    """S3 found out late: the signature was good, and another one changes nothing."""
+    world.s3.script("CompleteMultipartUpload", ErrorIn200("AccessDenied"), repeat=True)
+    path = world.file(2 * PART)
+    with pytest.raises(errors.AccessDenied, match="200 AccessDenied") as caught:
+        await world.upload(path)
+    assert world.s3.count("CompleteMultipartUpload") == 1
+    assert caught.value.exit_code == errors.EXIT_RESUMABLE
+    world.s3.clear()
+    await world.upload(path)
+    assert world.holds(path)

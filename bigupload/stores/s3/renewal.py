@@ -57,7 +57,7 @@ def explain_refusal(fault: Fault, keys: SigningKeys | None, method: str, profile
         renewed: Whether they are renewed while they are used. Otherwise the hint has the end of their key's id, which
             is not a secret. Some stores answer 403 to a session token that has expired, and do not say why.
     """
-    fault.is_lasting = fault.code == "InvalidAccessKeyId" and not renewed
+    fault.is_lasting |= fault.code == "InvalidAccessKeyId" and not renewed
     if fault.is_explained:
         return
     if keys is None:
