@@ -1,10 +1,12 @@
 """`delete_source`: the files of one call, deleted once they are in the store. Single uploads, jobs, syncs and watches
 call `finish` for each file whose upload is proved.
 
-The order is what makes it safe: the proof; then a row in the `MoveRecord`, on disk; then the file is set aside under
-another name, and only if it is still the file that was proved; then the store is asked for the object once more; then
-the file is deleted, and the row says so. While the file is set aside, an object that *is* this file (of a mounted
-bucket, or in a directory that a store serves) is not there, so the file gets its name back.
+The order is what makes it safe: the proof; then a row in the `MoveRecord`, on disk; then the file's row in the receipt,
+if there is one; then the file is set aside under another name, and only if it is still the file that was proved; then
+the store is asked for the object once more; then the file is deleted, and the row says so.
+
+While the file is set aside, an object that *is* this file (of a mounted bucket, or in a directory that a store serves)
+is not there, so the file gets its name back.
 """
 
 from __future__ import annotations
@@ -290,13 +292,18 @@ class SourceDeletes:
             ObjectMismatch: The store no longer has the object.
         """
         move = self._checked_move(result, path, fingerprint, target, base)
-        await self._bring_to_receipt(result, path)
         if self.keep_for:
             now, move = move.proved, await self._since_its_proof(move)
             if now < move.proved + self.keep_for:
+                await self._bring_to_receipt(result, path)
                 until = datetime.datetime.fromtimestamp(move.proved + self.keep_for, datetime.UTC)
                 return dataclasses.replace(result, source_kept_until=until.isoformat(timespec="seconds"))
-        await self._moves.write(move)
+        await self._moves.write(move)  # before the receipt: a file that is in it is never sent again after a kill
+        try:
+            await self._bring_to_receipt(result, path)
+        except errors.SourceNotDeleted:
+            await self._moves.write(dataclasses.replace(move, state=MoveState.KEPT))
+            raise
         try:
             await self._delete(move)
         except (errors.SourceChanged, errors.ObjectMismatch):

@@ -1,6 +1,6 @@
 """Kill one upload that deletes its source at each of its steps in turn, repeat the call, and check that nothing
-is lost: `move_steps.py DIRECTORY SCENARIO`. Beside the steps of `steps.py`: each statement of the record of deletions,
-and each change in the source's directory, before and after it.
+is lost, and that the receipt has the file once: `move_steps.py DIRECTORY SCENARIO`. Beside the steps of `steps.py`:
+each statement of the record of deletions, and each change in the source's directory, before and after it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from bigupload import S3Options
 from bigupload.api import source_deletes
+from bigupload.api.receipts import WrittenBefore
 from bigupload.api.resources import UploaderResources
 from bigupload.api.source_deletes import SourceDeletes
 from bigupload.core.manifest import Fingerprint, Target
@@ -33,6 +34,7 @@ from bigupload.manifests.journal import FileJournal
 from bigupload.manifests.move_record import MoveState
 from bigupload.sources.file import FileSource, fingerprint_of
 from bigupload.sources.removal import aside_name
+from bigupload.verification.receipts import GrowingReceipt
 from tests.tools.directory_store import DirectoryStore
 
 from .steps import NEVER, PART, SIZE, Situation, Steps, _stepping, double_os, left_in, manifest_in, report
@@ -66,6 +68,10 @@ def file_in(directory: Path) -> Path:
     return directory / "source" / "sub" / "file"
 
 
+def receipt_in(directory: Path) -> Path:
+    return directory / "state" / "receipt"
+
+
 async def move(directory: Path, reach: Callable[[str], object] = lambda _: None, **more: Any) -> UploadResult:
     """What each call does with a file. The engine, the journal, the source and the deletion are as they are."""
     store, path = _Store(directory / "store", reach), str(file_in(directory))
@@ -76,8 +82,11 @@ async def move(directory: Path, reach: Callable[[str], object] = lambda _: None,
     source_deletes.connect = connect  # type: ignore[assignment]  # in place of a connection to S3
     resources = UploaderResources({"state_dir": directory / "state"})
     resources.calls.open()
+    receipt_in(directory).parent.mkdir(exist_ok=True)
+    receipt = GrowingReceipt(receipt_in(directory), "--receipt", target=BASE, endpoint=None)
     try:
         deletes = SourceDeletes(resources, resources.calls.begin(), OPTIONS | more)
+        deletes.receipt = WrittenBefore(receipt, ends=True)
         target = await deletes.target_of(store.target.key)
         await deletes.recover(BASE)
         result = await deletes.begin(path, target)
@@ -87,8 +96,11 @@ async def move(directory: Path, reach: Callable[[str], object] = lambda _: None,
             result, fingerprint = await _upload(directory, store)
         else:
             fingerprint = fingerprint_of(os.stat(path))
-        return await deletes.finish(result, path, fingerprint, target, BASE)
+        result = await deletes.finish(result, path, fingerprint, target, BASE)
+        deletes.receipt.add(result)
+        return result
     finally:
+        receipt.close()
         await resources.aclose()
 
 
@@ -222,6 +234,9 @@ def look(directory: Path, *, moved: bool) -> None:
     found = [each for each in (path, path.with_name(aside_name(str(path)))) if each.exists()]
     assert [each.read_bytes() for each in found] in ([], [BODY]), "the file is there twice, or is not whole"
     assert found or store.object == BODY, "lost"
+    rows = _rows(receipt_in(directory))
+    assert found or rows, "gone, and not in the receipt"
+    assert len(rows) <= 1, "in the receipt twice"
     if not found:
         states = asyncio.run(_states(directory))
         assert states in ([MoveState.DELETING], [MoveState.DELETED]), f"gone, and the record says {states}"
@@ -231,6 +246,13 @@ def look(directory: Path, *, moved: bool) -> None:
         assert asyncio.run(_states(directory)) == [MoveState.DELETED]
         assert not (directory / "source" / "sub").exists(), "moved, and its empty directory is there"
         assert (directory / "source").is_dir(), "the directory that was named is gone"
+        assert json.loads(receipt_in(directory).read_text())["sums"]["files"] == 1, "counted twice"
+
+
+def _rows(receipt: Path) -> list[Any]:
+    """Its rows, even if a kill tore its end."""
+    lines = receipt.read_text().splitlines() if receipt.exists() else []
+    return [json.loads(line.rstrip(",")) for line in lines if line.startswith("  {") and line.rstrip(",").endswith("}")]
 
 
 async def _states(directory: Path) -> list[MoveState]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import signal
 import threading
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from bigupload.sources.removal import aside_name
 from bigupload.testing.faults import Call
 from bigupload.testing.strict_s3 import StrictS3
 
-from .running import Place, end_of, until
+from .running import PART, Place, Process, driver, end_of, until
 
 FILES = 45
 HELD = (7, 23)
@@ -90,12 +90,53 @@ def test_a_killed_move_continues(tmp_path: Path) -> None:
         keys = {each["key"] for each in told}  # also of those that were gone, and nothing said so yet
         assert keys == {f"p/{name}" for name in contents}
         assert (total["sources_deleted"], total["failed"]) == (len(told), 0)
-        rows = json.loads((tmp_path / "receipt").read_text())["files"]  # as the killed run would have written it
+        receipt = json.loads((tmp_path / "receipt").read_text())
+        rows = receipt["files"]  # as the killed run would have written it
         assert {each["key"]: each["sha256"] for each in rows} == {
             f"p/{name}": hashlib.sha256(body).hexdigest() for name, body in contents.items()
         }
         assert len(told) == FILES
-        rows_of = Counter(each["key"] for each in rows)
-        assert {key for key, count in rows_of.items() if count > 1} <= set(sent), "each proof has its row"
+        assert (len(rows), receipt["sums"]["files"]) == (FILES, FILES), "each file is in it once"
         assert stored(s3) == contents
         assert list(root.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("nth", [1, 3, 7])
+@pytest.mark.parametrize("op", ["PutObject", "UploadPart", "CompleteMultipartUpload", "HeadObject"])
+@pytest.mark.parametrize("acted", [False, True])
+def test_a_receipt_has_each_file_once(tmp_path: Path, op: str, nth: int, acted: bool) -> None:
+    """Killed at a request, while other files are at any other step."""
+    root, place, running, count = tmp_path / "tree", Place(tmp_path / "home"), list[Process](), itertools.count(1)
+    for directory in (root, place.directory):
+        directory.mkdir()
+    for number in range(FILES):
+        (root / f"file {number}").write_bytes(f"{number}".encode() * (1000 if number % 5 else 200_000))
+    size = sum(path.stat().st_size for path in root.iterdir())
+
+    def kill(_: StrictS3) -> None:
+        if next(count) == nth:
+            os.kill(running[0].pid, signal.SIGKILL)
+
+    small = driver(["--least-part", str(PART)])
+    with StrictS3(min_part_size=PART) as s3:
+        s3.create_bucket("bucket")
+        s3.script(op, Call(kill, acted=acted), repeat=True)
+        command = (
+            "move", root, "s3://bucket/p/", "--endpoint-url", s3.url, "--progress", "none", "--json", "--receipt",
+            tmp_path / "receipt", "--part-size", f"{PART}",
+        )  # fmt: skip
+        with place.start(*command, command=small) as process:
+            running.append(process)
+            assert end_of(process).code == -signal.SIGKILL
+        s3.settle()
+        s3.clear()
+        ended = place.run(*command, command=small)
+        assert ended.code == 0, ended.err
+    *told, total = map(json.loads, ended.out.splitlines())
+    assert (len({each["key"] for each in told}), len(told)) == (FILES, FILES)
+    assert (total["files"], total["sources_deleted"]) == (FILES, FILES)
+    receipt = json.loads((tmp_path / "receipt").read_text())
+    assert (len({each["key"] for each in receipt["files"]}), len(receipt["files"])) == (FILES, FILES)
+    assert receipt["sums"] == {"files": FILES, "size": size, "failed": 0}
