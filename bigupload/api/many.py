@@ -62,6 +62,7 @@ from bigupload.support.daemon_threads import run_in_daemon_thread
 
 if TYPE_CHECKING:  # few calls delete
     from bigupload.api.source_deletes import SourceDeletes
+    from bigupload.manifests.move_record import Move
     from bigupload.verification.by_checksum import Verification
 
 Outcome: TypeAlias = UploadResult | UploadFailed
@@ -111,7 +112,7 @@ class UploadMany:
         self._tally = JobTally()
         self._source_deletes: SourceDeletes | None = None
         """Deletes what is in the store; None: the sources stay."""
-        self._recovered: dict[str, UploadResult] = {}
+        self._recovered: dict[str, Move] = {}
         """By path: files that this call deleted for one that was killed, as far as they are not among its own."""
         self._is_finished = False
         """Whether the job has nothing left to do. The next run of one that has reports its files again."""
@@ -221,14 +222,12 @@ class UploadMany:
         self._source_deletes.receipt = self._receipt
         opened.push_async_callback(self._source_deletes.aclose)
         self._base = await self._job_target()
-        self._recovered = {str(each.path): each for each in await self._source_deletes.recover(self._base)}
+        self._recovered = {move.path: move for move in await self._source_deletes.recover(self._base)}
 
     async def _moved_before(self) -> AsyncGenerator[Outcome, None]:
         """Yield the files that killed calls have deleted and not reported, without those that are in this call."""
-        for recovered in self._recovered.values():
-            yield await self._linked(recovered)
         if self._source_deletes is not None:
-            async with contextlib.aclosing(self._source_deletes.earlier()) as earlier:
+            async with contextlib.aclosing(self._source_deletes.earlier(self._recovered.values())) as earlier:
                 async for moved in earlier:
                     yield moved if isinstance(moved, UploadFailed) else await self._linked(moved)
 
@@ -265,9 +264,9 @@ class UploadMany:
         try:
             with log_failure(f"{item.shown} → {self._to(item)}"):
                 if item.omitted is not None and self._source_deletes is not None:
+                    self._recovered.pop(item.path, None)
                     moved = await self._source_deletes.moved(item.path, self._base)
                     if moved is not None:
-                        self._recovered.pop(item.path, None)
                         return await self._shared(Done(moved))
                 item.check()
                 if self._digests:
@@ -306,12 +305,12 @@ class UploadMany:
         from bigupload.api.source_deletes import check_source
 
         check_source(item.source)
+        self._recovered.pop(item.path, None)
         key = parse_s3_url(self._to(item))[1] if self._options.get("service") is None else item.key
         target = await deletes.target_of(key)
         done: Done | None = None
         if (found := await deletes.begin(item.path, target)) is not None:
             if found.source_deleted:
-                self._recovered.pop(item.path, None)
                 return await self._shared(Done(found))
             done = await self._finished(Done(found, fingerprint=await self._now(item)))
         elif (known := await self._known(item)) is not None:

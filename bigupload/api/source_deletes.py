@@ -16,7 +16,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from os.path import lexists
 from pathlib import Path
@@ -167,11 +167,11 @@ class SourceDeletes:
             self._at = await job_target("", self._s3)
         return f"s3://{parse_s3_url(self._to, 'key')[0]}/{key}{self._at}"
 
-    async def recover(self, base: str) -> list[UploadResult]:
+    async def recover(self, base: str) -> list[Move]:
         """Complete what killed calls with the same target began.
 
         Returns:
-            The results of the files that are deleted now, and that `earlier` does not return.
+            The files that are deleted now and are not of this call's job, for `earlier`.
 
         Raises:
             StoreError: The store can't be asked.
@@ -184,7 +184,7 @@ class SourceDeletes:
                 await self._bring_to_receipt(result, move.path)
                 await self._delete(move)
                 if self._job is None or move.job != self._job:
-                    done.append(result)
+                    done.append(dataclasses.replace(move, state=MoveState.DELETED))
             except errors.SourceNotDeleted:  # another process is at it, or it is said when the file's turn comes
                 self._leftover.add(move.path)
             except (errors.SourceChanged, errors.ObjectMismatch):
@@ -193,17 +193,18 @@ class SourceDeletes:
             await self._moves.set_apart(self._job)
         return done
 
-    async def earlier(self) -> AsyncGenerator[UploadResult | UploadFailed, None]:
-        """The files that earlier calls of the job have deleted, as far as this one has not met them.
+    async def earlier(self, recovered: Iterable[Move]) -> AsyncGenerator[UploadResult | UploadFailed, None]:
+        """The files that earlier calls have deleted, as far as this one has not met them: those of its job.
 
         An object that the store no longer has is a failure, and no later call reports it.
+
+        Args:
+            recovered: More of them, which `recover` returned.
 
         Raises:
             StoreError: The store can't be asked.
         """
-        if self._job is None:
-            return
-        async with contextlib.aclosing(self), contextlib.aclosing(self._moves.earlier(self._job)) as moves:
+        async with contextlib.aclosing(self), contextlib.aclosing(self._moved_earlier(recovered)) as moves:
             job = Job(moves, self._ask_again, at_once=lambda: self._resources.shared.limit)
             async with contextlib.aclosing(results_while(job, job.run())) as asked:
                 async for move, error in asked:
@@ -212,6 +213,14 @@ class SourceDeletes:
                     else:
                         yield UploadFailed(source=move.path, key=move.key, error=error)
                         await self._moves.forget(move)
+
+    async def _moved_earlier(self, recovered: Iterable[Move]) -> AsyncGenerator[Move, None]:
+        for move in recovered:
+            yield move
+        if self._job is not None:
+            async with contextlib.aclosing(self._moves.earlier(self._job)) as moves:
+                async for move in moves:
+                    yield move
 
     async def _ask_again(self, move: Move) -> tuple[Move, errors.ObjectMismatch | None]:
         try:

@@ -324,8 +324,10 @@ class FileUploads:
         self._base = base
         async with contextlib.aclosing(SourceDeletes(self._resources, self._call, self._options)) as self._deletes:
             await self._deletes.check_top(self._directory)
-            for recovered in await self._deletes.recover(base):
-                await self._outcomes.send(recovered)
+            recovered = await self._deletes.recover(base)
+            async with contextlib.aclosing(self._deletes.earlier(recovered)) as earlier:
+                async for moved in earlier:
+                    await self._outcomes.send(moved)
             task = asyncio.create_task(self._delete_kept(self._deletes)) if self._deletes.keep_for else None
             try:
                 yield

@@ -531,6 +531,27 @@ async def test_what_a_stopped_job_deleted_is_asked_for_again(world: World, sourc
     assert not [each for each in await run() if each.key.endswith("gone")]
 
 
+@each_case("is_named", [False, True])
+async def test_the_file_that_a_killed_call_deleted_last_is_asked_for_again(
+    world: World, source: Path, state: Path, is_named: bool
+) -> None:
+    """It was killed between the deletion and its record."""
+    directory = source / str(is_named)
+    paths, to = [write(directory / name) for name in ("gone", "there")], f"{TO}{directory.name}/"
+    await move_all(world, paths, to=to)
+    with contextlib.closing(sqlite3.connect(state / NAME)) as opened, opened:
+        opened.execute("UPDATE move SET state = ?", (MoveState.DELETING.value,))
+    del world.s3.objects[BUCKET][f"p/{directory.name}/gone"]
+    outcomes = await move_all(world, paths if is_named else [write(directory / "new")], to=to)
+    told = {each.key.rpartition("/")[2]: each for each in outcomes}
+    failed, found = told["gone"], told["there"]
+    assert isinstance(failed, UploadFailed)
+    assert isinstance(failed.error, errors.ObjectNotFound)
+    assert isinstance(found, UploadResult)
+    assert found.source_deleted
+    assert len(outcomes) == len(told)
+
+
 @pytest.mark.parametrize("job", [None, "job"])
 async def test_a_file_that_is_gone_gets_the_link_that_is_asked_for_now(
     world: World, source: Path, job: str | None
