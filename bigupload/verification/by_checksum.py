@@ -94,6 +94,13 @@ class FileAndObject:
                 f"{self.source.path} changed while it was compared: verify it again", same_size=e.resumable
             ) from None
 
+    async def check_object(self) -> None:
+        """Raises TargetReplaced if HEAD shows anything of the object that is not as it was at first."""
+        if await self.retrier.request(self.store.attributes) != self.attributes:
+            raise errors.TargetReplaced(
+                f"{self.store.target} was replaced or deleted while it was read: verify it again"
+            )
+
     def compared(self) -> dict[str, object]:
         """The fields of `Compared`."""
         return {
@@ -315,15 +322,9 @@ class _Proof:
         if part is None:
             return None
         if part.etag != self._attributes.etag and not self._gives_part_etags:
-            await self._check_object()
+            await self._pair.check_object()
             self._gives_part_etags = True  # the object is the same: this store gives the part's own ETag
         return part.size, part.parts
-
-    async def _check_object(self) -> None:
-        """Raises TargetReplaced if the object is another one than at first."""
-        now = await self._pair.retrier.request(self._store.attributes)
-        if now is None or now.etag != self._attributes.etag:
-            raise errors.TargetReplaced("the object was replaced while it was verified: verify it again")
 
     async def _all_parts(self, parts: int, first: int) -> list[int]:
         sizes = [first] + [0] * (parts - 1)
@@ -334,7 +335,7 @@ class _Proof:
 
         await for_each(range(2, parts + 1), ask, at_once=_MAX_REQUESTS)
         if self._gives_part_etags:
-            await self._check_object()
+            await self._pair.check_object()
         return sizes
 
     async def _digests(self, algorithm: Algorithm, cuts: Sequence[int]) -> list[bytes]:

@@ -218,6 +218,7 @@ def _subject(pair: FileAndObject) -> dict[str, Any]:
         "target": [target.bucket, target.key, target.endpoint],
         "etag": attributes.etag,
         "modified": attributes.modified,
+        "checksums": dict(attributes.checksums),
         "size": attributes.size,
     }
 
@@ -245,6 +246,7 @@ class _Comparison:
         await for_each([n for n in self._pieces if n not in self._progress.done], self._piece, at_once=_AT_ONCE)
         await self._pair.check_source()
         self._progress.delete()
+        await self._pair.check_object()  # that each range had the same ETag does not show it at every store
         if self._differs is not None:
             raise errors.ObjectMismatch(
                 f"{self._store.target} is not the file: the first byte that differs is byte "

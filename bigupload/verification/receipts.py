@@ -421,7 +421,7 @@ def _is_known(result: UploadResult) -> bool:
 
 
 def _object_of(file: ReceiptFile | UploadResult) -> int:
-    return hash((file.bucket, file.key, file.etag))
+    return hash((file.bucket, file.key, file.etag, file.size, file.checksum))
 
 
 def read_receipt(path: Path) -> Receipt:
@@ -537,9 +537,15 @@ async def verify_object(
     if found.size != file.size:
         raise errors.ObjectMismatch(f"{url} has {found.size:,} bytes, and had {file.size:,}")
     verified, checksum = _same_claim(file, found, url)
-    if verified is Verified.SIZE and file.etag and found.etag == file.etag:
-        verified = Verified.COMPOSITE_ETAG
-    _require(verified, require_proof, f"the store reports neither checksum nor ETag of the receipt for {url}")
+    was_by_checksum = file.checksum is not None and Verified(file.verified).satisfies(Verified.COMPOSITE_CHECKSUM)
+    if verified is Verified.SIZE and was_by_checksum and found.checksums:  # not every ETag depends on the content
+        others = ", ".join(sorted(found.checksums))
+        why = f"the store has a checksum of {url} by {others}, and the receipt has {file.checksum}"
+    else:
+        why = f"the store reports neither checksum nor ETag of the receipt for {url}"
+        if verified is Verified.SIZE and file.etag and found.etag == file.etag:
+            verified = Verified.COMPOSITE_ETAG
+    _require(verified, require_proof, why)
     return ReceiptVerdict(what=url, key=file.key, size=found.size, checksum=checksum, verified=verified)
 
 

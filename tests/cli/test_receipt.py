@@ -17,6 +17,7 @@ import pytest
 import bigupload as package
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
+from bigupload.testing.strict_s3.model import Checksum
 from bigupload.verification import receipts
 from bigupload.verification.receipts import ReceiptFile
 from tests.crash.running import Place
@@ -123,6 +124,19 @@ def test_an_object_that_is_another_one_now(bigupload: Command, s3: StrictS3, tre
         "p/a.txt": "ObjectMismatch", "p/large": "ObjectMismatch", "p/sub/b c.txt": "ObjectNotFound",
     }  # fmt: skip
     assert "s3://bucket/p/a.txt is another object: its checksum is crc64nvme:" in ended.err
+
+
+def test_an_object_of_another_writer_with_the_same_etag(
+    bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path
+) -> None:
+    """Not every store's ETag depends on the content."""
+    receipt = tmp_path / "receipt.json"
+    assert bigupload("upload", file, *to(s3), *QUIET, "--receipt", receipt).code == 0
+    (found,) = s3.objects["bucket"].values()
+    found.checksum = Checksum("CRC32", "FULL_OBJECT", "AAAAAA==")
+    ended = bigupload("verify", "--receipt", receipt, "--endpoint-url", s3.url, *QUIET)
+    assert ended.code == 1
+    assert "by CRC32, and the receipt has crc64nvme:" in ended.err
 
 
 def test_a_receipt_that_can_not_be_written_is_found_before_anything_is_sent(

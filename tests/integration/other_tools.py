@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,13 @@ def flipped(path: Path, at: int) -> Path:
 
 def replace(s3: StrictS3) -> None:
     s3.objects[BUCKET]["key"].etag = '"00000000000000000000000000000bad"'
+
+
+def replace_alike(s3: StrictS3) -> None:
+    """By other bytes of the same size, where ETags do not depend on the content."""
+    found = s3.objects[BUCKET]["key"]
+    assert found.checksum is not None
+    found.checksum = dataclasses.replace(found.checksum, value=f"AAAA{found.checksum.value[4:]}")
 
 
 def delete(s3: StrictS3) -> None:

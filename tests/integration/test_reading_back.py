@@ -23,7 +23,7 @@ from bigupload.verification.by_download import ReadBack, read_back
 from tests.tools.buckets import options_for
 from tests.tools.weed import weed_client
 
-from .other_tools import SIZE, URL, delete, even, flipped, put, put_parts, replace
+from .other_tools import SIZE, URL, delete, even, flipped, put, put_parts, replace, replace_alike
 from .support import BUCKET, FAST, KIB, World, assert_secretless, content, no_leaks
 
 
@@ -141,7 +141,7 @@ async def test_faults_of_all_kinds(world: World, small_pieces: None) -> None:
     assert found.retries == 6
 
 
-@pytest.mark.parametrize("meanwhile", [replace, delete])
+@pytest.mark.parametrize("meanwhile", [replace, replace_alike, delete])
 async def test_an_object_that_is_another_while_it_is_read(world: World, small_pieces: None, meanwhile: Any) -> None:
     path = world.file(SIZE)
     put(world.s3, path.read_bytes())

@@ -300,6 +300,15 @@ async def test_a_receipt_that_lost_files_is_not_continued(world: World, tree: Pa
             assert read(receipt)["sums"] == {"files": 2, "size": 3 * PART + 10, "failed": 0}
 
 
+async def test_another_file_with_the_same_etag_has_its_own_row(world: World, tree: Path, receipt: Path) -> None:
+    """Not every store's ETag depends on the content."""
+    result = dataclasses.replace(await world.upload(tree / "a", manifest=None), source_deleted=True)
+    with contextlib.closing(GrowingReceipt(receipt, "--receipt", target=TO, endpoint=None)) as given:
+        for each in (result, dataclasses.replace(result, checksum="crc64nvme:AAAAAAAAAAA="), result):
+            given.add(each, failed=0)
+    assert [row["checksum"] for row in read(receipt)["files"]] == [result.checksum, "crc64nvme:AAAAAAAAAAA="]
+
+
 async def test_a_move_of_nothing_leaves_no_receipt(world: World, tree: Path, receipt: Path) -> None:
     world.s3.script("PutObject", Status(403, "AccessDenied"), repeat=True)
     await many(world, [tree / "a"], receipt=receipt, delete_source=True)

@@ -13,7 +13,7 @@ from bigupload.testing.faults import Call, Ok, Status
 from bigupload.testing.strict_s3 import Exchange
 from bigupload.verification.by_checksum import verify
 
-from .other_tools import SIZE, URL, even, flipped, put, replace, upload_parts
+from .other_tools import SIZE, URL, even, flipped, put, replace, replace_alike, upload_parts
 from .support import KIB, World
 
 
@@ -140,6 +140,10 @@ async def test_an_object_that_is_replaced_while_it_is_looked_at(world: World) ->
     upload_parts(world.s3, path.read_bytes(), even(SIZE, 64 * KIB), ChecksumAlgorithm="SHA256")
 
     world.s3.script("HeadObject", Ok(), Call(replace))
+    with pytest.raises(errors.TargetReplaced):
+        await verify(path, URL, s3=world.options())
+    world.s3.knobs.part_etags = True
+    world.s3.script("HeadObject", Ok(), Call(replace_alike))
     with pytest.raises(errors.TargetReplaced):
         await verify(path, URL, s3=world.options())
 
