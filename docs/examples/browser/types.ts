@@ -43,6 +43,11 @@ export function translate(element: BigUploadElement): void {
   element.addEventListener("upload-done", ({ detail }) => console.log(detail.upload.result?.publicUrl));
 }
 
+export const recorded = (blob: Blob): Upload => new Client({ endpoint: "/uploads/" }).upload(blob, { name: "talk.webm" });
+// @ts-expect-error a Blob has no name
+export const nameless = (blob: Blob): Upload => upload(blob, { endpoint: "/uploads/" });
+// @ts-expect-error a choice may be cleared
+export const cleared = (input: HTMLInputElement): Upload => upload(input.files?.item(0), { endpoint: "/uploads/" });
 // @ts-expect-error the endpoint is needed
 export const without = new Client({});
 // @ts-expect-error there is no such state

@@ -122,4 +122,7 @@ def test_plain_html_with_the_client_of_the_service(browser: Browser, app: App, t
         expect(link).to_be_visible(timeout=SENT)
         assert app.stage.has(link.get_attribute("href") or "", file)
         assert has_checksum(tab)
+        tab.page.get_by_label("File").set_input_files([])  # the choice is cleared
+        expect(tab.page.get_by_text("Choose a file.")).to_be_visible()
+        expect(tab.page.get_by_text("done")).to_have_count(0)
         quiet(tab)

@@ -247,6 +247,42 @@ def test_an_empty_file_is_refused_before_anything_is_asked(run: Call) -> None:
     assert run("client/client", CLIENT + body, {"answers": []}) == [[], "refused", "The file is empty."]
 
 
+def test_what_is_no_file_is_a_problem(run: Call) -> None:
+    body = """const { upload, Problem } = await import(at + "client/index.js");
+    const options = { endpoint: "http://service/", token: "t", storage: false };
+    const given = [undefined, null, "a.png", 5, {}, { name: "a.png", size: 1 }, [new File(["x"], "a.png")],
+      new Blob(["x"]), new File(["x"], "")];
+    return given.flatMap((each) => [() => upload(each, options), () => client.upload(each)]).map((act) => {
+      try {
+        act();
+      } catch (error) {
+        return [error instanceof Problem, error.kind, error.message];
+      }
+    }).concat([client.uploads.length, requests.length]);"""
+    *problems, unnamed, _, uploads, requests = run("client/client", CLIENT + body, {"answers": []})
+    assert (uploads, requests) == (0, 0)
+    nothing, nameless = problems[0][2], unnamed[2]
+    assert "Blob" in nothing
+    assert "name" in nameless
+    assert problems == [[True, "file", nothing]] * 14 + [[True, "file", nameless]] * 2
+    assert unnamed == [True, "file", nameless]
+
+
+def test_a_blob_is_uploaded_by_the_name_that_is_given(run: Call) -> None:
+    body = """const blob = new Blob(["x"], { type: "image/png" });
+    const given = [blob, new File(["x"], "b.jpg"), new File(["x"], "c.png")];
+    const names = ["a.png", "b.png", undefined];
+    const uploads = given.map((each, n) => client.upload(each, { name: names[n] }));
+    await Promise.all(uploads.map(({ finished }) => finished.catch(() => {})));
+    return [uploads.map(({ name, size }) => [name, size]), bodies.map((b) => [b.filename, b.contentType, b.size]),
+      uploads[2].file === given[2]];"""
+    refused = [403, {"error": {"code": "quota_exceeded", "message": "full"}}]
+    uploads, bodies, same = run("client/client", CLIENT + body, {"answers": [refused] * 3})
+    assert uploads == [["a.png", 1], ["b.png", 1], ["c.png", 1]]
+    assert bodies == [[name, "image/png", 1] for name in ("a.png", "b.png", "c.png")]
+    assert same
+
+
 def test_what_a_page_asked_wrongly_is_said_to_its_developer(run: Call) -> None:
     error = {"code": "invalid_field", "message": "Input should be greater than 0", "field": "size"}
     body = """const said = [], log = console.error;

@@ -72,7 +72,7 @@ def test_a_module_imports_only_its_neighbours(module: Path) -> None:
 
 def test_what_is_declared_is_exported(run: Call) -> None:
     declared = DECLARED.findall((PACKAGE / "index.d.ts").read_text())
-    assert sorted(declared) == run("client/index", "return Object.keys(m).sort();")
+    assert sorted(set(declared)) == run("client/index", "return Object.keys(m).sort();")
 
 
 @pytest.mark.parametrize("name", ["Upload", "Client"])

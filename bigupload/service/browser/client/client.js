@@ -3,6 +3,7 @@
 import { Api } from "./api.js";
 import { Holds, listen } from "./lock.js";
 import { Memory } from "./memory.js";
+import { Problem } from "./problem.js";
 import { Traffic } from "./traffic.js";
 import { Upload } from "./upload.js";
 
@@ -71,6 +72,19 @@ async function open(storage, endpoint) {
   return storage === false ? new Memory(null) : storage;
 }
 
+const NO_FILE = "There is no file to upload: pass a File, or a Blob with the option `name`.";
+const NO_NAME = "The file has no name: pass one as the option `name`, such as \"photo.jpg\".";
+
+/** What is given, as a File of this name. Its class says nothing: each frame of a page has its own. */
+function asFile(given, name) {
+  const kind = Object.prototype.toString.call(given);
+  if (kind !== "[object File]" && kind !== "[object Blob]") throw new Problem("file", NO_FILE);
+  const wanted = name ?? given.name;
+  if (!wanted) throw new Problem("file", NO_NAME);
+  if (kind === "[object File]" && given.name === wanted) return given;
+  return new File([given], wanted, { type: given.type, lastModified: given.lastModified ?? 0 });
+}
+
 export class Client {
   #api;
   #memory;
@@ -116,8 +130,12 @@ export class Client {
   /** Whether unfinished uploads are remembered over a reload. */
   get remembers() { return this.#memory.open().then(({ works = true }) => works); }
 
-  /** Upload `file`, when its turn comes. An unfinished upload of the same name, size and date is resumed. */
-  upload(file, options = {}) {
+  /**
+   * Upload a file, or a Blob with the option `name`, when its turn comes. An unfinished upload of the same name, size and
+   * date is resumed. Throws a Problem of the kind "file" for anything else.
+   */
+  upload(given, options = {}) {
+    const file = asFile(given, options.name);
     const known = this.uploads.find((each) => each.state === "remembered" && each.isOf(file));
     if (known && options.resume !== false) return known.listen(options).take(file, options.fileHandle);
     const upload = this.#add(new Upload(this.#shared, { ...options, file }));
@@ -208,7 +226,7 @@ function clientsOf(...given) {
   return ofFunctions.get(key);
 }
 
-/** Upload a file. Calls with the same endpoint, token and storage share a client, and so a token. */
+/** Upload a file, or a Blob with the option `name`. Calls with the same endpoint, token and storage share a client, and so a token. */
 export function upload(file, { endpoint, token, headers, credentials, storage, ...options }) {
   const wanted = { endpoint: String(endpoint), token, headers, credentials, storage };
   const same = ({ of }) => Object.keys(wanted).every((name) => of[name] === wanted[name]);

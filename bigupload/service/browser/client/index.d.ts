@@ -21,6 +21,8 @@ export interface ClientOptions {
 }
 
 export interface UploadOptions {
+  /** The file's name, with its extension. Default: a File's own. A Blob needs one. */
+  name?: string;
   /** Default: by the name's extension, else what the browser says. */
   contentType?: string;
   /** A handle of the File System Access API, by which the file can be opened again after a reload. */
@@ -176,7 +178,9 @@ export class Client {
   get uploads(): Upload[];
   /** Whether unfinished uploads are remembered over a reload. */
   get remembers(): Promise<boolean>;
+  /** Throws a Problem of the kind "file" for what is no file. */
   upload(file: File, options?: UploadOptions): Upload;
+  upload(blob: Blob, options: UploadOptions & { name: string }): Upload;
   /** What earlier visits of the token's user left unfinished, in the state "remembered", also what was only chosen
    * (`startedAt` is null then). It asks for the token. */
   unfinished(): Promise<Upload[]>;
@@ -186,8 +190,10 @@ export class Client {
   close(): void;
 }
 
-/** Upload a file. Calls with the same endpoint, token, headers and storage share a client. */
+/** Upload a file, or a Blob with a name. Calls with the same endpoint, token, headers and storage share a client.
+ * Throws a Problem of the kind "file" for what is no file. */
 export function upload(file: File, options: Omit<ClientOptions, "onChange"> & UploadOptions): Upload;
+export function upload(blob: Blob, options: Omit<ClientOptions, "onChange"> & UploadOptions & { name: string }): Upload;
 
 /** A place of the app's own for unfinished uploads. Rows are to be kept as they are; none has a token or a signed URL. */
 export interface Storage {

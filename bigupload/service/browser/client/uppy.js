@@ -4,13 +4,6 @@
 import { BasePlugin, EventManager } from "@uppy/core";
 import { Client } from "./client.js";
 
-/** As Uppy calls the file; its fingerprint stays the same. */
-function named({ data, name, meta }) {
-  const wanted = meta.name ?? name;
-  if (data instanceof File && data.name === wanted) return data;
-  return new File([data], wanted, { type: data.type, lastModified: data.lastModified ?? 0 });
-}
-
 export default class BigUpload extends BasePlugin {
   constructor(uppy, options) {
     super(uppy, options);
@@ -61,7 +54,8 @@ export default class BigUpload extends BasePlugin {
         this.client.forget(upload); // a retry takes it up again
         resolve();
       };
-      const upload = this.client.upload(named(file), {
+      const upload = this.client.upload(file.data, {
+        name: file.meta.name ?? file.name,
         contentType: this.opts.contentType?.(file),
         onProgress: ({ sent, size }) => {
           const latest = current();
