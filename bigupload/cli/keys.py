@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,7 +104,11 @@ def print_signing_key(owner: str, secret_file: Path | None) -> None:
     from bigupload.service.keys import check_owner, default_secret_file, load_secret, token_signing_key
 
     check_owner(owner)
-    click.echo(token_signing_key(load_secret(secret_file or default_secret_file(), create=False)[-1], owner))
+    path = secret_file or default_secret_file()
+    is_new = not os.path.lexists(path)
+    click.echo(token_signing_key(load_secret(path, create=True)[-1], owner))
+    if is_new:
+        click.echo(f"bigupload: made the secret file {path}: bigupload serve must use the same (--secret)", err=True)
 
 
 @keys.group()

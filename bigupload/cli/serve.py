@@ -174,8 +174,8 @@ def serve(**arguments: Any) -> None:
     need_service()
     choose(click.get_current_context(), arguments, "bucket", "local")
     choose(click.get_current_context(), arguments, "endpoint_url", "local")
-    if (arguments["bucket"] is None) == (not arguments["local"]):
-        raise click.UsageError("name one place for the media: --bucket s3://BUCKET, or --local")
+    if arguments["bucket"] is None and not arguments["local"]:
+        raise click.UsageError("name a place for the media: --bucket s3://BUCKET, or --local")
     if arguments["posts_authorization"] is not None and arguments["posts_url"] is None:
         raise click.UsageError("--posts-authorization needs --posts-url")
     if not arguments["store_timeout"] > 0:
@@ -209,8 +209,7 @@ def _serve(arguments: dict[str, Any]) -> None:
     keys = KeyFile(arguments["key_file"] or default_key_file())
     secret = load_secret(arguments["secret_file"] or default_secret_file(), create=True)
     if local:
-        bucket = LOCAL_BUCKET
-        asyncio.run(_set_up(s3, policy))
+        asyncio.run(_set_up(bucket, s3, policy))
         keys.ensure()
         if not arguments["host"].startswith(_LOOPBACK):
             complain(errors.BigUploadError("the URLs of the local store work on this machine only"), "warning")
@@ -234,8 +233,10 @@ def _serve(arguments: dict[str, Any]) -> None:
 
 
 def _bucket_name(url: str | None) -> str:
-    name = (url or "").removeprefix("s3://").rstrip("/")
-    if url is not None and (not name or "/" in name):
+    if url is None:
+        return LOCAL_BUCKET
+    name = url.removeprefix("s3://").rstrip("/")
+    if not name or "/" in name:
         raise click.UsageError(f"not a bucket: {url!r} (write it like s3://my-media)")
     return name
 
@@ -270,12 +271,12 @@ def _check_url(option: str, url: str | None) -> None:
             raise click.UsageError(f"{name} must not have a query: write it like https://host.example")
 
 
-async def _set_up(s3: S3Options, policy: Mapping[str, Any]) -> None:
+async def _set_up(name: str, s3: S3Options, policy: Mapping[str, Any]) -> None:
     """Make the bucket, its policy and its rules, and report what the store did not accept."""
     from bigupload.service.bucket_rules import set_up
     from bigupload.stores.s3.bucket import S3Bucket
 
-    bucket = S3Bucket(LOCAL_BUCKET, s3)
+    bucket = S3Bucket(name, s3)
     async with contextlib.aclosing(bucket):
         for warning in await set_up(bucket, named=policy):
             complain(errors.BigUploadError(warning), "warning")

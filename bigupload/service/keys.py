@@ -301,7 +301,7 @@ def load_secret(path: Path, *, create: bool) -> list[str]:
     makes the file if it is missing. Raises `ServiceError`: missing, empty, a secret under 32 characters, or a file
     that others can read.
     """
-    advice = f"put {SHORTEST_SECRET} random characters in it"
+    advice = "bigupload serve makes one"
     return read_secrets(path, "secret file", _check_length, new=_new_secret if create else None, advice=advice)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.service.keys import KeyFile
+from bigupload.service.keys import KeyFile, load_secret, token_signing_key
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place, driver
 
 from .support import Command
@@ -66,6 +66,22 @@ def test_the_default_place(bigupload: Command, tmp_path: Path, monkeypatch: pyte
     assert bigupload("keys", "create", "--owner", "you").code == 0
     assert [key.owner for key in KeyFile(tmp_path / "mine").list()] == ["you"]
     assert bigupload("keys", "list").out.splitlines()[1].split()[1] == "you"
+
+
+def test_a_signing_key_before_the_first_start_of_the_service(bigupload: Command, tmp_path: Path) -> None:
+    """It makes the secret file, as `serve` does, and names it: the service must use the same."""
+    file = tmp_path / "service" / "secret"
+    made = bigupload("keys", "signing-key", "--owner", "me", "--secret", file)
+    assert made.code == 0, made.err
+    assert str(file) in made.complaint
+    assert made.out.strip() == token_signing_key(load_secret(file, create=True)[-1], "me")
+    again = bigupload("keys", "signing-key", "--owner", "me", "--secret", file)
+    assert (again.code, again.out, again.err) == (0, made.out, "")
+
+
+def test_a_secret_that_nothing_has_made(bigupload: Command, tmp_path: Path) -> None:
+    ended = bigupload("keys", "secret", "add", "--secret", tmp_path / "none")
+    assert_refused(ended, 1, "there is no secret file", "bigupload serve makes one")
 
 
 def test_the_table(bigupload: Command, path: Path) -> None:

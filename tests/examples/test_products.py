@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shlex
@@ -188,6 +189,37 @@ def test_a_product_on_another_origin(
                 visitor.post("/sign-in", json={"name": "bob", "password": "ross"}).raise_for_status()
                 assert visitor.get("/files").json() == []
     visitors_have_ids_of_their_own(how_to.snippet("visitor"))
+
+
+def test_a_page_and_its_service_on_two_origins(weed: LocalStore, tmp_path: Path, environment: dict[str, str]) -> None:
+    """The commands of the page for browsers: the token that a backend gets with them is one that the service takes."""
+    bucket = fresh_name(weed)
+    how_to = HowTo("browser", **{"my-media": bucket})
+    [setup], [_, serve] = how_to.commands("bigupload bucket setup"), how_to.commands("bigupload serve")
+    [create] = re.findall(r"^\$ export MEDIA_KEY=\$\(bigupload (.*)\)$", how_to.text, re.MULTILINE)
+    [curl] = re.findall(r"^\$ (curl (?:.*\\\n)*.*)$", how_to.text, re.MULTILINE)
+    home = tmp_path / "service"
+    environment |= {"BIGUPLOAD_KEYS": str(home / "keys.json")}
+    run("-m", "bigupload", "bucket", "setup", *setup, "--local", folder=tmp_path, environment=environment)
+    key = run("-m", "bigupload", *create.split(), folder=tmp_path, environment=environment)
+    with serving(weed, home, *serve) as service:  # with --local
+        asked = curl.replace("https://media.example.com", service.url)
+        answer = subprocess.run(
+            ["bash", "-c", asked],
+            env=environment | {"MEDIA_KEY": key},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        token = json.loads(answer.stdout)["token"]
+        origin = {"Origin": serve[serve.index("--cors-origin") + 1]}
+        me = service.call("GET", "/v1/me", key=token, headers=origin)
+        assert (me.status_code, me.json()["owner"], me.json()["user"]) == (200, "my-app", "u-17")
+        assert me.headers["Access-Control-Allow-Origin"] == origin["Origin"]
+        made = service.call("POST", "/v1/media/multipart", key=token, json={
+            "filename": "a.mp4", "contentType": "video/mp4", "size": 5_000_000,
+        })  # fmt: skip
+        assert made.status_code == 200, made.text
 
 
 def test_a_django_project(
