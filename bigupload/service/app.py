@@ -114,6 +114,8 @@ def _preflight(cors: CrossOrigin, methods: Collection[str]) -> Callable[[web.Req
     return handle
 
 
+_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
+"""In `Accept-Encoding`: RFC 9110, 12.5.3. With `q=0`, the client refuses it."""
 _KEEP_PUBLIC = "public, max-age=300"
 
 
@@ -369,6 +371,7 @@ def _refusal(error: pydantic.ValidationError) -> Refused:
 
 def _path(loc: tuple[int | str, ...]) -> str:
     """`parts[0].size`"""
+    loc = loc[:-1] if loc[-1] == "[key]" else loc  # pydantic's mark of a name that is wrong itself
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc).removeprefix(".")
 
 
@@ -483,7 +486,7 @@ def _answer(request: web.Request, name: str, content: bytes | None, headers: dic
         return web.Response(status=304, headers=headers)
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     charset = "utf-8" if kind.startswith("text/") else None
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
+    if _GZIP.search(request.headers.get("Accept-Encoding", "")):
         content = _compressed(content)
         headers["Content-Encoding"] = "gzip"
     return web.Response(body=content, content_type=kind, charset=charset, headers=headers)

@@ -21,7 +21,11 @@ class Problem(enum.Enum):
     status: 401 asks for another key, 422 refuses the file, and 429, 500 and 503 are temporary.
     """
 
-    MALFORMED_REQUEST = 400, "The request is not valid HTTP, or its first line or its headers are too long.", ""
+    MALFORMED_REQUEST = (
+        400,
+        "The request is not valid HTTP, its method does not exist, or its first line or its headers are too long.",
+        "",
+    )
     INVALID_JSON = 400, "The body is not JSON, or not a JSON object.", "body"
     INVALID_QUERY = 400, "The query has a parameter that the endpoint does not know, or is not valid UTF-8.", "every"
     INVALID_FIELD = 422, "A field is missing, of the wrong type or out of range; `field` names it.", "every"
@@ -181,6 +185,7 @@ _WORDS = {
     "extra_forbidden": "there is no such field",
     "string_type": "the field must be a text",
     "bool_type": "the field must be true or false",
+    "bool_parsing": "the field must be true or false",
     "int_type": "the field must be a whole number",
     "int_parsing": "the field must be a whole number",
     "list_type": "the field must be a list",
@@ -209,5 +214,7 @@ def words_for(error: Mapping[str, Any]) -> str:
         return str(context["error"])
     if kind == "greater_than_equal" and error["loc"] == ("size",):
         return _EMPTY_FILE
+    if kind in ("string_too_short", "too_short") and context["min_length"] == 1:
+        return "the field is empty" if kind == "string_too_short" else "the list is empty"
     words = _WORDS.get(kind)
     return "the field is wrong" if words is None else words.format_map(context)
