@@ -276,13 +276,14 @@ def request_head(scope: Mapping[str, Any]) -> RequestHead:
     method = scope["method"].encode()
     if not _TOKEN.fullmatch(method):
         raise MalformedScope("the method")
-    lines, length, in_chunks = [], None, not scope.get("http_version", "1.1").startswith("1")
+    lines, length = [], None
+    in_chunks = any(name.lower() == b"transfer-encoding" for name, _ in scope["headers"])
     for name, value in scope["headers"]:
         if not _TOKEN.fullmatch(name) or _LINE_END.search(value):
             raise MalformedScope("a header")
         lowered = name.lower()
-        if lowered == b"transfer-encoding":
-            in_chunks = True
+        if lowered == b"content-length" and in_chunks:
+            continue  # the other header prevails, by which the server has read the body: RFC 9112, 6.3
         if lowered == b"content-length":
             if length is not None or not value.isdigit() or len(value) > _LONGEST_LENGTH:
                 raise MalformedScope("content-length")
@@ -291,7 +292,7 @@ def request_head(scope: Mapping[str, Any]) -> RequestHead:
             lines.append(b"%b: %b\r\n" % (name, value))
     if not any(name.lower() == b"host" for name, _ in scope["headers"]):
         lines.append(b"Host: %b\r\n" % _host(scope.get("server")))  # HTTP/1.0 needs none, like many health checks
-    if length is None and in_chunks:
+    if length is None and (in_chunks or not scope.get("http_version", "1.1").startswith("1")):
         lines.append(b"Transfer-Encoding: chunked\r\n")
     elif length is None:  # HTTP/1 without either header: there is no body
         length = 0

@@ -63,13 +63,15 @@ def test_a_request_of_http_1_0_that_names_no_host(server: Any, host: bytes) -> N
         ([], "2", None),  # whose bodies end without either header
         ([(b"content-length", b"0")], "2", 0),
         ([(b"transfer-encoding", b"chunked")], "1.1", None),
-        ([(b"transfer-encoding", b"chunked"), (b"content-length", b"3")], "1.1", 3),
+        ([(b"transfer-encoding", b"chunked"), (b"content-length", b"3")], "1.1", None),
+        ([(b"content-length", b"3"), (b"transfer-encoding", b"chunked")], "1.1", None),
     ],
 )
 def test_how_the_body_follows(headers: list[Any], version: str, length: int | None) -> None:
     head = request_head(scope(headers=headers, http_version=version))
     assert head.length == length
     assert (b"Transfer-Encoding: chunked" in head.data) == (length is None)
+    assert (b"content-length" in head.data) == (length is not None and headers != [])
 
 
 @each_case(
