@@ -332,7 +332,11 @@ class TextUploadWriter(WriterReport, io.TextIOWrapper):
 
     def __init__(self, writer: UploadWriter, encoding: str | None, newline: str | None) -> None:
         """Applications get writers from `open_writer`."""
+        # Python writes the byte order mark of UTF-16 only where it could seek: _textiowrapper_fix_encoder_state in
+        # https://github.com/python/cpython/blob/main/Modules/_io/textio.c
+        writer.seekable = lambda: True  # type: ignore[method-assign]
         super().__init__(writer, encoding or "utf-8", newline=newline)
+        del writer.seekable
         self._core = writer._core
 
     def seek(self, cookie: int, whence: int = io.SEEK_SET, /) -> int:

@@ -483,7 +483,7 @@ TEXTS = ["a\nb\r\n", "", "\u65e5\u672c\n", "\n"]
 
 @each_case(
     "encoding, newline",
-    [(None, None), ("iso2022_jp", "\n"), ("utf-8-sig", ""), ("gb18030", "\r")],
+    [(None, None), ("utf-16", "\r\n"), ("utf-32", None), ("iso2022_jp", "\n"), ("utf-8-sig", ""), ("gb18030", "\r")],
 )
 def test_text_is_what_a_file_of_text_has(
     world: World, tmp_path: Path, encoding: str | None, newline: str | None
