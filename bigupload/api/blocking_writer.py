@@ -5,17 +5,18 @@ The thread has no reference to the blocking writer, so that the garbage collecto
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import contextvars
 import io
 import os
+import queue
 import sys
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from bigupload import errors
 from bigupload.api import checks
@@ -38,101 +39,152 @@ from bigupload.units import printable
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-R = TypeVar("R")
+T = TypeVar("T")
 _SMALL = 32 * 1024
 """Bytes of writes that are collected before Python sees them."""
+
+
+class _Outcome(Generic[T]):
+    """The result that another thread will have, or its error.
+
+    The handler of a signal may raise in the main thread at any point. `threading` and `concurrent.futures` have waits
+    and `with` blocks in Python, which that leaves with a lock that is released twice or never. This wait is one call of
+    C, on a queue that nobody else uses.
+    """
+
+    def __init__(self) -> None:
+        self._found: tuple[T | None, BaseException | None] | None = None
+        self._waiting: list[queue.SimpleQueue[None]] = []
+
+    def set(self, result: T | None = None, error: BaseException | None = None) -> None:
+        """Let all that wait continue. The first call counts."""
+        if self._found is None:
+            self._found = result, error
+        for each in self._waiting:
+            each.put(None)
+
+    def wait(self) -> T:
+        """Return the result, or raise the error, once it is known."""
+        called: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._waiting.append(called)
+        if self._found is None:
+            called.get()
+        assert self._found is not None
+        result, error = self._found
+        if error is not None:
+            raise error
+        return cast("T", result)
 
 
 class _LoopThread:
     """An event loop in a daemon thread of its own, with the resources of an `Uploader` and one writer."""
 
+    writer: AsyncUploadWriter
+
     def __init__(self, shared: UploaderOptions, options: WriterOptions) -> None:
-        """Start it, and wait for the writer.
+        """Start nothing yet.
 
         Args:
             shared: The options of the `Uploader`.
             options: Those of the writer.
+        """
+        self._shared = shared
+        self._options = options
+        self._opened: _Outcome[None] = _Outcome()
+        self._completed: _Outcome[None] = _Outcome()
+        self._ended: _Outcome[None] = _Outcome()
+        self._released = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._let_go = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(self._serve,), name="bigupload writer", daemon=True
+        )
+
+    def start(self) -> None:
+        """Start the thread, and wait for the writer.
 
         Raises:
             UsageError: The options contradict one another.
             OutOfThreads: The system has no thread left.
         """
-        self._ready: Future[AsyncUploadWriter] = Future()
-        self._ended: Future[Any] = Future()
-        """Fails once the thread has nothing more to do, with what ended it."""
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._let_go: asyncio.Event | None = None
-        context = contextvars.copy_context()
-        work = self._run(shared, options)
-        self._thread = threading.Thread(
-            target=context.run, args=(self._serve, work), name="bigupload writer", daemon=True
-        )
+        with starting_threads():
+            _thread.start_new_thread(self._start, ())
+        self._opened.wait()
+
+    def _start(self) -> None:
+        """In a thread that no signal's handler interrupts: `Thread.start` waits for the thread."""
         try:
             with starting_threads():
                 self._thread.start()
-        except BaseException:
-            work.close()
-            raise
-        try:
-            self.writer = self._ready.result()
-        except BaseException:
-            self._ready.cancel()
-            self.release()
-            raise
+        except BaseException as e:
+            self._opened.set(error=e)
 
-    def _serve(self, work: Coroutine[Any, Any, None]) -> None:
+    def _serve(self) -> None:
         failure: BaseException = errors.UsageError("the writer has ended")
+        work = self._run()
         try:
             asyncio.run(work)
         except BaseException as e:  # an `on_event` that exits ends the loop at once, whoever waits for its tasks
             failure = e
-        if self._loop is None:  # no descriptor is left for one
-            work.close()
-            self._ready.set_exception(failure)
-        elif self._ready.done() and not self._ready.cancelled() and self._ready.exception() is None:
-            self._ready.result()._pushed.stop(failure)
-        self._ended.set_exception(failure)
+        work.close()  # no descriptor was left for a loop
+        self._opened.set(error=failure)
+        if hasattr(self, "writer"):
+            self.writer._pushed.stop(failure)
+        self._completed.set(error=failure)
+        self._ended.set()
 
-    async def _run(self, shared: UploaderOptions, options: WriterOptions) -> None:
-        self._loop, self._let_go = asyncio.get_running_loop(), asyncio.Event()
-        if not self._ready.set_running_or_notify_cancel():
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._released:
             return
         try:
-            resources = UploaderResources(shared)
+            resources = UploaderResources(self._shared)
             resources.calls.open()
             try:
-                writer = begin(resources, options)
-                self._ready.set_result(writer)
+                self.writer = begin(resources, self._options)
+                self._opened.set()
                 await self._let_go.wait()
-                await writer._end("its writer was never closed")
+                await self.writer._end("its writer was never closed")
             finally:
                 await resources.aclose()
         except BaseException as e:
-            if self._ready.done():
+            if hasattr(self, "writer"):
                 LOG.error("the thread of a writer failed", exc_info=e)
-            else:
-                self._ready.set_exception(e)
+            self._opened.set(error=e)
 
-    def run(self, work: Coroutine[Any, Any, R]) -> R:
-        """Run a coroutine of the writer, and wait for it. Raises what it raises, or what ended the thread before."""
-        assert self._loop is not None
-        done: Future[R] = self._ended
+    def complete(self) -> None:
+        """Close the writer, and wait for it. Raises what that raises, or what ended the thread before."""
+        self._call(self._begin_to_close)
+        self._completed.wait()
+
+    def _begin_to_close(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+
+    async def _close(self) -> None:
         try:
-            done = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:  # the loop has ended
-            work.close()
-        wait((done, self._ended), return_when=FIRST_COMPLETED)
-        return (done if done.done() and not done.cancelled() else self._ended).result()
+            await self.writer.close()
+        except Exception as e:
+            self._completed.set(error=e)
+        else:
+            self._completed.set()
 
     def release(self) -> None:
         """End the thread, and what is under way in it. Returns at once. Idempotent."""
-        if self._loop is not None and self._let_go is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._loop.call_soon_threadsafe(self._let_go.set)
+        self._released = True
+        self._call(self._let_go.set)
 
     def join(self) -> None:
-        """Wait until the thread has ended."""
-        self._thread.join()
+        """Wait until nothing of it is under way any more."""
+        if not self.is_current:
+            self._ended.wait()
+
+    def _call(self, function: Callable[[], object]) -> None:
+        """Call a function in the loop, unless that has ended, or has not begun."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(function)
 
     @property
     def is_current(self) -> bool:
@@ -160,9 +212,10 @@ class _RawWriter(io.RawIOBase):
         refuse_in_child(self._process)
         self.refuse_in_loop()
         view = memoryview(data).cast("B")
+        count = len(view)  # beforehand: a signal's handler that raises in a call after `push` would have it made again
         if not self.discards:
             self._pushed.push(view)
-        return len(view)
+        return count
 
     def refuse_in_loop(self) -> None:
         """Raise UsageError in the thread that would read what is written."""
@@ -308,17 +361,22 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
             try:
                 if handled is not None:
                     raise errors.UsageError(refused_close(handled))
-                self._buffer.detach()  # which flushes; from now on no other thread's write is taken
-                self._thread.run(self._core.close())
+                self._hand_on_all()
+                self._thread.complete()
             finally:
                 self._end()
 
+    def _hand_on_all(self) -> None:
+        """Flush, and take no other thread's write from now on."""
+        if self._buffer.raw is not None:  # else a close that was interrupted has done it
+            self._buffer.detach()
+
     def _end(self) -> None:
         """End the upload, if it has not, and the thread. Without the lock, which a close that waits has."""
+        self._thread.release()  # first: a call that was interrupted behind `close` would not be made again
         self._raw.close()
         vars(self).pop("write", None)
         self._opened_in = None
-        self._thread.release()
         self._thread.join()
 
 
@@ -338,6 +396,28 @@ class TextUploadWriter(WriterReport, io.TextIOWrapper):
         super().__init__(writer, encoding or "utf-8", newline=newline)
         del writer.seekable
         self._core = writer._core
+
+    def write(self, text: str, /) -> int:
+        """Write text. See `UploadWriter.write`.
+
+        Raises:
+            UnicodeEncodeError: The encoding has no such character. Nothing was written.
+        """
+        try:
+            return super().write(text)
+        except (TypeError, UnicodeEncodeError):
+            raise
+        except BaseException:  # as of Ctrl-C: the encoder has gone on, and Python has dropped what it had collected
+            self._core._pushed.torn = True
+            raise
+
+    def flush(self) -> None:
+        """Hand on what was collected. `durable_offset` is the number of bytes that the store has."""
+        try:
+            super().flush()
+        except BaseException:
+            self._core._pushed.torn = True
+            raise
 
     def seek(self, cookie: int, whence: int = io.SEEK_SET, /) -> int:
         """Raise io.UnsupportedOperation: parts are sent as they are written."""
@@ -391,8 +471,16 @@ def open_in_thread(
         UsageError: The options contradict one another.
     """
     _check_text(text)
-    writer = UploadWriter(_LoopThread(shared, options))
-    return TextUploadWriter(writer, text.get("encoding"), text.get("newline")) if text.get("text", False) else writer
+    thread = _LoopThread(shared, options)
+    try:
+        thread.start()
+        writer = UploadWriter(thread)
+        if text.get("text", False):
+            return TextUploadWriter(writer, text.get("encoding"), text.get("newline"))
+        return writer
+    except BaseException:
+        thread.release()
+        raise
 
 
 def _check_text(text: TextOptions) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import contextvars
 import errno
 import io
+import queue
 import sys
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
@@ -351,8 +352,11 @@ class PushedBytes:
         self._finished = False
         self._refusal: BaseException | None = None
         """The error that every write raises from now on."""
-        self._changed = threading.Event()
-        """Set while there is room, and once there will never be any."""
+        self.torn = False
+        """Whether a write is under way in another thread, or was interrupted: then nobody knows which bytes went."""
+        self._changed: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Has something once there may be room, or will never be any. A signal's handler may raise in the writer at any
+        point: unlike those of `threading`, this wait is one call of C, which that leaves as it was."""
         self._changed_in_loop = asyncio.Event()
         self._turn = asyncio.Lock()
         self._in_turn = 0
@@ -386,13 +390,14 @@ class PushedBytes:
             ValueError: The bytes were finished.
             BaseException: What `stop` was called with; UploadCancelled after a write that was interrupted half-way.
         """
-        try:
-            while (count := self._copy(data)) < len(data):
-                data = data[count:]
-                self._changed.wait()
-        except BaseException:  # as of Ctrl-C
+        if self.torn:
             self.stop(_interrupted())
-            raise
+        self.torn = True
+        while (count := self._copy(data)) < len(data):
+            data = data[count:]
+            if not count:
+                self._changed.get()
+        self.torn = False  # nothing that can be interrupted may follow, here or in the caller
 
     async def push_in_loop(self, data: memoryview) -> None:
         """Write bytes, in the reader's loop. Writes are whole, in the order of the calls. Raises what `push` raises."""
@@ -424,6 +429,8 @@ class PushedBytes:
     async def finish(self) -> None:
         """End the bytes here, after all writes that wait. Raises what a write would raise."""
         async with self._turn:
+            if self.torn:
+                self.stop(_interrupted())
             with self._lock:
                 if self._refusal is not None:
                     raise self._refusal
@@ -449,14 +456,14 @@ class PushedBytes:
             self._buffer[begin : self._filled] = data[:count]
             self.taken += count
             if count == room:
-                self._changed.clear()
                 self._changed_in_loop.clear()
                 if count:
                     self._tell_reader()
             return count
 
     def _tell_writer(self) -> None:
-        self._changed.set()
+        if self._changed.empty():
+            self._changed.put(None)
         self._changed_in_loop.set()
 
 

@@ -3,6 +3,7 @@ them is tried until the call needs no more."""
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import io
 import re
@@ -101,11 +102,19 @@ def test_a_thread_that_can_t_be_started_is_one_line_of_bigupload_s(
 
 
 def test_a_writer_without_a_thread_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    limited = Limited(0)
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", lambda thread: limited(thread))
-        with pytest.raises(errors.OutOfThreads, match=r"ulimit -u"):
-            bigupload.open_writer(f"s3://{BUCKET}/key", s3=world.options())
+    start = threading.Thread.start
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def limited(thread: threading.Thread) -> None:
+        (refused if thread.name == "bigupload writer" else start)(thread)  # the store has threads of its own
+
+    for where, name, starting in ((_thread, "start_new_thread", refused), (threading.Thread, "start", limited)):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, starting)
+            with pytest.raises(errors.OutOfThreads, match=r"ulimit -u"):
+                bigupload.open_writer(f"s3://{BUCKET}/key", s3=world.options())
     with bigupload.open_writer(f"s3://{BUCKET}/key", s3=world.options()) as writer:
         writer.write(b"1")
     assert world.s3.objects[BUCKET]["key"].body == b"1"

@@ -9,6 +9,7 @@ import gc
 import io
 import os
 import pickle
+import queue
 import signal
 import subprocess
 import sys
@@ -478,7 +479,7 @@ def test_text(world: World) -> None:
 
 
 TEXTS = ["a\nb\r\n", "", "\u65e5\u672c\n", "\n"]
-"""ISO-2022-JP ends with an escape sequence that belongs to none of the characters."""
+"""ISO-2022-JP has escape sequences that belong to none of the characters."""
 
 
 @each_case(
@@ -550,33 +551,26 @@ def test_text_whose_write_was_interrupted_before_its_first_byte(
     world: World, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:
     """The encoder has gone on, past a mark or a shift sequence that no byte has: made again, the write lacks it."""
-    waits, goes_on = threading.Event(), threading.Event()
-    fill, copied = PushedBytes.fill, PushedBytes._copy
+    goes_on = threading.Event()
+    fill = PushedBytes.fill
 
     async def fill_later(self: PushedBytes, buffer: memoryview) -> int:
         await until(goes_on.is_set)
         return await fill(self, buffer)
 
-    def noting(self: PushedBytes, data: memoryview) -> int:
-        count = copied(self, data)
-        if not count:
-            waits.set()
-        return count
-
-    def interrupt() -> None:
-        waits.wait()
-        os.kill(os.getpid(), signal.SIGINT)
+    class Interrupted(queue.SimpleQueue[None]):
+        def get(self, *_: Any) -> None:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(PushedBytes, "fill", fill_later)
-    monkeypatch.setattr(PushedBytes, "_copy", noting)
     world.s3.objects[BUCKET].pop("key", None)
     text = "\u65e5\u672c\n" * 20_000
     writer = bigupload.open_writer(TO, text=True, encoding=encoding, newline="\n", **target(world, resume=False))
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        writer.write(text)
-    thread.join()
+    pushed = writer.buffer._core._pushed
+    with monkeypatch.context() as patch:
+        patch.setattr(pushed, "_changed", Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            writer.write(text)
     goes_on.set()
     with contextlib.suppress(bigupload.UploadCancelled):
         writer.write(text)
@@ -590,7 +584,7 @@ def test_a_write_that_comes_while_the_writer_is_closed(world: World, monkeypatch
     writer = opened(world)
     writer.write(WHOLE[:-1])
     writer.write(WHOLE[-1:])
-    write, run = writer.write, writer._thread.run
+    write, complete = writer.write, writer._thread.complete
     refused: list[ValueError] = []
 
     def write_late() -> None:
@@ -598,13 +592,13 @@ def test_a_write_that_comes_while_the_writer_is_closed(world: World, monkeypatch
             write(WHOLE[::-1])
         refused.append(raised.value)
 
-    def run_later(work: Any) -> Any:
+    def complete_later() -> None:
         thread = threading.Thread(target=write_late)
         thread.start()
         thread.join()
-        return run(work)
+        complete()
 
-    monkeypatch.setattr(writer._thread, "run", run_later)
+    monkeypatch.setattr(writer._thread, "complete", complete_later)
     writer.close()
     assert refused
     assert stored(world) == hashed(WHOLE)

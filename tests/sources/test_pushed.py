@@ -86,6 +86,17 @@ async def test_a_write_goes_straight_into_the_buffer(push: Push) -> None:
     assert buffer == b"abcdefghij"
 
 
+async def test_a_large_write_lets_other_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of it is copied at a time, without a wait for more room."""
+    monkeypatch.setattr(producers, "_MOST", 3)
+    pushed, buffer = PushedBytes(), bytearray(10)
+    async with filling(pushed, buffer) as filled:
+        writing = threading.Thread(target=pushed.push, args=(memoryview(b"abcdefghij"),), daemon=True)
+        writing.start()
+        assert await asyncio.wait_for(filled, 30) == 10
+    assert buffer == b"abcdefghij"
+
+
 @each_case("push", WAYS)
 async def test_a_write_that_spans_several_buffers(push: Push) -> None:
     """It has returned only when all of it was taken; and what is written of is the program's again then."""
