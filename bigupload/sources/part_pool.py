@@ -27,8 +27,8 @@ from bigupload.support.systems import read_at, write_at
 from bigupload.units import format_size
 
 MEMORY = 96 * MIB
-"""Bytes of parts in memory, of all streams of an `Uploader`: six parts of a stream of unknown size. The command needs
-as much for everything else, and stays below 200 MB (`python -m benchmarks stream`)."""
+"""Bytes of parts in memory, of all streams of a process: six parts of a stream of unknown size. The command needs as
+much for everything else, and stays below 200 MB (`python -m benchmarks stream`)."""
 _SHARE = 3
 """A part that is larger than this share of the memory goes into a file: with fewer parts, nothing would overlap."""
 _OTHERS = 6
@@ -40,12 +40,105 @@ _WRITERS = 4
 """Threads that write temporary files, of all streams."""
 
 
+class Memory:
+    """Memory for the parts of several pools, each of which may be used in another event loop and thread."""
+
+    def __init__(self, size: int) -> None:
+        """Hold nothing yet.
+
+        Args:
+            size: Bytes at most.
+        """
+        self.size = size
+        self._lock = threading.Lock()
+        self._used = 0
+        self._free: list[mmap.mmap] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._collected: deque[int] = deque()
+        """Sizes of parts that the garbage collector found. It may run while the lock is held: this needs none."""
+
+    def take(self, size: int, waiting: asyncio.Future[None] | None) -> mmap.mmap | None:
+        """Return a buffer; None if there is no room.
+
+        Args:
+            size: Its size in bytes.
+            waiting: Done once there may be room, if there is none now.
+
+        Raises:
+            MemoryError: The system gives this process no more memory.
+        """
+        with self._lock:
+            while self._collected:
+                self._used -= self._collected.popleft()
+            if self._used + size > self.size:
+                if waiting is not None:
+                    self._waiting.append(waiting)
+                return None
+            self._used += size
+            for index, buffer in enumerate(self._free):
+                if len(buffer) == size:  # its pages are in memory already
+                    return self._free.pop(index)
+            self._free.clear()
+        try:
+            return page_buffer(size)
+        except BaseException:
+            self.give_back(size, None)
+            raise
+
+    def give_back(self, size: int, buffer: mmap.mmap | None) -> None:
+        """Free the room of a buffer, which others may use from now on; None: a thread may still write into it."""
+        with self._lock:
+            self._used -= size
+            if buffer is not None:
+                self._free.append(buffer)
+
+    def wait(self, waiting: asyncio.Future[None]) -> None:
+        """Let a future be done once a part is released."""
+        with self._lock:
+            self._waiting.append(waiting)
+
+    def wake(self) -> None:
+        """Let all that wait look again: which one has room depends on the sizes of their parts."""
+        with self._lock:
+            woken, self._waiting = self._waiting, []
+        for each in woken:
+            with contextlib.suppress(RuntimeError):  # its loop is closed
+                each.get_loop().call_soon_threadsafe(_look_again, each)
+
+    def collected(self, size: int) -> None:
+        """Free the room of a part that nothing refers to any more, as after the end of its event loop."""
+        self._collected.append(size)
+
+    def trim(self) -> None:
+        """Give the system back what no part uses."""
+        with self._lock:
+            self._free.clear()
+
+
+def _look_again(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+def _share_anew() -> None:
+    """In a process that was forked: it holds none of its parent's parts."""
+    global _shared
+    _shared = Memory(MEMORY)
+
+
+_shared = Memory(MEMORY)
+"""What the pools of this process have."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_share_anew)
+
+
 class _InMemory:
     """The bytes of one part. Filled once from its beginning, then read by any thread."""
 
-    def __init__(self, buffer: mmap.mmap, size: int) -> None:
-        self.buffer = buffer
+    def __init__(self, memory: Memory, buffer: mmap.mmap, size: int) -> None:
         self.size = size
+        self._memory = memory
+        self._buffer: mmap.mmap | None = buffer
         self._view = memoryview(buffer)[:size]
 
     def view(self, offset: int, size: int) -> memoryview:
@@ -68,6 +161,19 @@ class _InMemory:
         Raises:
             StreamInterrupted: The bytes can't be stored.
         """
+
+    def close(self, *, reuse: bool) -> None:
+        """Free its room.
+
+        Args:
+            reuse: False if a thread may still write into it.
+        """
+        buffer, self._buffer = self._buffer, None
+        self._memory.give_back(self.size, buffer if reuse else None)
+
+    def __del__(self) -> None:
+        if self._buffer is not None:
+            self._memory.collected(self.size)
 
 
 class _InFile:
@@ -146,7 +252,7 @@ class _InFile:
                 self._users -= 1
                 self._close_if_unused()
 
-    def close(self) -> None:
+    def close(self, *, reuse: bool) -> None:
         with self._lock:
             self._closed = True
             self._close_if_unused()
@@ -164,29 +270,26 @@ HeldPart: TypeAlias = _InMemory | _InFile
 class PartPool:
     """Holds parts of several streams. Used in one event loop."""
 
-    def __init__(self, directory: Path | None = None, *, memory: int | None = None) -> None:
+    def __init__(self, directory: Path | None = None, *, memory: Memory | None = None) -> None:
         """Hold nothing yet.
 
         Args:
             directory: Where temporary files are made; None: where the system has its own.
-            memory: Bytes in memory at most; None: MEMORY.
+            memory: Where parts are held; None: in that of all pools of the process.
         """
-        self._memory = MEMORY if memory is None else memory
+        self._memory = memory or _shared
         self._directory = directory
         # A separate thread: those of anyio may all be in a web framework's handlers, which wait for these uploads.
         self._writers = asyncio.Semaphore(_WRITERS)
-        self._used = 0
-        self._free: list[mmap.mmap] = []
-        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def share(self) -> int:
         """Bytes that a source should have in memory at most, if it is slow to fill them: others need some, too."""
-        return self._memory - self._memory // _OTHERS
+        return self._memory.size - self._memory.size // _OTHERS
 
     def fits_in_memory(self, size: int) -> bool:
         """Whether a part of `size` bytes is held in memory, if there is room."""
-        return size <= self._memory // _SHARE
+        return size <= self._memory.size // _SHARE
 
     async def hold(self, size: int, held: Sized) -> HeldPart:
         """Make room for a part, and wait until there is some.
@@ -197,16 +300,15 @@ class PartPool:
                 belong to streams that stand still.
         """
         while True:
+            room = asyncio.get_running_loop().create_future()
             if not self.fits_in_memory(size):
                 if len(held) < _FILES:
                     return _InFile(size, self._directory, self._writers)
-            elif self._used + size <= self._memory:
-                self._used += size
-                return _InMemory(self._buffer(size), size)
+                self._memory.wait(room)
+            elif (buffer := self._memory.take(size, room if held else None)) is not None:
+                return _InMemory(self._memory, buffer, size)
             elif not held:
                 return _InFile(size, self._directory, self._writers)
-            room = asyncio.get_running_loop().create_future()
-            self._waiting.append(room)
             await room
 
     def release(self, part: HeldPart, *, reuse: bool = True) -> None:
@@ -216,28 +318,12 @@ class PartPool:
             part: What `hold` returned.
             reuse: False if a thread may still write into it.
         """
-        if isinstance(part, _InMemory):
-            self._used -= part.size
-            if reuse:
-                self._free.append(part.buffer)
-        else:
-            part.close()
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_result(None)
-
-    def _buffer(self, size: int) -> mmap.mmap:
-        """A buffer, whose pages are in memory already if it was used before."""
-        for index, buffer in enumerate(self._free):
-            if len(buffer) == size:
-                return self._free.pop(index)
-        self._free.clear()
-        return page_buffer(size)
+        part.close(reuse=reuse)
+        self._memory.wake()
 
     def trim(self) -> None:
         """Give the system back what no part uses."""
-        self._free.clear()
+        self._memory.trim()
 
 
 class HeldParts:

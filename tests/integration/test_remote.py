@@ -255,7 +255,7 @@ async def test_no_more_of_a_slow_server_is_held_than_its_share(
     """A server that stands still must not take the memory of another upload for ever."""
     from bigupload.sources import part_pool
 
-    monkeypatch.setattr(part_pool, "MEMORY", 6 * PART)
+    monkeypatch.setattr(part_pool, "_shared", part_pool.Memory(6 * PART))
     monkeypatch.setattr(remote, "_AT_ONCE", 100)
     many = content(40 * PART)
     web.serve("/many", many)

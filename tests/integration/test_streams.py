@@ -111,7 +111,7 @@ async def test_a_store_that_fails_now_and_then(world: World) -> None:
 
 
 async def test_parts_in_temporary_files(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(part_pool, "MEMORY", PART)
+    monkeypatch.setattr(part_pool, "_shared", part_pool.Memory(PART))
     (tmp_path / "temporary").mkdir()
     world.s3.script("UploadPart", Reset(1000), part_number=2)
     await world.upload(stream(WHOLE), temp_dir=tmp_path / "temporary")

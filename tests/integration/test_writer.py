@@ -631,7 +631,7 @@ ROOM = 3
 @contextlib.contextmanager
 def blocked(world: World, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Iterator[tuple[Writer, list[object]]]:
     """A writer whose memory is full, because the store takes nothing, and what the thread that writes WHOLE has got."""
-    monkeypatch.setattr(part_pool, "MEMORY", ROOM * PART)
+    monkeypatch.setattr(part_pool, "_shared", part_pool.Memory(ROOM * PART))
     world.s3.hold("UploadPart")
     writer, got = opened(world, **more), list[object]()
 
@@ -659,6 +659,24 @@ def test_a_write_that_waits_for_memory_goes_on(world: World, monkeypatch: pytest
         closing.join()
     assert got == [SIZE]
     assert stored(world) == hashed(WHOLE)
+
+
+def test_the_writers_of_a_process_share_its_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has an event loop of its own. One that gets none goes on all the same, with a part at a time in a file."""
+    with blocked(world, monkeypatch, resume=False) as (first, _):
+        others = [bigupload.open_writer(f"{TO}{number}", s3=world.options(), retry=FAST) for number in range(3)]
+        threads = [threading.Thread(target=each.write, args=(WHOLE,)) for each in others]
+        for thread in threads:
+            thread.start()
+        for each in others:
+            asyncio.run(until(lambda each=each: each._raw.tell() >= PART))
+        assert [each._raw.tell() for each in (first, *others)] == [ROOM * PART, PART, PART, PART]
+    for thread, each in zip(threads, others, strict=True):
+        thread.join()
+        each.close()
+    first.close()
+    for name in ("key", "key0", "key1", "key2"):
+        assert whole(world.s3.objects[BUCKET][name]) == hashed(WHOLE)
 
 
 def test_a_write_that_waits_for_memory_while_the_upload_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

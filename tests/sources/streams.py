@@ -12,7 +12,7 @@ from typing import Any
 from bigupload.core.part_plan import Limits, Part, Plan, plan_stream
 from bigupload.ports import Source
 from bigupload.sources.opening import producer_of
-from bigupload.sources.part_pool import PartPool
+from bigupload.sources.part_pool import Memory, PartPool
 from bigupload.sources.stream import StreamSource
 from tests.integration.support import content
 
@@ -23,7 +23,7 @@ DATA = content(4000)
 
 
 def pool(memory: int = 100_000, directory: Path | None = None) -> PartPool:
-    return PartPool(directory, memory=memory)
+    return PartPool(directory, memory=Memory(memory))
 
 
 def chunked(data: bytes, cuts: Sequence[int]) -> list[bytes]:

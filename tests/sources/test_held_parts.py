@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import io
 import os
 import re
@@ -19,6 +20,7 @@ from bigupload import errors
 from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import MIB, Limits, plan_stream
 from bigupload.sources import part_pool, producers
+from bigupload.sources.part_pool import Memory, PartPool
 from bigupload.sources.stream import StreamSource
 from tests.integration.support import content
 from tests.sources.streams import DATA, LIMITS, PLAN, cut, pool, read, stream_of
@@ -173,9 +175,59 @@ async def test_memory_is_used_again_and_given_back() -> None:
     parts = pool(memory=1000)
     stream = stream_of([DATA], parts=parts)
     await cut(stream, plan_stream(100, limits=LIMITS))
-    assert (parts._used, len(parts._free)) == (0, 1)
+    assert (parts._memory._used, len(parts._memory._free)) == (0, 1)
     stream.close()
-    assert not parts._free
+    assert not parts._memory._free
+
+
+async def test_a_part_that_another_event_loop_releases_makes_room() -> None:
+    memory = Memory(300)
+    first, second = PartPool(memory=memory), PartPool(memory=memory)
+    parts = [await first.hold(100, ()) for _ in range(3)]
+    waits, got = threading.Event(), list[Any]()
+
+    async def wait_for_room() -> None:
+        asyncio.get_running_loop().call_soon(waits.set)
+        got.append((await second.hold(100, "one")).view(0, 1))
+
+    threading.Thread(target=lambda: asyncio.run(wait_for_room()), daemon=True).start()
+    await until(waits.is_set)
+    first.release(parts[0])
+    await until(lambda: bool(got))
+    assert got[0] is not None
+
+
+async def test_memory_that_the_system_refuses_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = pool(memory=300)
+
+    def refused(size: int) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(part_pool, "page_buffer", refused)
+        with pytest.raises(MemoryError):
+            await parts.hold(100, ())
+    assert parts._memory._used == 0
+
+
+async def test_the_memory_of_a_loop_that_was_left_is_free_once_its_parts_are_collected() -> None:
+    memory = Memory(300)
+    left = [await PartPool(memory=memory).hold(100, ()) for _ in range(3)]
+    left.clear()
+    gc.collect()
+    assert (await PartPool(memory=memory).hold(100, ())).view(0, 1) is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of forking with threads, from Python 3.12 on
+async def test_a_forked_process_has_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part_pool, "_shared", Memory(300))
+    held = [await PartPool().hold(100, ()) for _ in range(3)]
+    assert (await PartPool().hold(100, ())).view(0, 1) is None, "it is in a file"
+    if not (child := os.fork()):
+        os._exit(PartPool()._memory._used)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert PartPool()._memory._used == 100 * len(held)
 
 
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="a system without huge pages")
