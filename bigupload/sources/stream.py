@@ -53,6 +53,8 @@ class StreamSource(SourceOfHeldParts):
         self._allow_empty = allow_empty
         self._began = False
         self._parts = 0
+        self._torn = False
+        """Whether the reading of a part was cancelled, or failed: some of its bytes may have gone by."""
         self._ended = False
 
     # -- ports.Stream
@@ -83,6 +85,8 @@ class StreamSource(SourceOfHeldParts):
         expected = plan.size if plan.size is not None else self.expected
         if self._ended:
             return None
+        if self._torn:
+            raise errors.StreamInterrupted(f"{self.path} was interrupted half-way through a part. {UNFINISHED}")
         number = self._parts + 1
         if number > plan.count:
             await self._require_end(plan)
@@ -93,6 +97,7 @@ class StreamSource(SourceOfHeldParts):
             size = await self._read(held)
         except BaseException:
             self._held.drop(number, reuse=False)
+            self._torn = True
             raise
         self.position += size
         if size < planned.size:
@@ -108,7 +113,7 @@ class StreamSource(SourceOfHeldParts):
 
     async def rewind(self) -> bool:
         """Whether nothing was taken from the stream yet. See `ports.Stream.rewind`."""
-        return not self._parts
+        return not self._parts and not self._torn
 
     async def is_settled(self) -> bool:
         """True: its bytes do not change. See `ports.Stream.is_settled`."""

@@ -23,6 +23,7 @@ from bigupload.core.checksums import Algorithm, combine_crc, digest_of
 from bigupload.core.part_plan import Limits, Part, plan_parts, plan_stream
 from tests.sources.streams import DATA, LIMITS, PLAN, WAYS, Raw, async_chunks, chunked, cut, stream_of
 from tests.tools.cases import each_case, examples
+from tests.tools.waiting import until
 
 
 @pytest.mark.exhaustive
@@ -256,3 +257,22 @@ async def test_a_read_of_one_s_own_is_what_is_read() -> None:
     encrypted = Raw([bytes(byte ^ 1 for byte in DATA)])
     assert b"".join(piece for _, piece in await cut(stream_of(Decrypting(encrypted)))) == DATA
     assert b"".join(piece for _, piece in await cut(stream_of(OnlyRead(DATA)))) == DATA
+
+
+async def test_a_part_whose_reading_was_cancelled_has_gone_by() -> None:
+    """Nobody has its first bytes any more: a part that began behind them would be proved, and wrong."""
+    chunks: asyncio.Queue[bytes] = asyncio.Queue()
+    chunks.put_nowait(DATA[:150])
+
+    async def produced() -> AsyncIterator[bytes]:
+        while True:
+            yield await chunks.get()
+
+    stream = stream_of(produced())
+    reading = asyncio.create_task(stream.next_part(plan_stream(1000, limits=LIMITS)))
+    await until(chunks.empty)
+    reading.cancel()
+    await asyncio.wait({reading})
+    assert not await stream.rewind()
+    with pytest.raises(errors.StreamInterrupted, match="interrupted"):
+        await stream.next_part(plan_stream(1000, limits=LIMITS))
