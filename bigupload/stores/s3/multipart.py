@@ -368,6 +368,8 @@ class S3Store:
                         "that name beside it: upload to another key; `abort` deletes the parts of this upload"
                     ) from fault
                 refused = _refused_of(fault, arguments)
+                if "MpuObjectSize" in refused and not await self._has_all(upload_id, parts, size, algorithm):
+                    raise  # the size may be refused because it is another one
                 if not refused:
                     raise
                 lacks = f"{fault}: sent without {', '.join(refused.values())}"
@@ -377,6 +379,12 @@ class S3Store:
                 arguments = {name: value for name, value in arguments.items() if name not in refused}
         told(answer, "ETag", str)
         return dataclasses.replace(_facts(answer, algorithm), lacks=lacks)
+
+    async def _has_all(self, upload_id: str, parts: Sequence[PartRecord], size: int, algorithm: Algorithm) -> bool:
+        """Whether the store lists just these parts, and they have this many bytes together."""
+        listed = await self.list_parts(upload_id, algorithm)
+        theirs, ours = ([(p.number, p.etag.strip('"')) for p in each] for each in (listed, parts))
+        return theirs == ours and sum(p.size for p in listed) == size
 
     async def _require_absent(self, refusal: Fault) -> None:
         """Look whether there is an object. Raises Fault(EXISTS) if so."""
@@ -466,14 +474,13 @@ def _refused_of(fault: Fault, arguments: Mapping[str, Any]) -> dict[str, str]:
     """Return the arguments of complete that a refusal may be of, and that can be left out, each with its header.
 
     They are those that it names. A store that does not support the request and names nothing may mean any of them.
+    Checksums always stay: a refusal that names one may be of its value.
     """
     if not fault.may_be_unsupported:
         return {}
-    optional = {name: HEADERS[name] for name in arguments if name in HEADERS}
+    optional = {name: HEADERS[name] for name in ("IfNoneMatch", "MpuObjectSize") if name in arguments}
     named = {name: header for name, header in optional.items() if header in fault.named}
-    if named or fault.kind is not FaultKind.UNSUPPORTED:
-        return named
-    return {name: header for name, header in optional.items() if name in ("IfNoneMatch", "MpuObjectSize")}
+    return named if named or fault.kind is not FaultKind.UNSUPPORTED else optional
 
 
 def _checksums_of(answer: Mapping[str, Any]) -> dict[str, str]:
