@@ -236,7 +236,9 @@ def test_plain_lines_of_reading_back(capsys: pytest.CaptureFixture[str]) -> None
 
 def no_response(part: int) -> events.Retrying:
     """As the engine tells it."""
-    put: Any = SimpleNamespace(request=SimpleNamespace(subject=""), part=SimpleNamespace(number=part), accepted=10.0)
+    put: Any = SimpleNamespace(
+        request=SimpleNamespace(subject=""), part=SimpleNamespace(number=part), accepted=10.0, moved_at=None
+    )
     return events.Retrying(part=part, attempt=1, delay=0.3, reason=str(PutInFlight.stalled(put, 310.0)))
 
 

@@ -252,7 +252,7 @@ async def test_session_credentials_that_the_chain_refreshes(run: Run) -> None:
             raise Fault(FaultKind.BROKEN, "the connection broke")
 
     life = Life(put=put, credentials_end=0.25 * HOUR)
-    assert await run(life) is Verified.FULL_OBJECT
+    assert await run(life, policy=RetryPolicy(give_up_after=HOUR)) is Verified.FULL_OBJECT
 
 
 async def test_session_credentials_that_end_for_good(run: Run, tmp_path: Path) -> None:

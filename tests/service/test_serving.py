@@ -112,8 +112,7 @@ def test_the_store_is_reached_signed_for_and_shown_at_three_addresses(weed: Loca
 
 
 ONE_LINE: list[tuple[list[str], dict[str, str], int, str]] = [
-    ([], {}, 2, "name one place"),
-    (["--local", "--bucket", "s3://b"], {}, 2, "name one place"),
+    ([], {}, 2, "name a place for the media"),
     (["--bucket", "b/c"], {}, 2, "not a bucket"),
     (["--bucket", "s3://b", "--public-url", "cdn.example"], {}, 2, "--public-url is not a URL"),
     (["--bucket", "s3://b", "--posts-url", "ftp://x"], {}, 2, "--posts-url is not a URL"),
