@@ -37,7 +37,7 @@ from bigupload.errors import UsageError
 from bigupload.support.files import user_path
 from bigupload.units import printable
 
-OTHERS = ("BIGUPLOAD_API_KEY", "BIGUPLOAD_STATE_DIR", "BIGUPLOAD_LOCAL_STORE_DIR", "BIGUPLOAD_KERNEL_TLS")
+OTHERS = ("BIGUPLOAD_API_KEY", "BIGUPLOAD_STATE_DIR", "BIGUPLOAD_LOCAL_STORE_DIR")
 """Variables of all commands that belong to no option."""
 _FILES_OF_THE_SERVICE = ("BIGUPLOAD_KEYS", "BIGUPLOAD_SECRET_FILE", "BIGUPLOAD_WEBHOOK_SECRET_FILE")
 _PREFIX = "BIGUPLOAD_"

@@ -41,8 +41,6 @@ class Connection(asyncio.Protocol):
         breaks forgets what it has."""
         self.route: Route | None = None
         """Where it leads, once the pool has made it."""
-        self.kernel_encrypts = False
-        """Whether it is one over TLS that takes plain bytes, by `kernel_tls`."""
         self.was_used = False
         """Whether it has carried a whole request and response before."""
         self._made = False

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.http import early, kernel_tls
+from bigupload.http import early
 from bigupload.http.connection import MOST_IDLE, Connection
 from bigupload.http.http_errors import fault_of_connecting, fault_of_proxy, tls_connection_lost
 from bigupload.http.origins import Route, WebOrigin, origin_of, unusable
@@ -70,8 +70,6 @@ class ConnectionPool:
         self._sweep: asyncio.TimerHandle | None = None
         """Closes what has been idle for long, while anything is kept."""
         self._closed = False
-        self._not_by_kernel: set[str] = set()
-        """The servers whose cipher the kernel does not know."""
         self._unkept: dict[Route | None, float] = {}
         """The routes whose connections are not kept, and until when."""
         self.loop = asyncio.get_running_loop()
@@ -190,7 +188,7 @@ class ConnectionPool:
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
                 tunnel = is_proxy and origin.scheme == "https"
-                connection = await self._connect_to(to, not tunnel)
+                connection = await self._connect_to(to)
                 if tunnel:
                     where, is_proxy, is_tls = origin.where, False, False
                     await self._tunnel(connection, route)
@@ -204,12 +202,8 @@ class ConnectionPool:
         connection.route = route
         return connection
 
-    async def _connect_to(self, to: WebOrigin, by_kernel: bool) -> Connection:
+    async def _connect_to(self, to: WebOrigin) -> Connection:
         """Connect to one of the addresses: to the next one, if TLS breaks off or takes too long at the first.
-
-        Args:
-            to: Where to.
-            by_kernel: Whether the kernel may encrypt. Not in front of a tunnel: asyncio can't begin TLS behind that.
 
         Raises:
             OSError: All failed. It is that of the first address that could be reached, if one could: it tells more of
@@ -218,7 +212,7 @@ class ConnectionPool:
         tls = {"ssl": self._context(), **_tls_to(to)} if to.scheme == "https" else {}
         if self._guard is None and (sock := await early.take(to.host, to.port)) is not None:
             with contextlib.suppress(OSError):  # it is tried again, at all addresses
-                return await self._opened(sock, tls, by_kernel)
+                return await self._opened(sock, tls)
         rows = await self._addresses.of(to.host, to.port)
         if self._guard is not None:  # the rows that were checked are those that are connected to
             self._guard(to.host, [str(row[4][0]) for row in rows])
@@ -237,7 +231,7 @@ class ConnectionPool:
                 break
             peer = _peer_of(sock)
             try:
-                return await self._opened(sock, tls, by_kernel)
+                return await self._opened(sock, tls)
             except OSError as e:
                 left = [row for row in rows if row[4][:2] != peer]
                 rows = left if len(left) < len(rows) else []  # 0.0.0.0 is reached at 127.0.0.1
@@ -247,21 +241,13 @@ class ConnectionPool:
         assert reached is not None  # a name has at least one address
         raise reached  # here, where no other error is its context
 
-    async def _opened(self, sock: socket.socket, tls: dict[str, Any], by_kernel: bool) -> Connection:
+    async def _opened(self, sock: socket.socket, tls: dict[str, Any]) -> Connection:
         connection = Connection()
         self._open.add(connection)
         connection.closed.add_done_callback(lambda _: self._open.discard(connection))
-        loop, name = asyncio.get_running_loop(), str(tls.get("server_hostname", ""))
-        by_kernel = by_kernel and name != "" and name not in self._not_by_kernel and kernel_tls.can_drive(loop)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                if by_kernel and kernel_tls.is_offered():
-                    sock, connection.kernel_encrypts = await kernel_tls.connect(sock, tls["ssl"], name)
-                    if connection.kernel_encrypts:
-                        tls = {}
-                    else:
-                        self._not_by_kernel.add(name)
-                await loop.create_connection(lambda: connection, sock=sock, **tls)
+                await asyncio.get_running_loop().create_connection(lambda: connection, sock=sock, **tls)
         except BaseException:
             self._give_up(connection)
             raise

@@ -1,7 +1,5 @@
 """The body of a part's PUT on its way into the socket: without a copy over http, encrypted in threads over https.
 
-Where the kernel encrypts (`kernel_tls`), the body goes over https as over http, but always from threads.
-
 What experiments showed, and why this module looks as it does:
 
 - The kernel sends the file (`os.sendfile`) through a duplicate of the socket's descriptor, driven by the event loop's
@@ -405,7 +403,7 @@ class PartBody:
                     await self._send_encrypted(encryptor)
                     return
             elif can_watch and not tls and hasattr(os, "sendfile") and (in_memory or self._bytes.fileno() is not None):
-                await self._send_plain(in_threads=connection.kernel_encrypts)
+                await self._send_plain()
                 return
         except ConnectionError:
             raise
@@ -415,21 +413,16 @@ class PartBody:
                 raise
         await self._copy(connection, TLS_BUFFER if tls else PLAIN_BUFFER)
 
-    async def _send_plain(self, *, in_threads: bool) -> None:
-        """Send without a copy: what is at hand in the event loop, else by `os.sendfile` in a thread.
-
-        `in_threads`: in a thread also what is at hand, because the kernel encrypts it in the same call.
-        """
+    async def _send_plain(self) -> None:
+        """Send without a copy: what is at hand in the event loop, else by `os.sendfile` in a thread."""
         with self._socket_copy() as fd:
             while self._written < self._length and not self._stopping:
                 await self._allow(self._length - self._written)
                 while self._written < self._allowed and not self._stopping:
-                    await self._when_writable(fd, _yes if in_threads else partial(self._send_at_hand, fd))
+                    await self._when_writable(fd, partial(self._send_at_hand, fd))
                     if self._written < self._allowed and not self._stopping:
-                        at_hand = in_threads and self._bytes.at_hand(self._written)
-                        start = self._resources.compute if at_hand else self._resources.wait_for_disk
                         send = partial(self._send_slices, fd, min(self._allowed, self._written + _SLICE))
-                        await self._threads.run(start, send, self.stop)
+                        await self._threads.run(self._resources.wait_for_disk, send, self.stop)
 
     def _send_at_hand(self, fd: int) -> bool:
         """Send bytes that the socket accepts and that need no waiting. Returns whether it is done or must stop here."""

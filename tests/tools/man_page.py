@@ -25,7 +25,6 @@ _VARIABLES = (
     ("BIGUPLOAD_API_KEY", "The API key for a media service."),
     ("BIGUPLOAD_STATE_DIR", "The directory of the manifests."),
     ("BIGUPLOAD_LOCAL_STORE_DIR", "The directory of the local store."),
-    ("BIGUPLOAD_KERNEL_TLS", "0: the kernel does not encrypt what goes over https."),
     ("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE, ...", "Credentials and settings, as for every AWS tool."),
 )
 _FILES = (

@@ -18,8 +18,6 @@ from bigupload.testing.strict_s3 import StrictS3
 from tests.integration.support import BUCKET
 from tests.tools.waiting import until
 
-WITHOUT_KERNEL_TLS = "needs Python 3.13, Linux and its module tls (`modprobe tls`)"
-
 
 class Bench:
     """A store, a file in it, and one open upload whose parts are signed here."""
