@@ -19,7 +19,7 @@ from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.options import COMMAND, DURATION, PATH, joined
 from bigupload.support.output_file import OutputFile, output_file
-from bigupload.units import counted, escaped, format_size, one_line
+from bigupload.units import escaped, one_line
 
 if TYPE_CHECKING:
     from bigupload.batch.tree import Selection
@@ -76,9 +76,6 @@ _OTHERS = joined(
         metavar="TIME",
         help="End the program of --on-done after so long.",
     ),
-    click.option(
-        "--notify", is_flag=True, help="Show a notification on the desktop at the end; of a watch, for each file."
-    ),
 )
 
 _CHECKSUMS = click.option(
@@ -100,7 +97,6 @@ class Wishes(NamedTuple):
     share: float | None
     on_done: tuple[str, ...] | None
     on_done_timeout: float
-    notify: bool
     mhl: bool
     deletes: bool
     """Whether the command deletes what it has uploaded."""
@@ -114,7 +110,7 @@ class Wishes(NamedTuple):
     @property
     def wants_each(self) -> bool:
         """Whether something follows for which each file counts that is in the store, also if it was there already."""
-        return self.receipt is not None or self.on_done is not None or self.notify or self.mhl
+        return self.receipt is not None or self.on_done is not None or self.mhl
 
     def check_mhl(self, names: Sequence[str], chosen: Chosen, service: str | None) -> None:
         """Raise UsageError if a hash list is wanted of what is not one whole directory, for a bucket."""
@@ -148,7 +144,7 @@ def take_wishes(arguments: dict[str, Any]) -> Wishes:
 
     Raises UsageError for a program that may take no time.
     """
-    own = ("receipt", "on_done", "on_done_timeout", "notify")
+    own = ("receipt", "on_done", "on_done_timeout")
     if not arguments["on_done_timeout"] > 0:
         raise click.UsageError("--on-done-timeout must be above 0")
     mhl = arguments.pop("mhl", False)
@@ -156,18 +152,15 @@ def take_wishes(arguments: dict[str, Any]) -> Wishes:
     return Wishes(share=arguments.get("share"), mhl=mhl, deletes=deletes, **{name: arguments.pop(name) for name in own})
 
 
-def warn_of_programs(wishes: Wishes) -> None:
-    """Warn of a program that is not there now. It may be there in time."""
-    if wishes.on_done is None and not wishes.notify:
+def warn_of_program(wishes: Wishes) -> None:
+    """Warn if the program of `--on-done` is not there now. It may be there in time."""
+    if wishes.on_done is None:
         return
-    from bigupload.cli import on_done
+    import shutil
 
-    if wishes.on_done is not None and not on_done.is_there(wishes.on_done):
+    if shutil.which(wishes.on_done[0]) is None:
         name = one_line(wishes.on_done[0])
         complain(errors.BigUploadError(f"{ON_DONE}: there is no program {name} now"), "warning")
-    if wishes.notify and on_done.notifier("", "") is None:
-        why = "this machine has neither notify-send nor osascript"
-        complain(errors.BigUploadError(f"--notify shows nothing: {why}"), "warning")
 
 
 def tell_end(first: Share, count: int = 1) -> None:
@@ -406,7 +399,6 @@ class AfterProof:
         if is_proved and self._given is not None and self._wishes.on_done is not None:
             with self._reporting():
                 await self._run(self._wishes.on_done, *self._given)
-        await self.notify(None if is_proved else f"{counted(self._failed, 'file')} failed")
 
     async def _run(self, words: Sequence[str], written: ReceiptOutput, given: TextIO) -> None:
         from bigupload.cli import on_done
@@ -415,18 +407,6 @@ class AfterProof:
         sums = {"files": self._files, "size": self._size, "target": self._target, "receipt": self._wishes.receipt}
         environment = on_done.variables(sums, self._last if self._files == 1 else None)
         await on_done.run_command(words, given, environment, within=self._wishes.on_done_timeout)
-
-    async def notify(self, failed: str | None) -> None:
-        """Show a notification, if that is wanted. `failed`: what failed. It is a convenience, and changes no status."""
-        if not self._wishes.notify:
-            return
-        from bigupload.cli import on_done
-
-        what = one_line(self._last.path.name) if self._last and self._files == 1 else counted(self._files, "file")
-        title = f"Uploaded {what}" if failed is None else f"Not uploaded: {failed}"
-        text = f"{format_size(self._size)} to {one_line(self._target)}"
-        if not await on_done.notify(title, text) and on_done.notifier("", "") is not None:
-            complain(errors.BigUploadError("--notify: the notification could not be shown"), "warning")
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -455,7 +435,7 @@ async def after_proof(
         target: Where the files go.
         s3: How to reach the store; None: they go to a media service.
         mode: That of `--progress`.
-        warns: Whether to warn of programs that are not there.
+        warns: Whether to warn of a program that is not there.
         checksums: The file of `--write-checksums`.
 
     Raises:
@@ -466,12 +446,8 @@ async def after_proof(
         after.prepare(opened, await _endpoint(wishes, s3))
         after.checksums = opened.enter_context(checksum_list(checksums))
         if warns:
-            warn_of_programs(wishes)
-        try:
-            yield after
-        except errors.BigUploadError:
-            await after.notify("see the terminal")
-            raise
+            warn_of_program(wishes)
+        yield after
         await after.follow()
 
 

@@ -25,7 +25,7 @@ _GROUPS = {
         "write_checksums delete_source* delete_if_proved delete_empty_dirs delete_links keep_for "
         "require_proof* trust complete_within yes download* state keep* clean only_unfinished"
     ),
-    "After the proof": "share* receipt* mhl* sha256 on_done* on_done_timeout notify",
+    "After the proof": "share* receipt* mhl* sha256 on_done* on_done_timeout",
     "Object": (
         "content_type* content_language content_encoding content_disposition cache_control expires metadata* "
         "tags storage_class* website_redirect part_size checksum"

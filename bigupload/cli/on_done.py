@@ -1,4 +1,4 @@
-"""A command of the user's, and a desktop notification, once everything is done and proved.
+"""A command of the user's, once everything is done and proved.
 
 The command is a program and its arguments, never a shell's line: no name of a file can become a part of it. It gets
 variables, and on its standard input the receipt as JSON, with the links. A command that hangs is ended, with all that
@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -30,15 +28,6 @@ _ENDS_WITHIN = 5.0
 """Seconds that a command has to end after SIGTERM."""
 _GONE_WITHIN = 5.0
 """Seconds after SIGKILL. A process that waits for a disk takes its time."""
-_NOTIFIES_WITHIN = 10.0
-_OSASCRIPT = (
-    "on run argv", "display notification (item 2 of argv) with title (item 1 of argv)", "end run",
-)  # fmt: skip
-
-
-def is_there(words: Sequence[str]) -> bool:
-    """Whether the command's program is there now."""
-    return shutil.which(words[0]) is not None
 
 
 class Spool(NamedTuple):
@@ -109,9 +98,7 @@ def _failed(words: Sequence[str], how: str) -> errors.BigUploadError:
     return errors.BigUploadError(f"{OPTION} {one_line(words[0])} {how}")
 
 
-async def _ended(
-    words: Sequence[str], *, within: float, stdin: int, environment: Mapping[str, str] | None = None
-) -> int | None:
+async def _ended(words: Sequence[str], *, within: float, stdin: int, environment: Mapping[str, str]) -> int | None:
     """Run a program to its end. Return its status; None: it did not end in time."""
     try:
         process = await asyncio.create_subprocess_exec(
@@ -138,23 +125,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             async with asyncio.timeout(within):
                 await process.wait()
                 return
-
-
-def notifier(title: str, text: str) -> list[str] | None:
-    """Return the command that shows a notification on this desktop; None if there is none."""
-    if sys.platform != "darwin" and (program := shutil.which("notify-send")) is not None:
-        return [program, "--app-name=bigupload", "--", title, text]
-    if (program := shutil.which("osascript")) is not None:
-        return [program, *(word for line in _OSASCRIPT for word in ("-e", line)), title, text]
-    return None
-
-
-async def notify(title: str, text: str) -> bool:
-    """Show a notification. Return whether that worked."""
-    words = notifier(title, text)
-    if words is None:
-        return False
-    try:
-        return await _ended(words, within=_NOTIFIES_WITHIN, stdin=asyncio.subprocess.DEVNULL) == 0
-    except errors.BigUploadError:
-        return False

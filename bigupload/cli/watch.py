@@ -10,7 +10,7 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
-from bigupload.cli.after_proof import MHL, Wishes, follow_one, take_wishes, warn_of_programs, watch_after_options
+from bigupload.cli.after_proof import MHL, Wishes, follow_one, take_wishes, warn_of_program, watch_after_options
 from bigupload.cli.options import (
     CHECKSUMS,
     DURATION,
@@ -111,7 +111,7 @@ async def _watch(directory: Path, arguments: dict[str, Any], wishes: Wishes) -> 
     options["s3"] = s3_options(arguments, local=arguments.pop("local"), if_none_match=arguments.pop("if_none_match"))
     seen, afterwards = _Seen(), errors.EXIT_OK
     target = options["to"] or f"s3://{LOCAL_BUCKET}/"
-    warn_of_programs(wishes)
+    warn_of_program(wishes)
     async with Uploader(**pace(arguments)) as uploader:
         with reporting(mode, endless=True) as reporter:
 

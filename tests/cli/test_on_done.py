@@ -1,4 +1,4 @@
-"""`--on-done` and `--notify`: what they get, and that none of their failures is one of the upload."""
+"""`--on-done`: what it gets, and that none of its failures is one of the upload."""
 
 from __future__ import annotations
 
@@ -134,35 +134,3 @@ def test_an_upload_that_fails_runs_nothing(
     s3.script("PutObject", Status(403, "AccessDenied"), repeat=True)
     assert bigupload("upload", small, *to(s3), *QUIET, "--on-done", tells).code == 1
     assert not told.exists()
-
-
-def test_a_notification(
-    bigupload: Command, s3: StrictS3, small: Path, place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown, tools = place.directory / "shown", place.directory / "tools"
-    tools.mkdir()
-    monkeypatch.setenv("PATH", str(tools))
-    monkeypatch.setattr(sys, "platform", "linux")
-    there = [*to(s3, "s3://bucket/f/"), *QUIET, "--notify"]
-    ended = bigupload("upload", small, *there)
-    assert ended.code == 0
-    assert (
-        ended.err == "bigupload: warning: --notify shows nothing: this machine has neither notify-send nor osascript\n"
-    )
-    for name, arguments in (
-        ("osascript", ["-e", "on run argv", "-e"]), ("notify-send", ["--app-name=bigupload", "--"]),
-    ):  # fmt: skip
-        (tools / name).write_text(f'#!/bin/sh\nfor each; do echo "$each"; done > {shown}\n')
-        (tools / name).chmod(0o755)
-        ended = bigupload("upload", small, *there)
-        assert (ended.code, ended.err) == (0, "")
-        lines = shown.read_text().splitlines()
-        assert lines[: len(arguments)] == arguments
-        assert lines[-2:] == ["Uploaded a film; rm -rf $HOME.mov", "4 B to s3://bucket/f/"]
-    s3.script("PutObject", Status(403, "AccessDenied"), repeat=True)
-    assert bigupload("upload", small, *there).code == 1
-    assert shown.read_text().splitlines()[-2] == "Not uploaded: 1 file failed"
-    s3.clear()
-    (tools / "notify-send").write_text("#!/bin/sh\nexit 1\n")
-    ended = bigupload("upload", small, *there)
-    assert (ended.code, ended.err) == (0, "bigupload: warning: --notify: the notification could not be shown\n")
