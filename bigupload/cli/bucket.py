@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bigupload.service.sweep import Removal, SweepReport
     from bigupload.stores.s3.bucket import S3Bucket
 
-bucket_argument = click.argument("url", metavar="s3://BUCKET", shell_complete=completed_by("s3_urls"))
+bucket_argument = click.argument("url", metavar="s3://BUCKET")
 
 
 before_finish_option = click.option(

@@ -20,7 +20,7 @@ _SHELL = click.argument("shell", metavar="[bash|zsh|fish]", type=click.Choice(_S
 
 @click.group()
 def completion() -> None:
-    """Completions of commands, options, files, uploads, profiles and buckets for bash, zsh and fish."""
+    """Completions of commands, options, files, uploads and profiles for bash, zsh and fish."""
 
 
 @completion.command()
@@ -67,9 +67,6 @@ def _own_shell() -> str:
 def _script(ctx: click.Context, shell: str) -> str:
     from click.shell_completion import get_completion_class
 
-    from bigupload.cli.completing import register
-
-    register()
     kind = get_completion_class(shell)
     assert kind is not None  # click has all three
     return kind(ctx.find_root().command, {}, "bigupload", _VARIABLE).source().strip()

@@ -14,7 +14,6 @@ from bigupload.cli import complain
 from bigupload.cli.options import (
     DURATION,
     PATH,
-    completed_by,
     connection_options,
     local_option,
     or_local_bucket,
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("url", metavar="s3://BUCKET/PREFIX", required=False, shell_complete=completed_by("s3_urls"))
+@click.argument("url", metavar="s3://BUCKET/PREFIX", required=False)
 @local_option
 @click.option(
     "--older-than",

@@ -231,15 +231,13 @@ PATH_OR_URL = _Parsed("path", lambda text: text if is_remote(text) else local_pa
 
 
 class _Name(_TextType):
-    """A file or a target, as it is: as a path, "s3://bucket" would lose a slash. Shells complete both."""
+    """A file or a target, as it is: as a path, "s3://bucket" would lose a slash. Shells complete files."""
 
     name = "path"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        if incomplete.lower().startswith("s3://"):
-            return completed_by("targets")(ctx, param, incomplete)
         return [CompletionItem(incomplete, type="file")]
 
 

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 @click.option(
     "--adopt",
     metavar="s3://BUCKET/KEY",
-    shell_complete=completed_by("s3_urls"),
     help="Take over an open multipart upload of this key that has no manifest here.",
 )
 @click.option("--upload-id", metavar="ID", help="The upload to adopt, if several of this key are open.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bigupload import errors
-from bigupload.cli.options import NAME, PATH, SIZE, completed_by, joined
+from bigupload.cli.options import NAME, PATH, SIZE, joined
 from bigupload.cli.settings import COMMAND_LINE, choose, strength
 from bigupload.cli.wording import spelled
 from bigupload.records import dataclass
@@ -319,7 +319,6 @@ def directory_and_target(verb: str) -> Callable[[F], F]:
         click.option(
             "--to",
             metavar="s3://BUCKET/FOLDER/",
-            shell_complete=completed_by("s3_urls"),
             help="Where the objects go. May be the last argument instead.",
         ),
         click.option("--local", is_flag=True, help=f"{verb} into the local store, which is started if needed."),

@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from bigupload import errors
-from bigupload.cli.options import DURATION, completed_by, connection_options, local_option, s3_options, store_options
+from bigupload.cli.options import DURATION, connection_options, local_option, s3_options, store_options
 from bigupload.cli.settings import drop_weaker
 
 
 @click.command()
-@click.argument("url", metavar="s3://BUCKET/KEY", shell_complete=completed_by("s3_urls"))
+@click.argument("url", metavar="s3://BUCKET/KEY")
 @local_option
 @click.option(
     "--for",

@@ -36,7 +36,6 @@ from bigupload.cli.options import (
     PATH,
     check_deletes,
     checksum_option,
-    completed_by,
     connection_options,
     delete_if_proved_option,
     follow_options,
@@ -252,7 +251,6 @@ all_options = joined(
     click.option(
         "--to",
         metavar="s3://BUCKET/KEY",
-        shell_complete=completed_by("s3_urls"),
         help="The object. s3://BUCKET/FOLDER/ keeps the files' names. May be the last argument instead.",
     ),
     click.option(

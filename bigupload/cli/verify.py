@@ -18,7 +18,6 @@ from bigupload.cli.options import (
     PATH,
     PROOFS,
     SIZE,
-    completed_by,
     connection_options,
     local_option,
     local_path,
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=CommandWithRules)
 @click.argument("path", type=NAME, required=False)
-@click.argument("url", metavar="s3://BUCKET/KEY", required=False, shell_complete=completed_by("s3_urls"))
+@click.argument("url", metavar="s3://BUCKET/KEY", required=False)
 @local_option
 @click.option("--download", is_flag=True, help="Download the object and compare every byte. Resumable.")
 @click.option(

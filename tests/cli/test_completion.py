@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shlex
 import shutil
 import subprocess
-import threading
 import tomllib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
-from click.shell_completion import get_completion_class
 
-from bigupload.cli import completing
-from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place
 from tests.tools import man_page
-from tests.tools.cases import each_case
 
 from .support import Command, assert_refused, to
 
@@ -93,99 +86,7 @@ def test_profiles(complete: Complete, place: Place) -> None:
     assert complete("bigupload", "upload", "--profile", "=", "n") == ["plain,north"]
 
 
-@pytest.fixture
-def listed(complete: Complete, s3: StrictS3, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """What the command in this process offers, in which a busy machine may take its time."""
-    monkeypatch.setattr(completing, "LISTED_WITHIN", 60.0)
-    monkeypatch.setenv("BIGUPLOAD_ENDPOINT_URL", s3.url)
-    client = s3.client()
-    for key in ("raw/a", "raw/2026/b", "rest", "it's/c", "year=2026/d"):
-        client.put_object(Bucket="bucket", Key=key, Body=b"")
-    client.close()
-
-    def offered(*words: str, shell: str = "zsh") -> list[str]:
-        return [word for word in complete(*words, shell=shell) if word not in ("plain", "_")]
-
-    return offered
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    "words",
-    [["upload", "f"], ["upload", "f", "--to"], ["sync", "d"], ["watch", "d", "--to"], ["gc"], ["verify", "f"],
-     ["resume", "--adopt"], ["bucket", "setup"]],
-    ids=" ".join,
-)  # fmt: skip
-def test_buckets_and_folders(listed: Callable[..., list[str]], words: list[str]) -> None:
-    assert listed("bigupload", *words, "s3://") == ["s3://bucket/", "s3://far/"]
-    assert listed("bigupload", *words, "s3://b") == ["s3://bucket/"]
-    assert listed("bigupload", *words, "s3://bucket/") == ["s3://bucket/raw/", "s3://bucket/year=2026/"]
-    assert listed("bigupload", *words, "s3://bucket/raw/") == ["s3://bucket/raw/2026/"]
-
-
-def test_what_bash_splits(listed: Callable[..., list[str]], s3: StrictS3) -> None:
-    """It gets only what follows the last : or =, and so it replaces that."""
-    offered = partial(listed, "bigupload", "upload", shell="bash")
-    assert offered("f", "s3", ":", "//") == ["plain,//bucket/", "plain,//far/"]
-    assert offered("f", "s3", ":", "//bucket/r") == ["plain,//bucket/raw/"]
-    assert offered("f", "--to", "=", "s3", ":", "//b") == ["plain,//bucket/"]
-    assert offered("f", "s3", ":", "//bucket/year", "=") == ["plain,2026/"]
-    assert offered("f", "s3", ":", "//bucket/year", "=", "20") == ["plain,2026/"]
-    endpoint = s3.url.replace(":", " : ").split()
-    assert offered("--endpoint-url", *endpoint, "f", "s3", ":", "//b") == ["plain,//bucket/"]
-    assert offered("--region", "=", "us-east-1", "f", "--to", "=", "s3", ":", "//b") == ["plain,//bucket/"]
-    assert offered("--metadata", "=", "a", "=", "b", "f", "s3", ":", "//b") == ["plain,//bucket/"]
-    assert offered("f", "s3://bucket/r") == ["plain,s3://bucket/raw/"], "where : is no break"
-
-
-@pytest.mark.exhaustive
-@each_case("word", ["s3://", "s3://bucket/", "s3://nowhere/", "s3://bucket/none"])
-@pytest.mark.parametrize("fault", [Status(403, "AccessDenied"), Status(200, "<html>"), Status(503, "SlowDown")])
-def test_what_is_not_listed(listed: Callable[..., list[str]], s3: StrictS3, word: str, fault: Status) -> None:
-    for operation in ("ListBuckets", "ListObjectsV2"):
-        s3.script(operation, fault, repeat=True)
-    assert listed("bigupload", "upload", "f", word) == []
-
-
-def test_a_store_that_does_not_respond_in_time(
-    listed: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also if it is this process that hangs, as in a look-up of a name."""
-    released = threading.Event()
-
-    async def responding_late(*_: object) -> list[str]:
-        await asyncio.Event().wait()
-        return ["late/"]
-
-    async def hanging(*_: object) -> list[str]:
-        released.wait(30)
-        return ["late/"]
-
-    monkeypatch.setattr(completing, "LISTED_WITHIN", 0.2)
-    try:
-        for late in (responding_late, hanging):
-            monkeypatch.setattr(completing, "_names", late)
-            assert listed("bigupload", "upload", "f", "s3://") == []
-    finally:
-        released.set()
-
-
-def test_credentials_that_are_not_at_hand(
-    listed: Callable[..., list[str]], place: Place, s3: StrictS3, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A program may ask something, on the line that a person types."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    asked = place.directory / "asked"
-    (place.directory / ".aws").mkdir()
-    (place.directory / ".aws" / "config").write_text(f"[default]\ncredential_process = touch {asked}\n")
-    before = len(s3.requests)
-    assert listed("bigupload", "upload", "f", "s3://") == []
-    assert not asked.exists()
-    assert len(s3.requests) == before
-
-
-@pytest.mark.parametrize("words", [["abort"], ["upload", "--profile"], ["upload", "f", "s3://"], ["upl"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["abort"], ["upload", "--profile"], ["upl"]], ids=" ".join)
 def test_what_is_broken_says_nothing(
     complete: Complete, place: Place, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
@@ -198,17 +99,8 @@ def test_what_is_broken_says_nothing(
     monkeypatch.setenv("BIGUPLOAD_CONFIG", str(config))
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(state))
     monkeypatch.setenv("AWS_PROFILE", "missing")
-    found = complete("bigupload", *words, *([] if words[-1] in ("upl", "s3://") else [""]))
+    found = complete("bigupload", *words, *([] if words[-1] == "upl" else [""]))
     assert found == (["plain,upload"] if words == ["upl"] else [])
-
-
-def test_the_scripts_add_no_space_after_a_folder() -> None:
-    """What is replaced in click's scripts must be there."""
-    completing.register()
-    for shell, says in (("bash", "compopt -o nospace"), ("zsh", 'compadd -U -S ""')):
-        kind = get_completion_class(shell)
-        assert kind is not None
-        assert says in kind.source_template
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")

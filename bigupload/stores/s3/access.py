@@ -137,16 +137,6 @@ def find_access(bucket: str, options: S3Options, *, region: str | None, signing_
     return Access(base, signed, finder.region, chosen_profile(options), finder.credentials())
 
 
-def needs_no_library(options: S3Options) -> bool:
-    """Whether plain rules find the address and the keys of any bucket: at once, and without other programs. Blocking.
-
-    Raises:
-        UsageError: The options, or the AWS configuration, can't be used.
-    """
-    finder = _Finder(_ANY, options, options.region)
-    return finder.is_plain_address() and (options.no_sign_request or finder.plain_keys() is not None)
-
-
 class _Finder:
     """The three questions for one bucket. boto3's session is made when the first of them needs it."""
 

@@ -251,20 +251,6 @@ class S3Bucket:
                 status, headers, answer, what, bucket=self.name, region=signer.region, proxy=proxy, url=url
             )
 
-    async def names(self) -> list[str]:
-        """Return the names of all buckets that belong to these credentials, of which this one need not be one.
-
-        Raises:
-            Fault: As `call`.
-        """
-        reached = await self._reach()
-        base = reached.access.base.removesuffix(f"/{self.name}").replace(f"//{self.name}.", "//", 1)
-        signer = S3Signer(base, reached.access.region, lifetime=URL_LIFETIME, clock=self._now)
-        request = request_of("ListBuckets", {}, {}, {})
-        call = _BucketCall("to list the buckets", "ListBuckets", request, self._answer_within)
-        answer = await self._answer(signer, await self._keys(reached), call)
-        return [each.text for each in answer["Document"].iter("Name") if each.text]
-
     async def open_uploads(self, prefix: str) -> AsyncIterator[Mapping[str, Any]]:
         """Yield the rows of all pages of ListMultipartUploads for keys that begin with `prefix`."""
         pages = UploadPages()

@@ -193,7 +193,6 @@ OPERATIONS: Mapping[str, Operation] = {
         is_optional=True,  # some stores say nothing if nothing failed: the caller asks again for each key
     ),
     # -- the bucket
-    "ListBuckets": _on_bucket("GET", sends=(), root="ListAllMyBucketsResult", has_root=True, raw=True),
     "ListObjectsV2": _on_bucket(
         "GET",
         _names("Prefix Delimiter StartAfter ContinuationToken MaxKeys"),
