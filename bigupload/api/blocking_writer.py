@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import codecs
 import contextlib
 import contextvars
 import io
@@ -380,6 +381,11 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
         self._thread.join()
 
 
+_STATELESS = frozenset({"ascii", "cp1252", "iso8859-1", "iso8859-15", "utf-8"})
+"""Encodings whose encoder is the same after an error."""
+_write_text = io.TextIOWrapper.write  # `super()` would take as long as the write of a line
+
+
 class TextUploadWriter(WriterReport, io.TextIOWrapper):
     """An object that is written like a text file: what `open_writer(text=True)` returns.
 
@@ -401,13 +407,17 @@ class TextUploadWriter(WriterReport, io.TextIOWrapper):
         """Write text. See `UploadWriter.write`.
 
         Raises:
-            UnicodeEncodeError: The encoding has no such character. Nothing was written.
+            UnicodeEncodeError: The encoding has no such character. Nothing of `text` was written. With an encoding that
+                has a state, as UTF-16 has, there will be no object.
         """
         try:
-            return super().write(text)
-        except (TypeError, UnicodeEncodeError):
+            return _write_text(self, text)
+        except TypeError:
             raise
-        except BaseException:  # as of Ctrl-C: the encoder has gone on, and Python has dropped what it had collected
+        except BaseException as e:
+            # As of Ctrl-C: the encoder has gone on, and Python has dropped what it had collected.
+            if isinstance(e, UnicodeEncodeError) and codecs.lookup(self.encoding).name in _STATELESS:
+                raise
             self._core._pushed.torn = True
             raise
 

@@ -294,6 +294,33 @@ def test_a_wrapper_that_is_collected(world: World) -> None:
     assert stored(world) is None
 
 
+@each_case(
+    "encoding, first, refused", [("iso2022_jp", "ああ", "ああ€"), ("utf-16", "", "\ud800"), ("utf-8-sig", "", "\ud800")]
+)
+def test_a_character_that_is_refused_ends_text_with_a_state(
+    world: World, encoding: str, first: str, refused: str
+) -> None:
+    """The encoder has gone on: what follows would lack its byte order mark, or its shift sequence."""
+    writer = bigupload.open_writer(TO, text=True, encoding=encoding, **target(world, resume=False))
+    writer.write(first)
+    with pytest.raises(UnicodeEncodeError):
+        writer.write(refused)
+    writer.write("いい" if encoding == "iso2022_jp" else "x")
+    with pytest.raises(bigupload.UploadCancelled):
+        writer.close()
+    assert stored(world) is None
+
+
+@each_case("encoding, refused", [("utf-8", "\ud800"), ("ascii", "é"), ("latin-1", "€")])
+def test_a_character_that_is_refused_is_not_written(world: World, encoding: str, refused: str) -> None:
+    with bigupload.open_writer(TO, text=True, encoding=encoding, **target(world, resume=False)) as writer:
+        writer.write("before ")
+        with pytest.raises(UnicodeEncodeError):
+            writer.write(f"x{refused}")
+        writer.write("after")
+    assert stored(world) == hashed(b"before after")
+
+
 def test_text_that_is_collected(world: World) -> None:
     def forgotten() -> None:
         bigupload.open_writer(TO, text=True, **target(world)).write("x" * SIZE)
