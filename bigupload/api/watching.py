@@ -411,7 +411,10 @@ class FileUploads:
             opened = OpenedSource(source=source, name=Path(source.path).name)
             store = await self._resources.connect(opened, options)
             async with contextlib.aclosing(store):
-                with self._resources.state.journal(None, source, store) as journal:
+                journal = self._resources.state.journal(None, source, store)
+                if not os.path.lexists(journal.path):  # as for a small file: a lock would take as long as its PUT
+                    return _Known(source.fingerprint)
+                with journal:
                     if not journal.exists:
                         return _Known(source.fingerprint)
                     manifest, result = journal.manifest, None

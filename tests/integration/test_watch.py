@@ -14,6 +14,7 @@ import pytest
 import bigupload
 from bigupload import UploadFailed, UploadResult, errors, events
 from bigupload.manifests.job_record import JOB_SUFFIX, known_jobs
+from bigupload.manifests.journal import FileJournal
 from tests.tools.cases import each_case
 
 from .support import FAST, PART, World, content, no_leaks
@@ -165,6 +166,19 @@ async def test_files_that_end_at_once_are_recorded(world: World, directory: Path
     assert [type(outcome) for outcome in found.values()] == [UploadResult] * 40
     again = await until_idle(world, directory)
     assert all(isinstance(outcome, UploadResult) and outcome.skipped for outcome in again.values())
+
+
+async def test_a_small_file_takes_no_lock(world: World, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no manifest, and ten thousands of them may wait."""
+    locked: list[Path] = []
+    open_journal = FileJournal.open
+    monkeypatch.setattr(FileJournal, "open", lambda self: [locked.append(self.path), open_journal(self)])
+    paths = [write(directory / name, 10) for name in ("a", "b")]
+    await until_idle(world, directory)
+    write(paths[0], 11)
+    await until_idle(world, directory)
+    assert all(world.holds(path, f"raw/{path.name}") for path in paths)
+    assert locked == []
 
 
 @pytest.mark.slow
