@@ -396,15 +396,21 @@ class FileUploads:
             options["s3"] = s3
         options["share"], options["sha256"] = self._options.get("share"), self._options.get("sha256", False)
         known = await self._known(begin, options)
+        if not begin.follow and known.fingerprint != begin.fingerprint:
+            raise NotSettledError
         if known.result is not None:
             return known.result, known.fingerprint
         settings = await self._suit(call, begin, known, options)
         try:
             with log_failure(f"{begin.path} → {target}"):
-                return await operations.upload(self._resources, call, begin.path, settings, options)
+                result, fingerprint = await operations.upload(self._resources, call, begin.path, settings, options)
         except errors.SourceChanged as e:
             changed = "was rewritten, truncated or replaced while it was uploaded: it is uploaded when it has settled"
             raise errors.SourceChanged(f"{begin.path} {changed}", same_size=True, manifest=e.manifest) from e
+        if not begin.follow and fingerprint != begin.fingerprint:
+            # It was written between two looks, so a write after it may have left the same times: their clock is coarse.
+            raise NotSettledError
+        return result, fingerprint
 
     async def _known(self, begin: Begin, options: UploadOptions) -> _Known:
         with await open_file(begin.path) as source:

@@ -13,8 +13,11 @@ import pytest
 
 import bigupload
 from bigupload import UploadFailed, UploadResult, errors, events
+from bigupload.api import operations
+from bigupload.api.watching import FileUploads
 from bigupload.manifests.job_record import JOB_SUFFIX, known_jobs
 from bigupload.manifests.journal import FileJournal
+from bigupload.sources.file import fingerprint_of
 from tests.tools.cases import each_case
 
 from .support import FAST, PART, World, content, no_leaks
@@ -179,6 +182,37 @@ async def test_a_small_file_takes_no_lock(world: World, directory: Path, monkeyp
     await until_idle(world, directory)
     assert all(world.holds(path, f"raw/{path.name}") for path in paths)
     assert locked == []
+
+
+@pytest.mark.parametrize("written", ["before it is opened", "after it was opened"])
+async def test_it_is_written_twice_within_a_tick_of_the_clock(
+    world: World, directory: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """The first write comes after the watch has looked, the second after the upload, and leaves the same times."""
+    path = write(directory / "a", 10)
+    looks = 0
+    upload, know = operations.upload, FileUploads._known
+
+    async def know_after_write(self: FileUploads, *given: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 1 and written == "before it is opened":
+            write(path, 10, seed=1)
+        return await know(self, *given)
+
+    async def upload_between(*given: Any, **more: Any) -> Any:
+        if looks == 1 and written == "after it was opened":
+            write(path, 10, seed=1)
+        result, fingerprint = await upload(*given, **more)
+        if looks == 1:
+            write(path, 10, seed=2)
+            fingerprint = fingerprint_of(path.stat())
+        return result, fingerprint
+
+    monkeypatch.setattr(operations, "upload", upload_between)
+    monkeypatch.setattr(FileUploads, "_known", know_after_write)
+    await until_idle(world, directory)
+    assert world.holds(path, "raw/a")
 
 
 @pytest.mark.slow
