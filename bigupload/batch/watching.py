@@ -186,7 +186,7 @@ class Watching:
         if self._end is not None:
             return True
         if self._gone is not None:
-            return not self._files.open_count
+            return not self._files.has_open
         quiet_until = self._quiet_since + self._watched.until_idle
         if self._dirty or self._files.is_busy or self._clock() < quiet_until:
             return False

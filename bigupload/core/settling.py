@@ -15,6 +15,8 @@ from bigupload.records import dataclass
 
 AT_ONCE = 4
 """Files that are uploaded at a time, and as many that are followed: the parts of one fill most links."""
+_SMALL = 4
+"""Files of at most a part that take the place of one: each is a few round trips and a wait for the disk."""
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 900.0
 """Seconds between two attempts of an upload that failed: each pause is twice the last. A file that changed is tried at
 once."""
@@ -64,11 +66,12 @@ class SettlingFiles:
         Args:
             idle: Seconds without a change after which a file has settled.
             follow_from: Bytes. A larger file that changes is followed.
-            at_once: Files that are uploaded at a time, and that are followed at a time.
+            at_once: Files that are uploaded at a time, and that are followed at a time. Of files that are not larger
+                than `follow_from`, four times as many are uploaded at a time.
         """
         self._idle = idle
         self._follow_from = follow_from
-        self._at_once = at_once
+        self._most_open = at_once * _SMALL
         self._files: dict[str, _Unsettled] = {}
         self._done: dict[str, int] = {}
         self._done_before: dict[str, int] = {}
@@ -80,7 +83,7 @@ class SettlingFiles:
         self._growing: dict[str, None] = {}
         """Files that may be followed, in the order in which they were found."""
         self._open = {False: 0, True: 0}
-        """The number of uploads that run, of files that are followed or not."""
+        """The quarters of places that are taken, by files that are followed or not."""
         self._listing = 0
         self._held_until = -math.inf
         self._held = 0
@@ -152,8 +155,12 @@ class SettlingFiles:
         """The upload of a file has ended."""
         file = self._files[key]
         file.is_open = False
-        self._open[file.follow] -= 1
+        self._open[file.follow] -= self._takes(file)
         return file
+
+    def _takes(self, file: _Unsettled) -> int:
+        """The quarters of a place that a file's upload takes."""
+        return _SMALL if file.fingerprint.size > self._follow_from else 1
 
     # -- decisions
 
@@ -162,15 +169,18 @@ class SettlingFiles:
         if now < self._held_until:
             return []
         begun = []
-        while self._open[False] < self._at_once and self._ready and self._ready[0][0] <= now:
-            time, _, key = heapq.heappop(self._ready)
+        while self._ready and self._ready[0][0] <= now:
+            time, _, key = self._ready[0]
             if self._is_waiting(key, time):
+                if self._open[False] + self._takes(self._files[key]) > self._most_open:
+                    break
                 begun.append(self._begin(key, now, follow=False))
-        for key in list(self._growing) if self._open[True] < self._at_once else ():
+            heapq.heappop(self._ready)
+        for key in list(self._growing) if self._open[True] < self._most_open else ():
             file = self._files.get(key)
             if file is None or file.is_open or file.ready_at <= now:  # deleted; or it is among those that are ready
                 del self._growing[key]
-            elif now >= file.not_before and self._open[True] < self._at_once:
+            elif now >= file.not_before and self._open[True] < self._most_open:
                 begun.append(self._begin(key, now, follow=True))
         return begun
 
@@ -181,7 +191,7 @@ class SettlingFiles:
     def _begin(self, key: str, now: float, *, follow: bool) -> Begin:
         file = self._files[key]
         file.is_open, file.follow, file.first_tried = True, follow, min(file.first_tried, now)
-        self._open[follow] += 1
+        self._open[follow] += self._takes(file)
         self._growing.pop(key, None)
         return Begin(key, file.path, file.fingerprint, follow, file.first)
 
@@ -199,9 +209,9 @@ class SettlingFiles:
         return key in self._files and self._files[key].is_open
 
     @property
-    def open_count(self) -> int:
-        """The number of uploads that run."""
-        return sum(self._open.values())
+    def has_open(self) -> bool:
+        """Whether an upload runs."""
+        return any(self._open.values())
 
     @property
     def is_busy(self) -> bool:

@@ -78,15 +78,37 @@ def test_so_many_at_once(tree: Tree) -> None:
         tree.write(name, LARGE * 2)
     tree.list(0.0)
     assert tree.begun(0.0) == [("a", True), ("b", True)]
-    assert tree.files.open_count == 2
     # What waits is settled by the time it gets its place.
     assert tree.begun(10.0) == [("c", False)]
     for name in "de":
-        tree.write(name)
-    tree.list(20.0)
-    assert tree.begun(30.0) == [("d", False)]
-    tree.done("c", 31.0)
-    assert tree.begun(31.0) == [("e", False)]
+        tree.write(name, LARGE * 2)
+    tree.list(20.0, quiet_for=IDLE)
+    assert tree.begun(20.0) == [("d", False)]
+    tree.done("c", 21.0)
+    assert tree.begun(21.0) == [("e", False)]
+
+
+def test_four_small_files_take_the_place_of_a_large_one(tree: Tree) -> None:
+    """Each is little more than a round trip and a wait for the disk."""
+    for number in range(9):
+        tree.write(f"{number}", LARGE)
+    tree.write("a", LARGE * 2)
+    tree.write("b")
+    tree.list(0.0, quiet_for=IDLE)
+    assert [key for key, _ in tree.begun(0.0)] == list("01234567")
+    tree.done("0", 0.0)
+    assert [key for key, _ in tree.begun(0.0)] == ["8"]
+    for key in "123":
+        tree.done(key, 0.0)
+        assert tree.begun(0.0) == [], "the large one is next, and none overtakes it"
+    tree.done("4", 0.0)
+    assert tree.begun(0.0) == [("a", False)]
+    for key in "5678":
+        tree.done(key, 0.0)
+    tree.done("a", 0.0)
+    assert tree.begun(0.0) == [("b", False)]
+    tree.done("b", 0.0)
+    assert not tree.files.has_open
 
 
 def test_what_is_uploaded_is_not_uploaded_again_unless_it_changes(tree: Tree) -> None:
@@ -193,7 +215,7 @@ def test_an_attempt_when_it_changes(tree: Tree) -> None:
 
 def test_nothing_begins_while_all_would_fail(tree: Tree) -> None:
     for name in "abcd":
-        tree.write(name)
+        tree.write(name, LARGE * 2)
     tree.list(0.0, quiet_for=IDLE)
     assert len(tree.begun(0.0)) == 2
     assert tree.files.failed("a", 1.0, again=True, concerns_all=True) == FIRST_PAUSE
