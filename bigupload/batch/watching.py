@@ -47,7 +47,8 @@ _LIST_EVERY = 60.0
 _LIST_AFTER = 0.5
 """Seconds between two listings at least, however much changes."""
 _SHARE = 10
-"""Listings take at most one part in this many of the time: in a large directory one takes seconds."""
+"""Listings take at most one part in this many of the time: in a large directory one takes seconds. After one that took
+long, as on a busy machine, the pause is `_LIST_EVERY`, or the time that the listing took if that is more."""
 _LOOK_EVERY = 5.0
 """Seconds between two looks at whether the directory is still there."""
 _SHORTEST = 0.01
@@ -244,7 +245,8 @@ class Watching:
         every = _LIST_EVERY if self._has_events else self._poll
         if self._dirty:
             every = min(every, _LIST_AFTER)
-        return self._listed_at + max(every, _SHARE * self._listing_took)
+        pause = min(_SHARE * self._listing_took, max(_LIST_EVERY, self._listing_took))
+        return self._listed_at + max(every, pause)
 
     async def _list(self, tasks: anyio.abc.TaskGroup) -> None:
         self._dirty = False
@@ -304,6 +306,7 @@ class Watching:
         except Exception as e:  # also exceptions of the caller's functions
             self._end = self._end or e
         finally:
+            self._dirty = True  # changes of the file were not reported meanwhile
             self._wake.set()
 
     async def _try(self, begin: Begin) -> None:
@@ -331,7 +334,6 @@ class Watching:
             await self._failed(begin, e)
         else:
             self._files.uploaded(key, fingerprint, self._clock())
-            self._dirty = True  # it may have changed since
 
     async def _failed(self, begin: Begin, error: errors.BigUploadError) -> None:
         others_go = self._files.others_uploaded(begin.key)
@@ -345,7 +347,6 @@ class Watching:
             status = await run_in_daemon_thread(lambda: Path(begin.path).lstat(), self._threads)
         except OSError:  # the next listing finds it
             self._files.vanished(begin.key)
-            self._dirty = True
             return None
         return Fingerprint(status.st_size, status.st_mtime_ns, change_time(status), status.st_ino)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -37,6 +38,7 @@ class Place:
         self.warnings: list[str] = []
         self.omitted: list[Omitted] = []
         self.listings: list[float] = []
+        self.listing_takes = 0.0
         self.raises: list[Exception] = []
         self.during: Callable[[Begin], Awaitable[None]] | None = None
         self.tell: Callable[[set[str]], None] | None = None
@@ -78,6 +80,7 @@ class Place:
         self.listings.append(self.now)
         yield from self.omitted
         yield from WatchedFiles(str(self.directory), Selection(), now=0.0).found()
+        self.now += self.listing_takes
 
     @contextlib.asynccontextmanager
     async def events(self, changed: Callable[[set[str]], None], failed: Callable[[str], None]) -> AsyncIterator[None]:
@@ -156,6 +159,23 @@ async def test_events_get_lost(place: Place) -> None:
     await place.watch(until_idle=90.0)
     assert [key for _, key, _ in place.begun] == ["a"]
     assert place.begun[0][0] == 70.0  # the minute's listing, and ten seconds to settle
+
+
+async def test_listings_that_take_long_are_not_far_apart(place: Place) -> None:
+    """As on a machine that is busy with other things, or of very many files."""
+    place.listing_takes = 30.0
+    place.at(31.0, lambda: place.write("a"))
+    await place.watch(until_idle=60.0)
+    ((at, *_),) = place.begun
+    assert 31.0 + IDLE <= at <= 31.0 + 60.0 + place.listing_takes + IDLE
+    pauses = [later - earlier - place.listing_takes for earlier, later in itertools.pairwise(place.listings)]
+    assert min(pauses) >= 60.0
+    place.listing_takes = 300.0
+    place.listings.clear()
+    place.at(place.now + 301.0, lambda: place.write("b"))
+    await place.watch(until_idle=60.0)
+    pauses = [later - earlier - place.listing_takes for earlier, later in itertools.pairwise(place.listings)]
+    assert min(pauses) >= 300.0, "half of the time at most"
 
 
 async def test_the_system_tells_of_no_changes(place: Place) -> None:
@@ -264,6 +284,22 @@ async def test_one_key_that_always_fails_does_not_stop_the_others(place: Place, 
     assert first <= 45.0, "nothing had succeeded until then"
     assert [place.begun.count((at, key, False)) for at, key, _ in place.begun if key != "bad"] == [1] * len(times)
     assert [retry_in for _, _, _, retry_in in place.failures][:4] == [30.0, 60.0, 120.0, 240.0]
+
+
+async def test_it_comes_again_while_its_upload_ends(place: Place) -> None:
+    """What is reported of a file while its upload is open does not make it list."""
+
+    async def write_again(begin: Begin) -> None:
+        if len(place.begun) == 1:
+            os.unlink(begin.path)
+            place.write(begin.key)
+            raise errors.SourceNotFound("no such file")
+
+    place.write("a")
+    place.during = write_again
+    await place.watch()
+    assert [key for _, key, _ in place.begun] == ["a", "a"]
+    assert place.begun[1][0] <= 20.5
 
 
 async def test_it_is_deleted_before_it_is_opened(place: Place) -> None:
