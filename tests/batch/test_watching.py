@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import math
 import os
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from bigupload.sources.file import fingerprint_of
 
 IDLE = 10.0
 LARGE = 100
+EXHAUSTIVE = [pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(2, 12)]
 
 
 class Place:
@@ -39,6 +41,7 @@ class Place:
         self.omitted: list[Omitted] = []
         self.listings: list[float] = []
         self.listing_takes = 0.0
+        self.stored: dict[str, bytes] = {}
         self.raises: list[Exception] = []
         self.during: Callable[[Begin], Awaitable[None]] | None = None
         self.tell: Callable[[set[str]], None] | None = None
@@ -63,7 +66,8 @@ class Place:
 
     async def upload(self, begin: Begin) -> Fingerprint:
         self.begun.append((self.now, begin.key, begin.follow))
-        found = fingerprint_of(os.stat(begin.path))
+        path = Path(begin.path)
+        found, self.stored[begin.key] = fingerprint_of(path.stat()), path.read_bytes()
         if self.during is not None:
             await self.during(begin)
         if self.raises:
@@ -176,6 +180,42 @@ async def test_listings_that_take_long_are_not_far_apart(place: Place) -> None:
     await place.watch(until_idle=60.0)
     pauses = [later - earlier - place.listing_takes for earlier, later in itertools.pairwise(place.listings)]
     assert min(pauses) >= 300.0, "half of the time at most"
+
+
+@pytest.mark.parametrize("seed", [1, *EXHAUSTIVE])
+async def test_what_is_late_is_not_lost(place: Place, seed: int) -> None:
+    """Files come, change, go and come again, while they are listed and sent, too, and half of it is not reported."""
+    source = random.Random(seed)
+    place.listing_takes = 2.0
+
+    def change() -> None:
+        path, told = place.directory / f"{source.randrange(40)}", place.tell
+        if source.random() < 0.5:
+            place.tell = None
+        if source.random() < 0.4:
+            path.unlink(missing_ok=True)
+        if source.random() < 0.8:
+            place.write(path.name)
+        place.tell = told
+
+    async def change_one(begin: Begin) -> None:
+        await asyncio.sleep(0)
+        if source.random() < 0.3:
+            change()
+            with contextlib.suppress(FileNotFoundError):
+                path = Path(begin.path)
+                if source.random() < 0.5:
+                    path.unlink()
+                    raise errors.SourceNotFound("it was deleted")
+                place.write(path.name)
+
+    for _ in range(400):
+        place.at(source.uniform(0.0, 200.0), change)
+    place.during = change_one
+    await place.watch(until_idle=70.0)
+    files = {path.name: path.read_bytes() for path in place.directory.iterdir()}
+    assert len(files) > 10
+    assert {name: place.stored.get(name) for name in files} == files
 
 
 async def test_the_system_tells_of_no_changes(place: Place) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.fault_proxy import FaultProxy
+from tests.tools.busy_tree import BusyTree
 from tests.tools.signals import heard
 from tests.tools.weed import fetch, weed_client
 
@@ -71,9 +72,14 @@ class Watch:
         path.write_bytes(data)
         return path
 
-    def keys(self) -> set[str]:
+    def etags(self) -> dict[str, str]:
+        """The ETag of each object, which is the MD5 of a small one."""
         pages = weed_client(self.weed).get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
-        return {each["Key"].removeprefix("raw/") for page in pages for each in page.get("Contents", [])}
+        rows = [each for page in pages for each in page.get("Contents", [])]
+        return {each["Key"].removeprefix("raw/"): each["ETag"].strip('"') for each in rows}
+
+    def keys(self) -> set[str]:
+        return set(self.etags())
 
     def open_uploads(self) -> list[Any]:
         found: list[Any] = weed_client(self.weed).list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
@@ -205,6 +211,26 @@ def test_hundreds_at_once(watch: Watch) -> None:
     assert ended.code == 0, ended.err
     assert len(watch.keys()) == len(results(ended)) == 200
     assert len(watch.place.run("status").out.splitlines()) == 1  # the watch itself: a small file has no manifest
+
+
+def test_everything_happens_and_it_is_killed(watch: Watch) -> None:
+    """What a busy watch has not uploaded is late: nothing is lost."""
+    tree = BusyTree(watch.directory, seed=7)
+    for _ in range(3):
+        with watch.start() as process:
+            for _ in range(120):
+                tree.fill()
+            for _ in range(40):
+                next_result(process)
+                for _ in range(5):
+                    tree.change()
+            assert stop(process, signal.SIGKILL).code == -signal.SIGKILL
+    ended = watch.run()
+    assert ended.code in (0, 75), ended.err
+    assert watch.run().code == 0
+    files = tree.digests()
+    stored = watch.etags()
+    assert {name: stored.get(name) for name in files} == files
 
 
 @pytest.mark.parametrize("how", ["truncated", "replaced", "killed and truncated"])
