@@ -154,6 +154,8 @@ class Fault(Exception):
         """Seconds to wait, from the response's Retry-After."""
         self.date: float | None = None
         """The store's time of a refusal, in seconds since the epoch; None: it is not known, or does not matter."""
+        self.has_other_time = False
+        """Whether the next signature is by another time than the one that was refused."""
         self.warning = ""
         """A warning for the user if the request is repeated."""
         self.named: frozenset[str] = frozenset()
@@ -233,6 +235,8 @@ _EXPIRED = "the credentials have expired. Renew them, then resume; `credentials`
 
 _LEAST_WAIT = 60.0
 """Seconds that a store may take to respond to a body, however short the time for an outage is."""
+_CLOCK_STEPS = 2
+"""Steps of a clock within the attempts of one request: one of the store's servers may be ahead, and the next is not."""
 ATTEMPTS_BEFORE_RESPONSE = 4
 """Attempts while the store has not responded once in this run: a mistyped endpoint is reported within seconds."""
 
@@ -302,6 +306,7 @@ class Attempts:
         self._policy = policy
         self._random = random
         self._resigned = False
+        self._clock_steps = 0
         self._rehashed = False
         self._outages = 0
         self.made = 1
@@ -327,6 +332,10 @@ class Attempts:
             raise self._given_up(fault, "no response of", unanswered) from fault
         if fault.kind.is_retried:
             return self._counted(fault, self._policy.attempts if silence is not None else ATTEMPTS_BEFORE_RESPONSE)
+        if fault.has_other_time and self._clock_steps < _CLOCK_STEPS:
+            self._clock_steps += 1
+            self._resigned = True
+            return Retry(0.0, resign=True)
         # SKEWED: this machine may have slept between the signature and the request.
         if fault.kind in (FaultKind.REFUSED, FaultKind.SKEWED) and not self._resigned and not fault.is_lasting:
             self._resigned = True

@@ -64,6 +64,14 @@ async def test_a_clock_that_steps_back_again(world: World) -> None:
     assert world.holds(path)
 
 
+async def test_one_server_of_a_store_whose_clock_is_off(world: World) -> None:
+    """It refuses a part, and the next server refuses the signature by the first one's time."""
+    world.s3.script("UploadPart", stepped(DAY), stepped(0), part_number=2)
+    path = world.file(3 * PART)
+    await world.upload(path, concurrency=1)
+    assert world.holds(path)
+
+
 async def test_a_refusal_that_is_not_of_the_clock_is_explained_by_the_credentials(world: World) -> None:
     """The clock is off, and known to be: the store refuses the part at its own time, too."""
     world.s3.clock = lambda: time.time() - HOUR
@@ -80,5 +88,5 @@ async def test_a_date_that_is_wrong_for_each_signature(world: World) -> None:
     dates = [email.utils.formatdate(time.time() - n * DAY, usegmt=True) for n in range(1, 5)]
     refusals = [Status(403, "RequestTimeTooSkewed", headers={"Date": date}) for date in dates]
     world.s3.script("CreateMultipartUpload", *refusals)
-    with pytest.raises(errors.ClockSkewed, match=r"this machine's clock is 2 d fast: set it, then run again"):
+    with pytest.raises(errors.ClockSkewed, match=r"this machine's clock is 3 d fast: set it, then run again"):
         await world.upload(world.file(3 * PART))

@@ -44,8 +44,6 @@ def disturbed(base: Ending, seen: Seen, order: Order, manifest: Path, by: Distur
     """The ending of an upload or resume that would have ended in `base`, given that `by` did happen."""
     if by.what in CHANGES_FILE:
         return _file_changed(base, by)
-    if by.what == "late":
-        return Refused(error=errors.AccessDenied, exit_code=EXIT_RESUMABLE)
     if by.what not in ("expire", "revoke"):
         return base
     if by.request == "ListParts" and not by.acted:  # the first request that could have noticed

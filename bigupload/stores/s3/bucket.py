@@ -477,7 +477,7 @@ class S3Bucket:
             fault.is_explained, fault.hint = is_explained, f"{clock_is(offset)}: set it" if is_explained else ""
         ahead = offset if is_off else 0.0
         if abs(ahead - self._ahead) > CLOCK_TOLERANCE:
-            self._ahead = ahead
+            self._ahead, fault.has_other_time = ahead, True
             if is_explained:
                 fault.warning = f"{clock_is(offset)}: requests are signed with the store's time. Set the clock"
 
