@@ -201,7 +201,7 @@ class SmallFiles:
         settings, s3 = small.settings, small.s3
         if s3 is not self._last[0]:  # of a crowd, most have the same
             self._last = s3, (*connection_options(s3), s3.local, s3.if_none_match)
-        chosen = settings.priority, settings.algorithm, settings.require_proof
+        chosen = settings.priority, settings.algorithm, settings.require_proof, settings.recalls
         key = (small.bucket, self._last[1], aws_environment(), *chosen)
         lane, now = self._lanes.get(key), self._resources.clock()
         if lane is not None and now - lane.made > MAX_AGE:

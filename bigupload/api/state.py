@@ -25,8 +25,8 @@ from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.events import Warned
-from bigupload.manifests.endpoint_facts import AWS, EndpointFacts
 from bigupload.manifests.endpoint_facts import NAME as FACTS
+from bigupload.manifests.endpoint_facts import EndpointFacts
 from bigupload.manifests.state_directory import CLEAN_EVERY, NOTES, SUFFIX, is_clean_up_due, state_dir
 from bigupload.options import S3Options
 from bigupload.ports import Source
@@ -126,9 +126,9 @@ class UploaderState:
         return JobRecord(path, name, target, now=_now, executor=self._writers)
 
     def facts_of(self, target: Target) -> EndpointFacts | None:
-        """What was found out about the endpoint of a target; None: there is no place to remember it."""
-        directory = self._directory_or_none()
-        return None if directory is None else EndpointFacts(directory / FACTS, target.endpoint or AWS, self.wall_clock)
+        """What was found out about the endpoint of a target; None: there is no place to remember it, or it is AWS."""
+        directory = self._directory_or_none() if target.endpoint is not None else None
+        return None if directory is None else EndpointFacts(directory / FACTS, target.endpoint or "", self.wall_clock)
 
     def moves(self) -> MoveRecord:
         """The record of sources that are deleted after their upload."""

@@ -72,6 +72,8 @@ class UploadSettings:
     """Whether to upload a source that changed as it is now, instead of raising SourceChanged."""
     priority: int = 0
     """Uploads with a higher one get slots and threads first."""
+    recalls: bool = True
+    """Whether a small file may go without a checksum because an earlier run found that the store refuses it."""
 
 
 class _NotBegun(Gauge):

@@ -139,7 +139,7 @@ class SinglePuts:
         self._refuses = f"put-{settings.algorithm}"
         """The name of the fact that the store refuses this checksum."""
         # What may have changed since must not cost a proof that is asked for.
-        recalls = self._most.checksum and Verified.COMPOSITE_ETAG.satisfies(settings.require_proof)
+        recalls = settings.recalls and self._most.checksum and Verified.COMPOSITE_ETAG.satisfies(settings.require_proof)
         self._recalled = facts.recall(self._refuses) if facts is not None and recalls else None
         """What was remembered, until it turns out to be wrong."""
         self.manner = self._most if self._recalled is None else Manner(checksum=False, condition=self._most.condition)
@@ -283,11 +283,16 @@ class SinglePuts:
         """
         if not fault.may_be_unsupported:
             return None
-        if self._recalled is not None and not self._confirmed and self._facts is not None:
-            self._facts.note(self._refuses, None)
-            self._recalled, self.manner = None, self._most
+        if not self._confirmed:
+            self._forget()
         others = (self.manner,) if self._confirmed else (self.manner, *self._most.lesser())
         return next((each for each in others if each not in tried and not each.is_named(fault.named)), None)
+
+    def _forget(self) -> None:
+        """What was remembered of the store is wrong, or costs the proof: find out again."""
+        if self._recalled is not None and self._facts is not None:
+            self._facts.note(self._refuses, None)
+            self._recalled, self.manner, self._confirmed = None, self._most, False
 
     def confirm(self, manner: Manner, refusal: Fault | None, emit: Callable[[events.Event], None]) -> None:
         """Note that the store has taken a file: the first one decides how all others are sent.
@@ -332,6 +337,8 @@ class SinglePuts:
             NothingProvesPut: It is not.
             ProofTooWeak: It is not, and the object must not be replaced.
         """
+        if proved.proof is PartProof.NONE:
+            self._forget()
         if not proved.verified.satisfies(self._required):
             if store.replaces:
                 raise NothingProvesPut

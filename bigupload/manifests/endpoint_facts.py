@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,6 @@ from bigupload.manifests.state_directory import DAY
 from bigupload.support.files import create_private, is_private_file
 
 NAME = "endpoint-facts.json"
-AWS = "aws"
-"""The endpoint of a target that names none."""
 KEPT_FOR = DAY
 """Seconds for which a fact counts."""
 _MOST_BYTES = 64 * 1024
@@ -57,7 +56,7 @@ class EndpointFacts:
             of_endpoint[name] = (value, self._clock())
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
+            fresh = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}.new")
             fd = create_private(fresh)
             try:
                 os.write(fd, json.dumps(found).encode())

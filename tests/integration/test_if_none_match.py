@@ -118,12 +118,26 @@ async def test_a_header_that_complete_refuses_is_left_out(
     assert ("right before it is made" in world.warnings()) is (header == "if-none-match")
 
 
-async def test_a_501_that_names_nothing_may_mean_any_header(world: World) -> None:
-    world.s3.script("CompleteMultipartUpload", Status(501, "NotImplemented"))
+@pytest.mark.parametrize("refusals", [1, 2])
+async def test_a_501_that_names_nothing_may_mean_any_header(world: World, refusals: int) -> None:
+    """The size goes first: the condition protects an object."""
+    world.s3.script("CompleteMultipartUpload", *[Status(501, "NotImplemented")] * refusals)
     path = world.file(2 * PART)
     await world.upload(path, options=world.options(if_none_match=True))
     assert world.holds(path)
-    assert "sent without if-none-match, x-amz-mp-object-size" in world.warnings()
+    assert ("if-none-match" in world.s3.requests[-1].headers) is (refusals == 1)
+    assert "sent without x-amz-mp-object-size" in world.warnings()
+    assert ("sent without if-none-match" in world.warnings()) is (refusals == 2)
+    assert ("right before it is made" in world.warnings()) is (refusals == 2)
+
+
+async def test_without_a_list_of_parts_a_501_may_mean_the_condition_alone(world: World) -> None:
+    refuse(world, "CompleteMultipartUpload", "if-none-match", 501)
+    world.s3.script("ListParts", Status(501, "NotImplemented"), repeat=True)
+    path = world.file(2 * PART)
+    await world.upload(path, options=world.options(if_none_match=True))
+    assert world.holds(path)
+    assert "x-amz-mp-object-size" in world.s3.requests[-1].headers
 
 
 async def test_another_400_at_complete_is_final(world: World) -> None:

@@ -278,6 +278,27 @@ async def test_the_next_run_sends_no_checksum_to_a_store_that_refused_one(
     assert result.verified is Verified.FULL_OBJECT
 
 
+async def test_one_refusal_does_not_weaken_the_proof_of_a_move(world: World) -> None:
+    """It was remembered, and the file stayed: its object was proved by MD5 alone."""
+    world.s3.knobs.default_crc64nvme = False
+    world.s3.script("PutObject", Status(400, "InvalidRequest"))
+    path = world.file(10)
+    (result,) = results(await sent([path], world.options()))
+    assert result.verified is Verified.COMPOSITE_ETAG
+    (result,) = results(await sent([path], world.options(), delete_source=True))
+    assert (result.verified, result.source_deleted) == (Verified.FULL_OBJECT, True)
+
+
+async def test_what_was_remembered_goes_where_it_proves_nothing(world: World) -> None:
+    world.s3.knobs.default_crc64nvme = False
+    world.s3.script("PutObject", Status(400, "InvalidRequest"))
+    results(await sent([world.file(10)], world.options()))
+    world.s3.knobs.etags = "opaque"
+    paths = [world.file(10, name=f"{n}") for n in range(2)]
+    found = [results(await sent([path], world.options()))[0].verified for path in paths]
+    assert found == [Verified.SIZE, Verified.FULL_OBJECT]
+
+
 async def test_a_store_that_requires_what_it_refused_before(world: World) -> None:
     """What was remembered is forgotten at the first refusal."""
     world.s3.knobs.refuse_checksum_algorithm = 400

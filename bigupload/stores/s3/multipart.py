@@ -28,6 +28,7 @@ from bigupload.stores.s3.objects import S3Objects
 from bigupload.stores.s3.operations import HEADERS, MOST_PAGES, OpenPage, UploadPages, copy_source, date_of, rows, told
 from bigupload.stores.s3.refusals import name_options
 
+_SIZE, _CONDITION = "MpuObjectSize", "IfNoneMatch"
 _COPY_WITHIN = 300.0
 """Timeout in seconds: the store may work on a part of 5 GiB for minutes before it responds."""
 _OTHER_OBJECT = ("NoSuchKey", "NoSuchVersion", "PreconditionFailed")
@@ -356,8 +357,11 @@ class S3Store:
         complete = functools.partial(
             self._call, "to complete the upload", "CompleteMultipartUpload", within=_COMPLETE_WITHIN
         )
-        lacks = ""
+        without: dict[str, str] = {}
+        """The headers that were left out, each with the refusal of it."""
         while True:
+            if (refusal := without.get(_CONDITION)) is not None:
+                await self._require_absent(refusal)
             try:
                 answer = await complete(**arguments)
                 break
@@ -368,25 +372,28 @@ class S3Store:
                         "that name beside it: upload to another key; `abort` deletes the parts of this upload"
                     ) from fault
                 refused = _refused_of(fault, arguments)
-                if "MpuObjectSize" in refused and not await self._has_all(upload_id, parts, size, algorithm):
-                    raise  # the size may be refused because it is another one
+                # The size may be refused because it is another one.
+                if _SIZE in refused and not await self._has_all(upload_id, parts, size, algorithm):
+                    refused.remove(_SIZE)
                 if not refused:
                     raise
-                lacks = f"{fault}: sent without {', '.join(refused.values())}"
-                if "IfNoneMatch" in refused:
-                    await self._require_absent(fault)
-                    lacks = f"{lacks}. {LOOKS_INSTEAD}"
-                arguments = {name: value for name, value in arguments.items() if name not in refused}
+                without[refused[0]] = str(fault)
+                del arguments[refused[0]]
         told(answer, "ETag", str)
-        return dataclasses.replace(_facts(answer, algorithm), lacks=lacks)
+        lacks = [f"{refusal}: sent without {HEADERS[name]}" for name, refusal in without.items()]
+        lacks += [LOOKS_INSTEAD] if _CONDITION in without else []
+        return dataclasses.replace(_facts(answer, algorithm), lacks=". ".join(lacks))
 
     async def _has_all(self, upload_id: str, parts: Sequence[PartRecord], size: int, algorithm: Algorithm) -> bool:
         """Whether the store lists just these parts, and they have this many bytes together."""
-        listed = await self.list_parts(upload_id, algorithm)
+        try:
+            listed = await self.list_parts(upload_id, algorithm)
+        except Fault:
+            return False
         theirs, ours = ([(p.number, p.etag.strip('"')) for p in each] for each in (listed, parts))
         return theirs == ours and sum(p.size for p in listed) == size
 
-    async def _require_absent(self, refusal: Fault) -> None:
+    async def _require_absent(self, refusal: str) -> None:
         """Look whether there is an object. Raises Fault(EXISTS) if so."""
         try:
             found = await self._head()
@@ -470,16 +477,16 @@ def _facts(answer: Mapping[str, Any], algorithm: Algorithm) -> ObjectFacts:
     )
 
 
-def _refused_of(fault: Fault, arguments: Mapping[str, Any]) -> dict[str, str]:
-    """Return the arguments of complete that a refusal may be of, and that can be left out, each with its header.
+def _refused_of(fault: Fault, arguments: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of complete that a refusal may be of, and that can be left out, one after the other.
 
     They are those that it names. A store that does not support the request and names nothing may mean any of them.
     Checksums always stay: a refusal that names one may be of its value.
     """
     if not fault.may_be_unsupported:
-        return {}
-    optional = {name: HEADERS[name] for name in ("IfNoneMatch", "MpuObjectSize") if name in arguments}
-    named = {name: header for name, header in optional.items() if header in fault.named}
+        return []
+    optional = [name for name in (_SIZE, _CONDITION) if name in arguments]
+    named = [name for name in optional if HEADERS[name] in fault.named]
     return named if named or fault.kind is not FaultKind.UNSUPPORTED else optional
 
 
