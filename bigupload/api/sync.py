@@ -495,17 +495,19 @@ class SyncMany(UploadMany):
         if self._record is not None and not self._dry_run and not self._counts["failed"]:
             directory = self._directory
             known = None if self._size_only or self._source_deletes is not None else self._known_rows
-            if self._deletes:
+            if self._deletes and self._selection == Selection(follow_symlinks=self._selection.follow_symlinks):
+                # Else files that the selection leaves out may be missing there.
                 await self._record.record_mounts(self._mounts.found, forget={*away} | self._mounts.merged)
             await self._record.finish(keep=lambda key: not is_gone(f"{directory}/{key}"), known=known)
         return not_deleted
 
     def _not_mounted(self, away: Mapping[str, str]) -> str:
         """Report each directory below which nothing may be deleted. Returns why nothing is."""
+        all_of_them = f", which deletes below all {len(away)} that are named" if len(away) > 1 else ""
         for folder, why in away.items():
             error = errors.DirectoryGone(
                 f"{self._directory}/{folder[:-1]} {why}, so nothing was deleted: mount it and make the same call "
-                "again. If its files were deleted: `allow_empty=True`"
+                f"again. If its files were deleted: `allow_empty=True`{all_of_them}"
             )
             key = f"{self._key_prefix}{folder}"
             self._tell(SyncStep(action="delete", key=key, url=self._url_of(key), size=0, error=error))

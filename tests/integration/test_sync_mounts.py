@@ -136,6 +136,17 @@ async def test_one_of_which_patterns_select_a_part(world: World, tree: Path) -> 
     assert await deleted(world, tree, selection=jpg) == ["p/sub/disk/"]
 
 
+async def test_a_selection_that_leaves_its_files_out_does_not_forget_it(world: World, tree: Path) -> None:
+    disk, jpg, raw = tree / "sub" / "disk", Selection(include=["*.jpg"]), Selection(include=["*.raw"])
+    with mounted(disk):
+        grow(disk, {"1.raw": b"1", "2.raw": b"2"})
+        await synced(world, tree)
+    grow(disk, {"stray.jpg": b""})
+    grow(tree, {"x.raw": b""})
+    assert await deleted(world, tree, selection=jpg) == []
+    assert await deleted(world, tree, selection=raw) == ["p/sub/disk/"]
+
+
 async def test_what_became_part_of_the_file_system_above(world: World, tree: Path) -> None:
     disk = tree / "sub" / "disk"
     with mounted(disk):
