@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +55,7 @@ class EndpointFacts:
             of_endpoint[name] = (value, self._clock())
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}.new")
+            fresh = self._path.with_name(f"{self._path.name}.{os.urandom(4).hex()}.new")
             fd = create_private(fresh)
             try:
                 os.write(fd, json.dumps(found).encode())
