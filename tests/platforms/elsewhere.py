@@ -188,7 +188,6 @@ SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/cli/test_mhl.py::test_a_named_pipe_in_place_of_a_file_is_not_waited_for",
             "tests/cli/test_move.py::test_a_device",
             "tests/cli/test_on_done.py::test_a_failure_of_it_is_none_of_the_upload",
-            "tests/cli/test_on_done.py::test_a_notification",
             "tests/cli/test_receipt.py::test_a_device_is_written_and_not_replaced",
             "tests/cli/test_receipt.py::test_a_disk_that_is_full_at_the_end",
             "tests/cli/test_receipt.py::test_a_watch_needs_a_file_for_its_receipt",
