@@ -63,7 +63,10 @@ def test_requests_at_random(case: schemathesis.Case, posting: Service, welcoming
     # In the case itself: its check of a rejection would take a header added by `call` for one that is missing.
     case.headers["Authorization"] = f"Bearer {posting.key}"
     response = case.call(base_url=posting.url, timeout=60)
-    case.validate_response(response, checks=CHECKS if known else [*CHECKS, checks.negative_data_rejection])
+    wanted = CHECKS if known else [*CHECKS, checks.negative_data_rejection]
+    if b"invalid_query" in response.content:  # DELETE of a key that ends in /url is another path's operation
+        wanted = [check for check in wanted if check is not checks.unsupported_method]
+    case.validate_response(response, checks=wanted)
     if response.status_code >= 400:
         error = ErrorResponse.model_validate_json(response.content).error
         assert Problem[error.code.upper()].status == response.status_code
