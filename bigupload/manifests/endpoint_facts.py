@@ -1,4 +1,4 @@
-"""What was found out about stores, by endpoint: a file of the state directory, which the next runs read.
+"""What was found out about stores, by endpoint and bucket: a file of the state directory, which the next runs read.
 
 A fact is a hint. It spares a run from finding out again what a store refuses, and must cost only time if it is wrong.
 It is forgotten after a day, so that a store that has learnt something since is noticed. A file that can't be read or
@@ -25,14 +25,14 @@ _MOST_BYTES = 64 * 1024
 
 
 class EndpointFacts:
-    """The facts of one endpoint. Implements `ports.Facts`."""
+    """The facts of one bucket. Implements `ports.Facts`."""
 
     def __init__(self, path: Path, endpoint: str, clock: Callable[[], float] = time.time) -> None:
         """Read nothing yet.
 
         Args:
             path: The file. Its directory need not exist.
-            endpoint: The endpoint, as manifests name it.
+            endpoint: The endpoint, as manifests name it, and the bucket.
             clock: Seconds since the epoch.
         """
         self._path = path
@@ -58,10 +58,13 @@ class EndpointFacts:
             fresh = self._path.with_name(f"{self._path.name}.{os.urandom(4).hex()}.new")
             fd = create_private(fresh)
             try:
-                os.write(fd, json.dumps(found).encode())
-            finally:
-                os.close(fd)
-            fresh.replace(self._path)
+                try:
+                    os.write(fd, json.dumps(found).encode())
+                finally:
+                    os.close(fd)
+                fresh.replace(self._path)
+            except OSError:
+                fresh.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, dict[str, tuple[str, float]]]:
         """The facts of all endpoints that count now."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,12 @@ def test_another_s_file_is_not_read(world: World, tmp_path: Path) -> None:
     world.path.parent.mkdir()
     world.path.symlink_to(tmp_path / "other.json")
     assert world.facts().recall("checksums") is None
+
+
+def test_a_write_that_fails_leaves_no_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "write", fail)
+    world.facts().note("checksums", "refused")
+    assert list(world.path.parent.iterdir()) == []
