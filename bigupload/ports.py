@@ -276,7 +276,7 @@ class ObjectStore(Protocol):
 
 
 class Facts(Protocol):
-    """What earlier runs found out about an endpoint. A fact may be wrong, or lost."""
+    """What earlier runs found out about a bucket. A fact may be wrong, or lost."""
 
     def recall(self, name: str) -> str | None:
         """Return a fact; None: nothing is known."""

@@ -126,9 +126,11 @@ class UploaderState:
         return JobRecord(path, name, target, now=_now, executor=self._writers)
 
     def facts_of(self, target: Target) -> EndpointFacts | None:
-        """What was found out about the endpoint of a target; None: there is no place to remember it, or it is AWS."""
+        """What was found out about the bucket of a target; None: there is no place to remember it, or it is at AWS."""
         directory = self._directory_or_none() if target.endpoint is not None else None
-        return None if directory is None else EndpointFacts(directory / FACTS, target.endpoint or "", self.wall_clock)
+        if directory is None:
+            return None
+        return EndpointFacts(directory / FACTS, f"{target.endpoint} {target.bucket}", self.wall_clock)
 
     def moves(self) -> MoveRecord:
         """The record of sources that are deleted after their upload."""

@@ -121,7 +121,7 @@ class SinglePuts:
             shared: The slots, which all other uploads use, too.
             settings: The settings of each file.
             effects: The clock.
-            facts: What earlier runs found out about the endpoint; None: nothing is remembered.
+            facts: What earlier runs found out about the bucket; None: nothing is remembered.
         """
         self._effects = effects
         self._store = store
@@ -309,7 +309,7 @@ class SinglePuts:
         self._confirmed = True
         if self.manner.checksum and not manner.checksum:
             self.use_md5(emit, f"the store refused {self._algorithm} checksums ({refusal})")
-            if self._facts is not None:
+            if self._facts is not None and refusal is not None and _is_of_checksums(refusal):
                 self._facts.note(self._refuses, "refused")
         if self.manner.condition and not manner.condition:
             emit(events.Warned(message=f"{refusal}: {LOOKS_INSTEAD}"))
@@ -355,6 +355,13 @@ class SinglePuts:
                 )
             )
         return proved
+
+
+def _is_of_checksums(refusal: Fault) -> bool:
+    """Whether a store that took a file only without a checksum refuses all: another refusal may be of that one PUT."""
+    if Manner(checksum=True, condition=False).is_named(refusal.named):
+        return True
+    return refusal.kind is FaultKind.UNSUPPORTED and CONDITION not in refusal.named
 
 
 @dataclass(slots=True, eq=False)

@@ -250,12 +250,57 @@ async def test_a_store_that_refuses_the_checksum(world: World, status: int) -> N
     assert world.s3.count("PutObject") <= 10
 
 
+def refuse_checksums(world: World, status: int = 400, text: str | None = None) -> None:
+    """Refuse each PUT with a checksum. The refusal names its header, unless there is another text."""
+
+    def receive(exchange: Exchange) -> None:
+        if exchange.op == "PutObject" and "x-amz-checksum-crc64nvme" in exchange.headers:
+            named = "Unsupported header 'x-amz-checksum-crc64nvme' received for this API call."
+            raise S3Error("NotImplemented" if status == 501 else "InvalidRequest", text or named, status=status)
+
+    world.s3.knobs.default_crc64nvme = False
+    world.s3.knobs.receive = receive
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "bodies"), [(400, "Refused.", [2, 2]), (400, None, [2, 1]), (501, "Refused.", [2, 1])]
+)
+async def test_only_a_refusal_that_is_of_checksums_is_remembered(
+    world: World, status: int, text: str | None, bodies: list[int]
+) -> None:
+    refuse_checksums(world, status, text)
+    path, found = world.file(10), []
+    for _ in bodies:
+        before = world.s3.count("PutObject")
+        (result,) = results(await sent([path], world.options()))
+        assert result.verified is Verified.COMPOSITE_ETAG
+        found.append(world.s3.count("PutObject") - before)
+    assert found == bodies
+
+
+async def test_one_400_that_names_nothing_is_of_one_run(world: World) -> None:
+    world.s3.knobs.default_crc64nvme = False
+    world.s3.script("PutObject", Status(400, "InvalidRequest"))
+    path = world.file(10)
+    found = [results(await sent([path], world.options()))[0].verified for _ in range(2)]
+    assert found == [Verified.COMPOSITE_ETAG, Verified.FULL_OBJECT]
+
+
+async def test_what_one_bucket_refused_is_tried_in_another(world: World) -> None:
+    refuse_checksums(world)
+    path = world.file(10)
+    results(await sent([path], world.options()))
+    world.s3.knobs.receive = lambda exchange: None
+    world.s3.create_bucket("other")
+    (result,) = results(await sent([path], world.options(), to="s3://other/p/"))
+    assert result.verified is Verified.FULL_OBJECT
+
+
 async def test_the_next_run_sends_no_checksum_to_a_store_that_refused_one(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For a day, and not where more proof is required than the store gave then."""
-    world.s3.knobs.refuse_checksum_algorithm = 400
-    world.s3.knobs.default_crc64nvme = False
+    refuse_checksums(world)
     path = world.file(10)
 
     async def requests(**more: Any) -> int:
@@ -273,26 +318,26 @@ async def test_the_next_run_sends_no_checksum_to_a_store_that_refused_one(
     monkeypatch.setattr(time, "time", lambda: later)
     assert await requests() == 2
     assert await requests() == 1
-    world.s3.knobs.refuse_checksum_algorithm = False
+    world.s3.knobs.receive = lambda exchange: None
     (result,) = results(await sent([path], world.options(), require_proof="full-object"))
     assert result.verified is Verified.FULL_OBJECT
 
 
 async def test_one_refusal_does_not_weaken_the_proof_of_a_move(world: World) -> None:
-    """It was remembered, and the file stayed: its object was proved by MD5 alone."""
-    world.s3.knobs.default_crc64nvme = False
-    world.s3.script("PutObject", Status(400, "InvalidRequest"))
+    """Not even one that names the checksum, and that later runs would recall."""
+    refuse_checksums(world)
     path = world.file(10)
     (result,) = results(await sent([path], world.options()))
     assert result.verified is Verified.COMPOSITE_ETAG
+    world.s3.knobs.receive = lambda exchange: None
     (result,) = results(await sent([path], world.options(), delete_source=True))
     assert (result.verified, result.source_deleted) == (Verified.FULL_OBJECT, True)
 
 
 async def test_what_was_remembered_goes_where_it_proves_nothing(world: World) -> None:
-    world.s3.knobs.default_crc64nvme = False
-    world.s3.script("PutObject", Status(400, "InvalidRequest"))
+    refuse_checksums(world)
     results(await sent([world.file(10)], world.options()))
+    world.s3.knobs.receive = lambda exchange: None
     world.s3.knobs.etags = "opaque"
     paths = [world.file(10, name=f"{n}") for n in range(2)]
     found = [results(await sent([path], world.options()))[0].verified for path in paths]
@@ -301,10 +346,9 @@ async def test_what_was_remembered_goes_where_it_proves_nothing(world: World) ->
 
 async def test_a_store_that_requires_what_it_refused_before(world: World) -> None:
     """What was remembered is forgotten at the first refusal."""
-    world.s3.knobs.refuse_checksum_algorithm = 400
+    refuse_checksums(world)
     path = world.file(10)
     results(await sent([path], world.options()))
-    world.s3.knobs.refuse_checksum_algorithm = False
 
     def receive(exchange: Exchange) -> None:
         if exchange.op == "PutObject" and "x-amz-checksum-crc64nvme" not in exchange.headers:
