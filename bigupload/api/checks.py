@@ -258,8 +258,10 @@ def check_target(to: str | None, service: str | None, options: S3Options | None)
         Warnings about it: it is valid, and probably a mistake.
 
     Raises:
-        UsageError: None is named, or two, or one that ends in a line break.
+        UsageError: None is named, or two, or one that is empty or ends in a line break.
     """
+    if isinstance(to, str) and not to.strip():
+        raise errors.UsageError("the target is empty: is a variable of the shell not set?")
     local = options is not None and options.local
     if service is not None and (to is not None or local):
         raise errors.UsageError("an upload has one target: `to`, `service` or the local store")

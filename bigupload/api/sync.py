@@ -473,10 +473,7 @@ class SyncMany(UploadMany):
         """All files have been looked at. Returns why nothing was deleted, if it was to be."""
         await self._standing.check()
         if not self._files and not self._failures and not self._may_be_empty and not self._is_of_a_time:
-            chosen = self._selection
-            has_bounds = bool(chosen.min_size) or chosen.max_size is not None
-            is_all = not (chosen.include or chosen.exclude or chosen.exclude_from or has_bounds)
-            what = "" if is_all else " that the selection selects"
+            what = "" if self._selection.is_all else " that the selection selects"
             raise errors.UsageError(
                 f"nothing to sync: {self._directory} has no file{what}. If that is right: `allow_empty=True`"
             )
@@ -495,7 +492,7 @@ class SyncMany(UploadMany):
         if self._record is not None and not self._dry_run and not self._counts["failed"]:
             directory = self._directory
             known = None if self._size_only or self._source_deletes is not None else self._known_rows
-            if self._deletes and self._selection == Selection(follow_symlinks=self._selection.follow_symlinks):
+            if self._deletes and self._selection.is_all:
                 # Else files that the selection leaves out may be missing there.
                 await self._record.record_mounts(self._mounts.found, forget={*away} | self._mounts.merged)
             await self._record.finish(keep=lambda key: not is_gone(f"{directory}/{key}"), known=known)

@@ -268,6 +268,12 @@ class Selection:
         self.scope()
         self.walk_options(now=0.0)
 
+    @property
+    def is_all(self) -> bool:
+        """Whether no pattern and no limit leaves files out."""
+        limits = (self.max_size, self.newer_than, self.older_than)
+        return not (self.include or self.exclude or self.exclude_from or self.min_size) and limits == (None,) * 3
+
     def scope(self) -> Scope:
         """The patterns, for the top of a tree."""
         listed = [rule for path in self.exclude_from for rule in read_exclude_file(path)]

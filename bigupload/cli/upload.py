@@ -148,6 +148,8 @@ def check_target(has_source: bool, arguments: dict[str, Any], names: Sequence[st
     to, service, local = arguments["to"], arguments["service"], arguments["local"]
     if "" in names:
         raise click.UsageError("a file name is empty: is a variable of the shell not set?")
+    if to is not None and not to.strip():
+        raise click.UsageError("the target is empty: is a variable of the shell not set?")
     if to is not None and meant_by(to) is not None:
         parse_s3_url(to, "")  # else other errors would speak of its end
     if to is None and service is None and not (local and names and is_remote(names[-1])):

@@ -94,3 +94,9 @@ def test_a_sync_names_what_is_not_mounted(bigupload: Command, s3: StrictS3, tree
     assert bigupload(*CHECK).code == 0, "the one before was complete"
     ended = bigupload(*sync(s3, "--delete", "--allow-empty"))
     assert (ended.code, sorted(s3.objects["bucket"])) == (0, ["p/a"])
+    for name in ("1", "2"):
+        (disk / name).touch()
+    assert bigupload(*sync(s3)).code == 0
+    (disk / "1").unlink()
+    ended = bigupload(*sync(s3, "--delete"))
+    assert (ended.code, sorted(s3.objects["bucket"])) == (0, ["p/a", "p/disk/2"]), "it is a directory as any other"

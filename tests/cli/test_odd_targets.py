@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bigupload import Uploader, events
+from bigupload import S3Options, Uploader, UsageError, events
 from bigupload.testing.strict_s3 import StrictS3
 
-from .support import Command, to
+from .support import Command, assert_refused, to
 
 ODD = "s3://bucket//f/"
 SAID = f"warning: the key in '{ODD}' has an empty segment (two slashes), which is kept: S3 joins no slashes"
@@ -34,6 +34,32 @@ def test_commands(bigupload: Command, s3: StrictS3, folder: Path, command: str, 
     about = folder.name if command == "watch" else "bigupload"
     assert [line for line in ended.err.splitlines() if "warning" in line] == [f"{about}: {SAID}"]
     assert set(s3.objects["bucket"]) == {"/f/a*1", "/f/b "}
+
+
+@pytest.mark.parametrize("command", ["upload", "move", "sync", "watch"])
+def test_an_empty_target_is_none(bigupload: Command, s3: StrictS3, folder: Path, command: str) -> None:
+    """As of a variable that is not set. It must not mean the local store's bucket at another store."""
+    s3.create_bucket("bigupload")
+    client = s3.client()
+    client.put_object(Bucket="bigupload", Key="theirs", Body=b"")
+    client.close()
+    more = {"watch": ["--idle", "1s", "--until-idle", "1s"], "sync": ["--delete"]}.get(command, [])
+    for empty in ("", " "):
+        ended = bigupload(command, folder, *to(s3, empty), *more, "--progress", "none")
+        assert_refused(ended, 2, "the target is empty: is a variable of the shell not set?")
+    assert set(s3.objects["bigupload"]) == {"theirs"}
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.usefixtures("bigupload")
+async def test_an_empty_target_of_the_library(s3: StrictS3, folder: Path) -> None:
+    options = S3Options(endpoint_url=s3.url)
+    async with Uploader(s3=options) as uploader:
+        with pytest.raises(UsageError, match="the target is empty"):
+            await uploader.upload(folder / "b ", to="")
+        with pytest.raises(UsageError, match="the target is empty"):
+            async with uploader.open_writer(to="", name="a"):
+                pass
 
 
 def test_one_file(bigupload: Command, s3: StrictS3, file: Path) -> None:
