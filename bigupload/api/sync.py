@@ -503,12 +503,15 @@ class SyncMany(UploadMany):
         all_of_them = f", which deletes below all {len(away)} that are named" if len(away) > 1 else ""
         for folder, why in away.items():
             error = errors.DirectoryGone(
-                f"{self._directory}/{folder[:-1]} {why}, so nothing was deleted: mount it and make the same call "
+                f"{self._path_of(folder)} {why}, so nothing was deleted: mount it and make the same call "
                 f"again. If its files were deleted: `allow_empty=True`{all_of_them}"
             )
             key = f"{self._key_prefix}{folder}"
             self._tell(SyncStep(action="delete", key=key, url=self._url_of(key), size=0, error=error))
-        return f"a file system may not be mounted at {', '.join(f'{self._directory}/{each[:-1]}' for each in away)}"
+        return f"a file system may not be mounted at {', '.join(map(self._path_of, away))}"
+
+    def _path_of(self, folder: str) -> str:
+        return f"{self._directory}/{folder}".rstrip("/")
 
     @property
     def _is_of_a_time(self) -> bool:

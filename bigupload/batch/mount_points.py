@@ -34,14 +34,14 @@ def why_away(*, was_mounted: bool, is_mounted: bool, is_empty: bool) -> str | No
 
 
 class MountPoints:
-    """The mount points below one directory. A directory is named by the beginning of its files' keys, as "a/b/"."""
+    """The mount points of one directory: itself, "", and those below it, by the beginnings of their keys, as "a/b/"."""
 
     def __init__(self, directory: str, recorded: Collection[str]) -> None:
         """Look at nothing yet.
 
         Args:
             directory: Its path.
-            recorded: The mount points below it whose files were synced.
+            recorded: Its mount points whose files were synced.
         """
         self.found: set[str] = set()
         """Those that have a file now."""
@@ -54,7 +54,7 @@ class MountPoints:
 
     def noting(self, files: Iterator[Found]) -> Iterator[Found]:
         """Hand files on, and look at each directory that has one."""
-        last = ""
+        last = None
         for each in files:
             if isinstance(each, FileEntry) and (folder := _folder(each.key)) != last:
                 last = folder
@@ -85,8 +85,8 @@ class MountPoints:
         )
 
     def _is_mounted(self, folder: str) -> bool:
-        device = self._device(folder)
-        return device is not None and device != self._device(_folder(folder[:-1]))
+        device, above = self._device(folder), self._device(_folder(folder[:-1]) if folder else "../")
+        return None not in (device, above) and device != above
 
     def _device(self, folder: str) -> int | None:
         if folder not in self._devices:
@@ -105,6 +105,7 @@ def _folder(key: str) -> str:
 
 def _above(folder: str) -> Iterator[str]:
     """The directories on the way to one, and itself, from the top down."""
+    yield ""
     at = folder.find("/")
     while at >= 0:
         yield folder[: at + 1]

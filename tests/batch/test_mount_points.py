@@ -34,7 +34,7 @@ def test_the_decision(was_mounted: bool, is_mounted: bool, is_empty: bool, says:
 @pytest.fixture
 def devices(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """The devices of the directories below "top", which need not exist."""
-    made: dict[str, int] = {"": 1}
+    made: dict[str, int] = {"../": 1, "": 1}
 
     def stat(path: str) -> Any:
         folder = path.removeprefix("top/")

@@ -69,6 +69,20 @@ async def test_what_was_on_it_stays_until_it_is_back(world: World, tree: Path, a
     assert await deleted(world, tree) == ["p/sub/disk/"]
 
 
+async def test_the_directory_itself_is_one(world: World, tree: Path) -> None:
+    """A stray file below its mount point keeps it from being an empty directory."""
+    root = tree / "sub" / "disk"
+    with mounted(root):
+        grow(root, {**ON_DISK, "in/1": b"1"})
+        await synced(world, root)
+    grow(root, {"stray": b""})
+    assert await deleted(world, root) == ["p/"]
+    with mounted(root):
+        grow(root, dict(list(ON_DISK.items())[1:]))
+        assert (await synced(world, root, delete=True)).failed == 0
+    assert "p/1.jpg" in objects(world)
+
+
 async def test_allow_empty_deletes_them(world: World, tree: Path) -> None:
     disk = tree / "sub" / "disk"
     with mounted(disk):
