@@ -36,8 +36,18 @@ from rich.table import Table
 from bigupload.stores import local_store
 
 from ._running import MIB, all_hold
-from ._serving import Service, cpu_of, memory_of, serving
-from .service import PART, PARTS, percentile, sign_request
+from ._serving import (
+    CREATE,
+    PRESIGN,
+    Caller,
+    Service,
+    WrongAnswerError,
+    cpu_of,
+    memory_of,
+    percentile,
+    serving,
+    sign_request,
+)
 from .versions import installed
 
 WORKERS = 2
@@ -46,8 +56,6 @@ TURNS = 6
 SEED = 3
 MOST = 1.1
 _MINTING = 16
-_PRESIGN = json.dumps({"filename": "photo.jpg", "contentType": "image/jpeg", "size": 4_000_000}).encode()
-_CREATE = json.dumps({"filename": "movie.mp4", "contentType": "video/mp4", "size": PARTS * PART, "partSize": PART})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +83,7 @@ class Contestant:
     """One version's service, with what its clients need."""
 
     version: str
-    service: Service
-    http: aiohttp.ClientSession
+    caller: Caller
     tokens: list[str] = field(default_factory=list)
     uploads: list[tuple[str, str]] = field(default_factory=list)
     """Of each client: the token of its upload, and the upload's handle."""
@@ -84,22 +91,12 @@ class Contestant:
     errors: Counter[str] = field(default_factory=Counter)
     cpu: float = 0.0
 
-    async def ask(self, method: str, path: str, token: str, body: bytes | str | None = None, **params: str) -> Any:
-        """Return the body of a 200. Raises ValueError for another response."""
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        url = self.service.url + path
-        async with self.http.request(method, url, data=body, params=params, headers=headers) as answer:
-            content = await answer.read()
-        if answer.status != 200:
-            raise ValueError(f"{path} was answered {answer.status}: {content[:200].decode(errors='replace')}")
-        return json.loads(content)
-
     async def prepare(self, clients: int, users: int) -> None:
         """Get a token for each user, and an upload for each client."""
         limits: dict[str, Any] = {"user": "u-0", "singlePut": True}
         try:
             await self._token(limits)
-        except ValueError:  # a version that knows no users
+        except WrongAnswerError:  # a version that knows no users
             limits = {}
         waiting = iter(range(users))
 
@@ -110,35 +107,35 @@ class Contestant:
         await asyncio.gather(*(mint() for _ in range(_MINTING)))
         for number in range(clients):
             token = self.tokens[number % users]
-            made = await self.ask("POST", "/v1/media/multipart", token, _CREATE)
+            made = await self.caller.ask("POST", "/v1/media/multipart", CREATE, token)
             self.uploads.append((token, made["upload"]))
 
     async def _token(self, limits: dict[str, Any]) -> str:
-        made = await self.ask("POST", "/v1/media/tokens", self.service.key, json.dumps(limits))
+        made = await self.caller.ask("POST", "/v1/media/tokens", json.dumps(limits))
         return str(made["token"])
 
     async def load(self, pause: float, until: float, seed: int) -> None:
         """Let each client send requests until it is `until`."""
-        before = cpu_of(self.service.pid)
+        before = cpu_of(self.caller.service.pid)
         await asyncio.gather(*(self._client(number, pause, until, seed) for number in range(len(self.uploads))))
-        self.cpu += cpu_of(self.service.pid) - before
+        self.cpu += cpu_of(self.caller.service.pid) - before
 
     async def _client(self, number: int, pause: float, until: float, seed: int) -> None:
         random_ = random.Random(f"{SEED} {number} {seed}")
         token, upload = self.uploads[number]
-        part = sign_request(upload, [PARTS // 2], lambda: "AAAAAAAAAAA=")
+        part, ask = sign_request(upload), self.caller.ask
         while (due := time.perf_counter() + random_.expovariate(1 / pause)) < until:
             await asyncio.sleep(due - time.perf_counter())
             began = time.perf_counter()
             kind = random_.randrange(10)
             try:
                 if kind < 6:
-                    await self.ask("POST", "/v1/media/presign", random_.choice(self.tokens), _PRESIGN)
+                    await ask("POST", "/v1/media/presign", PRESIGN, random_.choice(self.tokens))
                 elif kind < 9:
-                    await self.ask("POST", "/v1/media/multipart/parts", token, part)
+                    await ask("POST", "/v1/media/multipart/parts", part, token)
                 else:
-                    await self.ask("GET", "/v1/media/multipart", token, upload=upload)
-            except (ValueError, aiohttp.ClientError, TimeoutError) as e:
+                    await ask("GET", "/v1/media/multipart", token=token, upload=upload)
+            except (WrongAnswerError, aiohttp.ClientError, TimeoutError) as e:
                 self.errors[f"{type(e).__name__}: {e}"[:200]] += 1
             self.latencies.append(time.perf_counter() - began)
 
@@ -147,7 +144,8 @@ class Contestant:
         latencies = sorted(self.latencies)
         return Clients(
             version=self.version, requests=len(latencies), errors=dict(self.errors), p50=percentile(latencies, 0.5),
-            p99=percentile(latencies, 0.99), worst=latencies[-1], cpu=self.cpu, memory=memory_of(self.service.pid),
+            p99=percentile(latencies, 0.99), worst=latencies[-1], cpu=self.cpu,
+            memory=memory_of(self.caller.service.pid),
         )  # fmt: skip
 
 
@@ -161,7 +159,7 @@ async def measure(
             connector = aiohttp.TCPConnector(limit=clients)
             session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60))
             http = await opened.enter_async_context(session)
-            contestants.append(Contestant(version=version, service=service, http=http))
+            contestants.append(Contestant(version=version, caller=Caller(service=service, http=http)))
             await contestants[-1].prepare(clients, users)
             print(f"  {version}: {users:,} tokens, {clients} uploads", flush=True)
         for each in contestants:  # warm up

@@ -1,19 +1,27 @@
-"""Run the media service as a child and measure CPU times. Linux only (/proc)."""
+"""Run the media service as a child, call it, and measure CPU times. Linux only (/proc)."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import aiohttp
 
 from .versions import Version
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+PART, PARTS = 5 << 20, 900
+"""Of the upload that `CREATE` creates."""
+CREATE = json.dumps({"filename": "movie.mp4", "contentType": "video/mp4", "size": PARTS * PART, "partSize": PART})
+PRESIGN = json.dumps({"filename": "photo.jpg", "contentType": "image/jpeg", "size": 4_000_000})
 
 
 def cpu_of(pid: int) -> float:
@@ -30,43 +38,6 @@ def memory_of(pid: int) -> int:
     proportional = next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
     below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return proportional * 1024 + sum(memory_of(int(child)) for child in below)
-
-
-def cpu_of_machine() -> float:
-    """Return the busy seconds of all cores, with the time stolen by the hypervisor."""
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / _TICKS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spent:
-    """CPU times between two moments, in seconds."""
-
-    seconds: float
-    service: float
-    client: float
-    others: float
-
-    @property
-    def others_cores(self) -> float:
-        """How many cores other processes kept busy."""
-        return max(0.0, self.others) / self.seconds
-
-
-class Meter:
-    """Measures from its creation."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._began = self._read()
-
-    def read(self) -> Spent:
-        """Return the CPU times since its creation."""
-        seconds, service, client, machine = (now - then for now, then in zip(self._read(), self._began, strict=True))
-        return Spent(seconds=seconds, service=service, client=client, others=machine - service - client)
-
-    def _read(self) -> tuple[float, float, float, float]:
-        return time.perf_counter(), cpu_of(self._pid), time.process_time(), cpu_of_machine()
 
 
 # -- the service
@@ -116,3 +87,39 @@ def serving(store: Path, home: Path, workers: int, *more: str, version: Version 
                 process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+# -- calls
+
+
+class WrongAnswerError(Exception):
+    """The service gave a wrong response."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Calls a service, with its API key unless a call has a token."""
+
+    service: Service
+    http: aiohttp.ClientSession
+
+    async def ask(self, method: str, path: str, body: str | None = None, token: str = "", **params: str) -> Any:
+        """Return the JSON of a 200; None of a 204. Raises WrongAnswerError for another response."""
+        headers = {"Authorization": f"Bearer {token or self.service.key}", "Content-Type": "application/json"}
+        url = self.service.url + path
+        async with self.http.request(method, url, data=body, params=params, headers=headers) as answer:
+            content = await answer.read()
+        if answer.status not in (200, 204):
+            raise WrongAnswerError(f"{path} was answered {answer.status}: {content[:200].decode(errors='replace')}")
+        return json.loads(content or b"null")
+
+
+def sign_request(upload: str) -> str:
+    """The body for POST /v1/media/multipart/parts, for one part in the middle."""
+    part = {"partNumber": PARTS // 2, "size": PART, "checksum": "AAAAAAAAAAA="}
+    return json.dumps({"upload": upload, "parts": [part]})
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the percentile: the least value that is not less than that share of them."""
+    return ordered[math.ceil(share * len(ordered)) - 1]

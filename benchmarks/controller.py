@@ -403,7 +403,3 @@ def main() -> int:
         f"worst regret {most:.0%} ≤ {MOST_REGRET:.0%}": most <= MOST_REGRET,
     }
     return 0 if all_hold(goals) else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -237,7 +237,3 @@ def main() -> int:
 
 def _numbers(text: str) -> list[float]:
     return [float(each) for each in text.split(",")]
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""Does resident memory stay the same with every file and part size?  `python -m benchmarks.memory [--size 5GB]`
+"""Does resident memory stay the same with every file and part size?  `python -m benchmarks memory [--size 5GB]`
 
 Uploads a file with the real command into a real SeaweedFS, with the defaults and with parts of 64 MiB and 32 workers,
 reads both objects back, and compares. The exit status is 1 if the defaults need 150 MB or more, if the other differs by
@@ -100,10 +100,3 @@ def main() -> int:
         "both read back the same": all(same.values()),
     }
     return 0 if all_hold(found) else 1
-
-
-if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None

@@ -54,7 +54,7 @@ from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.operations import ObjectPages
 
 from ._running import MIB, all_hold
-from ._serving import Service, memory_of, serving
+from ._serving import CREATE, Caller, Service, memory_of, serving
 from .peering import default_directory
 from .versions import Version, installed
 
@@ -68,7 +68,6 @@ PRESIGNS = 1000
 MOST_SECONDS = PATIENCE + 0.5
 MOST_GROWTH = 1.1
 _PHOTO = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffdb0043") + bytes(76)
-_CREATE = {"filename": "movie.mp4", "contentType": "video/mp4", "size": 100_000_000}
 _PRESIGN = {"filename": "photo.jpg", "contentType": "image/jpeg", "size": 1_000_000}
 _QUOTA = ("--quota", "100TB", "--user-files", "1000000")
 
@@ -148,31 +147,12 @@ async def rows_of(bucket: S3Bucket) -> AsyncIterator[Sequence[dict[str, Any]]]:
 # -- the service
 
 
-class Caller:
-    """Calls a service with its API key."""
-
-    def __init__(self, service: Service, http: aiohttp.ClientSession) -> None:
-        self._service = service
-        self._http = http
-
-    async def ask(self, method: str, path: str, body: dict[str, Any] | None = None, **params: str) -> dict[str, Any]:
-        """Return the JSON of a 200. Raises SystemExit for another response."""
-        headers = {"Authorization": f"Bearer {self._service.key}"}
-        url = self._service.url + path
-        async with self._http.request(method, url, json=body, params=params, headers=headers) as answer:
-            content = await answer.read()
-        if answer.status != 200:
-            raise SystemExit(f"{path} was answered {answer.status}: {content[:500].decode(errors='replace')}")
-        found: dict[str, Any] = json.loads(content)
-        return found
-
-
 @contextlib.asynccontextmanager
 async def calling(service: Service) -> AsyncIterator[Caller]:
     """Call a service."""
     timeout = aiohttp.ClientTimeout(total=3600)
     async with aiohttp.ClientSession(timeout=timeout) as http:
-        yield Caller(service, http)
+        yield Caller(service=service, http=http)
 
 
 async def timed(ask: Callable[[], Awaitable[object]]) -> float:
@@ -190,7 +170,7 @@ async def median_of(ask: Callable[[], Awaitable[object]]) -> float:
 async def first_create(service: Service) -> float:
     """Return the seconds of a service's first create."""
     async with calling(service) as caller:
-        return await timed(partial(caller.ask, "POST", "/v1/media/multipart", _CREATE))
+        return await timed(partial(caller.ask, "POST", "/v1/media/multipart", CREATE))
 
 
 async def measure_lists(service: Service, last: str) -> dict[str, Any]:
@@ -210,7 +190,7 @@ async def measure_users(service: Service, users: int) -> dict[str, Any]:
 
     async def presign(caller: Caller) -> None:
         for number in waiting:
-            await caller.ask("POST", "/v1/media/presign", {**_PRESIGN, "user": f"u-{number}"})
+            await caller.ask("POST", "/v1/media/presign", json.dumps({**_PRESIGN, "user": f"u-{number}"}))
 
     async with calling(service) as caller:
         seconds = await timed(lambda: asyncio.gather(*(presign(caller) for _ in range(16))))
@@ -396,10 +376,3 @@ def main() -> int:
         figures = {"costs": [dataclasses.asdict(each) for each in found], "checks": checks}
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0 if good else 1
-
-
-if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None

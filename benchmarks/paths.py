@@ -50,6 +50,8 @@ from pathlib import Path
 from typing import Any
 
 import bigupload
+from bigupload.core.manifest import Manifest
+from bigupload.manifests.journal import read_manifest
 from bigupload.units import parse_rate, parse_size
 
 from . import _stamped, report
@@ -59,7 +61,6 @@ from .children import run
 from .command import write_sparse
 from .contest import Run, judge
 from .contestants import OURS, Contestant, Job, everyone, ourselves
-from .interruptions import manifest_of
 from .path import PathUnavailable
 from .peering import Peers, default_directory
 from .report import Row, Target
@@ -395,6 +396,12 @@ def _kill(
     )
 
 
+def manifest_of(state: Path) -> Manifest | None:
+    """Read the only manifest of a state directory."""
+    found = [each for each in state.rglob("*.jsonl") if each.stat().st_size]
+    return read_manifest(found[0]).manifest if found else None
+
+
 def _becomes_idle(place: Place) -> bool:
     """Wait until nothing is under way that a killed process had given to its kernel."""
     began = changed = time.monotonic()
@@ -699,10 +706,3 @@ def _measure_all(arguments: argparse.Namespace) -> list[Found]:
         except PathUnavailable as error:
             print(f"{kind.name} is left out: {error}")
     return found
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)

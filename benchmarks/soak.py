@@ -1,6 +1,6 @@
 """Is anything lost under many faults and over a long time?
 
-`python -m benchmarks.soak [--schedules 1000] [--minutes 30]`: two runs; 0 leaves one out. A thousand seeded schedules
+`python -m benchmarks soak [--schedules 1000] [--minutes 30]`: two runs; 0 leaves one out. A thousand seeded schedules
 of faults over a 64 MiB upload, a fifth of them against SeaweedFS with S3's own limits, the rest in parts of 256 KiB
 against the tests' strict fake. Each must end proved within five resumes, or refused if the store lies. Then 20 uploads
 at once in one process with 5 % faults: resident memory and descriptors must stay flat. The exit status is 1 if a check
@@ -263,10 +263,3 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="bigupload-soak-") as name:
             well = run(Path(name)) and well
     return 0 if well else 1
-
-
-if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None

@@ -214,7 +214,3 @@ def main() -> int:
 
 def _numbers(text: str) -> list[int]:
     return [int(each) for each in text.split(",")]
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -346,10 +346,3 @@ def main() -> int:
     if arguments.json is not None:
         report.write(arguments.json, "tree", {}, checked)
     return report.conclude(checked)
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)

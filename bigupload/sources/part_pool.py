@@ -28,7 +28,7 @@ from bigupload.units import format_size
 
 MEMORY = 96 * MIB
 """Bytes of parts in memory, of all streams of a process: six parts of a stream of unknown size. The command needs as
-much for everything else, and stays below 200 MB (`python -m benchmarks stream`)."""
+much for everything else, and stays below 200 MB (`python -m benchmarks pipe`)."""
 _SHARE = 3
 """A part that is larger than this share of the memory goes into a file: with fewer parts, nothing would overlap."""
 _OTHERS = 6

@@ -1,4 +1,4 @@
-"""The table of the goals, the paths of the sweep, and other versions."""
+"""The table of the goals, and other versions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import goals, report, sweep, versions
+from benchmarks import goals, report, versions
 from benchmarks.contest import Run
 from benchmarks.contestants import OURS, ourselves
 from benchmarks.goals import OLD, Line
@@ -55,10 +55,6 @@ def test_a_given_number_of_rounds_is_that_of_every_line(given: int | None, brief
     arguments = argparse.Namespace(rounds=given, brief=brief)
     settings = goals.Settings(arguments=arguments, peers=Peers(Path("none")), old=None)
     assert settings.rounds(9).rounds == rounds
-
-
-def test_a_sweep_measures_each_path_once() -> None:
-    assert sweep.paths([10.0, 50.0], [0.0, 0.1]) == [(10.0, 0.1), (50.0, 0.1), (50.0, 0.0)]
 
 
 def test_an_unknown_version_is_one_line(tmp_path: Path) -> None:

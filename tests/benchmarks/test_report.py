@@ -13,17 +13,13 @@ import pytest
 
 from benchmarks import (
     children,
-    closed_page,
     contest,
     contestants,
     faults,
-    interruptions,
     latency,
     pipe,
     pipe_contestants,
     report,
-    resume,
-    scale,
     throughput,
 )
 from benchmarks.children import Ended
@@ -70,8 +66,8 @@ def job(tmp_path: Path, *, secure: bool = False) -> Job:
 def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Peers:
     """All of them, as far as files tell."""
     monkeypatch.setenv("PATH", "")
-    modules = {"main": ("boto3", "awscrt", "obstore", "minio"), "aioboto3": ("aioboto3",), "awscli": (), "writers": ()}
-    commands = {"main": ("s5cmd", "rclone", "mc"), "aioboto3": (), "awscli": ("aws",), "writers": ()}
+    modules = {"main": ("boto3", "awscrt", "obstore", "minio"), "aioboto3": ("aioboto3",), "awscli": ()}
+    commands = {"main": ("s5cmd", "rclone", "mc"), "aioboto3": (), "awscli": ("aws",)}
     for environment in ENVIRONMENTS:
         home = tmp_path / "peers" / environment
         for name in ("python", *commands[environment]):
@@ -147,31 +143,6 @@ class TestTargets:
         wall, cpu, peak = pipe.targets(report.rows(runs, {"proving": "MD5", OURS: "CRC64NVME"}))
         assert (wall.holds, cpu.holds, peak.holds) == (True, False, True)
 
-    @pytest.mark.parametrize(("lost", "holds"), [(10_000_000, True), (10_000_001, False)])
-    def test_a_kill_loses_ten_seconds_or_a_part(self, lost: int, holds: bool):
-        kill = interruptions.Killed(
-            rate=1e6, seconds=9.0, received=lost + 5, arriving=0, accepted=5, recorded=5, part_size=5_000_000
-        )
-        assert (kill.lost, kill.holds) == (lost, holds)
-        slow = interruptions.Killed(
-            rate=1e5, seconds=9.0, received=5_000_000, arriving=0, accepted=0, recorded=0, part_size=5_000_000
-        )
-        series = interruptions.Series(
-            rate=1e6, size=GIB, kills=[kill, slow], received=GIB, accepted=GIB, verified="full-object"
-        )
-        kills, once, proved = interruptions.targets([series])
-        assert (kills.holds, once.holds, proved.holds) == (holds, True, True)
-
-    @pytest.mark.parametrize(("stored", "lost", "holds"), [(5, 0, True), (5, 1, False), (0, 1, True)])
-    def test_a_closed_page_loses_ten_seconds_or_a_part_from_the_first_response_on(
-        self, stored: int, lost: int, holds: bool
-    ):
-        allowed = closed_page.Closed(way="", rate=1e5, seconds=9.0, stored=5, lost=closed_page.PART)
-        closed = closed_page.Closed(way="", rate=1e5, seconds=9.0, stored=stored, lost=lost + closed_page.PART)
-        series = closed_page.Series(way="", rate=1e5, size=GIB, closes=[allowed, closed], sent=GIB)
-        assert [allowed.holds, closed.holds] == [True, holds]
-        assert [target.holds for target in closed_page.targets([series])] == [holds]
-
     def test_latency_tells_crt_from_the_others(self):
         runs = [run_of(OURS, 1, 8.0), run_of("crt", 1, 10.0), run_of("boto3-crt", 1, 11.0), run_of("obstore", 1, 15.0)]
         crt, others = latency.targets(report.rows(runs, {}))
@@ -213,25 +184,6 @@ class TestTargets:
         ours.counts["timeline"] = [[1, 100, 90]] * 10 + [[1, 100, refused]] * 2
         found = faults.slow_down_targets(Held(title="", runs=[ours, told], rows=report.rows([ours, told], {})))
         assert tuple(target.holds for target in found) == holds
-
-    def test_scale(self):
-        by_size = {GIB: [run_of(OURS, 1, 1.0, cpu=1.5)]}
-        assert scale.beyond(by_size[GIB], 0.5) == pytest.approx(1.0)
-        assert scale.flatness([1.0, 1.05, 0.8]) == pytest.approx(0.2)
-        many, few = [run_of(OURS, 1, 1.0, cpu=11.0)], [run_of(OURS, 1, 1.0, cpu=1.1)]
-        assert scale.part_target(many, few, 10_000).holds
-        assert not scale.part_target(many, few, 1_000).holds
-
-    def test_resume(self):
-        size = 10_000_000_000
-        same = {"round": 1, "seconds": 3.0, "cpu": 1.0, "kept": size // 2, "sent": size // 2, "verified": "full-object"}
-        found = [
-            resume.Resumed(touched=False, first_put=0.5, **same),
-            resume.Resumed(touched=True, first_put=2.5, **same),
-        ]
-        first, rate, kept, proved = resume.targets(found, size)
-        assert (first.holds, rate.holds, kept.holds, proved.holds) == (True, True, True, True)
-        assert rate.found == "2.5 GB/s"
 
 
 class TestCheating:

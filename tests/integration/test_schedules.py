@@ -1,6 +1,6 @@
 """Fifty seeded schedules of faults, the same every time: proved within five resumes, or refused where the store lies.
 
-`python -m benchmarks.soak` has a thousand of them.
+`python -m benchmarks soak` has a thousand of them.
 """
 
 from __future__ import annotations
