@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import gc
 import os
-import queue
 import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -46,73 +45,7 @@ def run(command: Callable[[], Awaitable[int]], *, stopped: str = "the same comma
     Returns:
         The exit status; 130 after Ctrl-C, 75 after another signal, both resumable.
     """
-    before = threading.excepthook, sys.unraisablehook
-    threading.excepthook = _end_without_memory
-    try:
-        if memory_is_limited():
-            sys.unraisablehook = _hook_without_memory()
-        return asyncio.run(_supervise(command, stopped, kept))
-    finally:
-        threading.excepthook, sys.unraisablehook = before
-
-
-def _end_without_memory(failed: threading.ExceptHookArgs) -> None:
-    """End the process for a thread that got no memory: whoever waits for that thread would wait for ever."""
-    if not issubclass(failed.exc_type, MemoryError):
-        threading.__excepthook__(failed)
-        return
-    _leave_without_memory()
-
-
-def _end_callback_without_memory(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """End the process for a callback of the event loop that got no memory, for the same reason."""
-    if not isinstance(context.get("exception"), MemoryError):
-        loop.default_exception_handler(context)
-        return
-    _leave_without_memory()
-
-
-def _leave_without_memory() -> None:
-    from bigupload.cli import OUT_OF_MEMORY
-
-    _say(f"bigupload: {OUT_OF_MEMORY}")
-    _leave(errors.EXIT_RESUMABLE)
-
-
-def memory_is_limited() -> bool:
-    """Whether a limit may keep this process from more memory: then a thread may fail to begin."""
-    if sys.platform == "win32":
-        return False
-    import resource
-
-    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-
-
-def _hook_without_memory() -> Callable[[sys.UnraisableHookArgs], None]:
-    """Start a thread that ends the process for a thread that got no memory before its first line.
-
-    `Thread.start` waits for that line for ever. The hook runs in the thread that has no memory: it is a function of C,
-    because one of Python needs a frame.
-
-    Raises:
-        OutOfThreads: The system has no thread left.
-    """
-    from bigupload.cli import OUT_OF_MEMORY
-    from bigupload.support.daemon_threads import starting_threads  # anyio: few processes have a limit of memory
-
-    failures: queue.SimpleQueue[sys.UnraisableHookArgs] = queue.SimpleQueue()
-    said = f"bigupload: {OUT_OF_MEMORY}\n".encode()
-
-    def watch() -> None:
-        while not issubclass((failed := failures.get()).exc_type, MemoryError):
-            sys.__unraisablehook__(failed)
-        with contextlib.suppress(OSError):
-            os.write(2, said)
-        os._exit(errors.EXIT_RESUMABLE)
-
-    with starting_threads():
-        threading.Thread(target=watch, daemon=True).start()
-    return failures.put
+    return asyncio.run(_supervise(command, stopped, kept))
 
 
 def collect_garbage() -> None:
@@ -124,7 +57,6 @@ def collect_garbage() -> None:
 
 async def _supervise(command: Callable[[], Awaitable[int]], stopped: str, kept: object) -> int:
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_end_callback_without_memory)
     task = asyncio.ensure_future(command())
     loop.call_later(_START, collect_garbage)
     received: list[int] = []

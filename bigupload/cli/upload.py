@@ -342,13 +342,12 @@ def upload_named(names: tuple[str, ...], arguments: dict[str, Any], *, moves: bo
 
 def _connecting(arguments: dict[str, Any]) -> contextlib.AbstractContextManager[None]:
     """Begin to connect to the store: what is still to be imported takes as long as a far store needs for that."""
-    from bigupload.cli.running import memory_is_limited
     from bigupload.http import early
     from bigupload.options import S3Options
     from bigupload.stores.s3.access import address_ahead, split_bucket, translated
 
     to, url = arguments["to"], arguments["service"]
-    if arguments["local"] or arguments["dask"] or memory_is_limited():
+    if arguments["local"] or arguments["dask"]:
         return contextlib.nullcontext()
     own = arguments["ca_bundle"] or arguments["no_verify_ssl"] or "AWS_CA_BUNDLE" in os.environ
     with contextlib.suppress(errors.BigUploadError, ValueError):  # reported where it is read again

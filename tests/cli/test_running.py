@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -36,15 +35,3 @@ def test_where_garbage_is_looked_for_nothing_is_frozen() -> None:
     before = gc.get_freeze_count()
     running.collect_garbage()
     assert gc.get_freeze_count() == before
-
-
-def test_the_hook_for_threads_is_that_of_the_caller_again() -> None:
-    before = threading.excepthook
-
-    async def command() -> int:
-        assert threading.excepthook is not before
-        raise LookupError
-
-    with pytest.raises(LookupError):
-        running.run(command)
-    assert threading.excepthook is before
