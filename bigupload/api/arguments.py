@@ -373,8 +373,9 @@ class SyncOptions(JobOptions, total=False):
         size_only: Take an object of the same size for the same file, without any proof.
         dry_run: Send and delete nothing, and report what would be sent and deleted.
         allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then. Otherwise it is
-            an error, because the directory is probably not mounted, or the selection is wrong. With `delete`, the same
-            is true of a file system below the directory that is not mounted any more, or is empty.
+            an error, because the directory is probably not mounted, or the selection is wrong. With `delete`, the
+            objects of a file system that is not mounted any more, or is empty, are deleted, too. Otherwise they are
+            kept, and each such directory is an error.
         share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop. A
             result is `skipped` if the file was there. The function must return quickly. What it raises ends the sync.

@@ -14,6 +14,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -470,7 +471,7 @@ class SyncMany(UploadMany):
     # -- the end
 
     async def _finish(self, objects: S3Objects, retrier: Retrier) -> str | None:
-        """All files have been looked at. Returns why nothing was deleted, if it was to be."""
+        """All files have been looked at. Returns why nothing was deleted, or not everything, if it was to be."""
         await self._standing.check()
         if not self._files and not self._failures and not self._may_be_empty and not self._is_of_a_time:
             what = "" if self._selection.is_all else " that the selection selects"
@@ -482,13 +483,18 @@ class SyncMany(UploadMany):
         if self._deletes and not_deleted is None:
             deletes = SyncDeletes(objects, retrier, self._url_of, self._tell, self._standing.check)
             follows = self._selection.follow_symlinks
-            leftovers = Leftovers(self._directory, self._key_prefix, self._scope, follow_symlinks=follows)
-            look = partial(leftovers.away, self._inventory, self._mounts)
-            away = await run_in_daemon_thread(look, self._threads)
+            leftovers = Leftovers(
+                self._directory,
+                self._key_prefix,
+                self._scope,
+                self._mounts,
+                follow_symlinks=follows,
+                also_away=self._may_be_empty,
+            )
+            await deletes.delete(self._inventory, leftovers, dry_run=self._dry_run)
+            away = leftovers.away
             if away and not self._may_be_empty:
                 not_deleted = self._not_mounted(away)
-            else:
-                await deletes.delete(self._inventory, leftovers, dry_run=self._dry_run)
         if self._record is not None and not self._dry_run and not self._counts["failed"]:
             directory = self._directory
             known = None if self._size_only or self._source_deletes is not None else self._known_rows
@@ -499,11 +505,11 @@ class SyncMany(UploadMany):
         return not_deleted
 
     def _not_mounted(self, away: Mapping[str, str]) -> str:
-        """Report each directory below which nothing may be deleted. Returns why nothing is."""
+        """Report each directory below which nothing was deleted. Returns why."""
         all_of_them = f", which deletes below all {len(away)} that are named" if len(away) > 1 else ""
         for folder, why in away.items():
             error = errors.DirectoryGone(
-                f"{self._path_of(folder)} {why}, so nothing was deleted: mount it and make the same call "
+                f"{self._path_of(folder)} {why}, so nothing was deleted below it: mount it and make the same call "
                 f"again. If its files were deleted: `allow_empty=True`{all_of_them}"
             )
             key = f"{self._key_prefix}{folder}"
@@ -547,23 +553,21 @@ class Leftovers:
     """The prefix of all keys; empty, or with a slash at its end."""
     scope: Scope
     """The files that are synced. Other objects stay."""
+    mounts: MountPoints
     follow_symlinks: bool = False
     """False: symbolic links were left out, and with them all that they may lead to."""
+    also_away: bool = False
+    """Whether objects below a directory may go whose file system may not be mounted."""
+    away: dict[str, str] = field(default_factory=dict)
+    """Such directories, with the reasons: those of the objects that `of` has seen."""
 
     def of(self, listed: Sequence[ListedObject]) -> list[ListedObject]:
         """Return the objects that may be deleted. Blocking: the directory is asked for each."""
-        return [each for each in listed if self._may_go(each.key[len(self.prefix) :])]
-
-    def away(self, inventory: Inventory, mounts: MountPoints) -> dict[str, str]:
-        """Return the directories with such objects whose file system may not be mounted, with the reasons. Blocking."""
-        found: dict[str, str] = {}
-        for page in inventory.not_met():
-            for each in page:
-                key = each.key[len(self.prefix) :]
-                away = mounts.away(key)
-                if away is not None and away[0] not in found and self._may_go(key):
-                    found.update([away])
-        return found
+        gone = [each for each in listed if self._may_go(each.key[len(self.prefix) :])]
+        self.mounts.look_again()  # after the files: an unmount hides them
+        below = {each.key: away for each in gone if (away := self.mounts.away(each.key[len(self.prefix) :]))}
+        self.away.update(below.values())
+        return gone if self.also_away else [each for each in gone if each.key not in below]
 
     def _may_go(self, key: str) -> bool:
         names = key.split("/")

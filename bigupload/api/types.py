@@ -107,7 +107,7 @@ class SyncResult:
     """Bytes of the files that were sent."""
     seconds: float
     not_deleted: str | None = None
-    """The reason why `delete` deleted nothing, if it was asked for and something forbade it."""
+    """The reason why `delete` deleted nothing, or nothing below some directories, if something forbade it."""
 
 
 SyncOutcome: TypeAlias = "UploadResult | UploadFailed | SyncStep | Omitted"

@@ -64,7 +64,11 @@ class MountPoints:
                     elif above in self._recorded:
                         self.merged.add(above)
             yield each
-        self._devices.clear()  # `away` looks again: it may have been unmounted meanwhile
+
+    def look_again(self) -> None:
+        """Let `away` look at the directories of now, not at what an earlier look found: one may be unmounted since."""
+        self._devices.clear()
+        self._away.clear()
 
     def away(self, key: str) -> tuple[str, str] | None:
         """Return the topmost directory above a file that may be away, with the reason; None: there is none."""

@@ -398,7 +398,8 @@ class SyncReport(JobReport):
         self._left_out.finish()
         self._not_deleted = result.not_deleted
         if result.not_deleted is not None:
-            complain(errors.BigUploadError(f"nothing was deleted: {result.not_deleted}"))
+            kept = "some objects were kept" if result.deleted else "nothing was deleted"
+            complain(errors.BigUploadError(f"{kept}: {result.not_deleted}"))
         return self.finish()
 
     def _total(self) -> dict[str, Any]:

@@ -84,14 +84,24 @@ def test_a_sync_names_what_is_not_mounted(bigupload: Command, s3: StrictS3, tree
     with mounted(disk):
         (disk / "film").write_text("film")
         assert bigupload(*sync(s3)).code == 0
+    (tree / "b").write_text("b")
+    assert bigupload(*sync(s3)).code == 0
+    (tree / "b").unlink()
+    planned = bigupload(*sync(s3, "--delete", "--dry-run"))
+    assert planned.code == 75
+    assert [line.split()[-1] for line in planned.out.splitlines()] == ["s3://bucket/p/b"]
     ended = bigupload(*sync(s3, "--delete"))
-    assert (ended.code, ended.out) == (75, "")
+    assert (ended.code, ended.out) == (75, "deleted s3://bucket/p/b\n")
     assert "tree/disk was a file system of its own when its files were synced, and is none now" in ended.err
-    assert "so nothing was deleted: mount it and " in ended.err
+    assert "so nothing was deleted below it: mount it and run the same command again" in ended.err
     assert "If its files were deleted: --allow-empty" in ended.err
-    assert "nothing was deleted: a file system may not be mounted at tree/disk" in ended.err
+    kept = "a file system may not be mounted at tree/disk"
+    assert f"some objects were kept: {kept}" in ended.err
     assert sorted(s3.objects["bucket"]) == ["p/a", "p/disk/film"]
     assert bigupload(*CHECK).code == 0, "the one before was complete"
+    ended = bigupload(*sync(s3, "--delete", "--json-summary"))
+    assert (ended.code, json.loads(ended.out)["not_deleted"]) == (75, kept)
+    assert f"nothing was deleted: {kept}" in ended.err
     ended = bigupload(*sync(s3, "--delete", "--allow-empty"))
     assert (ended.code, sorted(s3.objects["bucket"])) == (0, ["p/a"])
     for name in ("1", "2"):

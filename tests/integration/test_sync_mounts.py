@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from bigupload import Selection, SyncStep, errors
+from bigupload.api.sync import Leftovers
 from bigupload.api.types import SyncOutcome
+from bigupload.batch.inventory import ListedObject
+from bigupload.batch.mount_points import MountPoints
 from bigupload.manifests.job_record import known_jobs
 from bigupload.manifests.state_directory import state_dir
 from bigupload.testing.faults import Status
@@ -30,17 +33,24 @@ def tree(tmp_path: Path) -> Path:
 
 
 async def deleted(world: World, tree: Path, **more: Any) -> list[str]:
-    """Sync with `delete`, which has to delete nothing. Returns the directories that are named."""
+    """Sync with `delete`, which keeps what is below the directories that it names. Returns them."""
     told: list[SyncOutcome] = []
     before = objects(world)
     result = await synced(world, tree, delete=True, told=told, **more)
     steps = [each for each in told if isinstance(each, SyncStep)]
-    assert all(isinstance(each.error, errors.DirectoryGone) and each.error.exit_code == 75 for each in steps)
-    assert all("`allow_empty=True`" in str(each.error) for each in steps)
-    assert (result.deleted, result.failed) == (0, len(steps))
-    assert (result.not_deleted is None) == (not steps)
-    assert before.keys() <= objects(world).keys()
-    return [each.key for each in steps]
+    away = [each.key for each in steps if each.error is not None]
+    gone = {each.key for each in steps if each.error is None}
+    for each in steps:
+        if each.error is not None:
+            assert isinstance(each.error, errors.DirectoryGone)
+            assert each.error.exit_code == 75
+            for text in ("nothing was deleted below it", "mount it", "`allow_empty=True`"):
+                assert text in str(each.error)
+    assert (result.deleted, result.failed) == (len(gone), len(away))
+    assert (result.not_deleted is None) == (not away)
+    assert gone.isdisjoint(key for key in before if key.startswith(tuple(away)))
+    assert before.keys() - objects(world).keys() == (set() if more.get("dry_run") else gone)
+    return away
 
 
 @pytest.mark.parametrize("absent", [False, True])
@@ -52,8 +62,10 @@ async def test_what_was_on_it_stays_until_it_is_back(world: World, tree: Path, a
     if absent:
         disk.rmdir()
     (tree / "old").unlink()
-    assert await deleted(world, tree) == ["p/sub/disk/"]
+    assert counts(await synced(world, tree, delete=True, dry_run=True)) == (0, 1, 1, 1)
     assert await deleted(world, tree, dry_run=True) == ["p/sub/disk/"]
+    assert await deleted(world, tree) == ["p/sub/disk/"]
+    assert "p/old" not in objects(world)
     assert counts(await synced(world, tree)) == (0, 1, 0, 0), "it is asked about deletions alone"
     assert await deleted(world, tree) == ["p/sub/disk/"]
     assert await deleted(world, tree, resume=False) == ["p/sub/disk/"]
@@ -65,7 +77,7 @@ async def test_what_was_on_it_stays_until_it_is_back(world: World, tree: Path, a
     with mounted(disk):
         grow(disk, dict(list(ON_DISK.items())[1:]))
         result = await synced(world, tree, delete=True)
-        assert (result.deleted, result.failed) == (3, 0), "the old one, one of the disk, and what is below it"
+        assert (result.deleted, result.failed) == (2, 0), "one of the disk, and what is below it"
     assert await deleted(world, tree) == ["p/sub/disk/"]
 
 
@@ -81,6 +93,36 @@ async def test_the_directory_itself_is_one(world: World, tree: Path) -> None:
         grow(root, dict(list(ON_DISK.items())[1:]))
         assert (await synced(world, root, delete=True)).failed == 0
     assert "p/1.jpg" in objects(world)
+
+
+async def test_all_else_is_deleted(world: World, tree: Path) -> None:
+    """Of two that are away, and names that only begin as theirs, on more than one page of objects."""
+    disk, other = tree / "sub" / "disk", tree / "other"
+    other.mkdir()
+    beside = {"sub/disk.txt": b"", "sub/dis/k": b"", "sub/disk2/x": b"", "sub/x": b"", "othe": b"", "other.d/x": b""}
+    grow(tree, beside)
+    many = {f"many/{at}": b"" for at in range(1001)}
+    grow(tree, many)
+    with mounted(disk), mounted(other):
+        grow(disk, {**ON_DISK, "in/1": b"1"})
+        grow(other, {"1": b"1"})
+        await synced(world, tree)
+    for name in (*beside, *many, "old"):
+        (tree / name).unlink()
+    assert await deleted(world, tree) == ["p/other/", "p/sub/disk/"]
+    on_disk = {f"p/sub/disk/{name}" for name in (*ON_DISK, "in/1")}
+    assert objects(world).keys() == {"p/a", "p/other/1", *on_disk}
+
+
+async def test_what_is_unmounted_between_two_pages(tree: Path) -> None:
+    disk = tree / "sub" / "disk"
+    listed = [ListedObject("p/sub/disk/1", 1, "e"), ListedObject("p/old2", 1, "e")]
+    leftovers = Leftovers(str(tree), "p/", Selection().scope(), MountPoints(str(tree), {"sub/disk/"}))
+    with mounted(disk):
+        grow(disk, {"2": b""})
+        assert leftovers.of(listed) == listed
+    assert leftovers.of(listed) == listed[1:]
+    assert [*leftovers.away] == ["sub/disk/"]
 
 
 async def test_allow_empty_deletes_them(world: World, tree: Path) -> None:
