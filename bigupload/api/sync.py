@@ -269,11 +269,12 @@ class SyncMany(UploadMany):
         target = await self._job_target()
         self._record = opened.enter_context(self._resources.state.job_record(name, target))
         resume = self._options.get("resume", True)
-        if not self._dry_run:
+        needs_mounts = self._deletes and not self._may_be_empty
+        if self._dry_run:
+            self._record.peek(resume=resume, needs_mounts=needs_mounts)
+        else:
             await self._resources.state.clean()
-            self._record.open(resume=resume, keep=True)
-        elif resume:
-            self._record.peek()
+            self._record.open(resume=resume, keep=True, needs_mounts=needs_mounts)
         self._mounts = MountPoints(self._directory, self._record.mounts)
         if resume:
             self._others = opened.enter_context(contextlib.closing(OtherJobs(self._record.path, target)))

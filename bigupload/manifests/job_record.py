@@ -245,17 +245,18 @@ class JobRecord:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open(self, *, resume: bool, keep: bool = False) -> None:
+    def open(self, *, resume: bool, keep: bool = False, needs_mounts: bool = False) -> None:
         """Take the lock, and read what is recorded. Blocking.
 
         Args:
             resume: False forgets what earlier runs recorded.
             keep: Whether what a finished job recorded is read, too. Else it is forgotten.
+            needs_mounts: Whether a record whose `mounts` can't be read is an error even where it is forgotten.
 
         Raises:
             ManifestLocked: Another process runs the job, or another call of this one.
             ManifestCorrupt: The file is not a record.
-            ManifestUnwritable: The lock or the file can't be written.
+            ManifestUnwritable: The lock or the file can't be written, or the mounts can't be read now.
         """
         try:
             self._lock.acquire()
@@ -265,33 +266,59 @@ class JobRecord:
             with self._translated():
                 last_finished = None
                 if not resume or (not keep and self._finished()):
-                    last_finished, self.mounts = read_job(self.path).last_finished, self._known_mounts()
+                    self.mounts = self._known_mounts(needed=needs_mounts)
+                    last_finished = read_job(self.path).last_finished
                     delete_record(self.path)
                 self._open(last_finished)
         except BaseException:
             self.close()
             raise
 
-    def peek(self) -> None:
-        """Read what is recorded, for `find` alone: without the lock, and without a change. Blocking.
+    def peek(self, *, resume: bool = True, needs_mounts: bool = False) -> None:
+        """Read `mounts` and what is recorded for `find`: without the lock, and without a change. Blocking.
+
+        Args:
+            resume: False reads the mounts alone.
+            needs_mounts: As for `open`.
 
         Raises:
             ManifestCorrupt: The file is not a record.
+            ManifestUnwritable: It can't be read now.
         """
+        self.mounts = self._known_mounts(needed=needs_mounts)
         with self._translated():
-            if os.path.lexists(self.path) and read_job(self.path).status != "unreadable":
+            if resume and os.path.lexists(self.path) and read_job(self.path).status != "unreadable":
                 self._reading = _open_to_read(self.path)
-                self.mounts = _mounts(self._reading)
                 self.is_new = self._reading.execute("SELECT 1 FROM file LIMIT 1").fetchone() is None
 
     def _finished(self) -> bool:
         return os.path.lexists(self.path) and read_job(self.path).status == "finished"
 
-    def _known_mounts(self) -> frozenset[str]:
+    def _known_mounts(self, *, needed: bool) -> frozenset[str]:
+        """Read the mounts. None are known if there is no record, or an empty one, as earlier versions left it.
+
+        Raises:
+            ManifestError: They are needed, and the record can't be read.
+        """
         try:
-            return _read(self.path, _mounts)
-        except (OSError, sqlite3.Error):  # it is no record, or there is none
+            _check_private(self.path)
+            return frozenset() if _has_no_byte(self.path) else _read(self.path, _mounts)
+        except FileNotFoundError:
             return frozenset()
+        except (OSError, sqlite3.Error) as e:
+            if not needed:
+                return frozenset()
+            text = (
+                f"can't read the record {self.path}: {_why_unreadable(self.path, e)}. Only it has what was mounted "
+                "below the directory, so nothing is deleted:"
+            )
+            allow = "or allow it with `allow_empty=True`"
+            if isinstance(e, OSError | sqlite3.OperationalError):
+                again = f"{text} make the same call again when it can be read, {allow}"
+                raise errors.ManifestUnwritable(again, lasting=is_lasting(e)) from e
+            raise errors.ManifestCorrupt(
+                f"{text} mount all of it, and sync once with `resume=False` and without `delete`, {allow}"
+            ) from e
 
     def _open(self, last_finished: str | None) -> None:
         if not os.path.lexists(self.path) or _has_no_byte(self.path):
@@ -494,14 +521,12 @@ def read_job(path: Path) -> KnownJob:
     """Read a record's facts about its job. Blocking. Nothing is changed, and no lock is needed."""
     name = path.name.removesuffix(JOB_SUFFIX)
     try:
-        if not is_private_file(path.lstat()):
-            raise sqlite3.DatabaseError("it is another user's, or not a regular file")
+        _check_private(path)
         if _has_no_byte(path):
             return KnownJob(record=path, id=name, status="unreadable", error=_EMPTY)
         (job, target, began, finished, files, size), gone, last_finished = _read(path, _facts)
     except (OSError, TypeError, sqlite3.Error) as e:
-        why = f"{e}: no space left on that disk" if isinstance(e, sqlite3.Error) and _is_full(path) else str(e)
-        return KnownJob(record=path, id=name, status="unreadable", error=why)
+        return KnownJob(record=path, id=name, status="unreadable", error=_why_unreadable(path, e))
     status: Literal["finished", "unfinished"] = "unfinished" if finished is None else "finished"
     return KnownJob(
         record=path,
@@ -516,6 +541,16 @@ def read_job(path: Path) -> KnownJob:
         bytes=size,
         gone=gone,
     )
+
+
+def _why_unreadable(path: Path, e: Exception) -> str:
+    return f"{e}: no space left on that disk" if isinstance(e, sqlite3.Error) and _is_full(path) else str(e)
+
+
+def _check_private(path: Path) -> None:
+    """Raises OSError or DatabaseError."""
+    if not is_private_file(path.lstat()):
+        raise sqlite3.DatabaseError("it is another user's, or not a regular file")
 
 
 def _read(path: Path, function: Callable[[sqlite3.Connection], R]) -> R:
@@ -536,6 +571,7 @@ def _read(path: Path, function: Callable[[sqlite3.Connection], R]) -> R:
 
 
 def _mounts(opened: sqlite3.Connection) -> frozenset[str]:
+    _check_database(opened)
     if opened.execute("SELECT 1 FROM sqlite_master WHERE name = 'mount'").fetchone() is None:
         return frozenset()
     return frozenset(key for (key,) in opened.execute("SELECT key FROM mount"))

@@ -78,6 +78,30 @@ def test_a_record_that_can_not_be_read_is_no_missing_one(
     assert_refused(bigupload(*CHECK), 1, "no sync is recorded")
 
 
+def test_without_a_record_that_can_be_read_it_deletes_nothing(
+    bigupload: Command, s3: StrictS3, tree: Path, place: Place
+) -> None:
+    """What was mounted is only in the record."""
+    place.state.mkdir()
+    with mounted(place.state, "512k"):
+        assert bigupload(*sync(s3)).code == 0
+        (record,) = place.state.glob("*.job.sqlite")
+        record.with_name(f"{record.name}-wal").write_bytes(bytes(100))
+        (tree / "a").rename(tree / "b")
+        fill(place.state)
+        for path in place.state.glob("*-shm"):
+            path.unlink()
+        planned = bigupload(*sync(s3, "--delete", "--no-resume", "--dry-run"))
+        assert_refused(planned, 75, f"can't read the record {record}: ", "no space left on that disk", "--allow-empty")
+    record = place.state / record.name
+    record.write_bytes(b"x" * 1000)
+    for more in (("--no-resume",), ("--no-resume", "--dry-run"), ("--dry-run",)):
+        refused = bigupload(*sync(s3, "--delete", *more))
+        assert_refused(refused, 1, f"can't read the record {record}: file is not a database", "--allow-empty")
+        assert "sync once with --no-resume and without --delete" in refused.err
+    assert [*s3.objects["bucket"]] == ["p/a"]
+
+
 def test_a_sync_names_what_is_not_mounted(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     disk = tree / "disk"
     disk.mkdir()

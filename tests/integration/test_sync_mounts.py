@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ async def test_what_was_on_it_stays_until_it_is_back(world: World, tree: Path, a
         disk.rmdir()
     (tree / "old").unlink()
     assert counts(await synced(world, tree, delete=True, dry_run=True)) == (0, 1, 1, 1)
-    assert await deleted(world, tree, dry_run=True) == ["p/sub/disk/"]
+    for resume in (True, False):
+        assert await deleted(world, tree, dry_run=True, resume=resume) == ["p/sub/disk/"]
     assert await deleted(world, tree) == ["p/sub/disk/"]
     assert "p/old" not in objects(world)
     assert counts(await synced(world, tree)) == (0, 1, 0, 0), "it is asked about deletions alone"
@@ -123,6 +125,51 @@ async def test_what_is_unmounted_between_two_pages(tree: Path) -> None:
         assert leftovers.of(listed) == listed
     assert leftovers.of(listed) == listed[1:]
     assert [*leftovers.away] == ["sub/disk/"]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_record_that_can_not_be_read(world: World, tree: Path, dry_run: bool) -> None:
+    """Which file systems it had noted is not known, so that any may be away."""
+    disk = tree / "sub" / "disk"
+    with mounted(disk):
+        grow(disk, ON_DISK)
+        await synced(world, tree)
+    (job,) = known_jobs(state_dir())
+    before = objects(world)
+    job.record.write_bytes(b"x" * 1000)
+    says = re.escape(f"can't read the record {job.record}: file is not a database") + ".*`allow_empty=True`"
+    for _ in range(2):
+        with pytest.raises(errors.ManifestCorrupt, match=says):
+            await synced(world, tree, delete=True, resume=False, dry_run=dry_run)
+    assert objects(world) == before
+    result = await synced(world, tree, delete=True, resume=False, allow_empty=True, dry_run=dry_run)
+    assert (result.deleted, result.failed) == (10, 0)
+
+
+async def test_the_way_out_for_a_record_that_can_not_be_read(world: World, tree: Path) -> None:
+    disk = tree / "sub" / "disk"
+    with mounted(disk):
+        grow(disk, ON_DISK)
+        await synced(world, tree)
+        (job,) = known_jobs(state_dir())
+        job.record.write_bytes(b"x" * 1000)
+        with pytest.raises(errors.ManifestCorrupt, match="`resume=False` and without `delete`"):
+            await synced(world, tree, delete=True, resume=False)
+        assert counts(await synced(world, tree, resume=False)) == (0, 12, 0, 0)
+    assert await deleted(world, tree) == ["p/sub/disk/"]
+
+
+@pytest.mark.parametrize("state", ["none", "empty"])
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_without_a_record_nothing_was_mounted(world: World, tree: Path, state: str, dry_run: bool) -> None:
+    """The first sync from here; an empty one is left by earlier versions on a full disk."""
+    await synced(world, tree)
+    (job,) = known_jobs(state_dir())
+    job.record.unlink()
+    if state == "empty":
+        job.record.touch(mode=0o600)
+    (tree / "old").unlink()
+    assert counts(await synced(world, tree, delete=True, resume=False, dry_run=dry_run)) == (0, 1, 1, 0)
 
 
 async def test_allow_empty_deletes_them(world: World, tree: Path) -> None:
