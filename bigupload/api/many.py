@@ -10,6 +10,7 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import inspect
 import os
 import random
@@ -242,7 +243,7 @@ class UploadMany:
             self._bucket, f"{self._key_prefix}key", self._options.get("s3") or S3Options(), self._resources.buckets
         )
         await opened.enter_async_context(contextlib.aclosing(store))
-        objects = store.objects(secrets.token_hex(16))
+        objects = store.objects(secrets.token_hex(16) if self._record is None else self._record.token)
         retrier = Retrier(policy=self._resources.retry, emit=self._emit_of_job, contact=self._contact)
         await retrier.request(objects.prepare, contacts_store=False)
         transport = await self._resources.transport(store.ca_bundle)
@@ -480,7 +481,9 @@ class UploadMany:
         emit = partial(self._emit, source.path, target)
         counts = RunCounts()
         retrier = Retrier(policy=self._resources.retry, emit=emit, counts=counts, contact=self._contact)
-        stored = await puts.upload(source, key, source.path.rpartition(os.sep)[2], retrier, counts, emit)
+        name = source.path.rpartition(os.sep)[2]
+        own = store if store.replaces else self._only_of(store, source.path, target)
+        stored = await puts.upload(source, key, name, retrier, counts, emit, store=own)
         url = store.url(key)
         if self._call.is_heard:
             done = events.UploadCompleted(
@@ -498,6 +501,13 @@ class UploadMany:
             seconds=clock() - began,
             manifest=self._record.path if self._record is not None else None,
         )
+
+    def _only_of(self, store: S3Objects, source: str, target: Target) -> S3Objects:
+        """Return the store for an object that must not replace another one: its token is of the job and the file."""
+        if self._record is not None:
+            self._record.may_lack_files = True
+        token = hashlib.sha256(f"{store.token} {manifest_id(source, target)}".encode()).hexdigest()[:32]
+        return store.with_token(token)
 
     def _emit(self, source: str, target: Target, event: events.Event) -> None:
         events.identified(_identity(source, target), self._call.emit)(event)

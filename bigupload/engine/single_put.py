@@ -206,13 +206,12 @@ class SinglePuts:
             BigUploadError: It failed.
         """
         store = store or self._store
-        if not store.replaces and await self.stat(store, key, retrier) is not None:
-            raise errors.TargetExists(f"{store.target(key)} exists, and `if_none_match` forbids to replace it")
+        found = None if store.replaces else await self.stat(store, key, retrier)
         if self._recalled is not None:
             self.use_md5(emit, f"the store refused {self._algorithm} checksums in an earlier run")
         part = Part(1, 0, source.fingerprint.size)
         one = _OnePut(self, store, source, part, key, name, retrier, counts, emit, report, self.manner)
-        return await one.until_proved()
+        return await (one.until_proved() if found is None else one.made_before(found, "exists"))
 
     async def stat(self, store: ObjectStore, key: str, retrier: Retrier) -> ObjectFacts | None:
         """Look at an object; None if it does not exist, or if these credentials may not read it."""
@@ -408,7 +407,8 @@ class _OnePut:
             except Fault as fault:
                 self._may_be_stored |= fault.kind.may_have_acted
                 if fault.kind is FaultKind.EXISTS:
-                    return puts.judge(await self._judge_existing(fault, hashed), self._store, self._key, self._emit)
+                    found = await puts.stat(self._store, self._key, retrier)
+                    return await self.made_before(found, "was created meanwhile")
                 if request is not None and fault.status is not None:
                     self._store.refused(request, fault)
                 tried.add(self._manner)
@@ -515,7 +515,7 @@ class _OnePut:
                 f"the response to the PUT of {self._store.target(self._key)} has no ETag, and the object can't be "
                 f"looked at ({e}). {NO_ETAG}"
             ) from e
-        if found is None or (found.token, found.size) != (self._store.token, self._part.size):
+        if found is None or not self._is_own(found):
             message = f"the response to the PUT has no ETag, and the store has not what was sent under {self._key!r}"
             raise Fault(FaultKind.BROKEN, message)
         shown = {} if found.checksum is None else {puts._algorithm.header: found.checksum}
@@ -525,33 +525,46 @@ class _OnePut:
             version_id=found.version_id or response.version_id,
         )
 
-    async def _judge_existing(self, fault: Fault, hashed: Hashed) -> StoredFile:
-        """There is an object: is it what an earlier attempt sent, whose response was lost?
+    async def made_before(self, found: ObjectFacts | None, how: str) -> StoredFile:
+        """Return the object that is there, if an attempt whose response was lost made it, or a run of the job that was
+        killed before it recorded the object.
+
+        The token of an earlier run is not enough: the file may have changed since.
+
+        Args:
+            found: The object; None: these credentials may not look.
+            how: What is known of it, for the error.
 
         Raises:
-            TargetExists: It is another one.
+            TargetExists: It is another one, or an earlier run's and not proved to be the file.
+            ObjectMismatch: This upload made it, and it is not the file.
         """
-        puts = self._puts
-        found = await puts.stat(self._store, self._key, self._retrier) if self._may_be_stored else None
-        if found is None or (found.token, found.size) != (self._store.token, self._part.size):
-            raise errors.TargetExists(
-                f"{self._store.target(self._key)} was created meanwhile, and `if_none_match` forbids to replace it"
-            ) from fault
-        if found.checksum not in (None, hashed.checksum):
-            raise errors.ObjectMismatch(
-                f"the object {self._store.target(self._key)} was made by this upload and is not the file: its checksum "
-                f"is {found.checksum}, the file's {hashed.checksum}"
-            ) from fault
-        md5 = (await self._hash(md5=True)).md5
-        by_etag = checksums.md5_of_etag(found.etag) == md5
+        target = self._store.target(self._key)
+        exists = errors.TargetExists(f"{target} {how}, and `if_none_match` forbids to replace it")
+        if found is None or not self._is_own(found):
+            raise exists
+        hashed = await self._hash(md5=True)
+        by_etag = checksums.md5_of_etag(found.etag) == hashed.md5
         proof = PartProof.CHECKSUM if found.checksum else PartProof.ETAG if by_etag else PartProof.NONE
-        return StoredFile(
+        is_other = found.checksum not in (None, hashed.checksum)
+        if (is_other or proof is PartProof.NONE) and not self._may_be_stored:
+            raise exists
+        if is_other:
+            raise errors.ObjectMismatch(
+                f"the object {target} was made by this upload and is not the file: its checksum is "
+                f"{found.checksum}, the file's {hashed.checksum}"
+            )
+        stored = StoredFile(
             etag=found.etag,
             checksum=found.checksum,
             verified=_PROVES[proof],
             version_id=found.version_id,
             proof=proof,
         )
+        return self._puts.judge(stored, self._store, self._key, self._emit)
+
+    def _is_own(self, found: ObjectFacts) -> bool:
+        return (found.token, found.size) == (self._store.token, self._part.size)
 
 
 def _changed(source: Source, when: str) -> errors.SourceChanged:

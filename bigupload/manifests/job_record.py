@@ -68,6 +68,9 @@ _GONE = "PRAGMA user_version"
 """The place of `KnownJob.gone`: earlier versions wrote nothing there."""
 _PAST = "CREATE TABLE IF NOT EXISTS past (finished TEXT)"
 """One row: when the last run ended that left nothing to do. Earlier versions had none."""
+_OWN = "CREATE TABLE IF NOT EXISTS own (token TEXT)"
+"""One row: `JobRecord.token`. Earlier versions had none."""
+_ADD_OWN = "INSERT INTO own SELECT ? WHERE NOT EXISTS (SELECT 1 FROM own)"
 _MOUNTS = "CREATE TABLE IF NOT EXISTS mount (key TEXT PRIMARY KEY) WITHOUT ROWID"
 """The directories that were file systems of their own. Earlier versions had none."""
 _ADD_MOUNT = "INSERT OR IGNORE INTO mount VALUES (?)"
@@ -229,6 +232,11 @@ class JobRecord:
         self.mounts: frozenset[str] = frozenset()
         """The directories below the source that were file systems of their own when their files were synced, as "a/b/".
         They outlast `resume=False`."""
+        self.token = ""
+        """Random, and the same for all runs until the job is finished: a run recognises with it the objects that an
+        earlier run made and did not record."""
+        self.may_lack_files = False
+        """Whether the token must outlast this run, even if no file is recorded."""
         self._name = name
         self._target = target
         self._now = now
@@ -332,6 +340,9 @@ class JobRecord:
         with self._writing:
             self._writing.execute("BEGIN")
             self._writing.execute(_PAST)
+            self._writing.execute(_OWN)
+            self._writing.execute(_ADD_OWN, (os.urandom(16).hex(),))
+            (self.token,) = self._writing.execute("SELECT token FROM own").fetchone()
             self._writing.execute(_MOUNTS)
             self._writing.executemany(_ADD_MOUNT, [(key,) for key in self.mounts])
             found = self._writing.execute("SELECT finished FROM job").fetchone()[0] or last_finished
@@ -477,7 +488,8 @@ class JobRecord:
 
     def close(self) -> None:
         """Close the file, and release the lock last of all. A record that has nothing is deleted. Idempotent."""
-        empty = self._writing is not None and not self.mounts and read_job(self.path).is_empty
+        needed = self.may_lack_files or bool(self.mounts)
+        empty = self._writing is not None and not needed and read_job(self.path).is_empty
         self._close(self._reading)
         self._close(self._writing)
         self._reading = self._writing = None

@@ -47,3 +47,34 @@ def test_a_killed_directory_continues(tmp_path: Path) -> None:
         assert {key: bytes(each.body) for key, each in s3.objects["bucket"].items()} == {
             f"p/{path.relative_to(root)}": path.read_bytes() for path in root.rglob("file *")
         }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["upload", "move"])
+def test_a_killed_directory_that_replaces_nothing_continues(tmp_path: Path, command: str) -> None:
+    """Killed when the store has files, and before it responds: nothing is recorded."""
+    root = tmp_path / "tree"
+    root.mkdir()
+    contents = {f"file {number}": f"{number}".encode() * 1000 for number in range(10)}
+    for name, body in contents.items():
+        (root / name).write_bytes(body)
+    with StrictS3() as s3:
+        s3.create_bucket("bucket")
+        s3.hold("PutObject", acted=True)
+        place = Place(tmp_path / "home")
+        place.directory.mkdir()
+        words = (command, root, "--to", "s3://bucket/p/", "--endpoint-url", s3.url, "--if-none-match", "--json")
+        with place.start(*words) as process:
+            until(lambda: len(s3.objects["bucket"]) >= 3, process)
+            process.kill()
+            assert end_of(process).code == -signal.SIGKILL
+        s3.release()
+        s3.settle()
+        assert 3 <= s3.count("PutObject") <= len(contents)
+        ended = place.run(*words)
+        assert ended.code == 0, ended.err
+        assert {key: bytes(each.body) for key, each in s3.objects["bucket"].items()} == {
+            f"p/{name}": body for name, body in contents.items()
+        }
+        assert s3.count("PutObject", status=200) == len(contents)
+        assert not (command == "move" and any(root.iterdir()))

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 import bigupload
 from bigupload import UploadFailed, UploadResult, Verified, errors
 from bigupload.api import many
+from bigupload.api.source_deletes import SourceDeletes
 from bigupload.batch.tree import FileEntry
 from bigupload.manifests.clean_up import clean
 from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, RecordedFile, known_jobs
@@ -113,6 +114,84 @@ async def test_a_large_file_that_is_complete_and_not_recorded_is_not_sent_again(
     assert world.s3.count("CreateMultipartUpload") == 1
     assert not any(each.skipped for each in await sent(world, paths, part_size=PART)), "that job was finished"
     assert world.s3.count("CreateMultipartUpload") == 2
+
+
+@contextlib.contextmanager
+def unrecorded() -> Iterator[None]:
+    """A run that is killed after the store's responses, and before they are recorded."""
+
+    async def fail(job: JobRecord, done: Sequence[RecordedFile]) -> None:
+        raise errors.ManifestUnwritable("the disk is full")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JobRecord, "record", fail)
+        with pytest.raises(errors.ManifestUnwritable):
+            yield
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "while the next run sends it"])
+@pytest.mark.parametrize("echo", [True, False], ids=["with checksums", "without checksums"])
+async def test_if_none_match_knows_what_the_killed_run_of_the_job_sent(world: World, echo: bool, late: bool) -> None:
+    world.s3.knobs.echo_checksums = echo
+    paths, s3 = files(world, 1), world.options(if_none_match=True)
+    with unrecorded():
+        await sent(world, paths, s3=s3)
+    if late:
+        world.s3.script("HeadObject", Status(404, "NotFound"))
+    (result,) = await sent(world, paths, s3=s3)
+    assert isinstance(result, UploadResult), result
+    assert result.verified is (Verified.FULL_OBJECT if echo else Verified.COMPOSITE_ETAG)
+    assert world.s3.count("PutObject", status=200) == 1
+    (again,) = await sent(world, paths, s3=s3)
+    assert isinstance(again.error, errors.TargetExists), "that job was finished"
+
+
+async def test_if_none_match_takes_no_object_of_another_for_the_jobs_own(world: World) -> None:
+    """Its bytes are the file's, and another job wrote it."""
+    paths, s3 = files(world, 1), world.options(if_none_match=True)
+    with unrecorded():
+        await sent(world, paths, s3=s3)
+    (failed,) = await sent(world, paths, s3=s3, job="weekly")
+    assert isinstance(failed.error, errors.TargetExists)
+    (world.directory / "other").mkdir()
+    other = world.file(paths[0].stat().st_size, "other/00.bin")
+    other.write_bytes(paths[0].read_bytes())
+    (failed,) = await sent(world, [other], s3=s3)
+    assert isinstance(failed.error, errors.TargetExists), "another file of the job"
+    assert len(puts(world)) == 1
+
+
+@pytest.mark.parametrize("change", ["bytes", "size", "nothing to prove it by"])
+async def test_if_none_match_keeps_what_the_killed_run_sent_of_a_file_that_changed(world: World, change: str) -> None:
+    (path,), s3 = files(world, 1), world.options(if_none_match=True)
+    if change == "nothing to prove it by":
+        world.s3.knobs.echo_checksums, world.s3.knobs.etags = False, "opaque"
+    with unrecorded():
+        await sent(world, [path], s3=s3)
+    if change != "nothing to prove it by":
+        path.write_bytes(b"x" * (path.stat().st_size + (change == "size")))
+    (failed,) = await sent(world, [path], s3=s3)
+    assert isinstance(failed.error, errors.TargetExists), failed
+    assert len(puts(world)) == 1
+
+
+async def test_a_move_with_if_none_match_deletes_what_the_killed_run_of_the_job_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise errors.ManifestUnwritable("the disk is full")
+
+    paths = files(world, 2)
+    more: dict[str, Any] = {"s3": world.options(if_none_match=True), "delete_source": True}
+    with monkeypatch.context() as patch:
+        patch.setattr(SourceDeletes, "finish", fail)
+        with pytest.raises(errors.ManifestUnwritable):
+            await sent(world, paths, **more)
+    assert puts(world)
+    outcomes = await sent(world, paths, **more)
+    assert all(isinstance(each, UploadResult) and each.source_deleted for each in outcomes), outcomes
+    assert not any(path.exists() for path in paths)
+    assert len(puts(world)) == 2
 
 
 async def test_a_large_file_that_is_not_proved_well_enough_is_sent_again(world: World) -> None:

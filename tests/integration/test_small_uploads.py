@@ -396,6 +396,19 @@ async def test_skip_existing(world: World) -> None:
     assert world.s3.count("CreateMultipartUpload") == 0
 
 
+async def test_if_none_match_accepts_an_equal_object_only_with_skip_existing(world: World) -> None:
+    """As after a kill between the store's response and the end of the command."""
+    path, other = world.file(SIZE), world.file(SIZE, name="other", seed=1)
+    more: dict[str, Any] = {"options": world.options(if_none_match=True)}
+    await put(world, path, **more)
+    with pytest.raises(errors.TargetExists):
+        await put(world, path, **more)
+    assert (await put(world, path, skip_existing=True, **more)).skipped
+    with pytest.raises(errors.TargetExists):
+        await put(world, other, skip_existing=True, **more)
+    assert world.s3.count("PutObject") == 1
+
+
 async def test_an_unfinished_upload_is_resumed(world: World) -> None:
     """It began as one of parts: by an earlier version, or with another part size."""
     world.parts = 3

@@ -44,6 +44,10 @@ class S3Objects:
         self.replaces = not options.if_none_match
         self._common = {**parameters(OBJECT, options), **metadata_headers({TOKEN: token}), **bucket.headers}
 
+    def with_token(self, token: str) -> S3Objects:
+        """Return the same store, with another token in the metadata."""
+        return S3Objects(self._bucket, self._options, token, self._at)
+
     def target(self, key: str) -> Target:
         of_bucket = self._of_bucket
         return Target(bucket=of_bucket.bucket, key=key, endpoint=of_bucket.endpoint, region=of_bucket.region)
