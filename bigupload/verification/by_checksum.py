@@ -1,8 +1,9 @@
 """Prove an object by the checksums that the store holds of it, without a download.
 
-A checksum of the whole object decides. To check a checksum of the parts' checksums, the part sizes must be known: the
-store is asked, and if it does not say, the sizes that common tools use are tried. A composite checksum contradicts the
-file only if the part sizes are certain. `prove_existing` does this before an upload, so that it can be skipped.
+Every checksum that the store reports must be the file's; the strongest is the proof. To check a checksum of the parts'
+checksums, the part sizes must be known: the store is asked, and if it does not say, the sizes that common tools use are
+tried. A composite checksum contradicts the file only if the part sizes are certain. `prove_existing` does this before
+an upload, so that it can be skipped.
 Here is also what both ways to verify begin with: a file and its object, opened and checked together.
 """
 
@@ -220,9 +221,9 @@ async def verify(
     began = time.monotonic()
     retrier = Retrier(policy=retry or RetryPolicy(), emit=lambda _: None)
     async with open_both(path, url, s3, retrier, pool, reading) as pair:
-        proof = _Proof(pair, part_size)
+        proof = _Proof(pair, part_size, sha256=sha256)
         claim = await proof.strongest()
-        hashed = await proof.sha256() if sha256 else None
+        hashed = (await proof.whole(Algorithm.SHA256)).hex() if sha256 else None
         await pair.check_source()
         verified = Verified.SIZE if claim is None else claim.level
         _require(verified, require_proof)
@@ -248,56 +249,76 @@ def _require(verified: Verified, require_proof: Verified) -> None:
 class _Proof:
     """Checks the claims that a store makes of one object against one file."""
 
-    def __init__(self, pair: FileAndObject, part_size: int | None) -> None:
+    def __init__(self, pair: FileAndObject, part_size: int | None, *, sha256: bool) -> None:
         self._pair = pair
         self._store = pair.store
         self._attributes = pair.attributes
         self._part_size = part_size
         self._gives_part_etags = False
+        self._claims = claims_of(pair.attributes)
+        of_whole = [claim.algorithm for claim in self._claims if claim.parts is None and not claim.is_etag]
+        self._together = dict.fromkeys([*of_whole, *([Algorithm.SHA256] if sha256 else [])])
+        """Digests of the whole file that one read computes."""
+        self._whole: dict[Algorithm, bytes] = {}
+        self._cut: Sequence[int] | None = None
+        """The sizes of the object's parts, once a checksum proved them."""
 
     async def strongest(self) -> ObjectClaim | None:
-        """Return the strongest claim that the file fulfils, None if none could be checked. Raises ObjectMismatch."""
-        for claim in claims_of(self._attributes):
-            holds = await (self._of_whole(claim) if claim.parts is None else self._of_parts(claim))
-            if holds:
-                return claim
+        """Return the strongest claim that the file fulfils, None if none could be checked.
+
+        Raises:
+            ObjectMismatch: The file contradicts any of the claims.
+        """
+        proved: ObjectClaim | None = None
+        for claim in self._claims:
+            if claim.is_etag and proved is not None:  # it would neither strengthen the proof nor contradict it
+                break
+            of_parts = claim.parts is not None
+            holds = await (self._of_parts(claim, proved is None) if of_parts else self._of_whole(claim))
             if holds is False and not claim.is_etag:
                 raise errors.ObjectMismatch(
                     f"{self._store.target} is not the file: the store's checksum is {claim}, and the file's is "
                     "another. `read_back` shows the first byte that differs"
                 )
-        return None
+            proved = proved or (claim if holds else None)
+        return proved
 
-    async def sha256(self) -> str:
-        """Hash the whole file."""
-        return (await self._digests(Algorithm.SHA256, [self._attributes.size]))[0].hex()
+    async def whole(self, algorithm: Algorithm) -> bytes:
+        """Hash the whole file, by all algorithms that are wanted in one read."""
+        if algorithm not in self._whole:
+            wanted = list(self._together) if algorithm in self._together else [algorithm]
+            size, crcs = self._attributes.size, all(each.is_crc for each in wanted)
+            cuts = [part.size for part in Plan(size, _PIECE)] if crcs else [size]
+            columns = zip(*await self._digests(wanted, cuts), strict=True)
+            for each, digests in zip(wanted, columns, strict=True):
+                self._whole[each] = combine_crc(each, zip(digests, cuts, strict=True)) if crcs else digests[0]
+        return self._whole[algorithm]
 
     async def _of_whole(self, claim: ObjectClaim) -> bool:
-        size = self._attributes.size
-        if not claim.algorithm.is_crc:
-            return (await self._digests(claim.algorithm, [size]))[0] == claim.digest
-        cuts = [part.size for part in Plan(size, _PIECE)]
-        digests = await self._digests(claim.algorithm, cuts)
-        return combine_crc(claim.algorithm, zip(digests, cuts, strict=True)) == claim.digest
+        return await self.whole(claim.algorithm) == claim.digest
 
-    async def _of_parts(self, claim: ObjectClaim) -> bool | None:
+    async def _of_parts(self, claim: ObjectClaim, guesses: bool) -> bool | None:
         """Whether the file fulfils a composite claim; None if none of the part sizes that were tried fits, which is
-        inconclusive."""
+        inconclusive. `guesses`: whether to try sizes that the store does not report, which can only prove the claim."""
         tried: list[Sequence[int]] = []
-        async with contextlib.aclosing(self._cuts(claim.parts or 0)) as all_cuts:
+        async with contextlib.aclosing(self._cuts(claim.parts or 0, guesses)) as all_cuts:
             async for cuts, certain in all_cuts:
                 if cuts not in tried:
                     tried.append(cuts)
-                    digests = await self._digests(claim.algorithm, cuts)
+                    digests = [digest for (digest,) in await self._digests([claim.algorithm], cuts)]
                     if digest_of(claim.algorithm, b"".join(digests)) == claim.digest:
+                        self._cut = cuts
                         return True
                 if certain:
                     return False
         return None
 
-    async def _cuts(self, parts: int) -> AsyncGenerator[tuple[Sequence[int], bool], None]:
+    async def _cuts(self, parts: int, guesses: bool) -> AsyncGenerator[tuple[Sequence[int], bool], None]:
         """Yield sizes of parts to try, and whether they are certainly the object's."""
         size = self._attributes.size
+        if self._cut is not None and parts in (0, len(self._cut)):
+            yield self._cut, True
+            return
         if parts == 1:
             yield [size], True
             return
@@ -313,7 +334,7 @@ class _Proof:
             if sum(sizes) == size:
                 yield sizes, True
             return
-        for part_size in plausible_part_sizes(size, parts):
+        for part_size in plausible_part_sizes(size, parts) if guesses else ():
             yield _even(size, part_size), False
 
     async def _part(self, number: int) -> tuple[int, int | None] | None:
@@ -338,31 +359,37 @@ class _Proof:
             await self._pair.check_object()
         return sizes
 
-    async def _digests(self, algorithm: Algorithm, cuts: Sequence[int]) -> list[bytes]:
-        """Hash consecutive ranges of the file, whose sizes are `cuts`, in one thread for each processor."""
-        digests = [b""] * len(cuts)
+    async def _digests(self, algorithms: Sequence[Algorithm], cuts: Sequence[int]) -> list[list[bytes]]:
+        """Hash consecutive ranges of the file, whose sizes are `cuts`, in one thread for each processor.
+
+        Returns:
+            For each range, its digests by `algorithms`.
+        """
+        digests: list[list[bytes]] = [[]] * len(cuts)
         offsets = [0]
         for size in cuts:
             offsets.append(offsets[-1] + size)
 
         async def digest(number: int) -> None:
-            hash_cut = functools.partial(self._hash, algorithm, offsets[number], cuts[number])
+            hash_cut = functools.partial(self._hash, algorithms, offsets[number], cuts[number])
             # A read may hang in a network file system: a cancel leaves the thread behind.
             digests[number] = await run_in_thread(hash_cut, self._pair.reading, abandon_on_cancel=True)
 
         await for_each(range(len(cuts)), digest, at_once=os.cpu_count() or 1)
         return digests
 
-    def _hash(self, algorithm: Algorithm, offset: int, size: int) -> bytes:
-        hasher, buffer = new_hasher(algorithm), memoryview(page_buffer(min(_BUFFER, size)))
+    def _hash(self, algorithms: Sequence[Algorithm], offset: int, size: int) -> list[bytes]:
+        hashers = [new_hasher(algorithm) for algorithm in algorithms]
+        buffer = memoryview(page_buffer(min(_BUFFER, size)))
         end = offset + size
         while offset < end:
             chunk = buffer[: min(_BUFFER, end - offset)]
             self._pair.read_into(chunk, offset)
-            hasher.update(chunk)
+            for hasher in hashers:
+                hasher.update(chunk)
             offset += len(chunk)
             anyio.from_thread.check_cancelled()
-        return hasher.digest()
+        return [hasher.digest() for hasher in hashers]
 
 
 def _even(size: int, part_size: int) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bigupload.testing.faults import Call
-from bigupload.testing.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StoreResponse, StrictS3
 from tests.crash.running import Place
 from tests.tools.cases import each_case
 
@@ -126,6 +128,29 @@ def test_with_others(bigupload: Command, s3: StrictS3, tree: Path, command: str)
     ended = bigupload(command, root, *quiet(s3, url), "--delete-source")
     assert ended.code == 0
     assert f"{command}/old" in there(s3)
+
+
+@each_case("command", [("move", "--skip-existing"), ("upload", "--skip-existing", "--delete-source")])
+def test_a_second_checksum_that_contradicts_the_file_keeps_it(
+    bigupload: Command, s3: StrictS3, tree: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """The object has other bytes, and the file's CRC still. Without a new upload, the file would be lost."""
+    path = tree / "a"
+    path.write_bytes(b"frames")
+    assert bigupload("upload", path, *quiet(s3)).code == 0
+    s3.objects["bucket"]["p/a"].parts[0].body = b"FRAMES"
+
+    def respond(op: str, response: StoreResponse) -> StoreResponse:
+        if op != "HeadObject":
+            return response
+        sha256 = bytes.fromhex(s3.objects["bucket"]["p/a"].sha256())
+        more = {"x-amz-checksum-sha256": base64.b64encode(sha256).decode()}
+        return dataclasses.replace(response, headers={**response.headers, **more})
+
+    monkeypatch.setattr(s3.knobs, "respond", respond)
+    result = bigupload(*command, path, *quiet(s3), "--json").result
+    assert (result["skipped"], result["source_deleted"]) == (False, True)
+    assert s3.objects["bucket"]["p/a"].body == b"frames"
 
 
 BAD = {

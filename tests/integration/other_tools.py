@@ -70,5 +70,13 @@ def replace_alike(s3: StrictS3) -> None:
     found.checksum = dataclasses.replace(found.checksum, value=f"AAAA{found.checksum.value[4:]}")
 
 
+def claim(s3: StrictS3, **checksums: str) -> None:
+    """Let the store report these checksums of each object, beside its own. By algorithm, as S3 writes them."""
+    more = {f"x-amz-checksum-{name}": value for name, value in checksums.items()}
+    s3.knobs.respond = lambda op, response: (
+        dataclasses.replace(response, headers={**response.headers, **more}) if op == "HeadObject" else response
+    )
+
+
 def delete(s3: StrictS3) -> None:
     s3.objects[BUCKET].clear()

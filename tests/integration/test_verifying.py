@@ -7,13 +7,16 @@ import hashlib
 import pytest
 
 from bigupload import errors
+from bigupload.core.checksums import Algorithm, combine, digest_of, encode
 from bigupload.core.integrity import MOST_GUESSES, Verified, plausible_part_sizes
 from bigupload.core.part_plan import MIB, Plan
+from bigupload.sources.file import FileSource
 from bigupload.testing.faults import Call, Ok, Status
 from bigupload.testing.strict_s3 import Exchange
 from bigupload.verification.by_checksum import verify
+from tests.tools.cases import each_case
 
-from .other_tools import SIZE, URL, even, flipped, put, replace, replace_alike, upload_parts
+from .other_tools import SIZE, URL, claim, even, flipped, put, replace, replace_alike, upload_parts
 from .support import KIB, World
 
 
@@ -80,6 +83,72 @@ async def test_a_store_without_checksums(world: World, sizes: list[int] | None) 
     assert (await verify(path, URL, s3=world.options())).verified is Verified.COMPOSITE_ETAG
     other = await verify(flipped(path, 5), URL, s3=world.options())
     assert (other.verified, other.checksum) == (Verified.SIZE, None)  # an ETag contradicts nothing
+
+
+def checksum_of(algorithm: Algorithm, data: bytes, sizes: list[int] | None) -> str:
+    """The checksum as S3 writes it: of the whole, or of parts of these sizes, which a digest has in its value."""
+    if sizes is None:
+        return encode(digest_of(algorithm, data))
+    ends = [sum(sizes[: n + 1]) for n in range(len(sizes))]
+    digests = [digest_of(algorithm, data[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
+    return combine(algorithm, list(zip(digests, sizes, strict=True)))
+
+
+@each_case(
+    ("algorithm", "sizes", "other", "other_sizes"),
+    [
+        ("CRC64NVME", None, "sha256", None),
+        ("SHA256", None, "crc64nvme", None),
+        ("CRC32", None, "crc32c", None),
+        ("CRC64NVME", even(SIZE, 64 * KIB), "sha256", even(SIZE, 64 * KIB)),
+        ("CRC64NVME", even(SIZE, 77_777), "sha1", even(SIZE, 77_777)),
+    ],
+)
+async def test_every_checksum_that_the_store_reports_must_be_the_files(
+    world: World, algorithm: str, sizes: list[int] | None, other: str, other_sizes: list[int] | None
+) -> None:
+    path = world.file(SIZE)
+    data = path.read_bytes()
+    if sizes is None:
+        put(world.s3, data, ChecksumAlgorithm=algorithm)
+    else:
+        upload_parts(world.s3, data, sizes, ChecksumAlgorithm=algorithm, ChecksumType="FULL_OBJECT")
+    claim(world.s3, **{other: checksum_of(Algorithm(other), data, other_sizes)})
+    found = await verify(path, URL, s3=world.options(), sha256=True)
+    assert (found.verified, found.sha256) == (Verified.FULL_OBJECT, hashlib.sha256(data).hexdigest())
+    claim(world.s3, **{other: checksum_of(Algorithm(other), data[::-1], other_sizes)})
+    with pytest.raises(errors.ObjectMismatch, match=f"the store's checksum is {other} .*, and the file's is another"):
+        await verify(path, URL, s3=world.options())
+
+
+async def test_parts_that_one_checksum_proves_are_those_of_the_others(world: World) -> None:
+    """Where the store does not report their sizes, they are guessed once."""
+    world.s3.knobs.receive = tell_no_parts
+    path, size, sizes = world.file(12 * MIB + 99), 12 * MIB + 99, even(12 * MIB + 99, 5_000_000)
+    upload_parts(world.s3, path.read_bytes(), sizes, ChecksumAlgorithm="SHA256", ChecksumType="COMPOSITE")
+    claim(world.s3, sha1=checksum_of(Algorithm.SHA1, path.read_bytes(), sizes))
+    assert (await verify(path, URL, s3=world.options())).verified is Verified.COMPOSITE_CHECKSUM
+    claim(world.s3, sha1=checksum_of(Algorithm.SHA1, bytes(size), sizes))
+    with pytest.raises(errors.ObjectMismatch, match="the store's checksum is sha1 "):
+        await verify(path, URL, s3=world.options())
+
+
+async def test_a_file_is_read_once_for_all_checksums_of_the_whole(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = world.file(SIZE), 0
+    put(world.s3, path.read_bytes(), ChecksumAlgorithm="CRC64NVME")
+    claim(world.s3, sha256=checksum_of(Algorithm.SHA256, path.read_bytes(), None))
+    into = FileSource.read_into
+
+    def counted(self: FileSource, buffer: memoryview, offset: int) -> int:
+        nonlocal read
+        read += len(buffer)
+        return into(self, buffer, offset)
+
+    monkeypatch.setattr(FileSource, "read_into", counted)
+    assert (await verify(path, URL, s3=world.options(), sha256=True)).verified is Verified.FULL_OBJECT
+    assert read == SIZE
 
 
 async def test_an_etag_that_is_no_md5(world: World) -> None:
