@@ -154,12 +154,13 @@ class MultipartStore(Protocol):
         ...
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:
-        """Learn that the object store refused a request of `sign`: credentials may have expired, or the clock is off.
+        """Learn that the object store refused a request of `sign`, for whichever reason.
+
+        Credentials may have expired, the clock may be off, or the store may not take a header.
 
         Args:
             request: The request.
-            fault: The refusal, of the kind REFUSED or SKEWED. Gets what may explain it to the user, and whether another
-                attempt is of no use.
+            fault: The refusal. Gets what may explain it to the user, and whether another attempt is of no use.
         """
         ...
 

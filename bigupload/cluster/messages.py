@@ -157,7 +157,8 @@ def pack_failure(error: Exception) -> list[Any]:
     """A failure on a worker. Only the texts of bigupload's own errors are known to hold nothing secret."""
     if isinstance(error, Fault):
         public = type(error.public()).__name__
-        return ["fault", error.kind.name, str(error), error.status, error.code, error.retry_after, public, error.date]
+        name, named = error.kind.name, sorted(error.named)
+        return ["fault", name, str(error), error.status, error.code, error.retry_after, public, error.date, named]
     if isinstance(error, errors.SourceError):
         return ["source", str(error)]
     if isinstance(error, errors.BigUploadError):
@@ -171,6 +172,7 @@ def pack_failure(error: Exception) -> list[Any]:
         None,
         "StoreUnreachable",
         None,
+        [],
     ]
 
 
@@ -187,14 +189,8 @@ def unpack_failure(failure: list[Any], worker: str) -> Exception:
         named = getattr(errors, failure[1], errors.StoreRefused)
         made: Exception = named(f"{failure[2]} (on the worker {worker})")
         return made
-    _, name, message, status, code, retry_after, public, date = failure
-    fault = Fault(
-        FaultKind[name],
-        message,
-        status=status,
-        code=code,
-        retry_after=retry_after,
-        error=getattr(errors, public),
-    )
-    fault.date = date
+    _, name, message, status, code, retry_after, public, date, found = failure
+    error = None if FaultKind[name].public.__name__ == public else getattr(errors, public)
+    fault = Fault(FaultKind[name], message, status=status, code=code, retry_after=retry_after, error=error)
+    fault.date, fault.named = date, frozenset(found)
     return fault

@@ -191,6 +191,11 @@ class Fault(Exception):
         return self.kind is FaultKind.UNSUPPORTED or (self.kind is FaultKind.FINAL and self.status == 400)
 
     @property
+    def names_checksum(self) -> bool:
+        """Whether the response names a header of checksums, or all of them: x-amz-checksum-*."""
+        return any(name.startswith(_CHECKSUM_HEADERS) for name in self.named)
+
+    @property
     def is_absent(self) -> bool:
         """Whether there is no such upload or object. A response to HEAD has no body, and so no code."""
         return self.kind is FaultKind.GONE or self.status == 404
@@ -216,13 +221,14 @@ class Fault(Exception):
             return errors.CredentialsError(f"{self}: {_OTHER_SESSION}")
         bad = errors.CredentialsError if self.code in _BAD_CREDENTIALS else None
         error = self._error or bad or self.kind.public
-        is_hinted = self.hint and (self.options or self.kind is FaultKind.REFUSED)
+        is_hinted = self.hint and (self.options or self.kind in (FaultKind.REFUSED, FaultKind.UNSUPPORTED))
         made = error(f"{self}: {self.hint}" if is_hinted else str(self))
         if isinstance(made, errors.WrongRegion):
             made.region = self.region
         return made
 
 
+_CHECKSUM_HEADERS = ("x-amz-checksum", "x-amz-sdk-checksum")
 EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired"})
 """S3's codes for temporary credentials that have ended."""
 _BAD_SESSION = frozenset({"InvalidToken", "InvalidTokenId"})

@@ -451,9 +451,11 @@ class UploadContext:
     groups: GroupTransport | None = None
     """Hashes and sends groups of parts; None: each part is sent by itself."""
     may_begin_anew: bool = False
-    """Whether the upload may be begun anew in smaller parts: it is of this run."""
+    """Whether the upload may be begun anew, in smaller parts or without checksums: it is of this run."""
     small_part_size: int | None = None
     """The part size in bytes if it was begun anew."""
+    declares: bool = True
+    """Whether a new upload declares its checksum: until the store refuses that of a part."""
     retrier: Retrier = field(init=False)
     """Retries the requests to the store."""
     hedging: HedgeSwitch = field(init=False)

@@ -149,9 +149,10 @@ class MultipartUpload:
         # A restart declares the same checksum as the first record says.
         recorded = context.journal.exists
         try:
-            await self._create_once(declare=not recorded or context.manifest.header.checksum.type is not None)
+            declare = context.manifest.header.checksum.type is not None if recorded else context.declares
+            await self._create_once(declare=declare)
         except Fault as fault:
-            if recorded or not (fault.may_be_unsupported and self._algorithm.is_s3_checksum):
+            if recorded or not (declare and fault.may_be_unsupported and self._algorithm.is_s3_checksum):
                 raise fault.public() from fault
             await self._create_once(declare=False)
             context.warn(

@@ -68,6 +68,18 @@ class PartsTooLarge(Exception):
         self.part_size = part_size
 
 
+class ChecksumsRefused(Exception):
+    """The store took the upload with its checksum, and refuses the parts'. The upload may be begun anew without.
+
+    It is raised before any part is recorded.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        """`fault`: the refusal."""
+        super().__init__(fault)
+        self.fault = fault
+
+
 class _Rewritten(Exception):
     """The part of a growing file was rewritten while it was sent."""
 
@@ -133,7 +145,7 @@ class PartUploader:
 
         Raises:
             UnknownUpload: The store no longer knows the upload id.
-            PartsTooLarge: The upload should be begun anew.
+            PartsTooLarge, ChecksumsRefused: The upload should be begun anew.
             BigUploadError: The upload stops.
         """
         import anyio  # the request that creates the upload is sent before
@@ -331,8 +343,10 @@ class PartUploader:
                 failed = None
                 if fault.kind is FaultKind.GONE:
                     raise UnknownUpload from fault
-                if fault.kind in (FaultKind.REFUSED, FaultKind.SKEWED) and request is not None:
+                if fault.status is not None and request is not None:
                     self._context.store.refused(request[0], fault)
+                if self._may_do_without_checksums(fault):
+                    raise ChecksumsRefused(fault) from fault
                 if fault.kind.asks_to_slow_down:
                     self._context.shared.refused(self._context.effects.clock())
                 retry = await self._context.retrier.pause(attempts, fault, since, part.number)
@@ -342,6 +356,16 @@ class PartUploader:
             else:
                 self._context.retrier.note_response()
                 return record, attempts.made
+
+    def _may_do_without_checksums(self, fault: Fault) -> bool:
+        """Whether a refusal of a part is of its checksum, and the upload may be begun anew without."""
+        context = self._context
+        if not (fault.names_checksum and fault.may_be_unsupported and context.may_begin_anew):
+            return False
+        if self._arriving is not None or context.origin is not None or context.base is not None:
+            return False
+        manifest = context.manifest
+        return manifest.header.checksum.type is not None and manifest.target.service is None and not manifest.parts
 
     async def _hash_again(self, part: Part, before: Hashed) -> Hashed:
         """After a checksum mismatch: find out whether the file has changed."""

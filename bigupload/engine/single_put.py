@@ -49,8 +49,6 @@ _PROVES = {
 
 
 CONDITION = "if-none-match"
-CHECKSUMS = "x-amz-checksum-"
-"""How the names of the headers of checksums begin."""
 _SHOWS_A_STORE = MIB
 """Bytes that no mistyped endpoint takes: a network that is away after them is an outage, which is waited out."""
 _REPORT_EVERY = 3
@@ -80,11 +78,9 @@ class Manner:
             if less != self and less.also(self) == less:
                 yield less
 
-    def is_named(self, named: Collection[str]) -> bool:
-        """Whether one of its headers is among these names."""
-        return (self.condition and CONDITION in named) or (
-            self.checksum and any(name.startswith(CHECKSUMS) for name in named)
-        )
+    def is_named(self, fault: Fault) -> bool:
+        """Whether a refusal names one of its headers."""
+        return (self.condition and CONDITION in fault.named) or (self.checksum and fault.names_checksum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +281,7 @@ class SinglePuts:
         if not self._confirmed:
             self._forget()
         others = (self.manner,) if self._confirmed else (self.manner, *self._most.lesser())
-        return next((each for each in others if each not in tried and not each.is_named(fault.named)), None)
+        return next((each for each in others if each not in tried and not each.is_named(fault)), None)
 
     def _forget(self) -> None:
         """What was remembered of the store is wrong, or costs the proof: find out again."""
@@ -358,9 +354,7 @@ class SinglePuts:
 
 def _is_of_checksums(refusal: Fault) -> bool:
     """Whether a store that took a file only without a checksum refuses all: another refusal may be of that one PUT."""
-    if Manner(checksum=True, condition=False).is_named(refusal.named):
-        return True
-    return refusal.kind is FaultKind.UNSUPPORTED and CONDITION not in refusal.named
+    return refusal.names_checksum or (refusal.kind is FaultKind.UNSUPPORTED and CONDITION not in refusal.named)
 
 
 @dataclass(slots=True, eq=False)

@@ -13,6 +13,7 @@ from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Aborted, ChecksumRecord, Manifest, SourceKind, belongs_to, manifest_id
 from bigupload.core.part_plan import Plan, plan_parts
 from bigupload.core.remote_url import is_remote, path_of
+from bigupload.core.retry_policy import Fault
 from bigupload.engine.context import UploadContext, new_header, plan_of
 from bigupload.engine.retrying import RunCounts
 from bigupload.ports import Journal, ListedPart, OpenUpload, Source
@@ -213,7 +214,7 @@ class UploadRun:
                 it is now.
         """
         from bigupload.engine.multipart_upload import MultipartUpload  # one PUT does without its modules
-        from bigupload.engine.part_uploader import PartsTooLarge
+        from bigupload.engine.part_uploader import ChecksumsRefused, PartsTooLarge
 
         context = self._context
         while True:
@@ -226,6 +227,9 @@ class UploadRun:
                 continue
             except PartsTooLarge as e:
                 await self._divide_anew(e.part_size)
+                continue
+            except ChecksumsRefused as e:
+                await self._do_without_checksums(e.fault)
                 continue
             if await upload.made_of_source():
                 break
@@ -285,6 +289,20 @@ class UploadRun:
             )
         except errors.BigUploadError as e:
             context.warn(f"each connection is slow, and the parts stay at {before}: the upload can't be aborted ({e})")
+
+    async def _do_without_checksums(self, refusal: Fault) -> None:
+        """Begin again without checksums. If the upload can't be aborted, raise what the refusal means."""
+        context = self._context
+        algorithm = context.manifest.header.checksum.algorithm
+        try:
+            await self._abort_superseded(
+                f"the store refused {algorithm} checksums ({refusal}): the parts are proved by MD5 instead"
+            )
+        except errors.BigUploadError:
+            error = refusal.public()
+            error.manifest = context.journal.path
+            raise error from refusal
+        context.declares = False
 
     async def _abort_superseded(self, reason: str) -> None:
         """Abort the upload, and record that before another one begins.

@@ -244,11 +244,12 @@ def fault_of_response(
     if is_late:
         status = 403 if code == _DENIED else 500
     kind, date = classify(status, code), headers.get("Date")
+    words = first_words(headers, body) if code is None else ""
     if kind is FaultKind.SKEWED:
         message = skew_message(date)
     elif (text := element(body, "Message")) and text != code:
         message += f" ({one_line(_without_secrets(text))})"
-    elif code is None and (words := first_words(headers, body)):
+    elif words:
         message += f" ({words})"
     if status == _TOO_LARGE or code == _ENTITY_TOO_LARGE:
         if code is None:
@@ -260,7 +261,7 @@ def fault_of_response(
         message += "name an object without it"
     fault = Fault(kind, message, status=status, code=code, retry_after=retry_after(headers.get("Retry-After")))
     fault.is_explained = segment is not None
-    fault.named = _named(body)
+    fault.named = _named(body, words)
     fault.is_lasting = is_late and code == _DENIED  # the signature was good
     offset = _clock_offset(date) if kind in (FaultKind.REFUSED, FaultKind.SKEWED) else None
     if offset is not None:
@@ -270,10 +271,15 @@ def fault_of_response(
     return fault
 
 
-def _named(body: bytes) -> frozenset[str]:
-    """The headers, codes and actions that an error names: identifiers, which do not differ between stores."""
+def _named(body: bytes, words: str) -> frozenset[str]:
+    """The headers, codes and actions that an error names: identifiers, which do not differ between stores.
+
+    Args:
+        body: The response's body.
+        words: Its first words if it is not S3's, but a proxy's.
+    """
     found = {element(body, name) or "" for name in ("Code", "Header", "ArgumentName")}
-    found.update(re.findall(_IDENTIFIER, element(body, "Message") or ""))
+    found.update(re.findall(_IDENTIFIER, element(body, "Message") or words))
     return frozenset(each.lower() for each in found if each)
 
 

@@ -42,6 +42,15 @@ def test_a_fault_comes_back_as_it_was() -> None:
     assert type(back.public()) is errors.StoreUnavailable
 
 
+def test_a_refusal_comes_back_with_the_headers_that_it_names() -> None:
+    fault = Fault(FaultKind.FINAL, "no such header", status=400, code="InvalidRequest")
+    fault.named = frozenset({"x-amz-checksum-crc64nvme", "invalidrequest"})
+    back = unpack_failure(json.loads(json.dumps(pack_failure(fault))), WORKER)
+    assert isinstance(back, Fault)
+    assert (back.named, back.is_decided, back.may_be_unsupported) == (fault.named, False, True)
+    assert type(back.public()) is errors.StoreRefused
+
+
 def test_the_public_error_of_a_fault_comes_back_too() -> None:
     fault = Fault(FaultKind.FINAL, "the proxy refuses", error=errors.StoreUnreachable)
     back = unpack_failure(pack_failure(fault), WORKER)

@@ -22,6 +22,7 @@ from bigupload.core.part_plan import Part
 from bigupload.http.put_transport import HttpTransport
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.faults import Status
+from bigupload.testing.strict_s3 import Exchange, S3Error
 from tests.integration.support import BUCKET, World
 
 from .support import MIB
@@ -48,6 +49,19 @@ def last_task_of(part: int, keys: set[Any]) -> Any:
     """The latest of the tasks whose names have a part."""
     of_part = [key for key in keys if part in range(int(key[1].split()[1].split("-")[0]), int(key[1][-1]) + 1)]
     return max(of_part, key=lambda key: key[2])
+
+
+async def test_a_checksum_that_parts_of_workers_refuse_is_left_out(world: World, here: Any) -> None:
+    def receive(exchange: Exchange) -> None:
+        if exchange.op == "UploadPart" and "x-amz-checksum-crc64nvme" in exchange.headers:
+            raise S3Error("AccessDenied", "The header x-amz-checksum-crc64nvme is not allowed here.")
+
+    world.s3.knobs.receive = receive
+    path = world.file(22 * MIB)
+    await world.upload(path, dask=here.scheduler_address, part_size=5 * MIB)
+    assert world.holds(path)
+    (restarted,) = world.told(bigupload.events.Restarted)
+    assert "the store refused crc64nvme checksums" in restarted.reason
 
 
 async def test_workers_hash_and_send_a_file(world: World, here: Any, caplog: pytest.LogCaptureFixture) -> None:

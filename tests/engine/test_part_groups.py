@@ -68,6 +68,9 @@ class Cluster:
         for _ in range(4):
             self.uploader._puts.pace.arrived(0.5)
 
+    def refused(self, request: SignedRequest, fault: Fault) -> None:
+        pass
+
     async def _sleep(self, seconds: float) -> None:
         await anyio.lowlevel.checkpoint()
         self.now += seconds

@@ -134,6 +134,12 @@ def test_a_message_that_asks_is_shown() -> None:
     assert str(fault_of_response(400, {}, body, "part 3")).endswith("(Is it = there? Or not?)")
 
 
+@pytest.mark.parametrize("body", [b"Header x-amz-checksum-crc64nvme is forbidden", b"<p>No x-amz-checksum-* here</p>"])
+def test_a_proxy_names_a_header_in_words_of_its_own(body: bytes) -> None:
+    assert fault_of_response(403, {"Content-Type": "text/html"}, body, "part 3").names_checksum
+    assert not fault_of_response(403, {"Content-Type": "text/html"}, b"Forbidden", "part 3").names_checksum
+
+
 def test_a_compressed_response_is_called_so() -> None:
     said = str(fault_of_stranger(200, {"Content-Encoding": "gzip"}, b"\x1f\x8b\x08\x00", "part 3"))
     assert "200 (compressed: gzip). A proxy on the way changes responses" in said

@@ -164,8 +164,9 @@ class S3Store:
         return [SignedRequest(url, {**always, **part.headers}, lasts) for url, part in zip(urls, parts, strict=True)]
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:
-        self._bucket.refused_url(request.url, fault)
-        name_options(fault, self._options)
+        if fault.kind in (FaultKind.REFUSED, FaultKind.SKEWED):
+            self._bucket.refused_url(request.url, fault)
+        name_options(fault, self._options, begun=True)
 
     async def copy_part(self, upload_id: str, part: Part, origin: CopySource) -> PutResponse:
         arguments = _arguments_of_copy(part, origin, self._bucket.headers)
@@ -366,6 +367,7 @@ class S3Store:
                 answer = await complete(**arguments)
                 break
             except Fault as fault:
+                name_options(fault, self._options, begun=True)
                 if fault.status == 500 and await self._is_folder():
                     raise errors.StoreRefused(
                         f"this store keeps a folder {self.target}/ for the keys that begin so, and makes no object of "
@@ -487,7 +489,7 @@ def _refused_of(fault: Fault, arguments: Mapping[str, Any]) -> list[str]:
         return []
     optional = [name for name in (_SIZE, _CONDITION) if name in arguments]
     named = [name for name in optional if HEADERS[name] in fault.named]
-    return named if named or fault.kind is not FaultKind.UNSUPPORTED else optional
+    return named if named or fault.names_checksum or fault.kind is not FaultKind.UNSUPPORTED else optional
 
 
 def _checksums_of(answer: Mapping[str, Any]) -> dict[str, str]:
