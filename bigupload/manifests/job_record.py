@@ -19,6 +19,7 @@ import errno
 import hashlib
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
@@ -241,6 +242,8 @@ class JobRecord:
         self._target = target
         self._now = now
         self._executor = executor
+        self._turn = threading.Lock()
+        """Held while a thread writes: the connection has one transaction at a time."""
         self._lock = ManifestLock(path, held="this job is running already")
         self._has_places = False
         """Whether earlier runs recorded keys and URLs that a media service chose."""
@@ -409,7 +412,11 @@ class JobRecord:
             await run_shielded(self._call(self._add, files))
 
     async def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        await finish(asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments))
+        def write() -> None:
+            with self._turn:
+                function(*arguments)
+
+        await finish(asyncio.get_running_loop().run_in_executor(self._executor, write))
 
     def _add(self, files: Sequence[RecordedFile]) -> None:
         assert self._writing is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -292,6 +293,17 @@ async def test_a_record_that_is_kept_forgets_only_what_is_gone(
     assert read_job(first.path).status == "finished"
     with record(tmp_path, threads) as third:
         assert third.is_new, "a job that does not keep them forgets them"
+
+
+async def test_writes_at_one_time_come_one_after_another(tmp_path: Path) -> None:
+    """A sync records files that it sent, files that were there and mounts: these are separate tasks."""
+    keys = [f"{number:03}" for number in range(100)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool, record(tmp_path, pool) as first:
+        mounts = [first.record_mounts({f"{key}/"}) for key in keys]
+        await asyncio.gather(*mounts, *(first.record([dataclasses.replace(FILE, key=key)]) for key in keys))
+        assert all(first.find(key, FILE.path, FILE.fingerprint) for key in keys)
+    with record(tmp_path, pool) as second:
+        assert second.mounts == first.mounts
 
 
 async def test_a_look_into_a_record_changes_nothing(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
