@@ -143,8 +143,6 @@ class Retrier:
         """
         if fault.status is not None and (fault.status != 404 or fault.code):  # a mistyped URL gets a bare 404
             self.note_response()
-        if fault.warning:
-            self.emit(events.Warned(message=fault.warning))
         attempt = attempts.made
         if fault.kind is FaultKind.UNREACHABLE and self.contact.responded_at is None:
             await self._remember_contact(since)
@@ -157,6 +155,10 @@ class Retrier:
                 await self._wait_out(outage, retry.delay)
             else:  # the store may come and go: the last attempts are not for its first response
                 await self.effects.sleep(retry.delay)
+        elif fault.has_other_time and (fault.is_explained or fault.kind is FaultKind.SKEWED):
+            if fault.warning:  # it says all, once: requests that were signed before it are refused, too
+                self.emit(events.Warned(message=fault.warning))
+            await self.effects.sleep(retry.delay)
         else:
             self.emit(events.Retrying(part=part, attempt=attempt, delay=retry.delay, reason=self._reason(fault)))
             await self.effects.sleep(retry.delay)

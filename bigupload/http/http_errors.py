@@ -25,7 +25,6 @@ from bigupload.units import format_size, format_span, one_line
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an error response that are read."""
-_SET_IT = "set it, then run again"
 CLOCK_TOLERANCE = 600.0
 """Seconds. With a clock that is further off, a store refuses presigned URLs as expired or not yet valid."""
 _SEVERAL = "Multiple exceptions"
@@ -267,7 +266,7 @@ def fault_of_response(
     if offset is not None:
         fault.date = time.time() - offset
         if kind is FaultKind.REFUSED and abs(offset) > CLOCK_TOLERANCE:
-            fault.is_explained, fault.hint = True, f"{clock_is(offset)}: {_SET_IT}"
+            fault.is_explained, fault.hint = True, f"{clock_is(offset)}: set it"
     return fault
 
 
@@ -399,13 +398,21 @@ def _without_secrets(text: str) -> str:
 
 def skew_message(date: str | None) -> str:
     """Return the error of this machine's clock, by the Date header of a response."""
-    return f"{clock_is(_clock_offset(date))}: {_SET_IT}"
+    return f"{clock_is(_clock_offset(date))}: set it, then run again"
 
 
 def clock_is(offset: float | None) -> str:
-    """Say by how many seconds this machine's clock is ahead of the store's."""
-    how = "off" if offset is None else f"{format_span(abs(offset))} {'fast' if offset > 0 else 'slow'}"
-    return f"this machine's clock is {how}"
+    """Say by how many seconds this machine's clock is ahead of the store's.
+
+    Rounded to the unit that is shown: a Date has whole seconds, and a clock that is a day off is not 23 hours off.
+    """
+    if offset is None:
+        return "this machine's clock is off"
+    span = round(abs(offset))
+    for unit, least in ((60, 60), (3600, 3600), (86_400, 172_800)):
+        if span >= least:
+            span = round(span / unit) * unit
+    return f"this machine's clock is {format_span(span)} {'fast' if offset > 0 else 'slow'}"
 
 
 def retry_after(value: str | None) -> float | None:

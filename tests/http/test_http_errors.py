@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from bigupload.core.retry_policy import FaultKind
 from bigupload.http.http_errors import (
+    clock_is,
     fault_of_connecting,
     fault_of_response,
     fault_of_stranger,
@@ -97,6 +98,25 @@ def test_a_response_that_asks_to_wait_for_ever(digits: int) -> None:
     assert found.kind is FaultKind.BUSY
     assert found.retry_after is not None
     assert 10**11 <= found.retry_after < math.inf
+
+
+@each_case(
+    ("offset", "text"),
+    [
+        (42.0, "42 s fast"),
+        (59.6, "1 min fast"),
+        (-3599.0, "1 h slow"),
+        (5700.0, "2 h fast"),
+        (-86_399.4, "24 h slow"),
+        (172_799.0, "2 d fast"),
+        (220_000.0, "3 d fast"),
+        (-1e9, "32 years slow"),
+        (None, "off"),
+    ],
+)
+def test_by_how_much_a_clock_is_off(offset: float | None, text: str) -> None:
+    """A Date has whole seconds, and the response takes time: both must not make an hour of a day."""
+    assert clock_is(offset) == f"this machine's clock is {text}"
 
 
 @pytest.mark.usefixtures("fixed_time")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import time
 
 import pytest
 
+import bigupload
 from bigupload import Verified, errors, events
 from bigupload.testing.faults import Call, Status
 from bigupload.testing.strict_s3 import StrictS3
+from tests.tools.waiting import until
 
-from .support import PART, World
+from .support import BUCKET, FAST, PART, World
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -29,8 +32,10 @@ def stepped(step: float) -> Call:
     return Call(do)
 
 
-def clock_warnings(world: World) -> list[str]:
-    return [event.message for event in world.told(events.Warned) if "this machine's clock" in event.message]
+def told_of_clock(world: World) -> list[str]:
+    told = [event.message for event in world.told(events.Warned)]
+    told += [event.reason for event in world.told(events.Retrying)]
+    return [each for each in told if "clock" in each]
 
 
 @STEPS
@@ -41,9 +46,9 @@ async def test_a_clock_that_steps_in_the_middle_of_an_upload(world: World, step:
     result = await world.upload(path, concurrency=2)
     assert world.holds(path)
     assert result.verified is Verified.FULL_OBJECT
-    (warning,) = clock_warnings(world)
-    assert ("fast" if step > 0 else "slow") in warning
-    assert "store's time" in warning
+    (warning,) = told_of_clock(world)
+    shown = f"{abs(step) / HOUR:.0f} h {'fast' if step > 0 else 'slow'}"
+    assert warning == f"this machine's clock is {shown}: requests are signed with the store's time. Set the clock"
 
 
 @STEPS
@@ -53,7 +58,28 @@ async def test_a_clock_that_is_off_from_the_start(world: World, step: float, siz
     path = world.file(size)
     await world.upload(path, manifest=None)
     assert world.holds(path)
-    assert len(clock_warnings(world)) == 1
+    assert len(told_of_clock(world)) == 1
+
+
+async def test_a_clock_that_is_off_is_told_once_for_many_files(world: World) -> None:
+    """Several were signed before the first refusal."""
+    world.s3.clock = lambda: time.time() - DAY
+    world.s3.hold("PutObject")
+    told: list[events.Event] = []
+    paths = [world.file(10, f"{number}.bin", number) for number in range(4)]
+    sent = bigupload.upload_many(
+        paths, to=f"s3://{BUCKET}/p/", s3=world.options(), retry=FAST, concurrency=4, on_event=told.append
+    )
+
+    async def upload() -> list[object]:
+        return [each async for each in sent]
+
+    uploading = asyncio.create_task(upload())
+    await until(lambda: len(world.s3.requests) >= 4)
+    world.s3.release()
+    assert all(isinstance(each, bigupload.UploadResult) for each in await uploading)
+    world.events += told
+    assert len(told_of_clock(world)) == 1
 
 
 async def test_a_clock_that_steps_back_again(world: World) -> None:

@@ -476,8 +476,10 @@ class S3Bucket:
         if fault.kind is FaultKind.REFUSED:
             fault.is_explained, fault.hint = is_explained, f"{clock_is(offset)}: set it" if is_explained else ""
         ahead = offset if is_off else 0.0
-        if abs(ahead - self._ahead) > CLOCK_TOLERANCE:
-            self._ahead, fault.has_other_time = ahead, True
+        is_new = abs(ahead - self._ahead) > CLOCK_TOLERANCE
+        fault.has_other_time = is_new or is_explained  # others may have been signed before the first refusal
+        if is_new:
+            self._ahead = ahead
             if is_explained:
                 fault.warning = f"{clock_is(offset)}: requests are signed with the store's time. Set the clock"
 
