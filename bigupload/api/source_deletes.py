@@ -443,8 +443,14 @@ class SourceDeletes:
             ) from e
         if facts is None:
             raise errors.ObjectNotFound(f"there is no object at {move.url} any more: {fate}")
-        size, checksum, version = move.fingerprint.size, move.checksum, move.version_id
-        differs = replaced_by(facts, size=size, etag=move.etag, checksum=checksum, version_id=version)
+        differs = replaced_by(
+            facts,
+            size=move.fingerprint.size,
+            etag=move.etag,
+            checksum=move.checksum,
+            version_id=move.version_id,
+            sha256=move.sha256,
+        )
         if differs is not None:
             raise errors.ObjectMismatch(f"{move.url} is no longer the object that was proved ({differs}): {fate}")
 

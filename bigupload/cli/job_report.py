@@ -494,6 +494,7 @@ class VerificationReport:
             click.echo(line if line.startswith(" ") else f"bigupload: {line}", err=True)
 
     def _how(self) -> str:
-        """Return the proof of all of them, if it is the same."""
-        (way, *others) = self._proofs or ("",)
-        return f": {self._ways[way]}" if way in self._ways and not others else ""
+        """Return what each proof means, and of how many files it is, if there are several."""
+        each = [(self._ways[proof], counted(proved, "file")) for proof, proved in sorted(self._proofs.items())]
+        ways = ", ".join(way if len(each) == 1 else f"{way} ({files})" for way, files in each)
+        return f": {ways}" if ways else ""

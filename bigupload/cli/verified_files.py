@@ -81,7 +81,11 @@ _OF_OBJECTS = {
     "composite-etag": "each object's ETag is the receipt's",
     "size": "only the sizes were compared",
 }
-_OF_COPIES = {"full-object": "the checksum of each file is the receipt's", "size": _OF_OBJECTS["size"]}
+_OF_COPIES = {
+    "full-object": "the checksum of each file is the receipt's",
+    "composite-etag": "the MD5 of each file is the receipt's ETag",
+    "size": _OF_OBJECTS["size"],
+}
 
 
 async def verify_receipt(path: Path | None, options: S3Options, arguments: dict[str, Any]) -> int:

@@ -170,9 +170,15 @@ def prove_object(found: ObjectFacts, expected: ExpectedObject) -> Verified | Non
 
 
 def replaced_by(
-    found: ObjectFacts, *, size: int, etag: str, checksum: str | None, version_id: str | None
+    found: ObjectFacts | ObjectAttributes,
+    *,
+    size: int,
+    etag: str,
+    checksum: str | None,
+    version_id: str | None,
+    sha256: str | None = None,
 ) -> str | None:
-    """Return what shows that an object was replaced since it was proved; None: nothing does.
+    """Return what shows that an object is not the one that was proved; None: nothing does.
 
     Not every store's ETag depends on the content, so each fact that is known of both is compared.
 
@@ -182,20 +188,26 @@ def replaced_by(
         etag: Its ETag.
         checksum: Its checksum, "<algorithm>:<as S3 writes it>", as the store had it; None: the store had none.
         version_id: Its version; None: unknown.
+        sha256: The file's SHA-256 in hexadecimal; None: unknown.
     """
     if found.size not in (None, size):
         return f"it has {found.size:,} bytes and had {size:,}"
+    if checksum is not None and found.checksums:
+        algorithm, _, value = checksum.partition(":")
+        now = found.checksums.get(algorithm.upper())
+        if now is None:  # another writer's, by its own algorithm
+            return f"it has a checksum by {one_line(min(found.checksums))}, and had one by {one_line(algorithm)}"
+        if not _same_checksum(now, value) and not _same_checksum(value, now):
+            return f"its {algorithm} is {one_line(now)} and was {one_line(value)}"
+    # Of an object of parts, a SHA-256 without a type may be a composite that lacks its "-N".
+    if sha256 is not None and (found.checksum_type == ChecksumType.FULL_OBJECT or "-" not in found.etag):
+        for claim in claims_of(found):
+            if (claim.algorithm, claim.parts) == (Algorithm.SHA256, None) and claim.digest.hex() != sha256:
+                return f"its sha256 is {claim.digest.hex()} and was {one_line(sha256)}"
     if found.etag.strip('"') != etag.strip('"'):
         return "it has another ETag"
     if None not in (version_id, found.version_id) and found.version_id != version_id:
         return "it is another version"
-    if checksum is not None and found.checksums:
-        algorithm, _, value = checksum.partition(":")
-        now = found.checksums.get(Algorithm(algorithm).s3_name)
-        if now is None:  # another writer's, by its own algorithm
-            return f"it has a checksum by {one_line(min(found.checksums))}, and had one by {algorithm}"
-        if not _same_checksum(now, value) and not _same_checksum(value, now):
-            return f"its {algorithm} is {one_line(now)} and was {value}"
     return None
 
 
@@ -280,6 +292,8 @@ class ObjectAttributes:
     checksum_type: str | None
     modified: str
     """ISO 8601, by the store's clock; empty if the store does not report it."""
+    version_id: str | None = None
+    """The object's version, if the bucket keeps versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +323,7 @@ class ObjectClaim:
         return f"{self.algorithm} {self.value}"
 
 
-def claims_of(attributes: ObjectAttributes) -> list[ObjectClaim]:
+def claims_of(attributes: ObjectAttributes | ObjectFacts) -> list[ObjectClaim]:
     """List the claims in `attributes`, the strongest first. A checksum that is malformed is not a claim."""
     etag, _, count = attributes.etag.strip('"').partition("-")
     in_etag = int(count) if count.isascii() and count.isdigit() and len(count) <= 5 else None
@@ -317,7 +331,7 @@ def claims_of(attributes: ObjectAttributes) -> list[ObjectClaim]:
     for algorithm in Algorithm:
         if not algorithm.is_s3_checksum:
             continue
-        text, dash, number = attributes.checksums.get(algorithm.s3_name, "").partition("-")
+        text, dash, number = (attributes.checksums or {}).get(algorithm.s3_name, "").partition("-")
         try:
             digest = checksums.decode(algorithm, text)
         except ValueError:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bigupload import errors
-from bigupload.core.checksums import Hasher
-from bigupload.core.integrity import ObjectAttributes, Verified, claims_of
+from bigupload.core.checksums import Algorithm, Hasher, md5_of_etag, new_hasher
+from bigupload.core.integrity import ObjectAttributes, Verified, claims_of, replaced_by
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
@@ -37,6 +37,7 @@ from bigupload.support.output_file import descriptor_of, keep_to_one_process, na
 from bigupload.support.systems import open_binary, sync_to_disk, write_at
 from bigupload.units import counted, escaped, one_line
 from bigupload.verification.file_digests import read_file, whole_checksum
+from bigupload.verification.media_hash_lists import XXH128, new_hasher_of
 from bigupload.version import __version__
 
 KIND = "bigupload.receipt"
@@ -534,33 +535,28 @@ async def verify_object(
         found = await retrier.request(store.attributes)
     if found is None:
         raise errors.ObjectNotFound(f"there is no object at {url}, or no such bucket")
-    if found.size != file.size:
-        raise errors.ObjectMismatch(f"{url} has {found.size:,} bytes, and had {file.size:,}")
-    verified, checksum = _same_claim(file, found, url)
-    was_by_checksum = file.checksum is not None and Verified(file.verified).satisfies(Verified.COMPOSITE_CHECKSUM)
-    if verified is Verified.SIZE and was_by_checksum and found.checksums:  # not every ETag depends on the content
-        others = ", ".join(sorted(found.checksums))
-        why = f"the store has a checksum of {url} by {others}, and the receipt has {file.checksum}"
-    else:
-        why = f"the store reports neither checksum nor ETag of the receipt for {url}"
-        if verified is Verified.SIZE and file.etag and found.etag == file.etag:
-            verified = Verified.COMPOSITE_ETAG
-    _require(verified, require_proof, why)
+    differs = replaced_by(
+        found,
+        size=file.size,
+        etag=file.etag if file.etag and found.etag else found.etag,  # one that a proxy dropped is unknown
+        checksum=file.checksum,
+        version_id=file.version_id,
+        sha256=file.sha256,
+    )
+    if differs is not None:
+        raise errors.ObjectMismatch(f"{url} is another object: {differs}")
+    verified, checksum = _proof_of(file, found)
+    _require(verified, require_proof, f"the store reports neither checksum nor ETag of the receipt for {url}")
     return ReceiptVerdict(what=url, key=file.key, size=found.size, checksum=checksum, verified=verified)
 
 
-def _same_claim(file: ReceiptFile, found: ObjectAttributes, url: str) -> tuple[Verified, str | None]:
-    """Compare a receipt's checksum with the store's of the same kind. Raises ObjectMismatch."""
-    recorded = file.checksum or ""
+def _proof_of(file: ReceiptFile, found: ObjectAttributes) -> tuple[Verified, str | None]:
+    """Return the strongest value that an object, which contradicts nothing in its row, has in common with it."""
     for claim in claims_of(found):
-        claimed = f"{claim.algorithm}:{claim.value}"
-        if claim.is_etag or not recorded.startswith(f"{claim.algorithm}:"):
-            continue
-        if claimed == recorded:
-            return claim.level, claimed
-        if ("-" in claimed) == ("-" in recorded):
-            raise errors.ObjectMismatch(f"{url} is another object: its checksum is {claimed}, and was {recorded}")
-    return Verified.SIZE, None
+        is_known = claim.algorithm is Algorithm.SHA256 and claim.digest.hex() == file.sha256
+        if not claim.is_etag and (is_known or (file.checksum or "").startswith(f"{claim.algorithm}:")):
+            return claim.level, f"{claim.algorithm}:{claim.value}"
+    return Verified.COMPOSITE_ETAG if file.etag and found.etag else Verified.SIZE, None
 
 
 async def verify_copy(
@@ -578,6 +574,7 @@ async def verify_copy(
         ObjectMismatch: It is another file.
         ProofTooWeak: The receipt has no checksum of the whole file.
         SourceError: It can't be read.
+        UsageError: Only an XXH128 could prove it, whose package is missing.
     """
     shown = escaped(str(path))
     try:
@@ -586,19 +583,51 @@ async def verify_copy(
         raise errors.SourceNotFound(f"can't read {shown}: {reason_of(e)}") from e
     if size != file.size:
         raise errors.ObjectMismatch(f"{shown} has {size:,} bytes, and in the receipt {file.size:,}")
-    whole = whole_checksum(file.checksum) if file.verified == Verified.FULL_OBJECT else None
-    hasher: Hasher
-    if file.sha256 is not None:
-        hasher, digest, name = hashlib.sha256(), file.sha256, f"sha256:{file.sha256}"
-    elif whole is not None:
-        hasher, digest, name = whole[0], whole[1].hex(), file.checksum or ""
-    else:
+    known = _whole_digests(file, shown)
+    if not known:
         _require(Verified.SIZE, require_proof, f"the receipt has no checksum of the whole of {shown}")
         return ReceiptVerdict(what=str(path), key=file.key, size=size, checksum=None, verified=Verified.SIZE)
-    await read_file(path, {"whole": hasher}, reading)
-    if hasher.digest().hex() != digest:
-        raise errors.ObjectMismatch(f"{shown} is another file: its {name.partition(':')[0]} is not the receipt's")
-    return ReceiptVerdict(what=str(path), key=file.key, size=size, checksum=name, verified=Verified.FULL_OBJECT)
+    await read_file(path, {name: hasher for name, (hasher, _) in known.items()}, reading)
+    for name, (hasher, digest) in known.items():
+        if hasher.digest().hex() != digest:
+            raise errors.ObjectMismatch(f"{shown} is another file: its {name.partition(':')[0]} is not the receipt's")
+    best = next(iter(known))
+    is_etag = best == _ETAG
+    verified = Verified.COMPOSITE_ETAG if is_etag else Verified.FULL_OBJECT
+    _require(verified, require_proof, f"the receipt has only an ETag of {shown}")
+    checksum = None if is_etag else best
+    return ReceiptVerdict(what=str(path), key=file.key, size=size, checksum=checksum, verified=verified)
+
+
+_ETAG = "ETag"
+
+
+def _whole_digests(file: ReceiptFile, shown: str) -> dict[str, tuple[Hasher, str]]:
+    """Return what a row has of the whole file: by "<algorithm>:<value>", hashers and digests, the strongest first.
+
+    Raises:
+        ObjectMismatch: The row's checksum is none.
+        UsageError: It has only an XXH128, whose package is missing.
+    """
+    known: dict[str, tuple[Hasher, str]] = {}
+    if file.sha256 is not None:
+        known[f"sha256:{file.sha256}"] = hashlib.sha256(), file.sha256
+    if file.verified == Verified.FULL_OBJECT and file.checksum is not None:
+        whole = whole_checksum(file.checksum)
+        if whole is None:
+            raise errors.ObjectMismatch(
+                f"{shown} can't be the file: the receipt's checksum {one_line(file.checksum)} is malformed"
+            )
+        known[file.checksum] = whole[0], whole[1].hex()
+    if file.xxh128 is not None:
+        try:
+            known[f"{XXH128}:{file.xxh128}"] = new_hasher_of(XXH128), file.xxh128
+        except errors.UsageError:
+            if not known:
+                raise
+    if file.verified == Verified.COMPOSITE_ETAG and (md5 := md5_of_etag(file.etag)) is not None:
+        known[_ETAG] = new_hasher(Algorithm.MD5), md5.hex()
+    return known
 
 
 def _require(verified: Verified, required: Verified, why: str) -> None:

@@ -153,6 +153,20 @@ def test_a_second_checksum_that_contradicts_the_file_keeps_it(
     assert s3.objects["bucket"]["p/a"].body == b"frames"
 
 
+def test_a_sha256_of_the_object_that_is_not_the_files_keeps_it(
+    bigupload: Command, s3: StrictS3, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def respond(op: str, response: StoreResponse) -> StoreResponse:
+        more = {"x-amz-checksum-sha256": base64.b64encode(bytes(32)).decode()} if op == "HeadObject" else {}
+        return dataclasses.replace(response, headers={**response.headers, **more})
+
+    monkeypatch.setattr(s3.knobs, "respond", respond)
+    ended = bigupload("move", tree / "a", *quiet(s3), "--sha256")
+    assert ended.code == 1
+    assert "p/a is no longer the object that was proved (its sha256 is 0000" in ended.err
+    assert (tree / "a").exists()
+
+
 BAD = {
     "input": (("-",), "standard input can't be deleted"),
     "url": (("https://127.0.0.1:1/film.mov",), "a URL can't be deleted here"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import datetime
 import errno
 import hashlib
@@ -13,10 +15,11 @@ from typing import Any
 
 import jsonschema
 import pytest
+import xxhash
 
 import bigupload as package
 from bigupload.testing.faults import Status
-from bigupload.testing.strict_s3 import StrictS3
+from bigupload.testing.strict_s3 import StoreResponse, StrictS3
 from bigupload.testing.strict_s3.model import Checksum
 from bigupload.verification import receipts
 from bigupload.verification.receipts import ReceiptFile
@@ -39,6 +42,21 @@ def tree(place: Place, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "large").write_bytes(b"x" * SIZE)
     monkeypatch.chdir(place.directory)
     return root
+
+
+@pytest.fixture
+def receipt(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a file whose object has a version, and a SHA-256 beside its own checksum."""
+    monkeypatch.setattr(s3.knobs, "versioning", True)
+    assert bigupload("upload", file, *to(s3), *QUIET, "--sha256", "--receipt", tmp_path / "receipt.json").code == 0
+    sha256 = in_base64(hashlib.sha256(file.read_bytes()).digest())
+
+    def respond(op: str, response: StoreResponse) -> StoreResponse:
+        more = {"x-amz-checksum-sha256": sha256} if op == "HeadObject" else {}
+        return dataclasses.replace(response, headers={**response.headers, **more})
+
+    monkeypatch.setattr(s3.knobs, "respond", respond)
+    return tmp_path / "receipt.json"
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -123,7 +141,7 @@ def test_an_object_that_is_another_one_now(bigupload: Command, s3: StrictS3, tre
     assert {row["key"]: row["error"] for row in rows if "error" in row} == {
         "p/a.txt": "ObjectMismatch", "p/large": "ObjectMismatch", "p/sub/b c.txt": "ObjectNotFound",
     }  # fmt: skip
-    assert "s3://bucket/p/a.txt is another object: its checksum is crc64nvme:" in ended.err
+    assert "s3://bucket/p/a.txt is another object: its crc64nvme is " in ended.err
 
 
 def test_an_object_of_another_writer_with_the_same_etag(
@@ -136,7 +154,118 @@ def test_an_object_of_another_writer_with_the_same_etag(
     found.checksum = Checksum("CRC32", "FULL_OBJECT", "AAAAAA==")
     ended = bigupload("verify", "--receipt", receipt, "--endpoint-url", s3.url, *QUIET)
     assert ended.code == 1
-    assert "by CRC32, and the receipt has crc64nvme:" in ended.err
+    assert "it has a checksum by CRC32, and had one by crc64nvme" in ended.err
+
+
+def altered(receipt: Path, **fields: object) -> Path:
+    """The receipt, with other values in its first row."""
+    document = json.loads(receipt.read_text())
+    document["files"][0].update(fields)
+    other = receipt.with_name("altered.json")
+    other.write_text(json.dumps(document))
+    return other
+
+
+def in_base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+NO_CRC = f"crc64nvme:{in_base64(bytes(8))}"
+OTHER_ETAG = {"etag": f'"{"0" * 32}"'}
+
+
+@each_case(
+    ("fields", "says"),
+    [
+        ({"checksum": NO_CRC}, "its crc64nvme is "),
+        ({"checksum": "crc99:AAAA"}, "had one by crc99"),
+        (OTHER_ETAG, "it has another ETag"),
+        ({**OTHER_ETAG, "checksum": None}, "it has another ETag"),
+        ({**OTHER_ETAG, "version_id": None}, "it has another ETag"),
+        ({"version_id": "v"}, "it is another version"),
+        ({"version_id": "v", "checksum": None}, "it is another version"),
+        ({"version_id": "v", "checksum": None, "etag": ""}, "it is another version"),
+        ({"sha256": "0" * 64}, "its sha256 is "),
+        ({"sha256": "0" * 64, "checksum": None, "version_id": None, "etag": ""}, "its sha256 is "),
+    ],
+)
+def test_each_value_of_a_row_must_be_the_objects(
+    bigupload: Command, s3: StrictS3, file: Path, receipt: Path, fields: dict[str, object], says: str
+) -> None:
+    ended = bigupload("verify", "--receipt", altered(receipt, **fields), "--endpoint-url", s3.url, *QUIET)
+    assert (ended.code, ended.out) == (1, "")
+    assert "s3://bucket/key is another object" in ended.err
+    assert says in ended.err
+    assert bigupload("verify", "--receipt", receipt, "--endpoint-url", s3.url).out == "full-object: 1 file\n"
+
+
+@each_case(
+    ("fields", "proof"),
+    [
+        ({"checksum": None, "sha256": None}, "composite-etag"),
+        ({"checksum": None}, "full-object"),
+        ({"checksum": None, "etag": "", "version_id": None}, "full-object"),  # by the SHA-256
+        ({"etag": "", "version_id": None}, "full-object"),
+    ],
+)
+def test_what_a_row_lacks_is_not_compared(
+    bigupload: Command, s3: StrictS3, receipt: Path, fields: dict[str, object], proof: str
+) -> None:
+    ended = bigupload("verify", "--receipt", altered(receipt, **fields), "--endpoint-url", s3.url, *QUIET)
+    assert (ended.code, ended.out) == (0, f"{proof}: 1 file\n"), ended.err
+
+
+NOTHING: dict[str, object] = dict.fromkeys(("checksum", "sha256", "xxh128"))
+
+
+@each_case(
+    ("fields", "says"),
+    [
+        ({"checksum": NO_CRC}, "is another file: its crc64nvme is not the receipt's"),
+        ({"checksum": f"sha256:{in_base64(bytes(32))}"}, "is another file: its sha256 is not"),
+        ({"sha256": "0" * 64}, "is another file: its sha256 is not"),
+        ({"xxh128": "0" * 32}, "is another file: its xxh128 is not"),
+        ({**NOTHING, "xxh128": "0" * 32}, "is another file: its xxh128 is not"),
+        ({**NOTHING, **OTHER_ETAG, "verified": "composite-etag"}, "is another file: its ETag is not"),
+        ({"checksum": "crc64nvme:AAAA"}, "the receipt's checksum crc64nvme:AAAA is malformed"),
+        ({"checksum": "crc99:AAAA"}, "the receipt's checksum crc99:AAAA is malformed"),
+    ],
+)
+def test_each_value_of_a_row_must_be_the_copys(
+    bigupload: Command, file: Path, receipt: Path, fields: dict[str, object], says: str
+) -> None:
+    ended = bigupload("verify", file, "--receipt", altered(receipt, **fields), *QUIET)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"{file} " in ended.err
+    assert says in ended.err
+
+
+def test_a_copy_is_proved_by_any_digest_of_the_whole_file(bigupload: Command, file: Path, receipt: Path) -> None:
+    xxh128 = xxhash.xxh3_128_hexdigest(file.read_bytes())
+    md5 = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+    for fields, proof in [
+        ({"xxh128": xxh128}, "full-object"),
+        ({**NOTHING, "xxh128": xxh128}, "full-object"),
+        ({**NOTHING, "etag": f'"{md5}"', "verified": "composite-etag"}, "composite-etag"),
+    ]:
+        ended = bigupload("verify", file, "--receipt", altered(receipt, **fields), "--json")
+        assert (ended.code, json.loads(ended.out.splitlines()[0])["verified"]) == (0, proof), ended.err
+
+
+def test_what_was_compared_is_said_of_every_file(bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path) -> None:
+    receipt = tmp_path / "receipt.json"
+    assert bigupload("upload", tree, *to(s3, "s3://bucket/p/"), *QUIET, "--receipt", receipt).code == 0
+    there = ["--receipt", altered(receipt, checksum=None), "--endpoint-url", s3.url]
+    ended = bigupload("verify", *there)
+    assert ended.out == "composite-etag: 1 file\nfull-object: 3 files\n"
+    assert ended.err.endswith(
+        "altered.json: each object's ETag is the receipt's (1 file), "
+        "the store's checksum of each whole object is the receipt's (3 files)\n"
+    )
+    ended = bigupload("verify", tree, *there[:2], "--require-proof", "size")
+    assert ended.err.endswith(
+        "the checksum of each file is the receipt's (3 files), only the sizes were compared (1 file)\n"
+    )
 
 
 def test_a_receipt_that_can_not_be_written_is_found_before_anything_is_sent(

@@ -245,12 +245,33 @@ HEAD = ObjectFacts(etag='"e"', size=7, version_id="v1", checksums={"CRC64NVME": 
         ({"version_id": "v2"}, "it is another version"),
         ({"checksum": "crc64nvme:AAAB"}, "its crc64nvme is AAAA and was AAAB"),
         ({"checksum": "sha256:CCCC-3"}, "its sha256 is BBBB-3 and was CCCC-3"),
+        ({"checksum": "crc99:AAAA"}, "it has a checksum by CRC64NVME, and had one by crc99"),
         ({"checksum": "crc32c:AAAA"}, "it has a checksum by CRC64NVME, and had one by crc32c"),
     ],
 )
 def test_each_fact_shows_that_an_object_was_replaced(proved: dict[str, Any], shows: str | None) -> None:
     known: dict[str, Any] = {"size": 7, "etag": "e", "checksum": None, "version_id": "v1"}
     assert replaced_by(HEAD, **known | proved) == shows
+
+
+ZEROS = ("A" * 43 + "=", bytes(32).hex())
+"""A SHA-256 in base64 and in hexadecimal."""
+
+
+@each_case(
+    ("etag", "type_", "is_compared"),
+    [
+        ('"e"', None, True), ('"e"', ChecksumType.FULL_OBJECT, True), ('"e-2"', ChecksumType.FULL_OBJECT, True),
+        ('"e-2"', None, False), ('"e"', ChecksumType.COMPOSITE, False),
+    ],
+)  # fmt: skip
+def test_a_sha256_of_the_whole_object_must_be_the_files(
+    etag: str, type_: ChecksumType | None, is_compared: bool
+) -> None:
+    found = ObjectFacts(etag=etag, size=7, checksums={"SHA256": ZEROS[0]}, checksum_type=type_)
+    known: dict[str, Any] = {"size": 7, "etag": etag, "checksum": None, "version_id": None}
+    assert replaced_by(found, **known, sha256=ZEROS[1]) is None
+    assert (replaced_by(found, **known, sha256="1" * 64) is not None) is is_compared
 
 
 @each_case("found", [ObjectFacts(etag="e"), ObjectFacts(etag='"e"', size=7, checksums={})])

@@ -278,6 +278,7 @@ class S3Store:
             checksums=_checksums_of(answer),
             checksum_type=answer.get("ChecksumType"),
             modified="" if modified is None else modified.isoformat(),
+            version_id=answer.get("VersionId"),
         )
 
     async def share(self, seconds: float) -> SharedUrl:
