@@ -83,6 +83,9 @@ def parse_s3_url(url: str, file_name: str | None = None) -> tuple[str, str]:
         if (meant := meant_by(url)) is not None:
             shape = f"{meant}, with a colon and two slashes" if url.strip() == url else f"{meant}, without the space"
         raise errors.UsageError(f"not a target: {url!r} (write it like {shape})")
+    if bucket != (meant := bucket.strip()):
+        shape = f"s3://{meant}{rest.removeprefix(bucket)}, without the space"
+        raise errors.UsageError(f"not a target: {url!r} (write it like {shape})")
     if not key or key.endswith("/"):
         if file_name is None:
             raise errors.UsageError(f"{url!r} names no object: write it like s3://bucket/key")

@@ -75,6 +75,8 @@ def test_urls(url: str, name: str | None, expected: tuple[str, str]) -> None:
         ("s3://bucket/folder/", None, "names no object"), ("s3://b/" + "k" * 1025, None, "1,024 bytes"),
         ("s3://b/" + "é" * 513, None, "1,024 bytes"), ("s3://b/" + "k" * 1020 + "/", "file", "1,024 bytes"),
         ("s3://b/key\x1b", None, r"the character '\\x1b'"), ("s3://b/f/", "a\uffffb", r"the character '\\uffff'"),
+        ("s3://bkt /f", None, "not a target: 's3://bkt /f' .write it like s3://bkt/f, without the space"),
+        ("s3:// bkt", "f", "not a target: 's3:// bkt' .write it like s3://bkt, without the space"),
         ("s3://b\n/key", None, "not a target"), ("s3://\tb/key", None, "not a target"),
         ("s3://b/folder/", "no utf-8 \udcff", "UTF-8"), ("s3://b/no utf-8 \udcff", None, "UTF-8"),
         ("s3://arn:aws:s3-outposts:eu-west-1:123456789012:outpost/op-1/accesspoint/films/k", None,
