@@ -30,6 +30,11 @@ LOOKS_INSTEAD = (
     "uploads at the same moment, the later one replaces the object"
 )
 """The meaning of `if_none_match` where the store does not know the condition."""
+ONLY_CONDITION = (
+    "these credentials may not look whether the object exists: only the store protects one that does, and a store that "
+    "ignores If-None-Match replaces it. To let bigupload look, allow s3:GetObject and s3:ListBucket"
+)
+"""A warning: no response shows that a store ignores the condition."""
 MAY_NOT_LOOK = (
     "the store does not know `if_none_match`, and these credentials may not look whether the object exists: allow "
     "s3:GetObject and s3:ListBucket, or leave out `if_none_match`"

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from bigupload import errors, events
-from bigupload.core.integrity import ObjectFacts, Verified, prove_object, refused_checksum
+from bigupload.core.integrity import ONLY_CONDITION, ObjectFacts, Verified, prove_object, refused_checksum
 from bigupload.core.manifest import ChecksumRecord, Completed, CompletingRecord, Restart, SourceRecord
 from bigupload.core.part_plan import MIB, Plan
 from bigupload.core.remote_url import path_of
@@ -175,7 +175,7 @@ class MultipartUpload:
         try:
             await self._context.retrier.request(self._context.store.precheck, contacts_store=False)
         except errors.AccessDenied:
-            self._context.warn("these credentials may not read the object: only complete will show whether it exists")
+            self._context.warn(ONLY_CONDITION)
 
     async def _create_once(self, *, declare: bool) -> None:
         reads = self._arriving is None and not self._context.copies_unread

@@ -17,6 +17,7 @@ from bigupload.core.integrity import (
     LOOKS_INSTEAD,
     MAY_NOT_LOOK,
     NO_ETAG,
+    ONLY_CONDITION,
     ChecksumMismatch,
     ObjectFacts,
     PartProof,
@@ -145,7 +146,7 @@ class SinglePuts:
         self._with_md5 = settings.algorithm is Algorithm.MD5
         self._proves_nothing = False
         """Whether the warning that the store proves nothing of a PUT was given."""
-        self._lacks_etags = False
+        self._lacks_etags = self._may_not_look = False
         shared.expect_files()
 
     async def watch(self, policy: RetryPolicy, is_wanted: Callable[[], bool] = lambda: True) -> None:
@@ -202,18 +203,23 @@ class SinglePuts:
             BigUploadError: It failed.
         """
         store = store or self._store
-        found = None if store.replaces else await self.stat(store, key, retrier)
+        found = None if store.replaces else await self.stat(store, key, retrier, emit)
         if self._recalled is not None:
             self.use_md5(emit, f"the store refused {self._algorithm} checksums in an earlier run")
         part = Part(1, 0, source.fingerprint.size)
         one = _OnePut(self, store, source, part, key, name, retrier, counts, emit, report, self.manner)
         return await (one.until_proved() if found is None else one.made_before(found, "exists"))
 
-    async def stat(self, store: ObjectStore, key: str, retrier: Retrier) -> ObjectFacts | None:
-        """Look at an object; None if it does not exist, or if these credentials may not read it."""
+    async def stat(
+        self, store: ObjectStore, key: str, retrier: Retrier, emit: Callable[[events.Event], None]
+    ) -> ObjectFacts | None:
+        """Look at an object; None if it does not exist, or, with one warning, if these credentials may not read it."""
         try:
             return await retrier.request(lambda: store.stat(key, self._algorithm))
-        except errors.AccessDenied:  # these credentials may not read the object: the store checks the condition
+        except errors.AccessDenied:
+            if not self._may_not_look:
+                self._may_not_look = True
+                emit(events.Warned(message=ONLY_CONDITION))
             return None
 
     def headers(self, hashed: Hashed, manner: Manner) -> dict[str, str]:
@@ -401,7 +407,7 @@ class _OnePut:
             except Fault as fault:
                 self._may_be_stored |= fault.kind.may_have_acted
                 if fault.kind is FaultKind.EXISTS:
-                    found = await puts.stat(self._store, self._key, retrier)
+                    found = await puts.stat(self._store, self._key, retrier, self._emit)
                     return await self.made_before(found, "was created meanwhile")
                 if request is not None and fault.status is not None:
                     self._store.refused(request, fault)

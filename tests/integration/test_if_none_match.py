@@ -190,6 +190,27 @@ async def test_without_the_condition_who_may_not_look_replaces_nothing(world: Wo
     assert "key" not in world.s3.objects[BUCKET]
 
 
+@pytest.mark.parametrize("size", [PART // 2, 2 * PART])
+async def test_who_may_not_look_is_warned_that_only_the_store_protects_an_object(world: World, size: int) -> None:
+    """This store ignores the condition, and nothing in its responses shows that."""
+    world.s3.knobs.receive = lambda exchange: exchange.headers.pop("if-none-match", None)
+    world.s3.script("HeadObject", Status(403, "AccessDenied"), repeat=True)
+    put_theirs(world.s3)
+    path = world.file(size)
+    await world.upload(path, options=world.options(if_none_match=True), manifest=None)
+    assert world.holds(path), "it is replaced"
+    assert world.warnings().count("a store that ignores If-None-Match replaces it") == 1
+
+
+@pytest.mark.parametrize("size", [PART // 2, 2 * PART])
+async def test_a_store_that_ignores_the_condition_is_asked_before(world: World, size: int) -> None:
+    world.s3.knobs.receive = lambda exchange: exchange.headers.pop("if-none-match", None)
+    put_theirs(world.s3)
+    with pytest.raises(errors.TargetExists):
+        await world.upload(world.file(size), options=world.options(if_none_match=True), manifest=None)
+    assert world.object().body == b"theirs"
+
+
 @pytest.mark.parametrize("field", [None, "ArgumentName"])
 async def test_a_small_file_keeps_its_checksum_where_the_store_knows_no_condition(
     world: World, field: str | None
