@@ -232,7 +232,7 @@ def settings_of(options: Mapping[str, object], *, restarts: bool = False) -> Upl
         verify_source=given.get("verify_source", False),
         priority=checked_priority(given.get("priority", 0)),
         follow_changes=_follows_changes(given.get("on_change"), otherwise=restarts),
-        recalls=not options.get("delete_source", False),
+        recalls=given.get("checksum", "auto") == "auto" and not options.get("delete_source", False),
     )
 
 

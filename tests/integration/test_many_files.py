@@ -334,6 +334,15 @@ async def test_one_refusal_does_not_weaken_the_proof_of_a_move(world: World) -> 
     assert (result.verified, result.source_deleted) == (Verified.FULL_OBJECT, True)
 
 
+async def test_a_checksum_that_the_caller_chose_is_tried_whatever_was_remembered(world: World) -> None:
+    refuse_checksums(world)
+    path = world.file(10)
+    results(await sent([path], world.options()))
+    world.s3.knobs.receive = lambda exchange: None
+    (result,) = results(await sent([path], world.options(), checksum="crc64nvme"))
+    assert result.verified is Verified.FULL_OBJECT
+
+
 async def test_what_was_remembered_goes_where_it_proves_nothing(world: World) -> None:
     refuse_checksums(world)
     results(await sent([world.file(10)], world.options()))
