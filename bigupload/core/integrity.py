@@ -124,8 +124,8 @@ class ObjectFacts:
     """The upload's token, from the object's metadata."""
     version_id: str | None = None
     """The object's version, if the bucket keeps versions."""
-    lacks: str = ""
-    """What the store refused of the request that made the object, and what that means; empty: nothing."""
+    lacks: tuple[str, ...] = ()
+    """Warnings: a header that the store refused in the request that made the object, and what that means."""
     checksums: Mapping[str, str] | None = None
     """All checksums in the response, by S3's names (CRC64NVME, SHA256, …)."""
 

@@ -427,8 +427,8 @@ class _Completion:
             checksum=expected.checksum if context.manifest.header.checksum.type is not None else None,
         )
         context.retrier.note_response()
-        if facts.lacks:
-            context.warn(facts.lacks)
+        for lack in facts.lacks:
+            context.warn(lack)
         verified = prove_object(facts, expected)
         if verified in (Verified.FULL_OBJECT, Verified.COMPOSITE_CHECKSUM):
             await self._record(facts, verified)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bigupload import Verified, errors
+from bigupload import Verified, errors, events
 from bigupload.testing.faults import Call, LostResponse, Ok, Status
 from bigupload.testing.strict_s3 import Exchange, S3Error, StrictS3
 
@@ -128,6 +128,8 @@ async def test_a_501_that_names_nothing_may_mean_any_header(world: World, refusa
     assert ("if-none-match" in world.s3.requests[-1].headers) is (refusals == 1)
     assert "sent without x-amz-mp-object-size" in world.warnings()
     assert ("sent without if-none-match" in world.warnings()) is (refusals == 2)
+    warned = [event.message.count("the store refused") for event in world.told(events.Warned)]
+    assert warned == [1] * refusals, "a warning for each"
     assert ("right before it is made" in world.warnings()) is (refusals == 2)
 
 

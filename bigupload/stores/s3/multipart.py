@@ -383,9 +383,9 @@ class S3Store:
                 without[refused[0]] = str(fault)
                 del arguments[refused[0]]
         told(answer, "ETag", str)
-        lacks = [f"{refusal}: sent without {HEADERS[name]}" for name, refusal in without.items()]
-        lacks += [LOOKS_INSTEAD] if _CONDITION in without else []
-        return dataclasses.replace(_facts(answer, algorithm), lacks=". ".join(lacks))
+        means = {_CONDITION: f"; {LOOKS_INSTEAD}"}
+        lacks = (f"{why}: sent without {HEADERS[name]}{means.get(name, '')}" for name, why in without.items())
+        return dataclasses.replace(_facts(answer, algorithm), lacks=tuple(lacks))
 
     async def _has_all(self, upload_id: str, parts: Sequence[PartRecord], size: int, algorithm: Algorithm) -> bool:
         """Whether the store lists just these parts, and they have this many bytes together."""
