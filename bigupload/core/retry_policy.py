@@ -360,7 +360,9 @@ class Attempts:
     def _given_up(self, fault: Fault, lacks: str, seconds: float) -> errors.BigUploadError:
         error = type(fault.public())
         peer = "the source" if issubclass(error, errors.SourceError) else "the store"
-        why = f"{lacks} {peer} for {format_seconds(seconds)} ({fault})"
+        # One attempt may take longer than the limit: see `response_within`.
+        limit = f"the limit is {format_seconds(self._policy.give_up_after)}, checked when an attempt fails"
+        why = f"{lacks} {peer} for {format_seconds(seconds)} ({fault}); {limit}"
         return error(f"{why}: run again later, or allow a longer `give_up_after`")
 
     def _counted(self, fault: Fault, limit: int) -> Retry:

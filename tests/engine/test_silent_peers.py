@@ -47,7 +47,17 @@ async def test_silence_ends_it(world: World, kind: FaultKind, contact: str) -> N
         retrier.note_contact(world.now)
     lasted, error = await silence(world, retrier, kind, each=100.0)
     assert lasted == 200.0
-    assert "no response of the store for 3:20 min (no response): run again later, or allow a longer" in error
+    assert "no response of the store for 3:20 min (no response)" in error
+    assert error.endswith("run again later, or allow a longer `give_up_after`")
+
+
+async def test_the_error_names_the_limit(world: World) -> None:
+    """It is shorter than the wait for one response."""
+    retrier = world.retrier(give_up_after=20.0, base_delay=0.0)
+    lasted, error = await silence(world, retrier, FaultKind.STALLED, each=retrier.policy.response_within)
+    assert lasted == 60.0
+    assert "for 1:00 min" in error
+    assert "; the limit is 20 s, checked when an attempt fails" in error
 
 
 async def test_silence_is_that_of_all_requests(world: World) -> None:
