@@ -213,10 +213,9 @@ class _RawWriter(io.RawIOBase):
         refuse_in_child(self._process)
         self.refuse_in_loop()
         view = memoryview(data).cast("B")
-        count = len(view)  # beforehand: a signal's handler that raises in a call after `push` would have it made again
         if not self.discards:
             self._pushed.push(view)
-        return count
+        return len(view)
 
     def refuse_in_loop(self) -> None:
         """Raise UsageError in the thread that would read what is written."""
@@ -245,11 +244,12 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
         self._core = thread.writer
         self._process = os.getpid()
         self._opened_in = sys.exception()
-        self._lock = threading.RLock()
+        self._closing = threading.RLock()
+        self._turn = threading.RLock()
+        """Of a write. While a thread waits for the lock that `_buffer` has, Python runs no handlers of signals."""
         self._raw = _RawWriter(thread)
         self._buffer = io.BufferedWriter(self._raw, _SMALL)
-        """Collects small writes, and hands on large ones without a copy. It has a lock, for several threads."""
-        self.write = self._buffer.write  # type: ignore[method-assign]  # small ones: a fifth of the time
+        """Collects small writes, and hands on large ones without a copy."""
 
     @property
     def closed(self) -> bool:
@@ -287,9 +287,21 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
             TypeError: It is text.
             BigUploadError: The upload failed. Nothing was committed.
         """
-        if self.closed:
-            raise ValueError("write to a closed writer")
-        return self._buffer.write(data)
+        has_turn = False
+        try:
+            with self._turn:
+                has_turn = True
+                return self._buffer.write(data)
+        except ValueError:
+            if self.closed or self._buffer.raw is None:
+                raise ValueError("write to a closed writer") from None
+            raise
+        except (TypeError, BufferError, RuntimeError, errors.BigUploadError):
+            raise
+        except BaseException:  # of a signal's handler, perhaps when the bytes had been collected
+            if has_turn:
+                self._core._pushed.torn = True
+            raise
 
     def flush(self) -> None:
         """Do nothing: parts are sent as they are full. `durable_offset` is the number of bytes that the store has.
@@ -350,33 +362,34 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
             self._thread.release()
             warn_unclosed(self._core._subject, source)
 
-    def _close(self, handled: BaseException | None) -> None:
+    def _close(self, handled: BaseException | None, flush: Callable[[], object] = int) -> None:
         if self._raw.discards:
             self._raw.close()
             return
         refuse_in_child(self._process)
         self._raw.refuse_in_loop()
-        with self._lock:
+        with self._closing:
             if self.closed:
                 return
             try:
                 if handled is not None:
                     raise errors.UsageError(refused_close(handled))
-                self._hand_on_all()
+                self._hand_on_all(flush)
                 self._thread.complete()
             finally:
                 self._end()
 
-    def _hand_on_all(self) -> None:
+    def _hand_on_all(self, flush: Callable[[], object]) -> None:
         """Flush, and take no other thread's write from now on."""
         if self._buffer.raw is not None:  # else a close that was interrupted has done it
-            self._buffer.detach()
+            flush()
+            with self._turn:
+                self._buffer.detach()
 
     def _end(self) -> None:
         """End the upload, if it has not, and the thread. Without the lock, which a close that waits has."""
         self._thread.release()  # first: a call that was interrupted behind `close` would not be made again
         self._raw.close()
-        vars(self).pop("write", None)
         self._opened_in = None
         self._thread.join()
 
@@ -458,13 +471,7 @@ class TextUploadWriter(WriterReport, io.TextIOWrapper):
             self.buffer._dealloc_warn(self)
 
     def _close(self, handled: BaseException | None) -> None:
-        if not self.buffer.closed and handled is None:
-            try:
-                self.flush()
-            except BaseException:
-                self.buffer._end()
-                raise
-        self.buffer._close(handled)
+        self.buffer._close(handled, self.flush)
 
 
 def open_in_thread(

@@ -353,7 +353,7 @@ class PushedBytes:
         self._refusal: BaseException | None = None
         """The error that every write raises from now on."""
         self.torn = False
-        """Whether a write is under way in another thread, or was interrupted: then nobody knows which bytes went."""
+        """Whether a write was interrupted: then nobody knows which of its bytes went."""
         self._changed: queue.SimpleQueue[None] = queue.SimpleQueue()
         """Has something once there may be room, or will never be any. A signal's handler may raise in the writer at any
         point: unlike those of `threading`, this wait is one call of C, which that leaves as it was."""
@@ -392,12 +392,14 @@ class PushedBytes:
         """
         if self.torn:
             self.stop(_interrupted())
-        self.torn = True
-        while (count := self._copy(data)) < len(data):
-            data = data[count:]
-            if not count:
-                self._changed.get()
-        self.torn = False  # nothing that can be interrupted may follow, here or in the caller
+        try:
+            while (count := self._copy(data)) < len(data):
+                data = data[count:]
+                if not count:
+                    self._changed.get()
+        except BaseException:
+            self.torn = True
+            raise
 
     async def push_in_loop(self, data: memoryview) -> None:
         """Write bytes, in the reader's loop. Writes are whole, in the order of the calls. Raises what `push` raises."""

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -671,9 +672,11 @@ def blocked(world: World, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Itera
     thread = threading.Thread(target=write)
     thread.start()
     asyncio.run(until(lambda: writer._raw.tell() == ROOM * PART))
-    yield writer, got
-    world.s3.release()
-    thread.join()
+    try:
+        yield writer, got
+    finally:
+        world.s3.release()
+        thread.join()
 
 
 def test_a_write_that_waits_for_memory_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -684,6 +687,75 @@ def test_a_write_that_waits_for_memory_goes_on(world: World, monkeypatch: pytest
         assert not got
         world.s3.release()
         closing.join()
+    assert got == [SIZE]
+    assert stored(world) == hashed(WHOLE)
+
+
+Call = Callable[[Writer], object]
+CALLS: list[Call] = [
+    lambda writer: writer.write(b"x"),
+    lambda writer: writer.writelines([bytes(SIZE)]),
+    Writer.close,
+    lambda writer: writer.__exit__(None, None, None),
+]
+TRIES = 100
+"""Signals to one wait. Python sees one that comes just before the thread waits only with the next one."""
+
+
+@contextlib.contextmanager
+def interrupted(world: World) -> Iterator[None]:
+    """Interrupt the block where it waits: two signals in turn find it at one place of the library.
+
+    What waits uninterruptibly goes on after a while, because the store does.
+    """
+    places: list[tuple[types.CodeType, int]] = []
+    got, ended, main = threading.Event(), threading.Event(), threading.get_ident()
+
+    def handle(_: int, frame: types.FrameType | None) -> None:
+        assert frame is not None
+        places.append((frame.f_code, frame.f_lasti))
+        waits = "bigupload" in frame.f_code.co_filename and places[-2:] == 2 * places[-1:]
+        if waits:
+            ended.set()
+        got.set()
+        if waits:
+            raise KeyboardInterrupt
+
+    def send() -> None:
+        tries = 0
+        while not ended.is_set() and tries < TRIES:
+            got.clear()
+            signal.pthread_kill(main, signal.SIGINT)
+            tries = 0 if got.wait(0.05) else tries + 1
+        if tries:
+            world.s3.release()
+
+    signal.signal(signal.SIGINT, handle)
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_signal_interrupts_what_waits_for_the_write_of_another_thread(
+    world: World, monkeypatch: pytest.MonkeyPatch, call: Call
+) -> None:
+    """A write that got no turn took nothing. A close that was interrupted ends the writer."""
+    with blocked(world, monkeypatch, resume=False) as (writer, got):
+        with interrupted(world):
+            call(writer)
+        closes = writer.closed
+    assert closes == (call in CALLS[2:])
+    if closes:
+        assert [type(each) for each in got] == [bigupload.UploadCancelled]
+        assert stored(world) is None
+        return
+    writer.close()
     assert got == [SIZE]
     assert stored(world) == hashed(WHOLE)
 
