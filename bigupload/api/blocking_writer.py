@@ -146,7 +146,7 @@ class _LoopThread:
                 self.writer = begin(resources, self._options)
                 self._opened.set()
                 await self._let_go.wait()
-                await self.writer._end("its writer was never closed")
+                await self.writer._end("its writer was not closed cleanly")
             finally:
                 await resources.aclose()
         except BaseException as e:
@@ -320,6 +320,7 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
 
         Raises:
             BigUploadError: The upload failed.
+            UploadCancelled: An earlier call was interrupted. The error says what is known of the object.
             UsageError: An exception is being handled that was not when the writer was opened.
         """
         self._close(unwinding(self._opened_in))
@@ -370,12 +371,16 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
         self._raw.refuse_in_loop()
         with self._closing:
             if self.closed:
+                self._core._refuse_if_cut_short()
                 return
             try:
                 if handled is not None:
                     raise errors.UsageError(refused_close(handled))
                 self._hand_on_all(flush)
                 self._thread.complete()
+            except BaseException as e:
+                self._core._cut_short |= not isinstance(e, errors.BigUploadError)
+                raise
             finally:
                 self._end()
 

@@ -81,6 +81,11 @@ class OpenCall:
         return self._journal.path if self._journal is not None and self._journal.exists else None
 
     @property
+    def status(self) -> str | None:
+        """The status of the upload's manifest, once there is one."""
+        return None if self.manifest is None or self._journal is None else self._journal.manifest.status
+
+    @property
     def bytes_from_start(self) -> int:
         """The number of bytes in recorded parts, from the first byte on and without a gap."""
         if self.manifest is None or self._journal is None:

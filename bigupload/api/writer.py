@@ -43,6 +43,9 @@ NO_SEEK = (
     "bigupload.upload(path, to=…)"
 )
 _AGAIN = "writing the same bytes again, to the same target, sends only the rest"
+_CUT_SHORT = f"because close was interrupted: {_AGAIN}"
+_OUTCOMES = {"completing": "nobody knows whether the object was made", "completed": "the object was made"}
+"""What is known of an object by the status of its manifest. In others, nothing was committed."""
 
 
 def begin(resources: UploaderResources, options: WriterOptions) -> AsyncUploadWriter:
@@ -154,6 +157,8 @@ class AsyncUploadWriter(WriterReport):
         self._opened_in = sys.exception()
         self._ending = asyncio.Lock()
         self._closed = False
+        self._cut_short = False
+        """Whether a close was interrupted or cancelled."""
         self._result: UploadResult | None = None
 
     @property
@@ -214,12 +219,14 @@ class AsyncUploadWriter(WriterReport):
 
         Raises:
             BigUploadError: The upload failed.
+            UploadCancelled: An earlier call was cancelled. The error says what is known of the object.
             UsageError: An exception is being handled that was not when the writer was opened.
         """
         refuse_in_child(self._process)
         handled = unwinding(self._opened_in)
         async with self._ending:
             if self._closed:
+                self._refuse_if_cut_short()
                 return
             if handled is not None:
                 await self._end(f"close was called while {type(handled).__name__} was handled")
@@ -264,7 +271,8 @@ class AsyncUploadWriter(WriterReport):
             await self._pushed.finish()
             self._closed = True
             self._result = await self._handle.result()
-        except BaseException:
+        except BaseException as e:
+            self._cut_short |= not isinstance(e, errors.BigUploadError)
             await self._end("a write or close was interrupted")
             raise
         finally:
@@ -278,7 +286,7 @@ class AsyncUploadWriter(WriterReport):
         await run_shielded(self._handle.aclose())
 
     def _stop(self, reason: str) -> None:
-        self._call.stop(errors.UploadCancelled(f"nothing was committed, because {reason}"))
+        self._call.stop(errors.UploadCancelled(f"{self._outcome()}, because {reason}"))
 
     def _let_go(self) -> None:
         """End the upload without an object, from any thread, without waiting."""
@@ -286,16 +294,27 @@ class AsyncUploadWriter(WriterReport):
         with contextlib.suppress(RuntimeError):  # the loop is closed, and the upload ended with it
             self._loop.call_soon_threadsafe(self._stop, "its writer was never closed")
 
+    def _outcome(self) -> str:
+        """Say what is known of the object of an upload that ends without a result."""
+        return _OUTCOMES.get(self._call.status or "", "nothing was committed")
+
     def _fate(self) -> str:
         if self.manifest is None:
-            return f"nothing was committed: {self._subject}"
-        return f"nothing was committed: {self._subject}. The manifest is {self.manifest}; {_AGAIN}"
+            return f"{self._outcome()}: {self._subject}"
+        return f"{self._outcome()}: {self._subject}. The manifest is {self.manifest}; {_AGAIN}"
+
+    def _refuse_if_cut_short(self) -> None:
+        """Raise UploadCancelled in a second `close`, unless the first one had made the object, or said why not."""
+        if self._cut_short and self._result is None:
+            raise errors.UploadCancelled(f"{self._outcome()}, {_CUT_SHORT}", manifest=self.manifest)
 
     def _known_result(self) -> UploadResult:
-        if self._result is None:
-            reason = "was closed without an object" if self._closed else "is not closed yet"
-            raise errors.UsageError(f"no result: the writer {reason}")
-        return self._result
+        if self._result is not None:
+            return self._result
+        if self._cut_short:
+            raise errors.UsageError(f"no result: {self._outcome()}, {_CUT_SHORT}")
+        reason = "was closed without an object" if self._closed else "is not closed yet"
+        raise errors.UsageError(f"no result: the writer {reason}")
 
     def _durable(self) -> int:
         if self._result is not None:

@@ -63,14 +63,15 @@ class Interruption:
         sys.setprofile(None)
 
 
-def leave_the_block(open_: Callable[[], Any], pieces: list[Any]) -> None:
+def leave_the_block(open_: Callable[[], Any], pieces: list[Any]) -> bool:
     with open_() as writer:
         for piece in pieces:
             writer.write(piece)
+    return True
 
 
-def go_on(open_: Callable[[], Any], pieces: list[Any]) -> None:
-    """Make each call again that was interrupted."""
+def go_on(open_: Callable[[], Any], pieces: list[Any]) -> bool:
+    """Make each call again that was interrupted. Return whether the writer says that there is an object."""
     made: list[Any] = []
     _again(lambda: made.append(open_()))
     (writer,) = made
@@ -78,6 +79,7 @@ def go_on(open_: Callable[[], Any], pieces: list[Any]) -> None:
         for piece in pieces:
             _again(functools.partial(writer.write, piece))
         _again(writer.close)
+        return bool(writer.result.size)
     finally:
         writer.abandon()
 
@@ -106,7 +108,8 @@ def no_thread_is_left() -> bool:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it raised in a `__del__`
 @pytest.mark.parametrize("program", [leave_the_block, go_on])
 @pytest.mark.parametrize("encoding", [None, "iso2022_jp"])
-def test_there_is_the_whole_object_or_none(world: World, program: Callable[..., None], encoding: str | None) -> None:
+def test_there_is_the_whole_object_or_none(world: World, program: Callable[..., bool], encoding: str | None) -> None:
+    """A program that ends without an exception has made it."""
     of_text: Any = {} if encoding is None else {"text": True, "encoding": encoding, "newline": ""}
     options: Any = {"s3": world.options(), "retry": FAST, "resume": False, "on_error": "abort", **of_text}
     pieces: list[Any] = PIECES if encoding is None else TEXTS
@@ -114,17 +117,18 @@ def test_there_is_the_whole_object_or_none(world: World, program: Callable[..., 
     found: set[str | None] = set()
     for at in range(1, POINTS):
         world.s3.objects[BUCKET].pop("key", None)
-        interruption = Interruption(at)
+        interruption, ended = Interruption(at), False
         try:
             with interruption:
-                program(lambda: bigupload.open_writer(TO, **options), pieces)
-        except (Interrupted, bigupload.UploadCancelled, bigupload.UsageError):
+                ended = program(lambda: bigupload.open_writer(TO, **options), pieces)
+        except (Interrupted, bigupload.UploadCancelled):
             if interruption.left > 0:
                 raise
         gc.collect()
         asyncio.run(until(no_thread_is_left))
         found.add(whole(world.s3.objects[BUCKET].get("key")))
         assert found <= {None, right}, at
+        assert not ended or "key" in world.s3.objects[BUCKET], at
         if interruption.left > 0:
             break
     assert found == {None, right}

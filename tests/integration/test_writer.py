@@ -25,6 +25,7 @@ import pytest
 import bigupload
 from bigupload import events
 from bigupload.api import blocking_writer as writer_module
+from bigupload.engine import multipart_upload
 from bigupload.sources import part_pool
 from bigupload.sources.producers import PushedBytes
 from bigupload.testing.faults import Status
@@ -703,10 +704,15 @@ TRIES = 100
 
 
 @contextlib.contextmanager
-def interrupted(world: World) -> Iterator[None]:
+def interrupted(world: World, after: str | None = None, *, releases: bool = False) -> Iterator[None]:
     """Interrupt the block where it waits: two signals in turn find it at one place of the library.
 
     What waits uninterruptibly goes on after a while, because the store does.
+
+    Args:
+        world: Has the store.
+        after: The request that the store has before.
+        releases: Whether the store goes on at that moment.
     """
     places: list[tuple[types.CodeType, int]] = []
     got, ended, main = threading.Event(), threading.Event(), threading.get_ident()
@@ -718,10 +724,14 @@ def interrupted(world: World) -> Iterator[None]:
         if waits:
             ended.set()
         got.set()
+        if waits and releases:
+            world.s3.release()
         if waits:
             raise KeyboardInterrupt
 
     def send() -> None:
+        if after is not None:
+            world.s3.wait_for(after)
         tries = 0
         while not ended.is_set() and tries < TRIES:
             got.clear()
@@ -758,6 +768,76 @@ def test_a_signal_interrupts_what_waits_for_the_write_of_another_thread(
     writer.close()
     assert got == [SIZE]
     assert stored(world) == hashed(WHOLE)
+
+
+def close_or_leave(writer: Any, how: str) -> None:
+    if how == "close":
+        writer.close()
+    else:
+        writer.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("how", ["close", "leave"])
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize(
+    ("held", "releases", "known"),
+    [
+        ("UploadPart", False, "nothing was committed"),
+        ("CompleteMultipartUpload", False, "nobody knows whether the object was made"),
+        ("CompleteMultipartUpload", True, "the object was made"),
+    ],
+)
+def test_what_is_known_of_an_interrupted_close(
+    world: World, monkeypatch: pytest.MonkeyPatch, text: bool, how: str, held: str, releases: bool, known: str
+) -> None:
+    """A second close does not succeed where the first one did not. The same bytes find out."""
+    given: Any = target(world, **({"text": True, "encoding": "latin-1", "newline": ""} if text else {}))
+    data: Any = WHOLE.decode("latin-1") if text else WHOLE
+    world.s3.hold(held, acted=True)
+    if not releases:
+        monkeypatch.setattr(multipart_upload, "CANCEL_GRACE", 0)
+    writer = bigupload.open_writer(TO, **given)
+    writer.write(data)
+    with interrupted(world, held, releases=releases):
+        close_or_leave(writer, how)
+    assert writer.closed
+    for _ in range(2):
+        with pytest.raises(bigupload.UploadCancelled, match=known) as raised:
+            writer.close()
+        assert raised.value.manifest == world.manifest_path
+        with pytest.raises(bigupload.UsageError, match=f"no result: {known}"):
+            assert writer.result
+    writer.abandon()
+    world.s3.release()
+    assert stored(world) == (None if held == "UploadPart" else hashed(WHOLE))
+    with bigupload.open_writer(TO, **given) as writer:
+        writer.write(data)
+    assert writer.result.size == SIZE
+    assert stored(world) == hashed(WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("held", "known"), [("UploadPart", "nothing was committed"), ("CompleteMultipartUpload", "nobody knows")]
+)
+async def test_what_is_known_of_a_cancelled_close(
+    world: World, monkeypatch: pytest.MonkeyPatch, held: str, known: str
+) -> None:
+    monkeypatch.setattr(multipart_upload, "CANCEL_GRACE", 0)
+    world.s3.hold(held, acted=True)
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        writer = uploader.open_writer(TO, s3=world.options(), manifest=world.manifest_path)
+        await writer.write(WHOLE)
+        closing = asyncio.create_task(writer.close())
+        await world.s3.wait_for_async(held)
+        closing.cancel()
+        await asyncio.wait({closing})
+        assert closing.cancelled()
+        with pytest.raises(bigupload.UploadCancelled, match=known):
+            await writer.close()
+        with pytest.raises(bigupload.UsageError, match=f"no result: {known}"):
+            assert writer.result
+        await writer.abandon()
+    world.s3.release()
 
 
 def test_the_writers_of_a_process_share_its_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

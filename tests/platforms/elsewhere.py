@@ -148,6 +148,7 @@ SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/integration/test_upload_arguments.py::test_files_that_are_none",
             "tests/integration/test_writer.py::test_a_forked_process_commits_nothing",
             "tests/integration/test_writer.py::test_a_signal_interrupts_what_waits_for_the_write_of_another_thread",
+            "tests/integration/test_writer.py::test_what_is_known_of_an_interrupted_close",
             "tests/integration/transport/test_cut_short.py::test_a_body_that_was_sent_is_not_discarded",
             "tests/integration/transport/test_slow_sources.py::test_a_response_that_overtakes_the_sending_thread_is_a_success",
             "tests/integration/transport/test_slow_sources.py::test_a_cancel_does_not_wait_for_a_disk_that_hangs",
