@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
 
 from bigupload import errors
 from bigupload.api import checks
@@ -447,6 +447,10 @@ class TextUploadWriter(WriterReport, io.TextIOWrapper):
             self._core._pushed.torn = True
             raise
 
+    def detach(self) -> NoReturn:
+        """Raise io.UnsupportedOperation: the block would have nothing to close."""
+        raise io.UnsupportedOperation("can't detach: open the writer without `text=True`, for bytes")
+
     def seek(self, cookie: int, whence: int = io.SEEK_SET, /) -> int:
         """Raise io.UnsupportedOperation: parts are sent as they are written."""
         raise io.UnsupportedOperation(NO_SEEK)
@@ -472,7 +476,7 @@ class TextUploadWriter(WriterReport, io.TextIOWrapper):
             self.buffer.__exit__(kind, exception, traceback)
 
     def __del__(self) -> None:
-        with contextlib.suppress(ValueError, AttributeError):  # it was detached, or never made
+        with contextlib.suppress(ValueError, AttributeError):  # it was never made
             self.buffer._dealloc_warn(self)
 
     def _close(self, handled: BaseException | None) -> None:

@@ -507,6 +507,18 @@ def test_text(world: World) -> None:
     assert stored(world) == hashed("é 1\r\n".encode())
 
 
+def test_text_cannot_be_detached(world: World) -> None:
+    """As the writer of bytes says of itself. It goes on."""
+    with bigupload.open_writer(TO, text=True, **target(world)) as writer:
+        writer.write("é")
+        with pytest.raises(io.UnsupportedOperation, match="without `text=True`"):
+            writer.detach()
+        with pytest.raises(io.UnsupportedOperation):
+            writer.buffer.detach()
+        writer.write("é")
+    assert stored(world) == hashed("éé".encode())
+
+
 TEXTS = ["a\nb\r\n", "", "\u65e5\u672c\n", "\n"]
 """ISO-2022-JP has escape sequences that belong to none of the characters."""
 
