@@ -78,7 +78,10 @@ class _Outcome(Generic[T]):
 
 
 class _LoopThread:
-    """An event loop in a daemon thread of its own, with the resources of an `Uploader` and one writer."""
+    """An event loop in a daemon thread of its own, with the resources of an `Uploader` and one writer.
+
+    Writers do not share a loop: the `on_event` of one may write to another, and one that exits ends its loop.
+    """
 
     writer: AsyncUploadWriter
 

@@ -984,6 +984,19 @@ def test_on_event_cannot_close_its_writer(world: World) -> None:
     writers.clear()
 
 
+def test_on_event_may_write_to_another_writer(world: World) -> None:
+    """The other one reads what is written in an event loop of its own."""
+    with bigupload.open_writer(f"{TO}-log", s3=world.options(), retry=FAST, resume=False) as log:
+
+        def on_event(event: events.Event) -> None:
+            if isinstance(event, events.UploadStarted):
+                log.write(WHOLE)
+
+        with opened(world, on_event=on_event) as writer:
+            writer.write(WHOLE)
+    assert stored(world) == whole(world.s3.objects[BUCKET]["key-log"]) == hashed(WHOLE)
+
+
 @each_case(
     "options, error",
     [
