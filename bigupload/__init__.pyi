@@ -22,12 +22,16 @@ from bigupload.api.blocking_writer import TextUploadWriter as TextUploadWriter
 from bigupload.api.blocking_writer import UploadWriter as UploadWriter
 from bigupload.api.calls import UploadHandle as UploadHandle
 from bigupload.api.many_items import select_files as select_files
-from bigupload.api.types import ManySource, StrPath, SyncOutcome, UploadSource
+from bigupload.api.steps.delete_source import DeleteSource as DeleteSource
+from bigupload.api.steps.digest import Digest as Digest
+from bigupload.api.steps.link import Link as Link
+from bigupload.api.steps.receipt import Receipt as Receipt
+from bigupload.api.types import ManySource, StrPath, SyncOutcome, Then, UploadSource
+from bigupload.api.types import Row as Row
 from bigupload.api.types import SyncResult as SyncResult
 from bigupload.api.types import SyncStep as SyncStep
 from bigupload.api.types import VerificationFailed as VerificationFailed
 from bigupload.api.writer import AsyncUploadWriter as AsyncUploadWriter
-from bigupload.batch.job import JobDone as JobDone
 from bigupload.batch.job import UploadFailed as UploadFailed
 from bigupload.batch.tree import FileEntry as FileEntry
 from bigupload.batch.tree import Omitted as Omitted
@@ -122,8 +126,7 @@ async def abort(
     s3: S3Options | None = None,
     on_event: OnEvent | None = None,
     trust: bool = False,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
+    uploader: Uploader | None = None,
 ) -> None:
     """Abort an upload: delete its parts from the store, and record that in its manifest.
 
@@ -135,8 +138,7 @@ async def abort(
         s3: Credentials to use; the manifest has everything else.
         on_event: A function, async or not, that is called with each event in the event loop.
         trust: Also take a manifest that this user did not begin on this machine.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Raises:
         ManifestNotFound: There is no such manifest.
@@ -154,8 +156,7 @@ async def abort_orphans(
     dry_run: bool = False,
     on_orphan: Callable[[Orphan], None] | None = None,
     on_failure: Callable[[str, BigUploadError], None] | None = None,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
+    uploader: Uploader | None = None,
 ) -> OrphanReport:
     """Abort open multipart uploads that no manifest here owns and of which no part arrived for a while.
 
@@ -169,8 +170,7 @@ async def abort_orphans(
         dry_run: Abort nothing, and report what would be aborted.
         on_orphan: Called with each upload that was aborted, or with `dry_run` would be.
         on_failure: Called with the key of each upload that could not be examined or aborted, and the reason.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Raises:
         ManifestError: A manifest can't be read. It may own any upload, so that nothing was aborted.
@@ -188,16 +188,7 @@ async def adopt(
     priority: int = 0,
     upload_id: str | None = None,
     manifest: StrPath | None = None,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
-    concurrency: int | None = None,
-    max_uploads: int | None = None,
-    limit_rate: float | str | RateSchedule | None = None,
-    congestion_control: str = "auto",
-    hedge: bool = True,
-    temp_dir: StrPath | None = None,
-    dask: object = None,
-    proxies: Mapping[str, str] | None = None,
+    uploader: Uploader | None = None,
 ) -> UploadResult:
     """Take over an open upload that no manifest here describes, by ListParts and the file.
 
@@ -214,16 +205,7 @@ async def adopt(
         priority: A whole number: uploads with a higher one go first.
         upload_id: Which upload to adopt, if several to this key are open.
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
-        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once.
-        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
-        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
-        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
-        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
-        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
-        proxies: Proxies for stores by their scheme; None: those that the environment names.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Raises:
         UploadGone: No upload to this key is open.
@@ -231,11 +213,11 @@ async def adopt(
         ManifestMismatch: A manifest here describes the upload: resume that.
     """
 
-async def list_uploads(*, state_dir: StrPath | None = None) -> list[KnownUpload]:
+async def list_uploads(*, uploader: Uploader | None = None) -> list[KnownUpload]:
     """Return the uploads whose manifests are in the state directory, the least recently changed first.
 
     Args:
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Raises:
         ManifestError: The directory can't be listed.
@@ -243,9 +225,8 @@ async def list_uploads(*, state_dir: StrPath | None = None) -> list[KnownUpload]
 
 @overload
 def open_writer(
-    target: str | None = None,
-    *,
     to: str | None = None,
+    *,
     service: str | None = None,
     api_key: str | None = None,
     s3: S3Options | None = None,
@@ -262,16 +243,7 @@ def open_writer(
     text: Literal[False] = False,
     encoding: str | None = None,
     newline: str | None = None,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
-    concurrency: int | None = None,
-    max_uploads: int | None = None,
-    limit_rate: float | str | RateSchedule | None = None,
-    congestion_control: str = "auto",
-    hedge: bool = True,
-    temp_dir: StrPath | None = None,
-    dask: object = None,
-    proxies: Mapping[str, str] | None = None,
+    uploader: Uploader | None = None,
 ) -> UploadWriter:
     """Open an object for writing, like a file, which is uploaded while it is written. Use it by `with`.
 
@@ -279,11 +251,13 @@ def open_writer(
     pyarrow and others write to it. Leaving the block, or `close`, completes the upload and proves the object. If an
     exception leaves the block, or the writer is never closed, there is no object. The same bytes, written again, resume
     the upload. It works in any thread, also where an event loop is running, which it blocks: it has a thread and an
-    event loop of its own, in which `on_event` is called. One target is needed: `to` (or `target`), `service`, or
+    event loop of its own, in which `on_event` is called. One target is needed: `to`, `service`, or
     `s3=S3Options(local=True)`.
 
+    Returns:
+        The writer. Once it is closed, `writer.result` has the object and its proof.
+
     Args:
-        target: The same as `to`.
         to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" with a `name`.
         service: The URL of a media service, instead of `to`.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -301,19 +275,7 @@ def open_writer(
         text: Write text, which is encoded: the writer is an `io.TextIOWrapper`.
         encoding: The encoding of text; None: "utf-8".
         newline: What "\n" is written as, as in `open`; None: the line end of the system.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
-        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once.
-        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
-        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
-        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
-        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
-        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
-        proxies: Proxies for stores by their scheme; None: those that the environment names.
-
-    Returns:
-        The writer. Once it is closed, `writer.result` has the object and its proof.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Raises:
         UsageError: The options contradict one another.
@@ -321,9 +283,8 @@ def open_writer(
 
 @overload
 def open_writer(
-    target: str | None = None,
-    *,
     to: str | None = None,
+    *,
     service: str | None = None,
     api_key: str | None = None,
     s3: S3Options | None = None,
@@ -340,16 +301,7 @@ def open_writer(
     text: Literal[True],
     encoding: str | None = None,
     newline: str | None = None,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
-    concurrency: int | None = None,
-    max_uploads: int | None = None,
-    limit_rate: float | str | RateSchedule | None = None,
-    congestion_control: str = "auto",
-    hedge: bool = True,
-    temp_dir: StrPath | None = None,
-    dask: object = None,
-    proxies: Mapping[str, str] | None = None,
+    uploader: Uploader | None = None,
 ) -> TextUploadWriter:
     """Open an object for writing, like a file, which is uploaded while it is written. Use it by `with`.
 
@@ -357,11 +309,13 @@ def open_writer(
     pyarrow and others write to it. Leaving the block, or `close`, completes the upload and proves the object. If an
     exception leaves the block, or the writer is never closed, there is no object. The same bytes, written again, resume
     the upload. It works in any thread, also where an event loop is running, which it blocks: it has a thread and an
-    event loop of its own, in which `on_event` is called. One target is needed: `to` (or `target`), `service`, or
+    event loop of its own, in which `on_event` is called. One target is needed: `to`, `service`, or
     `s3=S3Options(local=True)`.
 
+    Returns:
+        The writer. Once it is closed, `writer.result` has the object and its proof.
+
     Args:
-        target: The same as `to`.
         to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" with a `name`.
         service: The URL of a media service, instead of `to`.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -379,19 +333,7 @@ def open_writer(
         text: Write text, which is encoded: the writer is an `io.TextIOWrapper`.
         encoding: The encoding of text; None: "utf-8".
         newline: What "\n" is written as, as in `open`; None: the line end of the system.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
-        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once.
-        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
-        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
-        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
-        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
-        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
-        proxies: Proxies for stores by their scheme; None: those that the environment names.
-
-    Returns:
-        The writer. Once it is closed, `writer.result` has the object and its proof.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Raises:
         UsageError: The options contradict one another.
@@ -403,7 +345,7 @@ async def read_back(
     *,
     s3: S3Options | None = None,
     on_event: OnEvent | None = None,
-    retry: RetryPolicy | None = None,
+    uploader: Uploader | None = None,
 ) -> ReadBack:
     """Download an object and compare every byte with a file. A second call resumes where the first stopped.
 
@@ -412,7 +354,7 @@ async def read_back(
         url: "s3://BUCKET/KEY" of the object.
         s3: How to reach the store.
         on_event: A function, async or not, that is called with each event in the event loop.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Raises:
         ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
@@ -432,16 +374,7 @@ async def resume(
     verify_source: bool = False,
     priority: int = 0,
     on_change: OnChange | None = None,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
-    concurrency: int | None = None,
-    max_uploads: int | None = None,
-    limit_rate: float | str | RateSchedule | None = None,
-    congestion_control: str = "auto",
-    hedge: bool = True,
-    temp_dir: StrPath | None = None,
-    dask: object = None,
-    proxies: Mapping[str, str] | None = None,
+    uploader: Uploader | None = None,
 ) -> UploadResult:
     """Resume the upload that a manifest describes. If it is complete, return its result again.
 
@@ -458,16 +391,7 @@ async def resume(
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
-        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once.
-        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
-        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
-        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
-        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
-        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
-        proxies: Proxies for stores by their scheme; None: those that the environment names.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Raises:
         ManifestNotFound: There is no such manifest.
@@ -481,7 +405,7 @@ async def share(
     *,
     s3: S3Options | None = None,
     lasts: float | str = "7d",
-    retry: RetryPolicy | None = None,
+    uploader: Uploader | None = None,
 ) -> Share:
     """Make a link to an object, by which anyone can read it until the link ends.
 
@@ -491,7 +415,7 @@ async def share(
         url: "s3://BUCKET/KEY" of the object.
         s3: How to reach the store.
         lasts: For how long, in seconds or like "7d", which is the most.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Raises:
         ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
@@ -501,9 +425,8 @@ async def share(
 
 def start(
     source: UploadSource,
-    target: str | None = None,
-    *,
     to: str | None = None,
+    *,
     service: str | None = None,
     api_key: str | None = None,
     s3: S3Options | None = None,
@@ -516,11 +439,7 @@ def start(
     on_change: OnChange | None = None,
     follow: bool = False,
     idle: float | str = "10s",
-    delete_source: bool = False,
-    delete_if_proved: Verified | ProofName = "full-object",
-    delete_empty_dirs: bool = False,
-    delete_links: bool = False,
-    keep_for: float | str | None = None,
+    then: Then = (),
     expected_size: int | str | None = None,
     checksum: ChecksumName = "auto",
     manifest: StrPath | None = None,
@@ -528,27 +447,13 @@ def start(
     end_marker: str | bytes | None = None,
     allow_empty: bool = False,
     skip_existing: bool = False,
-    share: float | str | None = None,
-    receipt: StrPath | None = None,
     delta: bool = False,
-    sha256: bool = False,
-    xxh128: bool = False,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
-    concurrency: int | None = None,
-    max_uploads: int | None = None,
-    limit_rate: float | str | RateSchedule | None = None,
-    congestion_control: str = "auto",
-    hedge: bool = True,
-    temp_dir: StrPath | None = None,
-    dask: object = None,
-    proxies: Mapping[str, str] | None = None,
+    uploader: Uploader | None = None,
 ) -> UploadHandle:
     """Start an upload and return at once. It runs in a task of its own until it ends, or its `Uploader` is closed.
 
     Args:
         source: What `upload` takes.
-        target: The same as `to`.
         to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the source's name.
         service: The URL of a media service, instead of `to`.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -562,11 +467,7 @@ def start(
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
-        delete_source: Delete each file once its object is proved, unless it has changed.
-        delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+        then: Steps that follow the proof of each file, such as Link("7d"), in their order.
         expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
@@ -574,21 +475,8 @@ def start(
         end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
         allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-        share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
-        receipt: The file for a receipt: JSON that says what was proved, how and when.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
-        sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
-        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
-        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once.
-        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
-        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
-        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
-        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
-        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
-        proxies: Proxies for stores by their scheme; None: those that the environment names.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Returns:
         The upload: its progress, its manifest, its events; `await` it for the result, or cancel it.
@@ -599,9 +487,8 @@ def start(
 
 async def sync(
     directory: StrPath,
-    target: str | None = None,
-    *,
     to: str | None = None,
+    *,
     s3: S3Options | None = None,
     selection: Selection | None = None,
     part_size: int | str | None = None,
@@ -610,44 +497,26 @@ async def sync(
     verify_source: bool = False,
     priority: int = 0,
     on_change: OnChange | None = "restart",
-    delete_source: bool = False,
-    delete_if_proved: Verified | ProofName = "full-object",
-    delete_empty_dirs: bool = False,
-    delete_links: bool = False,
-    keep_for: float | str | None = None,
+    then: Then = (),
     checksum: ChecksumName = "auto",
-    receipt: StrPath | None = None,
-    sha256: bool = False,
-    xxh128: bool = False,
     resume: bool = True,
     delete: bool = False,
     size_only: bool = False,
     dry_run: bool = False,
     allow_empty: bool = False,
-    share: float | str | None = None,
     on_outcome: Callable[[SyncOutcome], object] | None = None,
     on_same: Callable[[int, int], object] | None = None,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
-    concurrency: int | None = None,
-    max_uploads: int | None = None,
-    limit_rate: float | str | RateSchedule | None = None,
-    congestion_control: str = "auto",
-    hedge: bool = True,
-    temp_dir: StrPath | None = None,
-    dask: object = None,
-    proxies: Mapping[str, str] | None = None,
+    uploader: Uploader | None = None,
 ) -> SyncResult:
     """Send the files of a directory that are not in the store yet, and on request delete what has no file.
 
     A file is in the store if its object is proved to be the file: by what an earlier sync recorded, if the file and
     the object's ETag are as they were then; else by its size, and the checksums that the store has of it. A file
     that fails does not stop the others. After a failure, a cancel or a kill, the same call continues. A target is
-    needed: `to` (or `target`), or `s3=S3Options(local=True)`.
+    needed: `to`, or `s3=S3Options(local=True)`.
 
     Args:
         directory: The directory. Symbolic links in it are left out, unless the selection follows them.
-        target: The same as `to`.
         to: "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory.
         s3: How to reach the store, and the objects' properties.
         selection: Which files, by their paths in the directory, sizes and times; None: all.
@@ -657,33 +526,16 @@ async def sync(
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
-        delete_source: Delete each file once its object is proved, unless it has changed.
-        delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+        then: Steps that follow the proof of each file, such as Link("7d"), in their order.
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
-        receipt: The file for a receipt: JSON that says what was proved, how and when.
-        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
-        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         resume: Use the record of earlier syncs, and resume unfinished uploads.
         delete: At the end, delete the objects below the target that have no file; nothing if a file failed.
         size_only: Take an object of the same size for the same file, without any proof.
         dry_run: Send and delete nothing, and report what would be sent and deleted.
         allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.
-        share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
         on_same: Called with the number and the bytes of files that were there, in place of `on_outcome` for each.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
-        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once.
-        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
-        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
-        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
-        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
-        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
-        proxies: Proxies for stores by their scheme; None: those that the environment names.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Returns:
         How many files were sent, and so on. `on_outcome` is called with each.
@@ -697,9 +549,8 @@ async def sync(
 
 async def upload(
     source: UploadSource,
-    target: str | None = None,
-    *,
     to: str | None = None,
+    *,
     service: str | None = None,
     api_key: str | None = None,
     s3: S3Options | None = None,
@@ -712,11 +563,7 @@ async def upload(
     on_change: OnChange | None = None,
     follow: bool = False,
     idle: float | str = "10s",
-    delete_source: bool = False,
-    delete_if_proved: Verified | ProofName = "full-object",
-    delete_empty_dirs: bool = False,
-    delete_links: bool = False,
-    keep_for: float | str | None = None,
+    then: Then = (),
     expected_size: int | str | None = None,
     checksum: ChecksumName = "auto",
     manifest: StrPath | None = None,
@@ -724,32 +571,18 @@ async def upload(
     end_marker: str | bytes | None = None,
     allow_empty: bool = False,
     skip_existing: bool = False,
-    share: float | str | None = None,
-    receipt: StrPath | None = None,
     delta: bool = False,
-    sha256: bool = False,
-    xxh128: bool = False,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
-    concurrency: int | None = None,
-    max_uploads: int | None = None,
-    limit_rate: float | str | RateSchedule | None = None,
-    congestion_control: str = "auto",
-    hedge: bool = True,
-    temp_dir: StrPath | None = None,
-    dask: object = None,
-    proxies: Mapping[str, str] | None = None,
+    uploader: Uploader | None = None,
 ) -> UploadResult:
     """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
     A file or bytes of at most 8 MiB are one PUT with its checksum. Anything else is uploaded in parts, and resumes.
-    One target is needed: `to` (or `target`), `service`, or `s3=S3Options(local=True)`.
+    One target is needed: `to`, `service`, or `s3=S3Options(local=True)`.
 
     Args:
         source: A path; a URL; bytes; a binary file object, of which the rest from its position on is uploaded; an
             iterable or async iterable of bytes; or a stream reader. It is not closed, and must not be used
             meanwhile.
-        target: The same as `to`.
         to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the source's name.
         service: The URL of a media service, instead of `to`.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -763,11 +596,7 @@ async def upload(
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
-        delete_source: Delete each file once its object is proved, unless it has changed.
-        delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+        then: Steps that follow the proof of each file, such as Link("7d"), in their order.
         expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
@@ -775,21 +604,8 @@ async def upload(
         end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
         allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-        share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
-        receipt: The file for a receipt: JSON that says what was proved, how and when.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
-        sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
-        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
-        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once.
-        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
-        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
-        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
-        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
-        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
-        proxies: Proxies for stores by their scheme; None: those that the environment names.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Returns:
         Where the object is and how it was proved.
@@ -801,9 +617,8 @@ async def upload(
 
 def upload_many(
     sources: Iterable[ManySource] | AsyncIterable[ManySource],
-    target: str | None = None,
-    *,
     to: str | None = None,
+    *,
     service: str | None = None,
     api_key: str | None = None,
     s3: S3Options | None = None,
@@ -813,31 +628,13 @@ def upload_many(
     verify_source: bool = False,
     priority: int = 0,
     on_change: OnChange | None = None,
-    delete_source: bool = False,
-    delete_if_proved: Verified | ProofName = "full-object",
-    delete_empty_dirs: bool = False,
-    delete_links: bool = False,
-    keep_for: float | str | None = None,
+    then: Then = (),
     checksum: ChecksumName = "auto",
-    receipt: StrPath | None = None,
-    sha256: bool = False,
-    xxh128: bool = False,
     allow_empty: bool = False,
     job: str | None = None,
     resume: bool = True,
     skip_existing: bool = False,
-    share: float | str | None = None,
-    on_done: Callable[[JobDone], object] | None = None,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
-    concurrency: int | None = None,
-    max_uploads: int | None = None,
-    limit_rate: float | str | RateSchedule | None = None,
-    congestion_control: str = "auto",
-    hedge: bool = True,
-    temp_dir: StrPath | None = None,
-    dask: object = None,
-    proxies: Mapping[str, str] | None = None,
+    uploader: Uploader | None = None,
 ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
     """Upload many files, several at a time, and yield what becomes of each as soon as it is known.
 
@@ -854,7 +651,6 @@ def upload_many(
     Args:
         sources: An iterable or async iterable, which is read as files are begun. Each is a path, whose file's name
             becomes the key; or a pair of what `upload` takes and the key. Keys are below `to`.
-        target: The same as `to`.
         to: "s3://BUCKET/FOLDER/": what all keys begin with.
         service: The URL of a media service, instead of `to`.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -865,31 +661,13 @@ def upload_many(
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
-        delete_source: Delete each file once its object is proved, unless it has changed.
-        delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+        then: Steps that follow the proof of each file, such as Link("7d"), in their order.
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
-        receipt: The file for a receipt: JSON that says what was proved, how and when.
-        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
-        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
         allow_empty: Let streams and URLs without bytes become empty objects.
         job: The name of the job, whose record says which files are in the store; None: no record.
         resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
-        share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
-        on_done: A function, async or not, that is called with a `JobDone` when the job has ended.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
-        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once.
-        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
-        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
-        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
-        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
-        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
-        proxies: Proxies for stores by their scheme; None: those that the environment names.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Returns:
         A generator. If you leave it early, close it (`contextlib.aclosing`): that cancels what is in flight.
@@ -902,9 +680,8 @@ def upload_many(
 
 def upload_sync(
     source: UploadSource,
-    target: str | None = None,
-    *,
     to: str | None = None,
+    *,
     service: str | None = None,
     api_key: str | None = None,
     s3: S3Options | None = None,
@@ -917,11 +694,7 @@ def upload_sync(
     on_change: OnChange | None = None,
     follow: bool = False,
     idle: float | str = "10s",
-    delete_source: bool = False,
-    delete_if_proved: Verified | ProofName = "full-object",
-    delete_empty_dirs: bool = False,
-    delete_links: bool = False,
-    keep_for: float | str | None = None,
+    then: Then = (),
     expected_size: int | str | None = None,
     checksum: ChecksumName = "auto",
     manifest: StrPath | None = None,
@@ -929,27 +702,13 @@ def upload_sync(
     end_marker: str | bytes | None = None,
     allow_empty: bool = False,
     skip_existing: bool = False,
-    share: float | str | None = None,
-    receipt: StrPath | None = None,
     delta: bool = False,
-    sha256: bool = False,
-    xxh128: bool = False,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
-    concurrency: int | None = None,
-    max_uploads: int | None = None,
-    limit_rate: float | str | RateSchedule | None = None,
-    congestion_control: str = "auto",
-    hedge: bool = True,
-    temp_dir: StrPath | None = None,
-    dask: object = None,
-    proxies: Mapping[str, str] | None = None,
+    uploader: Uploader | None = None,
 ) -> UploadResult:
     """Upload a source from code without an event loop, as `upload` does it.
 
     Args:
         source: What `upload` takes.
-        target: The same as `to`.
         to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the source's name.
         service: The URL of a media service, instead of `to`.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -963,11 +722,7 @@ def upload_sync(
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
         follow: Upload a file while something still writes to it: each part as soon as it is complete.
         idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
-        delete_source: Delete each file once its object is proved, unless it has changed.
-        delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+        then: Steps that follow the proof of each file, such as Link("7d"), in their order.
         expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
         manifest: The manifest's path; None: a file in the state directory, named by source and target.
@@ -975,21 +730,8 @@ def upload_sync(
         end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
         allow_empty: Let a stream or a URL without bytes become an empty object.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-        share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
-        receipt: The file for a receipt: JSON that says what was proved, how and when.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others.
-        sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
-        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
-        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once.
-        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
-        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
-        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
-        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
-        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
-        proxies: Proxies for stores by their scheme; None: those that the environment names.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Returns:
         Where the object is and how it was proved.
@@ -1008,7 +750,7 @@ async def verify(
     part_size: int | str | None = None,
     require_proof: Verified | ProofName = "size",
     sha256: bool = False,
-    retry: RetryPolicy | None = None,
+    uploader: Uploader | None = None,
 ) -> Verification:
     """Prove that an object is a file, by the checksums that the store holds, whichever program uploaded it.
 
@@ -1019,7 +761,7 @@ async def verify(
         part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not report it.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         sha256: Also hash the file by SHA-256: `Verification.sha256`.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Returns:
         How it was proved. If the store holds no usable checksum, `verified` is only `size`.
@@ -1038,7 +780,7 @@ def verify_many(
     part_size: int | str | None = None,
     require_proof: Verified | ProofName = "size",
     sha256: bool = False,
-    retry: RetryPolicy | None = None,
+    uploader: Uploader | None = None,
 ) -> AsyncGenerator[Verification | VerificationFailed, None]:
     """Prove many objects against their files, by the checksums that the store holds.
 
@@ -1049,7 +791,7 @@ def verify_many(
         part_size: The size of the object's parts, in bytes or like "16MiB", if the store does not report it.
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         sha256: Also hash the file by SHA-256: `Verification.sha256`.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Returns:
         A generator. If you leave it early, close it (`contextlib.aclosing`).
@@ -1061,9 +803,8 @@ def verify_many(
 
 def watch(
     directory: StrPath,
-    target: str | None = None,
-    *,
     to: str | None = None,
+    *,
     s3: S3Options | None = None,
     selection: Selection | None = None,
     part_size: int | str | None = None,
@@ -1071,36 +812,20 @@ def watch(
     require_proof: Verified | ProofName = "size",
     verify_source: bool = False,
     priority: int = 0,
-    delete_source: bool = False,
-    delete_if_proved: Verified | ProofName = "full-object",
-    delete_empty_dirs: bool = False,
-    delete_links: bool = False,
-    keep_for: float | str | None = None,
+    then: Then = (),
     checksum: ChecksumName = "auto",
     idle: float | str = "10s",
     all_names: bool = False,
     poll: float | str | None = None,
     until_idle: float | str | None = None,
-    share: float | str | None = None,
-    receipt: StrPath | None = None,
-    sha256: bool = False,
-    retry: RetryPolicy | None = None,
-    state_dir: StrPath | None = None,
-    concurrency: int | None = None,
-    max_uploads: int | None = None,
-    limit_rate: float | str | RateSchedule | None = None,
-    congestion_control: str = "auto",
-    hedge: bool = True,
-    temp_dir: StrPath | None = None,
-    dask: object = None,
-    proxies: Mapping[str, str] | None = None,
+    uploader: Uploader | None = None,
 ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
     """Upload the files of a directory, those that come into it, and those that change, until it is cancelled.
 
     A file that has not changed for `idle` has settled and is uploaded. One of more than 16 MiB that is still
     written is followed meanwhile, as by `upload(follow=True)`. A file that a manifest here says is uploaded is not
     sent again. One that changes after its upload is uploaded again. A file that fails does not stop the others.
-    A target is needed: `to` (or `target`), or `s3=S3Options(local=True)`.
+    A target is needed: `to`, or `s3=S3Options(local=True)`.
 
     ::
 
@@ -1110,7 +835,6 @@ def watch(
 
     Args:
         directory: The directory, with all below it. Symbolic links in it are not followed.
-        target: The same as `to`.
         to: "s3://BUCKET/" or "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory.
         s3: How to reach the store, and the objects' properties.
         selection: Which files, by their paths in the directory, sizes and times; None: all.
@@ -1119,29 +843,13 @@ def watch(
         require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
         verify_source: Hash the file once more before the upload is completed.
         priority: A whole number: uploads with a higher one go first.
-        delete_source: Delete each file once its object is proved, unless it has changed.
-        delete_if_proved: The least proof for `delete_source`.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+        then: Steps that follow the proof of each file, such as Link("7d"), in their order.
         checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
         idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
         all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
         poll: For network file systems: list the directory this often, in seconds or like "5s"; None: not at all.
         until_idle: End when all is sent and nothing changed for so long, in seconds or like "1min"; None: never.
-        share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
-        receipt: The file for a receipt: JSON that says what was proved, how and when.
-        sha256: Also compute the SHA-256 of each file that is sent: `UploadResult.sha256`.
-        retry: How often and for how long a failed request is repeated; None: `RetryPolicy()`.
-        state_dir: The directory for manifests; None: BIGUPLOAD_STATE_DIR, else the user's state directory.
-        concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once.
-        limit_rate: Bytes per second of all uploads: a number, "20MB/s" or "08:00=2MB/s,20:00=off"; None: any.
-        congestion_control: "auto" (BBR on long paths), "system", or a congestion control of the kernel's TCP.
-        hedge: Send a straggler (a part far behind the others) a second time, until a store refuses that.
-        temp_dir: The directory for parts of streams that do not fit into memory; None: the system's.
-        dask: A Dask cluster that hashes and sends the parts of files; None: this process does it.
-        proxies: Proxies for stores by their scheme; None: those that the environment names.
+        uploader: The `Uploader` whose connections, limits and state are used; None: one by default.
 
     Returns:
         An iterator of what became of each file: its result, also of a file that was uploaded before
@@ -1201,9 +909,8 @@ class Uploader:
     async def upload(
         self,
         source: UploadSource,
-        target: str | None = None,
-        *,
         to: str | None = None,
+        *,
         service: str | None = None,
         api_key: str | None = None,
         s3: S3Options | None = None,
@@ -1216,11 +923,7 @@ class Uploader:
         on_change: OnChange | None = None,
         follow: bool = False,
         idle: float | str = "10s",
-        delete_source: bool = False,
-        delete_if_proved: Verified | ProofName = "full-object",
-        delete_empty_dirs: bool = False,
-        delete_links: bool = False,
-        keep_for: float | str | None = None,
+        then: Then = (),
         expected_size: int | str | None = None,
         checksum: ChecksumName = "auto",
         manifest: StrPath | None = None,
@@ -1228,22 +931,17 @@ class Uploader:
         end_marker: str | bytes | None = None,
         allow_empty: bool = False,
         skip_existing: bool = False,
-        share: float | str | None = None,
-        receipt: StrPath | None = None,
         delta: bool = False,
-        sha256: bool = False,
-        xxh128: bool = False,
     ) -> UploadResult:
         """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
         A file or bytes of at most 8 MiB are one PUT with its checksum. Anything else is uploaded in parts, and resumes.
-        One target is needed: `to` (or `target`), `service`, or `s3=S3Options(local=True)`.
+        One target is needed: `to`, `service`, or `s3=S3Options(local=True)`.
 
         Args:
             source: A path; a URL; bytes; a binary file object, of which the rest from its position on is uploaded; an
                 iterable or async iterable of bytes; or a stream reader. It is not closed, and must not be used
                 meanwhile.
-            target: The same as `to`.
             to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the source's name.
             service: The URL of a media service, instead of `to`.
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -1257,11 +955,7 @@ class Uploader:
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
             follow: Upload a file while something still writes to it: each part as soon as it is complete.
             idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
-            delete_source: Delete each file once its object is proved, unless it has changed.
-            delete_if_proved: The least proof for `delete_source`.
-            delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-            delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-            keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+            then: Steps that follow the proof of each file, such as Link("7d"), in their order.
             expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
@@ -1269,11 +963,7 @@ class Uploader:
             end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
             allow_empty: Let a stream or a URL without bytes become an empty object.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-            share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
-            receipt: The file for a receipt: JSON that says what was proved, how and when.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
-            sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
-            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:
             Where the object is and how it was proved.
@@ -1285,9 +975,8 @@ class Uploader:
     def start(
         self,
         source: UploadSource,
-        target: str | None = None,
-        *,
         to: str | None = None,
+        *,
         service: str | None = None,
         api_key: str | None = None,
         s3: S3Options | None = None,
@@ -1300,11 +989,7 @@ class Uploader:
         on_change: OnChange | None = None,
         follow: bool = False,
         idle: float | str = "10s",
-        delete_source: bool = False,
-        delete_if_proved: Verified | ProofName = "full-object",
-        delete_empty_dirs: bool = False,
-        delete_links: bool = False,
-        keep_for: float | str | None = None,
+        then: Then = (),
         expected_size: int | str | None = None,
         checksum: ChecksumName = "auto",
         manifest: StrPath | None = None,
@@ -1312,17 +997,12 @@ class Uploader:
         end_marker: str | bytes | None = None,
         allow_empty: bool = False,
         skip_existing: bool = False,
-        share: float | str | None = None,
-        receipt: StrPath | None = None,
         delta: bool = False,
-        sha256: bool = False,
-        xxh128: bool = False,
     ) -> UploadHandle:
         """Start an upload and return at once. It runs in a task of its own until it ends, or its `Uploader` is closed.
 
         Args:
             source: What `upload` takes.
-            target: The same as `to`.
             to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the source's name.
             service: The URL of a media service, instead of `to`.
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -1336,11 +1016,7 @@ class Uploader:
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
             follow: Upload a file while something still writes to it: each part as soon as it is complete.
             idle: How long a followed file does not change before it has ended: seconds, or like "10s"; 1 at least.
-            delete_source: Delete each file once its object is proved, unless it has changed.
-            delete_if_proved: The least proof for `delete_source`.
-            delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-            delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-            keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+            then: Steps that follow the proof of each file, such as Link("7d"), in their order.
             expected_size: The size that the source must have to be completed, in bytes or like "5GB"; None: any.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
             manifest: The manifest's path; None: a file in the state directory, named by source and target.
@@ -1348,11 +1024,7 @@ class Uploader:
             end_marker: The bytes that a stream must end with, which are not uploaded; None: any end.
             allow_empty: Let a stream or a URL without bytes become an empty object.
             skip_existing: Upload nothing if a checksum or ETag proves that the object is the file.
-            share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`.
-            receipt: The file for a receipt: JSON that says what was proved, how and when.
             delta: Send only the parts that differ from the last upload to this key: the store copies the others.
-            sha256: Also compute the file's SHA-256: `UploadResult.sha256`.
-            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
 
         Returns:
             The upload: its progress, its manifest, its events; `await` it for the result, or cancel it.
@@ -1362,9 +1034,8 @@ class Uploader:
         """
     def open_writer(
         self,
-        target: str | None = None,
-        *,
         to: str | None = None,
+        *,
         service: str | None = None,
         api_key: str | None = None,
         s3: S3Options | None = None,
@@ -1383,10 +1054,12 @@ class Uploader:
 
         Leaving the block, or `close`, completes the upload and proves the object. If an exception leaves the block, or
         the writer is never closed, there is no object. The same bytes, written again, resume the upload. One target is
-        needed: `to` (or `target`), `service`, or `s3=S3Options(local=True)`.
+        needed: `to`, `service`, or `s3=S3Options(local=True)`.
+
+        Returns:
+            The writer: `await writer.write(…)`, then `writer.result`. It takes bytes: encode text.
 
         Args:
-            target: The same as `to`.
             to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" with a `name`.
             service: The URL of a media service, instead of `to`.
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -1402,18 +1075,14 @@ class Uploader:
             resume: Resume an unfinished upload of this file to this target; False sets its manifest aside.
             on_error: If nothing is committed: "keep" the parts in the store, or "abort" the upload.
 
-        Returns:
-            The writer: `await writer.write(…)`, then `writer.result`. It takes bytes: encode text.
-
         Raises:
             UsageError: The options contradict one another, or no event loop is running.
         """
     def upload_many(
         self,
         sources: Iterable[ManySource] | AsyncIterable[ManySource],
-        target: str | None = None,
-        *,
         to: str | None = None,
+        *,
         service: str | None = None,
         api_key: str | None = None,
         s3: S3Options | None = None,
@@ -1423,21 +1092,12 @@ class Uploader:
         verify_source: bool = False,
         priority: int = 0,
         on_change: OnChange | None = None,
-        delete_source: bool = False,
-        delete_if_proved: Verified | ProofName = "full-object",
-        delete_empty_dirs: bool = False,
-        delete_links: bool = False,
-        keep_for: float | str | None = None,
+        then: Then = (),
         checksum: ChecksumName = "auto",
-        receipt: StrPath | None = None,
-        sha256: bool = False,
-        xxh128: bool = False,
         allow_empty: bool = False,
         job: str | None = None,
         resume: bool = True,
         skip_existing: bool = False,
-        share: float | str | None = None,
-        on_done: Callable[[JobDone], object] | None = None,
     ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
         """Upload many files, several at a time, and yield what becomes of each as soon as it is known.
 
@@ -1454,7 +1114,6 @@ class Uploader:
         Args:
             sources: An iterable or async iterable, which is read as files are begun. Each is a path, whose file's name
                 becomes the key; or a pair of what `upload` takes and the key. Keys are below `to`.
-            target: The same as `to`.
             to: "s3://BUCKET/FOLDER/": what all keys begin with.
             service: The URL of a media service, instead of `to`.
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -1465,21 +1124,12 @@ class Uploader:
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
-            delete_source: Delete each file once its object is proved, unless it has changed.
-            delete_if_proved: The least proof for `delete_source`.
-            delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-            delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-            keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+            then: Steps that follow the proof of each file, such as Link("7d"), in their order.
             checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
-            receipt: The file for a receipt: JSON that says what was proved, how and when.
-            sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
-            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
             allow_empty: Let streams and URLs without bytes become empty objects.
             job: The name of the job, whose record says which files are in the store; None: no record.
             resume: Continue an unfinished job, and resume unfinished uploads of these files to this target.
             skip_existing: Leave out each file whose object is the file already, by a checksum or ETag.
-            share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
-            on_done: A function, async or not, that is called with a `JobDone` when the job has ended.
 
         Returns:
             A generator. If you leave it early, close it (`contextlib.aclosing`): that cancels what is in flight.
@@ -1492,9 +1142,8 @@ class Uploader:
     def watch(
         self,
         directory: StrPath,
-        target: str | None = None,
-        *,
         to: str | None = None,
+        *,
         s3: S3Options | None = None,
         selection: Selection | None = None,
         part_size: int | str | None = None,
@@ -1502,26 +1151,19 @@ class Uploader:
         require_proof: Verified | ProofName = "size",
         verify_source: bool = False,
         priority: int = 0,
-        delete_source: bool = False,
-        delete_if_proved: Verified | ProofName = "full-object",
-        delete_empty_dirs: bool = False,
-        delete_links: bool = False,
-        keep_for: float | str | None = None,
+        then: Then = (),
         checksum: ChecksumName = "auto",
         idle: float | str = "10s",
         all_names: bool = False,
         poll: float | str | None = None,
         until_idle: float | str | None = None,
-        share: float | str | None = None,
-        receipt: StrPath | None = None,
-        sha256: bool = False,
     ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
         """Upload the files of a directory, those that come into it, and those that change, until it is cancelled.
 
         A file that has not changed for `idle` has settled and is uploaded. One of more than 16 MiB that is still
         written is followed meanwhile, as by `upload(follow=True)`. A file that a manifest here says is uploaded is not
         sent again. One that changes after its upload is uploaded again. A file that fails does not stop the others.
-        A target is needed: `to` (or `target`), or `s3=S3Options(local=True)`.
+        A target is needed: `to`, or `s3=S3Options(local=True)`.
 
         ::
 
@@ -1531,7 +1173,6 @@ class Uploader:
 
         Args:
             directory: The directory, with all below it. Symbolic links in it are not followed.
-            target: The same as `to`.
             to: "s3://BUCKET/" or "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory.
             s3: How to reach the store, and the objects' properties.
             selection: Which files, by their paths in the directory, sizes and times; None: all.
@@ -1540,19 +1181,12 @@ class Uploader:
             require_proof: The least proof: "full-object", "composite-checksum", "composite-etag" or "size" (any).
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
-            delete_source: Delete each file once its object is proved, unless it has changed.
-            delete_if_proved: The least proof for `delete_source`.
-            delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-            delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-            keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+            then: Steps that follow the proof of each file, such as Link("7d"), in their order.
             checksum: The parts' checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256" or "md5".
             idle: How long a file does not change before it has settled: seconds, or like "10s"; 1 at least.
             all_names: Also upload files with hidden and temporary names, as in .x, x~, x.part and x.tmp.
             poll: For network file systems: list the directory this often, in seconds or like "5s"; None: not at all.
             until_idle: End when all is sent and nothing changed for so long, in seconds or like "1min"; None: never.
-            share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
-            receipt: The file for a receipt: JSON that says what was proved, how and when.
-            sha256: Also compute the SHA-256 of each file that is sent: `UploadResult.sha256`.
 
         Returns:
             An iterator of what became of each file: its result, also of a file that was uploaded before
@@ -1567,9 +1201,8 @@ class Uploader:
     async def sync(
         self,
         directory: StrPath,
-        target: str | None = None,
-        *,
         to: str | None = None,
+        *,
         s3: S3Options | None = None,
         selection: Selection | None = None,
         part_size: int | str | None = None,
@@ -1578,21 +1211,13 @@ class Uploader:
         verify_source: bool = False,
         priority: int = 0,
         on_change: OnChange | None = "restart",
-        delete_source: bool = False,
-        delete_if_proved: Verified | ProofName = "full-object",
-        delete_empty_dirs: bool = False,
-        delete_links: bool = False,
-        keep_for: float | str | None = None,
+        then: Then = (),
         checksum: ChecksumName = "auto",
-        receipt: StrPath | None = None,
-        sha256: bool = False,
-        xxh128: bool = False,
         resume: bool = True,
         delete: bool = False,
         size_only: bool = False,
         dry_run: bool = False,
         allow_empty: bool = False,
-        share: float | str | None = None,
         on_outcome: Callable[[SyncOutcome], object] | None = None,
         on_same: Callable[[int, int], object] | None = None,
     ) -> SyncResult:
@@ -1601,11 +1226,10 @@ class Uploader:
         A file is in the store if its object is proved to be the file: by what an earlier sync recorded, if the file and
         the object's ETag are as they were then; else by its size, and the checksums that the store has of it. A file
         that fails does not stop the others. After a failure, a cancel or a kill, the same call continues. A target is
-        needed: `to` (or `target`), or `s3=S3Options(local=True)`.
+        needed: `to`, or `s3=S3Options(local=True)`.
 
         Args:
             directory: The directory. Symbolic links in it are left out, unless the selection follows them.
-            target: The same as `to`.
             to: "s3://BUCKET/FOLDER/": an object's key is this and the file's path in the directory.
             s3: How to reach the store, and the objects' properties.
             selection: Which files, by their paths in the directory, sizes and times; None: all.
@@ -1615,21 +1239,13 @@ class Uploader:
             verify_source: Hash the file once more before the upload is completed.
             priority: A whole number: uploads with a higher one go first.
             on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now.
-            delete_source: Delete each file once its object is proved, unless it has changed.
-            delete_if_proved: The least proof for `delete_source`.
-            delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-            delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-            keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+            then: Steps that follow the proof of each file, such as Link("7d"), in their order.
             checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
-            receipt: The file for a receipt: JSON that says what was proved, how and when.
-            sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`.
-            xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`.
             resume: Use the record of earlier syncs, and resume unfinished uploads.
             delete: At the end, delete the objects below the target that have no file; nothing if a file failed.
             size_only: Take an object of the same size for the same file, without any proof.
             dry_run: Send and delete nothing, and report what would be sent and deleted.
             allow_empty: Let there be no file in the directory; with `delete`, all objects are deleted then.
-            share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
             on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop.
             on_same: Called with the number and the bytes of files that were there, in place of `on_outcome` for each.
 

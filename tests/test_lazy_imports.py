@@ -84,8 +84,8 @@ os.environ |= {{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "BIGUPLO
 import bigupload, bigupload.cli.upload
 s3 = bigupload.S3Options(endpoint_url="http://127.0.0.1:9", region="us-east-1")
 try:
-    once = bigupload.RetryPolicy(attempts=1)
-    bigupload.upload_sync({str(tmp_path / "file")!r}, to="s3://bucket/key", s3=s3, retry=once)
+    once = bigupload.Uploader(retry=bigupload.RetryPolicy(attempts=1))
+    bigupload.upload_sync({str(tmp_path / "file")!r}, to="s3://bucket/key", s3=s3, uploader=once)
 except bigupload.StoreUnreachable:
     pass
 """

@@ -329,7 +329,7 @@ class S3WriteFile(s3fs.core.S3File):
                 require_proof=options["require_proof"],
                 checksum=options.get("checksum", "auto"),
                 part_size=block_size,
-                **fs._uploaders.options,
+                uploader=bigupload.Uploader(**fs._uploaders.options),
             )
 
     @property

@@ -21,11 +21,10 @@ from bigupload.options import S3Options
 from bigupload.units import RateSchedule
 
 if TYPE_CHECKING:
-    from bigupload.api.types import SyncOutcome
-    from bigupload.batch.job import JobDone
+    from bigupload.api.types import SyncOutcome, Then
     from bigupload.verification.orphans import Orphan
 else:
-    JobDone = Orphan = SyncOutcome = Any  # the check of the options asks only whether `on_orphan` is a function
+    Orphan = SyncOutcome = Then = Any  # the check of the options asks only whether `on_orphan` is a function
 
 OnEvent: TypeAlias = Callable[[events.Event], Awaitable[object] | None]
 ChecksumName: TypeAlias = Literal["auto", UploadChecksum]
@@ -36,7 +35,6 @@ ProofName: TypeAlias = Literal["full-object", "composite-checksum", "composite-e
 DEFAULTS: Mapping[str, Any] = {
     "checksum": "auto",
     "congestion_control": "auto",
-    "delete_if_proved": "full-object",
     "hedge": True,
     "idle": "10s",
     "lasts": "7d",
@@ -46,6 +44,7 @@ DEFAULTS: Mapping[str, Any] = {
     "priority": 0,
     "require_proof": "size",
     "resume": True,
+    "then": (),
     "SyncOptions.on_change": "restart",
 }
 """The values of options that a caller leaves out. An option that is not here is False if it is a `bool`, else None."""
@@ -159,7 +158,7 @@ class ChangeOptions(TypedDict, total=False):
 
     Attributes:
         on_change: If the source changes: "raise" SourceChanged, or "restart" with the source as it is now. None is
-            "raise", and with `delete_source` "restart". A source has also changed if it has another size than when its
+            "raise", and with `DeleteSource` "restart". A source has also changed if it has another size than when its
             unfinished upload began. With "restart": if its size is the same, parts that did not change are kept.
             Otherwise the unfinished upload is aborted, so that its parts cost nothing, and a new one begins. After
             three changes in one call, SourceChanged. A stream replaces another one that an unfinished upload began
@@ -183,24 +182,17 @@ class FollowOptions(TypedDict, total=False):
     idle: float | str
 
 
-class DeleteOptions(TypedDict, total=False):
-    """The deletion of files that are in the store.
+class StepOptions(TypedDict, total=False):
+    """What follows the proof of each file.
 
     Attributes:
-        delete_source: Delete each file once its object is proved, unless it has changed. The store is asked for the
-            object once more, immediately before. A call that was killed is completed by the same call. Raises
-            SourceNotDeleted if the file must stay.
-        delete_if_proved: The least proof for `delete_source`. As `require_proof`, but "full-object" by default.
-        delete_empty_dirs: With `delete_source`: also delete directories that become empty, below the named one.
-        delete_links: With `delete_source`: also delete files with other hard links, and links (not their targets).
-        keep_for: With `delete_source`: leave files for so long, in seconds or like "7d"; a later run deletes them.
+        then: Steps that follow the proof of each file, such as Link("7d"), in their order. They are `Digest`, `Link`,
+            `Receipt`, `DeleteSource`, and your own `async def step(row)`, which returns the `Row`. Each gets what the
+            one before it returned. A step that fails with a BigUploadError ends the file with that error; the object
+            stays.
     """
 
-    delete_source: bool
-    delete_if_proved: Verified | ProofName
-    delete_empty_dirs: bool
-    delete_links: bool
-    keep_for: float | str | None
+    then: Then
 
 
 class StreamOptions(TypedDict, total=False):
@@ -233,7 +225,7 @@ class StreamOptions(TypedDict, total=False):
 
 
 class UploadOptions(
-    ProofOptions, PriorityOptions, ChangeOptions, FollowOptions, DeleteOptions, StreamOptions, total=False
+    ProofOptions, PriorityOptions, ChangeOptions, FollowOptions, StepOptions, StreamOptions, total=False
 ):
     """One upload.
 
@@ -246,30 +238,16 @@ class UploadOptions(
             writes the stream has probably failed.
         skip_existing: Upload nothing if a checksum or ETag proves that the object is the file. The file is hashed for
             that.
-        share: Make a link to the object that lasts so long, in seconds or like "7d": `UploadResult.share`. It ends with
-            temporary credentials, if these end sooner. Without the right to read, `Share.refused` has the reason.
         delta: Send only the parts that differ from the last upload to this key: the store copies the others. That needs
             the manifest of that upload. Each copy is proved by its checksum. Where the store can't copy, all parts are
             sent, and a warning says why.
-        receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It takes its name
-            when the object is proved. Raises OutputUnwritable if it can't be written: before anything is sent, or at
-            the end, where the message says that the upload is done. With `delete_source`, an earlier receipt is
-            continued, and no file is deleted that is not in it.
-        sha256: Also compute the file's SHA-256: `UploadResult.sha256`. If the store has a checksum of the whole object,
-            it comes from the read that hashes the parts; otherwise the file is read once more. Raises SourceChanged if
-            it is no longer what was uploaded.
-        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
     """
 
     to: str | None
     end_marker: str | bytes | None
     allow_empty: bool
     skip_existing: bool
-    share: float | str | None
-    receipt: StrPath | None
     delta: bool
-    sha256: bool
-    xxh128: bool
 
 
 class WriterOptions(RequiredProofOptions, PriorityOptions, StreamOptions, total=False):
@@ -299,28 +277,18 @@ class TextOptions(TypedDict, total=False):
     newline: str | None
 
 
-class JobOptions(ProofOptions, PriorityOptions, ChangeOptions, DeleteOptions, total=False):
+class JobOptions(ProofOptions, PriorityOptions, ChangeOptions, StepOptions, total=False):
     """The files of one call for many of them.
 
     Attributes:
         s3: How to reach the store, and the objects' properties.
         part_size: The size of each part, in bytes or like "16MiB"; None: by the file's size.
         checksum: The checksums: "auto" (CRC64NVME), "crc64nvme", "crc32c", "sha256", "md5" or "none".
-        receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It has a line for
-            each file in the store, and takes its name at the end. Raises OutputUnwritable if it can't be written:
-            before anything is sent, or at the end, where the message says that the upload is done. With
-            `delete_source`, an earlier receipt is continued, and no file is deleted that is not in it.
-        sha256: Also compute the SHA-256 of each file that is in the store: `UploadResult.sha256`. A file that is no
-            longer what was uploaded fails.
-        xxh128: The same for XXH128, which ASC MHL has: `UploadResult.xxh128`. Needs bigupload[mhl].
     """
 
     s3: S3Options | None
     part_size: int | str | None
     checksum: ChecksumName
-    receipt: StrPath | None
-    sha256: bool
-    xxh128: bool
 
 
 class UploadManyOptions(JobOptions, total=False):
@@ -343,9 +311,6 @@ class UploadManyOptions(JobOptions, total=False):
             what the job recorded, and sets manifests aside.
         skip_existing: Leave out each file whose object is the file already, by a checksum or ETag. The files are hashed
             for that.
-        share: Make a link to each object that lasts so long, in seconds or like "7d": `UploadResult.share`.
-        on_done: A function, async or not, that is called with a `JobDone` when the job has ended. The last result was
-            taken by then. It is not called if the job ends early. What it raises is raised by the job.
     """
 
     to: str | None
@@ -355,8 +320,6 @@ class UploadManyOptions(JobOptions, total=False):
     job: str | None
     resume: bool
     skip_existing: bool
-    share: float | str | None
-    on_done: Callable[[JobDone], object] | None
 
 
 class SyncOptions(JobOptions, total=False):
@@ -376,7 +339,6 @@ class SyncOptions(JobOptions, total=False):
             an error, because the directory is probably not mounted, or the selection is wrong. With `delete`, the
             objects of a file system that is not mounted any more, or is empty, are deleted, too. Otherwise they are
             kept, and each such directory is an error.
-        share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
         on_outcome: Called with each `UploadResult`, `UploadFailed`, `SyncStep` and `Omitted`, in the event loop. A
             result is `skipped` if the file was there. The function must return quickly. What it raises ends the sync.
         on_same: Called with the number and the bytes of files that were there, in place of `on_outcome` for each. A
@@ -390,12 +352,11 @@ class SyncOptions(JobOptions, total=False):
     size_only: bool
     dry_run: bool
     allow_empty: bool
-    share: float | str | None
     on_outcome: Callable[[SyncOutcome], object] | None
     on_same: Callable[[int, int], object] | None
 
 
-class WatchOptions(ProofOptions, PriorityOptions, DeleteOptions, total=False):
+class WatchOptions(ProofOptions, PriorityOptions, StepOptions, total=False):
     """The uploads of a directory's files, as they come and as they grow.
 
     Attributes:
@@ -411,11 +372,6 @@ class WatchOptions(ProofOptions, PriorityOptions, DeleteOptions, total=False):
         poll: For network file systems: list the directory this often, in seconds or like "5s"; None: not at all. The
             system reports no changes of theirs.
         until_idle: End when all is sent and nothing changed for so long, in seconds or like "1min"; None: never.
-        share: Make a link to each object that was sent, for so long, in seconds or like "7d": `UploadResult.share`.
-        receipt: The file for a receipt: JSON that says what was proved, how and when. None: none. It is whole after
-            each file, and the same call continues it. A file is in it before `delete_source` deletes it. If it can't be
-            written, the file fails by OutputUnwritable, and is tried again.
-        sha256: Also compute the SHA-256 of each file that is sent: `UploadResult.sha256`.
     """
 
     to: str | None
@@ -427,9 +383,6 @@ class WatchOptions(ProofOptions, PriorityOptions, DeleteOptions, total=False):
     all_names: bool
     poll: float | str | None
     until_idle: float | str | None
-    share: float | str | None
-    receipt: StrPath | None
-    sha256: bool
 
 
 class AdoptOptions(ProofOptions, PriorityOptions, total=False):

@@ -285,6 +285,11 @@ class CallRegistry:
             raise errors.UsageError("this Uploader was entered before: create another one")
         self._loop, self._thread = loop, threading.current_thread().name
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `open` was called."""
+        return self._loop is not None
+
     def check(self) -> None:
         """Raises UsageError unless a call may begin here and now."""
         loop = running_loop()

@@ -43,7 +43,7 @@ _NAMES = {
     collections.abc.Sequence: "a list of paths",
 }
 _Rule: typing.TypeAlias = "list[tuple[Any, _Rule | None]]"
-_CHECKED_ELSEWHERE = (int, float, typing.Literal)
+_CHECKED_ELSEWHERE = (int, float, typing.Literal, Any)
 """The functions of `arguments` describe the valid numbers and choices."""
 S = TypeVar("S")
 _LONGEST_MARKER = 4096
@@ -77,7 +77,7 @@ def refuse_unknown(function: str, options: Mapping[str, Any], names: Mapping[str
             if function == "Uploader" and name in UploadOptions.__annotations__:
                 hint = f": it is an option of each upload (uploader.upload(…, {name}=…))"
             elif function != "Uploader" and name in UploaderOptions.__annotations__:
-                hint = f": it is an option of the uploader (Uploader({name}=…))"
+                hint = f": it is an option of the uploader (uploader=Uploader({name}=…))"
             import difflib
 
             if not hint and (near := difflib.get_close_matches(name, names, 1)):
@@ -204,12 +204,13 @@ def checked_dask(where: object) -> object:
     return where
 
 
-def settings_of(options: Mapping[str, object], *, restarts: bool = False) -> UploadSettings:
+def settings_of(options: Mapping[str, object], *, restarts: bool = False, recalls: bool = True) -> UploadSettings:
     """The engine's settings, from the options of a call that uploads.
 
     Args:
         options: The caller's.
         restarts: Whether the call follows a source that changes, if its options do not say.
+        recalls: Whether what is remembered of a store may lower the checksums.
 
     Raises:
         UsageError: A value is out of range, or `skip_existing` is given where nothing can exist.
@@ -232,7 +233,7 @@ def settings_of(options: Mapping[str, object], *, restarts: bool = False) -> Upl
         verify_source=given.get("verify_source", False),
         priority=checked_priority(given.get("priority", 0)),
         follow_changes=_follows_changes(given.get("on_change"), otherwise=restarts),
-        recalls=given.get("checksum", "auto") == "auto" and not options.get("delete_source", False),
+        recalls=recalls and given.get("checksum", "auto") == "auto",
     )
 
 
@@ -361,58 +362,11 @@ def checked_idle(idle: float | str, name: str = "idle") -> float:
     return seconds
 
 
-_DELETING = ("delete_if_proved", "delete_empty_dirs", "delete_links", "keep_for")
-
-
-def checked_deletes(options: Any) -> bool:
-    """Whether sources are to be deleted. Raises UsageError for options that do not fit that."""
-    if not options.get("delete_source", False):
-        if given := next((name for name in _DELETING if options.get(name) not in (None, False)), None):
-            raise errors.UsageError(f"`{given}` is for `delete_source=True`: add that, or leave it out")
-        return False
-    required = checked_proof(options.get("delete_if_proved", "full-object"))
-    checksum = options.get("checksum", "auto")
-    best = _BEST_PROOFS.get(checksum, Verified.FULL_OBJECT)
-    if not best.satisfies(required):
-        raise errors.UsageError(
-            f"`checksum='{checksum}'` proves at most {best} of a file in parts, and `delete_source` wants {required}: "
-            f"leave the checksum out, or add `delete_if_proved='{best}'`"
-        )
-    refused = {
-        "follow": "a growing file is not deleted: leave one of them out",
-        "size_only": "it compares no contents: leave one of them out",
-        "delete": "it would delete the objects of the files that are gone: leave one of them out",
-    }
-    _refuse_any(refused, options, "delete_source")
-    checked_keep_for(options.get("keep_for"))
-    return True
-
-
 def _refuse_any(refused: Mapping[str, str], options: Mapping[str, Any], beside: str) -> None:
     """Raise UsageError for the first option that is given and refused, with its reason."""
     for name, reason in refused.items():
         if options.get(name):
             raise errors.UsageError(f"`{name}` can't be used with `{beside}`: {reason}")
-
-
-_BEST_PROOFS = {
-    "sha256": Verified.COMPOSITE_CHECKSUM,
-    "md5": Verified.COMPOSITE_ETAG,
-    "none": Verified.SIZE,
-}
-"""The best proof of a whole object that the checksums of its parts give, where it is not the best of all."""
-
-
-_LONGEST_KEPT = 1000 * 365 * 86400.0
-"""Seconds: dates end with the year 9999."""
-
-
-def checked_keep_for(keep_for: float | str | None) -> float:
-    """Seconds. Raises UsageError unless it is a finite number from 0 on, of at most a thousand years."""
-    seconds = 0.0 if keep_for is None else checked_time(keep_for, "keep_for")
-    if seconds > _LONGEST_KEPT:
-        raise errors.UsageError("`keep_for` is at most a thousand years: 365000d")
-    return seconds
 
 
 def check_follow(options: Any, *, is_path: bool) -> None:

@@ -7,16 +7,14 @@ upload of its own, with its manifest.
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import dataclasses
 import hashlib
-import inspect
 import os
 import random
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -36,23 +34,22 @@ from bigupload.api.many_items import (
     recorded_file,
     result_of_record,
 )
-from bigupload.api.receipts import Written, writing_receipt
 from bigupload.api.resources import UploaderResources
 from bigupload.api.small_files import AHEAD, MOST_CHANGES, ended_upload, result_of_put
-from bigupload.api.sources import check_hashed_source, size_of, wanted_digests
+from bigupload.api.sources import size_of
+from bigupload.api.steps import Row, Steps, outcome_of
 from bigupload.api.types import ManySource, VerificationFailed
-from bigupload.batch.job import Job, JobDone, UploadFailed, befalls_all, results_while
+from bigupload.batch.job import Job, UploadFailed, befalls_all, results_while
 from bigupload.batch.listing import CountedFiles
 from bigupload.core.manifest import Fingerprint, SourceKind, Target, manifest_id
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Contact, Retrier, RunCounts
 from bigupload.engine.single_put import MOST_BYTES, NothingProvesPut, SinglePuts
 from bigupload.engine.upload_run import UploadResult
-from bigupload.manifests.job_record import JobRecord, RecordedFile
+from bigupload.manifests.job_record import JobRecord, RecordedFile, file_of_row, stored_path
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import Source
-from bigupload.records import dataclass
 from bigupload.sources.file import fingerprint_of
 from bigupload.sources.objects import FileHolder, MemorySource, bytes_of
 from bigupload.sources.opening import is_path
@@ -61,9 +58,7 @@ from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
 from bigupload.support.cancellation import end_task
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
-if TYPE_CHECKING:  # few calls delete
-    from bigupload.api.source_deletes import SourceDeletes
-    from bigupload.manifests.move_record import Move
+if TYPE_CHECKING:
     from bigupload.verification.by_checksum import Verification
 
 Outcome: TypeAlias = UploadResult | UploadFailed
@@ -72,32 +67,27 @@ _TOLD_EVERY = 0.5
 _OF_EACH_FILE = UploadOptions.__annotations__.keys() & UploadManyOptions.__annotations__.keys() - {"on_event", "to"}
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The outcome for one file, and its record."""
-
-    outcome: Outcome
-    recorded: RecordedFile | None = None
-    fingerprint: Fingerprint | None = None
-    """The file's when it was sent or proved, if it is known and not recorded now."""
-
-
 class UploadMany:
     """One call."""
 
     def __init__(
-        self, resources: UploaderResources, call: OpenCall, settings: UploadSettings, options: UploadManyOptions
+        self,
+        resources: UploaderResources,
+        call: OpenCall,
+        settings: UploadSettings,
+        options: UploadManyOptions,
+        steps: Steps,
     ) -> None:
         """Connect to nothing yet.
 
         Raises:
             UsageError: `to` names one object, and not what keys begin with.
         """
+        self._steps = steps
         self._resources = resources
         self._call = call
         self._settings = settings
         self._options = options
-        self._digests = wanted_digests(options)
         self._prefix = prefix_of(options.get("to") or f"s3://{LOCAL_BUCKET}/")
         self._bucket, key = parse_s3_url(self._prefix, "key")
         self._key_prefix = key.removesuffix("key")
@@ -111,17 +101,6 @@ class UploadMany:
         self._record: JobRecord | None = None
         self._manifests = Turns()
         self._tally = JobTally()
-        self._source_deletes: SourceDeletes | None = None
-        """Deletes what is in the store; None: the sources stay."""
-        self._recovered: dict[str, Move] = {}
-        """By path: files that this call deleted for one that was killed, as far as they are not among its own."""
-        self._is_finished = False
-        """Whether the job has nothing left to do. The next run of one that has reports its files again."""
-        self._base = ""
-        """The job's target, as `SourceDeletes` writes it."""
-        self._receipt = Written(None)
-        self._unmoved: dict[int, RecordedFile] = {}
-        """By item: files that are in the store, and are about to be deleted."""
         self._failures = 0
         self._gone = 0
         """The number of failures that are files that do not exist."""
@@ -137,33 +116,23 @@ class UploadMany:
             BigUploadError: What ends the whole job.
         """
         record = self.record if self._options.get("job") is not None else None
-        self._tally = JobTally(sources.found if isinstance(sources, CountedFiles) else None)
-        items, sums = self._tally.counted(items_of(sources)), _JobSums(self._resources.clock)
-        job: Job[ManyItem, Done] = Job(items, self._upload, at_once=self._at_once, record=record)
-        async with writing_receipt(self._options) as receipt:
-            self._receipt = receipt
-            async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as all_done:
-                async for done in all_done:
-                    sums.add(done.outcome)
-                    receipt.add(done.outcome)
-                    yield done.outcome
-            async with contextlib.aclosing(self._moved_before()) as moved_before:
-                async for moved in moved_before:
-                    sums.add(moved)
-                    receipt.add(moved)
-                    yield moved
-            receipt.end()
-        if (on_done := self._options.get("on_done")) is not None:
-            returned = on_done(sums.done())
-            if inspect.isawaitable(returned):
-                await returned
-        if self._source_deletes is not None and self._is_finished:
-            await self._source_deletes.reported()
+        listing = sources if isinstance(sources, CountedFiles) else None
+        self._directories = listing.directories if listing is not None else ()
+        self._tally = JobTally(listing.found if listing is not None else None)
+        job: Job[ManyItem, Row] = Job(
+            self._tally.counted(items_of(sources)), self._upload, at_once=self._at_once, record=record
+        )
+        async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as rows:
+            async for row in rows:
+                yield self._outcome_of(row)
+
+    def _outcome_of(self, row: Row) -> Outcome:
+        return outcome_of(row, full_key=self._full_key(row.key) if row.key else "")
 
     def _at_once(self) -> int:
         return self._resources.shared.limit + AHEAD
 
-    async def _run(self, job: Job[ManyItem, Done]) -> None:
+    async def _run(self, job: Job[ManyItem, Row]) -> None:
         state = self._resources.state
         await state.clean()
         async with contextlib.AsyncExitStack() as opened:
@@ -171,14 +140,17 @@ class UploadMany:
                 target = await self._job_target()
                 self._record = opened.enter_context(state.job_record(name, target))
                 self._record.open(resume=self._options.get("resume", True))
-            await self._prepare_deletes(opened)
+            await opened.enter_async_context(self._steps)
+            if self._steps.deletion is not None:
+                await self._steps.deletion.restore_below(*self._directories)
             if self._options.get("service") is None and not self._options.get("skip_existing", False):
                 await self._prepare(opened)
             async with self._telling():
                 await job.run()
                 if self._record is not None and self._failures == self._gone:
                     await self._record.finish(gone=self._gone)
-                    self._is_finished = True
+            self._steps.failed(self._failures)
+            await self._steps.end()
 
     @contextlib.asynccontextmanager
     async def _telling(self) -> AsyncIterator[None]:
@@ -212,30 +184,10 @@ class UploadMany:
             return service
         return await job_target(self._prefix, self._options.get("s3") or S3Options())
 
-    async def _prepare_deletes(self, opened: contextlib.AsyncExitStack) -> None:
-        """Complete what a killed call began to delete, if this one deletes its sources, too."""
-        if not self._options.get("delete_source", False):
-            return
-        from bigupload.api.source_deletes import SourceDeletes
-
-        job = None if self._record is None else self._record.id
-        self._source_deletes = SourceDeletes(self._resources, self._call, self._options, job=job)
-        self._source_deletes.receipt = self._receipt
-        opened.push_async_callback(self._source_deletes.aclose)
-        self._base = await self._job_target()
-        self._recovered = {move.path: move for move in await self._source_deletes.recover(self._base)}
-
-    async def _moved_before(self) -> AsyncGenerator[Outcome, None]:
-        """Yield the files that killed calls have deleted and not reported, without those that are in this call."""
-        if self._source_deletes is not None:
-            async with contextlib.aclosing(self._source_deletes.earlier(self._recovered.values())) as earlier:
-                async for moved in earlier:
-                    yield moved if isinstance(moved, UploadFailed) else await self._linked(moved)
-
-    async def record(self, results: Sequence[Done]) -> None:
+    async def record(self, rows: Sequence[Row]) -> None:
         """Record which files are in the store."""
         assert self._record is not None
-        await self._record.record([done.recorded for done in results if done.recorded is not None])
+        await self._record.record([recorded_file(row) for row in rows if is_to_record(row)])
 
     async def _prepare(self, opened: contextlib.AsyncExitStack) -> tuple[S3Objects, Retrier]:
         """Get ready to send small files by one PUT each."""
@@ -255,29 +207,19 @@ class UploadMany:
 
     # -- one file
 
-    async def _upload(self, item: ManyItem) -> Done | None:
-        done = await self._outcome(item)
-        self._tally.done(item, done.outcome if done is not None else None)
-        return done
+    async def _upload(self, item: ManyItem) -> Row | None:
+        row = await self._row(item)
+        self._tally.done(item, row)
+        return row
 
-    async def _outcome(self, item: ManyItem) -> Done | None:
-        began = self._resources.clock()
+    async def _row(self, item: ManyItem) -> Row | None:
+        """What becomes of one file; None: nothing, because nothing is to be sent."""
+        began, row = self._resources.clock(), None
         try:
             with log_failure(f"{item.shown} → {self._to(item)}"):
-                if item.omitted is not None and self._source_deletes is not None:
-                    self._recovered.pop(item.path, None)
-                    moved = await self._source_deletes.moved(item.path, self._base)
-                    if moved is not None:
-                        return await self._shared(Done(moved))
-                item.check()
-                if self._digests:
-                    check_hashed_source(item.source, self._digests)
-                if self._source_deletes is not None:
-                    sent = await self._moved(self._source_deletes, item)
-                elif (known := await self._known(item)) is not None:
-                    return await self._finished(known)
-                else:
-                    sent = await self._sent(item)
+                row = await self._taken_through(item)
+                if row is not None and row.error is not None:
+                    raise row.error
         except errors.BigUploadError as e:
             # A store that responds with errors is asked for each file: a large one's responses are not seen here.
             others_go = isinstance(e, errors.StoreUnavailable) or self._responded_since(began)
@@ -285,52 +227,39 @@ class UploadMany:
                 raise
             self._failures += 1
             self._gone += await run_in_daemon_thread(item.is_gone, self._resources.shared.checking)
-            key = self._to(item).partition("://")[2].partition("/")[2] if item.key else ""
-            is_stored = self._unmoved.pop(id(item), None)
-            return Done(UploadFailed(source=item.shown, key=key, error=e), is_stored)
+            return dataclasses.replace(row or self._row_of(item), error=e)
         self._last_success = self._resources.clock()
-        return sent
+        return row
 
-    async def _sent(self, item: ManyItem) -> Done | None:
-        sent = await self._send(item)
-        return sent and await self._finished(sent)
+    async def _taken_through(self, item: ManyItem) -> Row | None:
+        """Take one file through all that is to be done with it."""
+        deletion = self._steps.deletion
+        if deletion is not None and item.path and (item.omitted is None or item.key):
+            await deletion.begin(item.path)
+            if item.omitted is not None and os.path.lexists(item.path):
+                item = dataclasses.replace(item, omitted=None)
+            elif item.omitted is not None and (gone := self._recorded_as_gone(item)) is not None:
+                return dataclasses.replace(gone, result=await deletion.gone(item.path, gone.proved))
+        item.check()
+        self._steps.check_source(item.source)
+        return await self._steps.after(await self._known(item), partial(self._send, item))
 
-    async def _finished(self, done: Done) -> Done:
-        """With the file's digests and a link to its object, if they are wanted."""
-        if not self._digests and self._options.get("share") is None:
-            return done
-        return await self._shared(await self._hashed(done))
-
-    async def _moved(self, deletes: SourceDeletes, item: ManyItem) -> Done | None:
-        """Upload a file that may not be in the store yet, and delete it. None: without a result."""
-        from bigupload.api.source_deletes import check_source
-
-        check_source(item.source)
-        self._recovered.pop(item.path, None)
-        key = parse_s3_url(self._to(item))[1] if self._options.get("service") is None else item.key
-        target = await deletes.target_of(key)
-        done: Done | None = None
-        if (found := await deletes.begin(item.path, target)) is not None:
-            if found.source_deleted:
-                return await self._shared(Done(found))
-            done = await self._finished(Done(found, fingerprint=await self._now(item)))
-        elif (known := await self._known(item)) is not None:
-            done = await self._finished(known)
-        if done is not None:
-            with contextlib.suppress(errors.ObjectMismatch):  # the record is out of date: send it
-                return await self._delete(deletes, item, target, done)
-        done = await self._sent(item)
-        return done and await self._delete(deletes, item, target, done)
-
-    async def _delete(self, deletes: SourceDeletes, item: ManyItem, target: str, done: Done) -> Done:
-        result, recorded = done.outcome, done.recorded
-        assert isinstance(result, UploadResult)
-        fingerprint = recorded.fingerprint if recorded is not None else done.fingerprint
-        if recorded is not None:
-            self._unmoved[id(item)] = recorded
-        result = await deletes.finish(result, item.path, fingerprint, target, self._base)
-        self._unmoved.pop(id(item), None)
-        return Done(result, recorded, done.fingerprint)
+    def _row_of(
+        self,
+        item: ManyItem,
+        result: UploadResult | None = None,
+        fingerprint: Fingerprint | None = None,
+        *,
+        is_recorded: bool = False,
+    ) -> Row:
+        return Row(
+            source=item.shown,
+            path=item.path,
+            key=item.key,
+            result=result,
+            fingerprint=fingerprint,
+            is_recorded=is_recorded,
+        )
 
     async def _now(self, item: ManyItem) -> Fingerprint | None:
         """A file's fingerprint; None if it can't be looked at: the upload says why."""
@@ -341,37 +270,10 @@ class UploadMany:
         except (OSError, ValueError):
             return None
 
-    async def _hashed(self, done: Done) -> Done:
-        """With the file's digests, if any are wanted."""
-        result = done.outcome
-        if isinstance(result, UploadFailed) or all(getattr(result, name) is not None for name in self._digests):
-            return done
-        from bigupload.verification.file_digests import with_digests
-
-        uploaded = done.recorded.fingerprint if done.recorded is not None else done.fingerprint
-        whole = await with_digests(result, self._resources.reading, uploaded, whole=None, **self._digests)
-        return Done(whole, done.recorded, done.fingerprint)
-
-    async def _shared(self, done: Done) -> Done:
-        """With a link to the object, if that is wanted."""
-        if isinstance(done.outcome, UploadFailed):
-            return done
-        return dataclasses.replace(done, outcome=await self._linked(done.outcome))
-
-    async def _linked(self, result: UploadResult) -> UploadResult:
-        if self._options.get("share") is None:
-            return result
-        from bigupload.api.sharing import with_share
-
-        retrier = Retrier(policy=self._resources.retry, emit=lambda _: None, contact=self._contact)
-        return await with_share(result, self._options, retrier, self._resources.buckets)
-
-    async def _send(self, item: ManyItem) -> Done | None:
+    async def _send(self, item: ManyItem) -> Row | None:
         """Upload a file that is not known to be in the store. None: without a result."""
         result, fingerprint = await self._follow_changes(item)
-        if self._record is None or fingerprint is None:
-            return Done(result, fingerprint=fingerprint)
-        return Done(result, recorded_file(item.key, item.path, fingerprint, result))
+        return self._row_of(item, result, fingerprint)
 
     def _responded_since(self, began: float) -> bool:
         """Whether the store answered others meanwhile: then one file's failure need not be every file's."""
@@ -385,8 +287,8 @@ class UploadMany:
             return item.fingerprint
         return await self._now(item)
 
-    async def _known(self, item: ManyItem) -> Done | None:
-        """Return the result of a file that need not be sent; None: send it."""
+    async def _known(self, item: ManyItem) -> Row | None:
+        """Return a file that need not be sent; None: send it."""
         if self._record is None or self._record.is_new or (fingerprint := await self._fingerprint(item)) is None:
             return None
         found = self._record.find(item.key, item.path, fingerprint)
@@ -394,7 +296,18 @@ class UploadMany:
             return None
         if found.place is None and self._options.get("service") is not None:  # an earlier version recorded none
             return None
-        return Done(self._result_of(item, found), fingerprint=fingerprint)
+        return self._row_of(item, self._result_of(item, found), fingerprint, is_recorded=True)
+
+    def _recorded_as_gone(self, item: ManyItem) -> Row | None:
+        """Return a file that is not there, and that an earlier run of the job has uploaded; None: it has not."""
+        if self._record is None or (known := self._record.find_all([item.key]).get(item.key)) is None:
+            return None
+        path, size, mtime, ctime, inode = known[:5]
+        if path != stored_path(item.path):
+            return None
+        fingerprint = Fingerprint(size, mtime, ctime, inode)
+        found = file_of_row(item.key, item.path, fingerprint, known)
+        return self._row_of(item, self._result_of(item, found), fingerprint, is_recorded=True)
 
     def _result_of(self, item: ManyItem, found: RecordedFile) -> UploadResult:
         """The result of a file that is in the store already."""
@@ -402,9 +315,12 @@ class UploadMany:
         if found.place is not None:
             key, url = found.place
             return result_of_record(found, self._record.path, bucket="", key=key, url=url)
-        key = self._key_prefix + item.key
+        key = self._full_key(item.key)
         url = self._puts[1].url(key) if self._puts is not None else self._to(item)
         return result_of_record(found, self._record.path, bucket=self._bucket, key=key, url=url)
+
+    def _full_key(self, key: str) -> str:
+        return key if self._options.get("service") is not None else self._key_prefix + key
 
     def _to(self, item: ManyItem) -> str:
         return f"{self._prefix}{item.key}" if self._options.get("service") is None else f"service:///{item.key}"
@@ -421,7 +337,7 @@ class UploadMany:
             await anyio.sleep(self._resources.retry.delay(changes, random.random))
 
     async def _upload_once(self, item: ManyItem) -> tuple[UploadResult, Fingerprint | None]:
-        """Returns the result, and the fingerprint of what was sent, if it is a file and there is a record."""
+        """Returns the result, and the fingerprint of what was sent, if it is a file."""
         if self._puts is not None and (source := await self._open_small(item, self._puts[1])) is not None:
             with contextlib.closing(source):
                 try:
@@ -432,7 +348,7 @@ class UploadMany:
                     self._puts = None  # nor would a PUT prove enough of the others
         fingerprint = await self._fingerprint(item)  # before: a file that changes meanwhile is sent again
         result, sent = await self._upload_alone(item)
-        return result, fingerprint if self._source_deletes is None else sent
+        return result, sent if self._steps.deletes or fingerprint is None else fingerprint
 
     async def _open_small(self, item: ManyItem, objects: S3Objects) -> Source | None:
         """Open what can be sent by one PUT; None for anything else."""
@@ -530,7 +446,14 @@ class UploadMany:
             began = self._manifests_count_since(item) if is_believed else None
             by_put = self._options.get("skip_existing", False)  # any other small file would have been sent by one
             return await operations.upload(
-                self._resources, call, item.source, self._settings, options, by_put=by_put, job_began=began
+                self._resources,
+                call,
+                item.source,
+                self._settings,
+                options,
+                digests=self._steps.digests,
+                by_put=by_put,
+                job_began=began,
             )
 
     def _manifests_count_since(self, item: ManyItem) -> float | None:
@@ -538,22 +461,9 @@ class UploadMany:
         return None if self._record is None else self._record.began
 
 
-class _JobSums:
-    """The sums of a job: its files, by their outcome."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._began = clock()
-        self._sums = collections.Counter(files=0, skipped=0, failed=0, size=0, bytes_sent=0)
-
-    def add(self, outcome: Outcome) -> None:
-        if isinstance(outcome, UploadFailed):
-            self._sums["failed"] += 1
-        else:
-            self._sums.update(files=1, skipped=outcome.skipped, size=outcome.size, bytes_sent=outcome.bytes_sent)
-
-    def done(self) -> JobDone:
-        return JobDone(**self._sums, seconds=self._clock() - self._began)
+def is_to_record(row: Row) -> bool:
+    """Return whether a job's record is to have a file."""
+    return row.result is not None and row.fingerprint is not None and row.path != "" and not row.is_recorded
 
 
 def _identity(source: str, target: Target) -> events.UploadIdentity:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bigupload import errors, events
 from bigupload.api.types import ManySource, StrPath, UploadSource
-from bigupload.batch.job import UploadFailed
 from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, read_ahead
 from bigupload.batch.tree import FileEntry, Found, Omitted, Selection
 from bigupload.core.manifest import Fingerprint
@@ -33,7 +32,7 @@ from bigupload.support.systems import with_slashes
 from bigupload.units import escaped
 
 if TYPE_CHECKING:
-    from bigupload.manifests.move_record import Move
+    from bigupload.api.steps import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class ManyItem:
     is_second: bool = False
     """Whether another one had the same key before."""
     omitted: str | None = None
-    """The reason why it can't be uploaded; it has no key then."""
+    """The reason why it can't be uploaded."""
     path: str = ""
     """A file's absolute path. Empty: it is not a file of this machine."""
 
@@ -127,7 +126,7 @@ async def items_of(
         if isinstance(given, Omitted):
             if not given.is_failure:
                 return None
-            return ManyItem(given.path, "", omitted=given.reason, path=_absolute(given.path))
+            return ManyItem(given.path, given.key, omitted=given.reason, path=_absolute(given.path))
         item = item_of(given)
         if not isinstance(given, FileEntry):  # a selection has each key once
             if hash(item.key) in seen:
@@ -192,7 +191,8 @@ def select_files(*sources: StrPath, selection: Selection | None = None) -> Async
             does not end in a slash, so that its name would be lost.
     """
     found = FoundFiles()
-    return CountedFiles(_select([os.fspath(source) for source in sources], selection or Selection(), found), found)
+    names = [os.fspath(source) for source in sources]
+    return CountedFiles(_select(names, selection or Selection(), found), found, [*filter(os.path.isdir, names)])
 
 
 async def _select(names: list[str], selection: Selection, counted: FoundFiles) -> AsyncGenerator[Found, None]:
@@ -212,12 +212,14 @@ async def job_target(prefix: str, s3: S3Options) -> str:
     return prefix if endpoint is None else f"{prefix} at {endpoint}"
 
 
-def recorded_file(key: str, path: str, fingerprint: Fingerprint, result: UploadResult) -> RecordedFile:
-    """Return the record of a file that is in the store. `key` is below the job's target."""
+def recorded_file(row: Row) -> RecordedFile:
+    """Return the record of a file that is in the store."""
+    result = row.proved
+    assert row.fingerprint is not None
     return RecordedFile(
-        key=key,
-        path=path,
-        fingerprint=fingerprint,
+        key=row.key,
+        path=row.path,
+        fingerprint=row.fingerprint,
         etag=result.etag,
         checksum=result.checksum,
         verified=result.verified,
@@ -226,7 +228,7 @@ def recorded_file(key: str, path: str, fingerprint: Fingerprint, result: UploadR
     )
 
 
-def result_of_record(found: RecordedFile | Move, record: Path, *, bucket: str, key: str, url: str) -> UploadResult:
+def result_of_record(found: RecordedFile, record: Path, *, bucket: str, key: str, url: str) -> UploadResult:
     """Return the result of a file that an earlier run uploaded."""
     return UploadResult(
         path=Path(found.path),
@@ -302,13 +304,14 @@ class JobTally:
         """Return a function that takes the events of an item's upload."""
         return self._moving.setdefault(id(item), _Moving()).observe
 
-    def done(self, item: ManyItem, outcome: UploadResult | UploadFailed | None) -> None:
+    def done(self, item: ManyItem, row: Row | None) -> None:
         """Count what became of an item. None: it would be uploaded."""
         moving = self._moving.pop(id(item), None)
         size = _size(item)
-        if isinstance(outcome, UploadFailed):
+        if row is not None and row.error is not None:
             self._count("failed", size)
             return
+        outcome = row.result if row is not None else None
         if outcome is not None:
             if self._counts_taken and item.fingerprint is None:
                 self._found.bytes += outcome.size

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -29,11 +29,11 @@ from bigupload.api.arguments import (
 from bigupload.api.calls import OpenCall
 from bigupload.api.event_delivery import LOG, log_orphans
 from bigupload.api.resources import UploaderResources
-from bigupload.api.sources import check_hashed_source, open_named, reopening, shown, wanted_digests
+from bigupload.api.sources import open_named, reopening, shown
 from bigupload.api.state import existing_object, object_exists, require_trust
 from bigupload.api.types import OpenedSource
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import Aborted, Fingerprint, SourceKind
+from bigupload.core.manifest import Aborted, Fingerprint, SourceKind, manifest_id
 from bigupload.core.remote_url import is_remote, shown_url
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.part_hashing import WholeDigests
@@ -44,7 +44,7 @@ from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.sources.file import open_file
 from bigupload.sources.opening import skipped_bytes
-from bigupload.stores.targets import Store, connect, key_of_file, reconnect
+from bigupload.stores.targets import LOCAL_BUCKET, Store, connect, key_of_file, reconnect, service_of
 from bigupload.units import printable, quoted
 
 if TYPE_CHECKING:
@@ -64,11 +64,12 @@ async def upload(
     settings: UploadSettings,
     options: UploadOptions,
     *,
+    digests: Mapping[str, bool],
     in_place: Callable[[], contextlib.AbstractAsyncContextManager[None]] | None = None,
     by_put: bool = True,
     job_began: float | None = None,
 ) -> Uploaded:
-    """Upload a source, or resume its upload. With `sha256` or `xxh128`, also compute these digests of it.
+    """Upload a source, or resume its upload.
 
     Args:
         resources: What all uploads share.
@@ -76,13 +77,11 @@ async def upload(
         given: The source.
         settings: How to upload.
         options: The caller's options.
+        digests: The digests of the whole file that are computed while its parts are hashed, if that is possible.
         in_place: Waits until the upload has a place. None: the caller has a place already.
         by_put: Whether a small file may be sent by one PUT.
         job_began: When the upload's job began, in seconds since 1970. None: it belongs to no job.
     """
-    digests = wanted_digests(options)
-    if digests:
-        check_hashed_source(given, digests)
     await resources.state.clean()
     whole: WholeDigests | None = None
     if digests and settings.algorithm.is_crc:
@@ -97,20 +96,11 @@ async def upload(
         async with contextlib.nullcontext() if in_place is None else in_place():
             sent = await _upload_in_parts(resources, call, given, settings, options, job_began, whole)
     result, uploaded = sent
-    if digests:
+    if whole is not None:
         from bigupload.verification.file_digests import with_digests
 
         result = await with_digests(result, resources.reading, uploaded, whole=whole, **digests)
-    return await shared(resources, result, options), uploaded
-
-
-async def shared(resources: UploaderResources, result: UploadResult, options: UploadOptions) -> UploadResult:
-    """With a link to the object, if that is wanted and it has none."""
-    if options.get("share") is None:
-        return result
-    from bigupload.api.sharing import with_share
-
-    return await with_share(result, options, _quiet(resources), resources.buckets)
+    return result, uploaded
 
 
 async def _upload_in_parts(
@@ -192,11 +182,18 @@ async def _already_there(
     An upload that was completed after `job_began` is missing in the job's record if the job was killed in between.
     """
     if job_began is not None and journal.exists and source.kind is SourceKind.FILE:
-        known = journal.manifest
-        made = known.completed if known.source.fingerprint == source.fingerprint else None
+        known, now = journal.manifest, source.fingerprint
+        made, sent = known.completed, known.source.fingerprint
         is_proved = made is not None and made.verified.satisfies(settings.require_proof)  # else it is sent again
-        if is_proved and journal.path.stat().st_mtime >= job_began:
+        if is_proved and sent == now and journal.path.stat().st_mtime >= job_began:
             return dataclasses.replace(_result_of_completed(journal, settings), skipped=True)
+        if is_proved and sent != now and dataclasses.replace(sent, ctime_ns=now.ctime_ns) == now:
+            # As of a file that a move had set aside: it has its name again.
+            from bigupload.verification.file_digests import is_uploaded
+
+            result = _result_of_completed(journal, settings)
+            if await is_uploaded(Path(source.path), result, resources.reading):
+                return dataclasses.replace(result, skipped=True)
     if options.get("skip_existing", False):
         s3, retry, pool = options.get("s3"), resources.retry, resources.buckets
         return await existing_object(source, store, journal, s3, settings.require_proof, retry=retry, pool=pool)
@@ -206,6 +203,25 @@ async def _already_there(
 def _result_of_completed(journal: FileJournal, settings: UploadSettings) -> UploadResult:
     counts = RunCounts(resumed_parts=journal.manifest.plan.count)
     return result_of(journal, counts, seconds=0.0, required=settings.require_proof)
+
+
+async def uploaded_before(
+    resources: UploaderResources, path: str, name: str, settings: UploadSettings, options: UploadOptions
+) -> UploadResult | None:
+    """Return the result of a file that is gone, if a manifest says that it was uploaded to this target."""
+    s3, service = options.get("s3") or S3Options(), options.get("service")
+    store: Store
+    if service is not None:
+        store = service_of(service, s3, api_key=options.get("api_key"))
+    else:
+        bucket, key = key_of_file(options.get("to") or f"s3://{LOCAL_BUCKET}/", path, name)
+        store = await connect(bucket, key, s3, resources.buckets, creates_bucket=False)
+    async with contextlib.aclosing(store):
+        try:
+            with resources.state.existing(manifest_id(path, store.target)) as journal:
+                return _result_of_completed(journal, settings) if journal.manifest.completed is not None else None
+        except (errors.ManifestError, errors.ProofError):
+            return None
 
 
 async def resume(

@@ -96,11 +96,6 @@ class Places:
         self._looked = 0
         """Changes when another size was found."""
 
-    def share(self, others: Places) -> None:
-        """Take the places of others for its own: the uploads of both are counted together."""
-        self._all, self._for_big = others._all, others._for_big
-        self._for_puts, self._queues, self._are_all = others._for_puts, others._queues, others._are_all
-
     def for_put(self, priority: int, most: int) -> SlotQueue:
         """Return the queue for the place of an upload by one PUT, which needs next to nothing while it is open.
 

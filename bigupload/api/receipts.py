@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bigupload import errors
 from bigupload.engine.upload_run import UploadResult
 from bigupload.options import S3Options
 from bigupload.stores.targets import LOCAL_BUCKET, endpoint_of
@@ -25,44 +24,24 @@ from bigupload.support.output_file import descriptor_of
 if TYPE_CHECKING:  # few calls write one
     from bigupload.verification.receipts import GrowingReceipt, ReceiptOutput
 
-NAME = "`receipt`"
+NAME = "`Receipt`"
 _MOST_AT_ONCE = 500
 
 
 class Written:
-    """The receipt of one call, or None of it."""
+    """The receipt of one call."""
 
-    has_all = True
-    """Whether it lacks nothing that was added. Of a receipt that is the call's own, `end` raises if it does."""
-
-    def __init__(self, output: ReceiptOutput | None) -> None:
+    def __init__(self, output: ReceiptOutput) -> None:
         self._output = output
-        self._failed = 0
+        self.failed = 0
 
-    async def bring_to_disk(self, result: UploadResult) -> None:
-        """Add a file whose source is about to be deleted, if the receipt can be continued.
+    async def add(self, result: UploadResult) -> None:
+        """Add a file that is in the store."""
+        self._output.add(result)
 
-        Raises:
-            OutputUnwritable: It can't be written.
-        """
-
-    def add(self, outcome: object) -> None:
-        """A file of the call is done: its result, or anything that means that it is not in the store."""
-        if self._output is None:
-            return
-        if isinstance(outcome, UploadResult):
-            self._output.add(outcome)
-        else:
-            self._failed += 1
-
-    def end(self) -> None:
-        """All files are done. Raises OutputUnwritable, which says that they are."""
-        if self._output is None:
-            return
-        try:
-            self._output.end(failed=self._failed)
-        except errors.OutputUnwritable as e:
-            raise errors.OutputUnwritable(f"the upload is done, but {e}") from e
+    async def end(self) -> None:
+        """All files are done. Raises OutputUnwritable."""
+        self._output.end(failed=self.failed)
 
 
 class WrittenBefore(Written):
@@ -70,34 +49,25 @@ class WrittenBefore(Written):
 
     def __init__(self, receipt: GrowingReceipt, *, ends: bool) -> None:
         """`ends`: whether the receipt has no other call."""
-        super().__init__(None)
         self._receipt = receipt
         self._ends = ends
         self._one_writer = asyncio.Semaphore(1)
         self._adding = Batcher(self._add_all, max_batch=_MOST_AT_ONCE)
+        self.failed = 0
 
-    async def bring_to_disk(self, result: UploadResult) -> None:
+    async def add(self, result: UploadResult) -> None:
+        """Add a file, and wait until it is on disk. Raises OutputUnwritable."""
         await self._adding.submit(result)
 
     async def _add_all(self, results: Sequence[UploadResult]) -> Sequence[None]:
-        add = partial(self._receipt.add, *results, failed=self._failed)
+        add = partial(self._receipt.add, *results, failed=self.failed)
         await run_shielded(run_in_daemon_thread(add, self._one_writer))
         return [None] * len(results)
 
-    def add(self, outcome: object) -> None:
-        if not isinstance(outcome, UploadResult):
-            self._failed += 1
-        else:
-            self._receipt.add_or_miss(outcome, failed=self._failed)
-
-    def end(self) -> None:
-        if not self._ends:
-            self.has_all = self._receipt.has_all
-            return
-        try:
-            self._receipt.end(failed=self._failed)
-        except errors.OutputUnwritable as e:
-            raise errors.OutputUnwritable(f"the upload is done, but {e}") from e
+    async def end(self) -> None:
+        """All files are done. Raises OutputUnwritable."""
+        if self._ends:
+            self._receipt.end(failed=self.failed)
 
 
 class ReceiptHead(NamedTuple):
@@ -117,19 +87,20 @@ async def head_of(options: Mapping[str, Any]) -> ReceiptHead:
 
 
 @contextlib.asynccontextmanager
-async def writing_receipt(options: Mapping[str, Any]) -> AsyncIterator[Written]:
-    """Write the receipt that a call's options ask for. Without `end`, an earlier receipt stays as it is.
+async def writing_receipt(
+    path: Any, options: Mapping[str, Any], *, grows: bool, must_grow: bool = False
+) -> AsyncIterator[Written]:
+    """Open the receipt of a call. Without `end`, an earlier receipt stays as it is, unless it grows.
 
-    With `delete_source`, an earlier receipt is continued. `receipt` may be one that is open already, of several calls.
+    Args:
+        path: Its file, or one that is open already, of several calls.
+        options: The call's.
+        grows: Whether an earlier receipt is continued, and each file is on disk at once.
 
     Raises:
         OutputUnwritable: It can't be written. Nothing was sent.
-        UsageError: With `delete_source`: the file is not a receipt, or one of another target.
+        UsageError: It is to grow, and the file is not a receipt, or one of another target.
     """
-    path = options.get("receipt")
-    if path is None:
-        yield Written(None)
-        return
     from bigupload.verification.receipts import GrowingReceipt, receipt_output
 
     if isinstance(path, GrowingReceipt):
@@ -137,7 +108,7 @@ async def writing_receipt(options: Mapping[str, Any]) -> AsyncIterator[Written]:
         return
     path = Path(os.fspath(path))
     target, endpoint = await head_of(options)
-    if options.get("delete_source", False) and can_grow(path):
+    if grows and (must_grow or can_grow(path)):
         receipt = GrowingReceipt(path, NAME, target=target, endpoint=endpoint)
         with contextlib.closing(receipt):
             yield WrittenBefore(receipt, ends=True)

@@ -7,15 +7,12 @@ read the object. Else nobody would know that they may not, until the link's rece
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 from bigupload import errors
 from bigupload.api.checks import checked_lifetime
 from bigupload.core.retry_policy import Fault
 from bigupload.engine.retrying import Retrier
-from bigupload.engine.upload_run import Share, UploadResult
+from bigupload.engine.upload_run import Share
 from bigupload.options import S3Options
 from bigupload.s3_parameters import dot_segment
 from bigupload.stores.s3.bucket import BucketPool
@@ -23,17 +20,8 @@ from bigupload.stores.targets import connect, parse_s3_url
 from bigupload.units import format_span
 
 
-def check_share(options: Mapping[str, Any]) -> None:
-    """Raise UsageError if an upload's `share` is not a lifetime, or if its object can't be shared."""
-    if options.get("share") is None:
-        return
-    checked_lifetime(options["share"], "share")
-    if options.get("service") is not None:
-        raise errors.UsageError("the media service decides who reads its files: leave out `share`")
-    _refuse_unshareable(options.get("s3") or S3Options())
-
-
-def _refuse_unshareable(s3: S3Options) -> None:
+def refuse_unshareable(s3: S3Options) -> None:
+    """Raise UsageError if objects can't be read by a link alone."""
     if s3.no_sign_request:
         raise errors.UsageError("a link is signed with credentials: leave out `no_sign_request`")
     if s3.sse_customer_key is not None:
@@ -58,7 +46,7 @@ async def share(url: str, lasts: float | str, s3: S3Options, retrier: Retrier, p
         StoreError: The store refused, or can't be reached.
     """
     seconds = checked_lifetime(lasts, "lasts")
-    _refuse_unshareable(s3)
+    refuse_unshareable(s3)
     bucket, key = parse_s3_url(url)
     if (segment := dot_segment(key)) is not None:
         raise errors.UsageError(
@@ -85,17 +73,3 @@ async def share(url: str, lasts: float | str, s3: S3Options, retrier: Retrier, p
     elif not link.end_is_known:
         note = "or sooner: the credentials are temporary, and do not say when they end"
     return Share(url=link.url, expires_at=link.expires_at.isoformat(), note=note)
-
-
-async def with_share(
-    result: UploadResult, options: Mapping[str, Any], retrier: Retrier, pool: BucketPool
-) -> UploadResult:
-    """Return the result with a link, if the caller asked for one. The upload is complete also if none can be made."""
-    if options.get("share") is None or result.share is not None:
-        return result
-    url = f"s3://{result.bucket}/{result.key}"
-    try:
-        link = await share(url, options["share"], options.get("s3") or S3Options(), retrier, pool)
-    except errors.BigUploadError as e:
-        link = Share(url=None, expires_at=None, refused=str(e))
-    return dataclasses.replace(result, share=link)

@@ -15,7 +15,6 @@ from bigupload.api import arguments
 from bigupload.api.arguments import (
     AbortOptions,
     ChangeOptions,
-    DeleteOptions,
     EventOptions,
     FollowOptions,
     JobOptions,
@@ -24,6 +23,7 @@ from bigupload.api.arguments import (
     RequiredProofOptions,
     RetryOptions,
     StateOptions,
+    StepOptions,
     StreamOptions,
     default_of,
 )
@@ -32,7 +32,7 @@ _FIRST = ("to", "service", "api_key", "s3", "source", "selection", "name", "part
 """The options that a signature begins with."""
 _SHARED = (
     JobOptions, EventOptions, RequiredProofOptions, ProofOptions, PriorityOptions, RetryOptions, StateOptions,
-    ChangeOptions, FollowOptions, DeleteOptions, AbortOptions, StreamOptions,
+    ChangeOptions, FollowOptions, StepOptions, AbortOptions, StreamOptions,
 )  # fmt: skip
 """Classes of options that are bases of other classes. A TypedDict does not know its bases: they are those all of whose
 options it has. The texts of the last one count."""
@@ -96,7 +96,9 @@ def document(function: Callable[..., Any], of: Callable[..., Any], *declared: ty
         for each in positional
         if function is of or each.name != "self"
     ]
-    parameters = own + [each for kind in declared for each in _options(kind)]
+    own = [each.replace(name="to") if each.name == "_to" else each for each in own]
+    names = {each.name for each in own}
+    parameters = own + [each for kind in declared for each in _options(kind) if each.name not in names]
     cast("Any", function).__signature__ = _LongSignature(parameters, return_annotation=_Code(known.return_annotation))
     lines = [f"    {name}: {_line(text)}" for kind in declared for name, text in _sorted(_attributes(kind))]
     function.__doc__ = _with_options(cleandoc(of.__doc__ or ""), lines)

@@ -6,9 +6,9 @@ import contextlib
 import io
 import os
 import stat
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bigupload import errors
 from bigupload.api.arguments import UploadOptions, UploadSource
@@ -268,18 +268,3 @@ def shown(source: UploadSource, options: UploadOptions) -> str:
 def subject_of(source: str, options: UploadOptions) -> str:
     """Return an upload's name for a log line: its source, as `shown` returns it, and its target."""
     return f"{source} → {options.get('to') or options.get('service') or 'the local store'}"
-
-
-def wanted_digests(options: Mapping[str, Any]) -> dict[str, bool]:
-    """Return the digests of the whole file that a caller wants, as `file_digests.with_digests` takes them."""
-    return {name: True for name in ("sha256", "xxh128") if options.get(name, False)}
-
-
-def check_hashed_source(given: UploadSource, digests: Collection[str]) -> None:
-    """Raise UsageError if a source can't be read once more, to be hashed; or if the package for XXH128 is missing."""
-    if not is_path(given):
-        raise errors.UsageError(f"`{min(digests)}` is for files: leave it out")
-    if "xxh128" in digests:
-        from bigupload.verification.media_hash_lists import XXH128, new_hasher_of
-
-        new_hasher_of(XXH128)

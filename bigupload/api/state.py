@@ -40,7 +40,6 @@ if TYPE_CHECKING:  # modules that only some calls need are imported by them
     from bigupload.manifests.job_record import JobRecord
     from bigupload.manifests.journal import FileJournal
     from bigupload.manifests.listing import KnownUpload
-    from bigupload.manifests.move_record import MoveRecord
 
 _NO_MANIFEST = " (`bigupload status` shows the manifests of this machine)"
 _WRITERS = 8
@@ -63,15 +62,11 @@ class UploaderState:
         # A separate thread: the threads of the event loop, and anyio's, may all wait for this very upload.
         self._writers = DaemonThreadPool(_WRITERS, "bigupload-manifest")
         self._readers = asyncio.Semaphore(1)
-        self._moves: MoveRecord | None = None
         self.wall_clock = time.time
         """Seconds since 1970."""
 
     def close(self) -> None:
         """End the threads, once what they write is on disk. Idempotent."""
-        if self._moves is not None:
-            self._moves.close()
-            self._moves = None
         self._writers.shutdown(wait=False)
 
     @property
@@ -131,14 +126,6 @@ class UploaderState:
         if directory is None:
             return None
         return EndpointFacts(directory / FACTS, f"{target.endpoint} {target.bucket}", self.wall_clock)
-
-    def moves(self) -> MoveRecord:
-        """The record of sources that are deleted after their upload."""
-        if self._moves is None:
-            from bigupload.manifests.move_record import NAME, MoveRecord
-
-            self._moves = MoveRecord(self.directory / NAME, self._writers, self.wall_clock)
-        return self._moves
 
     def _perhaps_begun(self, source: Source, store: Store) -> str | None:
         """Return a warning if an earlier version may have begun this upload and not recorded its endpoint."""

@@ -16,24 +16,23 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple, cast
 
 from bigupload import errors
-from bigupload.api import receipts
 from bigupload.api.arguments import StrPath, SyncOptions, UploadManyOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_path
 from bigupload.api.event_delivery import log_failure
-from bigupload.api.many import Done, UploadMany
-from bigupload.api.many_items import JobTally, ManyItem, is_gone, item_of, items_of, recorded_file
+from bigupload.api.many import UploadMany, is_to_record
+from bigupload.api.many_items import JobTally, ManyItem, is_gone, item_of, items_of
 from bigupload.api.resources import UploaderResources
+from bigupload.api.steps import Row, Steps
 from bigupload.api.types import ManySource, SyncOutcome, SyncResult, SyncStep
 from bigupload.batch.inventory import Inventory, ListedObject, ListFailed, StoreList
 from bigupload.batch.job import Job, UploadFailed, results_while
 from bigupload.batch.listing import FileListing, FoundFiles, StandingDirectory, batches_ahead
 from bigupload.batch.mount_points import MountPoints
-from bigupload.batch.tree import FileEntry, Omitted, Selection, check_not_among_sources
+from bigupload.batch.tree import FileEntry, Omitted, Selection
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.retry_policy import Fault, FaultKind, classify
@@ -154,6 +153,7 @@ class SyncMany(UploadMany):
         settings: UploadSettings,
         directory: StrPath,
         options: SyncOptions,
+        steps: Steps,
     ) -> None:
         """Connect to nothing yet.
 
@@ -161,19 +161,17 @@ class SyncMany(UploadMany):
             UsageError: The options contradict one another.
         """
         of_many = {name: value for name, value in options.items() if name in UploadManyOptions.__annotations__}
-        if options.get("dry_run", False):
-            of_many.pop("delete_source", None)
-        super().__init__(resources, call, settings, cast("UploadManyOptions", of_many))
+        super().__init__(resources, call, settings, cast("UploadManyOptions", of_many), steps)
         self._directory = "" if directory == "" else os.fspath(checked_path(directory, "directory"))
         self._selection = options.get("selection") or Selection()
         self._size_only = options.get("size_only", False)
         self._dry_run = options.get("dry_run", False)
         self._deletes = options.get("delete", False)
-        self._may_be_empty = options.get("allow_empty", False) or options.get("delete_source", False)
+        self._may_be_empty = options.get("allow_empty", False) or steps.deletes
         self._on_outcome: Callable[[SyncOutcome], object] = options.get("on_outcome") or (lambda _: None)
         self._on_same = options.get("on_same")
         is_heard = options.get("on_outcome") is not None and self._on_same is None
-        self._counts_same = not is_heard and options.get("receipt") is None
+        self._counts_same = not is_heard and not steps.reports_each
         """Whether nobody wants a result of each file that is in the store already."""
         self._known_rows = 0
         """The number of files of this sync that are recorded."""
@@ -200,16 +198,8 @@ class SyncMany(UploadMany):
                 f"`size_only` compares sizes, and `require_proof` asks for {self._settings.require_proof}: "
                 "leave one of them out"
             )
-        if self._size_only and self._digests:
-            raise errors.UsageError(
-                f"`{min(self._digests)}` is the digest of an object that is proved to be the file, and `size_only` "
-                "proves nothing: leave one of them out"
-            )
         self._scope = self._selection.scope()
-        if (receipt := self._options.get("receipt")) is not None:
-            if self._dry_run:
-                raise errors.UsageError(f"`dry_run` sends nothing, so there is no receipt: leave out {receipts.NAME}")
-            check_not_among_sources(receipts.NAME, Path(os.fspath(receipt)), self._directory, self._selection)
+        self._steps.check_beside(self._directory, self._selection)
 
     async def run(self) -> SyncResult:
         """Sync.
@@ -218,50 +208,43 @@ class SyncMany(UploadMany):
             BigUploadError: What ends the whole.
         """
         with contextlib.closing(self._inventory), log_failure(f"{self._directory} → {self._prefix}"):
-            async with receipts.writing_receipt(self._options) as self._receipt:
-                result = await self._call.run(self._sync)
-                self._receipt.end()
-            # The next call reports the files again that a receipt lacks: nothing else is left of them here.
-            if self._source_deletes is not None and not self._counts["failed"] and self._receipt.has_all:
-                await self._source_deletes.reported()
-            return result
+            return await self._call.run(self._sync)
 
     async def _sync(self) -> SyncResult:
         began = self._resources.clock()
         await self._standing.check()
         async with contextlib.AsyncExitStack() as opened:
             await self._open_record(opened)
-            await self._prepare_deletes(opened)
-            if self._source_deletes is not None:
-                await self._source_deletes.check_top(self._directory)
+            await opened.enter_async_context(self._steps)
+            if self._steps.deletion is not None and not self._dry_run:
+                await self._steps.deletion.restore_below(self._directory)
             objects, retrier = await self._prepare(opened)
             async with self._telling():
                 await self._compare(partial(self._next_objects, objects, retrier, ObjectPages()))
                 not_deleted = await self._finish(objects, retrier)
-            async with contextlib.aclosing(self._moved_before()) as moved_before:
-                async for moved in moved_before:
-                    self._tell(moved)
+            self._steps.failed(self._counts["failed"])
+            await self._steps.end()
         seconds = self._resources.clock() - began
         return SyncResult(**self._counts, seconds=seconds, not_deleted=not_deleted)
 
     async def _compare(self, next_objects: Callable[[], Awaitable[list[ListedRow] | None]]) -> None:
         """Look at each file while the bucket is listed, and send it if its object is not the file."""
-        job: Job[ManyItem, Done] = Job(
+        job: Job[ManyItem, Row] = Job(
             items_of(self._found()), self._upload, at_once=self._at_once, record=None if self._dry_run else self.record
         )
         async with StoreList(self._inventory, next_objects) as self._store_list:
             try:
-                async with contextlib.aclosing(results_while(job, job.run())) as all_done:
-                    async for done in all_done:
-                        self._tell(done.outcome)
+                async with contextlib.aclosing(results_while(job, job.run())) as rows:
+                    async for row in rows:
+                        self._tell(self._outcome_of(row))
                 await self._store_list.read_all()
             except ListFailed as e:
                 raise e.cause from None
 
-    async def record(self, results: Sequence[Done]) -> None:
+    async def record(self, rows: Sequence[Row]) -> None:
         """Record which files are in the store."""
-        await super().record(results)
-        self._known_rows += sum(done.recorded is not None for done in results)
+        await super().record(rows)
+        self._known_rows += sum(is_to_record(row) for row in rows)
 
     async def _open_record(self, opened: contextlib.AsyncExitStack) -> None:
         """Read what earlier syncs of the directory to this target recorded."""
@@ -313,11 +296,11 @@ class SyncMany(UploadMany):
                         elif isinstance(found, Omitted) or (known := same.get(found.key)) is None:
                             yield found
                         elif not self._counts_same:
-                            self._tell_same(found, known)
+                            await self._tell_same(found, known)
 
     def _comparison(self) -> FileComparison | None:
         """Return the comparison of many files with the store; None: each is compared by itself, in a thread."""
-        if self._digests or self._source_deletes is not None:
+        if self._steps.wants_each:
             return None
         assert self._record is not None
         return FileComparison(
@@ -368,13 +351,13 @@ class SyncMany(UploadMany):
             self._on_same(len(same), size)
         return same
 
-    def _tell_same(self, found: FileEntry, known: FileRow) -> None:
+    async def _tell_same(self, found: FileEntry, known: FileRow) -> None:
         """Report one file that is in the store already."""
         item = item_of(found)
         result = self._result_of(item, file_of_row(item.key, item.path, found.fingerprint, known))
-        self._receipt.add(result)
-        if self._on_same is None:
-            self._on_outcome(result)
+        row = await self._steps(self._row_of(item, result, found.fingerprint, is_recorded=True))
+        if self._on_same is None or row.error is not None:
+            self._on_outcome(self._outcome_of(row))
 
     def _tell(self, outcome: SyncOutcome) -> None:
         counts = self._counts
@@ -388,14 +371,12 @@ class SyncMany(UploadMany):
         elif not isinstance(outcome, Omitted):
             counts["uploaded"] += 1
             counts["size"] += outcome.size
-        if isinstance(outcome, UploadResult | UploadFailed):
-            self._receipt.add(outcome)
         self._on_outcome(outcome)
 
     # -- one file
 
-    async def _known(self, item: ManyItem) -> Done | None:
-        """The result of a file whose object is the file already; None: send it."""
+    async def _known(self, item: ManyItem) -> Row | None:
+        """Return a file whose object is the file already; None: send it."""
         listed = await self._object_of(item)
         fingerprint = await self._fingerprint(item)
         if listed is None or fingerprint is None or listed.size != fingerprint.size:
@@ -403,12 +384,7 @@ class SyncMany(UploadMany):
         if (known := self._known_at_once(item, fingerprint, listed)) is not None:
             return known
         result = await self._proved(item)
-        return None if result is None else Done(result, recorded_file(item.key, item.path, fingerprint, result))
-
-    async def _shared(self, done: Done) -> Done:
-        """With a link, if the file was sent: a link to every object that is there would take a request for each."""
-        is_there = isinstance(done.outcome, UploadResult) and done.outcome.skipped
-        return done if is_there else await super()._shared(done)
+        return None if result is None else self._row_of(item, result, fingerprint)
 
     async def _object_of(self, item: ManyItem) -> ListedObject | None:
         """Return the object of a file. Waits for the end of the list before it returns None."""
@@ -417,11 +393,12 @@ class SyncMany(UploadMany):
             self._inventory.meet(self._key_prefix + item.key.replace("\\", "/"))
         return await self._store_list.find(self._key_prefix + item.key)
 
-    def _known_at_once(self, item: ManyItem, fingerprint: Fingerprint, listed: ListedObject) -> Done | None:
-        """The result, if records alone prove that the object is the file; else None."""
+    def _known_at_once(self, item: ManyItem, fingerprint: Fingerprint, listed: ListedObject) -> Row | None:
+        """The file, if records alone prove that the object is the file; else None."""
         if self._size_only:
             row = _of_same_size(item.path, fingerprint, listed.etag)
-            return Done(self._result_of(item, file_of_row(item.key, item.path, fingerprint, row)))
+            result = self._result_of(item, file_of_row(item.key, item.path, fingerprint, row))
+            return self._row_of(item, result, fingerprint, is_recorded=True)  # which nobody may take for a proof
         assert self._record is not None
         etag, required = listed.etag.strip('"'), self._settings.require_proof
         if not etag:  # a store that lists none can't show whether its object is the recorded one
@@ -429,10 +406,10 @@ class SyncMany(UploadMany):
         if not self._record.is_new:
             found = self._record.find(item.key, item.path, fingerprint)
             if found is not None and found.etag.strip('"') == etag and found.verified.satisfies(required):
-                return Done(self._result_of(item, found), fingerprint=fingerprint)
+                return self._row_of(item, self._result_of(item, found), fingerprint, is_recorded=True)
         other = self._others and self._others.find(item.key, item.path, fingerprint, etag)
         if other and other.verified.satisfies(required):
-            return Done(self._result_of(item, other), other)
+            return self._row_of(item, self._result_of(item, other), fingerprint)
         return None
 
     async def _proved(self, item: ManyItem) -> UploadResult | None:
@@ -456,7 +433,7 @@ class SyncMany(UploadMany):
         self._last_success = self._resources.clock()
         return found
 
-    async def _send(self, item: ManyItem) -> Done | None:
+    async def _send(self, item: ManyItem) -> Row | None:
         if not self._dry_run:
             return await super()._send(item)
         fingerprint = await self._fingerprint(item)
@@ -498,7 +475,7 @@ class SyncMany(UploadMany):
                 not_deleted = self._not_mounted(away)
         if self._record is not None and not self._dry_run and not self._counts["failed"]:
             directory = self._directory
-            known = None if self._size_only or self._source_deletes is not None else self._known_rows
+            known = None if self._size_only or self._steps.deletes else self._known_rows
             if self._deletes and self._selection.is_all:
                 # Else files that the selection leaves out may be missing there.
                 await self._record.record_mounts(self._mounts.found, forget={*away} | self._mounts.merged)

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterable, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from bigupload import errors
 from bigupload.batch.tree import FileEntry, Omitted
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import CopySource
+from bigupload.core.manifest import Fingerprint
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.records import dataclass
@@ -123,3 +124,49 @@ class VerificationFailed:
     key: str
     """The object's key; empty if the file can have none."""
     error: errors.BigUploadError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One file of a call, and what became of it. A step returns it with what it has added."""
+
+    source: str
+    """The file's path as the caller named it, or the name of another source."""
+    path: str = ""
+    """The file's absolute path; empty: it is not a file of this machine."""
+    key: str = ""
+    """The object's key below the target."""
+    fingerprint: Fingerprint | None = None
+    """The file's when it was sent, or proved to be in the store; None: it is not known."""
+    result: UploadResult | None = None
+    """The proved object. A step always gets one. None: the file is not in the store."""
+    error: errors.BigUploadError | None = None
+    """The error that the file ended with, although it may be in the store."""
+    is_recorded: bool = False
+    """Whether the record of the job has it."""
+
+    @property
+    def proved(self) -> UploadResult:
+        """The proved object, as a step has it."""
+        assert self.result is not None
+        return self.result
+
+
+Work: TypeAlias = Callable[[Row], Awaitable[Row]]
+"""A step that is open; and a step of the caller's own."""
+
+
+class Step(Protocol):
+    """A step of ours: `Digest`, `Link`, `Receipt`, `DeleteSource`."""
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Raise UsageError for what it can't do in a call with these options. Nothing was sent."""
+        ...
+
+    def check_source(self, source: UploadSource) -> None:
+        """Raise UsageError for a source that it can't be done with, before that is sent."""
+        ...
+
+
+Then: TypeAlias = "Step | Work | Sequence[Step | Work]"
+"""The steps of a call."""

@@ -6,9 +6,8 @@ awaited.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
@@ -37,13 +36,13 @@ from bigupload.api.calls import OpenCall, UploadHandle
 from bigupload.api.event_delivery import log_failure
 from bigupload.api.resources import UploaderResources
 from bigupload.api.sources import shown, size_of, subject_of
+from bigupload.api.steps import Row, Steps
+from bigupload.batch.tree import Selection
 from bigupload.engine.upload_run import Share, UploadResult
 from bigupload.options import S3Options
 from bigupload.sources.opening import is_path
 
 if TYPE_CHECKING:  # modules that only some methods need are imported by them: a start is part of the speed
-    from bigupload.api.receipts import Written
-    from bigupload.api.source_deletes import SourceDeletes
     from bigupload.api.types import ManySource, SyncResult, VerificationFailed
     from bigupload.api.writer import AsyncUploadWriter
     from bigupload.batch.job import UploadFailed
@@ -80,6 +79,7 @@ class Uploader:
         checks.check_names("Uploader", options, UploaderOptions)
         checks.check_names("Uploader", {"s3": s3}, VerifyOptions)
         self._s3 = s3
+        self._options = options
         self._resources = UploaderResources(options)
 
     async def __aenter__(self) -> Uploader:
@@ -90,18 +90,17 @@ class Uploader:
         await self._resources.aclose()
 
     async def upload(
-        self, source: UploadSource, target: str | None = None, **options: Unpack[UploadOptions]
+        self, source: UploadSource, _to: str | None = None, **options: Unpack[UploadOptions]
     ) -> UploadResult:
         """Upload a source, or resume its upload where it stopped, until the object is proved to be the source.
 
         A file or bytes of at most 8 MiB are one PUT with its checksum. Anything else is uploaded in parts, and resumes.
-        One target is needed: `to` (or `target`), `service`, or `s3=S3Options(local=True)`.
+        One target is needed: `to`, `service`, or `s3=S3Options(local=True)`.
 
         Args:
             source: A path; a URL; bytes; a binary file object, of which the rest from its position on is uploaded; an
                 iterable or async iterable of bytes; or a stream reader. It is not closed, and must not be used
                 meanwhile.
-            target: The same as `to`.
 
         Returns:
             Where the object is and how it was proved.
@@ -110,15 +109,14 @@ class Uploader:
             UsageError: The options contradict one another.
             BigUploadError: The upload failed; `error.manifest` is what `resume` takes, if it can be resumed.
         """
-        _, work = self._upload("upload", source, self._given(options, target))
+        _, work = self._upload("upload", source, self._given(options, _to))
         return await work()
 
-    def start(self, source: UploadSource, target: str | None = None, **options: Unpack[UploadOptions]) -> UploadHandle:
+    def start(self, source: UploadSource, _to: str | None = None, **options: Unpack[UploadOptions]) -> UploadHandle:
         """Start an upload and return at once. It runs in a task of its own until it ends, or its `Uploader` is closed.
 
         Args:
             source: What `upload` takes.
-            target: The same as `to`.
 
         Returns:
             The upload: its progress, its manifest, its events; `await` it for the result, or cancel it.
@@ -126,26 +124,28 @@ class Uploader:
         Raises:
             UsageError: The options contradict one another, or no event loop is running.
         """
-        return self._start(source, target, options)
+        return self._start(source, _to, options)
 
     def _start(
-        self, source: UploadSource, target: str | None, options: UploadOptions, *, closes: bool = False
+        self,
+        source: UploadSource,
+        _to: str | None,
+        options: UploadOptions,
+        release: Callable[[], Awaitable[None]] | None = None,
     ) -> UploadHandle:
-        """Like `start`. If it closes the Uploader when the upload has ended, it opens it, too."""
-        options = self._given(options, target)
-        if closes:
-            self._resources.calls.open()
+        """Like `start`. `release` is awaited when the upload has ended."""
+        options = self._given(options, _to)
         call, work = self._upload("start", source, options)
 
-        async def work_and_close() -> UploadResult:
+        async def work_and_release() -> UploadResult:
             try:
                 return await work()
             finally:
-                await self._resources.aclose()
+                if release is not None:
+                    await release()
 
-        if not closes:
-            self._resources.calls.add(call)
-        return UploadHandle(call, subject_of(shown(source, options), options), work_and_close if closes else work)
+        self._resources.calls.add(call)
+        return UploadHandle(call, subject_of(shown(source, options), options), work_and_release)
 
     def _upload(
         self, function: str, source: UploadSource, options: UploadOptions
@@ -154,63 +154,63 @@ class Uploader:
         checks.check_names(function, options, UploadOptions)
         call = self._resources.calls.begin(options.get("on_event"))
         call.warnings += checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
-        settings = checks.settings_of(options, restarts=options.get("delete_source", False))
+        steps = Steps(options.get("then"), self._resources, call, options, "upload")
+        steps.check_source(source)
+        if is_path(source):
+            steps.check_beside(os.fspath(source), Selection())
+        settings = checks.settings_of(options, restarts=steps.deletes, recalls=not steps.deletes)
         if options.get("delta", False):
             from bigupload.api.copying import check_delta
 
             check_delta(options, settings)
-        _check_share(options)
-        if (receipt := options.get("receipt")) is not None and is_path(source):
-            from bigupload.api.receipts import NAME as RECEIPT
-            from bigupload.batch.tree import Selection, check_not_among_sources
-
-            path = os.fspath(source)
-            check_not_among_sources(RECEIPT, Path(os.fspath(receipt)), path, Selection())
-        deletes: SourceDeletes | None = None
-        if checks.checked_deletes(options):
-            from bigupload.api.source_deletes import SourceDeletes, check_source
-
-            check_source(source)
-            deletes = SourceDeletes(self._resources, call, options)
-
         subject = shown(source, options)
         in_place = partial(self._resources.places.place, subject, partial(size_of, source), settings.priority)
-        send = partial(operations.upload, self._resources, call, source, settings, options, in_place=in_place)
+        send = partial(
+            operations.upload,
+            self._resources,
+            call,
+            source,
+            settings,
+            options,
+            digests=steps.digests,
+            in_place=in_place,
+        )
+        path = os.path.abspath(source) if is_path(source) else ""  # noqa: PTH100 - as FileSource
 
-        async def unless_known(believes: bool) -> operations.Uploaded:
-            return await send(job_began=0.0 if believes and options.get("resume", True) else None)
+        async def sent(*, believes: bool) -> Row:
+            believes = believes and steps.deletes and options.get("resume", True)
+            result, fingerprint = await send(job_began=0.0 if believes else None)
+            return Row(source=subject, path=path, key=result.key, result=result, fingerprint=fingerprint)
 
-        async def move(deletes: SourceDeletes) -> operations.Uploaded:
-            result, uploaded = await deletes.upload(source, options.get("name"), unless_known)
-            return await operations.shared(self._resources, result, options), uploaded
+        async def one() -> UploadResult:
+            if steps.deletion is not None:
+                await steps.deletion.begin(path)
+                name = options.get("name") or Path(path).name
+                if not os.path.lexists(path) and (
+                    found := await operations.uploaded_before(self._resources, path, name, settings, options)
+                ):
+                    return await steps.deletion.gone(path, found)
+            row = await steps(first := await sent(believes=True))
+            if first.proved.skipped and steps.is_outdated(row):
+                row = await steps(await sent(believes=False))
+            if row.error is not None:
+                raise row.error
+            await steps.end()
+            return row.proved
 
         async def work() -> UploadResult:
-            async with contextlib.AsyncExitStack() as opened:
-                written: Written | None = None
-                if options.get("receipt") is not None:
-                    from bigupload.api.receipts import writing_receipt
-
-                    written = await opened.enter_async_context(writing_receipt(options))
-                if deletes is not None:
-                    deletes.receipt = written
+            async with steps:
                 with log_failure(subject_of(subject, options)):
-                    result, _ = await call.run(send if deletes is None else partial(move, deletes))
-                if written is not None:
-                    written.add(result)
-                    written.end()
-                return result
+                    return await call.run(one)
 
         return call, work
 
-    def open_writer(self, target: str | None = None, **options: Unpack[WriterOptions]) -> AsyncUploadWriter:
+    def open_writer(self, _to: str | None = None, **options: Unpack[WriterOptions]) -> AsyncUploadWriter:
         """Open an object for writing, which is uploaded while it is written. Use it as `async with`.
 
         Leaving the block, or `close`, completes the upload and proves the object. If an exception leaves the block, or
         the writer is never closed, there is no object. The same bytes, written again, resume the upload. One target is
-        needed: `to` (or `target`), `service`, or `s3=S3Options(local=True)`.
-
-        Args:
-            target: The same as `to`.
+        needed: `to`, `service`, or `s3=S3Options(local=True)`.
 
         Returns:
             The writer: `await writer.write(…)`, then `writer.result`. It takes bytes: encode text.
@@ -225,12 +225,12 @@ class Uploader:
                 f"a writer in an event loop takes no `{of_text[0]}`, because it takes bytes: encode the text "
                 "(`await writer.write(text.encode())`), or use `bigupload.open_writer(…, text=True)` outside the loop"
             )
-        return begin(self._resources, self._given(options, target))
+        return begin(self._resources, self._given(options, _to))
 
     def upload_many(
         self,
         sources: Iterable[ManySource] | AsyncIterable[ManySource],
-        target: str | None = None,
+        _to: str | None = None,
         **options: Unpack[UploadManyOptions],
     ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
         """Upload many files, several at a time, and yield what becomes of each as soon as it is known.
@@ -248,7 +248,6 @@ class Uploader:
         Args:
             sources: An iterable or async iterable, which is read as files are begun. Each is a path, whose file's name
                 becomes the key; or a pair of what `upload` takes and the key. Keys are below `to`.
-            target: The same as `to`.
 
         Returns:
             A generator. If you leave it early, close it (`contextlib.aclosing`): that cancels what is in flight.
@@ -258,25 +257,24 @@ class Uploader:
             BigUploadError: While results are taken: what would befall every other file, too, such as a bucket that is
                 not there.
         """
-        options = self._given(options, target)
+        options = self._given(options, _to)
         call = self._begin("upload_many", options, UploadManyOptions)
         call.warnings += checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
-        settings = checks.settings_of(options, restarts=options.get("delete_source", False))
-        _check_share(options)
-        checks.checked_deletes(options)
+        steps = Steps(options.get("then"), self._resources, call, options, "upload_many")
+        settings = checks.settings_of(options, restarts=steps.deletes, recalls=not steps.deletes)
         from bigupload.api.many import UploadMany
 
-        return UploadMany(self._resources, call, settings, options).outcomes(checks.checked_sources(sources))
+        return UploadMany(self._resources, call, settings, options, steps).outcomes(checks.checked_sources(sources))
 
     def watch(
-        self, directory: StrPath, target: str | None = None, **options: Unpack[WatchOptions]
+        self, directory: StrPath, _to: str | None = None, **options: Unpack[WatchOptions]
     ) -> AsyncGenerator[UploadResult | UploadFailed, None]:
         """Upload the files of a directory, those that come into it, and those that change, until it is cancelled.
 
         A file that has not changed for `idle` has settled and is uploaded. One of more than 16 MiB that is still
         written is followed meanwhile, as by `upload(follow=True)`. A file that a manifest here says is uploaded is not
         sent again. One that changes after its upload is uploaded again. A file that fails does not stop the others.
-        A target is needed: `to` (or `target`), or `s3=S3Options(local=True)`.
+        A target is needed: `to`, or `s3=S3Options(local=True)`.
 
         ::
 
@@ -286,7 +284,6 @@ class Uploader:
 
         Args:
             directory: The directory, with all below it. Symbolic links in it are not followed.
-            target: The same as `to`.
 
         Returns:
             An iterator of what became of each file: its result, also of a file that was uploaded before
@@ -298,23 +295,22 @@ class Uploader:
             SourceError: By the iterator: there is no such directory. DirectoryGone if it was there.
             StoreError: By the iterator: there is no such bucket.
         """
-        options = self._given(options, target)
+        options = self._given(options, _to)
         call = self._begin("watch", options, WatchOptions)
         from bigupload.api.watching import watch
 
         return watch(call, self._resources, directory, options)
 
-    async def sync(self, directory: StrPath, target: str | None = None, **options: Unpack[SyncOptions]) -> SyncResult:
+    async def sync(self, directory: StrPath, _to: str | None = None, **options: Unpack[SyncOptions]) -> SyncResult:
         """Send the files of a directory that are not in the store yet, and on request delete what has no file.
 
         A file is in the store if its object is proved to be the file: by what an earlier sync recorded, if the file and
         the object's ETag are as they were then; else by its size, and the checksums that the store has of it. A file
         that fails does not stop the others. After a failure, a cancel or a kill, the same call continues. A target is
-        needed: `to` (or `target`), or `s3=S3Options(local=True)`.
+        needed: `to`, or `s3=S3Options(local=True)`.
 
         Args:
             directory: The directory. Symbolic links in it are left out, unless the selection follows them.
-            target: The same as `to`.
 
         Returns:
             How many files were sent, and so on. `on_outcome` is called with each.
@@ -325,15 +321,15 @@ class Uploader:
             ManifestLocked: The same sync is running.
             BigUploadError: What befalls every file, such as a bucket that is not there.
         """
-        options = self._given(options, target)
+        options = self._given(options, _to)
         call = self._begin("sync", options, SyncOptions)
         call.warnings += checks.check_target(options.get("to"), None, options.get("s3"))
-        _check_share(options)
-        checks.checked_deletes(options)
         from bigupload.api.sync import SyncMany
 
-        settings = checks.settings_of(options, restarts=True)
-        return await SyncMany(self._resources, call, settings, directory, options).run()
+        steps = Steps(options.get("then"), self._resources, call, options, "sync")
+        settings = checks.settings_of(options, restarts=True, recalls=not steps.deletes)
+        steps = steps.only_checked() if options.get("dry_run", False) else steps
+        return await SyncMany(self._resources, call, settings, directory, options, steps).run()
 
     async def resume(self, manifest: StrPath, **options: Unpack[ResumeOptions]) -> UploadResult:
         """Resume the upload that a manifest describes. If it is complete, return its result again.
@@ -505,17 +501,22 @@ class Uploader:
         call = self._begin("abort_orphans", options, OrphanOptions)
         return await call.run(partial(operations.abort_orphans, self._resources, url, options))
 
-    def _given(self, options: Given, target: str | None = None) -> Given:
+    @property
+    def is_open(self) -> bool:
+        """Whether it was entered."""
+        return self._resources.calls.is_open
+
+    def _given(self, options: Given, _to: str | None = None) -> Given:
         """The options of a call, with the target that stands in front of them, and the `s3` that all calls have.
 
         Raises:
             UsageError: There are two targets.
         """
         merged = dict(cast("Mapping[str, Any]", options))
-        if target is not None:
+        if _to is not None:
             if merged.get("to") is not None:
-                raise errors.UsageError("the target is given twice, as the second argument and as `to`: leave one out")
-            merged["to"] = target
+                raise errors.UsageError("the target is given twice, by its place and as `to`: leave one out")
+            merged["to"] = _to
         if self._s3 is not None and merged.get("s3") is None and merged.get("service") is None:
             merged["s3"] = self._s3
         return cast("Given", merged)
@@ -524,10 +525,3 @@ class Uploader:
         """Raises TypeError for names that a method does not take, and UsageError where no call may begin."""
         checks.check_names(function, options, declared)
         return self._resources.calls.begin(options.get("on_event"))
-
-
-def _check_share(options: Mapping[str, Any]) -> None:
-    if options.get("share") is not None:
-        from bigupload.api.sharing import check_share
-
-        check_share(options)

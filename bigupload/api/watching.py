@@ -8,27 +8,26 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from bigupload import errors, events
-from bigupload.api import operations, receipts
+from bigupload.api import operations
 from bigupload.api.arguments import StrPath, UploadOptions, WatchOptions
 from bigupload.api.calls import OpenCall
-from bigupload.api.checks import check_target, checked_deletes, checked_idle, checked_path, settings_of
+from bigupload.api.checks import check_target, checked_idle, checked_path, settings_of
 from bigupload.api.event_delivery import log_failure
 from bigupload.api.many import Outcome
 from bigupload.api.many_items import is_gone, job_target, prefix_of, recorded_file, result_of_record
 from bigupload.api.resources import UploaderResources
-from bigupload.api.sharing import check_share
+from bigupload.api.steps import Row, Steps
 from bigupload.api.types import OpenedSource
 from bigupload.batch.job import UploadFailed
-from bigupload.batch.tree import Selection, check_not_among_sources
+from bigupload.batch.tree import Selection
 from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching, file_events, require_file_events
 from bigupload.core.manifest import Fingerprint, Manifest
 from bigupload.core.retry_policy import Fault
@@ -43,22 +42,12 @@ from bigupload.sources.file import open_file
 from bigupload.stores.s3.operations import ObjectPages
 from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
 from bigupload.support.batching import Batcher
-from bigupload.support.cancellation import end_task, run_shielded
-from bigupload.support.daemon_threads import run_in_daemon_thread
+from bigupload.support.cancellation import end_task
 
-if TYPE_CHECKING:  # few watches delete
-    from bigupload.api.source_deletes import SourceDeletes
-    from bigupload.manifests.move_record import Move
-    from bigupload.verification.receipts import GrowingReceipt
-
-R = TypeVar("R")
 _WAITING = 100
 """Outcomes that wait for the iterator's reader. While there are more, the uploads wait, too."""
 _MOST_RECORDED = 1000
 """Files that are recorded by one fsync."""
-_LEAST_POLL = 1.0
-_LOOK_AT_KEPT = 60.0
-"""Seconds between two looks for files that have stayed for as long as `keep_for`."""
 
 
 def watch(
@@ -69,14 +58,12 @@ def watch(
     prefix = prefix_of(options.get("to") or f"s3://{LOCAL_BUCKET}/")
     if options.get("checksum") == "none":
         raise errors.UsageError("`checksum='none'` can't be used here: only checksums show rewritten parts")
-    checked_deletes(options)
-    check_share(options)
-    settings = settings_of(options)
+    steps = Steps(options.get("then"), resources, call, options, "watch")
+    settings = settings_of(options, recalls=not steps.deletes)
     poll, until_idle = options.get("poll"), options.get("until_idle")
     # Symbolic links in it stay: their targets may change.
     path = os.path.abspath(checked_path(directory, "directory"))  # noqa: PTH100 - removes "..", as for a file
-    if (receipt := options.get("receipt")) is not None:
-        check_not_among_sources(receipts.NAME, Path(receipt), path, options.get("selection") or Selection())
+    steps.check_beside(path, options.get("selection") or Selection())
     if poll is None:
         require_file_events()
     files = WatchedFiles(
@@ -95,7 +82,7 @@ def watch(
         poll=math.inf if poll is None else checked_idle(poll, "poll"),
         until_idle=math.inf if until_idle is None else checked_idle(until_idle, "until_idle"),
     )
-    return _outcomes(call, resources, settings, options, watched, prefix)
+    return _outcomes(call, resources, settings, options, steps, watched, prefix)
 
 
 async def _outcomes(
@@ -103,12 +90,13 @@ async def _outcomes(
     resources: UploaderResources,
     settings: UploadSettings,
     options: WatchOptions,
+    steps: Steps,
     watched: Watched,
     prefix: str,
 ) -> AsyncGenerator[Outcome, None]:
     """Watch, and yield what became of each file. When the iterator is closed, the watch is cancelled and awaited."""
     send, receive = anyio.create_memory_object_stream[Outcome](_WAITING)
-    uploads = FileUploads(call, resources, settings, options, watched, prefix, send)
+    uploads = FileUploads(call, resources, settings, options, steps, watched, prefix, send)
 
     async def run() -> None:
         watching = Watching(watched, uploads, SettlingFiles(idle=watched.idle))
@@ -119,8 +107,11 @@ async def _outcomes(
                 await uploads.check_bucket()
             open_record(record)
             uploads.record = record
-            async with uploads.writing_receipt(), uploads.deleting(target):
+            async with steps:
+                if steps.deletion is not None:
+                    await steps.deletion.restore_below(watched.directory)
                 await watching.run()
+                await steps.end()
             if not uploads.has_failed():
                 await record.finish(keep=lambda key: not is_gone(f"{watched.directory}/{key}"))
 
@@ -182,6 +173,7 @@ class FileUploads:
         resources: UploaderResources,
         settings: UploadSettings,
         options: WatchOptions,
+        steps: Steps,
         watched: Watched,
         prefix: str,
         outcomes: MemoryObjectSendStream[Outcome],
@@ -193,6 +185,7 @@ class FileUploads:
             resources: The Uploader's resources.
             settings: The settings of each upload.
             options: The caller's options.
+            steps: What follows each upload.
             watched: The directory.
             prefix: What all keys begin with, as a URL.
             outcomes: Gets what became of each file.
@@ -207,14 +200,9 @@ class FileUploads:
         self._prefix = prefix
         self.record: JobRecord | None = None
         """The record of the files that are in the store."""
-        self._receipt: GrowingReceipt | None = None
         self._failed: set[str] = set()
         """Paths of files whose last upload failed."""
-        self._deletes: SourceDeletes | None = None
-        """Deletes what is in the store; None: the files stay."""
-        self._base = ""
-        """The watch's target, as `SourceDeletes` writes it."""
-        self._one_writer = asyncio.Semaphore(1)
+        self._steps = steps
         self._recording = Batcher(self._record_all, max_batch=_MOST_RECORDED)  # a record takes one call at a time
 
     def warn(self, message: str) -> None:
@@ -257,15 +245,21 @@ class FileUploads:
             parse_s3_url(target)
         except errors.UsageError as e:
             raise errors.SourceUnsupported(f"can't be an object's name: {e}") from e
-        of_move, recorded = await self._begin_move(begin, target)
-        recorded = recorded or self._recorded(begin, target)
-        if recorded is not None:
-            with contextlib.suppress(errors.ObjectMismatch):  # the record is out of date: send it
-                await self._add_to_receipt(recorded)
-                recorded = await self._delete(begin, recorded, begin.fingerprint, of_move)
-                self._failed.discard(begin.path)
-                await self._outcomes.send(recorded)
-                return begin.fingerprint
+        if self._steps.deletion is not None:
+            await self._steps.deletion.begin(begin.path)
+        self._steps.failed(len(self._failed - {begin.path}))
+        row = await self._steps.after(self._recorded(begin, target), partial(self._sent, begin, target))
+        assert row is not None
+        if row.error is not None:
+            if not row.is_recorded:
+                await self._recording.submit(recorded_file(row))
+            raise row.error
+        self._failed.discard(begin.path)
+        await self._outcomes.send(row.proved)
+        assert row.fingerprint is not None
+        return row.fingerprint
+
+    async def _sent(self, begin: Begin, target: str) -> Row:
         call = self._resources.calls.begin(self._options.get("on_event"))
         subject, size = f"{begin.path} → {target}", begin.fingerprint.size
 
@@ -274,104 +268,12 @@ class FileUploads:
                 return await self._upload(call, begin, target)
 
         result, fingerprint = await call.run(upload)
-        await self._recording.submit(recorded_file(begin.key, begin.path, fingerprint, result))
-        await self._add_to_receipt(result)  # before the file is deleted
-        result = await self._delete(begin, result, fingerprint, of_move)
-        self._failed.discard(begin.path)
-        await self._outcomes.send(result)
-        return fingerprint
+        row = self._row(begin, result, fingerprint)
+        await self._recording.submit(recorded_file(row))
+        return dataclasses.replace(row, is_recorded=True)
 
-    # -- with `receipt`
-
-    @contextlib.asynccontextmanager
-    async def writing_receipt(self) -> AsyncIterator[None]:
-        """Write a receipt of what is in the store, if that is wanted."""
-        if (path := self._options.get("receipt")) is None:
-            yield
-            return
-        from bigupload.verification.receipts import GrowingReceipt
-
-        target, endpoint = await receipts.head_of(self._options)
-        begin = partial(GrowingReceipt, Path(path), receipts.NAME, target=target, endpoint=endpoint)
-        self._receipt = await self._receipt_thread(begin)
-        try:
-            yield
-        finally:
-            await run_shielded(self._receipt_thread(self._receipt.close))
-
-    async def _add_to_receipt(self, result: UploadResult) -> None:
-        """Raises OutputUnwritable: the file is tried again later, and is not sent again."""
-        if self._receipt is not None:
-            await run_shielded(self._receipt_thread(partial(self._receipt.add, result, failed=len(self._failed))))
-
-    async def _receipt_thread(self, function: Callable[[], R]) -> R:
-        return await run_in_daemon_thread(function, self._one_writer)
-
-    # -- with `delete_source`
-
-    @contextlib.asynccontextmanager
-    async def deleting(self, base: str) -> AsyncIterator[None]:
-        """Delete what is in the store, if that is wanted, also what has stayed for long enough meanwhile.
-
-        Args:
-            base: The watch's target, with its endpoint.
-        """
-        if not self._options.get("delete_source", False):
-            yield
-            return
-        from bigupload.api.source_deletes import SourceDeletes
-
-        self._base = base
-        async with contextlib.aclosing(SourceDeletes(self._resources, self._call, self._options)) as self._deletes:
-            await self._deletes.check_top(self._directory)
-            recovered = await self._deletes.recover(base)
-            async with contextlib.aclosing(self._deletes.earlier(recovered)) as earlier:
-                async for moved in earlier:
-                    await self._outcomes.send(moved)
-            task = asyncio.create_task(self._delete_kept(self._deletes)) if self._deletes.keep_for else None
-            try:
-                yield
-            finally:
-                if task is not None:
-                    await end_task(task)
-
-    async def _begin_move(self, begin: Begin, target: str) -> tuple[str | None, UploadResult | None]:
-        """Look at a file that is to be deleted. Returns what `SourceDeletes` calls its target, and what it knows."""
-        if self._deletes is None:
-            return None, None
-        of_move = await self._deletes.target_of(parse_s3_url(target)[1])
-        known = None
-        with contextlib.suppress(errors.ObjectMismatch):  # of an earlier file of this name: this one is gone, too
-            known = await self._deletes.begin(begin.path, of_move)
-        return of_move, None if known is None or known.source_deleted else known
-
-    async def _delete(
-        self, begin: Begin, result: UploadResult, fingerprint: Fingerprint, of_move: str | None
-    ) -> UploadResult:
-        if self._deletes is None or of_move is None:
-            return result
-        return await self._deletes.finish(result, begin.path, fingerprint, of_move, self._base)
-
-    async def _delete_kept(self, deletes: SourceDeletes) -> None:
-        """Delete the files that have stayed for long enough, again and again."""
-        tried: set[tuple[str, float]] = set()
-        while True:
-            now = self._resources.state.wall_clock()
-            waiting = [move for move in await deletes.kept(self._base) if (move.path, move.proved) not in tried]
-            for move in waiting:
-                if move.proved + deletes.keep_for <= now and _is_below(move.path, self._directory):
-                    tried.add((move.path, move.proved))
-                    await self._delete_one_kept(deletes, move)
-            ends = [move.proved + deletes.keep_for - now for move in waiting]
-            await anyio.sleep(max(_LEAST_POLL, min([_LOOK_AT_KEPT, *(end for end in ends if end > 0)])))
-
-    async def _delete_one_kept(self, deletes: SourceDeletes, move: Move) -> None:
-        try:
-            await self._outcomes.send(await deletes.delete_kept(move))
-        except (errors.SourceChanged, errors.SourceNotFound):  # it is uploaded again when it has settled
-            return
-        except errors.BigUploadError as e:
-            await self._outcomes.send(UploadFailed(source=move.path, key=move.key, error=e))
+    def _row(self, begin: Begin, result: UploadResult, fingerprint: Fingerprint) -> Row:
+        return Row(source=begin.path, path=begin.path, key=begin.key, result=result, fingerprint=fingerprint)
 
     # -- one upload
 
@@ -380,21 +282,21 @@ class FileUploads:
             await self.record.record(files)
         return [None] * len(files)
 
-    def _recorded(self, begin: Begin, target: str) -> UploadResult | None:
-        """The result of an earlier run, if the file is in the store and has not changed since."""
+    def _recorded(self, begin: Begin, target: str) -> Row | None:
+        """A file that an earlier run has uploaded, if it has not changed since."""
         if self.record is None or self.record.is_new:
             return None
         found = self.record.find(begin.key, begin.path, begin.fingerprint)
         if found is None or not found.verified.satisfies(self._settings.require_proof):
             return None
         bucket, key = parse_s3_url(target)
-        return result_of_record(found, self.record.path, bucket=bucket, key=key, url=target)
+        result = result_of_record(found, self.record.path, bucket=bucket, key=key, url=target)
+        return dataclasses.replace(self._row(begin, result, begin.fingerprint), is_recorded=True)
 
     async def _upload(self, call: OpenCall, begin: Begin, target: str) -> tuple[UploadResult, Fingerprint]:
         options: UploadOptions = {"to": target}
         if (s3 := self._options.get("s3")) is not None:
             options["s3"] = s3
-        options["share"], options["sha256"] = self._options.get("share"), self._options.get("sha256", False)
         known = await self._known(begin, options)
         if not begin.follow and known.fingerprint != begin.fingerprint:
             raise NotSettledError
@@ -403,7 +305,9 @@ class FileUploads:
         settings = await self._suit(call, begin, known, options)
         try:
             with log_failure(f"{begin.path} → {target}"):
-                result, fingerprint = await operations.upload(self._resources, call, begin.path, settings, options)
+                result, fingerprint = await operations.upload(
+                    self._resources, call, begin.path, settings, options, digests=self._steps.digests
+                )
         except errors.SourceChanged as e:
             changed = "was rewritten, truncated or replaced while it was uploaded: it is uploaded when it has settled"
             raise errors.SourceChanged(f"{begin.path} {changed}", same_size=True, manifest=e.manifest) from e
@@ -458,10 +362,6 @@ class FileUploads:
             await operations.abort(self._resources, call, known.path, {"s3": options.get("s3")})
         except errors.UsageError:  # it was completed, which is not recorded
             options["resume"] = False
-
-
-def _is_below(path: str, directory: str) -> bool:
-    return path.startswith(f"{directory.rstrip(os.sep)}{os.sep}")
 
 
 def _key_of(url: str) -> str:

@@ -73,7 +73,8 @@ def begin(resources: UploaderResources, options: WriterOptions) -> AsyncUploadWr
 
     async def upload() -> UploadResult:
         try:
-            return (await operations.upload(resources, call, source, settings, of_upload, by_put=False))[0]
+            send = operations.upload(resources, call, source, settings, of_upload, digests={}, by_put=False)
+            return (await send)[0]
         except BaseException:
             if aborts and call.manifest is not None:
                 await run_shielded(_abort(resources, call.manifest, options))

@@ -35,21 +35,6 @@ def befalls_all(error: errors.BigUploadError, *, others_go: bool) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobDone:
-    """A job that has ended: the argument of `on_done`."""
-
-    files: int
-    """Files that are in the store, with those that were there already."""
-    skipped: int
-    """Files that were there already."""
-    failed: int
-    size: int
-    """Bytes of the files that are in the store."""
-    bytes_sent: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UploadFailed:
     """A file of a job that was not uploaded. The job goes on with the others."""
 

@@ -247,7 +247,7 @@ class _Files:
         for key, path in self.files:
             if not os.path.lexists(path):
                 more = _WINDOWS if path.endswith(_CR) else why_missing(path) if self.advise else ""
-                yield Omitted(shown(path), f"no such file{more}", is_failure=True)
+                yield Omitted(shown(path), f"no such file{more}", is_failure=True, key=key)
             elif selects(scope, key):
                 item = look_at(path, key, options)
                 if item is not None:
@@ -346,14 +346,16 @@ class FoundFiles:
 class CountedFiles(AsyncGenerator[Found, None]):
     """A generator of files, with what its listing has found so far."""
 
-    def __init__(self, files: AsyncGenerator[Found, None], found: FoundFiles) -> None:
+    def __init__(self, files: AsyncGenerator[Found, None], found: FoundFiles, directories: Sequence[str] = ()) -> None:
         """Begin nothing.
 
         Args:
             files: The generator.
             found: What its listing counts in.
+            directories: The directories that are listed.
         """
         self.found = found
+        self.directories = directories
         self._files = files
 
     async def asend(self, value: None) -> Found:

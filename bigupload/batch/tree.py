@@ -81,6 +81,8 @@ class Omitted:
     is_failure: bool
     """Whether something that was to be uploaded is missing now, so that the job ends as failed. False for what never
     can be uploaded, such as sockets."""
+    key: str = ""
+    """The key that the file would have, if it was named and is not there."""
 
 
 Found: TypeAlias = FileEntry | Omitted

@@ -152,6 +152,30 @@ def take_wishes(arguments: dict[str, Any]) -> Wishes:
     return Wishes(share=arguments.get("share"), mhl=mhl, deletes=deletes, **{name: arguments.pop(name) for name in own})
 
 
+def take_steps(arguments: dict[str, Any], *digests: str, receipt: Any = None) -> tuple[Any, ...]:
+    """Take the options of steps out of a command's arguments, and return the steps.
+
+    Args:
+        arguments: Those of the command.
+        digests: The digests that are wanted beside those of the options.
+        receipt: The receipt's path, or the receipt, if it is open already.
+    """
+    import bigupload  # which loads the steps that are named
+
+    sha256, share = arguments.pop("sha256"), arguments.pop("share")
+    deletes = {name: arguments.pop(f"delete_{name}") for name in ("source", "if_proved", "empty_dirs", "links")}
+    names: list[Any] = [*dict.fromkeys([*(["sha256"] if sha256 else []), *digests])]
+    steps: list[Any] = [bigupload.Digest(*names)] if names else []
+    if share is not None:
+        steps.append(bigupload.Link(share))
+    if receipt is not None:
+        steps.append(bigupload.Receipt(receipt))
+    if deletes["source"]:
+        of_proof = {"proved_by": deletes["if_proved"], "empty_dirs": deletes["empty_dirs"], "links": deletes["links"]}
+        steps.append(bigupload.DeleteSource(**of_proof))
+    return tuple(steps)
+
+
 def warn_of_program(wishes: Wishes) -> None:
     """Warn if the program of `--on-done` is not there now. It may be there in time."""
     if wishes.on_done is None:
@@ -286,7 +310,6 @@ class AfterProof:
         self._receipt: ReceiptOutput | None = None
         self._growing: GrowingReceipt | None = None
         """The receipt instead, if the library's calls write each file into it before they delete it."""
-        self._unwritten: errors.OutputUnwritable | None = None
         self._given: tuple[ReceiptOutput, TextIO] | None = None
         """The receipt that the command of `--on-done` reads."""
         self._hash_lists: HashLists | None = None
@@ -320,10 +343,13 @@ class AfterProof:
             given = opened.enter_context(on_done.document())
             self._given = ReceiptOutput(given.write, **head), given.file
 
-    @property
-    def of_library(self) -> dict[str, Any]:
-        """Arguments of the library's calls."""
-        return {} if self._growing is None else {"receipt": self._growing}
+    def with_receipt(self, steps: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return steps with the receipt, if the library writes each file into it before it deletes it."""
+        if self._growing is None:
+            return steps
+        from bigupload.api.steps.receipt import Receipt
+
+        return (*steps[:-1], Receipt(self._growing), steps[-1])
 
     def add(self, result: UploadResult) -> None:
         """A file is in the store."""
@@ -363,22 +389,7 @@ class AfterProof:
         receipt = self._receipt or self._growing
         self._receipt = self._growing = None
         if receipt is not None:
-            try:
-                receipt.end(failed=failed)
-            except errors.OutputUnwritable as e:
-                self._unwritten = e
-                raise
-
-    @contextlib.contextmanager
-    def receiving(self) -> Iterator[None]:
-        """Report that `write_receipt` failed, which was called before the results had ended."""
-        try:
-            yield
-        except errors.OutputUnwritable as e:
-            if e is not self._unwritten:
-                raise
-            with self._reporting():
-                raise
+            receipt.end(failed=failed)
 
     async def follow(self) -> None:
         """Do what is to follow, each of it also if another failed."""

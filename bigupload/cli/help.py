@@ -22,7 +22,7 @@ _GROUPS = {
     ),
     "Resume and safety": (
         "no_resume* manifest skip_existing* size_only delete* delta if_none_match* verify_source on_change "
-        "write_checksums delete_source* delete_if_proved delete_empty_dirs delete_links keep_for "
+        "write_checksums delete_source* delete_if_proved delete_empty_dirs delete_links "
         "require_proof* trust complete_within yes download* state keep* clean only_unfinished"
     ),
     "After the proof": "share* receipt* mhl* sha256 on_done* on_done_timeout",
@@ -71,7 +71,7 @@ EXAMPLES = {
     "move": (
         ("bigupload move film.mov s3://bucket/films/", "one file; the same again completes it after any stop"),
         ("bigupload move /media/card/DCIM s3://bucket/card/ --delete-empty-dirs", "a directory"),
-        ("bigupload move old/ s3://bucket/old/ --keep-for 7d", "run it again in a week: then the files are deleted"),
+        ("bigupload move old/ s3://bucket/old/ --receipt old.json", "what was moved is in the receipt"),
     ),
     "sync": (
         ("bigupload sync photos/ s3://bucket/photos/", "send what is not there yet"),

@@ -192,7 +192,6 @@ class JobReport:
         """Bytes that the store copied from objects that it has."""
         self.sources_deleted = 0
         """Files that were deleted here, as they are in the store."""
-        self.sources_kept = 0
         """Files that are to be deleted later."""
         self.codes: set[int] = set()
 
@@ -224,7 +223,6 @@ class JobReport:
         self.sent += outcome.bytes_sent
         self.copied += outcome.bytes_copied
         self.sources_deleted += outcome.source_deleted
-        self.sources_kept += outcome.source_kept_until is not None
         self._reporter.end(outcome.path)
         if self._is_told(outcome):
             self._reporter.on_result(result_line(outcome, as_json=self._as_json))
@@ -301,8 +299,7 @@ class JobReport:
         failed = f", {self.failed:,} failed" if self.failed else ""
         uploaded = f"{counted(self.files - self.skipped, 'file')}, {format_size(self.size)}{self._moved()}"
         gone = f", {self.sources_deleted:,} deleted here" if self.sources_deleted else ""
-        kept = f", {self.sources_kept:,} to be deleted later" if self.sources_kept else ""
-        return f"{uploaded}{skipped}{gone}{kept}{self._deleted()}{failed}"
+        return f"{uploaded}{skipped}{gone}{self._deleted()}{failed}"
 
     def _moved(self) -> str:
         """Describe the uploaded bytes that were not sent."""

@@ -65,7 +65,7 @@ class ListedFiles:
             UsageError: Two files have one key now, or nothing is selected (at the end).
         """
         counted = FoundFiles()
-        return CountedFiles(self._found(counted, readable=readable), counted)
+        return CountedFiles(self._found(counted, readable=readable), counted, self.directories)
 
     async def _found(self, counted: FoundFiles, *, readable: bool) -> AsyncGenerator[Found, None]:
         is_empty = True

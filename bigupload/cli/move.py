@@ -14,7 +14,7 @@ _NOT_OF_MOVE = ("delete_source", "follow", "idle", "end_marker", "expected_size"
 
 @click.command(
     cls=CommandWithRules,
-    epilog="After any stop, the same command completes what was begun, and a file that is gone counts as moved.",
+    epilog="After any stop, the same command completes what was begun, and deletes what is left.",
 )
 @all_options
 def move(names: tuple[str, ...], **arguments: Any) -> None:
@@ -26,7 +26,7 @@ def move(names: tuple[str, ...], **arguments: Any) -> None:
     """
     if not names and arguments["files_from"] is None:
         raise click.UsageError("name the files to move: bigupload move PATH... s3://BUCKET/FOLDER/")
-    upload_named(names, arguments, moves=True)
+    upload_named(names, arguments | {"delete_source": True})
 
 
 for _param in move.params:  # hidden where `move` refuses it or has it always

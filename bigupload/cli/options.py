@@ -254,8 +254,6 @@ def checksum_option(checksums: Sequence[str]) -> Callable[[F], F]:
     )
 
 
-_NO_OPTIONS = frozenset({"sha256", "xxh128"})
-"""Digests of whole files, for which commands have `--write-checksums`."""
 _BY_TYPE: Mapping[str, Mapping[str, Any]] = {
     "bool": {"is_flag": True},
     "float | str | None": {"type": DURATION, "metavar": "TIME"},
@@ -283,7 +281,7 @@ def library_options(declared: str) -> Callable[[F], F]:
         options = getattr(arguments, declared)
         own = {name for param in getattr(function, "__click_params__", ()) for name in param.opts}
         for name, hint in options.__annotations__.items():
-            kind = None if name in _NO_OPTIONS else _BY_TYPE.get(hint.__forward_arg__)
+            kind = _BY_TYPE.get(hint.__forward_arg__)
             if kind is not None and not arguments.default_of(options, name) and (option := spelled(name)) not in own:
                 text = functools.partial(_summary, options, name)
                 function = click.option(option, cls=DerivedOption, text=text, **kind)(function)
@@ -425,12 +423,27 @@ def on_change_option(default: str | None) -> Callable[[F], F]:
     )
 
 
-delete_if_proved_option = click.option(
-    "--delete-if-proved",
-    type=click.Choice(PROOFS),
-    default="full-object",
-    show_default=True,
-    help="With --delete-source: the proof that is needed to delete a file.",
+delete_options = joined(
+    click.option(
+        "--delete-source", is_flag=True, help="Delete each file once its object is proved, unless it has changed."
+    ),
+    click.option(
+        "--delete-if-proved",
+        type=click.Choice(PROOFS),
+        default="full-object",
+        show_default=True,
+        help="With --delete-source: the proof that is needed to delete a file.",
+    ),
+    click.option(
+        "--delete-empty-dirs",
+        is_flag=True,
+        help="With --delete-source: also delete directories that become empty, below the named one.",
+    ),
+    click.option(
+        "--delete-links",
+        is_flag=True,
+        help="With --delete-source: also delete files with other hard links, and links (not their targets).",
+    ),
 )
 
 follow_options = joined(
@@ -504,17 +517,13 @@ def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
     return options
 
 
-def check_deletes(arguments: dict[str, Any], *, moves: bool = False) -> None:
-    """Drop what does not apply, and raise UsageError for what contradicts the deletion.
-
-    Args:
-        arguments: Those of the command.
-        moves: Whether the command deletes by itself.
-    """
-    arguments["delete_source"] = moves or arguments["delete_source"]
+def check_deletes(arguments: dict[str, Any]) -> None:
+    """Raise UsageError for what contradicts the deletion, or needs it."""
     if not arguments["delete_source"]:
-        if arguments["delete_if_proved"] == "full-object":  # the default
-            del arguments["delete_if_proved"]
+        given = {name: arguments[name] for name in ("delete_empty_dirs", "delete_links")}
+        given["delete_if_proved"] = arguments["delete_if_proved"] != "full-object"
+        if name := next((name for name, value in given.items() if value), None):
+            raise click.UsageError(f"{spelled(name)} is for --delete-source: add that, or leave it out")
         return
     if arguments.get("write_checksums") is not None:
         raise click.UsageError(

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import events
-from bigupload.cli.after_proof import WRITE_CHECKSUMS, Wishes, after_options, after_proof, name_below, take_wishes
+from bigupload.cli.after_proof import (
+    WRITE_CHECKSUMS,
+    Wishes,
+    after_options,
+    after_proof,
+    name_below,
+    take_steps,
+    take_wishes,
+)
 from bigupload.cli.options import (
     CHECKSUMS,
     check_deletes,
     checksum_option,
     connection_options,
-    delete_if_proved_option,
+    delete_options,
     library_options,
     object_options,
     on_change_option,
@@ -54,7 +62,7 @@ if TYPE_CHECKING:
 )
 @on_change_option("restart")
 @after_options
-@delete_if_proved_option
+@delete_options
 @limit_options
 @pace_options
 @connection_options
@@ -83,7 +91,7 @@ def sync(directory: str, target: str | None, **arguments: Any) -> None:
     wishes.check_not_dry(dry_run=dry_run)
     chosen = take_selection(ctx, arguments)
     wishes.check_mhl([directory], chosen, None)
-    arguments["selection"], arguments["xxh128"] = chosen.selection, wishes.mhl
+    arguments["selection"] = chosen.selection
     arguments["dry_run"] = dry_run
     arguments["resume"] = not arguments.pop("no_resume")
     stopped = "nothing was sent" if dry_run else "the same command resumes"
@@ -100,7 +108,6 @@ def _has_entries(directory: str) -> bool:
 
 async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
     from bigupload.api.arguments import SyncOptions
-    from bigupload.api.checks import checked_deletes
     from bigupload.api.uploader import Uploader
     from bigupload.batch.tree import check_not_among_sources
     from bigupload.cli.job_report import SyncReport
@@ -109,7 +116,6 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
     from bigupload.stores.targets import LOCAL_BUCKET
 
     options: dict[str, Any] = {name: arguments.pop(name) for name in SyncOptions.__annotations__ if name in arguments}
-    checked_deletes(options)  # before anything is said of a comparison
     options["s3"] = s3_options(arguments, local=arguments.pop("local"))
     mode, checksums = arguments["progress"], arguments["write_checksums"]
     only_sums = arguments["json_summary"] and not arguments["as_json"]
@@ -117,12 +123,16 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
     if checksums is not None:
         check_not_among_sources(WRITE_CHECKSUMS, checksums, directory, options["selection"])
     wishes.check_sources(directory, options["selection"])
-    options["sha256"] = options["sha256"] or checksums is not None
+    digests = [*(["sha256"] if checksums is not None else []), *(["xxh128"] if wishes.mhl else [])]
+    steps = take_steps(arguments, *digests)
+    for step in steps:
+        step.check(options)  # before anything is said of a comparison
     name_of, target = name_below(directory), options["to"] or f"s3://{LOCAL_BUCKET}/"
     async with (
         Uploader(**pace(arguments)) as uploader,
         after_proof(wishes, target=target, s3=options["s3"], mode=mode, checksums=checksums) as after,
     ):
+        options["then"] = after.with_receipt(steps)
         if wishes.mhl:
             from bigupload.cli.hash_lists import open_hash_lists
 
@@ -153,8 +163,6 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
             if not (wishes.wants_each or (as_json and not only_sums)):
                 options["on_same"] = on_same
             with report.running():
-                result = await uploader.sync(
-                    directory, on_outcome=on_outcome, on_event=on_event, **options, **after.of_library
-                )
+                result = await uploader.sync(directory, on_outcome=on_outcome, on_event=on_event, **options)
             after.ended(report.end(result), failed=report.failed)
     return after.exit_status

@@ -28,6 +28,7 @@ from bigupload.cli.after_proof import (
     after_options,
     after_proof,
     name_below,
+    take_steps,
     take_wishes,
 )
 from bigupload.cli.options import (
@@ -37,7 +38,7 @@ from bigupload.cli.options import (
     check_deletes,
     checksum_option,
     connection_options,
-    delete_if_proved_option,
+    delete_options,
     follow_options,
     joined,
     library_options,
@@ -69,7 +70,6 @@ from bigupload.units import escaped, format_size, one_line
 
 if TYPE_CHECKING:
     from bigupload.api.uploader import Uploader
-    from bigupload.batch.job import JobDone
     from bigupload.cli.listed_files import ListedFiles
     from bigupload.cli.narration import Reporter
     from bigupload.cli.running import KeptParts
@@ -271,7 +271,7 @@ all_options = joined(
     click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed."),
     on_change_option(None),
     after_options,
-    delete_if_proved_option,
+    delete_options,
     follow_options,
     click.option(
         "--name", metavar="NAME", help="The name of the file, of a URL, or of standard input (-), for the object."
@@ -312,7 +312,7 @@ def upload(names: tuple[str, ...], **arguments: Any) -> None:
     upload_named(names, arguments)
 
 
-def upload_named(names: tuple[str, ...], arguments: dict[str, Any], *, moves: bool = False) -> None:
+def upload_named(names: tuple[str, ...], arguments: dict[str, Any]) -> None:
     """Do what `upload` does, or `move`."""
     from bigupload.cli.running import KeptParts, run
 
@@ -320,7 +320,7 @@ def upload_named(names: tuple[str, ...], arguments: dict[str, Any], *, moves: bo
     files = [source_named(name) for name in dict.fromkeys(names)]
     ctx = click.get_current_context()
     drop_what_is_overruled(ctx, arguments)
-    check_deletes(arguments, moves=moves)
+    check_deletes(arguments)
     if arguments["delete_source"]:
         _check_deletable(files)
     chosen, kept, wishes = take_selection(ctx, arguments), KeptParts(), take_wishes(arguments)
@@ -477,13 +477,8 @@ async def _upload_listed(
             kept.on_event(event)
             report.on_event(event)
 
-        def on_done(_: JobDone) -> None:  # until the receipt is there, the next call reports the moved files
-            uploading.after.write_receipt(failed=report.failed)
-
-        outcomes = uploading.uploader.upload_many(
-            listed.found(), job=listed.job, on_event=on_event, on_done=on_done, **options
-        )
-        with report.running(), uploading.after.receiving():
+        outcomes = uploading.uploader.upload_many(listed.found(), job=listed.job, on_event=on_event, **options)
+        with report.running():
             async with contextlib.aclosing(outcomes):
                 async for outcome in outcomes:
                     kept.on_outcome(outcome)
@@ -530,8 +525,9 @@ async def _uploading(arguments: dict[str, Any], wishes: Wishes, *, job: bool = F
         after_proof(wishes, target=target, s3=reached, mode=mode, checksums=checksums) as after,
     ):
         with reporting(mode, job=job) as reporter:
-            digests = {"sha256": arguments["sha256"] or checksums is not None, "xxh128": wishes.mhl}
-            options = {**arguments, "s3": s3, **digests, **after.of_library}
+            digests = [*(["sha256"] if checksums is not None else []), *(["xxh128"] if wishes.mhl else [])]
+            steps = after.with_receipt(take_steps(arguments, *digests))
+            options = {**arguments, "s3": s3, "then": steps}
             yield _Uploading(uploader, reporter, options, after, mode)
 
 
@@ -577,9 +573,6 @@ def _tell_deletion(result: UploadResult, named: str) -> None:
 
     if result.source_deleted:
         say(f"bigupload: {named}: deleted here")
-    elif result.source_kept_until is not None:
-        until = result.source_kept_until.replace("T", " ").replace("+00:00", " UTC")
-        say(f"bigupload: {named}: to be deleted by the same command from {until} on")
 
 
 def _with_kept(error: errors.BigUploadError, kept: KeptParts) -> errors.BigUploadError:

@@ -10,14 +10,22 @@ import click
 
 from bigupload import errors, events
 from bigupload.cli import complain
-from bigupload.cli.after_proof import MHL, Wishes, follow_one, take_wishes, warn_of_program, watch_after_options
+from bigupload.cli.after_proof import (
+    MHL,
+    Wishes,
+    follow_one,
+    take_steps,
+    take_wishes,
+    warn_of_program,
+    watch_after_options,
+)
 from bigupload.cli.options import (
     CHECKSUMS,
     DURATION,
     check_deletes,
     checksum_option,
     connection_options,
-    delete_if_proved_option,
+    delete_options,
     library_options,
     local_path,
     object_options,
@@ -63,7 +71,7 @@ if TYPE_CHECKING:
 @object_options
 @click.option("--if-none-match", is_flag=True, help="Fail a file if another file's object has its key.")
 @watch_after_options
-@delete_if_proved_option
+@delete_options
 @pace_options
 @connection_options
 @store_options
@@ -89,7 +97,7 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
     arguments["selection"] = take_rules(ctx, arguments)
     receipt = arguments["receipt"]
     wishes = take_wishes(arguments)._replace(receipt=None)  # the watch writes it
-    arguments["receipt"] = receipt
+    arguments["then"] = take_steps(arguments, receipt=receipt)
     path = local_path(directory)
     if (log := ctx.meta[LOG_FILE]) is not None:  # each upload of it would make it grow
         from bigupload.batch.tree import check_not_among_sources

@@ -25,8 +25,6 @@ OTHERS = {
     "read_back": "bigupload verify --download",
     "abort": "bigupload abort",
     "lasts": "--for",
-    "xxh128": "--mhl",
-    "sha256": "--sha256 (or --write-checksums)",
 }
 """The replacements of other arguments and functions."""
 COMMANDS = {
@@ -35,6 +33,18 @@ COMMANDS = {
     "resume": "bigupload resume {} --source PATH",
 }
 """Functions of the library that take one name, as commands."""
+STEPS = {
+    "DeleteSource": "--delete-source",
+    "DeleteSource proved_by": "--delete-if-proved {}",
+    "DeleteSource empty_dirs": "--delete-empty-dirs",
+    "DeleteSource links": "--delete-links",
+    "Digest sha256": "--sha256 (or --write-checksums)",
+    "Digest xxh128": "--mhl",
+    "Link": "--share",
+    "Receipt": "--receipt",
+}
+"""Steps of the library, as options."""
+_STEP = r"`(DeleteSource|Digest|Link|Receipt)(?:\((?:(\w+)=)?'?([\w-]+)'?\))?`"
 _OF_THE_SERVICE = frozenset({"imports", "shared"})
 _MARKED = r"`([a-z][a-z0-9_]*)(?:=([^`]*)|\('([^`]*)'\))?`"
 
@@ -43,6 +53,7 @@ def for_command_line(message: str) -> str:
     """Return a message of the library with options in place of arguments, and commands in place of functions."""
     message = message.replace("make the same call", "run the same command")
     message = message.replace("Make the same call", "Run the same command")
+    message = re.sub(_STEP, _step, message)
     return re.sub(_MARKED, _translated, message)
 
 
@@ -61,6 +72,11 @@ def _arguments() -> frozenset[str]:
 
     declared = (kind for name, kind in vars(arguments).items() if name.endswith("Options"))
     return _OF_THE_SERVICE.union(*(kind.__annotations__ for kind in (*declared, Selection, RetryPolicy)))
+
+
+def _step(match: re.Match[str]) -> str:
+    kind, name, value = match.groups()
+    return STEPS.get(" ".join(filter(None, [kind, name or value])), match[0]).format(value)
 
 
 def _translated(match: re.Match[str]) -> str:

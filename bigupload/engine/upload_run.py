@@ -87,9 +87,7 @@ class UploadResult:
     share: Share | None = None
     """The link to the object, if that was asked for."""
     source_deleted: bool = False
-    """Whether the file is deleted: with `delete_source`."""
-    source_kept_until: str | None = None
-    """From when on the same call deletes the file, in ISO 8601: with `keep_for`."""
+    """Whether the file is deleted: by a `DeleteSource`."""
 
 
 class UploadRun:

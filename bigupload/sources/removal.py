@@ -2,7 +2,8 @@
 
 The file is renamed first (*set aside*), looked at under its new name, and only then deleted: between a look and the
 deletion of the same name, another program could have renamed another file to it. Until the deletion, `put_back` gives
-the name back. A process that is killed between leaves the file under `aside_name`, where the next one finds it.
+the name back. A process that is killed between leaves the file under `aside_name`, which says what its name was:
+`restore` gives it back. Nothing else is recorded of a deletion.
 
 What remains: a program that found the file before it was set aside, opens it for writing after the last look, and
 writes into what is deleted. On Linux's own file systems, a lease shows who has the file open for writing, until the
@@ -37,6 +38,9 @@ _BUCKETS = ("s3fs", "mountpoint-s3", "goofys", "geesefs", "rclone", "seaweedfs",
 """FUSE file systems that show a bucket: a file there may be the very object."""
 _NOT_LOCAL = ("nfs", "cifs", "smb", "fuse", "9p", "afs", "ceph", "lustre", "gfs", "ocfs")
 """The beginnings of the types of file systems where a lease does not show what other machines do, or is never given."""
+_NAMED = f"{ASIDE}as-"
+_LONGEST_NAME = 255
+"""Bytes."""
 _LISTED = 1000
 """Entries of a directory that are looked at to find out whether it has files of its own."""
 _PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -44,9 +48,35 @@ _HAS_DIR_FD = os.rename in os.supports_dir_fd and os.link in os.supports_dir_fd 
 
 
 def aside_name(path: str) -> str:
-    """The name that a file has while it is set aside. It is in the same directory."""
-    digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()
-    return f"{ASIDE}{digest[:24]}"
+    """The name that a file has while it is set aside, in the same directory. It holds the name, if that is not long."""
+    aside = f"{_NAMED}{os.path.basename(path)}"
+    return aside if len(os.fsencode(aside)) <= _LONGEST_NAME else _hashed_name(path)
+
+
+def _hashed_name(path: str) -> str:
+    """The same without the name: of a long one, and as earlier versions wrote it."""
+    return f"{ASIDE}{hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:24]}"
+
+
+def restore(path: str) -> None:
+    """Give a file its name back that a killed process has set aside. What a living process has is left alone.
+
+    Raises:
+        SourceNotDeleted: The system refuses; or another file has the name meanwhile, and this one gets a similar one.
+    """
+    for aside in {aside_name(path), _hashed_name(path)}:
+        if os.path.lexists(os.path.join(os.path.dirname(path), aside)):
+            with contextlib.closing(FileRemoval(path, None, links=True)) as removal:
+                removal.take_back(aside)
+
+
+def restore_below(directory: str) -> None:
+    """Do the same with all files of a directory and below it, as far as their names hold what they were."""
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            if name.startswith(_NAMED):
+                with contextlib.suppress(errors.SourceNotDeleted):  # the listing names it
+                    restore(os.path.join(parent, name.removeprefix(_NAMED)))
 
 
 def check_can_be_deleted(path: str, *, links: bool) -> None:
@@ -70,7 +100,7 @@ def check_can_be_deleted(path: str, *, links: bool) -> None:
     if (kind := file_system(of_parent.st_dev)).startswith("fuse") and kind.partition(".")[2] in _BUCKETS:
         raise _kept(path, f"it is on a mounted bucket ({kind}), and may be the very object that it is uploaded to")
     if name.startswith(ASIDE):
-        raise _kept(path, "it is a file that an interrupted move set aside: run that move again")
+        raise _kept(path, "an interrupted move has set it aside: run that move again")
 
 
 def check_directory(directory: str) -> None:
@@ -83,7 +113,7 @@ def check_directory(directory: str) -> None:
     if is_read_only or not may_write:
         why = "its file system is mounted read-only" if is_read_only else "you may not write to it"
         raise errors.SourceNotDeleted(
-            f"can't delete files in {shown(directory)}: {why}. Nothing was sent; without `delete_source` they are "
+            f"can't delete files in {shown(directory)}: {why}. Nothing was sent; without `DeleteSource` they are "
             "uploaded and stay"
         )
 
@@ -99,10 +129,13 @@ def _refuse_links(path: str, status: os.stat_result, *, links: bool) -> None:
     if links:
         return
     if stat.S_ISLNK(status.st_mode):
-        raise _kept(path, "it is a symbolic link: `delete_links=True` deletes the link, not the file it leads to")
+        raise _kept(
+            path, "it is a symbolic link: `DeleteSource(links=True)` deletes the link, not the file it leads to"
+        )
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise _kept(
-            path, f"it has {status.st_nlink} hard links, so others have it too: `delete_links=True` deletes this one"
+            path,
+            f"it has {status.st_nlink} hard links, so others have it too: `DeleteSource(links=True)` deletes this one",
         )
 
 
@@ -125,12 +158,12 @@ def file_system(device: int) -> str:
 class FileRemoval:
     """The deletion of one file, in three steps: `set_aside`, then `delete` or `put_back`. Close it at the end."""
 
-    def __init__(self, path: str, proved: Fingerprint, *, links: bool) -> None:
+    def __init__(self, path: str, proved: Fingerprint | None, *, links: bool) -> None:
         """Touch nothing yet.
 
         Args:
             path: The file's absolute path.
-            proved: The fingerprint of the file that is in the store.
+            proved: The fingerprint of the file that is in the store; None: it is only taken back.
             links: Whether hard links and symbolic links may be deleted.
         """
         self._path = path
@@ -147,11 +180,31 @@ class FileRemoval:
         self.restored: Fingerprint | None = None
         """The file's fingerprint after `put_back`, which differs in the ctime; None: it was changed meanwhile."""
 
+    def take_back(self, aside: str) -> None:
+        """Give a file that an earlier process has set aside its name again. See `restore`."""
+        self._aside = aside
+        try:
+            self._open_directory()
+            if (status := self._look(aside)) is None:
+                return
+            try:
+                self._hold(aside, status)
+            except errors.SourceNotDeleted:  # a living process has it, or writes to it
+                return
+            named = self._look(self._name)
+            if named is not None and os.path.samestat(named, status):  # killed between the steps of `_rename_back`
+                os.unlink(self._name_of(aside), dir_fd=self._directory)
+                return
+        except OSError as e:
+            raise _kept(self._path, reason_of(e)) from e
+        self._is_aside = True
+        self.put_back()
+
     def set_aside(self) -> bool:
-        """Rename the file if it is the one that was proved; or find what an earlier process has renamed.
+        """Rename the file if it is the one that was proved.
 
         Returns:
-            False if it is gone, under both names.
+            False if it is gone.
 
         Raises:
             SourceChanged: It is another file, or was written since. It has its name.
@@ -159,19 +212,22 @@ class FileRemoval:
         """
         try:
             self._open_directory()
-            self._find_aside()
-            if not self._is_aside:
-                if (status := self._look(self._name)) is None:
-                    return False
-                self._check(status, renamed=False)
-                self._hold(self._name, status)
-                os.rename(
-                    self._name_of(self._name),
-                    self._name_of(self._aside),
-                    src_dir_fd=self._directory,
-                    dst_dir_fd=self._directory,
-                )
-                self._is_aside = True
+            aside = self._look(self._aside)
+            if (status := self._look(self._name)) is None and aside is None:
+                return False
+            if aside is not None:
+                self._hold(self._aside, aside)  # fails while another process is at it
+                raise _kept(self._path, f"an interrupted move has left {self._aside}: make the same call again")
+            assert status is not None
+            self._check(status, renamed=False)
+            self._hold(self._name, status)
+            os.rename(
+                self._name_of(self._name),
+                self._name_of(self._aside),
+                src_dir_fd=self._directory,
+                dst_dir_fd=self._directory,
+            )
+            self._is_aside = True
             after = self._look(self._aside)
             if after is None:
                 return False  # deleted by another program under this very name
@@ -237,18 +293,6 @@ class FileRemoval:
         if name != self._name:
             raise _kept(self._path, f"another file took its name meanwhile; it is {shown(name)} now")
 
-    def _find_aside(self) -> None:
-        """Take over what an earlier process, which was killed, has set aside."""
-        if (status := self._look(self._aside)) is None:
-            return
-        self._hold(self._aside, status)  # fails while that process is alive
-        named = self._look(self._name)
-        if named is not None and os.path.samestat(named, status):  # killed between the two steps of `_rename_back`
-            os.unlink(self._name_of(self._aside), dir_fd=self._directory)
-            self._let_go()
-        else:
-            self._is_aside = True
-
     def _rename_back(self, name: str) -> None:
         """Rename without replacing another file: a link fails where a rename would replace."""
         aside, back = self._name_of(self._aside), self._name_of(name)
@@ -312,6 +356,7 @@ class FileRemoval:
             except FileNotFoundError:
                 raise self._changed() from None
         now, proved = fingerprint_of(status), self._proved
+        assert proved is not None
         same = (now.size, now.mtime_ns, now.inode) == (proved.size, proved.mtime_ns, proved.inode)
         if not stat.S_ISREG(status.st_mode) or not same or (not renamed and now.ctime_ns != proved.ctime_ns):
             raise self._changed()

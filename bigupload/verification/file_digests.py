@@ -137,6 +137,19 @@ async def with_digests(
     return _with(result, hashers)
 
 
+async def is_uploaded(path: Path, result: UploadResult, reading: asyncio.Semaphore) -> bool:
+    """Return whether a file has the checksum of the whole object that its upload made. Without one, it is not known.
+
+    Raises:
+        SourceUnreadable: It can't be read.
+    """
+    whole = whole_checksum(result.checksum) if result.verified is Verified.FULL_OBJECT else None
+    if whole is None:
+        return False
+    found = await read_file(path, {_OBJECT: whole[0]}, reading)
+    return found.before == found.after and found.size == result.size and whole[0].digest() == whole[1]
+
+
 def new_hashers(algorithm: Algorithm | None = None, *, sha256: bool = False, xxh128: bool = False) -> dict[str, Hasher]:
     """Make hashers for these digests, and for the checksum of the object, if that is one of the whole."""
     hashers: dict[str, Hasher] = {}

@@ -418,7 +418,7 @@ def _parsed(text: bytes) -> object:
 
 def _is_known(result: UploadResult) -> bool:
     """Whether a file needs no second row: nothing was sent of it now, or a row was written before it was deleted."""
-    return result.skipped or result.source_deleted or result.source_kept_until is not None
+    return result.skipped or result.source_deleted
 
 
 def _object_of(file: ReceiptFile | UploadResult) -> int:

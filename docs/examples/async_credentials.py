@@ -35,9 +35,8 @@ async def main() -> None:
     store = local_store.start()
     vault = Vault(store)
     s3 = bigupload.S3Options(endpoint_url=store.endpoint_url, region=store.region, credentials=vault.issue)
-    result = await bigupload.upload(
-        bytes(40_000_000), to="s3://bigupload/large", s3=s3, limit_rate="10MB/s", concurrency=1
-    )
+    slow = bigupload.Uploader(limit_rate="10MB/s", concurrency=1)
+    result = await bigupload.upload(bytes(40_000_000), to="s3://bigupload/large", s3=s3, uploader=slow)
     print(f"uploaded for {result.seconds:.1f} s with {vault.issued} credentials of 1 s each: {result.verified}")
 
 

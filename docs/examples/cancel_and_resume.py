@@ -33,7 +33,7 @@ async def upload_half(path: Path, state: Path) -> Path:
 
 async def resume(manifest: Path, state: Path) -> None:
     """Resume the upload, as another program would."""
-    result = await bigupload.resume(manifest, state_dir=state)
+    result = await bigupload.resume(manifest, uploader=bigupload.Uploader(state_dir=state))
     print(f"resumed: {result.resumed_parts} parts were there, {result.parts - result.resumed_parts} were sent")
     print(f"proved: {result.verified}")
 

@@ -34,7 +34,8 @@ async def cancel_during(kind: str, store: SlowStore, path: Path) -> None:
     if kind == "list_parts":  # an upload that is resumed begins with the list of its parts
         await cancel_after_a_part(store, path, key)
     s3 = dataclasses.replace(store.options, if_none_match=kind == "head")  # which looks whether there is an object
-    task = asyncio.create_task(bigupload.upload(path, to=store.url(key), s3=s3, state_dir=path.parent))
+    uploader = bigupload.Uploader(state_dir=path.parent)
+    task = asyncio.create_task(bigupload.upload(path, to=store.url(key), s3=s3, uploader=uploader))
     await asyncio.to_thread(store.waiting.wait)
     print("cancelling", flush=True)
     task.cancel()
@@ -46,16 +47,10 @@ async def cancel_after_a_part(store: SlowStore, path: Path, key: str) -> None:
         if isinstance(event, bigupload.PartUploaded):
             task.cancel()
 
+    uploader = bigupload.Uploader(state_dir=path.parent, concurrency=1)
+    to, s3 = store.url(key), store.options
     task = asyncio.create_task(
-        bigupload.upload(
-            path,
-            to=store.url(key),
-            s3=store.options,
-            state_dir=path.parent,
-            part_size="5MiB",
-            concurrency=1,
-            on_event=on_event,
-        )
+        bigupload.upload(path, to, s3=s3, part_size="5MiB", on_event=on_event, uploader=uploader)
     )
     await asyncio.wait([task])
 

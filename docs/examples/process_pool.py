@@ -26,14 +26,9 @@ def upload(path: Path) -> bigupload.UploadResult:
             with path.open("ab") as file:
                 file.write(b"more")
 
-    return bigupload.upload_sync(
-        path,
-        to=f"s3://bigupload/{path.name}",
-        s3=NOBODY if path.name == "unreachable" else LOCAL,
-        retry=bigupload.RetryPolicy(give_up_after=1),  # second
-        state_dir=path.parent,
-        on_event=grow,
-    )
+    uploader = bigupload.Uploader(retry=bigupload.RetryPolicy(give_up_after=1), state_dir=path.parent)
+    s3 = NOBODY if path.name == "unreachable" else LOCAL
+    return bigupload.upload_sync(path, to=f"s3://bigupload/{path.name}", s3=s3, on_event=grow, uploader=uploader)
 
 
 def with_executor(files: list[Path]) -> None:

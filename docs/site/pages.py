@@ -41,8 +41,12 @@ _TASKS = {
     "reference/many": (
         "Upload many files",
         "Files of a program's choice, several at a time.",
-        ("upload_many", "select_files", "Selection", "FileEntry", "Omitted", "UploadFailed", "JobDone",
-         "UploadManyOptions"),
+        ("upload_many", "select_files", "Selection", "FileEntry", "Omitted", "UploadFailed", "UploadManyOptions"),
+    ),
+    "reference/steps": (
+        "After the proof",
+        "Steps that follow the proof of each file: `then=`.",
+        ("Digest", "Link", "Receipt", "DeleteSource", "Row"),
     ),
     "reference/directories": (
         "Keep a directory in the store",

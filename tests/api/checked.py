@@ -54,7 +54,9 @@ async def program() -> None:
             assert_type(pushed, bigupload.AsyncUploadWriter)
             assert_type(await pushed.write(b"data"), int)
         assert_type(pushed.result, UploadResult)
-    with bigupload.open_writer("s3://b/k", s3=s3, expected_size="5GB", limit_rate=1e6) as writer:
+    with bigupload.open_writer(
+        "s3://b/k", s3=s3, expected_size="5GB", uploader=bigupload.Uploader(limit_rate=1e6)
+    ) as writer:
         assert_type(writer, bigupload.UploadWriter)
         with zipfile.ZipFile(writer, "w") as written, tarfile.open(fileobj=writer, mode="w|gz") as tar:
             written.write("f")
@@ -73,15 +75,23 @@ async def program() -> None:
     written_as: bigupload.WriterOptions = {"to": "s3://b/k", "on_error": "keep"}
     assert_type(bigupload.open_writer(**written_as), bigupload.UploadWriter)
     told: asyncio.Queue[bigupload.Event] = asyncio.Queue()
-    assert_type(bigupload.start("f", to="s3://b/k", hedge=False, on_event=told.put), bigupload.UploadHandle)
+    assert_type(
+        bigupload.start("f", to="s3://b/k", on_event=told.put, uploader=bigupload.Uploader(hedge=False)),
+        bigupload.UploadHandle,
+    )
     await bigupload.upload("f", to="s3://b/k", on_event=lambda event: told.put(event))
     await bigupload.upload("f", to="s3://b/k", on_event=print)
     await bigupload.upload("f", to="s3://b/k", on_event=list[bigupload.Event]().append)
     assert_type(
-        await bigupload.upload("f", service="https://media.example", part_size="16MiB", concurrency=None), UploadResult
+        await bigupload.upload(
+            "f", service="https://media.example", part_size="16MiB", uploader=bigupload.Uploader(concurrency=None)
+        ),
+        UploadResult,
     )
     assert_type(bigupload.upload_sync(Path("f"), to="s3://b/k", require_proof="full-object"), UploadResult)
-    assert_type(await bigupload.resume("0123456789", source="g", limit_rate=1e6), UploadResult)
+    assert_type(
+        await bigupload.resume("0123456789", source="g", uploader=bigupload.Uploader(limit_rate=1e6)), UploadResult
+    )
     assert_type(await bigupload.adopt("s3://b/k", source="f", upload_id="u", s3=s3), UploadResult)
     assert_type(await bigupload.verify("f", "s3://b/k", require_proof=bigupload.Verified.SIZE), Verification)
     assert_type(await bigupload.read_back("f", "s3://b/k", on_event=on_event), ReadBack)
@@ -93,7 +103,7 @@ async def program() -> None:
     reader = asyncio.StreamReader()
     chunks: AsyncIterator[bytes] = aiter(reader)
     await bigupload.upload(reader, to="s3://b/k", expected_size="5GB", end_marker=b"complete")
-    await bigupload.upload(chunks, to="s3://b/k", allow_empty=True, temp_dir="/var/tmp")
+    await bigupload.upload(chunks, to="s3://b/k", allow_empty=True, uploader=bigupload.Uploader(temp_dir="/var/tmp"))
     await bigupload.upload([b"a", bytearray(b"b")], to="s3://b/k")
     await bigupload.upload((line.encode() for line in "lines"), to="s3://b/k")
     await bigupload.upload(sys.stdin.buffer, to="s3://b/k")

@@ -13,7 +13,7 @@ from typing import assert_type
 import boto3
 
 import bigupload
-from bigupload import JobDone, Omitted, S3Options, Selection, Share, SyncStep, UploadFailed, UploadResult
+from bigupload import Omitted, S3Options, Selection, Share, SyncStep, UploadFailed, UploadResult
 from bigupload.adapters.boto3 import install
 from bigupload.adapters.django import MediaService, S3ManifestStaticStorage, S3Storage, UploadedKey, UploadField
 from bigupload.adapters.s3fs import S3FileSystem
@@ -32,18 +32,22 @@ def on_outcome(outcome: UploadResult | UploadFailed | SyncStep | Omitted) -> Non
             assert_type(outcome, UploadResult)
 
 
-async def on_done(done: JobDone) -> None:
-    assert_type(done.files, int)
-    assert_type(done.seconds, float)
+async def publish(row: bigupload.Row) -> bigupload.Row:
+    assert_type(row.path, str)
+    assert_type(row.result, UploadResult | None)
+    return row
 
 
 async def after_the_proof() -> None:
-    result = await bigupload.upload(
-        "f", to="s3://b/k", delete_source=True, delete_if_proved="composite-etag", delete_empty_dirs=True,
-        delete_links=True, keep_for="7d", receipt=Path("f.json"), share="7d", sha256=True, xxh128=True,
-    )  # fmt: skip
+    deletion = bigupload.DeleteSource(proved_by="composite-etag", empty_dirs=True, links=True)
+    digest, link, receipt = (
+        bigupload.Digest("sha256", "xxh128"),
+        bigupload.Link("7d"),
+        bigupload.Receipt(Path("f.json")),
+    )
+    result = await bigupload.upload("f", "s3://b/k", then=(digest, link, publish, receipt, deletion))
+    await bigupload.upload("f", "s3://b/k", then=publish)
     assert_type(result.source_deleted, bool)
-    assert_type(result.source_kept_until, str | None)
     assert_type(result.sha256, str | None)
     assert_type(result.share, Share | None)
     if result.share is not None:
@@ -51,7 +55,7 @@ async def after_the_proof() -> None:
         assert_type(result.share.expires_at, str | None)
     assert_type(await bigupload.share("s3://b/k", lasts="2d", s3=S3Options(profile="p")), Share)
     try:
-        bigupload.upload_sync("f", to="s3://b/k", receipt="f.json")
+        bigupload.upload_sync("f", to="s3://b/k", then=bigupload.Receipt("f.json"))
     except (bigupload.OutputUnwritable, bigupload.SourceNotDeleted) as e:
         assert_type(e.exit_code, int)
 
@@ -60,25 +64,25 @@ async def jobs() -> None:
     selection = Selection(exclude=["*.tmp"], newer_than=datetime.datetime.now(datetime.UTC))
     files = bigupload.select_files("photos", selection=selection)
     async for done in bigupload.upload_many(
-        files, to="s3://b/p/", job="nightly", delete_source=True, receipt="r.json", share=3600, on_done=on_done
+        files, to="s3://b/p/", job="nightly", then=[bigupload.Link(3600), bigupload.DeleteSource()]
     ):
         assert_type(done, UploadResult | UploadFailed)
     synced = await bigupload.sync(
-        "photos", "s3://b/p/", selection=selection, delete=True, on_outcome=on_outcome, receipt="r.json", share="1h"
+        "photos", "s3://b/p/", selection=selection, delete=True, on_outcome=on_outcome, then=bigupload.Link("1h")
     )
     assert_type(synced, bigupload.SyncResult)
     async with bigupload.Uploader(state_dir="state") as uploader:
         watching = uploader.watch(
-            "card", "s3://b/card/", receipt="r.json", share="7d", sha256=True, delete_source=True, keep_for=60.0
+            "card", "s3://b/card/", then=(bigupload.Digest("sha256"), bigupload.Receipt("r.json"))
         )
         async with contextlib.aclosing(watching) as outcomes:
             async for outcome in outcomes:
                 assert_type(outcome, UploadResult | UploadFailed)
         async for verdict in uploader.verify_many(["f", ("g", "k")], "s3://b/p/"):
             assert_type(verdict, bigupload.Verification | bigupload.VerificationFailed)
-    options: bigupload.SyncOptions = {"to": "s3://b/p/", "receipt": "r.json"}
+    options: bigupload.SyncOptions = {"to": "s3://b/p/", "then": publish}
     await bigupload.sync("photos", **options)
-    watched: bigupload.WatchOptions = {"to": "s3://b/p/", "until_idle": "1min", "share": "1h"}
+    watched: bigupload.WatchOptions = {"to": "s3://b/p/", "until_idle": "1min", "then": ()}
     bigupload.watch("card", **watched)
 
 

@@ -74,7 +74,9 @@ async def test_a_part_size_that_is_none(part_size: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("older_than", [math.nan, math.inf, -1, True, [], "7", "soon"])
 async def test_an_age_that_is_none(older_than: Any, tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError):
-        await bigupload.abort_orphans("s3://bucket/", older_than=older_than, state_dir=tmp_path)
+        await bigupload.abort_orphans(
+            "s3://bucket/", older_than=older_than, uploader=bigupload.Uploader(state_dir=tmp_path)
+        )
 
 
 async def test_a_name_that_is_not_declared() -> None:
@@ -104,7 +106,9 @@ def test_an_option_of_a_method_is_told_from_those_of_the_uploader() -> None:
 
 async def test_an_option_of_the_uploader_is_told_from_those_of_a_method() -> None:
     async with Uploader() as uploader:
-        with pytest.raises(TypeError, match=re.escape("it is an option of the uploader (Uploader(concurrency=…))")):
+        with pytest.raises(
+            TypeError, match=re.escape("it is an option of the uploader (uploader=Uploader(concurrency=…))")
+        ):
             await uploader.upload("f", to="s3://b/k", concurrency=4)  # type: ignore[call-arg]  # what is refused
 
 
@@ -116,8 +120,11 @@ def test_help_has_no_word_for_other_programs() -> None:
 
 async def test_the_target_is_given_once() -> None:
     for call in (bigupload.upload, bigupload.sync):
-        with pytest.raises(errors.UsageError, match="the target is given twice, as the second argument and as `to`"):
-            await call("f", "s3://b/k/", to="s3://b/k/")
+        with pytest.raises(TypeError, match="multiple values for argument 'to'"):
+            await call("f", "s3://b/k/", to="s3://b/k/")  # type: ignore[misc]  # what is refused
+    async with Uploader() as uploader:
+        with pytest.raises(errors.UsageError, match="the target is given twice, by its place and as `to`"):
+            await uploader.upload("f", "s3://b/k/", to="s3://b/k/")  # type: ignore[misc]  # what is refused
     with pytest.raises(errors.UsageError, match="to must be a text, not int"):
         await bigupload.upload("f", 7)  # type: ignore[arg-type]  # what is refused
     with pytest.raises(errors.UsageError, match="s3 must be"):
@@ -163,7 +170,7 @@ def test_the_functions_take_what_the_methods_take() -> None:
         own = {k: v for k, v in inspect.signature(getattr(Uploader, name)).parameters.items() if k != "self"}
         assert own.items() <= whole.items()
         of_text = arguments.TextOptions.__annotations__.keys() if name == "open_writer" else set[str]()
-        assert whole.keys() - own.keys() <= arguments.UploaderOptions.__annotations__.keys() | of_text
+        assert whole.keys() - own.keys() == {"uploader"} | of_text
     assert inspect.signature(bigupload.upload_sync) == inspect.signature(bigupload.upload)
 
 
@@ -183,12 +190,11 @@ def test_help_has_a_line_for_every_parameter(function: Any) -> None:
 
 
 def test_the_signature_begins_with_the_source_and_the_target() -> None:
-    assert list(inspect.signature(bigupload.upload).parameters)[:3] == ["source", "target", "to"]
-    assert str(inspect.signature(bigupload.upload)).startswith(
-        "(\n    source: UploadSource,\n    target: str | None = N"
-    )
+    assert list(inspect.signature(bigupload.upload).parameters)[:3] == ["source", "to", "service"]
+    assert len(inspect.signature(bigupload.upload).parameters) <= 24  # so that `help` fits on two screens
+    assert str(inspect.signature(bigupload.upload)).startswith("(\n    source: UploadSource,\n    to: str | None = N")
     assert str(inspect.signature(bigupload.list_uploads)) == (
-        "(*, state_dir: StrPath | None = None) -> list[KnownUpload]"
+        "(*, uploader: Uploader | None = None) -> list[KnownUpload]"
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import bigupload
 from bigupload import S3Options, UsageError
+from tests.integration.support import of_function
 from tests.tools.cases import each_case
 
 MISTAKES: dict[str, tuple[Callable[[Path, Any], Any], Any, str]] = {
@@ -30,7 +31,7 @@ MISTAKES: dict[str, tuple[Callable[[Path, Any], Any], Any, str]] = {
         "s3 must be S3Options, not dict",
     ),
     "a number of retries": (
-        lambda file, value: bigupload.upload(file, to="s3://b/k", retry=value),
+        lambda file, value: bigupload.upload(file, to="s3://b/k", uploader=bigupload.Uploader(retry=value)),
         3,
         "retry must be RetryPolicy, not int",
     ),
@@ -97,7 +98,7 @@ async def test_a_value_of_a_right_type(options: Any, tmp_path: Path) -> None:
     """It goes on to what is wrong here, the file."""
     options = {"s3": S3Options(endpoint_url="http://127.0.0.1:9")} | {"state_dir": tmp_path} | options
     with pytest.raises(bigupload.BigUploadError, match=r"no such file|a target"):
-        await bigupload.upload(tmp_path / "none", **({"to": "s3://b/k"} | options))
+        await bigupload.upload(tmp_path / "none", **(of_function({"to": "s3://b/k"} | options)))
 
 
 @each_case(

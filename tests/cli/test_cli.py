@@ -41,7 +41,7 @@ def test_the_result(bigupload: Command, s3: StrictS3, file: Path, place: Place) 
     assert list(result) == [
         "path", "bucket", "key", "url", "size", "etag", "checksum", "verified", "parts", "resumed_parts", "bytes_sent",
         "retries", "seconds", "manifest", "guarded_by", "skipped", "version_id",
-        "bytes_copied", "sha256", "xxh128", "share", "source_deleted", "source_kept_until",
+        "bytes_copied", "sha256", "xxh128", "share", "source_deleted",
     ]  # fmt: skip
     assert result["path"] == str(file)
     assert (result["bucket"], result["key"], result["url"]) == ("bucket", "key", f"{s3.url}/bucket/key")

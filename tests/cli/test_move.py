@@ -46,19 +46,14 @@ def test_one_file(bigupload: Command, s3: StrictS3, tree: Path, command: tuple[s
     path = tree / command[0]
     path.write_bytes(b"frames")
     result = bigupload(*command, path, *quiet(s3), "--json").result
-    assert (result["source_deleted"], result["source_kept_until"]) == (True, None)
+    assert result["source_deleted"]
     assert not path.exists()
     assert f"p/{command[0]}" in there(s3)
-    again = bigupload(*command, path, *quiet(s3), "--json").result  # as after a kill
-    assert (again["source_deleted"], again["skipped"], again["url"]) == (True, True, result["url"])
+    assert_refused(bigupload(*command, path, *quiet(s3)), 1, "no such file")
 
 
 def test_what_becomes_of_one_file_is_said(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     there = [*to(s3, "s3://bucket/p/"), "--progress", "plain"]
-    assert (
-        f"bigupload: {tree / 'a'}: to be deleted by the same command from 2"
-        in bigupload("move", tree / "a", *there, "--keep-for", "7d").err
-    )
     assert bigupload("move", tree / "a", *there).err.endswith(f"bigupload: {tree / 'a'}: deleted here\n")
 
 
@@ -73,38 +68,6 @@ def test_a_directory(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     again = bigupload("move", tree, *to(s3, "s3://bucket/p/"))
     assert (again.code, again.out) == (0, "")
     assert "nothing to upload" in again.err
-
-
-def test_named_files_again(bigupload: Command, s3: StrictS3, tree: Path) -> None:
-    names = [tree / "a", tree / "b"]
-    assert bigupload("move", names[0], *quiet(s3)).code == 0
-    ended = bigupload("move", *names, *quiet(s3), "--json")
-    assert ended.code == 0
-    assert all(json.loads(line)["source_deleted"] for line in ended.out.splitlines())
-    assert_refused(bigupload("move", names[0], *quiet(s3, "s3://bucket/q/")), 1, "no such file")
-
-
-def test_the_list_of_a_job_again(bigupload: Command, s3: StrictS3, tree: Path) -> None:
-    (tree.parent / "list").write_text("tree/a\ntree/sub/c\n")
-    command = ("move", "--files-from", "list", *quiet(s3), "--json")
-    assert bigupload(*command).code == 0
-    assert there(s3) == {"p/tree/a", "p/tree/sub/c"}
-    ended = bigupload(*command)
-    assert ended.code == 0
-    *files, total = map(json.loads, ended.out.splitlines())
-    assert [each["source_deleted"] for each in files] == [True, True]
-    assert (total["failed"], total["sources_deleted"], total["bytes_sent"]) == (0, 2, 0)
-
-
-def test_files_that_stay_for_a_while(bigupload: Command, s3: StrictS3, tree: Path) -> None:
-    ended = bigupload("move", tree, *to(s3, "s3://bucket/p/"), "--keep-for", "7d", "--progress", "plain")
-    assert ended.code == 0
-    assert "4 to be deleted later" in ended.err
-    assert len(here(tree)) == 5
-    count = len(s3.requests)
-    ended = bigupload("move", tree, *to(s3, "s3://bucket/p/"), "--keep-for", "0s", "--progress", "plain")
-    assert "4 deleted here" in ended.err
-    assert "PutObject" in {request.op for request in s3.requests[count:]}  # another rule: nothing was promised
 
 
 @each_case("command", ["upload", "sync"])
@@ -175,8 +138,7 @@ BAD = {
     "nothing": ((), "name the files to move"),
     "follow": (("tree/a", "--follow"), "can't be used with --delete-source"),
     "sums": (("tree", "--write-checksums", "sums"), "add --skip-existing --delete-source instead"),
-    "checksum": (("tree/a", "--checksum", "md5"), "add --delete-if-proved composite-etag"),
-    "size": (("tree", "--keep-for", "soon"), "soon"),
+    "checksum": (("tree/a", "--checksum", "md5"), "use --delete-if-proved composite-etag"),
 }
 
 
@@ -212,7 +174,7 @@ def test_a_file_that_grows(bigupload: Command, s3: StrictS3, tree: Path) -> None
 
 @each_case("command", ["upload", "sync", "watch"])
 def test_an_option_without_delete_source(bigupload: Command, s3: StrictS3, tree: Path, command: str) -> None:
-    for option in (("--keep-for", "7d"), ("--delete-links",), ("--delete-empty-dirs",)):
+    for option in (("--delete-links",), ("--delete-empty-dirs",)):
         ended = bigupload(command, tree, *quiet(s3), *option)
         assert_refused(ended, 2, "is for --delete-source", option[0])
 
@@ -262,7 +224,7 @@ def test_a_file_that_changes_while_the_store_is_asked(bigupload: Command, s3: St
 
 def test_the_help(bigupload: Command) -> None:
     text = bigupload("move", "--help-all").out
-    for word in ("--delete-if-proved", "--keep-for", "--delete-empty-dirs", "--delete-links", "--files-from"):
+    for word in ("--delete-if-proved", "--delete-empty-dirs", "--delete-links", "--files-from"):
         assert word in text
     assert "[default: restart]" in text
     for word in ("--delete-source  ", "--follow ", "--end-marker", "With --delete-source"):

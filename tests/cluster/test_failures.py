@@ -25,7 +25,7 @@ from bigupload.core.part_plan import Part
 from bigupload.sources.file import FileSource
 from bigupload.testing.faults import Stall
 from bigupload.version import __version__
-from tests.integration.support import BUCKET, World
+from tests.integration.support import BUCKET, World, of_function
 from tests.tools.cases import each_case
 from tests.tools.waiting import until
 
@@ -53,7 +53,11 @@ async def upload(world: World, path: Path, cluster: Processes, **more: Any) -> b
     more = {"retry": RetryPolicy(base_delay=0.01, stall_after=2.0), "concurrency": 4, "part_size": PART} | more
     to = f"s3://{BUCKET}/key"
     return await bigupload.upload(
-        path, to=to, s3=world.options(), manifest=world.manifest_path, dask=cluster.address, **more
+        path,
+        to=to,
+        s3=world.options(),
+        manifest=world.manifest_path,
+        **of_function({"dask": cluster.address} | more),
     )
 
 

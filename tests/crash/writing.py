@@ -27,7 +27,7 @@ def written(writer: bigupload.UploadWriter, size: int) -> None:
 def main() -> None:
     endpoint, url, size, how = sys.argv[1:]
     options = bigupload.S3Options(endpoint_url=endpoint, region="us-east-1")
-    writer = bigupload.open_writer(url, s3=options, part_size="5MiB", concurrency=2)
+    writer = bigupload.open_writer(url, s3=options, part_size="5MiB", uploader=bigupload.Uploader(concurrency=2))
     if how == "forgotten":
         written(writer, int(size))
     elif how == "in a thread":

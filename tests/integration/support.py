@@ -67,6 +67,28 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def with_steps(options: dict[str, Any]) -> dict[str, Any]:
+    """Options, of which those that are options of the command line alone are steps."""
+    given = dict(options)
+    digests = [name for name in ("sha256", "xxh128") if given.pop(name, False)]
+    of_deletion = {"proved_by": "delete_if_proved", "empty_dirs": "delete_empty_dirs", "links": "delete_links"}
+    deletion = {name: given.pop(option) for name, option in of_deletion.items() if option in given}
+    share, receipt, deletes = given.pop("share", None), given.pop("receipt", None), given.pop("delete_source", False)
+    steps: list[Any] = [bigupload.Digest(*digests)] if digests else []
+    steps += [bigupload.Link(share)] if share is not None else []
+    steps += [bigupload.Receipt(receipt)] if receipt is not None else []
+    steps += [bigupload.DeleteSource(**deletion)] if deletes else []
+    return {"then": tuple(steps)} | given if steps else given
+
+
+def of_function(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a function, of which those of an `Uploader` are in one, and others are steps."""
+    options = with_steps(options)
+    shared = {name: value for name, value in options.items() if name in bigupload.UploaderOptions.__annotations__}
+    rest = {name: value for name, value in options.items() if name not in shared}
+    return rest | {"uploader": bigupload.Uploader(**shared)} if shared else rest  # type: ignore[typeddict-item]  # any
+
+
 @dataclass
 class World:
     """One file's way into one StrictS3. Credentials come from the environment, so that a resume finds them too."""
@@ -96,7 +118,10 @@ class World:
     ) -> bigupload.UploadResult:
         more.setdefault("retry", FAST)
         more.setdefault("manifest", self.manifest_path)
-        return await bigupload.upload(path, to=to, s3=options or self.options(), on_event=self.events.append, **more)
+        more = of_function(more)
+        return await bigupload.upload(
+            path, to=to, s3=options or self.options(), on_event=self.events.append, **of_function(more)
+        )
 
     async def resume(
         self, manifest: Path | None = None, *, retry: RetryPolicy = FAST, **more: Any
@@ -124,7 +149,7 @@ class World:
 
         more = {"retry": FAST, "manifest": self.manifest_path, "concurrency": 1, "to": f"s3://{BUCKET}/key"} | more
         more["s3"] = more.get("s3") or self.options()
-        task = asyncio.create_task(bigupload.upload(path, on_event=on_event, **more))
+        task = asyncio.create_task(bigupload.upload(path, on_event=on_event, **of_function(more)))
         try:
             # Fewer parts than `after` would mean to wait for the one that is put off, and that for long.
             await asyncio.wait_for(task, 60)

@@ -10,7 +10,7 @@ from bigupload import S3Options, SyncResult
 from bigupload.api.types import SyncOutcome
 from tests.tools import awkward_tree
 
-from .support import BUCKET, FAST, World
+from .support import BUCKET, FAST, World, of_function
 
 TO = f"s3://{BUCKET}/p/"
 AWKWARD = (*awkward_tree.AWKWARD, "a-b", "a/x", "a.txt", "sub/deep/file")
@@ -30,7 +30,7 @@ async def synced(
 ) -> SyncResult:
     outcomes = told if told is not None else []
     more = {"to": TO, "retry": FAST, **more}
-    return await bigupload.sync(tree, s3=s3 or world.options(), on_outcome=outcomes.append, **more)
+    return await bigupload.sync(tree, s3=s3 or world.options(), on_outcome=outcomes.append, **of_function(more))
 
 
 def counts(result: SyncResult) -> tuple[int, int, int, int]:

@@ -47,7 +47,9 @@ async def test_nothing_waits_for_the_hosts_threads(world: World) -> None:
     await world.upload(path)
     assert world.holds(path)
     assert (await world.resume()).verified is bigupload.Verified.FULL_OBJECT
-    assert (await bigupload.list_uploads(state_dir=world.directory))[0].status == "completed"
+    assert (await bigupload.list_uploads(uploader=bigupload.Uploader(state_dir=world.directory)))[
+        0
+    ].status == "completed"
 
 
 @pytest.mark.usefixtures("busy")

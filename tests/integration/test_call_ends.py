@@ -19,7 +19,7 @@ from bigupload.verification import file_digests
 from tests.tools.web_server import WebFault, WebServer
 
 from .other_tools import URL, put
-from .support import BUCKET, FAST, PART, World
+from .support import BUCKET, FAST, PART, World, of_function
 
 SIZE = 3 * PART
 
@@ -44,7 +44,7 @@ def show() -> Any:
 async def upload(world: World, source: Any = None, **options: Any) -> None:
     source = world.file(SIZE) if source is None else source
     options = {"part_size": PART, "retry": FAST, **options}
-    await bigupload.upload(source, to=f"s3://{BUCKET}/", s3=world.options(), **options)
+    await bigupload.upload(source, to=f"s3://{BUCKET}/", s3=world.options(), **of_function(options))
 
 
 # -- each bar ends
@@ -77,7 +77,7 @@ async def test_a_job_that_is_cancelled_at_once(world: World, show: Any, monkeypa
 
     async def job() -> None:
         to = {"to": f"s3://{BUCKET}/p/", "s3": world.options(), "part_size": PART, "limit_rate": PART}
-        async for _ in bigupload.upload_many([world.file(SIZE)], on_event=on_event, **to):
+        async for _ in bigupload.upload_many([world.file(SIZE)], on_event=on_event, **of_function(to)):
             pass
 
     task = asyncio.create_task(job())
@@ -131,7 +131,7 @@ async def test_a_job_is_finished_when_that_is_recorded(
     told = Told(show)
     to = {"to": f"s3://{BUCKET}/p/", "s3": world.options(), "job": "nightly"}
     with pytest.raises(errors.ManifestUnwritable):
-        [_ async for _ in bigupload.upload_many([world.file(10)], on_event=told, **to)]
+        [_ async for _ in bigupload.upload_many([world.file(10)], on_event=told, **of_function(to))]
     assert not [event for event in told.events if isinstance(event, events.JobProgress) and event.is_finished]
     assert isinstance(told.events[-1], events.UploadStopped)
     assert_ended(show)

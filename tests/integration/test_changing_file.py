@@ -15,7 +15,7 @@ import bigupload
 from bigupload import Verified, errors, events
 from bigupload.sources.file import FileSource
 
-from .support import BUCKET, FAST, PART, World, content, write
+from .support import BUCKET, FAST, PART, World, content, of_function, write
 
 
 def change_in_place(path: Path) -> None:
@@ -81,9 +81,13 @@ async def uploaded_while(world: World, change: Callable[[Path], None], **more: A
             change(path)
 
     await bigupload.upload(
-        path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST,
-        concurrency=1, on_event=on_event, **more,
-    )  # fmt: skip
+        path,
+        to=f"s3://{BUCKET}/key",
+        s3=world.options(),
+        manifest=world.manifest_path,
+        on_event=on_event,
+        **of_function({"retry": FAST, "concurrency": 1} | more),
+    )
     return path, [event.reason for event in world.told(events.Hashing)]
 
 
@@ -168,9 +172,14 @@ async def test_verify_source_finds_what_the_times_hide(world: World, monkeypatch
 
     with pytest.raises(errors.SourceChanged, match="part 1 "):
         await bigupload.upload(
-            path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST,
-            concurrency=1, verify_source=True, on_event=on_event,
-        )  # fmt: skip
+            path,
+            to=f"s3://{BUCKET}/key",
+            s3=world.options(),
+            manifest=world.manifest_path,
+            verify_source=True,
+            on_event=on_event,
+            uploader=bigupload.Uploader(retry=FAST, concurrency=1),
+        )
     assert not world.object()
 
 

@@ -19,7 +19,7 @@ from bigupload.testing.strict_s3.model import Checksum, wrong
 from tests.tools.buckets import options_for
 
 from .remotes import DATA, PARTS, SIZE
-from .support import BUCKET, PART, World, content
+from .support import BUCKET, PART, World, content, of_function
 
 FROM = f"s3://{BUCKET}/from/film.mov"
 
@@ -32,7 +32,9 @@ async def stored(world: World) -> World:
 
 
 async def put(world: World, data: bytes = DATA, **more: Any) -> None:
-    await bigupload.upload(data, to=FROM, s3=world.options(content_type="video/x-of-its-own"), name="x", **more)
+    await bigupload.upload(
+        data, to=FROM, s3=world.options(content_type="video/x-of-its-own"), name="x", **of_function(more)
+    )
 
 
 def holds(world: World, data: bytes = DATA, key: str = "key") -> bool:

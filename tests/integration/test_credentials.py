@@ -62,9 +62,13 @@ async def upload(world: World, s3: S3Options, at: int, then: Callable[[], None])
             then()
 
     return await bigupload.upload(
-        world.file(6 * PART), to=f"s3://{BUCKET}/key", s3=s3, manifest=world.manifest_path, retry=FAST, concurrency=1,
+        world.file(6 * PART),
+        to=f"s3://{BUCKET}/key",
+        s3=s3,
+        manifest=world.manifest_path,
         on_event=on_event,
-    )  # fmt: skip
+        uploader=bigupload.Uploader(retry=FAST, concurrency=1),
+    )
 
 
 def revoke(world: World) -> None:
@@ -206,7 +210,12 @@ async def test_a_part_by_an_unknown_key_is_not_tried_again(world: World) -> None
 async def test_a_file_by_an_unknown_key_is_not_tried_again(world: World) -> None:
     keys = options(world, access_key="AKIAUNKNOWN", secret_key="unknown")
     with pytest.raises(errors.CredentialsError, match=r"InvalidAccessKeyId.*\(key \.\.\.NOWN\) were used"):
-        [_ async for _ in bigupload.upload_many([world.file(9)], to=f"s3://{BUCKET}/p/", s3=keys, retry=FAST)]
+        [
+            _
+            async for _ in bigupload.upload_many(
+                [world.file(9)], to=f"s3://{BUCKET}/p/", s3=keys, uploader=bigupload.Uploader(retry=FAST)
+            )
+        ]
     assert world.s3.count("PutObject") == 1
 
 
@@ -221,6 +230,8 @@ async def test_a_resume_takes_them_from_a_function_too(world: World, monkeypatch
     await world.interrupted(world.file(6 * PART), after=3)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     issuer = Issuer(world.s3, tells=True)
-    result = await bigupload.resume(world.manifest_path, s3=S3Options(credentials=issuer), trust=True, retry=FAST)
+    result = await bigupload.resume(
+        world.manifest_path, s3=S3Options(credentials=issuer), trust=True, uploader=bigupload.Uploader(retry=FAST)
+    )
     assert result.resumed_parts >= 3
     assert issuer.issued == 1

@@ -17,7 +17,7 @@ from rich.console import Console
 import bigupload
 from bigupload import events
 
-from .support import BUCKET, FAST, PART, World
+from .support import BUCKET, FAST, PART, World, of_function
 
 pty = pytest.importorskip("pty", reason="a terminal")
 
@@ -129,7 +129,7 @@ async def test_nobody_reads_it(world: World, monkeypatch: pytest.MonkeyPatch, er
     with display:
         for _ in range(2):
             to = {"to": f"s3://{BUCKET}/", "s3": world.options(), "part_size": PART}
-            await bigupload.upload(world.file(3 * PART), on_event=on_event, retry=FAST, **to)
+            await bigupload.upload(world.file(3 * PART), on_event=on_event, **of_function({"retry": FAST} | to))
     assert not display._bars
 
 

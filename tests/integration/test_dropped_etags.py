@@ -123,7 +123,9 @@ async def test_without_a_list_the_upload_ends_at_once(world: World, refusal: Sta
 async def test_a_small_file_is_looked_at(dropped: World, echoes: bool) -> None:
     dropped.s3.knobs.echo_checksums = dropped.s3.knobs.default_crc64nvme = echoes
     path = dropped.file(100)
-    result = await bigupload.upload(path, to=TO, s3=dropped.options(), retry=FAST, on_event=dropped.events.append)
+    result = await bigupload.upload(
+        path, to=TO, s3=dropped.options(), on_event=dropped.events.append, uploader=bigupload.Uploader(retry=FAST)
+    )
     assert dropped.holds(path)
     hides = dropped.s3.knobs.respond("HeadObject", StoreResponse(200, {"ETag": "e"})).headers == {}
     if echoes:
@@ -138,7 +140,7 @@ async def test_a_small_file_is_looked_at(dropped: World, echoes: bool) -> None:
 async def test_a_small_file_that_is_not_there_is_sent_again(world: World) -> None:
     path = world.file(100)
     world.s3.script("PutObject", Status(200))
-    await bigupload.upload(path, to=TO, s3=world.options(), retry=FAST)
+    await bigupload.upload(path, to=TO, s3=world.options(), uploader=bigupload.Uploader(retry=FAST))
     assert world.holds(path)
     assert world.s3.count("PutObject") == 2
 
@@ -147,7 +149,7 @@ async def test_a_small_file_that_may_not_be_looked_at(world: World) -> None:
     world.s3.knobs.respond = dropping()
     world.s3.script("HeadObject", Status(403, "AccessDenied"), repeat=True)
     with pytest.raises(errors.PartUnproved, match=r"no ETag, and the object .* drops the ETag header") as caught:
-        await bigupload.upload(world.file(100), to=TO, s3=world.options(), retry=FAST)
+        await bigupload.upload(world.file(100), to=TO, s3=world.options(), uploader=bigupload.Uploader(retry=FAST))
     assert caught.value.exit_code == 1
     assert world.s3.count("PutObject") == 1
 

@@ -110,9 +110,13 @@ async def test_a_response_is_waited_for_once_all_is_sent(world: World) -> None:
                 world.s3.release()
 
     await bigupload.upload(
-        world.file(PART), to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST,
+        world.file(PART),
+        to=f"s3://{BUCKET}/key",
+        s3=world.options(),
+        manifest=world.manifest_path,
         on_event=on_event,
-    )  # fmt: skip
+        uploader=bigupload.Uploader(retry=FAST),
+    )
     assert ticks >= 5
     assert world.sent() == [1]
 
@@ -131,9 +135,13 @@ async def test_a_response_that_never_comes_is_given_up(world: World) -> None:
     policy = replace(FAST, stall_after=600, response_timeout=0.05, attempts=1000)
     path = world.file(PART)
     await bigupload.upload(
-        path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=policy,
+        path,
+        to=f"s3://{BUCKET}/key",
+        s3=world.options(),
+        manifest=world.manifest_path,
         on_event=on_event,
-    )  # fmt: skip
+        uploader=bigupload.Uploader(retry=policy),
+    )
     assert released
     assert world.holds(path)
 

@@ -1,4 +1,4 @@
-"""`sha256=True`: the SHA-256 of a file is told only if its object is that file."""
+"""`Digest("sha256")`: the SHA-256 of a file is told only if its object is that file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ TO = f"s3://{BUCKET}/p/"
 
 async def many(world: World, path: Path, **more: Any) -> UploadResult | UploadFailed:
     async with bigupload.Uploader(retry=FAST) as uploader:
-        outcomes = uploader.upload_many([path], to=TO, s3=world.options(), sha256=True, part_size=PART, **more)
+        outcomes = uploader.upload_many(
+            [path], to=TO, s3=world.options(), then=bigupload.Digest("sha256"), part_size=PART, **more
+        )
         (outcome,) = [each async for each in outcomes]
     return outcome
 
@@ -45,7 +47,13 @@ async def test_a_file_that_changed_since_is_found_without_a_checksum_of_the_whol
         patch.setattr(file_digests, "_read", change_and_read)
         with pytest.raises(errors.SourceChanged, match="changed after it was uploaded"):
             await bigupload.upload(
-                path, to=TO, s3=world.options(), retry=FAST, part_size=PART, sha256=True, checksum=checksum
+                path,
+                to=TO,
+                s3=world.options(),
+                part_size=PART,
+                then=bigupload.Digest("sha256"),
+                checksum=checksum,
+                uploader=bigupload.Uploader(retry=FAST),
             )
         path.write_bytes(data)
         failed = await many(world, path, checksum=checksum)
@@ -94,4 +102,6 @@ async def test_what_was_computed_meanwhile_counts_only_if_it_is_of_the_object(
 
 async def test_a_comparison_of_sizes_does_not_tell_it(world: World) -> None:
     with pytest.raises(errors.UsageError, match="`size_only` proves nothing"):
-        await bigupload.sync(world.directory, to=TO, s3=world.options(), size_only=True, sha256=True)
+        await bigupload.sync(
+            world.directory, to=TO, s3=world.options(), size_only=True, then=bigupload.Digest("sha256")
+        )

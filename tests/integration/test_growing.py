@@ -22,7 +22,7 @@ from tests.tools.waiting import until
 
 from .stopped import edit
 from .streams import hashed, whole
-from .support import PART, World, content, no_leaks
+from .support import PART, World, content, no_leaks, of_function
 
 DATA = content(5 * PART + 100, seed=4)
 Step = Callable[[], Any]
@@ -134,7 +134,7 @@ async def test_it_is_resumed_by_the_same_command(recorder: Recording, world: Wor
 
     more: dict[str, Any] = {"to": "s3://bucket/key", "s3": world.options(), "manifest": world.manifest_path}
     on_event = at(world, events.PartUploaded, stop, nth=after)
-    task = asyncio.create_task(bigupload.upload(recorder.path, follow=True, on_event=on_event, **more))
+    task = asyncio.create_task(bigupload.upload(recorder.path, follow=True, on_event=on_event, **of_function(more)))
     with pytest.raises(asyncio.CancelledError):
         await task
     recorder.steps = [step for step in recorder.steps if step.func == recorder.append]  # type: ignore[attr-defined]  # each is a partial

@@ -20,7 +20,7 @@ from bigupload.testing.faults import Reset, Status
 from tests.tools.waiting import until
 
 from .stopped import PARTS, SIZE
-from .support import BUCKET, FAST, World, no_leaks
+from .support import BUCKET, FAST, World, no_leaks, of_function
 
 pytestmark = pytest.mark.usefixtures("no_complaints")
 
@@ -222,18 +222,18 @@ async def test_wrong_arguments_are_refused_at_once(world: World) -> None:
 async def test_the_function(world: World) -> None:
     path = world.file(SIZE)
     async with no_leaks():
-        handle = bigupload.start(path, **target(world), retry=FAST)
+        handle = bigupload.start(path, **of_function({"retry": FAST} | target(world)))
         assert (await handle).parts == PARTS
         assert world.holds(path)
         world.s3.hold("UploadPart")
-        async with aclosing(bigupload.start(path, **target(world), retry=FAST)) as h:
+        async with aclosing(bigupload.start(path, **of_function({"retry": FAST} | target(world)))) as h:
             await world.s3.wait_for_async("UploadPart")
         assert h.done()
         with pytest.raises(errors.UploadCancelled):
             await h
         world.s3.release()
         with pytest.raises(errors.SourceNotFound):
-            await bigupload.start(world.directory / "none", **target(world))
+            await bigupload.start(world.directory / "none", **of_function(target(world)))
 
 
 async def test_a_result_is_awaited_where_its_loop_is(world: World) -> None:
@@ -269,7 +269,7 @@ async def test_leaving_the_context_ends_the_uploads(world: World) -> None:
                 await awaiting
         world.s3.release()
     await world.settled()
-    await bigupload.resume(world.manifest_path, retry=FAST)
+    await bigupload.resume(world.manifest_path, uploader=bigupload.Uploader(retry=FAST))
     assert world.holds(path)
 
 
@@ -360,7 +360,7 @@ async def test_a_bug_in_on_event_says_what_resumes_the_upload(world: World) -> N
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError) as caught:
-        await bigupload.upload(world.file(SIZE), **target(world), on_event=on_event)
+        await bigupload.upload(world.file(SIZE), **of_function(target(world)), on_event=on_event)
     assert caught.value.__notes__ == [f"the upload can be resumed: bigupload resume {world.manifest_path}"]
 
 

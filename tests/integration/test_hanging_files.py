@@ -13,7 +13,7 @@ import bigupload
 from bigupload.core.rate_meter import RateMeter
 from bigupload.sources.file import FileSource
 
-from .support import BUCKET, PART, World
+from .support import BUCKET, PART, World, of_function
 
 Command = Callable[[World], Awaitable[Any]]
 
@@ -108,7 +108,9 @@ async def test_a_read_that_hangs_is_told(world: World, monkeypatch: pytest.Monke
     monkeypatch.setattr(RateMeter, "seconds_left", lambda *_: 30.0)  # as just before the read began to hang
     monkeypatch.setattr(FileSource, "read_into", hanging)
     options = {"s3": world.options(), "part_size": PART, "manifest": world.manifest_path, "on_event": on_event}
-    uploading = asyncio.ensure_future(bigupload.upload(world.file(2 * PART), to=f"s3://{BUCKET}/key", **options))
+    uploading = asyncio.ensure_future(
+        bigupload.upload(world.file(2 * PART), to=f"s3://{BUCKET}/key", **of_function(options))
+    )
     try:
         await asyncio.wait(
             {uploading, told_waiting := asyncio.ensure_future(told.wait())}, return_when="FIRST_COMPLETED"

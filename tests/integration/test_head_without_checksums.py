@@ -77,5 +77,5 @@ async def test_what_is_refused_for_another_reason_stays_refused(world: World, st
     world.s3.script("HeadObject", Status(status), repeat=True)
     before = len(modes(world))
     with pytest.raises(errors.StoreError, match=str(status)):
-        await bigupload.verify(path, f"s3://{BUCKET}/key", s3=world.options(), retry=FAST)
+        await bigupload.verify(path, f"s3://{BUCKET}/key", s3=world.options(), uploader=bigupload.Uploader(retry=FAST))
     assert modes(world)[before : before + 2] == [True, False]

@@ -21,7 +21,7 @@ from bigupload.sources import producers
 from tests.tools.waiting import until
 
 from .streams import WHOLE, hashed, whole
-from .support import BUCKET, FAST, World
+from .support import BUCKET, FAST, World, of_function
 
 TO = f"s3://{BUCKET}/key"
 PIECES = [WHOLE[:50_000], WHOLE[50_000:50_100], WHOLE[50_100:150_000]]
@@ -120,7 +120,7 @@ def test_there_is_the_whole_object_or_none(world: World, program: Callable[..., 
         interruption, ended = Interruption(at), False
         try:
             with interruption:
-                ended = program(lambda: bigupload.open_writer(TO, **options), pieces)
+                ended = program(lambda: bigupload.open_writer(TO, **of_function(options)), pieces)
         except (Interrupted, bigupload.UploadCancelled):
             if interruption.left > 0:
                 raise

@@ -12,7 +12,7 @@ from bigupload import FileEntry, JobProgress, Progress, UploadFailed, UploadIden
 from bigupload.api.event_delivery import EventQueue
 from bigupload.testing.faults import Status
 
-from .support import BUCKET, FAST, PART, World
+from .support import BUCKET, FAST, PART, World, of_function
 
 TO = f"s3://{BUCKET}/p/"
 LARGE = 2 * PART + 1000
@@ -49,7 +49,12 @@ class Told:
 async def upload(world: World, sources: Any, **more: Any) -> tuple[Told, list[UploadResult | UploadFailed]]:
     told = Told()
     done = bigupload.upload_many(
-        sources, to=TO, s3=world.options(), retry=FAST, on_event=told.events.append, part_size=PART, **more
+        sources,
+        to=TO,
+        s3=world.options(),
+        on_event=told.events.append,
+        part_size=PART,
+        **of_function({"retry": FAST} | more),
     )
     return told, [each async for each in done]
 
@@ -101,7 +106,13 @@ async def test_a_call_without_a_listing_counts_what_it_took(world: World, tree: 
 async def test_a_sync(world: World, tree: Path) -> None:
     async def sync(**more: Any) -> Told:
         told = Told()
-        await bigupload.sync(tree, to=TO, s3=world.options(), retry=FAST, on_event=told.events.append, **more)
+        await bigupload.sync(
+            tree,
+            to=TO,
+            s3=world.options(),
+            on_event=told.events.append,
+            **of_function({"retry": FAST} | more),
+        )
         return told
 
     told = await sync(dry_run=True)

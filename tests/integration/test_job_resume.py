@@ -18,7 +18,7 @@ import pytest
 import bigupload
 from bigupload import UploadFailed, UploadResult, Verified, errors
 from bigupload.api import many
-from bigupload.api.source_deletes import SourceDeletes
+from bigupload.api.steps.delete_source import OpenDeleteSource
 from bigupload.batch.tree import FileEntry
 from bigupload.manifests.clean_up import clean
 from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, RecordedFile, known_jobs
@@ -182,9 +182,9 @@ async def test_a_move_with_if_none_match_deletes_what_the_killed_run_of_the_job_
         raise errors.ManifestUnwritable("the disk is full")
 
     paths = files(world, 2)
-    more: dict[str, Any] = {"s3": world.options(if_none_match=True), "delete_source": True}
+    more: dict[str, Any] = {"s3": world.options(if_none_match=True), "then": bigupload.DeleteSource()}
     with monkeypatch.context() as patch:
-        patch.setattr(SourceDeletes, "finish", fail)
+        patch.setattr(OpenDeleteSource, "__call__", fail)
         with pytest.raises(errors.ManifestUnwritable):
             await sent(world, paths, **more)
     assert puts(world)
@@ -324,7 +324,8 @@ async def main():
     directory, url, region = sys.argv[1:]
     sources = sorted(os.path.join(directory, name) for name in os.listdir(directory))
     s3 = bigupload.S3Options(endpoint_url=url, region=region)
-    async for each in bigupload.upload_many(sources, to="s3://bucket/p/", s3=s3, job="killed", concurrency=4):
+    uploader = bigupload.Uploader(concurrency=4)
+    async for each in bigupload.upload_many(sources, to="s3://bucket/p/", s3=s3, job="killed", uploader=uploader):
         print(json.dumps([each.key, each.skipped]), flush=True)
 
 asyncio.run(main())

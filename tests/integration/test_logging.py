@@ -100,7 +100,9 @@ async def test_a_source_without_a_name_has_its_keys(world: World, caplog: pytest
     """One name in all lines, also in that of a failure."""
     world.s3.script("UploadPart", Status(403, "AccessDenied"), repeat=True)
     with pytest.raises(errors.AccessDenied):
-        await bigupload.upload(iter([b"bytes"]), to=f"s3://{BUCKET}/key", s3=world.options(), retry=FAST)
+        await bigupload.upload(
+            iter([b"bytes"]), to=f"s3://{BUCKET}/key", s3=world.options(), uploader=bigupload.Uploader(retry=FAST)
+        )
     told = lines(caplog, logging.INFO)
     assert "upload begins" in told[0]
     assert "failed" in told[-1]
@@ -130,7 +132,9 @@ async def test_warnings_are_logged_without_on_event(
 ) -> None:
     path, url = world.file(SIZE), f"s3://{BUCKET}/key"
     for _ in range(2):
-        await bigupload.upload(path, to=url, s3=world.options(), manifest=world.manifest_path, retry=FAST)
+        await bigupload.upload(
+            path, to=url, s3=world.options(), manifest=world.manifest_path, uploader=bigupload.Uploader(retry=FAST)
+        )
     (warning,) = lines(caplog, logging.WARNING)
     assert warning.startswith(f"{path} → {url}: {url} was uploaded before: uploading it again")
     caplog.clear()
@@ -139,14 +143,14 @@ async def test_warnings_are_logged_without_on_event(
         return False
 
     monkeypatch.setattr(by_download.ReadBackProgress, "add", fails)
-    await bigupload.read_back(path, url, s3=world.options(), retry=FAST)
+    await bigupload.read_back(path, url, s3=world.options(), uploader=bigupload.Uploader(retry=FAST))
     assert lines(caplog, logging.WARNING) == [
         f"{path} → {url}: the progress can't be recorded: if this run stops, the next one reads everything again"
     ]
 
 
 async def test_abort_is_logged(stopped: World, caplog: pytest.LogCaptureFixture) -> None:
-    await bigupload.abort(stopped.manifest_path, retry=FAST)
+    await bigupload.abort(stopped.manifest_path, uploader=bigupload.Uploader(retry=FAST))
     assert lines(caplog, logging.INFO)[-1].endswith(f" → s3://{BUCKET}/key: aborted, its parts are deleted")
 
 

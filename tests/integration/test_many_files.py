@@ -23,7 +23,7 @@ from tests.tools.waiting import until
 from tests.tools.web_server import WebServer
 
 from .backends import Backend
-from .support import BUCKET, FAST, KIB, PART, World, content, no_leaks, sha256, write
+from .support import BUCKET, FAST, KIB, PART, World, content, no_leaks, of_function, sha256, write
 
 TO = f"s3://{BUCKET}/p/"
 
@@ -37,7 +37,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 async def sent(sources: Any, options: S3Options, **more: Any) -> list[UploadResult | UploadFailed]:
     more.setdefault("to", TO)
     more.setdefault("retry", FAST)
-    return [each async for each in bigupload.upload_many(sources, s3=options, **more)]
+    return [each async for each in bigupload.upload_many(sources, s3=options, **of_function(more))]
 
 
 def results(outcomes: list[UploadResult | UploadFailed]) -> list[UploadResult]:
@@ -330,7 +330,7 @@ async def test_one_refusal_does_not_weaken_the_proof_of_a_move(world: World) -> 
     (result,) = results(await sent([path], world.options()))
     assert result.verified is Verified.COMPOSITE_ETAG
     world.s3.knobs.receive = lambda exchange: None
-    (result,) = results(await sent([path], world.options(), delete_source=True))
+    (result,) = results(await sent([path], world.options(), then=bigupload.DeleteSource()))
     assert (result.verified, result.source_deleted) == (Verified.FULL_OBJECT, True)
 
 
@@ -384,7 +384,7 @@ async def test_a_refusal_of_one_file_is_no_refusal_of_checksums(world: World) ->
             yield path
 
     given: dict[str, Any] = {"to": TO, "s3": world.options(), "on_event": world.events.append, "retry": FAST}
-    async for outcome in bigupload.upload_many(sources(), **given):
+    async for outcome in bigupload.upload_many(sources(), **of_function(given)):
         if isinstance(outcome, UploadFailed):
             assert outcome.key == "p/0.bin"
             refused.set()
@@ -570,7 +570,12 @@ async def test_urls_among_many_files(world: World, web: WebServer, url: str) -> 
     """Each by its name, or by the key that stands beside it."""
     to = f"s3://{BUCKET}/many/"
     given = [url, (url, "other.mov")]
-    outcomes = [each async for each in bigupload.upload_many(given, to=to, s3=world.options(), retry=FAST)]
+    outcomes = [
+        each
+        async for each in bigupload.upload_many(
+            given, to=to, s3=world.options(), uploader=bigupload.Uploader(retry=FAST)
+        )
+    ]
     assert all(isinstance(each, bigupload.UploadResult) for each in outcomes)
     assert sorted(world.s3.objects[BUCKET]) == ["many/film.mov", "many/other.mov"]
     with pytest.raises(bigupload.UsageError, match="has no name of its own: give it together with a key"):

@@ -108,7 +108,7 @@ async def test_the_local_store_shows_the_properties(weed: LocalStore, tmp_path: 
         endpoint_url=weed.endpoint_url, region=weed.region, access_key=weed.access_key, secret_key=weed.secret_key,
         **properties,
     )  # fmt: skip
-    result = await bigupload.upload(path, to="s3://properties/key", s3=options, retry=FAST)
+    result = await bigupload.upload(path, to="s3://properties/key", s3=options, uploader=bigupload.Uploader(retry=FAST))
     found = weed_client(weed).head_object(Bucket="properties", Key="key")
     assert result.version_id is None
     assert found["CacheControl"] == "max-age=60"
@@ -152,9 +152,11 @@ async def test_requests_carry_owner_payer_and_key_wherever_s3_takes_them(world_t
     world.s3.clear()
     second.unlink()
     third = world.directory / "third.jsonl"
-    await bigupload.adopt(f"s3://{BUCKET}/adopted", source=other, s3=options, retry=FAST, manifest=third)
+    await bigupload.adopt(
+        f"s3://{BUCKET}/adopted", source=other, s3=options, manifest=third, uploader=bigupload.Uploader(retry=FAST)
+    )
     await world.interrupted(path, after=1, s3=options, to=f"s3://{BUCKET}/aborted", manifest=second)
-    await bigupload.abort(second, s3=S3Options(sse_customer_key=KEY), retry=FAST)
+    await bigupload.abort(second, s3=S3Options(sse_customer_key=KEY), uploader=bigupload.Uploader(retry=FAST))
     seen = {record.op for record in world.s3.requests}
     assert seen >= WITH_KEY | WITHOUT_KEY
     for record in world.s3.requests:
@@ -203,7 +205,7 @@ async def test_an_upload_with_a_customer_key_is_aborted_without_it(world_tls: Wo
     await world.interrupted(world.file(6 * PART), after=2, s3=world.options(sse_customer_key=KEY))
     # A part that was in flight survived the abort, and the store does not list it without the key.
     world.s3.script("ListParts", Status(400, "InvalidRequest"))
-    await bigupload.abort(world.manifest_path, retry=FAST)
+    await bigupload.abort(world.manifest_path, uploader=bigupload.Uploader(retry=FAST))
     assert world.s3.uploads == {}
     assert world.s3.count("AbortMultipartUpload") == 2
 
@@ -215,11 +217,19 @@ async def test_gc_needs_the_customer_key_and_says_so(world_tls: World) -> None:
     world.manifest_path.unlink()
     failed: list[str] = []
     without = await bigupload.abort_orphans(
-        f"s3://{BUCKET}/", s3=world.options(), older_than=0, on_failure=lambda _, e: failed.append(str(e)), retry=FAST
+        f"s3://{BUCKET}/",
+        s3=world.options(),
+        older_than=0,
+        on_failure=lambda _, e: failed.append(str(e)),
+        uploader=bigupload.Uploader(retry=FAST),
     )
     assert without.orphans == 0
     assert ["`sse_customer_key`" in each for each in failed] == [True]
-    assert (await bigupload.abort_orphans(f"s3://{BUCKET}/", s3=options, older_than=0, retry=FAST)).orphans == 1
+    assert (
+        await bigupload.abort_orphans(
+            f"s3://{BUCKET}/", s3=options, older_than=0, uploader=bigupload.Uploader(retry=FAST)
+        )
+    ).orphans == 1
     assert world.s3.uploads == {}
 
 
@@ -252,5 +262,5 @@ async def test_the_local_store_gives_versions(weed: LocalStore, tmp_path: Path) 
     client.create_bucket(Bucket="versions")
     client.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
     options = options_for(weed)
-    result = await bigupload.upload(path, to="s3://versions/key", s3=options, retry=FAST)
+    result = await bigupload.upload(path, to="s3://versions/key", s3=options, uploader=bigupload.Uploader(retry=FAST))
     assert result.version_id == client.head_object(Bucket="versions", Key="key")["VersionId"]

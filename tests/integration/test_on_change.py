@@ -13,7 +13,7 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 
-from .support import BUCKET, FAST, PART, World, content, write
+from .support import BUCKET, FAST, PART, World, content, of_function, write
 
 
 def grow(path: Path) -> None:
@@ -117,9 +117,13 @@ async def upload_while(
             changes.pop(0)(path)
 
     return await bigupload.upload(
-        path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST, concurrency=1,
-        on_event=on_event, **more,
-    )  # fmt: skip
+        path,
+        to=f"s3://{BUCKET}/key",
+        s3=world.options(),
+        manifest=world.manifest_path,
+        on_event=on_event,
+        **of_function({"retry": FAST, "concurrency": 1} | more),
+    )
 
 
 @pytest.mark.exhaustive
@@ -199,9 +203,12 @@ async def test_other_bytes_of_the_same_name(world: World) -> None:
 
     async def upload(size: int, **more: Any) -> bigupload.UploadResult:
         return await bigupload.upload(
-            io.BytesIO(content(size)), to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path,
-            retry=FAST, **more,
-        )  # fmt: skip
+            io.BytesIO(content(size)),
+            to=f"s3://{BUCKET}/key",
+            s3=world.options(),
+            manifest=world.manifest_path,
+            **of_function({"retry": FAST} | more),
+        )
 
     from bigupload.testing.faults import Status
 

@@ -20,7 +20,7 @@ from bigupload.events import PartUploaded, Progress, ReadingBack, UploadComplete
 from bigupload.testing.faults import Status
 
 from .stopped import PARTS, SIZE
-from .support import BUCKET, FAST, World, no_leaks
+from .support import BUCKET, FAST, World, no_leaks, of_function
 
 pytestmark = pytest.mark.usefixtures("no_complaints")
 
@@ -81,7 +81,7 @@ async def test_abort_says_which_upload(stopped: World) -> None:
     stopped.s3.script("AbortMultipartUpload", Status(503, "SlowDown"))
     identity = stopped.manifest.header.id
     told: list[events.Event] = []
-    await bigupload.abort(stopped.manifest_path, retry=FAST, on_event=told.append)
+    await bigupload.abort(stopped.manifest_path, on_event=told.append, uploader=bigupload.Uploader(retry=FAST))
     assert [(type(e), e.upload.id, e.upload.manifest) for e in told] == [
         (events.Retrying, identity, stopped.manifest_path)
     ]
@@ -151,7 +151,7 @@ async def test_an_async_function_is_awaited_in_order(world: World, way: Any) -> 
 async def test_a_queue_is_a_function_for_events(world: World) -> None:
     told: asyncio.Queue[events.Event] = asyncio.Queue(1)
     async with no_leaks():
-        handle = bigupload.start(world.file(SIZE), **target(world), retry=FAST, on_event=told.put)
+        handle = bigupload.start(world.file(SIZE), on_event=told.put, **of_function({"retry": FAST} | target(world)))
         while not isinstance(event := await told.get(), UploadCompleted):
             assert event.upload.source == str(world.directory / "file.bin")
         await handle
@@ -199,10 +199,12 @@ async def test_what_it_raises_ends_the_upload(world: World, kind: type[Any], is_
     async with no_leaks():
         with pytest.raises(ZeroDivisionError):
             await bigupload.upload(
-                world.file(SIZE), **target(world), retry=FAST, concurrency=1, on_event=later if is_async else on_event
+                world.file(SIZE),
+                on_event=later if is_async else on_event,
+                **of_function({"retry": FAST, "concurrency": 1} | target(world)),
             )
     assert world.manifest.status == ("completed" if kind is UploadCompleted else "uploading")
-    await bigupload.resume(world.manifest_path, retry=FAST)
+    await bigupload.resume(world.manifest_path, uploader=bigupload.Uploader(retry=FAST))
     assert world.holds(world.directory / "file.bin")
 
 
@@ -211,7 +213,7 @@ async def test_what_it_raises_of_a_failed_upload(world: World) -> None:
     world.s3.script("UploadPart", Status(403, "AccessDenied"), part_number=3, repeat=True)
     told = Recorder()
     path = world.file(SIZE)
-    handle = bigupload.start(path, **target(world), retry=FAST, concurrency=1, on_event=told)
+    handle = bigupload.start(path, on_event=told, **of_function({"retry": FAST, "concurrency": 1} | target(world)))
     expected = [event async for event in handle]
     with pytest.raises(errors.AccessDenied):
         await handle
@@ -222,7 +224,7 @@ async def test_what_it_raises_of_a_failed_upload(world: World) -> None:
         await ended.wait()
         raise ZeroDivisionError
 
-    handle = bigupload.start(path, **target(world), retry=FAST, on_event=wrong)
+    handle = bigupload.start(path, on_event=wrong, **of_function({"retry": FAST} | target(world)))
     async for event in handle:
         if isinstance(event, events.Retrying):
             ended.set()
@@ -240,7 +242,11 @@ async def test_a_cancellation_of_its_own_ends_the_upload(world: World) -> None:
 
     async with no_leaks(), asyncio.timeout(60):
         with pytest.raises(asyncio.CancelledError):
-            await bigupload.upload(world.file(SIZE), **target(world), retry=FAST, on_event=on_event)
+            await bigupload.upload(
+                world.file(SIZE),
+                on_event=on_event,
+                **of_function({"retry": FAST} | target(world)),
+            )
     assert world.manifest.status == "uploading"
 
 
@@ -319,7 +325,7 @@ async def test_it_can_not_wait_for_the_upload_that_waits_for_it(world: World, wa
             await handle.aclose()
 
     async with asyncio.timeout(60):
-        handle = bigupload.start(world.file(SIZE), **target(world), retry=FAST, on_event=on_event)
+        handle = bigupload.start(world.file(SIZE), on_event=on_event, **of_function({"retry": FAST} | target(world)))
         with pytest.raises(errors.UsageError, match="on_event can't wait for its own upload"):
             await handle
 
@@ -404,7 +410,7 @@ async def test_it_may_wait_for_another_upload_though_there_is_one_place(world: W
 
 async def test_an_async_function_for_every_call(stopped: World) -> None:
     told = Recorder()
-    await bigupload.resume(stopped.manifest_path, retry=FAST, on_event=told)
+    await bigupload.resume(stopped.manifest_path, on_event=told, uploader=bigupload.Uploader(retry=FAST))
     assert isinstance(told.told[-1], UploadCompleted)
     path = stopped.directory / "file.bin"
     await bigupload.read_back(path, f"s3://{BUCKET}/key", s3=stopped.options(), on_event=told)
@@ -423,7 +429,7 @@ async def test_eager_tasks(world: World) -> None:
 
     asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined]  # of 3.12
     async with asyncio.timeout(60):
-        handle = bigupload.start(world.file(SIZE), **target(world), retry=FAST, on_event=on_event)
+        handle = bigupload.start(world.file(SIZE), on_event=on_event, **of_function({"retry": FAST} | target(world)))
         expected = [event async for event in handle]
         await handle
     assert without_progress(told) == without_progress(expected)

@@ -224,7 +224,12 @@ async def test_an_object_that_appears_late_is_found(world: World, monkeypatch: p
     world.s3.script("CompleteMultipartUpload", LostResponse())
     world.s3.script("HeadObject", Call(hide))
     result = await bigupload.upload(
-        path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST, on_event=on_event
+        path,
+        to=f"s3://{BUCKET}/key",
+        s3=world.options(),
+        manifest=world.manifest_path,
+        on_event=on_event,
+        uploader=bigupload.Uploader(retry=FAST),
     )
     assert world.holds(path)
     assert result.verified is Verified.FULL_OBJECT

@@ -20,7 +20,7 @@ from bigupload.testing.faults import Status
 from tests.tools.waiting import until
 
 from .stopped import SIZE
-from .support import BUCKET, FAST, PART, World
+from .support import BUCKET, FAST, PART, World, of_function
 
 Shown = Callable[[], str]
 
@@ -45,7 +45,12 @@ def lines(shown: Shown) -> list[str]:
 
 
 async def upload(world: World, **options: Any) -> None:
-    await bigupload.upload(world.file(SIZE), to=f"s3://{BUCKET}/key", s3=world.options(), retry=FAST, **options)
+    await bigupload.upload(
+        world.file(SIZE),
+        to=f"s3://{BUCKET}/key",
+        s3=world.options(),
+        **of_function({"retry": FAST} | options),
+    )
 
 
 async def test_an_upload(world: World, display: tuple[Any, Shown]) -> None:
@@ -74,7 +79,7 @@ async def test_a_stream_of_unknown_size(world: World, display: tuple[Any, Shown]
 
     show, shown = display
     to = {"to": f"s3://{BUCKET}/key", "s3": world.options(), "name": "pipe", "part_size": PART}
-    await bigupload.upload(blocks(), on_event=show, **to)
+    await bigupload.upload(blocks(), on_event=show, **of_function(to))
     [line] = lines(shown)
     assert line.startswith("pipe")
     assert "proved: full-object" in line
@@ -100,7 +105,13 @@ async def test_a_job_is_one_row(world: World, display: tuple[Any, Shown]) -> Non
         told.append(event)
         show(event)
 
-    many = bigupload.upload_many(files, to=f"s3://{BUCKET}/folder/", s3=world.options(), retry=FAST, on_event=on_event)
+    many = bigupload.upload_many(
+        files,
+        to=f"s3://{BUCKET}/folder/",
+        s3=world.options(),
+        on_event=on_event,
+        uploader=bigupload.Uploader(retry=FAST),
+    )
     assert len([outcome async for outcome in many]) == 4
     [line] = [line for line in lines(shown) if line.startswith("folder")]
     assert "4 of 4 files done, 1 failed" in line
@@ -119,7 +130,9 @@ async def test_a_resumed_upload_begins_at_what_is_there(stopped: World, display:
             began.append(bar.acknowledged if hasattr(bar, "acknowledged") else bar.n)
             began.append(event.resumed_bytes)
 
-    await bigupload.resume(stopped.manifest_path, s3=stopped.options(), retry=FAST, on_event=on_event)
+    await bigupload.resume(
+        stopped.manifest_path, s3=stopped.options(), on_event=on_event, uploader=bigupload.Uploader(retry=FAST)
+    )
     assert began[0] == began[1] > 0
     assert not show._bars
 
@@ -195,6 +208,6 @@ async def test_a_foreign_error_is_told_by_its_name_alone(world: World) -> None:
     told: list[events.Event] = []
     to = {"to": f"s3://{BUCKET}/key", "s3": world.options(), "name": "pipe", "part_size": PART}
     with pytest.raises((LookupError, errors.BigUploadError)):
-        await bigupload.upload(blocks(), on_event=told.append, **to)
+        await bigupload.upload(blocks(), on_event=told.append, **of_function(to))
     assert isinstance(told[-1], events.UploadStopped)
     assert "secret" not in told[-1].reason

@@ -21,7 +21,7 @@ from bigupload.verification import receipts
 from bigupload.verification.receipts import GrowingReceipt, read_receipt
 from tests.tools.cases import each_case
 
-from .support import BUCKET, FAST, PART, World
+from .support import BUCKET, FAST, PART, World, of_function
 
 TO = f"s3://{BUCKET}/p/"
 SCHEMA = json.loads((Path(bigupload.__file__).parent / "schema" / "receipt.schema.json").read_text())
@@ -52,7 +52,9 @@ def keys(path: Path) -> list[str]:
 
 
 async def many(world: World, sources: Any, **more: Any) -> list[UploadResult | UploadFailed]:
-    outcomes = bigupload.upload_many(sources, to=TO, s3=world.options(), retry=FAST, part_size=PART, **more)
+    outcomes = bigupload.upload_many(
+        sources, to=TO, s3=world.options(), part_size=PART, **of_function({"retry": FAST} | more)
+    )
     return [each async for each in outcomes]
 
 
@@ -70,15 +72,21 @@ async def test_of_one_upload(world: World, receipt: Path, size: int) -> None:
 
 async def test_of_many(world: World, tree: Path, receipt: Path) -> None:
     world.s3.script("PutObject", Status(403, "AccessDenied"), key="p/a", repeat=True)
-    done: list[str] = []
-    await many(world, sorted(tree.iterdir()), receipt=str(receipt), on_done=lambda _: done.extend(keys(receipt)))
+    await many(world, sorted(tree.iterdir()), receipt=str(receipt))
     assert read(receipt)["sums"] == {"files": 2, "size": 3 * PART + 20, "failed": 1}
-    assert done == ["p/b", "p/c"], "it is there when the job has ended"
+    assert keys(receipt) == ["p/b", "p/c"]
 
 
 async def test_of_a_sync_also_what_was_there(world: World, tree: Path, receipt: Path) -> None:
     async def sync() -> dict[str, Any]:
-        await bigupload.sync(tree, to=TO, s3=world.options(), retry=FAST, part_size=PART, receipt=receipt)
+        await bigupload.sync(
+            tree,
+            to=TO,
+            s3=world.options(),
+            part_size=PART,
+            then=bigupload.Receipt(receipt),
+            uploader=bigupload.Uploader(retry=FAST),
+        )
         return read(receipt)
 
     assert (await sync())["sums"] == {"files": 3, "size": 3 * PART + 30, "failed": 0}
@@ -102,7 +110,7 @@ async def test_what_is_refused_before_anything_is_sent(world: World, tree: Path)
     film = tree / "a"
     body = film.read_bytes()
     partial = world.file(10, "list.partial")
-    with pytest.raises(errors.OutputUnwritable, match=r"can't write `receipt` .*no/r: No such file"):
+    with pytest.raises(errors.OutputUnwritable, match=r"can't write `Receipt` .*no/r: No such file"):
         await world.upload(film, manifest=None, receipt=world.directory / "no/r")
     with pytest.raises(errors.OutputUnwritable, match="it is a directory"):
         await many(world, [film], receipt=tree)
@@ -110,10 +118,10 @@ async def test_what_is_refused_before_anything_is_sent(world: World, tree: Path)
         with pytest.raises(errors.UsageError, match="would replace the file that is uploaded"):
             await world.upload(source, manifest=None, receipt=name)
     with pytest.raises(errors.UsageError, match="would be uploaded itself"):
-        await bigupload.sync(tree, to=TO, s3=s3, receipt=tree / "r")
-    with pytest.raises(errors.UsageError, match="leave out `receipt`"):
-        await bigupload.sync(tree, to=TO, s3=s3, dry_run=True, receipt=world.directory / "r")
-    with pytest.raises(errors.UsageError, match="receipt"):
+        await bigupload.sync(tree, to=TO, s3=s3, then=bigupload.Receipt(tree / "r"))
+    with pytest.raises(errors.UsageError, match="leave out `Receipt`"):
+        await bigupload.sync(tree, to=TO, s3=s3, dry_run=True, then=bigupload.Receipt(world.directory / "r"))
+    with pytest.raises(errors.UsageError, match="Receipt must be a path, not bytes"):
         await world.upload(film, manifest=None, receipt=b"r")
     assert len(world.s3.requests) == before
     assert (film.read_bytes(), partial.stat().st_size) == (body, 10)
@@ -123,7 +131,7 @@ async def test_one_that_can_not_be_written_at_the_end(world: World, tree: Path) 
     """The upload is a success, and the message says so."""
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
-    with pytest.raises(errors.OutputUnwritable, match=r"the upload is done, but can't write `receipt` /dev/full"):
+    with pytest.raises(errors.OutputUnwritable, match=r"the upload is done, but can't write `Receipt` /dev/full"):
         await world.upload(tree / "b", manifest=None, receipt="/dev/full")
     assert world.holds(tree / "b")
 
@@ -138,11 +146,11 @@ async def test_a_receipt_never_replaces_one_of_many_sources(world: World, tree: 
 async def test_a_sync_shares_what_it_sent(world: World, tree: Path) -> None:
     told: list[Any] = []
     options: dict[str, Any] = {"to": TO, "s3": world.options(), "part_size": PART, "share": "1h"}
-    await bigupload.sync(tree, on_outcome=told.append, **options)
+    await bigupload.sync(tree, on_outcome=told.append, **of_function(options))
     assert all("X-Amz-Expires=3600" in each.share.url for each in told)
     world.file(30, "tree/d")
     told.clear()
-    await bigupload.sync(tree, on_outcome=told.append, **options)
+    await bigupload.sync(tree, on_outcome=told.append, **of_function(options))
     assert {each.path.name: each.share is not None for each in told} == {"a": False, "b": False, "c": False, "d": True}
 
 
@@ -177,17 +185,18 @@ async def test_no_file_is_deleted_that_is_not_in_the_receipt(
     """A full disk showed when the files were gone, and the receipt was lost with all that it had."""
     disk, files = FullDisk(monkeypatch), sorted(tree.iterdir())
     options: dict[str, Any] = {"to": TO, "s3": world.options(), "retry": FAST, "part_size": PART, "receipt": receipt}
+    options["delete_source"] = True
 
     async def move() -> list[errors.BigUploadError]:
         if function == "upload_many":
-            done = [each async for each in bigupload.upload_many(files, delete_source=True, job="move", **options)]
+            done = [each async for each in bigupload.upload_many(files, job="move", **of_function(options))]
         elif function == "sync":
             done = []
             keep: Any = done.append
-            await bigupload.sync(tree, delete_source=True, on_outcome=keep, **options)
+            await bigupload.sync(tree, on_outcome=keep, **of_function(options))
         else:
             try:
-                await bigupload.upload(files[1], delete_source=True, **options)
+                await bigupload.upload(files[1], **of_function(options))
             except errors.BigUploadError as e:
                 return [e]
             return []
@@ -200,7 +209,7 @@ async def test_no_file_is_deleted_that_is_not_in_the_receipt(
     for error in failed:
         assert isinstance(error, errors.SourceNotDeleted)
         assert error.resumable
-        assert "is in the store and stays here: can't write `receipt`" in str(error)
+        assert "is in the store and stays here: can't write `Receipt`" in str(error)
         assert "No space left on device" in str(error)
     assert not receipt.exists() or read(receipt)["files"] == []
     disk.room = float("inf")
@@ -208,44 +217,6 @@ async def test_no_file_is_deleted_that_is_not_in_the_receipt(
     assert not any(path.exists() for path in stay)
     rows = read(receipt)["files"]
     assert sorted(row["source"] for row in rows) == sorted(map(str, stay))
-
-
-async def test_a_sync_reports_again_what_the_receipt_of_its_command_lacks(
-    world: World, tree: Path, receipt: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    disk = FullDisk(monkeypatch)
-    disk.room = float("inf")
-
-    async def moved() -> list[str]:
-        keys: list[str] = []
-
-        def keep(outcome: object) -> None:
-            if isinstance(outcome, UploadResult):
-                keys.append(outcome.key)
-
-        with contextlib.closing(receipts.GrowingReceipt(receipt, "--receipt", target=TO, endpoint=None)) as given:
-            options: dict[str, Any] = {
-                "to": TO,
-                "s3": world.options(),
-                "retry": FAST,
-                "part_size": PART,
-                "receipt": given,
-            }
-            await bigupload.sync(tree, delete_source=True, on_outcome=keep, **options)
-        return keys
-
-    world.s3.script("PutObject", Status(403, "AccessDenied"), key="p/c", repeat=True)  # so that the job is not over
-    before = await moved()
-    assert before
-    for path in tree.iterdir():
-        path.unlink()
-    receipt.unlink()
-    disk.room = 0
-    assert await moved() == before
-    disk.room = float("inf")
-    assert await moved() == before
-    assert [row["key"] for row in read(receipt)["files"]] == before
-    assert await moved() == []
 
 
 async def test_a_full_disk_leaves_a_receipt_whole(
@@ -296,7 +267,7 @@ async def test_a_receipt_that_lost_files_is_not_continued(world: World, tree: Pa
         assert (tree / "c").exists()
     for end in range(len(lines[b]) + len(b"".join(lines[:b])), len(b"".join(lines)) - 1):  # as a crash tears it
         receipt.write_bytes(b"".join(lines)[:end])
-        with contextlib.closing(GrowingReceipt(receipt, "`receipt`", target=TO, endpoint=world.s3.url)):
+        with contextlib.closing(GrowingReceipt(receipt, "`Receipt`", target=TO, endpoint=world.s3.url)):
             assert read(receipt)["sums"] == {"files": 2, "size": 3 * PART + 10, "failed": 0}
 
 
@@ -320,7 +291,9 @@ async def test_a_move_of_nothing_leaves_no_receipt(world: World, tree: Path, rec
 
 async def watched(world: World, directory: Path, receipt: Path, **more: Any) -> list[Any]:
     options: dict[str, Any] = {"to": TO, "s3": world.options(), "retry": FAST, "idle": 0.05, "until_idle": 0.05}
-    async with contextlib.aclosing(bigupload.watch(directory, receipt=receipt, **options | more)) as outcomes:
+    async with contextlib.aclosing(
+        bigupload.watch(directory, **of_function(options | {"receipt": receipt} | more))
+    ) as outcomes:
         return [outcome async for outcome in outcomes]
 
 
@@ -365,7 +338,7 @@ async def test_a_watch_deletes_no_file_without_its_receipt(
     monkeypatch.setattr("bigupload.core.settling.FIRST_PAUSE", 0.0)
     # A file that failed is tried again as long as the watch is not idle.
     failed, result = await watched(world, recordings, receipt, delete_source=True, until_idle=1.0)
-    assert isinstance(failed.error, errors.OutputUnwritable)
+    assert isinstance(failed.error, errors.SourceNotDeleted)
     assert failed.retry_in is not None
     assert "No space left on device" in str(failed.error)
     assert (result.source_deleted, film.exists(), keys(receipt)) == (True, False, ["p/film"])
@@ -380,9 +353,11 @@ async def test_what_a_watch_refuses(world: World, recordings: Path, receipt: Pat
         await watched(world, recordings, foreign)
     assert foreign.stat().st_size == 10
     await watched(world, recordings, receipt)
+    assert not receipt.exists(), "nothing was proved"
+    GrowingReceipt(receipt, "`Receipt`", target=TO, endpoint=world.s3.url).close()
     with pytest.raises(errors.UsageError, match=r"is the receipt of s3://bucket/p/, and this is s3://bucket/q/"):
         await watched(world, recordings, receipt, to="s3://bucket/q/")
-    other = GrowingReceipt(receipt, "`receipt`", target=TO, endpoint=world.s3.url)
+    other = GrowingReceipt(receipt, "`Receipt`", target=TO, endpoint=world.s3.url)
     with contextlib.closing(other), pytest.raises(errors.OutputUnwritable, match="another process writes it"):
         await watched(world, recordings, receipt)
     os.mkfifo(world.directory / "pipe")

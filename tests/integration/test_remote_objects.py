@@ -155,8 +155,10 @@ def test_a_real_store(weed: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None
     client.create_bucket(Bucket="remote-copies")
     data = DATA * 40
     source = f"s3://{BUCKET}/remote/film.mov"
-    bigupload.upload_sync(data, to=source, s3=options, name="x", retry=FAST)
-    result = bigupload.upload_sync(source, to="s3://remote-copies/", s3=options, part_size="5MiB", retry=FAST)
+    bigupload.upload_sync(data, to=source, s3=options, name="x", uploader=bigupload.Uploader(retry=FAST))
+    result = bigupload.upload_sync(
+        source, to="s3://remote-copies/", s3=options, part_size="5MiB", uploader=bigupload.Uploader(retry=FAST)
+    )
     assert (result.parts, result.verified) == (-(-len(data) // (5 << 20)), "full-object")
     found = client.get_object(Bucket="remote-copies", Key="film.mov")["Body"].read()
     assert hashlib.sha256(found).digest() == hashlib.sha256(data).digest()

@@ -216,9 +216,13 @@ async def test_another_exception_tells_how_a_stream_is_resumed(world: World) -> 
 
     with pytest.raises(ZeroDivisionError) as caught:
         await bigupload.upload(
-            stream(WHOLE), to=f"s3://{BUCKET}/key", s3=world.options(), retry=FAST, manifest=world.manifest_path,
+            stream(WHOLE),
+            to=f"s3://{BUCKET}/key",
+            s3=world.options(),
+            manifest=world.manifest_path,
             on_event=fail,
-        )  # fmt: skip
+            uploader=bigupload.Uploader(retry=FAST),
+        )
     assert caught.value.__notes__ == ["the upload can be resumed: by the same call with the same bytes"]
     await world.upload(stream(WHOLE))
     assert whole(world.object()) == hashed(WHOLE)

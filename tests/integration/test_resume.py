@@ -21,7 +21,7 @@ from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.weed import fetch
 
 from .stopped import PARTS, SIZE, edit, lines, the_file, touch
-from .support import BUCKET, FAST, PART, World, content, no_leaks, write
+from .support import BUCKET, FAST, PART, World, content, no_leaks, of_function, write
 
 # --- by the manifest
 
@@ -322,9 +322,9 @@ async def test_seaweedfs_goes_on(weed: LocalStore, at_weed: S3Options, tmp_path:
 async def test_seaweedfs_completed_but_not_recorded(weed: LocalStore, at_weed: S3Options, tmp_path: Path) -> None:
     path, manifest = write(tmp_path / "file", 5 * MIB + 7), tmp_path / "m"
     where: dict[str, Any] = {"to": f"s3://{BUCKET}/unrecorded", "s3": at_weed, "manifest": manifest, "retry": FAST}
-    await bigupload.upload(path, part_size=5 * MIB, **where)
+    await bigupload.upload(path, part_size=5 * MIB, **of_function(where))
     manifest.write_bytes(b"".join(manifest.read_bytes().splitlines(keepends=True)[:-1]))
-    result = await bigupload.upload(path, **where)
+    result = await bigupload.upload(path, **of_function(where))
     assert (result.bytes_sent, result.verified) == (0, Verified.FULL_OBJECT)
 
 

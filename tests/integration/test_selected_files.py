@@ -44,7 +44,12 @@ async def test_a_directory_is_uploaded_and_what_fails_is_an_outcome(world: World
     bad.touch()
     files = select_files(root, selection=Selection(exclude=["*.tmp"]))
     to = f"s3://{BUCKET}/p/"
-    outcomes = [each async for each in bigupload.upload_many(files, to=to, s3=world.options(), retry=FAST)]
+    outcomes = [
+        each
+        async for each in bigupload.upload_many(
+            files, to=to, s3=world.options(), uploader=bigupload.Uploader(retry=FAST)
+        )
+    ]
     assert {each.key for each in outcomes if isinstance(each, UploadResult)} == {f"p/{name}" for name in names}
     (failed,) = [each for each in outcomes if isinstance(each, UploadFailed)]
     assert failed.source == str(bad)
@@ -97,12 +102,14 @@ def client_of(options: S3Options) -> Any:
 async def test_a_program_verifies_what_it_uploaded(world: World) -> None:
     paths = [world.file(10 * (number != 5), f"{number}.bin", number) for number in range(20)]  # one is empty
     to = f"s3://{BUCKET}/p/"
-    async for _ in bigupload.upload_many(paths, to=to, s3=world.options(), retry=FAST):
+    async for _ in bigupload.upload_many(paths, to=to, s3=world.options(), uploader=bigupload.Uploader(retry=FAST)):
         pass
     paths[3].write_bytes(b"other")
     paths[4].write_bytes(b"ten others")
     async with no_leaks():
-        found = bigupload.verify_many([*paths, (b"x", "bytes")], to, s3=world.options(), retry=FAST)
+        found = bigupload.verify_many(
+            [*paths, (b"x", "bytes")], to, s3=world.options(), uploader=bigupload.Uploader(retry=FAST)
+        )
         verdicts = {each.key: each async for each in found}
     proved = [key for key, each in verdicts.items() if isinstance(each, Verification)]
     assert sorted(proved) == sorted(f"p/{number}.bin" for number in range(20) if number not in (3, 4))
@@ -116,14 +123,21 @@ async def test_one_object_that_the_store_does_not_show_ends_no_verification(worl
     """As one that is encrypted with its owner's key among others. Expired credentials look the same."""
     paths = [world.file(10, f"{number}.bin", number) for number in range(3)]
     to = f"s3://{BUCKET}/p/"
-    async for _ in bigupload.upload_many(paths, to=to, s3=world.options(), retry=FAST):
+    async for _ in bigupload.upload_many(paths, to=to, s3=world.options(), uploader=bigupload.Uploader(retry=FAST)):
         pass
     world.s3.script("HeadObject", Status(400), key="p/1.bin", repeat=True)
-    verdicts = [each async for each in bigupload.verify_many(paths, to, s3=world.options(), retry=FAST)]
+    verdicts = [
+        each
+        async for each in bigupload.verify_many(paths, to, s3=world.options(), uploader=bigupload.Uploader(retry=FAST))
+    ]
     (failed,) = [each for each in verdicts if isinstance(each, VerificationFailed)]
     assert (failed.key, type(failed.error), len(verdicts)) == ("p/1.bin", ObjectNotShown, 3)
     synced = await bigupload.sync(
-        world.directory, to=to, s3=world.options(), retry=FAST, selection=Selection(include=["*.bin"])
+        world.directory,
+        to=to,
+        s3=world.options(),
+        selection=Selection(include=["*.bin"]),
+        uploader=bigupload.Uploader(retry=FAST),
     )
     assert (synced.uploaded, synced.same, synced.failed) == (0, 2, 1)
 
@@ -132,9 +146,13 @@ async def test_what_every_object_would_meet_ends_a_verification(world: World) ->
     path = world.file(10)
     options = world.options()
     with pytest.raises(UsageError, match="end the target with a slash"):
-        await anext(bigupload.verify_many([path], f"s3://{BUCKET}/key", s3=options, retry=FAST))
+        await anext(
+            bigupload.verify_many([path], f"s3://{BUCKET}/key", s3=options, uploader=bigupload.Uploader(retry=FAST))
+        )
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # nobody listens
         options = dataclasses.replace(options, endpoint_url=f"http://127.0.0.1:{unused.getsockname()[1]}")
         with pytest.raises(StoreUnreachable):
-            await anext(bigupload.verify_many([path], f"s3://{BUCKET}/p/", s3=options, retry=FAST))
+            await anext(
+                bigupload.verify_many([path], f"s3://{BUCKET}/p/", s3=options, uploader=bigupload.Uploader(retry=FAST))
+            )

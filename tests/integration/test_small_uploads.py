@@ -297,11 +297,15 @@ async def test_a_file_that_changes_while_it_is_sent(world: World, size: int, mon
             path.write_bytes(b"other" * (size // 5) + b"x" * (size % 5))
 
     with pytest.raises(errors.SourceChanged, match="upload it again when nothing writes to it"):
-        await bigupload.upload(path, to=TO, s3=world.options(), retry=FAST, on_event=on_event)
+        await bigupload.upload(
+            path, to=TO, s3=world.options(), on_event=on_event, uploader=bigupload.Uploader(retry=FAST)
+        )
     assert ops(world) == []
     changes = 0
     path.write_bytes(b"a" * SIZE)
-    await bigupload.upload(path, to=TO, s3=world.options(), retry=FAST, on_event=on_event, on_change="restart")
+    await bigupload.upload(
+        path, to=TO, s3=world.options(), on_event=on_event, on_change="restart", uploader=bigupload.Uploader(retry=FAST)
+    )
     assert world.holds(path)
 
 

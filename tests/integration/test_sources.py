@@ -256,7 +256,9 @@ async def test_bytes_that_change_after_they_were_hashed_are_never_an_object(worl
 
     world.s3.script("UploadPart", Status(503, "SlowDown"), part_number=2)
     with pytest.raises(errors.SourceChanged, match="part 2") as caught:
-        await bigupload.upload(data, to=f"s3://{BUCKET}/key", s3=world.options(), retry=FAST, on_event=change)
+        await bigupload.upload(
+            data, to=f"s3://{BUCKET}/key", s3=world.options(), on_event=change, uploader=bigupload.Uploader(retry=FAST)
+        )
     assert caught.value.resumable
     assert world.object() is None
 

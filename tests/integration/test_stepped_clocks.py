@@ -68,7 +68,11 @@ async def test_a_clock_that_is_off_is_told_once_for_many_files(world: World) -> 
     told: list[events.Event] = []
     paths = [world.file(10, f"{number}.bin", number) for number in range(4)]
     sent = bigupload.upload_many(
-        paths, to=f"s3://{BUCKET}/p/", s3=world.options(), retry=FAST, concurrency=4, on_event=told.append
+        paths,
+        to=f"s3://{BUCKET}/p/",
+        s3=world.options(),
+        on_event=told.append,
+        uploader=bigupload.Uploader(retry=FAST, concurrency=4),
     )
 
     async def upload() -> list[object]:

@@ -25,7 +25,7 @@ from tests.tools.cases import each_case
 from .backends import Backend
 from .stopped import PARTS, SIZE
 from .streams import WHOLE, generator, hashed, pipe, reader, stream, whole
-from .support import BUCKET, FAST, KIB, LEVELS, PART, World, content, no_leaks
+from .support import BUCKET, FAST, KIB, LEVELS, PART, World, content, no_leaks, of_function
 from .test_sources import sha256_of
 
 # -- each kind of stream
@@ -273,7 +273,7 @@ async def test_options_that_contradict_a_stream(world: World, options: dict[str,
     if "service" not in options:
         call["s3"] = world.options()
     with pytest.raises(errors.UsageError, match=message):
-        await bigupload.upload(stream(WHOLE), **{**call, **options})
+        await bigupload.upload(stream(WHOLE), **of_function({**call, **options}))
     assert not world.s3.requests
 
 

@@ -24,7 +24,7 @@ from bigupload.testing.strict_s3 import StoreResponse
 from tests.tools.buckets import options_for
 from tests.tools.weed import weed_client
 
-from .support import BUCKET, FAST, PART, World, no_leaks
+from .support import BUCKET, FAST, PART, World, no_leaks, of_function
 from .syncing import AWKWARD, FILES, TO, asked, counts, files, grow, objects, synced
 
 
@@ -143,7 +143,9 @@ async def test_a_large_file_whose_object_was_deleted_or_replaced_is_sent_again(
     del stored["p/large.bin"]
     if becomes == "another object":
         other = world.file(3 * PART, "other", seed=2)
-        await bigupload.upload(other, to=f"{TO}large.bin", s3=world.options(), retry=FAST, part_size=PART)
+        await bigupload.upload(
+            other, to=f"{TO}large.bin", s3=world.options(), part_size=PART, uploader=bigupload.Uploader(retry=FAST)
+        )
     assert counts(await synced(world, tree, part_size=PART)) == (1, 4, 0, 0)
     assert world.holds(large, "p/large.bin")
 
@@ -174,7 +176,7 @@ async def test_a_sync_that_forgets_its_record_asks_no_other_one(world: World, tr
 
 async def uploaded(world: World, tree: Path) -> None:
     given: dict[str, Any] = {"to": TO, "s3": world.options(), "retry": FAST, "part_size": PART, "job": "upload"}
-    async for outcome in bigupload.upload_many(bigupload.select_files(tree), **given):
+    async for outcome in bigupload.upload_many(bigupload.select_files(tree), **of_function(given)):
         assert isinstance(outcome, UploadResult)
 
 
@@ -196,7 +198,9 @@ async def test_only_what_changed_is_sent_and_times_do_not_hide_a_change(world: W
 async def test_an_object_that_was_replaced_or_deleted_is_sent_again(world: World, tree: Path) -> None:
     await synced(world, tree)
     (tree / "other").write_bytes(b"xx")
-    await bigupload.upload(tree / "other", to=f"{TO}b.bin", s3=world.options(), retry=FAST)  # of the same size
+    await bigupload.upload(
+        tree / "other", to=f"{TO}b.bin", s3=world.options(), uploader=bigupload.Uploader(retry=FAST)
+    )  # of the same size
     (tree / "other").unlink()
     del world.s3.objects[BUCKET]["p/a"]
     assert counts(await synced(world, tree)) == (2, 2, 0, 0)
@@ -215,7 +219,9 @@ async def test_where_lists_have_no_etags_each_object_is_proved_again(world: Worl
     with contextlib.closing(open_database(job.record)) as record:  # as if the responses to the PUTs had none, either
         record.execute("UPDATE file SET etag = ''")
     (tree / "other").write_bytes(b"xx")
-    await bigupload.upload(tree / "other", to=f"{TO}b.bin", s3=world.options(), retry=FAST)  # of the same size
+    await bigupload.upload(
+        tree / "other", to=f"{TO}b.bin", s3=world.options(), uploader=bigupload.Uploader(retry=FAST)
+    )  # of the same size
     (tree / "other").unlink()
     before = len(world.s3.requests)
     assert counts(await synced(world, tree)) == (1, 3, 0, 0)

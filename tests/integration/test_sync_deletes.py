@@ -170,7 +170,9 @@ async def test_a_directory_that_is_another_one_now_deletes_nothing(
 
     options = world.options()
     with pytest.raises(errors.DirectoryGone, match="Nothing more was deleted"):
-        await bigupload.sync(tree, to=TO, s3=options, retry=FAST, delete=True, on_outcome=on_outcome)
+        await bigupload.sync(
+            tree, to=TO, s3=options, delete=True, on_outcome=on_outcome, uploader=bigupload.Uploader(retry=FAST)
+        )
     assert "p/a" in objects(world)
 
 
@@ -234,7 +236,9 @@ async def test_an_object_that_was_replaced_meanwhile_is_left(world: World, tree:
             stored["p/replaced"] = stored["p/b.bin"]
             del stored["p/gone"]
 
-    result = await bigupload.sync(tree, to=TO, s3=world.options(), retry=FAST, delete=True, on_outcome=on_outcome)
+    result = await bigupload.sync(
+        tree, to=TO, s3=world.options(), delete=True, on_outcome=on_outcome, uploader=bigupload.Uploader(retry=FAST)
+    )
     assert counts(result) == (1, 3, 2, 1)
     (failed,) = [each for each in told if isinstance(each, SyncStep) and each.error is not None]
     assert (failed.key, type(failed.error)) == ("p/replaced", errors.TargetReplaced)

@@ -23,7 +23,9 @@ MIB = 1 << 20
 @pytest.mark.slow
 async def test_a_hundred_thousand_objects(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are told in an order of their own, as those of some stores are. All of them have no file."""
-    await bigupload.sync(grow(tmp_path / "tree", FILES), to=TO, s3=world.options(), retry=FAST)
+    await bigupload.sync(
+        grow(tmp_path / "tree", FILES), to=TO, s3=world.options(), uploader=bigupload.Uploader(retry=FAST)
+    )
     listed = 0
 
     async def next_objects(_: S3Objects, prefix: str, pages: ObjectPages) -> list[ListedRow]:
@@ -44,7 +46,13 @@ async def test_a_hundred_thousand_objects(world: World, tmp_path: Path, monkeypa
     tracemalloc.start()
     try:
         result = await bigupload.sync(
-            tmp_path / "tree", to=TO, s3=world.options(), retry=FAST, delete=True, dry_run=True, on_outcome=on_outcome
+            tmp_path / "tree",
+            to=TO,
+            s3=world.options(),
+            delete=True,
+            dry_run=True,
+            on_outcome=on_outcome,
+            uploader=bigupload.Uploader(retry=FAST),
         )
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -47,7 +47,9 @@ async def test_files_are_compared_before_the_list_ends(world: World, tree: Path,
     first = len(world.s3.requests)
     world.s3.script("ListObjectsV2", Call(lambda _: None))
     world.s3.script("ListObjectsV2", Call(hold))
-    result = await bigupload.sync(tree, to=TO, s3=world.options(), retry=FAST, on_outcome=on_outcome, resume=resume)
+    result = await bigupload.sync(
+        tree, to=TO, s3=world.options(), on_outcome=on_outcome, resume=resume, uploader=bigupload.Uploader(retry=FAST)
+    )
     assert counts(result) == (0, 12, 0, 0)
     assert second_page == [True]
     assert asked(world, first).count("ListObjectsV2") == 3

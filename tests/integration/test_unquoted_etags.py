@@ -27,7 +27,9 @@ def unquoted(world: World) -> World:
 async def test_an_upload_proves_as_much_as_verify_says(unquoted: World, size: int) -> None:
     path = unquoted.file(size)
     result = await unquoted.upload(path, checksum="md5")
-    verified = await bigupload.verify(path, f"s3://{BUCKET}/key", s3=unquoted.options(), retry=FAST)
+    verified = await bigupload.verify(
+        path, f"s3://{BUCKET}/key", s3=unquoted.options(), uploader=bigupload.Uploader(retry=FAST)
+    )
     assert result.verified is verified.verified is Verified.COMPOSITE_ETAG
     assert result.etag == verified.etag == unquoted.object().etag
     assert {event.proof for event in unquoted.told(events.PartUploaded)} == {PartProof.ETAG}
@@ -45,7 +47,9 @@ async def test_a_proxy_that_marks_etags_as_weak_costs_nothing(world: World, chec
     assert result.verified is (Verified.COMPOSITE_ETAG if checksum == "md5" else Verified.FULL_OBJECT)
     assert result.etag == world.object().etag
     assert sorted(world.sent()) == [1, 2, 3]
-    found = await bigupload.read_back(path, f"s3://{BUCKET}/key", s3=world.options(), retry=FAST)
+    found = await bigupload.read_back(
+        path, f"s3://{BUCKET}/key", s3=world.options(), uploader=bigupload.Uploader(retry=FAST)
+    )
     assert found.bytes_read == 3 * PART
 
 
@@ -60,7 +64,9 @@ async def test_a_store_without_checksums_too(unquoted: World) -> None:
 async def test_another_file_is_not_proved(unquoted: World) -> None:
     await unquoted.upload(unquoted.file(3 * PART), checksum="md5")
     other = unquoted.file(3 * PART, "other.bin", seed=9)
-    found = await bigupload.verify(other, f"s3://{BUCKET}/key", s3=unquoted.options(), retry=FAST)
+    found = await bigupload.verify(
+        other, f"s3://{BUCKET}/key", s3=unquoted.options(), uploader=bigupload.Uploader(retry=FAST)
+    )
     assert found.verified is Verified.SIZE
 
 
@@ -85,7 +91,9 @@ async def test_many_files_and_a_sync(unquoted: World) -> None:
 async def test_what_is_read_back_is_read_by_its_etag(unquoted: World) -> None:
     path = unquoted.file(3 * PART)
     await unquoted.upload(path)
-    found = await bigupload.read_back(path, f"s3://{BUCKET}/key", s3=unquoted.options(), retry=FAST)
+    found = await bigupload.read_back(
+        path, f"s3://{BUCKET}/key", s3=unquoted.options(), uploader=bigupload.Uploader(retry=FAST)
+    )
     assert found.bytes_read == 3 * PART
 
 

@@ -102,7 +102,7 @@ async def test_into_seaweedfs(
         part_size=5 * MIB,
         checksum=checksum,
         manifest=tmp_path / "m",
-        retry=FAST,
+        uploader=bigupload.Uploader(retry=FAST),
     )
     assert result.parts == max(1, -(-size // (5 * MIB)))
     assert fetch(weed, BUCKET, result.key) == path.read_bytes()
@@ -220,9 +220,13 @@ async def test_progress_counts_what_is_recorded_and_what_is_out(world: World) ->
             world.s3.release()
 
     await bigupload.upload(
-        path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST, concurrency=2,
+        path,
+        to=f"s3://{BUCKET}/key",
+        s3=world.options(),
+        manifest=world.manifest_path,
         on_event=on_event,
-    )  # fmt: skip
+        uploader=bigupload.Uploader(retry=FAST, concurrency=2),
+    )
     told = world.told(events.Progress)
     assert told[-1].bytes_uploaded == told[-1].size == 8 * PART
     assert (told[-1].bytes_in_flight, told[-1].parts_uploaded, told[-1].parts) == (0, 8, 8)
@@ -290,9 +294,13 @@ async def test_an_outage_does_not_count_as_attempts(world: World, s3: StrictS3) 
 
         path = world.file(3 * PART)
         result = await bigupload.upload(
-            path, to=f"s3://{BUCKET}/key", s3=options, manifest=world.manifest_path, concurrency=1,
-            retry=RetryPolicy(base_delay=0, max_delay=0, attempts=3), on_event=on_event,
-        )  # fmt: skip
+            path,
+            to=f"s3://{BUCKET}/key",
+            s3=options,
+            manifest=world.manifest_path,
+            on_event=on_event,
+            uploader=bigupload.Uploader(concurrency=1, retry=RetryPolicy(base_delay=0, max_delay=0, attempts=3)),
+        )
     assert world.holds(path)
     assert result.retries >= 30
     assert [type(e) for e in world.events if isinstance(e, events.OutageStarted | events.OutageEnded)] == [

@@ -96,7 +96,11 @@ async def test_a_target_is_needed(world: World) -> None:
 def test_upload_sync(world: World) -> None:
     path = world.file(2 * PART)
     result = bigupload.upload_sync(
-        path, to=f"s3://{BUCKET}/key", s3=world.options(), manifest=world.manifest_path, retry=FAST
+        path,
+        to=f"s3://{BUCKET}/key",
+        s3=world.options(),
+        manifest=world.manifest_path,
+        uploader=bigupload.Uploader(retry=FAST),
     )
     assert world.holds(path)
     assert result.verified is Verified.FULL_OBJECT

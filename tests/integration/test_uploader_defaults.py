@@ -55,5 +55,7 @@ async def test_each_call_uses_the_proxies_of_its_uploader(world: World) -> None:
 
 async def test_a_function_takes_its_target_second(world: World) -> None:
     path = world.file(10)
-    await bigupload.upload(path, "s3://bucket/key", s3=world.options(), state_dir=world.directory / "state")
+    await bigupload.upload(
+        path, "s3://bucket/key", s3=world.options(), uploader=bigupload.Uploader(state_dir=world.directory / "state")
+    )
     assert world.holds(path, "key")

@@ -20,7 +20,7 @@ from bigupload.manifests.journal import FileJournal
 from bigupload.sources.file import fingerprint_of
 from tests.tools.cases import each_case
 
-from .support import FAST, PART, World, content, no_leaks
+from .support import FAST, PART, World, content, no_leaks, of_function
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def directory(recordings: Path) -> Path:
 async def watch(world: World, directory: Path, **more: Any) -> AsyncGenerator[UploadResult | UploadFailed, None]:
     options: dict[str, Any] = {"to": "s3://bucket/raw/", "s3": world.options(), "retry": FAST, "idle": 0.05} | more
     options.setdefault("on_event", world.events.append)
-    async with contextlib.aclosing(bigupload.watch(directory, **options)) as outcomes:
+    async with contextlib.aclosing(bigupload.watch(directory, **of_function(options))) as outcomes:
         async for outcome in outcomes:
             yield outcome
 

@@ -34,7 +34,7 @@ from tests.tools.waiting import until
 
 from .stopped import PARTS, SIZE
 from .streams import WHOLE, hashed, whole
-from .support import BUCKET, FAST, PART, World
+from .support import BUCKET, FAST, PART, World, of_function
 
 TO = f"s3://{BUCKET}/key"
 Writer = bigupload.UploadWriter
@@ -45,7 +45,7 @@ def target(world: World, **more: Any) -> Any:
 
 
 def opened(world: World, **more: Any) -> Writer:
-    return bigupload.open_writer(TO, **target(world, **more))
+    return bigupload.open_writer(TO, **of_function(target(world, **more)))
 
 
 def stored(world: World) -> str | None:
@@ -168,13 +168,13 @@ def contextlib_closing(world: World, **more: Any) -> None:
 
 
 def text_in_block(world: World, **more: Any) -> None:
-    with bigupload.open_writer(TO, text=True, **target(world, **more)) as writer:
+    with bigupload.open_writer(TO, text=True, **of_function(target(world, **more))) as writer:
         writer.write("x" * SIZE)
         raise LookupError("the rows are gone")
 
 
 def text_that_no_encoding_has(world: World, **more: Any) -> None:
-    with bigupload.open_writer(TO, text=True, encoding="ascii", **target(world, **more)) as writer:
+    with bigupload.open_writer(TO, text=True, encoding="ascii", **of_function(target(world, **more))) as writer:
         writer.write("x" * SIZE)
         writer.write("é")
 
@@ -303,7 +303,7 @@ def test_a_character_that_is_refused_ends_text_with_a_state(
     world: World, encoding: str, first: str, refused: str
 ) -> None:
     """The encoder has gone on: what follows would lack its byte order mark, or its shift sequence."""
-    writer = bigupload.open_writer(TO, text=True, encoding=encoding, **target(world, resume=False))
+    writer = bigupload.open_writer(TO, text=True, encoding=encoding, **of_function(target(world, resume=False)))
     writer.write(first)
     with pytest.raises(UnicodeEncodeError):
         writer.write(refused)
@@ -315,7 +315,7 @@ def test_a_character_that_is_refused_ends_text_with_a_state(
 
 @each_case("encoding, refused", [("utf-8", "\ud800"), ("ascii", "é"), ("latin-1", "€")])
 def test_a_character_that_is_refused_is_not_written(world: World, encoding: str, refused: str) -> None:
-    with bigupload.open_writer(TO, text=True, encoding=encoding, **target(world, resume=False)) as writer:
+    with bigupload.open_writer(TO, text=True, encoding=encoding, **of_function(target(world, resume=False))) as writer:
         writer.write("before ")
         with pytest.raises(UnicodeEncodeError):
             writer.write(f"x{refused}")
@@ -325,7 +325,7 @@ def test_a_character_that_is_refused_is_not_written(world: World, encoding: str,
 
 def test_text_that_is_collected(world: World) -> None:
     def forgotten() -> None:
-        bigupload.open_writer(TO, text=True, **target(world)).write("x" * SIZE)
+        bigupload.open_writer(TO, text=True, **of_function(target(world))).write("x" * SIZE)
 
     with pytest.warns(ResourceWarning, match=r"never closed"):
         collected(forgotten)
@@ -498,7 +498,7 @@ def test_large_writes_are_not_collected_and_small_ones_are(world: World, monkeyp
 
 
 def test_text(world: World) -> None:
-    with bigupload.open_writer(TO, text=True, newline="\r\n", **target(world)) as writer:
+    with bigupload.open_writer(TO, text=True, newline="\r\n", **of_function(target(world))) as writer:
         assert isinstance(writer, io.TextIOWrapper)
         print("é", 1, file=writer)
         with pytest.raises(io.UnsupportedOperation, match="Write to a file"):
@@ -509,7 +509,7 @@ def test_text(world: World) -> None:
 
 def test_text_cannot_be_detached(world: World) -> None:
     """As the writer of bytes says of itself. It goes on."""
-    with bigupload.open_writer(TO, text=True, **target(world)) as writer:
+    with bigupload.open_writer(TO, text=True, **of_function(target(world))) as writer:
         writer.write("é")
         with pytest.raises(io.UnsupportedOperation, match="without `text=True`"):
             writer.detach()
@@ -533,7 +533,7 @@ def test_text_is_what_a_file_of_text_has(
     given: Any = target(world, resume=False, text=True, encoding=encoding, newline=newline)
     with (
         (tmp_path / "text").open("w", encoding=encoding or "utf-8", newline=newline) as file,
-        bigupload.open_writer(TO, **given) as writer,
+        bigupload.open_writer(TO, **of_function(given)) as writer,
     ):
         for each in (file, writer):
             assert [each.write(text) for text in TEXTS[:2]] == [len(text) for text in TEXTS[:2]]
@@ -606,7 +606,9 @@ def test_text_whose_write_was_interrupted_before_its_first_byte(
     monkeypatch.setattr(PushedBytes, "fill", fill_later)
     world.s3.objects[BUCKET].pop("key", None)
     text = "\u65e5\u672c\n" * 20_000
-    writer = bigupload.open_writer(TO, text=True, encoding=encoding, newline="\n", **target(world, resume=False))
+    writer = bigupload.open_writer(
+        TO, text=True, encoding=encoding, newline="\n", **of_function(target(world, resume=False))
+    )
     pushed = writer.buffer._core._pushed
     with monkeypatch.context() as patch:
         patch.setattr(pushed, "_changed", Interrupted())
@@ -808,7 +810,7 @@ def test_what_is_known_of_an_interrupted_close(
     world.s3.hold(held, acted=True)
     if not releases:
         monkeypatch.setattr(multipart_upload, "CANCEL_GRACE", 0)
-    writer = bigupload.open_writer(TO, **given)
+    writer = bigupload.open_writer(TO, **of_function(given))
     writer.write(data)
     with interrupted(world, held, releases=releases):
         close_or_leave(writer, how)
@@ -822,7 +824,7 @@ def test_what_is_known_of_an_interrupted_close(
     writer.abandon()
     world.s3.release()
     assert stored(world) == (None if held == "UploadPart" else hashed(WHOLE))
-    with bigupload.open_writer(TO, **given) as writer:
+    with bigupload.open_writer(TO, **of_function(given)) as writer:
         writer.write(data)
     assert writer.result.size == SIZE
     assert stored(world) == hashed(WHOLE)
@@ -855,7 +857,10 @@ async def test_what_is_known_of_a_cancelled_close(
 def test_the_writers_of_a_process_share_its_memory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has an event loop of its own. One that gets none goes on all the same, with a part at a time in a file."""
     with blocked(world, monkeypatch, resume=False) as (first, _):
-        others = [bigupload.open_writer(f"{TO}{number}", s3=world.options(), retry=FAST) for number in range(3)]
+        others = [
+            bigupload.open_writer(f"{TO}{number}", s3=world.options(), uploader=bigupload.Uploader(retry=FAST))
+            for number in range(3)
+        ]
         threads = [threading.Thread(target=each.write, args=(WHOLE,)) for each in others]
         for thread in threads:
             thread.start()
@@ -986,7 +991,9 @@ def test_on_event_cannot_close_its_writer(world: World) -> None:
 
 def test_on_event_may_write_to_another_writer(world: World) -> None:
     """The other one reads what is written in an event loop of its own."""
-    with bigupload.open_writer(f"{TO}-log", s3=world.options(), retry=FAST, resume=False) as log:
+    with bigupload.open_writer(
+        f"{TO}-log", s3=world.options(), resume=False, uploader=bigupload.Uploader(retry=FAST)
+    ) as log:
 
         def on_event(event: events.Event) -> None:
             if isinstance(event, events.UploadStarted):
@@ -1003,7 +1010,6 @@ def test_on_event_may_write_to_another_writer(world: World) -> None:
         ({"to": "s3://bucket/"}, "no name of its own"),
         ({"to": "http://bucket/key"}, "not a target"),
         ({}, "needs a target"),
-        ({"to": TO, "target": TO}, "given twice"),
         ({"to": TO, "on_error": "ignore"}, "'keep' or 'abort'"),
         ({"to": TO, "expected_size": -1}, "expected_size"),
         ({"to": TO, "text": 1}, "text must be True or False"),
@@ -1015,7 +1021,7 @@ def test_on_event_may_write_to_another_writer(world: World) -> None:
 )
 def test_wrong_options_are_refused_at_once(options: dict[str, Any], error: str) -> None:
     with pytest.raises(bigupload.UsageError, match=error):
-        bigupload.open_writer(**options)
+        bigupload.open_writer(**of_function(options))
 
 
 def test_unknown_options() -> None:

@@ -23,7 +23,7 @@ from bigupload.stores.s3.multipart import S3Store
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools.surroundings import only_strict_s3
 
-from .support import BUCKET, FAST, KIB, LIMITS, content
+from .support import BUCKET, FAST, KIB, LIMITS, content, of_function
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +140,7 @@ def run(kind: str, steps: list[tuple[str, int]], how: str, options: Any) -> int:
         except KeyError:
             return run(kind, steps, "close", options)
     of_text: Any = {"text": True, "encoding": "latin-1", "newline": ""} if kind == "text" else {}
-    opened: Any = bigupload.open_writer(**options, **of_text)
+    opened: Any = bigupload.open_writer(**of_function(options), **of_function(of_text))
     writer = io.TextIOWrapper(opened, "latin-1", newline="") if kind == "wrapped" else opened
 
     def encode(data: bytes) -> Any:

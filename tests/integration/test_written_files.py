@@ -21,14 +21,14 @@ import bigupload
 from tests.tools.cases import each_case
 
 from .streams import WHOLE
-from .support import BUCKET, FAST, World
+from .support import BUCKET, FAST, World, of_function
 
 TO = f"s3://{BUCKET}/key"
 Writer = bigupload.UploadWriter
 
 
 def opened(world: World, **more: Any) -> Any:
-    return bigupload.open_writer(TO, s3=world.options(), retry=FAST, resume=False, **more)
+    return bigupload.open_writer(TO, s3=world.options(), resume=False, **of_function({"retry": FAST} | more))
 
 
 def stored(world: World) -> Any:

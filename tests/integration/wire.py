@@ -20,7 +20,7 @@ from bigupload.testing.certificates import Certificates
 from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.weed import weed_client
 
-from .support import BUCKET, no_leaks, write
+from .support import BUCKET, no_leaks, of_function, write
 
 PART = 5 * MIB
 PARTS = 2
@@ -64,7 +64,7 @@ class Wire:
         async with no_leaks():
             try:
                 return await bigupload.upload(
-                    self.path, to=f"s3://{BUCKET}/{self.key}", s3=options or self.options(), **more
+                    self.path, to=f"s3://{BUCKET}/{self.key}", s3=options or self.options(), **of_function(more)
                 )
             finally:
                 self.proxy.run_ended()

@@ -30,7 +30,7 @@ async def test_list_uploads(state: Path) -> None:
         (state / f"{name}{SUFFIX}").write_bytes(lines(header(), *records))
     (state / f"e{SUFFIX}").write_bytes(b"garbage\n")
     (state / f"b{SUFFIX}.1").write_bytes(lines(header()))
-    found = {upload.id: upload for upload in await bigupload.list_uploads(state_dir=state)}
+    found = {upload.id: upload for upload in await bigupload.list_uploads(uploader=bigupload.Uploader(state_dir=state))}
     assert [(each.id, each.status, each.resumable) for each in found.values()] == [
         ("a", "uploading", True),
         ("b", "uploading", True),
@@ -46,10 +46,10 @@ async def test_list_uploads(state: Path) -> None:
 
 
 async def test_list_uploads_of_nothing(tmp_path: Path) -> None:
-    assert await bigupload.list_uploads(state_dir=tmp_path / "missing") == []
+    assert await bigupload.list_uploads(uploader=bigupload.Uploader(state_dir=tmp_path / "missing")) == []
     (tmp_path / "file").touch()
     with pytest.raises(errors.ManifestError, match="can't list"):
-        await bigupload.list_uploads(state_dir=tmp_path / "file")
+        await bigupload.list_uploads(uploader=bigupload.Uploader(state_dir=tmp_path / "file"))
 
 
 def test_a_manifest_that_is_renamed_while_it_is_listed(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

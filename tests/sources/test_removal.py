@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import subprocess
 import sys
@@ -17,7 +18,14 @@ from bigupload import errors
 from bigupload.core.manifest import Fingerprint
 from bigupload.sources import removal
 from bigupload.sources.file import fingerprint_of
-from bigupload.sources.removal import FileRemoval, aside_name, check_can_be_deleted, check_top
+from bigupload.sources.removal import (
+    FileRemoval,
+    aside_name,
+    check_can_be_deleted,
+    check_top,
+    restore,
+    restore_below,
+)
 from bigupload.support import systems
 from tests.tools.cases import each_case
 from tests.tools.other_systems import OtherOs
@@ -198,42 +206,51 @@ def test_without_hard_links_it_gets_its_name_back_all_the_same(
     removing.close()
 
 
-def test_what_a_killed_process_set_aside_is_found(tmp_path: Path) -> None:
+def test_what_a_killed_process_set_aside_gets_its_name_back(tmp_path: Path) -> None:
+    for name in ("film.mov", "x" * 250):
+        path = made(tmp_path).rename(tmp_path / name)
+        path.rename(tmp_path / aside_name(str(path)))
+        restore(str(path))
+        assert names(tmp_path) == [name]
+        path.unlink()
+
+
+def test_all_files_of_a_directory_get_their_names_back(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for directory in (tmp_path, tmp_path / "a" / "b"):
+        path = made(directory)
+        path.rename(directory / aside_name(str(path)))
+    restore_below(str(tmp_path))
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"film.mov"}
+
+
+def test_what_an_earlier_version_set_aside(tmp_path: Path) -> None:
+    """Its name does not hold what the file's was."""
     path = made(tmp_path)
-    proved = fingerprint_of(path.stat())
-    path.rename(tmp_path / aside_name(str(path)))
-    removing = FileRemoval(str(path), proved, links=False)
-    assert removing.set_aside()
-    removing.delete()
-    removing.close()
-    assert names(tmp_path) == []
-    again = FileRemoval(str(path), proved, links=False)
-    assert not again.set_aside()
-    again.close()
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
+    path.rename(tmp_path / f".bigupload-moved-{digest}")
+    restore_below(str(tmp_path))
+    assert names(tmp_path) == [f".bigupload-moved-{digest}"]
+    restore(str(path))
+    assert names(tmp_path) == ["film.mov"]
 
 
 def test_killed_while_it_got_its_name_back(tmp_path: Path) -> None:
     """It has both names then, and is one file."""
     path = made(tmp_path)
     os.link(path, tmp_path / aside_name(str(path)))
-    removing = of(path)
-    with pytest.raises(errors.SourceChanged):  # its ctime is another one: it is uploaded again
-        removing.set_aside()
-    removing.close()
+    restore(str(path))
     assert names(tmp_path) == ["film.mov"]
 
 
 def test_a_new_file_beside_what_a_killed_process_set_aside(tmp_path: Path) -> None:
     path = made(tmp_path)
-    proved = fingerprint_of(path.stat())
     path.rename(tmp_path / aside_name(str(path)))
     path.write_bytes(b"new")
-    removing = FileRemoval(str(path), proved, links=False)
-    assert removing.set_aside()
-    removing.delete()
-    removing.close()
+    with pytest.raises(errors.SourceNotDeleted, match="another file took its name"):
+        restore(str(path))
     assert path.read_bytes() == b"new"
-    assert names(tmp_path) == ["film.mov"]
+    assert names(tmp_path) == ["film.mov", "film.mov.kept-1"]
 
 
 def test_another_process_that_is_at_it_is_left_alone(tmp_path: Path) -> None:
@@ -244,6 +261,8 @@ def test_another_process_that_is_at_it_is_left_alone(tmp_path: Path) -> None:
         second.set_aside()
     second.close()
     assert raised.value.resumable
+    restore(str(path))
+    restore_below(str(tmp_path))
     assert names(tmp_path) == [aside_name(str(path))]
     first.delete()
     first.close()

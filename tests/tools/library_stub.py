@@ -21,7 +21,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, M
 from typing import Literal, overload
 
 from bigupload.api.arguments import ChecksumName, OnChange, OnError, OnEvent, ProofName
-from bigupload.api.types import SyncOutcome
+from bigupload.api.types import SyncOutcome, Then
 from bigupload.api.types import ManySource, StrPath, UploadSource
 """
 """With the types of options that are not public names."""

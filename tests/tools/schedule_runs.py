@@ -128,8 +128,8 @@ class ScheduledUpload:
                 ),
                 part_size=self.schedule.part_size,
                 manifest=self.manifest,
-                retry=SHRUNK,
                 on_event=hear,
+                uploader=bigupload.Uploader(retry=SHRUNK),
             )
         )
         try:

@@ -198,8 +198,7 @@ class S3Storage(s3.S3Storage):
             s3=dataclasses.replace(s3_options(client, ClientSession(client)), **fields),
             require_proof=self.require_proof,
             checksum=options.get("checksum", "auto"),
-            state_dir=self.state_dir,
-            proxies=proxies_of(client),
+            uploader=bigupload.Uploader(state_dir=self.state_dir, proxies=proxies_of(client)),
         )
 
     def _open(self, name: str, mode: str = "rb") -> Any:

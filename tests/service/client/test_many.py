@@ -23,9 +23,12 @@ async def test_many_files_are_uploads_of_their_own(service: Service, short_movie
         each
         async for each in bigupload.upload_many(
             [short_movie, (other, "folder/name.mp4"), text],
-            service=service.url, api_key=service.key, part_size=PART, state_dir=tmp_path / "state",
+            service=service.url,
+            api_key=service.key,
+            part_size=PART,
+            uploader=bigupload.Uploader(state_dir=tmp_path / "state"),
         )
-    ]  # fmt: skip
+    ]
     sent = [each for each in outcomes if isinstance(each, bigupload.UploadResult)]
     failed = [each for each in outcomes if isinstance(each, bigupload.UploadFailed)]
     assert {object_sha256(each.url) for each in sent} == {sha256(short_movie)}

@@ -126,17 +126,3 @@ def test_a_token_is_enough(client: Client, service: Service, clip: Path) -> None
     client.key = token(service, maxSize=clip.stat().st_size, uploads=1)
     ended = client.upload(clip, *MOVE)
     assert (ended.code, clip.exists()) == (0, False), ended.err
-
-
-def test_a_directory_whose_files_stay_for_a_week(client: Client, proxy: ApiProxy, clip: Path) -> None:
-    (clip.parent / "other.jpg").write_bytes(sample("jpg"))
-    ended = client.upload(clip.parent, *MOVE, "--keep-for", "7d")
-    assert ended.code == 0, ended.err
-    *files, _ = map(json.loads, ended.out.splitlines())
-    assert all(each["source_kept_until"] for each in files)
-    assert len(list(clip.parent.iterdir())) == 2
-    assert proxy.calls.count("check") == 0
-    ended = client.upload(clip.parent, *MOVE, "--keep-for", "0.001s")  # the week is over
-    assert ended.code == 0, ended.err
-    assert list(clip.parent.iterdir()) == []
-    assert proxy.calls.count("create") == 2, "nothing was sent again"

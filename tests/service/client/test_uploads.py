@@ -12,6 +12,7 @@ import pytest
 import bigupload
 from bigupload import errors, events
 from tests.crash.running import REPOSITORY
+from tests.integration.support import of_function
 from tests.service.client.support import PART, PARTS, Client, object_sha256, sha256
 from tests.tools.api_proxy import ApiProxy
 from tests.tools.media import sample
@@ -128,4 +129,4 @@ async def test_from_python(proxy: ApiProxy, service: Service, tmp_path: Path) ->
     assert (again.url, again.key) == (result.url, result.key)
     for target in ({}, {"to": "s3://b/k", "service": proxy.url}):
         with pytest.raises(errors.UsageError, match="target"):
-            await bigupload.upload(path, **target)
+            await bigupload.upload(path, **of_function(target))

@@ -1,0 +1,129 @@
+"""Steps: what they refuse before anything is sent, their order, and a step of the caller's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bigupload
+from bigupload import DeleteSource, Digest, Link, Receipt, Row, UploadFailed, UploadResult, errors
+from tests.tools.cases import each_case
+
+from .support import BUCKET, FAST, PART, World
+
+TO = f"s3://{BUCKET}/p/"
+
+
+async def own(row: Row) -> Row:
+    return row
+
+
+async def upload(world: World, source: Any, *then: Any, **more: Any) -> UploadResult:
+    options: dict[str, Any] = {"s3": world.options(), "part_size": PART, **more}
+    return await bigupload.upload(source, TO, then=then, uploader=bigupload.Uploader(retry=FAST), **options)
+
+
+@each_case(
+    "then, says",
+    [
+        ((DeleteSource(), Receipt("r.json")), "name it last"),
+        ((DeleteSource(), Link("1h")), "name it last"),
+        ((DeleteSource(), DeleteSource()), "DeleteSource twice"),
+        ((Receipt("a"), Receipt("b")), "Receipt twice"),
+        ((Link,), "a step of `then` is .*, not Link"),
+        ((7,), "a step of `then` is .*, not int"),
+        ("receipt.json", "a step of `then` is .*, not str"),
+    ],
+)
+async def test_what_is_no_row_of_steps(world: World, then: Any, says: str) -> None:
+    path = world.file(10)
+    with pytest.raises(errors.UsageError, match=says):
+        await bigupload.upload(path, TO, s3=world.options(), then=then)
+    assert not world.s3.requests
+
+
+async def test_what_a_step_can_not_do(world: World) -> None:
+    path = world.file(10)
+    for source, step, more, says in (
+        (b"bytes", DeleteSource(), {"name": "x"}, "is for files of this machine"),
+        (b"bytes", Digest("sha256"), {"name": "x"}, "is for files"),
+        (path, Link("1h"), {"s3": world.options(no_sign_request=True)}, "signed with credentials"),
+        (path, DeleteSource(), {"checksum": "md5"}, "proves at most composite-etag"),
+        (path, Receipt(path), {}, "would replace the file"),
+    ):
+        with pytest.raises(errors.UsageError, match=says):
+            await upload(world, source, step, **more)
+    for make, says in (
+        (lambda: Digest(), "takes 'sha256'"),
+        (lambda: Digest("md5"), "takes 'sha256'"),
+        (lambda: Link("8d"), "from 1 second to 7 days"),
+        (lambda: DeleteSource(proved_by="hope"), "unknown proof"),
+        (lambda: Receipt(7), "must be a path"),
+    ):
+        with pytest.raises(errors.UsageError, match=says):
+            make()
+    assert not world.s3.requests
+    assert path.exists()
+
+
+@pytest.mark.parametrize("size", [10, 3 * PART])
+async def test_each_step_gets_what_the_one_before_it_returned(world: World, size: int) -> None:
+    path, seen = world.file(size), list[Row]()
+    receipt = world.directory / "receipt.json"
+
+    async def see(row: Row) -> Row:
+        seen.append(row)
+        return dataclasses.replace(row, key="another")
+
+    result = await upload(world, path, Digest("sha256"), see, Link("1h"), see, Receipt(receipt), DeleteSource())
+    first, second = seen
+    assert first.result is not None
+    assert second.result is not None
+    assert (first.path, first.source) == (str(path), str(path))
+    assert first.result.sha256 == result.sha256 == hashlib.sha256(world.object("p/file.bin").body).hexdigest()
+    assert (first.result.share, second.key) == (None, "another")
+    assert second.result.share is not None
+    assert (result.source_deleted, path.exists(), receipt.exists()) == (True, False, True)
+
+
+async def test_a_step_of_the_callers_own_that_fails(world: World) -> None:
+    """Its error is the file's, and the steps after it are not done. Any other exception ends the call."""
+
+    async def refuse(row: Row) -> Row:
+        if row.source.endswith("a"):
+            raise errors.SourceError("the database is away")
+        return row
+
+    async def fail(_: Row) -> Row:
+        raise ZeroDivisionError
+
+    paths = [world.file(10, name, seed) for seed, name in enumerate("ab")]
+    outcomes = bigupload.upload_many(paths, TO, s3=world.options(), then=(refuse, DeleteSource()))
+    told = {Path(each.source if isinstance(each, UploadFailed) else each.path).name: each async for each in outcomes}
+    assert isinstance(told["a"], UploadFailed)
+    assert "the database is away" in str(told["a"].error)
+    assert isinstance(told["b"], UploadResult)
+    assert [path.exists() for path in paths] == [True, False]
+    assert world.holds(paths[0], "p/a")
+    with pytest.raises(errors.SourceError, match="the database is away"):
+        await upload(world, paths[0], refuse, DeleteSource())
+    with pytest.raises(ZeroDivisionError):
+        await upload(world, paths[0], fail, DeleteSource())
+    with pytest.raises(errors.UsageError, match="a step returns the row, and this one returned NoneType"):
+        await upload(world, paths[0], lambda _: _nothing())
+    assert paths[0].exists()
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def test_one_step_needs_no_tuple(world: World) -> None:
+    path = world.file(10)
+    result = await bigupload.upload(path, TO, s3=world.options(), then=DeleteSource())
+    assert (await upload(world, world.file(10, "other"), DeleteSource(), own)).source_deleted, "and one may follow"
+    assert (result.source_deleted, path.exists()) == (True, False)
