@@ -725,7 +725,7 @@ def interrupted(world: World, after: str | None = None, *, releases: bool = Fals
 
     Args:
         world: Has the store.
-        after: The request that the store has before.
+        after: The request that the store holds before.
         releases: Whether the store goes on at that moment.
     """
     places: list[tuple[types.CodeType, int]] = []
@@ -745,7 +745,7 @@ def interrupted(world: World, after: str | None = None, *, releases: bool = Fals
 
     def send() -> None:
         if after is not None:
-            world.s3.wait_for(after)
+            world.s3.wait_until_held(after)
         tries = 0
         while not ended.is_set() and tries < TRIES:
             got.clear()

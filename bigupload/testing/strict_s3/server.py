@@ -276,6 +276,7 @@ class StrictS3(Contents, Listener):
         self._responded: Counter[str] = Counter()
         self._scripts: list[_Scripted] = []
         self._held: set[tuple[str, str]] = set()
+        self._waiting: set[str] = set()
         self._stalls = 0  # counts releases of stalled requests, so that each release frees the stalls before it
 
     # --- for tests
@@ -359,6 +360,7 @@ class StrictS3(Contents, Listener):
         """Let the held requests of `op` (of all) continue, and every stalled one. Later requests are not held."""
         with self._changed:
             self._held = {held for held in self._held if op is not None and held[0] != op}
+            self._waiting.clear()
             self._stalls += 1
         self._loop.call_soon_threadsafe(self._wake.set)
 
@@ -369,6 +371,13 @@ class StrictS3(Contents, Listener):
         with self._changed:
             if not self._changed.wait_for(lambda: counter[op] >= count, timeout):
                 raise TimeoutError(f"{counter[op]} of {count} {op} in {timeout} s; seen: {dict(self._arrived)}")
+
+    def wait_until_held(self, op: str, *, timeout: float = 10) -> None:
+        """Block until a request of `op` waits for `release`."""
+        self._known(op)
+        with self._changed:
+            if not self._changed.wait_for(lambda: op in self._waiting, timeout):
+                raise TimeoutError(f"no {op} was held in {timeout} s; seen: {dict(self._arrived)}")
 
     async def wait_for_async(self, op: str, count: int = 1, *, responded: bool = False, timeout: float = 10) -> None:
         """`wait_for` that leaves the event loop running."""
@@ -439,6 +448,9 @@ class StrictS3(Contents, Listener):
 
     async def _gate(self, op: str, when: str) -> None:
         while (op, when) in self._held:
+            with self._changed:
+                self._waiting.add(op)
+                self._changed.notify_all()
             await self._woken()
 
     async def _until_released(self) -> None:
