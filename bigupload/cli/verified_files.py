@@ -23,7 +23,7 @@ from bigupload.stores.targets import LOCAL, parse_s3_url, reach
 from bigupload.support.cancellation import for_each
 from bigupload.units import escaped
 from bigupload.verification.receipts import (
-    Receipt,
+    ReadReceipt,
     ReceiptFile,
     ReceiptVerdict,
     read_receipt,
@@ -130,7 +130,7 @@ async def _one(verify: _Verify, sums: VerificationReport, file: ReceiptFile) -> 
         sums.add(VerificationFailed(source=file.source, key=file.key, error=e), url=f"s3://{file.bucket}/{file.key}")
 
 
-def _copies(receipt: Receipt, path: Path, proof: Verified) -> _Verify:
+def _copies(receipt: ReadReceipt, path: Path, proof: Verified) -> _Verify:
     """Return a function that compares a file with its copy.
 
     Raises:
@@ -146,7 +146,7 @@ def _copies(receipt: Receipt, path: Path, proof: Verified) -> _Verify:
     raise errors.UsageError(f"the receipt is of {count} files, and {name} is not a directory: name the directory")
 
 
-async def _check_endpoint(receipt: Receipt, options: S3Options) -> None:
+async def _check_endpoint(receipt: ReadReceipt, options: S3Options) -> None:
     """Raise UsageError if the receipt is of another store: no file may decide where credentials are used."""
     if receipt.endpoint == LOCAL or options.local:
         if receipt.endpoint != LOCAL:

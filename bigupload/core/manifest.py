@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from bigupload.core import checksums
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, Hashed, KeptDigests
 from bigupload.core.integrity import CopyBase, ExpectedObject, ObjectFacts, PartProof, Verified, prove_object
-from bigupload.core.part_plan import S3_LIMITS, Part, Plan, Step
+from bigupload.core.part_plan import S3_LIMITS, Part, Plan, PlanStep
 from bigupload.core.remote_url import is_remote
 from bigupload.errors import ObjectMismatch
 from bigupload.records import dataclass
@@ -95,7 +95,7 @@ class PlanRecord:
 
     part_size: int
     parts: int
-    steps: tuple[Step, ...] | None = None
+    steps: tuple[PlanStep, ...] | None = None
     """The steps by which the part size grows, for a stream of unknown size."""
 
     @classmethod

@@ -54,7 +54,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlanStep:
     """A row of parts of the same size, in bytes."""
 
     parts: int
@@ -72,7 +72,7 @@ class Plan:
     size: int | None
     """None: the plan is open, because the stream has not ended. Its last part may be smaller than planned."""
     part_size: int
-    steps: tuple[Step, ...] = ()
+    steps: tuple[PlanStep, ...] = ()
 
     @property
     def known_size(self) -> int:
@@ -199,12 +199,12 @@ def plan_stream(part_size: int | None = None, *, limits: Limits = S3_LIMITS) -> 
     """
     if part_size is not None:
         _check_part_size(part_size, limits)
-        return Plan(None, part_size, (Step(limits.max_parts, part_size),))
+        return Plan(None, part_size, (PlanStep(limits.max_parts, part_size),))
     first = max(limits.default_part_size, limits.min_part_size)
     tenth = max(1, limits.max_parts // _STEPS)
     begins = range(0, limits.max_parts, tenth)
     steps = [
-        Step(min(tenth, limits.max_parts - begin), min(first << number, limits.max_part_size))
+        PlanStep(min(tenth, limits.max_parts - begin), min(first << number, limits.max_part_size))
         for number, begin in enumerate(begins)
     ]
     return Plan(None, steps[0].part_size, tuple(steps))

@@ -171,7 +171,7 @@ ANY_TYPES = _AnyTypes()
 
 
 @dataclass(slots=True)
-class _Row:
+class _TypeLines:
     """The lines of one type so far."""
 
     content_types: dict[str, None]
@@ -191,7 +191,7 @@ def read_types(text: str, *, where: str) -> MediaTypes:
     Raises:
         UsageError: It is no such list, is empty, or says that one extension is of two types.
     """
-    rows: list[_Row] = []
+    rows: list[_TypeLines] = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].lower().split()
         if not words:
@@ -217,7 +217,9 @@ def types_from_json(value: Any, *, where: str) -> MediaTypes:
             return known
     match value:
         case [*found] if found and all(_is_row(each) for each in found):
-            rows = [_Row(dict.fromkeys(each["contentTypes"]), dict.fromkeys(each["extensions"])) for each in found]
+            rows = [
+                _TypeLines(dict.fromkeys(each["contentTypes"]), dict.fromkeys(each["extensions"])) for each in found
+            ]
             return _types_of(rows, where)
     raise UsageError(f"{where} has no list of types that this version of bigupload can read")
 
@@ -232,22 +234,22 @@ def _is_row(value: Any) -> bool:
     return False
 
 
-def _add(rows: list[_Row], content: str, extensions: Sequence[str], where: str) -> None:
+def _add(rows: list[_TypeLines], content: str, extensions: Sequence[str], where: str) -> None:
     same = [row for row in rows if content in row.content_types or not row.extensions.keys().isdisjoint(extensions)]
     if len(same) > 1:
         raise UsageError(f"{where} joins {_first(same[0])} and {_first(same[1])}, which earlier lines keep apart")
     if not same:
-        same = [_Row({}, {})]
+        same = [_TypeLines({}, {})]
         rows += same
     same[0].content_types[content] = None
     same[0].extensions.update(dict.fromkeys(extensions))
 
 
-def _types_of(rows: Iterable[_Row], where: str) -> MediaTypes:
+def _types_of(rows: Iterable[_TypeLines], where: str) -> MediaTypes:
     return MediaTypes([_type_of(row, where) for row in rows])
 
 
-def _type_of(row: _Row, where: str) -> MediaType:
+def _type_of(row: _TypeLines, where: str) -> MediaType:
     """A published type stays what it is, with the names that were listed: its first bytes are checked."""
     contents, extensions = tuple(row.content_types), tuple(row.extensions)
     found = [
@@ -284,7 +286,7 @@ def _other(contents: tuple[str, ...], extensions: tuple[str, ...]) -> MediaType:
     )
 
 
-def _first(row: _Row) -> str:
+def _first(row: _TypeLines) -> str:
     return next(iter(row.content_types))
 
 

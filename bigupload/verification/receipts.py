@@ -82,7 +82,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class ReadReceipt:
     """A receipt that was read."""
 
     target: str
@@ -425,7 +425,7 @@ def _object_of(file: ReceiptFile | UploadResult) -> int:
     return hash((file.bucket, file.key, file.etag, file.size, file.checksum))
 
 
-def read_receipt(path: Path) -> Receipt:
+def read_receipt(path: Path) -> ReadReceipt:
     """Read a receipt. Blocking.
 
     Raises:
@@ -462,7 +462,7 @@ def read_receipt(path: Path) -> Receipt:
         if latest.get((file.bucket, file.key)) == file:
             raise _damaged(path, f"it has the same row twice, of {one_line(file.key)}")
         latest[file.bucket, file.key] = file
-    return Receipt(target=target, endpoint=endpoint, files=[*latest.values()])
+    return ReadReceipt(target=target, endpoint=endpoint, files=[*latest.values()])
 
 
 def _damaged(path: Path, why: str) -> errors.UsageError:

@@ -31,7 +31,7 @@ from bigupload.core.manifest import (
     Target,
 )
 from bigupload.core.manifest_lines import encode
-from bigupload.core.part_plan import Part, Plan, Step
+from bigupload.core.part_plan import Part, Plan, PlanStep
 from tests.tools.cases import examples
 
 QUICK = settings(deadline=None, max_examples=examples(60))
@@ -80,7 +80,7 @@ def plans(draw: st.DrawFn) -> Plan:
     """A plan of few parts, of a file or of a stream of unknown size."""
     if draw(st.booleans()):
         return Plan(draw(st.integers(0, 40)), draw(st.integers(5, 20)))
-    steps = draw(st.lists(st.builds(Step, st.integers(1, 3), st.integers(2, 9)), min_size=1, max_size=3))
+    steps = draw(st.lists(st.builds(PlanStep, st.integers(1, 3), st.integers(2, 9)), min_size=1, max_size=3))
     return Plan(None, steps[0].part_size, tuple(steps))
 
 

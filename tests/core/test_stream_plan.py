@@ -19,7 +19,7 @@ from bigupload.core.manifest import (
     SourceRecord,
 )
 from bigupload.core.manifest_lines import decode, encode, replay
-from bigupload.core.part_plan import GIB, MIB, Limits, Plan, Step, plan_parts, plan_stream
+from bigupload.core.part_plan import GIB, MIB, Limits, Plan, PlanStep, plan_parts, plan_stream
 from bigupload.core.upload_state import Stage, StageResult, UploadState
 from bigupload.errors import ManifestCorrupt, UsageError
 from tests.core import samples
@@ -33,7 +33,7 @@ TIB = 1024 * GIB
 def test_the_steps_at_the_limits_of_s3() -> None:
     plan = plan_stream()
     sizes = [16 * MIB << number for number in range(9)]
-    assert plan.steps == tuple(Step(1000, size) for size in (*sizes, 5 * GIB))
+    assert plan.steps == tuple(PlanStep(1000, size) for size in (*sizes, 5 * GIB))
     assert (plan.size, plan.part_size, plan.count) == (None, 16 * MIB, 10_000)
     assert 12 * TIB < plan.capacity < 13 * TIB
 
@@ -93,7 +93,7 @@ def test_the_least_store_there_is() -> None:
 # -- the manifest
 
 
-def header(*steps: Step) -> Header:
+def header(*steps: PlanStep) -> Header:
     plan = Plan(None, steps[0].part_size, steps)
     source = SourceIdentity("stream", 0, 0, 0, 0)
     first = samples.header()
@@ -103,7 +103,7 @@ def header(*steps: Step) -> Header:
     )  # fmt: skip
 
 
-TENS = header(Step(2, 10), Step(2, 20))
+TENS = header(PlanStep(2, 10), PlanStep(2, 20))
 
 
 def test_steps_are_written_and_read() -> None:

@@ -237,7 +237,10 @@ class Uploads:
         resume: bool = False,
         handles: list[UploadHandle] | None = None,
     ) -> UploadResult:
-        order, more = self.order, {"retry": RetryPolicy(base_delay=0)} if uploader is bigupload else {}
+        order, more = (
+            self.order,
+            {"uploader": Uploader(retry=RetryPolicy(base_delay=0))} if uploader is bigupload else {},
+        )
         if resume:
             result = await uploader.resume(self._manifest(number), on_event=on_event, **more)
         else:

@@ -34,9 +34,9 @@ async def upload(world: World, source: Any, *then: Any, **more: Any) -> UploadRe
         ((DeleteSource(), Link("1h")), "name it last"),
         ((DeleteSource(), DeleteSource()), "DeleteSource twice"),
         ((Receipt("a"), Receipt("b")), "Receipt twice"),
-        ((Link,), "a step of `then` is .*, not Link"),
-        ((7,), "a step of `then` is .*, not int"),
-        ("receipt.json", "a step of `then` is .*, not str"),
+        ((Link,), "a step is .*, not Link"),
+        ((7,), "a step is .*, not int"),
+        ("receipt.json", "a step is .*, not str"),
     ],
 )
 async def test_what_is_no_row_of_steps(world: World, then: Any, says: str) -> None:

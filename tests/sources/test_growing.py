@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from bigupload import errors
-from bigupload.core.part_plan import Part, Plan, Step
+from bigupload.core.part_plan import Part, Plan, PlanStep
 from bigupload.sources.growing import GrowingFile
 from tests.tools.cases import each_case
 
 IDLE = 10.0
-OPEN = Plan(None, 10, (Step(2, 10), Step(1, 20)))
+OPEN = Plan(None, 10, (PlanStep(2, 10), PlanStep(1, 20)))
 
 
 class Scribe:

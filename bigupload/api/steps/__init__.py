@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 from bigupload import errors
 from bigupload.api.calls import OpenCall
 from bigupload.api.types import Row as Row
-from bigupload.api.types import Step as AnyStep
-from bigupload.api.types import UploadSource
+from bigupload.api.types import Step, UploadSource
 from bigupload.api.types import Work as Work
 from bigupload.batch.tree import Selection
 from bigupload.engine.upload_run import UploadResult
@@ -39,7 +38,7 @@ class StepCall:
     """Whether one of its steps deletes the files."""
 
 
-class Step(AnyStep, Protocol):
+class OpenableStep(Step, Protocol):
     """A step that can be opened."""
 
     def opened(self, call: StepCall) -> contextlib.AbstractAsyncContextManager[Work]:
@@ -93,7 +92,7 @@ class Steps:
         if "DeleteSource" in kinds[:last]:
             raise errors.UsageError("`DeleteSource` comes after the digests, the links and the receipt: name it last")
         if twice := next((kind for kind in kinds if kind not in ("_Own", "Digest") and kinds.count(kind) > 1), None):
-            raise errors.UsageError(f"`then` has {twice} twice: leave one out")
+            raise errors.UsageError(f"{twice} is there twice as a step: leave one out")
         self._call = StepCall(
             function=function, options=options, resources=resources, call=call, deletes="DeleteSource" in kinds
         )
@@ -212,7 +211,7 @@ def _is_ours(step: object) -> bool:
 def _checked(step: object) -> Work:
     if not callable(step) or inspect.isclass(step):
         raise errors.UsageError(
-            "a step of `then` is a Digest, Link, Receipt or DeleteSource, or an async function that takes a row and "
+            "a step is a Digest, Link, Receipt or DeleteSource, or an async function that takes a row and "
             f"returns one, not {step.__name__ if inspect.isclass(step) else type(step).__name__}"
         )
     return cast("Work", step)

@@ -105,7 +105,7 @@ def test_a_file_that_the_service_lost_is_sent_again(
         (200, {"usable": False, "url": "x"}, "does not have"),
         (200, {"usable": True, "url": "x", "key": None}, "does not have"),
         (200, {"usable": True, "url": "x", "key": "another"}, "is another file now"),
-        (403, {"error": {"code": "not_your_upload", "message": "No."}}, "is uploaded and stays here"),
+        (403, {"error": {"code": "not_your_upload", "message": "No."}}, "is in the store and stays here"),
         (200, {"url": "x"}, "does not follow the API"),
     ],
 )
