@@ -14,6 +14,7 @@ help where they share a link. And they must be up to speed: for two seconds, the
 
 from __future__ import annotations
 
+import enum
 import math
 
 from bigupload.core import flight_trials, stored_rate
@@ -48,14 +49,20 @@ class _BoundTrial:
     """Seconds until what those parts had sent that are paused now is read: until then, the others get their share."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Doubling:
-    """A trial of twice as many parts."""
+class _Phase(enum.Enum):
+    """The phase of `_Delay`: between two trials of twice as many parts, or in one."""
 
-    parts: int
-    took: float
-    """Seconds that parts were in flight before it."""
-    began: float
+    MEASURING = "measure how long parts are in flight"
+    FILLING = "wait until twice as many are in flight"
+    COMPARING = "measure how long each of these is in flight"
+
+
+_TRANSITIONS = {
+    _Phase.MEASURING: {"too long": _Phase.FILLING, "outdated": _Phase.MEASURING, "queued": _Phase.MEASURING},
+    _Phase.FILLING: {"full": _Phase.COMPARING, "no more": _Phase.MEASURING, "queued": _Phase.MEASURING},
+    _Phase.COMPARING: {"as long": _Phase.MEASURING, "longer": _Phase.MEASURING, "queued": _Phase.MEASURING},
+}
+"""The next phase, by what `_Delay` has found. A missing cell cannot happen."""
 
 
 class _Delay:
@@ -68,37 +75,34 @@ class _Delay:
     def __init__(self, now: float) -> None:
         self.parts = 1
         """Parts that may be in flight, though goodput does not finish them in time."""
+        self._phase = _Phase.MEASURING
         self._usual = self._until = 0.0
         """The time for which parts were in flight when that was found, and the time until which it is believed."""
-        self._since = now
-        """Parts that begin from now on count; infinite: a trial has too few in flight yet."""
+        self._tried, self._before, self._began = 1, 0.0, now
+        """The latest trial: its parts, the time for which parts were in flight before it, and its beginning."""
+        self._since, self._again_at = now, -math.inf
+        """Parts that begin from `_since` on count. A trial may begin from `_again_at` on."""
         self._took: list[float] = []
         """The time for which each was in flight, of those that were there at the same time."""
-        self._longer = 0
-        """The number of the latest parts, in a row, that were in flight for far longer than that."""
         self._in_flight = 0
         """The most since then."""
-        self._doubling: _Doubling | None = None
-        self._again_at = -math.inf
+        self._longer = 0
+        """The number of the latest parts, in a row, that were in flight for far longer than usual."""
 
     @property
     def limit(self) -> int:
         """Parts that may be in flight now."""
-        return self.parts if self._doubling is None else self._doubling.parts
+        return self.parts if self._phase is _Phase.MEASURING else self._tried
 
     def sampled(self, now: float, in_flight: int) -> None:
         """Note how many parts are in flight."""
         self._in_flight = max(self._in_flight, in_flight)
-        doubling = self._doubling
-        if doubling is None:
-            return
-        if math.isfinite(self._since):
-            if not self._took and now - self._since > 2.5 * doubling.took:  # one that began then is not stored yet
-                self._measure(now, rest=flight_trials.LONGEST_REST * (now - doubling.began))
-        elif in_flight >= doubling.parts:
-            self._since = now
-        elif now - doubling.began > REST:  # there are no more
-            self._measure(now, rest=REST)
+        if self._phase is _Phase.FILLING and in_flight >= self._tried:
+            self._found("full", now)
+        elif self._phase is _Phase.FILLING and now - self._began > REST:
+            self._found("no more", now, rest=REST)
+        elif self._phase is _Phase.COMPARING and not self._took and now - self._since > 2.5 * self._before:
+            self._found("longer", now, rest=flight_trials.LONGEST_REST * (now - self._began))
 
     def stored(self, now: float, took: float, most: int) -> None:
         """Note that a part was stored.
@@ -109,44 +113,45 @@ class _Delay:
             most: Parts that may be in flight without a bound.
         """
         self._longer = self._longer + 1 if took > 2 * self._usual else 0
-        if self._longer >= stored_rate.STORED_PARTS and self.parts > 1:  # now they wait for one another
+        if self._longer >= stored_rate.STORED_PARTS and self.parts > 1:
             self.parts = 1
-            self._measure(now)
-        if now - took < self._since:
+            self._found("queued", now)
+        if self._phase is _Phase.FILLING or now - took < self._since:
             return
         self._took.append(took)
-        if not 0 < self._in_flight <= len(self._took):
+        if 0 < self._in_flight <= len(self._took):
+            self._judge(now, mean(self._took), self._in_flight, most)
+
+    def _judge(self, now: float, average: float, in_flight: int, most: int) -> None:
+        """Judge parts that were in flight at the same time, by the average time for which they were."""
+        length = now - self._began
+        if self._phase is _Phase.COMPARING and average > 1.5 * self._before:  # they wait for one another
+            self._found("longer", now, rest=flight_trials.LONGEST_REST * length)
             return
-        average, in_flight, doubling = mean(self._took), self._in_flight, self._doubling
-        if doubling is not None:
-            length = now - doubling.began
-            if average > 1.5 * doubling.took:  # they wait for one another
-                self._measure(now, rest=flight_trials.LONGEST_REST * length)
-                return
-            self.parts = doubling.parts if 2 * doubling.parts <= most else most
+        if self._phase is _Phase.COMPARING:
+            self.parts = self._tried if 2 * self._tried <= most else most
             self._usual, self._until = average, now + flight_trials.LONGEST_REST * max(REST, length)
-            self._measure(now)
+            self._found("as long", now)
         elif self.parts > 1 and now >= self._until:
-            self.parts //= 2  # is it still so?
-            self._measure(now)
+            self.parts //= 2
+            self._found("outdated", now)
             return
-        self._took.clear()
-        self._in_flight = 0
+        self._took, self._in_flight = [], 0
         # A queue that wavers, or was longer at the start, has more than the bound says. One part cannot have less.
         usual = 1.5 * AIM if in_flight > self.parts == 1 else AIM
-        if average <= usual or 2 * in_flight > most:
-            return
-        if in_flight == 1 and math.isinf(self._again_at):  # it may just be slow, and have more than it should
+        too_long = average > usual and 2 * in_flight <= most
+        if too_long and in_flight == 1 and math.isinf(self._again_at):  # it may be slow, and have more than it should
             self._again_at = now + flight_trials.LONGEST_REST * 2 * average
-        if now >= self._again_at:
-            self._since, self._doubling = math.inf, _Doubling(2 * in_flight, average, now)
+        if too_long and now >= self._again_at:
+            self._tried, self._before, self._began = 2 * in_flight, average, now
+            self._found("too long", now)
 
-    def _measure(self, now: float, *, rest: float = 0.0) -> None:
-        """Measure anew, and make no trial for so many seconds."""
-        self._doubling = None
+    def _found(self, finding: str, now: float, *, rest: float = 0.0) -> None:
+        """Enter the next phase. `rest`: seconds without another trial."""
+        self._phase = _TRANSITIONS[self._phase][finding]
         self._since, self._again_at = now, now + rest
-        self._in_flight = 0
-        self._took.clear()
+        if self._phase is not _Phase.COMPARING:
+            self._took, self._in_flight = [], 0
 
 
 class Bound:
@@ -306,15 +311,13 @@ class Bound:
         self._goodput.clear()
         if fewer == reached:  # the bound is right
             self.limit = trial.parts if fewer else trial.limit
-            if not fewer:
-                self._rest = min(flight_trials.LONGEST_REST * REST, 2 * self._rest)
         else:  # each connection carries all that it can
             self.limit = trial.limit if fewer else None
             self._open, self._helped_by = True, 0.0 if fewer else goodput
             self._proportional = True
             self._since_then.clear()
-            if fewer:
-                self._rest = min(flight_trials.LONGEST_REST * REST, 2 * self._rest)
+        if not reached:  # the trial has changed nothing
+            self._rest = min(flight_trials.LONGEST_REST * REST, 2 * self._rest)
         self._again_at = now + max(self._rest, 0.0 if fewer else flight_trials.LONGEST_REST * (now - trial.since))
         return True
 
