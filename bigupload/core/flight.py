@@ -114,6 +114,8 @@ class _Window:
     """Parts in flight, times seconds."""
     reached: bool = False
     """Whether as many parts were in flight as may be."""
+    goodput: float = 0.0
+    """Bytes a second, once it has ended."""
 
     def goes_on(self, now: float, writing: int, limit: int) -> bool:
         """Measure until now. Returns whether nothing was amiss in between."""
@@ -373,60 +375,23 @@ class Flight:
 
     def sample(self, sample: Sample) -> None:
         """Take a measurement, and decide."""
-        now, stored = sample.now, self.stored_parts
-        stored.passed(now, in_flight=sample.writing > 0 or sample.is_late)
+        self.stored_parts.passed(sample.now, in_flight=sample.writing > 0 or sample.is_late)
         if self._fixed is not None:
             return
-        late = self._look(sample)
-        done = stored.bytes if late else sample.acknowledged
-        window, trials = self._window, self._trials
-        if window is None or not window.goes_on(now, sample.writing, self._trials.limit):
-            self._window = _Window(now, done, now, stored.parts)
-            self._bound.interrupt(now)
-            self._connections.forget()
-            if not self._trials.goodput:
-                self._trials.since = now
-            return
-        parts = max(stored_rate.STORED_PARTS, trials.limit) if late else 0
-        if now - window.since < flight_trials.WINDOW or stored.parts - window.stored < parts:
-            return
-        self._window = _Window(now, done, now, stored.parts)
-        goodput = max(0.0, (done - window.done) / (now - window.since))
-        if not late:
-            self._connections.measured(goodput * (now - window.since) / max(1e-3, window.part_seconds))
-        if not window.filled(trials.limit):
-            trials.goodput.clear()
-            trials.since = now
-        elif not stored.parts and sample.buffered > BUFFERED * sample.writing * self._part_size:
-            pass  # more parts would only fill more buffers
-        elif trials.measured(now, goodput, sample.bottleneck):
-            self._bound.helped(now, goodput, proportional=trials.proportional)
-        self._bound.passed(goodput)
-        if not goodput:  # an outage shows nothing of the bound
-            self._bound.interrupt(now)
-            return
-        if late:
-            return
-        may_begin = trials.trial is None or not window.reached  # a limit that is not reached is not judged
-        self._bound.measured(
-            now,
-            goodput,
-            self._part_size,
-            writing=sample.writing,
-            buffered=sample.buffered,
-            may_begin=may_begin,
-        )
+        self._look(sample)
+        if (window := self._observe(sample)) is not None:
+            self._judge(sample, window)
+            self._act(sample, window)
 
-    def _look(self, sample: Sample) -> bool:
-        """Take what a measurement shows of the path at once. Returns whether responses are late."""
+    def _look(self, sample: Sample) -> None:
+        """Take what a measurement shows of the path at once."""
         now, stored = sample.now, self.stored_parts
         self._is_known = self._is_known or sample.round_trip > 0
         if not self._far and sample.round_trip >= FAR:
             self._far = True
             if not self._trials.moved and self._trials.limit == min(START, self._alone) * self._machines:
                 self._trials.limit = min(self._start, self._alone) * self._machines
-        late = stored.late or sample.is_late
-        self._measure(now, by_stored=late)
+        self._measure(now, by_stored=stored.late or sample.is_late)
         if not sample.is_late:
             self._on_time = now
         self._seems_lost = stored.seems_lost(now - self._on_time, self._part_size)
@@ -435,10 +400,51 @@ class Flight:
         self._ending = sample.left <= max(0.0, most)
         if sample.part_size:
             self._part_size = sample.part_size
-        if late and stored.parts:
+        if self._by_stored and stored.parts:
             self._bound.sampled(now, sample.writing)
             self._bound.stored(now, stored.rate, self._part_size)
-        return late
+
+    def _observe(self, sample: Sample) -> _Window | None:
+        """Continue the measurement. Returns it if it has ended, and begins another one."""
+        now, stored, window = sample.now, self.stored_parts, self._window
+        done = stored.bytes if self._by_stored else sample.acknowledged
+        if window is not None and window.goes_on(now, sample.writing, self._trials.limit):
+            parts = max(stored_rate.STORED_PARTS, self._trials.limit) if self._by_stored else 0
+            if now - window.since < flight_trials.WINDOW or stored.parts - window.stored < parts:
+                return None
+            window.goodput = max(0.0, (done - window.done) / (now - window.since))
+        else:
+            window = None
+            self._bound.interrupt(now)
+            self._connections.forget()
+            if not self._trials.goodput:
+                self._trials.since = now
+        self._window = _Window(now, done, now, stored.parts)
+        return window
+
+    def _judge(self, sample: Sample, window: _Window) -> None:
+        """Judge the limit by the goodput of a window: another one may be better."""
+        now, trials = sample.now, self._trials
+        fills_buffers = not self.stored_parts.parts and sample.buffered > BUFFERED * sample.writing * self._part_size
+        if not window.filled(trials.limit):
+            trials.goodput.clear()
+            trials.since = now
+        elif not fills_buffers and trials.measured(now, window.goodput, sample.bottleneck):
+            self._bound.helped(now, window.goodput, proportional=trials.proportional)
+
+    def _act(self, sample: Sample, window: _Window) -> None:
+        """Bound what a kill loses, by the goodput of a window."""
+        now, goodput = sample.now, window.goodput
+        self._bound.passed(goodput)
+        if not self._by_stored:
+            self._connections.measured(goodput * (now - window.since) / max(1e-3, window.part_seconds))
+        if not goodput:  # an outage shows nothing of the bound
+            self._bound.interrupt(now)
+        elif not self._by_stored:
+            may_begin = self._trials.trial is None or not window.reached  # a limit that is not reached is not judged
+            self._bound.measured(
+                now, goodput, self._part_size, writing=sample.writing, buffered=sample.buffered, may_begin=may_begin
+            )
 
     @property
     def _start(self) -> int:
