@@ -162,15 +162,16 @@ class GroupInFlight(PutInFlight):
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOver:
-    """A part that its group has not proved."""
+class UnprovedPart:
+    """A part to be sent by itself: no group has sent it, or its group has not proved it."""
 
     part: Part
     hashed: Hashed
-    request: Signed
-    failed: Fault | None
+    request: Signed | None = None
+    """Signed by its group."""
+    failed: Fault | None = None
     """The reason why its first attempt failed; None: it was not sent."""
-    elsewhere: bool
+    elsewhere: bool = False
     """Whether to send it over another connection, or from another machine."""
 
 
@@ -205,7 +206,7 @@ class GroupUploader:
             machines=shared.machines,
         )
 
-    async def upload(self, parts: Sequence[Part], begun: Callable[[], None]) -> list[LeftOver]:
+    async def upload(self, parts: Sequence[Part], begun: Callable[[], None]) -> list[UnprovedPart]:
         """Upload the parts of a group.
 
         Args:
@@ -246,6 +247,6 @@ class GroupUploader:
         await self.recorder.flush()
         elsewhere = group.lags or (fault is not None and fault.status is None)  # none: the store did not respond
         return [
-            LeftOver(parts[index], hashed[index], signed[index], failed, elsewhere)
+            UnprovedPart(parts[index], hashed[index], signed[index], failed, elsewhere)
             for index, failed in failures.items()
         ]

@@ -11,6 +11,7 @@ response, the store's list of parts has it.
 from __future__ import annotations
 
 import asyncio
+import enum
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -28,7 +29,7 @@ from bigupload.core.upload_state import PartState, UploadState
 from bigupload.engine.context import UploadContext
 from bigupload.engine.in_flight import PartsInFlight
 from bigupload.engine.part_copying import PartCopier
-from bigupload.engine.part_groups import GroupUploader, LeftOver, PartRecorder, Signed
+from bigupload.engine.part_groups import GroupUploader, PartRecorder, Signed, UnprovedPart
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.stream_parts import StreamParts
 from bigupload.ports import GroupTransport, ListedPart, PutResponse, SignedRequest, Source, UnsignedPart, Unwatched
@@ -78,6 +79,13 @@ class ChecksumsRefused(Exception):
         """`fault`: the refusal."""
         super().__init__(fault)
         self.fault = fault
+
+
+class _Entry(enum.Enum):
+    """How a part enters an attempt. The third way is a `Fault`: its group has made the attempt, which failed."""
+
+    READY = "it is signed, unless it is already, and waits for a slot"
+    REFUSED = "it waits for a slot, and is signed again there"
 
 
 class _Rewritten(Exception):
@@ -162,6 +170,8 @@ class PartUploader:
             error = most_serious(group)
             if self._arriving is not None:
                 await self._arriving.forget()
+            if isinstance(error, Fault):  # GONE: any other is retried, or raised as a public error
+                raise UnknownUpload from error
             raise error from error.__cause__
         if self._broken_off is not None:
             raise self._with_kept(self._broken_off)
@@ -244,9 +254,9 @@ class PartUploader:
                 self._prepared_until_now(part)
 
         try:
-            for left in await self._groups.upload(parts, begun):
+            for unproved in await self._groups.upload(parts, begun):
                 self._admitted += 1
-                tasks.start_soon(self._part, left.part, left)
+                tasks.start_soon(self._part, unproved.part, unproved)
         except BaseException:
             for part in parts:
                 if self._state.part(part.number) is PartState.IN_FLIGHT:
@@ -257,19 +267,20 @@ class PartUploader:
             self._admitted -= 1
             self._room.set()
 
-    async def _part(self, part: Part, left: LeftOver | None = None) -> None:
-        """Upload a part; `left`: its group has not."""
+    async def _part(self, part: Part, unproved: UnprovedPart | None = None) -> None:
+        """Upload a part; `unproved`: its group has not."""
         try:
-            copied, attempt = await self._copied_unread(part), 1
-            if copied is None:
+            record, attempt, copied = await self._copied_unread(part), 1, True
+            if record is None:
                 await self._context.hold(part)
-                if left is not None:
-                    hashed = left.hashed
-                else:
+                if unproved is None:
                     hashed = await self._hasher.hash(part, md5=self._prover.with_md5 or self._copier.needs_md5)
-                copied = await self._copied(part, hashed)
-            record, attempt = (copied, 1) if copied is not None else await self._until_proved(part, hashed, left)
-            await self._record([record], attempt=attempt, copied=copied is not None)
+                    unproved = UnprovedPart(part, hashed)
+                record = await self._copied(part, unproved.hashed)
+                copied = record is not None
+                if record is None:
+                    record, attempt = await self._until_proved(unproved)
+            await self._record([record], attempt=attempt, copied=copied)
         except _Rewritten:
             self._state.release(part.number)  # sent again once nothing writes to the file
         except BaseException:
@@ -300,32 +311,26 @@ class PartUploader:
         if not self._context.copies_unread or not part.size:
             return None
         self._prepared_until_now(part)
-        try:
-            return await self._copier.copy_unread(part)
-        except Fault as fault:
-            raise UnknownUpload from fault
+        return await self._copier.copy_unread(part)
 
     async def _copied(self, part: Part, hashed: Hashed) -> PartRecord | None:
         """Let the store copy the part, if it has it. None: it must be sent."""
         if not self._copier.can_copy(part, hashed):
             return None
         self._prepared_until_now(part)
-        try:
-            return await self._copier.copy(part, hashed)
-        except Fault as fault:
-            raise UnknownUpload from fault
+        return await self._copier.copy(part, hashed)
 
-    async def _until_proved(self, part: Part, hashed: Hashed, left: LeftOver | None) -> tuple[PartRecord, int]:
+    async def _until_proved(self, unproved: UnprovedPart) -> tuple[PartRecord, int]:
+        """Send a part until its response proves it. Returns its record, and the number of attempts."""
+        part, hashed, request, fresh = unproved.part, unproved.hashed, unproved.request, unproved.elsewhere
         attempts = self._context.retrier.attempts()
-        request = None if left is None else left.request
-        failed = None if left is None else left.failed
-        ahead, fresh = True, left is not None and left.elsewhere
+        entry: _Entry | Fault = unproved.failed or _Entry.READY
         while True:
             since = self._context.effects.clock()
             try:
-                if failed is not None:
-                    raise failed  # in a group: that was the first attempt
-                if ahead:
+                if isinstance(entry, Fault):
+                    raise entry
+                if entry is _Entry.READY:
                     request = await self._presigned(part, hashed, request)
                 async with self._context.slots:
                     self._prepared_until_now(part)
@@ -340,9 +345,8 @@ class PartUploader:
             except _SendAgainWithMd5:
                 hashed, request = await self._hasher.hash(part, md5=True), None
             except Fault as fault:
-                failed = None
                 if fault.kind is FaultKind.GONE:
-                    raise UnknownUpload from fault
+                    raise
                 if fault.status is not None and request is not None:
                     self._context.store.refused(request[0], fault)
                 if self._may_do_without_checksums(fault):
@@ -350,8 +354,8 @@ class PartUploader:
                 if fault.kind.asks_to_slow_down:
                     self._context.shared.refused(self._context.effects.clock())
                 retry = await self._context.retrier.pause(attempts, fault, since, part.number)
-                ahead, fresh = not retry.resign, fault.kind.breaks_connection
-                request = request if ahead else None
+                entry, fresh = _Entry.REFUSED if retry.resign else _Entry.READY, fault.kind.breaks_connection
+                request = None if retry.resign else request
                 hashed = await self._hash_again(part, hashed) if retry.rehash else hashed
             else:
                 self._context.retrier.note_response()

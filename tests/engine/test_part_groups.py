@@ -224,6 +224,16 @@ async def test_an_upload_that_is_gone_is_begun_anew() -> None:
         await cluster.uploader.run()
 
 
+async def test_an_upload_that_is_gone_when_a_group_is_signed_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sign(upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
+        raise Fault(FaultKind.GONE, "404 NoSuchUpload", status=404)
+
+    cluster = Cluster()
+    monkeypatch.setattr(cluster, "sign", sign)
+    with pytest.raises(UnknownUpload):
+        await cluster.uploader.run()
+
+
 async def test_a_group_that_stalls_ends() -> None:
     async def script(cluster: Cluster, on_news: OnNews) -> None:
         on_news([(ECHO, 0.5)], 0.0)

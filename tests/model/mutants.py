@@ -37,12 +37,17 @@ def replace(owner: Any, name: str, wrong: Callable[..., Any]) -> None:
 def recorded_before_it_is_sent() -> None:
     real = PartUploader._until_proved
 
-    async def until_proved(self: PartUploader, part: Any, hashed: Any, left: Any) -> Any:
+    async def until_proved(self: PartUploader, unproved: Any) -> Any:
+        part = unproved.part
         record = PartRecord(
-            number=part.number, size=part.size, etag='"early"', checksum=hashed.checksum, proof=PartProof.CHECKSUM
+            number=part.number,
+            size=part.size,
+            etag='"early"',
+            checksum=unproved.hashed.checksum,
+            proof=PartProof.CHECKSUM,
         )
         await self._context.journal.append(record)
-        return await real(self, part, hashed, left)
+        return await real(self, unproved)
 
     replace(PartUploader, "_until_proved", until_proved)
 
