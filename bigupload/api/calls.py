@@ -59,7 +59,7 @@ class OpenCall:
         """
         self.observers: list[Callable[[events.Event], None]] = []
         """Called with each event before the caller's function, which may be slow. They must not raise."""
-        self.handler = EventHandler(on_event, self._handler_failed)
+        self.handler = EventHandler(on_event, self._end_by)
         self.ended = asyncio.Event()
         self.warnings: list[str] = []
         """Warnings about its arguments, which are emitted when it begins."""
@@ -69,8 +69,8 @@ class OpenCall:
         self._journal: FileJournal | None = None
         self._scope = Stoppable()
         self._reason: BaseException | None = None
-        self._handler_error: BaseException | None = None
-        self._end_is_told = False
+        """Why the scope was cancelled."""
+        self._end_is_reported = False
         self._work_is_done = False
         self._whole: OpenCall | None = None
         """The call that this is a file of. Its observers get the file's events alone."""
@@ -120,7 +120,7 @@ class OpenCall:
             self._whole.emit(event)
             return
         if event.upload == self.upload:
-            self._end_is_told = events.is_last(event)
+            self._end_is_reported = events.is_last(event)
         log_event(event)
         self.handler(event)
 
@@ -140,8 +140,7 @@ class OpenCall:
         self._journal = journal
         identifier = journal.manifest.header.id if journal.exists else manifest_id(source, target)
         if self.upload is None or self.upload.id != identifier:  # one PUT may have been tried before: the same upload
-            self.emit_of_put(source, target, identifier, journal.path)
-        assert self.upload is not None
+            return self.emit_of_put(source, target, identifier, journal.path)
         return events.identified(self.upload, self.emit)
 
     def emit_of_put(
@@ -165,14 +164,9 @@ class OpenCall:
         else:
             self._end_by(reason)
 
-    def _handler_failed(self, error: BaseException) -> None:
-        self._handler_error = error
-        self._end_by(error)
-
     def _end_by(self, reason: BaseException) -> None:
-        if self._reason is None:
-            self._reason = reason
         if not self._work_is_done:
+            self._reason = reason if self._reason is None else self._reason
             self._scope.cancel()
 
     async def run(self, work: Callable[[], Awaitable[R]]) -> R:
@@ -185,58 +179,49 @@ class OpenCall:
         try:
             with self._scope:
                 try:
-                    try:
-                        while self.warnings:
-                            self.emit(events.Warned(message=self.warnings.pop(0)))
-                        with _descriptors_for_modules():
-                            result = await work()
-                    except BaseException as e:
-                        await self._tell_failure(e)
-                        raise
-                    await self._tell_the_rest()
-                    return result
+                    while self.warnings:
+                        self.emit(events.Warned(message=self.warnings.pop(0)))
+                    with _descriptors_for_modules():
+                        result = await work()
                 except BaseException as e:
-                    self._say_what_resumes(e)
+                    await self._report_failure(e)
                     raise
+                self._work_is_done = True
+                await self.handler.drain()
+                if self.handler.error is not None:
+                    raise self.handler.error
+                return result
+            assert self._reason is not None
+            raise self._reason
+        except BaseException as e:
+            self._add_what_resumes(e)
+            raise
         finally:
             try:
                 await self.handler.aclose()
             finally:
                 self.end()
-        assert self._reason is not None
-        self._say_what_resumes(self._reason)
-        raise self._reason
 
-    async def _tell_failure(self, e: BaseException) -> None:
+    async def _report_failure(self, e: BaseException) -> None:
         """Raises what `on_event` raised before. If it raises now, that is logged: it must not take the place of `e`."""
         self._work_is_done = True
-        handler_error = self._handler_error
-        with contextlib.suppress(Exception):  # the handler keeps it as `_handler_error`
-            self._tell_stop(e)
+        before = self.handler.error
+        if self.upload is not None and not self._end_is_reported:  # else nobody waits for its end
+            reason, resumable = type(e).__name__, True
+            if isinstance(e, errors.BigUploadError):
+                reason, resumable = str(e), e.resumable
+            elif isinstance(e, asyncio.CancelledError):
+                reason = "cancelled"
+            with contextlib.suppress(Exception):  # the handler keeps it as `error`
+                self.emit(events.UploadStopped(upload=self.upload, reason=reason, resumable=resumable))
         if isinstance(e, Exception):  # a cancelled caller waits for nobody
             await self.handler.drain()
-            if handler_error is not None:
-                raise handler_error
-        if self._handler_error is not handler_error:
-            LOG.warning("the function for events failed after its call had failed", exc_info=self._handler_error)
+            if before is not None:
+                raise before
+        if self.handler.error is not before:
+            LOG.warning("the function for events failed after its call had failed", exc_info=self.handler.error)
 
-    def _tell_stop(self, e: BaseException) -> None:
-        if self.upload is None or self._end_is_told:
-            return  # no event was sent, so nobody waits for its end; or the end was sent
-        reason, resumable = type(e).__name__, True
-        if isinstance(e, errors.BigUploadError):
-            reason, resumable = str(e), e.resumable
-        elif isinstance(e, asyncio.CancelledError):
-            reason = "cancelled"
-        self.emit(events.UploadStopped(upload=self.upload, reason=reason, resumable=resumable))
-
-    async def _tell_the_rest(self) -> None:
-        self._work_is_done = True
-        await self.handler.drain()
-        if self._handler_error is not None:
-            raise self._handler_error
-
-    def _say_what_resumes(self, e: BaseException) -> None:
+    def _add_what_resumes(self, e: BaseException) -> None:
         """An error of this package has the manifest's path as an attribute; any other exception gets a note."""
         if self._journal is None or self.manifest is None:
             return
@@ -467,7 +452,19 @@ class UploadHandle:
             raise errors.UsageError("on_event can't wait for its own upload, which waits for it")
 
     def _observe(self, event: events.Event) -> None:
-        self._progress = _advanced(self._progress, event)
+        if isinstance(event, events.Progress):
+            self._progress = event
+        elif isinstance(event, events.UploadStarted):
+            self._progress = events.Progress(
+                upload=event.upload,
+                bytes_uploaded=event.resumed_bytes,
+                bytes_in_flight=0,
+                size=event.size,
+                parts_uploaded=event.resumed_parts,
+                parts=event.parts,
+                concurrency=self._progress.concurrency,
+                retries=self._progress.retries,
+            )
         for queue in self._readers:
             queue.put(event)
 
@@ -479,23 +476,3 @@ class UploadHandle:
         error = None if task.cancelled() else task.exception()  # retrieved: asyncio does not complain
         if error is not None and not isinstance(error, errors.BigUploadError) and not self._waiting:
             LOG.error("%s: failed", printable(self._subject), exc_info=error)
-
-
-def _advanced(progress: events.Progress, event: events.Event) -> events.Progress:
-    """Return the progress of an upload after an event."""
-    match event:
-        case events.Progress():
-            return event
-        case events.UploadStarted():
-            return events.Progress(
-                upload=event.upload,
-                bytes_uploaded=event.resumed_bytes,
-                bytes_in_flight=0,
-                size=event.size,
-                parts_uploaded=event.resumed_parts,
-                parts=event.parts,
-                concurrency=progress.concurrency,
-                retries=progress.retries,
-            )
-        case _:
-            return progress

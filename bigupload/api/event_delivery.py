@@ -119,6 +119,8 @@ class EventHandler:
         """
         self._on_event = on_event
         self._failed = failed
+        self.error: BaseException | None = None
+        """What `on_event` or an awaitable raised."""
         self._made: EventQueue | None = None
         self._first: Awaitable[object] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -189,7 +191,7 @@ class EventHandler:
             self._busy = False
 
     def _fail(self, e: BaseException) -> None:
-        self._on_event = None
+        self._on_event, self.error = None, e
         self._failed(e)
 
     async def drain(self) -> None:
