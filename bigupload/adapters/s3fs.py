@@ -98,8 +98,7 @@ class S3FileSystem(s3fs.S3FileSystem):
         except errors.UsageError as e:
             raise ValueError(str(e)) from e
         self._proof = Verified(require_proof)
-        self._uploaders = _Uploaders(options)
-        self._held: object = None
+        self._uploader = _SharedUploader(options)
 
     async def _put_file(
         self,
@@ -146,7 +145,11 @@ class S3FileSystem(s3fs.S3FileSystem):
             options["part_size"] = chunksize
         callback.set_size(size)
         report = _steps(callback.relative_update)
-        async with self._as_theirs(f"{path} to {to[5:]}", rpath), self._uploader(max_concurrency) as uploader:
+        if not self.asynchronous:  # else its caller's loop may end before it
+            await self._uploader.hold_for(self)
+        own: UploaderOptions = {**self._uploader.options, "concurrency": max_concurrency}
+        of_call: _SharedUploader | Uploader = self._uploader if max_concurrency is None else Uploader(**own)
+        async with self._as_theirs(f"{path} to {to[5:]}", rpath), of_call as uploader:
             result = await uploader.upload(path, to=to, on_event=report, **options)
         report(result.size)
         self._forget(rpath)
@@ -247,22 +250,6 @@ class S3FileSystem(s3fs.S3FileSystem):
         return Credentials(access_key=key, secret_key=secret, session_token=token)
 
     @contextlib.asynccontextmanager
-    async def _uploader(self, concurrency: int | None) -> AsyncGenerator[Uploader]:
-        if concurrency is not None:
-            options: UploaderOptions = {**self._uploaders.options, "concurrency": concurrency}
-            async with Uploader(**options) as uploader:
-                yield uploader
-            return
-        if self._held is None and not self.asynchronous:  # s3fs's own loop, which runs until the process ends
-            self._held = await self._uploaders.take()
-            weakref.finalize(self, _release, asyncio.get_running_loop(), self._uploaders).atexit = False
-        uploader = await self._uploaders.take()
-        try:
-            yield uploader
-        finally:
-            await self._uploaders.give_back()
-
-    @contextlib.asynccontextmanager
     async def _as_theirs(self, where: str, rpath: str) -> AsyncGenerator[None]:
         """Raise bigupload's errors as the exceptions that s3fs raises for the same."""
         try:
@@ -329,7 +316,7 @@ class S3WriteFile(s3fs.core.S3File):
                 require_proof=options["require_proof"],
                 checksum=options.get("checksum", "auto"),
                 part_size=block_size,
-                uploader=bigupload.Uploader(**fs._uploaders.options),
+                uploader=bigupload.Uploader(**fs._uploader.options),
             )
 
     @property
@@ -476,32 +463,38 @@ class _Text(_ExceptionsDiscard, io.TextIOWrapper):
         super().close()
 
 
-class _Uploaders:
+class _SharedUploader:
     """The uploader of one file system, which is open while anybody uses it, in one event loop."""
 
     def __init__(self, options: UploaderOptions) -> None:
         self.options = options
         self._open: Uploader | None = None
         self._users = 0
+        self._is_held = False
 
-    async def take(self) -> Uploader:
+    async def __aenter__(self) -> Uploader:
         self._users += 1
         if self._open is None:
             self._open = Uploader(**self.options)
             await self._open.__aenter__()  # which waits for nothing
         return self._open
 
-    async def give_back(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._users -= 1
         if not self._users and self._open is not None:
             closing, self._open = self._open, None
             await closing.__aexit__()
 
+    async def hold_for(self, owner: object) -> None:
+        """Keep it open until `owner` is garbage. Idempotent."""
+        if not self._is_held:
+            self._is_held = True
+            await self.__aenter__()
+            weakref.finalize(owner, self._release, asyncio.get_running_loop()).atexit = False
 
-def _release(loop: asyncio.AbstractEventLoop, uploaders: _Uploaders) -> None:
-    """Close the uploader of a file system that is garbage."""
-    if loop.is_running():
-        asyncio.run_coroutine_threadsafe(uploaders.give_back(), loop)
+    def _release(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop.is_running():
+            asyncio.run_coroutine_threadsafe(self.__aexit__(), loop)
 
 
 def _warn(reason: CannotTakeOver) -> None:

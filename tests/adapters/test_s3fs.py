@@ -126,7 +126,7 @@ def test_many_files_share_connections(fs: S3FileSystem, tmp_path: Path) -> None:
         (folder / f"{number:02}.txt").write_bytes(b"x" * number)
     fs.put(str(folder), f"{BUCKET}/", recursive=True)
     assert [(each["size"]) for each in fs.ls(f"{BUCKET}/many", detail=True)] == list(range(20))
-    assert fs._uploaders._users == 1, "the file system holds its uploader, and every call gave it back"
+    assert fs._uploader._users == 1, "the file system holds its uploader, and every call gave it back"
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_in_a_program_s_own_event_loop(weed: LocalStore, bucket: str, film: Path
         fs = S3FileSystem(asynchronous=True, skip_instance_cache=True, **options_of(weed))
         session = await fs.set_session()
         await asyncio.gather(*(fs._put_file(film, f"{BUCKET}/async/{n}.mp4") for n in range(3)))
-        assert (fs._uploaders._open, fs._uploaders._users) == (None, 0)
+        assert (fs._uploader._open, fs._uploader._users) == (None, 0)
         data: bytes = await fs._cat_file(f"{BUCKET}/async/2.mp4")
         await session.close()
         return data
@@ -156,7 +156,7 @@ def test_its_proxies(weed: LocalStore, film: Path) -> None:
     fs = S3FileSystem(**options_of(weed), config_kwargs={"proxies": {"http": "http://127.0.0.1:1", "ftp": "x"}})
     with pytest.raises(Exception, match=r"127\.0\.0\.1"):
         fs.put_file(film, f"{BUCKET}/by-proxy")
-    assert fs._uploaders.options["proxies"] == {"http": "http://127.0.0.1:1"}
+    assert fs._uploader.options["proxies"] == {"http": "http://127.0.0.1:1"}
 
 
 def test_what_bigupload_has_not_is_s3fs_own(fs: S3FileSystem, film: Path) -> None:
