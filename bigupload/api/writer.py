@@ -223,16 +223,7 @@ class AsyncUploadWriter(WriterReport):
             UploadCancelled: An earlier call was cancelled. The error says what is known of the object.
             UsageError: An exception is being handled that was not when the writer was opened.
         """
-        refuse_in_child(self._process)
-        handled = unwinding(self._opened_in)
-        async with self._ending:
-            if self._closed:
-                self._refuse_if_cut_short()
-                return
-            if handled is not None:
-                await self._end(f"close was called while {type(handled).__name__} was handled")
-                raise errors.UsageError(refused_close(handled))
-            await self._complete()
+        await self._close(unwinding(self._opened_in))
 
     async def abandon(self) -> None:
         """End without an object, as an exception in the block does. Idempotent."""
@@ -247,10 +238,7 @@ class AsyncUploadWriter(WriterReport):
         self, kind: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None:
-            refuse_in_child(self._process)
-            async with self._ending:
-                if not self._closed:
-                    await self._complete()
+            await self._close(None)
         elif os.getpid() == self._process:
             was_open = not self._closed
             await self._end(f"{kind.__name__} left its block")
@@ -266,6 +254,17 @@ class AsyncUploadWriter(WriterReport):
         refuse_in_child(self._process)
         if self._closed:
             raise ValueError("write to a closed writer")
+
+    async def _close(self, handled: BaseException | None) -> None:
+        refuse_in_child(self._process)
+        async with self._ending:
+            if self._closed:
+                self._refuse_if_cut_short()
+            elif handled is not None:
+                await self._end(f"close was called while {type(handled).__name__} was handled")
+                raise errors.UsageError(refused_close(handled))
+            else:
+                await self._complete()
 
     async def _complete(self) -> None:
         try:

@@ -848,6 +848,8 @@ async def test_what_is_known_of_a_cancelled_close(
         assert closing.cancelled()
         with pytest.raises(bigupload.UploadCancelled, match=known):
             await writer.close()
+        with pytest.raises(bigupload.UploadCancelled, match=known):
+            await writer.__aexit__(None, None, None)
         with pytest.raises(bigupload.UsageError, match=f"no result: {known}"):
             assert writer.result
         await writer.abandon()
