@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bigupload import errors
@@ -13,7 +11,6 @@ from bigupload.api.types import OpenedSource
 from bigupload.core.content_types import DEFAULT, type_of
 from bigupload.core.remote_url import SCHEMES, RemoteFacts, RemoteUrl, chosen_name, parse_remote
 from bigupload.engine.retrying import Retrier
-from bigupload.http.connection_pool import Guard
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.sources.part_pool import PartPool
@@ -34,14 +31,6 @@ _HEAD = 4096
 """Bytes by which a media service judges a file."""
 
 
-class WrongSizeError(errors.UsageError):
-    """A file has another size than the expected one."""
-
-    def __init__(self, message: str, size: int) -> None:
-        super().__init__(message)
-        self.size = size
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteOpener:
     """Opens remote sources for one call."""
@@ -53,12 +42,6 @@ class RemoteOpener:
     """Closes the connections."""
     with_head: bool
     """Whether the first bytes of an object are wanted at once: a media service judges them."""
-    guard: Guard | None = None
-    """Says which addresses of web servers may be connected to; None: all, and through the user's proxy."""
-    on_bytes: Callable[[int], None] = lambda _: None
-    """Gets the number of bytes of a web server's file that have come, each time that some have."""
-    longest_wait: float = math.inf
-    """The longest wait, in seconds, that a web server may ask for; if it asks for more, AskedToWaitError is raised."""
 
     async def open(
         self, given: str, s3: S3Options, *, name: str | None, expected: int | None, allow_empty: bool
@@ -73,7 +56,7 @@ class RemoteOpener:
             allow_empty: Whether it may have no bytes.
 
         Raises:
-            UsageError: The URL can't be used, or has no name. WrongSizeError: another size than the expected one.
+            UsageError: The URL can't be used, has no name, or has another size than the expected one.
             SourceError: It can't be read.
             StoreError: Its store can't be reached.
         """
@@ -102,9 +85,6 @@ class RemoteOpener:
             url,
             ca_bundle=s3.ca_bundle,
             stall_after=self.retrier.policy.stall_after,
-            guard=self.guard,
-            on_bytes=self.on_bytes,
-            longest_wait=self.longest_wait,
         )
         self.opened.push_async_callback(file.aclose)
         facts = await self.retrier.request(lambda: file.look(without_length=expected is not None))
@@ -182,10 +162,10 @@ class RemoteOpener:
 
 
 def _check_size(url: RemoteUrl, size: int | None, expected: int | None) -> None:
-    """Raises WrongSizeError if a file has another size than the expected one."""
+    """Raises UsageError if a file has another size than the expected one."""
     if size is not None and expected is not None and size != expected:
         message = f"{url.shown} has {size:,} bytes, and {expected:,} were expected: nothing was sent"
-        raise WrongSizeError(message, size)
+        raise errors.UsageError(message)
 
 
 def _told(content_type: str | None) -> str | None:

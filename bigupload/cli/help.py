@@ -51,7 +51,7 @@ _GROUPS_OF_THE_SERVICE = {
     ),
     "What clients may do": (
         "max_size types* keep* key_template no_public_read origins cors_origins* open_uploads user_open_uploads quota* "
-        "user_quota user_files requests imports allow_private_media_hosts facts posts_url posts_authorization"
+        "user_quota user_files requests allow_private_media_hosts posts_url posts_authorization"
     ),
     "Keys, hooks and webhooks": (
         "key_file* secret_file before_create before_finish* hook_timeout webhook_urls* webhook_uploads "

@@ -31,7 +31,7 @@ _LEAST_QUOTA = 1000
 """Bytes. Of a smaller one, the unit was forgotten."""
 _AS_GIVEN = (
     "host", "port", "workers", "stop_delay", "trusted_proxies", "store_timeout", "shared", "public_url",
-    "allow_private_media_hosts", "cors_origins", "sweep_every", "facts", "imports", *_QUOTAS,
+    "allow_private_media_hosts", "cors_origins", "sweep_every", *_QUOTAS,
 )  # fmt: skip
 """The options that are settings of the same name."""
 
@@ -144,20 +144,7 @@ _AS_GIVEN = (
     metavar="URL",
     help="An origin whose pages may call the API, as in https://app.example.com. Repeatable. '*': every origin.",
 )
-@click.option(
-    "--facts", is_flag=True, help="Find each file's width, height, duration and codecs. Needs the extra facts."
-)
-@click.option(
-    "--allow-private-media-hosts", is_flag=True, help="Accept URLs of private networks, to check or to import."
-)
-@click.option(
-    "--imports",
-    type=click.IntRange(0, 1000),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="How many files the service fetches from URLs at once. 0: clients can't have it fetch any.",
-)
+@click.option("--allow-private-media-hosts", is_flag=True, help="Accept URLs of private networks, to check.")
 @click.option(
     "--sweep-every",
     type=click.FloatRange(0),
@@ -194,12 +181,10 @@ def _serve(arguments: dict[str, Any]) -> None:
 
     from bigupload.cli.running import collect_garbage
     from bigupload.service.keys import KeyFile, default_key_file, default_secret_file, load_secret
-    from bigupload.service.serving import check_imports
     from bigupload.service.serving import serve as run
     from bigupload.service.settings import ServeSettings
     from bigupload.stores.targets import reach
 
-    check_imports(arguments["imports"], arguments["workers"])  # before a local store is started
     local = arguments.pop("local")
     bucket = _bucket_name(arguments.pop("bucket"))
     _check_addresses(arguments)

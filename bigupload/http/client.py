@@ -21,7 +21,7 @@ from bigupload.core.checksums import strong_etag
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http._compat import read_before_closing
 from bigupload.http.connection import Connection
-from bigupload.http.connection_pool import CONNECT_WITHIN, ConnectionPool, Guard
+from bigupload.http.connection_pool import CONNECT_WITHIN, ConnectionPool
 from bigupload.http.http_errors import MAX_ERROR_BODY, fault_of_connecting, fault_of_response, fault_of_socket
 from bigupload.http.origins import CaBundle, Proxy, Route, context_of, origin_of, proxy_for, split_url, unusable
 from bigupload.http.response_head import BodyReader, Headers, ResponseHead
@@ -164,7 +164,6 @@ class HttpClient:
         *,
         with_system: bool = False,
         proxies: Mapping[str, str] | None = None,
-        guard: Guard | None = None,
     ) -> None:
         """Open no connection yet.
 
@@ -172,10 +171,8 @@ class HttpClient:
             ca_bundle: Which certificates to trust.
             with_system: Whether to trust the system's, too, if there is a file of others.
             proxies: The URLs of proxies by scheme; None: those of the environment.
-            guard: Says which addresses may be connected to; None: all. It sees those of a proxy, not those behind it.
         """
         self._proxies = proxies
-        self._guard = guard
         self._context = partial(context_of, ca_bundle, with_system=with_system)
         self._pool: ConnectionPool | None = None
         self._routes: dict[str, Route] = {}
@@ -185,7 +182,7 @@ class HttpClient:
     def pool(self) -> ConnectionPool:
         """The connections."""
         if self._pool is None or self._pool.loop is not asyncio.get_running_loop():  # another loop's are of no use
-            self._pool = ConnectionPool(cache(self._context), self._guard)
+            self._pool = ConnectionPool(cache(self._context))
         return self._pool
 
     async def aclose(self) -> None:

@@ -15,7 +15,7 @@ import socket
 import ssl
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from bigupload.core.retry_policy import Fault, FaultKind
@@ -29,8 +29,6 @@ from bigupload.support.daemon_threads import run_in_daemon_thread
 
 AddressRow: TypeAlias = tuple[Any, ...]
 """One row of `socket.getaddrinfo`."""
-Guard: TypeAlias = Callable[[str, Sequence[str]], None]
-"""Gets a host and all its addresses, before one of them is connected to. Raises a BigUploadError to refuse them."""
 KEPT = 10
 """Seconds for which the addresses of a name are kept: a store that has moved is found within them."""
 _LOOKUPS = 8
@@ -51,15 +49,13 @@ _CLOSED_WITHIN = 20
 class ConnectionPool:
     """The connections of one client."""
 
-    def __init__(self, context: Callable[[], ssl.SSLContext], guard: Guard | None = None) -> None:
+    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
         """Connect to nothing yet.
 
         Args:
             context: Returns what connections over TLS trust, quickly from the second call on. May raise UsageError.
-            guard: Says which addresses may be connected to; None: all.
         """
         self._context = context
-        self._guard = guard
         self._addresses = Addresses()
         self._kept: dict[Route, list[Connection]] = {}
         self._coming: defaultdict[Route, list[asyncio.Task[Connection]]] = defaultdict(list)
@@ -210,12 +206,10 @@ class ConnectionPool:
                 the store than an address that refuses, or does not answer.
         """
         tls = {"ssl": self._context(), **_tls_to(to)} if to.scheme == "https" else {}
-        if self._guard is None and (sock := await early.take(to.host, to.port)) is not None:
+        if (sock := await early.take(to.host, to.port)) is not None:
             with contextlib.suppress(OSError):  # it is tried again, at all addresses
                 return await self._opened(sock, tls)
         rows = await self._addresses.of(to.host, to.port)
-        if self._guard is not None:  # the rows that were checked are those that are connected to
-            self._guard(to.host, [str(row[4][0]) for row in rows])
         import aiohappyeyeballs  # a command connects ahead, to the first address
 
         reached: OSError | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import email.message
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from bigupload import errors
 from bigupload.core.remote_url import RemoteFacts, RemoteUrl, content_range, is_progress, is_strong, redirected
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.http.client import HttpClient, OpenResponse
-from bigupload.http.connection_pool import Guard
 from bigupload.http.http_errors import PROXY_AUTH_REQUIRED, fault_of_proxy, retry_after
 
 HEAD = 4096
@@ -32,14 +30,6 @@ _ALWAYS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 """`identity`: the bytes of the file, not compressed."""
 
 
-class AskedToWaitError(errors.SourceUnreadable):
-    """A server asks to wait longer than its caller waits. `seconds`: how long."""
-
-    def __init__(self, message: str, seconds: float) -> None:
-        super().__init__(message)
-        self.seconds = seconds
-
-
 class WebFile:
     """One file of a web server, over connections of its own. Implements `sources.remote.ServedFile`."""
 
@@ -49,22 +39,13 @@ class WebFile:
         *,
         ca_bundle: Path | None,
         stall_after: float,
-        guard: Guard | None = None,
-        on_bytes: Callable[[int], None] = lambda _: None,
-        longest_wait: float = math.inf,
     ) -> None:
-        """Open no connection yet. `guard` gets the host of each redirect, too.
-
-        A request fails with AskedToWaitError if the server asks to wait more than `longest_wait` seconds.
-        """
+        """Open no connection yet."""
         self._url = url
-        self._on_bytes = on_bytes
         self._final: str | None = None
         """Where the redirects led. Such a URL is often presigned, and expires sooner than the first one."""
         self._stall_after = stall_after
-        self._longest_wait = longest_wait
-        proxies: dict[str, str] | None = None if guard is None else {}
-        self._client = HttpClient(ca_bundle, with_system=True, proxies=proxies, guard=guard)
+        self._client = HttpClient(ca_bundle, with_system=True)
         self._stream: OpenResponse | None = None
         self._streaming = contextlib.AsyncExitStack()
         """Ends the stream's response."""
@@ -115,16 +96,11 @@ class WebFile:
             SourceChanged: It is another file by now.
             SourceError: No retry can help.
         """
-
-        async def count(data: bytes) -> None:
-            self._on_bytes(len(data))
-            await take(data)
-
         while start < end:
             headers = {"Range": f"bytes={start}-{end - 1}", "If-Match": self._pin, "If-Range": self._pin}
             async with self._get(headers) as response:
                 reached = self._check(response, start, end)
-                await response.pass_on(reached - start, count)
+                await response.pass_on(reached - start, take)
                 if reached < end and not is_progress(reached - start, end - start):
                     few = f"{reached - start:,} bytes of the {end - start:,} that were requested"
                     raise Fault(FaultKind.BROKEN, f"{self._url.shown}: the server sent {few}")
@@ -166,7 +142,6 @@ class WebFile:
                 buffer[done : done + len(data)] = data
                 done += len(data)
                 self.taken += len(data)
-                self._on_bytes(len(data))
         except Fault as fault:
             raise errors.SourceUnreachable(
                 f"{self._url.shown}: {fault}. The server sends no ranges of one version, so "
@@ -232,10 +207,7 @@ class WebFile:
                 ". No credentials are sent with a URL. Is it complete, in quotes, and not expired? For a server that "
                 "wants a password: curl -u NAME URL | bigupload upload -"
             )
-        wait = retry_after(response.headers.get("Retry-After"))
-        if wait is not None and wait > self._longest_wait and kind.is_retried:
-            return AskedToWaitError(message, wait)
-        return Fault(kind, message, status=status, retry_after=wait)
+        return Fault(kind, message, status=status, retry_after=retry_after(response.headers.get("Retry-After")))
 
 
 def _facts(response: OpenResponse, *, size: int | None, pin: str | None, head: bytes) -> RemoteFacts:

@@ -264,17 +264,7 @@ class _Service:
         return await self._dependencies.uploads.parts(caller.owner, query.upload, caller.bound)
 
     async def _status(self, caller: Caller, query: c.UploadQuery, _: bytes) -> c.StatusResponse:
-        uploads, imports = self._dependencies.uploads, self._dependencies.imports
-        status = await uploads.status(caller.owner, query.upload, caller.bound)
-        if imports is None or status.status is not c.UploadStatus.OPEN:
-            return status
-        handle = uploads.decode(query.upload, caller.owner, caller.bound)
-        return status.model_copy(update={"importing": await imports.progress(handle)})
-
-    async def _import_url(self, caller: Caller, request: c.ImportRequest, _: bytes) -> c.ImportResponse:
-        if self._dependencies.imports is None:
-            raise Refused(Problem.IMPORTS_NOT_CONFIGURED)
-        return await self._dependencies.imports.begin(caller, request)
+        return await self._dependencies.uploads.status(caller.owner, query.upload, caller.bound)
 
     async def _complete(self, caller: Caller, request: c.CompleteRequest, _: bytes) -> c.CompleteResponse:
         return await self._dependencies.uploads.complete(caller.owner, request, caller.token, caller.bound)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import enum
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -250,46 +249,7 @@ class CompleteRequest(Model):
     """The object's checksum, base64 (a composite one with its "-N"). If left out, the parts' checksums make it."""
 
 
-class MediaFacts(Model):
-    """The facts of a picture, a film or a sound that its bytes have; null for those that they lack."""
-
-    width: int | None
-    """Pixels, as the file has them: with an `orientation` from 5 to 8, this is the height of what is shown."""
-    height: int | None
-    duration: float | None
-    """Seconds."""
-    frame_rate: float | None
-    """Frames a second, on average."""
-    video_codec: Annotated[str | None, Field(examples=["AVC"])]
-    """The codec of the file's first film, by MediaInfo's name: `AVC` (H.264), `HEVC`, `VP9`, `AV1`, `ProRes`."""
-    audio_codec: Annotated[str | None, Field(examples=["AAC"])]
-    """The codec of the file's first sound, as `AAC`, `Opus`, `MPEG Audio` or `PCM`."""
-    orientation: Annotated[int, Field(ge=1, le=8)] | None
-    """The turn of a picture or film when it is shown, as Exif counts it: 1 as it is, 3 upside down, 6 clockwise by 90
-    degrees, 8 the other way. 2, 4, 5 and 7 are mirrored."""
-
-
-def facts_from(found: Mapping[str, Any] | None) -> MediaFacts | None:
-    """Return the facts that `FactFinder` has found, as a model."""
-    return None if found is None else MediaFacts.model_validate(found, by_alias=True)
-
-
-FoundFacts = Annotated[
-    MediaFacts | None,
-    Field(description="With `--facts`: what the file is. Left out if nothing could be found."),
-]
-
-
-class WithFacts(BaseModel):
-    """A body with the facts of a file in `facts`, if they are known."""
-
-    @model_serializer(mode="wrap")
-    def _without_facts(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out empty `facts`: a service without `--facts` has no such field."""
-        return {name: value for name, value in serialize(self).items() if (name, value) != ("facts", None)}
-
-
-class CompleteResponse(WithFacts, Model):
+class CompleteResponse(Model):
     """The object exists and is of the declared media type. The fields are what the store holds."""
 
     public_url: str
@@ -304,10 +264,9 @@ class CompleteResponse(WithFacts, Model):
     token: str | None = None
     receipt: str | None = None
     """The signed receipt, a JWT of `ReceiptClaims`: what an application trusts without asking. It expires."""
-    facts: FoundFacts = None
 
 
-class ReceiptClaims(WithFacts, Model):
+class ReceiptClaims(Model):
     """The claims of a receipt. Verify it with the keys of `/.well-known/jwks.json`: the algorithm is ES256, and the
     audience is your owner's name. Claims may be added."""
 
@@ -342,7 +301,6 @@ class ReceiptClaims(WithFacts, Model):
     """The tags of the object, as its API key or upload token named them."""
     filename: str | None
     """The file's own name; null: it was not kept."""
-    facts: FoundFacts = None
 
 
 class JsonWebKey(Model):
@@ -397,73 +355,13 @@ class ErrorResponse(Model):
     error: ErrorDetail
 
 
-class ImportRequest(Model):
-    """Have the service fetch a file from a public URL, as an upload. It goes through the same checks as a create."""
-
-    url: Annotated[
-        str,
-        Field(
-            min_length=8,
-            max_length=4096,
-            pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://",
-            examples=["https://cdn.example.com/movie.mp4"],
-        ),
-    ]
-    """The URL of the file, by http or https, without a password. Its query may be a secret: nothing shows it."""
-    filename: Filename | None = None
-    """Original filename with extension; left out: as the host or the URL names it."""
-    content_type: ContentType | None = None
-    """MIME type; left out: that of the host's response, or of the name."""
-    size: FileSize | None = None
-    """Bytes that the file must have. Needed if the host does not report the size."""
-    user: User | None = None
-    """The end user whose file it will be. An API key may name any; an upload token names its own."""
-    metadata: Metadata | None = None
-    """Metadata of the object (`x-amz-meta-…`), beside that of the upload token, which prevails."""
-    tags: Tags | None = None
-    """Tags of the object. Only an API key may name them."""
-
-
-class ImportResponse(Model):
-    """The upload is open, and the service will fetch the file. Ask for the upload's state, or wait for its event."""
-
-    upload: Handle
-    """The upload's handle, by which it is looked at and aborted like any other."""
-    key: str
-    public_url: str
-    size: int
-    """Bytes."""
-    content_type: str
-    filename: str
-
-
-class ImportProgress(Model):
-    """The progress of a file that the service fetches from a URL."""
-
-    state: Literal["waiting", "fetching"]
-    """Whether it waits for its turn."""
-    size: int
-    """Bytes of the whole file."""
-    fetched: int
-    """Bytes that came from the host, also those that came twice. It may be ten seconds old."""
-    stored: int
-    """Bytes of the parts that the store has."""
-
-
 class StatusResponse(Model):
     """The state of an upload: with the response of complete if it completed, with the error if complete refused it."""
 
     status: UploadStatus
     completed: CompleteResponse | None = None
     error: ErrorDetail | None = None
-    """The reason why it is gone, if the file was refused or could not be imported."""
-    importing: ImportProgress | None = None
-    """The progress of an open import. Left out for every other upload."""
-
-    @model_serializer(mode="wrap")
-    def _without_importing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out an empty `importing`: the published response has no such field."""
-        return {name: value for name, value in serialize(self).items() if name != "importing" or value is not None}
+    """The reason why it is gone, if the file was refused."""
 
 
 class ListRequest(Model):
@@ -539,7 +437,7 @@ class ReadUrlResponse(Model):
     """Seconds."""
 
 
-class StoredMedia(WithFacts, Model):
+class StoredMedia(Model):
     """A file that the store has. It may not have been checked yet."""
 
     key: Annotated[str, Field(examples=["media/owner123/abc123.jpg"])]
@@ -560,13 +458,6 @@ class StoredMedia(WithFacts, Model):
     """With `details`: that of the upload token and the request."""
     tags: dict[str, str] | None = None
     """With `details`: those of the object."""
-    facts: Annotated[
-        MediaFacts | None,
-        Field(
-            description="With `details` and `--facts`: what the file is. Left out if nothing could be found, before "
-            "the file was checked, and a week after that."
-        ),
-    ] = None
 
 
 class ListResponse(Model):
@@ -632,7 +523,7 @@ class CheckRequest(Model):
     url: Annotated[str, Field(min_length=1, max_length=4096, examples=["https://cdn.example.com/movie.mp4"])]
 
 
-class CheckResponse(WithFacts, Model):
+class CheckResponse(Model):
     """Whether the URL can be used, and which rule it breaks if not."""
 
     usable: bool
@@ -646,7 +537,6 @@ class CheckResponse(WithFacts, Model):
     """Bytes, if the host reports the size."""
     receipt: str | None = None
     """With `key`, the signed receipt of the upload, as complete returns it."""
-    facts: FoundFacts = None
     error: ErrorDetail | None = None
 
 

@@ -13,19 +13,17 @@ complete, for a post and in the sweep.
 from __future__ import annotations
 
 import email.utils
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote, unquote
 
 from bigupload.core.checksums import UploadChecksum
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
-from bigupload.records import dataclass
 from bigupload.s3_parameters import TOKEN
 from bigupload.service import contract as c
 from bigupload.service import media
@@ -52,8 +50,6 @@ _IMF_FIXDATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}
 
 FINAL_PROBLEMS = tuple(problem for problem in Problem if "judged" in problem.at)
 """The problems for which an object is deleted."""
-NOTED_PROBLEMS = (*FINAL_PROBLEMS, Problem.IMPORT_FAILED)
-"""The final problems, and those because of which a file never came: a note has them for whoever asks for the upload."""
 
 
 async def judge(key: str, head: ObjectHead, *, read: Read, policy: Policy, now: datetime) -> media.MediaType:
@@ -142,21 +138,9 @@ def _expires_in_time(expires: str, now: datetime) -> bool:
 
 
 if TYPE_CHECKING:
-    from bigupload.service.fact_finder import FactFinder
     from bigupload.service.receipts import Receipts  # the sweep signs none
 
 _KEPT = ("content-disposition",)
-_FACTS = "facts"
-"""In the note of a file that passed: what was found of it, as JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptedFile:
-    """A file that counts."""
-
-    kind: MediaType
-    facts: Mapping[str, Any] | None = None
-    """The facts of the file; None: none was found, or nobody looked."""
 
 
 class Finishing:
@@ -171,7 +155,6 @@ class Finishing:
         hooks: Hooks | None = None,
         telling: Telling | None = None,
         tells_within: float | None = None,
-        finder: FactFinder | None = None,
     ) -> None:
         """Make it.
 
@@ -182,7 +165,6 @@ class Finishing:
             hooks: The operator's hooks; None: no hooks.
             telling: Notes the events for webhooks; None: no webhooks.
             tells_within: Seconds. An older object was there before the webhooks, and has no event. None: any age.
-            finder: Finds what a file is; None: nobody looks.
         """
         self._objects = objects
         self._policy = policy
@@ -190,7 +172,6 @@ class Finishing:
         self._hooks = hooks or Hooks()
         self._telling = telling
         self._tells_within = tells_within
-        self._finder = finder
 
     async def judge(self, key: str, head: ObjectHead) -> MediaType:
         """Return an object's type. Raises Refused with one of `FINAL_PROBLEMS`, and Fault."""
@@ -198,8 +179,8 @@ class Finishing:
         now = datetime.fromtimestamp(self._clock(), UTC)
         return await judge(key, head, read=read, policy=self._policy, now=now)
 
-    async def accept(self, key: str, head: ObjectHead, facts: ObjectFacts | None = None) -> AcceptedFile:
-        """Return an object that counts: it is what it claims to be, and the hook accepts it.
+    async def accept(self, key: str, head: ObjectHead, facts: ObjectFacts | None = None) -> MediaType:
+        """Return the type of an object that counts: it is what it claims to be, and the hook accepts it.
 
         Args:
             key: The object's key.
@@ -211,40 +192,27 @@ class Finishing:
             Fault: The store failed.
         """
         kind = await self.judge(key, head)
-        if not self._hooks.check_files and self._telling is None and self._finder is None:
-            return AcceptedFile(kind)
+        if not self._hooks.check_files and self._telling is None:
+            return kind
         passed = PASSED_PREFIX + version_of(key, head)
-        note = await self._objects.note(passed)
-        found, added = noted_facts(note), dict[str, str]()
-        if self._finder is not None and _FACTS not in (note or ()):
-            found = await self._finder.find(head.head, head.size, self._objects.reader(key, etag=head.etag))
-            added = self._note_of(found)
-        is_told = False
-        if note is None:
-            file = await self._file(key, head, facts, found)
+        if await self._objects.note(passed) is None:
+            file = await self._file(key, head, facts)
             await self._hooks.before_finish(file)
-            is_told = await self._tell(key, head, file, kind)
-        if added or is_told or (note is None and self._hooks.check_files):
-            await self._objects.put_note(passed, added)
-        return AcceptedFile(kind, found)
+            if await self._tell(key, head, file, kind) or self._hooks.check_files:
+                await self._objects.put_note(passed, {})
+        return kind
 
-    async def accept_by_copy(
-        self, key: str, head: ObjectHead, kind: MediaType, found: Mapping[str, Any] | None = None
-    ) -> None:
+    async def accept_by_copy(self, key: str, head: ObjectHead, kind: MediaType) -> None:
         """Note that the upload at a key that can be replaced counts: its copy was accepted. Raises Fault.
 
         Args:
             key: The key that can be replaced.
             head: Its object.
             kind: The object's type.
-            found: The facts of the copy.
         """
         if self._telling is not None and await self._objects.note(PASSED_PREFIX + version_of(key, head)) is None:
-            await self._tell(key, head, await self._file(key, head, None, found), kind)
-            await self._objects.put_note(PASSED_PREFIX + version_of(key, head), self._note_of(found))
-
-    def _note_of(self, found: Mapping[str, Any] | None) -> dict[str, str]:
-        return {} if self._finder is None else {_FACTS: json.dumps(found, separators=(",", ":"))}
+            await self._tell(key, head, await self._file(key, head, None), kind)
+            await self._objects.put_note(PASSED_PREFIX + version_of(key, head), {})
 
     async def copied(self, key: str, head: ObjectHead, kind: MediaType) -> str:
         """Return the final key of a copy of the object at a writable key, which is made if there is none. Raises Fault.
@@ -275,7 +243,7 @@ class Finishing:
         if copy is None:
             raise Fault(FaultKind.GONE, "the copy was deleted meanwhile", status=404)
         if copy.etag != head.etag:  # replaced just before the copy, at a store that ignores the condition; or encrypted
-            file = replace(file, facts=(await self.accept(final, copy)).facts)
+            await self.accept(final, copy)
         fixed = replace(file, key=final, etag=copy.etag)
         await self._telling.completed(version_of(key, head), fixed, "put", presigned_key=key)
         return True
@@ -284,9 +252,7 @@ class Finishing:
         """Return whether the object was copied for a post, and not uploaded."""
         return self._policy.keys.is_final(key) and _METADATA + TOKEN not in head.headers
 
-    async def _file(
-        self, key: str, head: ObjectHead, facts: ObjectFacts | None, found: Mapping[str, Any] | None
-    ) -> FinishedFile:
+    async def _file(self, key: str, head: ObjectHead, facts: ObjectFacts | None) -> FinishedFile:
         url = ""
         if self._hooks.check_files:
             (url,) = await self._objects.bucket.presign("GetObject", [{"Key": key}])
@@ -304,7 +270,6 @@ class Finishing:
             metadata=metadata,
             filename=filename,
             tags=await self._objects.tags(key, head.headers),
-            facts=found,
             url=url,
         )
 
@@ -316,22 +281,17 @@ class Finishing:
     async def note_refusal(self, key: str, refused: Refused) -> None:
         """Leave a note, so that a client whose complete was interrupted gets the reason when it repeats it."""
         note = {"code": refused.problem.code}
-        if refused.problem in (Problem.FILE_REFUSED, Problem.IMPORT_FAILED):  # others' reason is known by the code
+        if refused.problem is Problem.FILE_REFUSED:  # others' reason is known by the code
             note["message"] = quote(str(refused))
         await self._objects.put_note(note_key(key), note)
 
     async def earlier_refusal(self, key: str) -> Refused | None:
         """Return the reason why the upload at `key` was refused, if it was."""
         note = await self._objects.note(note_key(key))
-        problem = next((p for p in NOTED_PROBLEMS if note is not None and p.code == note.get("code")), None)
+        problem = next((p for p in FINAL_PROBLEMS if note is not None and p.code == note.get("code")), None)
         if problem is None or note is None:
             return None
         return Refused(problem, unquote(note.get("message", "")) or None)
-
-
-def noted_facts(note: Mapping[str, str] | None) -> Mapping[str, Any] | None:
-    """Return the facts in the note of a file that passed; None: it has none."""
-    return json.loads(note[_FACTS]) if note is not None and _FACTS in note else None
 
 
 class UploadOutcomes:
@@ -423,7 +383,7 @@ class UploadOutcomes:
             try:
                 if look.size != handle.size:
                     raise Refused(Problem.SIZE_MISMATCH, f"the object has {look.size:,} bytes, not {handle.size:,}")
-                accepted = await self._finishing.accept(handle.key, look, facts)
+                await self._finishing.accept(handle.key, look, facts)
             except Refused as refused:
                 if refused.problem not in FINAL_PROBLEMS:
                     raise
@@ -440,7 +400,6 @@ class UploadOutcomes:
                     look,
                     facts,
                     tags=await self._objects.tags(handle.key, look.headers),
-                    media_facts=accepted.facts,
                     proved=True,
                 )
             )
@@ -454,7 +413,6 @@ class UploadOutcomes:
             etag=facts.etag,
             token=handle.token,
             receipt=receipt,
-            facts=c.facts_from(accepted.facts),
         )
 
     async def _raise_refusal(self, handle: Handle) -> None:

@@ -83,8 +83,6 @@ class FinishedFile:
     """The file's own name; None: it was not kept."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """The object's tags."""
-    facts: Mapping[str, Any] | None = None
-    """The facts of the file, such as `width`, `height` and `duration`; None: none was found, or nobody looked."""
     url: str = field(repr=False)
     """A presigned URL to GET the bytes, valid for an hour. Whoever has it can read the file."""
 
@@ -93,9 +91,8 @@ class FinishedFile:
         return {"hook": "before-finish", **self.public_json(), "url": self.url}
 
     def public_json(self) -> dict[str, Any]:
-        """Return all fields but the presigned URL; without the facts if there are none."""
-        left_out = {"url"} | ({"facts"} if self.facts is None else set())
-        return {name: value for name, value in _fields_of(self).items() if name not in left_out}
+        """Return all fields but the presigned URL."""
+        return {name: value for name, value in _fields_of(self).items() if name != "url"}
 
 
 Question = NewUpload | FinishedFile

@@ -103,7 +103,7 @@ class _UploadMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._begun = Counter(
             "bigupload_uploads_begun",
-            "Uploads presigned (put), created (multipart) or imported (import).",
+            "Uploads presigned (put) or created (multipart).",
             ["kind"],
             registry=registry,
         )
@@ -122,8 +122,6 @@ class _UploadMetrics:
                 self._begin("put", request.size or 0)
             case c.CreateRequest(), c.CreateResponse():
                 self._begin("multipart", request.size)
-            case c.ImportRequest(), c.ImportResponse():
-                self._begin("import", response.size)
             case c.CompleteRequest(), c.CompleteResponse():
                 self._completed.inc()
                 self._completed_bytes.inc(response.size)
@@ -152,18 +150,6 @@ class Metrics:
             "Notes of events in the bucket that are not delivered yet, as a process counted them last.",
             registry=self._registry,
             multiprocess_mode="livemostrecent",
-        )
-        self._imports = Counter(
-            "bigupload_imports",
-            "Imports from URLs that ended, or wait for another attempt.",
-            ["result"],
-            registry=self._registry,
-        )
-        self._importing = Gauge(
-            "bigupload_imports_running",
-            "Imports from URLs that are fetched now.",
-            registry=self._registry,
-            multiprocess_mode="livesum",
         )
         self._seconds = Histogram("bigupload_request_seconds", "Time to answer.", ["route"], registry=self._registry)
         self._refused = Counter(
@@ -242,16 +228,6 @@ class Metrics:
         """An event was sent to a receiver; `result`: delivered, failed, gave up or stopped."""
         with contextlib.suppress(OSError):
             self._webhooks.labels(result).inc()
-
-    def count_import(self, result: str) -> None:
-        """An import ended; `result`: completed, refused, failed, aborted or waits."""
-        with contextlib.suppress(OSError):
-            self._imports.labels(result).inc()
-
-    def imports_running(self, number: int) -> None:
-        """Set the number of imports that this process fetches."""
-        with contextlib.suppress(OSError):
-            self._importing.set(number)
 
     def webhooks_waiting(self, number: int) -> None:
         """Set the number of notes of events that wait in the bucket."""

@@ -36,15 +36,12 @@ EVENTS_PREFIX = f"{REFUSED_PREFIX}events/"
 """The prefix of the notes of events for webhooks."""
 REVOKED_PREFIX = f"{REFUSED_PREFIX}revoked/"
 """The prefix of the notes of revoked tokens."""
-IMPORTS_PREFIX = f"{REFUSED_PREFIX}imports/"
-"""The prefix of the notes of files that are to be fetched from URLs."""
 COUNTS_PREFIX = f"{REFUSED_PREFIX}counts/"
 """The prefix of the notes of what was counted of an owner, or of an end user."""
 _OTHER_NOTE = re.compile(
     rf"{TOKENS_PREFIX}[0-9a-f]{{40}}/(?:[0-9]{{5}}|by-[0-9a-f]{{32}})|{PASSED_PREFIX}[0-9a-f]{{40}}"
     rf"|{EVENTS_PREFIX}(?:waiting|done)/[0-9A-Za-z_-]+|{REVOKED_PREFIX}[0-9a-z-]+"
-    rf"|{COUNTS_PREFIX}[0-9a-f]{{40}}"
-    rf"|{IMPORTS_PREFIX}[0-9A-Za-z_./~-]+"
+    rf"|{COUNTS_PREFIX}[0-9a-f]{{40}}|{REFUSED_PREFIX}imports/[0-9A-Za-z_./~-]+"  # the last: of releases that imported
 )
 DEFAULT_TEMPLATE = "media/{owner}/{random}.{extension}"
 

@@ -15,15 +15,12 @@ from bigupload.records import dataclass
 from bigupload.service.access_log import AccessLog
 from bigupload.service.bucket_rules import browser_trouble
 from bigupload.service.callers import RequestRateLimit, SharedRequestRate
-from bigupload.service.fact_finder import FactFinder, opened_finder
 from bigupload.service.handles import Handles
 from bigupload.service.hooks import Hooks, opened_hooks
-from bigupload.service.imports.fetching import Fetching
-from bigupload.service.imports.queue import Imports
 from bigupload.service.keys import KeyFile
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.monitoring import Metrics, MonitoredBucket, OpenUploads, Tracing
-from bigupload.service.object_keys import IMPORTS_PREFIX, public_urls
+from bigupload.service.object_keys import public_urls
 from bigupload.service.policy import Policy, agreed_policy
 from bigupload.service.receipts import Receipts
 from bigupload.service.settings import ServiceConfig
@@ -31,7 +28,6 @@ from bigupload.service.store_health import StoreHealth
 from bigupload.service.upload_tokens import Revocations, UploadTokens
 from bigupload.service.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
-from bigupload.service.webhooks.notes import Notes
 from bigupload.service.webhooks.sending import Signer, connections
 from bigupload.service.webhooks.telling import Telling, telling_for
 from bigupload.stores.s3.bucket import S3Bucket
@@ -53,7 +49,6 @@ class OpenService:
     policy: Policy
     receipts: Receipts
     revocations: Revocations
-    imports: Imports | None
     """None: it fetches nothing."""
     store_origin: str
     """Scheme, host and port of the signed URLs: the page may send requests there."""
@@ -83,7 +78,6 @@ async def opened(
         _health(config, log, metrics) as health,
         _engine(config, log, metrics) as engine,
         opened_hooks(config, log, metrics.count_hook) as hooks,
-        opened_finder(config.facts, log) as finder,
         contextlib.AsyncExitStack() as stack,
     ):
         try:
@@ -100,13 +94,12 @@ async def opened(
             telling = telling_for(bucket, policy, config.public_url, uploads=config.webhook_uploads)
         urls = public_urls(bucket.url, config.public_url)
         receipts = Receipts(config.secrets, public_url=urls, policy=policy, clock=time.time)
-        uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts, finder)
+        uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts)
         await stack.enter_async_context(contextlib.aclosing(uploads))
         metrics.also(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
         await stack.enter_async_context(contextlib.aclosing(open_uploads))
         await stack.enter_async_context(_delivering(config, uploads, log, metrics))
         revocations = Revocations(MediaBucket(bucket))
-        imports = await stack.enter_async_context(_importing(config, uploads, keys, revocations, log, metrics))
         yield OpenService(
             uploads=uploads,
             keys=keys,
@@ -116,7 +109,6 @@ async def opened(
             policy=policy,
             receipts=receipts,
             revocations=revocations,
-            imports=imports,
             store_origin=origin_of(signed),
         )
 
@@ -129,7 +121,6 @@ def _uploads(
     telling: Telling | None,
     engine: SharedEngine | None,
     receipts: Receipts,
-    finder: FactFinder | None,
 ) -> MediaUploads:
     return MediaUploads(
         bucket,
@@ -145,7 +136,6 @@ def _uploads(
         hooks=hooks,
         telling=telling,
         receipts=receipts,
-        finder=finder,
     )
 
 
@@ -170,40 +160,6 @@ async def _delivering(
         )
         async with deliverer.running():
             yield
-
-
-@contextlib.asynccontextmanager
-async def _importing(
-    config: ServiceConfig,
-    uploads: MediaUploads,
-    keys: KeyFile | None,
-    revocations: Revocations,
-    log: AccessLog,
-    metrics: Metrics,
-) -> AsyncIterator[Imports | None]:
-    """Fetch files from URLs, if the settings allow any. Their parts go where this process reaches the store."""
-    if not config.imports:
-        yield None
-        return
-    bucket = S3Bucket(config.bucket, config.s3, answer_within=config.store_timeout)
-    async with (
-        contextlib.aclosing(bucket),
-        Fetching(bucket, uploads, allow_private=config.allow_private_media_hosts) as fetching,
-    ):
-        imports = Imports(
-            fetching,
-            Notes(bucket, time.time, IMPORTS_PREFIX),
-            uploads,
-            most=config.imports,
-            secrets=config.secrets,
-            keys=keys,
-            revocations=revocations,
-            log=log,
-            count=metrics.count_import,
-            on_running=metrics.imports_running,
-        )
-        async with imports.running():
-            yield imports
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
-from bigupload.service.finishing import noted_facts
 from bigupload.service.media import content_type_of, is_of
 from bigupload.service.media_objects import MediaBucket, version_in, version_of
 from bigupload.service.object_keys import PASSED_PREFIX, account_of, decoded
@@ -42,7 +41,6 @@ class OwnerFiles:
         *,
         policy: Policy,
         clock: Callable[[], float],
-        with_facts: bool = False,
     ) -> None:
         """Make it.
 
@@ -51,9 +49,7 @@ class OwnerFiles:
             public_url: The URL of a key for everyone.
             policy: The shape of the keys, and how long objects are kept.
             clock: The time, in seconds since 1970.
-            with_facts: Whether the details of files have what was found of them.
         """
-        self._with_facts = with_facts
         self._bucket = bucket
         self._public_url = public_url
         self._policy = policy
@@ -133,15 +129,16 @@ class OwnerFiles:
             async with at_once:
                 head = await self._bucket.head(file.key)
                 tags = {} if head is None else await objects.tags(file.key, head["Headers"])
-                note = (
-                    None if head is None or not self._with_facts else await objects.note(_passed_note(file.key, head))
-                )
             if head is None:
                 return None
             metadata, filename = decoded(head["Metadata"])
-            details = {"content_type": head.get("ContentType"), "filename": filename, "metadata": metadata}
-            details |= {"tags": tags, "facts": c.facts_from(noted_facts(note))}
-            return file.model_copy(update=details)
+            details = {
+                "content_type": head.get("ContentType"),
+                "filename": filename,
+                "metadata": metadata,
+                "tags": tags,
+            }
+            return file.model_copy(update=details | {"tags": tags})
 
         return [file for file in await asyncio.gather(*map(look, files)) if file is not None]
 

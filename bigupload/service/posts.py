@@ -24,7 +24,7 @@ from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.callers import BoundUser
 from bigupload.service.direct_url import DirectUrls
-from bigupload.service.finishing import FINAL_PROBLEMS, AcceptedFile, Finishing
+from bigupload.service.finishing import FINAL_PROBLEMS, Finishing
 from bigupload.service.media import HEAD_BYTES, MediaType
 from bigupload.service.media_objects import MediaBucket, ObjectHead
 from bigupload.service.policy import Policy
@@ -108,23 +108,23 @@ class PostedMedia:
         """
         self._check_owner(owner, key, bound)
         with store_faults_as_refusals():
-            upload, head = await self._judged(key)
+            kind, head = await self._judged(key)
             if self._policy.keys.is_final(key):
-                return PostableMedia(kind=upload.kind, key=key, receipt=await self.receipt(key, head, upload))
-            final = await self._copied(key, head, upload.kind)
+                return PostableMedia(kind=kind, key=key, receipt=await self.receipt(key, head))
+            final = await self._copied(key, head, kind)
             try:
-                accepted, copy = await self._judged(final)
+                kind, copy = await self._judged(final)
             except Refused as refused:
                 if refused.problem is Problem.FILE_REFUSED:  # only the copy was shown to the hook
                     await self._tell_refusal(key, head, refused)
                     await self._objects.delete_unchanged(key, head)
                 raise
-            await self._finishing.accept_by_copy(key, head, accepted.kind, accepted.facts)
-            receipt = await self.receipt(final, copy, accepted)
-            return PostableMedia(kind=accepted.kind, key=final, receipt=receipt)
+            await self._finishing.accept_by_copy(key, head, kind)
+            receipt = await self.receipt(final, copy)
+            return PostableMedia(kind=kind, key=final, receipt=receipt)
 
-    async def look(self, owner: str, key: str, bound: BoundUser | None = None) -> tuple[AcceptedFile, ObjectHead]:
-        """Return the facts of the upload at `key`, and its properties. A refused object is deleted, and nothing
+    async def look(self, owner: str, key: str, bound: BoundUser | None = None) -> tuple[MediaType, ObjectHead]:
+        """Return the type of the upload at `key`, and its properties. A refused object is deleted. Nothing is
         copied.
 
         Raises:
@@ -139,14 +139,14 @@ class PostedMedia:
         if keys.owner_of(key) != owner or (bound is not None and keys.user_of(key) != bound.user):
             raise Refused(Problem.MEDIA_NOT_FOUND)
 
-    async def receipt(self, key: str, head: ObjectHead, accepted: AcceptedFile) -> str | None:
+    async def receipt(self, key: str, head: ObjectHead) -> str | None:
         """Return the receipt of an object that was judged; None if it can be written again, or nobody signs. Raises
         Refused if the store fails."""
         if self._receipts is None or not self._policy.keys.is_final(key):
             return None
         with store_faults_as_refusals():
             facts, tags = await self._objects.facts(key, etag=head.etag), await self._objects.tags(key, head.headers)
-            return self._receipts.of(key, head, facts, tags=tags, media_facts=accepted.facts)
+            return self._receipts.of(key, head, facts, tags=tags)
 
     def is_final(self, key: str) -> bool:
         """Return whether the object at `key` stays as it was checked."""
@@ -163,7 +163,7 @@ class PostedMedia:
             _raise_if_replaced(fault)
             raise
 
-    async def _judged(self, key: str) -> tuple[AcceptedFile, ObjectHead]:
+    async def _judged(self, key: str) -> tuple[MediaType, ObjectHead]:
         head = await self._objects.look(key, first=HEAD_BYTES)
         now, keep = self._clock(), self._policy.keep
         if head is None or (keep is not None and now - head.modified.timestamp() >= keep):
@@ -172,7 +172,7 @@ class PostedMedia:
             # An object that can still be replaced need not pass the hook: its copy will.
             if self._policy.keys.is_final(key):
                 return await self._finishing.accept(key, head), head
-            return AcceptedFile(await self._finishing.judge(key, head)), head
+            return await self._finishing.judge(key, head), head
         except Fault as fault:
             _raise_if_replaced(fault)
             raise
@@ -277,7 +277,7 @@ class Posts:
             if key is None:
                 return c.CheckResponse.model_validate((await self._urls.check(url)).to_json())
             found, head = await self._health.while_responding(self._uploads.look(owner, key, bound))
-            receipt = await self._health.while_responding(self._uploads.receipt(key, head, found))
+            receipt = await self._health.while_responding(self._uploads.receipt(key, head))
         except Refused as refused:
             if refused.problem.status >= 500:
                 raise
@@ -288,11 +288,10 @@ class Posts:
             usable=True,
             url=url,
             key=key if self._uploads.is_final(key) else None,
-            content_type=found.kind.content_type,
-            type=None if found.kind.kind == "other" else found.kind.kind,
+            content_type=found.content_type,
+            type=None if found.kind == "other" else found.kind,
             size=head.size,
             receipt=receipt,
-            facts=c.facts_from(found.facts),
         )
 
     async def _check(

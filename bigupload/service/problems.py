@@ -62,9 +62,6 @@ class Problem(enum.Enum):
     )
     TOO_MANY_UPLOADS = 429, "The owner of this key, or its end user, has too many open uploads.", "create"
 
-    IMPORT_FAILED = 422, "The file at the URL can't be imported. The message says why.", "import_url complete"
-    IMPORTS_NOT_CONFIGURED = 501, "This service was started without imports.", "import_url"
-
     QUOTA_EXCEEDED = (
         403,
         "The owner's or the end user's files would have more bytes than the quota, or there would be too many.",

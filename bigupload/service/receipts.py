@@ -95,7 +95,6 @@ class Receipts:
         facts: ObjectFacts | None = None,
         *,
         tags: Mapping[str, str] | None = None,
-        media_facts: Mapping[str, Any] | None = None,
         proved: bool = False,
     ) -> str:
         """Return the receipt of an object that counts, and that nobody can write again.
@@ -105,7 +104,6 @@ class Receipts:
             head: The object.
             facts: The store's checksum of it; None: the store has none.
             tags: The object's.
-            media_facts: What the file is; None: nothing was found.
             proved: Whether the client sent each part with its checksum, so that the store's proves the object.
         """
         now = int(self._clock())
@@ -132,7 +130,6 @@ class Receipts:
             metadata=metadata,
             tags=dict(tags or {}),
             filename=filename,
-            facts=c.facts_from(media_facts),
         )
         header: dict[str, Any] = {"kid": self._key.public.kid, "typ": TYPE}
         return jwt.encode(claims.model_dump(by_alias=True), self._key.private, algorithm=_ALGORITHM, headers=header)

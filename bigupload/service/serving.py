@@ -82,12 +82,6 @@ def _on_signals() -> asyncio.Event:
     return stop
 
 
-def check_imports(imports: int, workers: int) -> None:
-    """Raise UsageError unless each worker may fetch an import, or none."""
-    if 0 < imports < workers:
-        raise errors.UsageError(f"each of the {workers} workers fetches imports: `imports` is {workers} or more, or 0")
-
-
 class Supervisor:
     """The parent of the workers. It binds the port without listening, so that no other process can take it.
 
@@ -101,7 +95,6 @@ class Supervisor:
                 "on this system one process alone can accept connections at a port: use --workers 1, or start several "
                 "services at ports of their own"
             )
-        check_imports(settings.imports, settings.workers)
         self._bound = listen(settings.host, settings.port)
         self._settings = dataclasses.replace(settings, port=self._bound.getsockname()[1])
         self._workers: dict[int, ChildProcess] = {}
@@ -144,9 +137,7 @@ class Supervisor:
 
     def _start(self, number: int, signals: int) -> None:
         """Return when the worker is ready or a signal came. Raises the error if it cannot start."""
-        share, more = divmod(self._settings.imports, self._settings.workers)
-        settings = dataclasses.replace(self._settings, imports=share + (number < more))
-        worker = ChildProcess(_work, settings, number == 0)
+        worker = ChildProcess(_work, self._settings, number == 0)
         self._workers[number] = worker
         if signals in wait([worker.pipe, signals]):
             return

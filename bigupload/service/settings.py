@@ -13,7 +13,6 @@ from bigupload.errors import UsageError
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.service.access_log import write_line
-from bigupload.service.fact_finder import check_installed
 from bigupload.service.hooks import HookSettings, check_hook
 from bigupload.service.keys import SHORTEST_SECRET
 from bigupload.service.policy import PUBLISHED_POLICY
@@ -76,13 +75,8 @@ class ServiceConfig(HookSettings):
     shared: str | None = field(default=None, repr=False)
     """The URL of the Valkey or Redis through which replicas share limits, with its password; None: none is shared."""
     posts_api: PostsApi | None = None
-    facts: bool = False
-    """Whether to find what files are: width, height, duration, codecs. Needs the extra `facts`."""
     allow_private_media_hosts: bool = False
-    """Whether direct URLs, and those of imports, may lead to private addresses."""
-    imports: int = 0
-    """The number of files that the service fetches from URLs at once; 0: none. It is for a process alone, or for all of
-    one `bigupload serve` together."""
+    """Whether direct URLs may lead to private addresses."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """The fields of `Policy` that were named; the bucket has the others."""
     cors_origins: tuple[str, ...] = ()
@@ -106,8 +100,6 @@ class ServiceConfig(HookSettings):
             check_secret(secret)
         check_hook("before_create", self.before_create, self.webhook_secrets)
         check_hook("before_finish", self.before_finish, self.webhook_secrets)
-        if self.facts:
-            check_installed()
         if not self.hook_timeout > 0:
             raise UsageError("`hook_timeout` is a number of seconds above 0")
 

@@ -50,7 +50,6 @@ from bigupload.support.files import file_lock
 from bigupload.version import __version__
 
 if TYPE_CHECKING:
-    from bigupload.service.fact_finder import FactFinder
     from bigupload.stores.s3.bucket import S3Bucket
 
 
@@ -338,7 +337,6 @@ class Sweep:
         memory: SweepMemory | None = None,
         hooks: Hooks | None = None,
         telling: Telling | None = None,
-        finder: FactFinder | None = None,
     ) -> None:
         """Make it.
 
@@ -351,7 +349,6 @@ class Sweep:
             memory: The results of earlier sweeps. None: no results, and this sweep's stay in memory.
             hooks: The operator's checks, which an object must pass that did not pass them yet. None: no checks.
             telling: Notes the events for webhooks. None: no webhooks.
-            finder: Finds what a file is, for hooks and webhooks; None: nobody looks.
         """
         self._bucket = bucket
         self._objects = MediaBucket(bucket)
@@ -362,7 +359,6 @@ class Sweep:
             hooks=hooks,
             telling=telling,
             tells_within=RETRIED_FOR,
-            finder=finder,
         )
         self._telling = telling
         self._now = now

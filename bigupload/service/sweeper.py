@@ -17,7 +17,6 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.manifests.state_directory import state_dir
 from bigupload.service.access_log import AccessLog
-from bigupload.service.fact_finder import FactFinder, opened_finder
 from bigupload.service.hooks import Hooks, opened_hooks
 from bigupload.service.monitoring import Metrics
 from bigupload.service.policy import POLICY_KEY, PUBLISHED_POLICY, Policy, read_policy
@@ -78,13 +77,11 @@ async def _sweep_again_and_again(settings: ServeSettings, parent: Connection) ->
     await _until_alone(lock, settings.sweep_every, log)
     # The hook's URLs are signed for the endpoint for which the service signs them.
     bucket = S3Bucket(settings.bucket, settings.s3, signing_endpoint=settings.signing_endpoint, urls_hold=True)
-    uses_facts = settings.facts and (settings.before_finish is not None or bool(settings.webhook_urls))
     async with (
         opened_hooks(settings, log, Metrics(log.seconds).count_hook) as hooks,
-        opened_finder(uses_facts, log) as finder,
         contextlib.aclosing(bucket),
     ):
-        await _sweep_on(bucket, settings, log, file, hooks, finder)
+        await _sweep_on(bucket, settings, log, file, hooks)
 
 
 async def _sweep_on(
@@ -93,7 +90,6 @@ async def _sweep_on(
     log: AccessLog,
     file: Path | None,
     hooks: Hooks,
-    finder: FactFinder | None = None,
 ) -> None:
     hook = None if settings.before_finish is None else str(settings.before_finish)
     policy, memory = None, SweepMemory()
@@ -108,7 +104,7 @@ async def _sweep_on(
             if settings.webhook_urls:
                 telling = telling_for(bucket, policy, settings.public_url, uploads=settings.webhook_uploads)
             clock = functools.partial(datetime.now, UTC)
-            sweep = Sweep(bucket, now=clock, policy=policy, memory=memory, hooks=hooks, telling=telling, finder=finder)
+            sweep = Sweep(bucket, now=clock, policy=policy, memory=memory, hooks=hooks, telling=telling)
             report = await sweep.run()
         except (Fault, errors.BigUploadError) as e:
             log.write_event("sweep", error=str(e))

@@ -29,7 +29,7 @@ from bigupload.service import media
 from bigupload.service.callers import BoundUser
 from bigupload.service.counting import KeptCounts
 from bigupload.service.file_structure import check_start
-from bigupload.service.finishing import NOTED_PROBLEMS, Finishing, UploadOutcomes, check_size
+from bigupload.service.finishing import FINAL_PROBLEMS, Finishing, UploadOutcomes, check_size
 from bigupload.service.handles import Handle, Handles, handle_from_json
 from bigupload.service.hooks import Hooks, NewUpload
 from bigupload.service.media_objects import ATTACHMENT, MediaBucket, version_in
@@ -47,7 +47,6 @@ from bigupload.stores.s3.multipart import S3Store
 from bigupload.support.cancellation import for_each
 
 if TYPE_CHECKING:
-    from bigupload.service.fact_finder import FactFinder
     from bigupload.service.receipts import Receipts
     from bigupload.service.shared.engine import SharedEngine
 
@@ -83,7 +82,6 @@ class MediaUploads:
         hooks: Hooks | None = None,
         telling: Telling | None = None,
         receipts: Receipts | None = None,
-        finder: FactFinder | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Make it.
@@ -102,7 +100,6 @@ class MediaUploads:
             hooks: The operator's checks; None: no checks.
             telling: Notes the events for webhooks; None: no webhooks.
             receipts: Signs receipts; None: there are none.
-            finder: Finds what files are; None: nobody looks.
             clock: The time, in seconds since 1970.
         """
         self._bucket = bucket
@@ -121,14 +118,12 @@ class MediaUploads:
         self._hooks = hooks or Hooks()
         self.telling = telling
         """Notes the events for webhooks; None: there are none."""
-        finishing = Finishing(
-            self._objects, policy=policy, clock=clock, hooks=self._hooks, telling=telling, finder=finder
-        )
+        finishing = Finishing(self._objects, policy=policy, clock=clock, hooks=self._hooks, telling=telling)
         self.posted = PostedMedia(
             self._objects, self.public_url, finishing=finishing, policy=policy, clock=clock, receipts=receipts
         )
         """The uploads, as posts name them."""
-        self.files = OwnerFiles(bucket, self.public_url, policy=policy, clock=clock, with_facts=finder is not None)
+        self.files = OwnerFiles(bucket, self.public_url, policy=policy, clock=clock)
         """The objects that the store has of each owner."""
         self._quota = Quotas(
             self.files.sizes,
@@ -303,7 +298,7 @@ class MediaUploads:
             if completed is not None:
                 return c.StatusResponse(status=c.UploadStatus.COMPLETED, completed=completed)
         except Refused as refused:
-            if refused.problem not in NOTED_PROBLEMS:
+            if refused.problem not in FINAL_PROBLEMS:
                 raise
             error = c.ErrorDetail.model_validate(refused.to_json()["error"])
             return c.StatusResponse(status=c.UploadStatus.GONE, error=error)
@@ -373,14 +368,6 @@ class MediaUploads:
             await self.outcomes.store_of(handle).abort(handle.upload_id)
             if telling is not None and was_open:
                 await telling.upload_aborted(handle.key, handle.upload_id, by_age=False)
-        self._quota.ended(handle.key)
-
-    async def give_up(self, handle: Handle, refused: Refused) -> None:
-        """Abort an upload that can't be completed, and leave for its status and its event why. Raises Fault."""
-        await self._finishing.note_refusal(handle.key, refused)
-        if self.telling is not None:
-            await self.telling.upload_failed(handle.key, handle.upload_id, refused)
-        await self.outcomes.store_of(handle).abort(handle.upload_id)
         self._quota.ended(handle.key)
 
     async def abort_all(self, owner: str, request: c.AbortRequest) -> c.AbortedResponse:

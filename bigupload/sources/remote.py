@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -45,9 +45,6 @@ class ServedFile(Origin, Producer, Protocol):
         *,
         ca_bundle: Path | None,
         stall_after: float,
-        guard: Callable[[str, Sequence[str]], None] | None,
-        on_bytes: Callable[[int], None],
-        longest_wait: float,
     ) -> None:
         """Open no connection yet.
 
@@ -55,9 +52,6 @@ class ServedFile(Origin, Producer, Protocol):
             url: Where the file is.
             ca_bundle: Certificates to trust beside the system's.
             stall_after: Seconds without a byte after which a request fails with Fault(STALLED).
-            guard: Says which addresses may be connected to. Then no proxy is used.
-            on_bytes: Gets the number of bytes of the file that have come, each time that some have.
-            longest_wait: A request fails for good if the server asks to wait more seconds than that.
         """
         ...
 

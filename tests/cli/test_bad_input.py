@@ -434,9 +434,7 @@ def test_calls_of_other_commands_that_make_no_sense(bigupload: Command, file: Pa
     assert_refused(bigupload("serve"), 2, "name a place for the media")
     assert_refused(bigupload("serve", "--bucket", ""), 2, "not a bucket: ''")
     assert_refused(bigupload("serve", "--local", "--port", "99999"), 2, "99999 is not in the range")
-    assert_refused(bigupload("serve", "--local", "--imports", "two"), 2, "'two' is not a whole number")
     assert_refused(bigupload("serve", "--local", "--user-quota", "5"), 2, "--user-quota of 5 B has no room for a file")
-    assert_refused(bigupload("serve", "--local", "--imports", "2", "--workers", "4"), 2, "--imports is 4 or more, or 0")
     assert_refused(bigupload("check-url", "ftp://x"), 1, "not usable (not_a_url)")
     assert_refused(bigupload("-v"), 2, "Missing command")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from hypothesis import given
@@ -164,38 +163,3 @@ async def test_a_host_that_can_t_exist(host: str) -> None:
 
 class GuardedError(errors.SourceUnsupported):
     pass
-
-
-async def test_a_guard_sees_each_place_before_anything_connects_to_it(
-    web: WebServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All addresses of the name, also of a redirect, and no proxy in between."""
-    seen, counted = list[tuple[str, list[str]]](), list[int]()
-
-    def guard(host: str, addresses: Sequence[str]) -> None:
-        seen.append((host, sorted(addresses)))
-        if "127.0.0.3" in addresses:
-            raise GuardedError("refused")
-
-    def resolve(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
-        last = {"good.example": [1], "both.example": [1, 3]}[host]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{each}", port)) for each in last]
-
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    good, both = (f"http://{host}.example:{web.port}/film.mov" for host in ("good", "both"))
-    found = WebFile(parse_remote(good), ca_bundle=None, stall_after=60, guard=guard, on_bytes=counted.append)
-    assert (await found.look()).size == len(DATA)
-    assert await read(found, 0, len(DATA)) == DATA
-    assert sum(counted) == len(DATA)
-    await found.aclose()
-    web.faults.append(WebFault(status=302, headers={"Location": both}))
-    for url in (good, both):
-        file = WebFile(parse_remote(url), ca_bundle=None, stall_after=60, guard=guard)
-        with pytest.raises(GuardedError):
-            await file.look()
-        await file.aclose()
-    one, two = ("good.example", ["127.0.0.1"]), ("both.example", ["127.0.0.1", "127.0.0.3"])
-    assert [each for each in seen if each[0] == "both.example"] == [two, two]
-    assert one in seen
-    assert not any("both.example" in asked.headers["host"] for asked in web.asked)

@@ -342,22 +342,7 @@ SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/http/test_socket_tuning.py::test_what_the_user_says_holds",
             "tests/sources/test_held_parts.py::test_memory_for_parts_is_asked_for_in_large_pages",
         ),
-        _SERVED: (
-            "tests/service/facts/test_finding.py::test_a_child_that_fails_has_no_facts",
-            "tests/service/facts/test_finding.py::test_a_film_and_each_orientation_of_a_picture",
-            "tests/service/facts/test_finding.py::test_a_film_of_10_gb_is_read_by_its_ends",
-            "tests/service/facts/test_finding.py::test_a_hang_ends_with_the_time_for_a_file",
-            "tests/service/facts/test_finding.py::test_a_process_that_does_not_start",
-            "tests/service/facts/test_finding.py::test_a_process_that_was_killed_is_started_again",
-            "tests/service/facts/test_finding.py::test_a_store_without_ranges_shows_the_beginning",
-            "tests/service/facts/test_finding.py::test_the_limits_of_a_child",
-            "tests/service/facts/test_finding.py::test_the_process_has_no_secrets_and_ends_with_the_service",
-            "tests/service/facts/test_finding.py::test_what_the_store_raises_is_raised",
-            "tests/service/facts/test_finding.py::test_without_the_extra_a_service_says_its_name",
-            "tests/service/facts/test_serving.py",
-            "tests/service/imports/test_limits.py::test_fewer_imports_than_workers",
-            "tests/service/test_workers.py",
-        ),
+        _SERVED: ("tests/service/test_workers.py",),
     },
     "darwin": {
         _KERNEL: (

@@ -46,8 +46,8 @@ def session_stub() -> Iterator[HttpStub]:
 
 @pytest.fixture(scope="session")
 def posting(weed: LocalStore, session_stub: HttpStub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Like `service`, with a posts API (at /v1/posts of the stub), imports, and URLs of this machine allowed."""
-    posts = ("--posts-url", f"{session_stub.url}/v1/posts", "--allow-private-media-hosts", "--imports", "2")
+    """Like `service`, with a posts API (at /v1/posts of the stub), and URLs of this machine allowed."""
+    posts = ("--posts-url", f"{session_stub.url}/v1/posts", "--allow-private-media-hosts")
     with session_directory(tmp_path_factory, "posting") as home, serving(weed, home, *_GENEROUS, *posts) as running:
         yield running
         assert what_is_wrong(running.log()) == []

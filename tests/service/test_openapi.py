@@ -12,7 +12,6 @@ import jsonschema
 
 from bigupload.service import endpoints, handles, media, posts, uploads
 from bigupload.service.endpoints import ENDPOINTS, document
-from bigupload.service.imports import queue
 from bigupload.service.problems import Problem
 from bigupload.service.webhooks.sending import Signer, new_secret
 from bigupload.service.webhooks.telling import BODIES
@@ -114,7 +113,7 @@ def test_every_code_is_declared_where_it_can_come_from() -> None:
     assert groups.union(endpoint.name for endpoint in ENDPOINTS) >= {
         place for problem in Problem for place in problem.at
     }
-    for module in (handles, media, posts, uploads, endpoints, queue):
+    for module in (handles, media, posts, uploads, endpoints):
         named = set(re.findall(r"Problem\.([A-Z_]+)", inspect.getsource(module)))
         assert {Problem[name] for name in named} <= declared
 

@@ -14,10 +14,10 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from bigupload import errors
-from bigupload.service import fact_finder, processes, serving
+from bigupload.service import processes, serving
 from bigupload.service.processes import ChildProcess
 from tests.service.child import until_its_parent_ends
-from tests.tools.other_systems import LoopOfWindows, OtherOs
+from tests.tools.other_systems import LoopOfWindows
 from tests.tools.waiting import until
 
 T = TypeVar("T")
@@ -86,10 +86,7 @@ def test_who_stops_watching_hears_nothing() -> None:
 def test_what_needs_another_system_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "SO_REUSEPORT")
     with pytest.raises(errors.UsageError, match="use --workers 1"):
-        serving.Supervisor(cast("Any", SimpleNamespace(workers=2, imports=0)))
-    monkeypatch.setattr(fact_finder, "os", OtherOs("killpg"))
-    with pytest.raises(errors.UsageError, match="leave out --facts"):
-        fact_finder.check_installed()
+        serving.Supervisor(cast("Any", SimpleNamespace(workers=2)))
 
 
 def test_a_port_is_bound_by_one_service_where_reuse_lets_others_bind_it(monkeypatch: pytest.MonkeyPatch) -> None:

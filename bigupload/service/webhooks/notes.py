@@ -68,7 +68,7 @@ WAITING = f"{EVENTS_PREFIX}waiting/"
 DONE = f"{EVENTS_PREFIX}done/"
 _VERSION = 1
 _MOST_BYTES = 512 * 1024
-"""The size of a note. An import's has a line for each of its parts, of which there may be 10,000."""
+"""The size of a note."""
 _ATTEMPTS = 3
 """For one note, if the store asks to repeat a conditional PUT (409)."""
 _HOUR = "%Y%m%dT%H"
@@ -139,16 +139,14 @@ def _from_json(data: bytes, etag: str) -> Note | None:
 class Notes:
     """The notes of one bucket. Every call raises Fault or a public error."""
 
-    def __init__(self, bucket: S3Bucket, clock: Callable[[], float], place: str = WAITING) -> None:
+    def __init__(self, bucket: S3Bucket, clock: Callable[[], float]) -> None:
         """Make it.
 
         Args:
             bucket: The bucket.
             clock: The time, in seconds since 1970.
-            place: The prefix of notes that are written. Those of imports have another one than those of events.
         """
         self._bucket = bucket
-        self._place = place
         self.clock = clock
 
     async def add(self, note: Note) -> bool:
@@ -198,7 +196,7 @@ class Notes:
         answer = await self._bucket.call(
             "to leave a note",
             "PutObject",
-            Key=self._place + note.name,
+            Key=WAITING + note.name,
             Body=note.to_json(),
             headers={"content-type": "application/json"},
             **condition,
@@ -207,7 +205,7 @@ class Notes:
 
     async def remove(self, note: Note) -> None:
         """Delete a note that is settled."""
-        await self._bucket.call("to delete a note", "DeleteObject", Key=self._place + note.name)
+        await self._bucket.call("to delete a note", "DeleteObject", Key=WAITING + note.name)
 
     async def finish(self, note: Note) -> None:
         """Keep a note whose deliveries have ended, for a replay."""

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from bigupload.service.contract import ErrorDetail, FoundFacts, WithFacts
+from bigupload.service.contract import ErrorDetail
 from bigupload.service.handles import Handle
 from bigupload.service.hooks import FinishedFile, NewUpload
 from bigupload.service.media_objects import StoredVersion, version_of
@@ -44,7 +44,7 @@ class _EventBody(_Body):
     """The time of the event. Attempts and duplicates repeat it."""
 
 
-class CompletedMedia(WithFacts, _Body):
+class CompletedMedia(_Body):
     """A file that counts."""
 
     key: str
@@ -70,7 +70,6 @@ class CompletedMedia(WithFacts, _Body):
     presigned_key: str | None
     """The key that presign returned, whose object can be written again for an hour. `key` is that of the copy that was
     judged, which nobody can write. null: the file was sent in parts, and is at `key` alone."""
-    facts: FoundFacts = None
 
 
 class _GoneMedia(_Body):
@@ -121,10 +120,8 @@ class AbortedUpload(_Body):
     """null: the key is of another shape than the policy's."""
     user: str | None
     """The end user whose file it would have been; null: nobody in particular."""
-    reason: Literal["aborted", "expired", "failed"]
-    """Whether somebody aborted it, or the sweep because of its age; or it was an import, and failed."""
-    error: ErrorDetail | None
-    """The reason why an import failed."""
+    reason: Literal["aborted", "expired"]
+    """Whether somebody aborted it, or the sweep because of its age."""
 
 
 class TrialMessage(_Body):
@@ -169,7 +166,7 @@ class UploadCreatedEvent(_EventBody):
 
 
 class UploadAbortedEvent(_EventBody):
-    """An upload in parts was aborted. Sent with `--webhook-uploads`, and always for an import that failed."""
+    """An upload in parts was aborted. Sent with `--webhook-uploads` alone."""
 
     type: Literal["upload.aborted"]
     data: AbortedUpload
@@ -254,15 +251,9 @@ class Telling:
 
     async def upload_aborted(self, key: str, upload_id: str, *, by_age: bool) -> None:
         """Note that an upload in parts was aborted, if such events are sent. `by_age`: the sweep did it."""
-        data = {**self._about(key), "reason": "expired" if by_age else "aborted", "error": None}
+        data = {**self._about(key), "reason": "expired" if by_age else "aborted"}
         if self.uploads:
             await self._of_upload("upload.aborted", key, upload_id, data)
-
-    async def upload_failed(self, key: str, upload_id: str, refused: Refused) -> None:
-        """Note that an import failed: whoever asked for it waits for an event, so it is sent in any case."""
-        error = {"code": refused.problem.code, "message": str(refused)}
-        data = {**self._about(key), "reason": "failed", "error": error}
-        await self._of_upload("upload.aborted", key, upload_id, data)
 
     async def _of_upload(self, kind: str, key: str, upload_id: str, data: Mapping[str, Any]) -> None:
         version = hashlib.sha256(f"{key}\n{upload_id}".encode()).hexdigest()[:40]

@@ -201,6 +201,6 @@ async def test_the_dashboard_asks_for_what_metrics_show(weed: LocalStore, tmp_pa
         assert not any("pid" in labels for labels in shown.values())
     for query in queries():
         name, asked = asked_for(query)
-        if "hook" not in name and "imports" not in name:  # there are none
+        if "hook" not in name:  # there are none
             assert name in shown, query
             assert asked <= shown[name] | OF_PROMETHEUS, query

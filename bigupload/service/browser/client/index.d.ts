@@ -79,19 +79,6 @@ export interface Progress {
   sentAgain: number;
 }
 
-/** What a picture, a film or a sound is; null where it does not say. */
-export interface Facts {
-  width: number | null;
-  height: number | null;
-  /** Seconds. */
-  duration: number | null;
-  frameRate: number | null;
-  videoCodec: string | null;
-  audioCodec: string | null;
-  /** As Exif counts it, 1 to 8. From 5 on, width and height change places when it is shown. */
-  orientation: number | null;
-}
-
 /** What the service answers to a completed upload. */
 export interface Result {
   publicUrl: string;
@@ -99,8 +86,6 @@ export interface Result {
   size: number;
   /** Signed by the service: what your server verifies instead of asking. */
   receipt?: string | null;
-  /** Of a service with `--facts`, if something was found. */
-  facts?: Facts;
   [more: string]: unknown;
 }
 

@@ -1,1 +1,0 @@
-"""Files that the service itself fetches from public URLs, into uploads like any others."""

@@ -1,0 +1,70 @@
+"""The hook of docs/how-to/media-facts.md, as it stands: ffprobe finds width, duration and codecs of each upload."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bigupload.service.keys import KeyFile
+from bigupload.stores.local_store import LocalStore
+from tests.examples.test_thumbnails import DOCS, completed
+from tests.tools.buckets import fresh_name
+from tests.tools.http_stub import Response, http_stub
+from tests.tools.media import sample
+from tests.tools.service import serving
+from tests.tools.weed import weed_client
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("ffprobe") is None, reason="ffprobe is not installed"),
+]
+
+PAGE = DOCS / "how-to" / "media-facts.md"
+PROGRAM = DOCS / "examples" / "media_facts.py"
+
+
+def test_the_facts_of_each_upload_are_stored(weed: LocalStore, tmp_path: Path) -> None:
+    """With the command of the page."""
+    (command,) = re.findall(r"^\$ bigupload serve --bucket s3://my-media (.*)$", PAGE.read_text(), re.MULTILINE)
+    facts, media = fresh_name(weed), fresh_name(weed)
+    words = [word.replace("my-facts", facts) for word in shlex.split(command)]
+    words = [word.replace("python media_facts.py", f"{sys.executable} {PROGRAM}") for word in words]
+    client = weed_client(weed)
+    client.create_bucket(Bucket=facts)
+    client.create_bucket(Bucket=media)
+    home = tmp_path / "service"
+    home.mkdir()
+    _, key = KeyFile(home / "keys.json").create("gallery")
+    (home / "key").write_text(key)
+    words += ["--bucket", f"s3://{media}", "--sweep-every", "0"]
+    with serving(weed, home, *words, local=False) as service:
+        film = completed(service, sample("mp4"), "film.mp4", "video/mp4")
+        picture = completed(service, sample("png"), "a.png", "image/png")
+        assert "X-Amz" not in service.log()
+    found = json.loads(client.get_object(Bucket=facts, Key=f"{film}.json")["Body"].read())
+    [stream] = [each for each in found["streams"] if each["codec_type"] == "video"]
+    assert (stream["codec_name"], stream["width"] > 0, float(found["format"]["duration"]) > 0) == ("h264", True, True)
+    whole = client.get_object(Bucket=facts, Key=f"{picture}.json")["Body"].read()
+    assert b"X-Amz" not in whole
+    assert json.loads(whole)["streams"][0]["codec_name"] == "png"
+    client.close()
+
+
+def test_a_playlist_opens_no_other_url() -> None:
+    """It calls itself a film. ffprobe would fetch what it names if the program did not name the format."""
+    with http_stub() as stub:
+        inside = f"{stub.url}/inside.ts"
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{inside}\n#EXT-X-ENDLIST\n".encode()
+        stub.responses["/film"] = Response(body=playlist, headers={"Content-Type": "application/x-mpegurl"})
+        question = {"key": "media/shop/a.mp4", "contentType": "video/mp4", "url": f"{stub.url}/film"}
+        command = [sys.executable, str(PROGRAM), "s3://nowhere/"]
+        done = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert {each.path for each in stub.received} == {"/film"}
