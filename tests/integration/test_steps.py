@@ -32,8 +32,8 @@ async def upload(world: World, source: Any, *then: Any, **more: Any) -> UploadRe
     [
         ((DeleteSource(), Receipt("r.json")), "name it last"),
         ((DeleteSource(), Link("1h")), "name it last"),
-        ((DeleteSource(), DeleteSource()), "DeleteSource twice"),
-        ((Receipt("a"), Receipt("b")), "Receipt twice"),
+        ((DeleteSource(), DeleteSource()), "DeleteSource is there twice"),
+        ((Receipt("a"), Receipt("b")), "Receipt is there twice"),
         ((Link,), "a step is .*, not Link"),
         ((7,), "a step is .*, not int"),
         ("receipt.json", "a step is .*, not str"),
