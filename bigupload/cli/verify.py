@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.argument("path", type=NAME, required=False)
 @click.argument("url", metavar="s3://BUCKET/KEY", required=False)
 @local_option
-@click.option("--download", is_flag=True, help="Download the object and compare every byte. Resumable.")
+@click.option("--download", is_flag=True, help="Download the object and compare every byte.")
 @click.option(
     "--require-proof",
     type=click.Choice(PROOFS),

@@ -29,7 +29,6 @@ from bigupload.manifests.state_directory import (
     JOB_SUFFIX,
     NEW_SUFFIX,
     NOTES,
-    READ_BACK_SUFFIX,
     SUFFIX,
     is_clean_up_due,
 )
@@ -59,8 +58,7 @@ _LOCKED = re.escape(SUFFIX) + r"(\.[0-9]+)?$|" + re.escape(JOB_SUFFIX) + "$"
 _REST = (
     re.escape(SUFFIX)
     + r"(\.[0-9]+)?\.(damaged|new)$|"
-    + re.escape(READ_BACK_SUFFIX)
-    + r"(\.[0-9]+)?$|"
+    + r"\.readback\.json(\.[0-9]+)?$|"  # the progress of a `verify --download` of earlier versions
     + re.escape(f"{JOB_SUFFIX}{NEW_SUFFIX}")
     + r"(-journal)?$"
 )

@@ -20,8 +20,6 @@ JOB_SUFFIX = ".job.sqlite"
 """The end of the name of a job's record."""
 NEW_SUFFIX = ".new"
 """The suffix of a job's record while it is created."""
-READ_BACK_SUFFIX = ".readback.json"
-"""The end of the name of a file with the progress of `verify --download`."""
 
 
 _SET_ASIDE = re.escape(SUFFIX) + r"(\.[0-9]+)?$"

@@ -1,20 +1,17 @@
-"""`bigupload verify --download`, as a user meets it: what it prints, what it ends with, that it can be killed."""
+"""`bigupload verify --download`, as a user meets it: what it prints, and what it ends with."""
 
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 import pytest
 
-from bigupload.testing.faults import Ok, Status
+from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
-from tests.crash.running import Ended, Place, until
+from tests.crash.running import Ended, Place
 
 from .support import SIZE, Command, assert_refused
-
-PIECE = 16 << 20
 
 
 def put(s3: StrictS3, body: bytes) -> None:
@@ -39,8 +36,7 @@ def test_what_it_prints(bigupload: Command, s3: StrictS3, file: Path, place: Pla
     assert result.pop("seconds") > 0
     assert result == {
         "path": str(file), "bucket": "bucket", "key": "key", "url": f"{s3.url}/bucket/key", "size": SIZE,
-        "etag": s3.objects["bucket"]["key"].etag, "verified": "read-back", "bytes_read": SIZE, "resumed_bytes": 0,
-        "retries": 0,
+        "etag": s3.objects["bucket"]["key"].etag, "verified": "read-back", "bytes_read": SIZE, "retries": 0,
     }  # fmt: skip
     ended = bigupload("verify", file, *there(s3), "--download", "--progress", "json")
     assert {json.loads(line)["event"] for line in ended.err.splitlines()} == {"ReadingBack"}
@@ -108,29 +104,3 @@ def test_calls_that_make_no_sense(bigupload: Command, file: Path) -> None:
     assert_refused(bigupload("verify", file, "s3://b/k", "--part-size", "0"), 2, "at least 1 byte")
     assert_refused(bigupload("verify", "s3://b/k", file), 2, "the file comes first, then the object: bigupload verify")
     assert_refused(bigupload("verify", "s3://b/k"), 2, "the file comes first, then the object: bigupload verify")
-
-
-@pytest.mark.slow
-def test_killed_it_goes_on(s3: StrictS3, place: Place) -> None:
-    big = place.directory / "big.bin"
-    big.write_bytes(random.Random(1).randbytes(2 * PIECE + 1000))
-    put(s3, big.read_bytes())
-    # One of three pieces is put off for longer than this process lives.
-    s3.script("GetObject", Ok(), Status(503, "SlowDown", headers={"Retry-After": "900"}))
-    arguments = ["verify", big, *there(s3), "--download", "--json", "--progress", "none"]
-
-    def done() -> int:
-        return sum(
-            last - first + 1
-            for state in place.state.glob("*.readback.json")
-            for first, last in json.loads(state.read_text())["done"]
-        )
-
-    with place.start(*arguments) as process:
-        until(lambda: done() == 2, process)
-        process.kill()
-    result = place.run(*arguments).result
-    assert result["verified"] == "read-back"
-    assert result["resumed_bytes"] >= PIECE + 1000
-    assert result["resumed_bytes"] + result["bytes_read"] == 2 * PIECE + 1000
-    assert not list(place.state.glob("*.readback.json*"))

@@ -14,7 +14,6 @@ import bigupload
 from bigupload import errors
 from bigupload.testing.faults import LostResponse, Reset, Status
 from bigupload.testing.strict_s3 import StrictS3
-from bigupload.verification import by_download
 
 from .stopped import PARTS, SIZE
 from .support import BUCKET, FAST, World
@@ -127,9 +126,7 @@ async def test_no_secret_is_logged(world: World, caplog: pytest.LogCaptureFixtur
         assert part not in text, [line for line in lines(caplog) if part in line]
 
 
-async def test_warnings_are_logged_without_on_event(
-    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_warnings_are_logged_without_on_event(world: World, caplog: pytest.LogCaptureFixture) -> None:
     path, url = world.file(SIZE), f"s3://{BUCKET}/key"
     for _ in range(2):
         await bigupload.upload(
@@ -137,16 +134,6 @@ async def test_warnings_are_logged_without_on_event(
         )
     (warning,) = lines(caplog, logging.WARNING)
     assert warning.startswith(f"{path} → {url}: {url} was uploaded before: uploading it again")
-    caplog.clear()
-
-    async def fails(*_: Any) -> bool:
-        return False
-
-    monkeypatch.setattr(by_download.ReadBackProgress, "add", fails)
-    await bigupload.read_back(path, url, s3=world.options(), uploader=bigupload.Uploader(retry=FAST))
-    assert lines(caplog, logging.WARNING) == [
-        f"{path} → {url}: the progress can't be recorded: if this run stops, the next one reads everything again"
-    ]
 
 
 async def test_abort_is_logged(stopped: World, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ from bigupload import errors, events
 from bigupload.core.integrity import Verified
 from bigupload.core.part_plan import MIB
 from bigupload.stores.local_store import LocalStore
-from bigupload.testing.faults import Call, CutResponse, LostResponse, Ok, Status
+from bigupload.testing.faults import Call, CutResponse, LostResponse, Status
 from bigupload.testing.strict_s3 import StrictS3
 from bigupload.verification import by_download
 from bigupload.verification.by_checksum import verify
@@ -36,10 +33,6 @@ async def read(world: World, path: Path, **more: Any) -> ReadBack:
     return await read_back(path, URL, s3=world.options(), retry=FAST, on_event=world.events.append, **more)
 
 
-def state_files() -> list[Path]:
-    return list(Path(os.environ["BIGUPLOAD_STATE_DIR"]).glob("*"))
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [SIZE, 64 * KIB + 1, 64 * KIB, 1, 0])
 async def test_equal(world: World, small_pieces: None, size: int) -> None:
@@ -47,10 +40,9 @@ async def test_equal(world: World, small_pieces: None, size: int) -> None:
     put(world.s3, path.read_bytes())
     async with no_leaks():
         found = await read(world, path)
-    assert (found.verified, found.bytes_read, found.resumed_bytes) == ("read-back", size, 0)
+    assert (found.verified, found.bytes_read) == ("read-back", size)
     last = world.told(events.ReadingBack)[-1]
     assert (last.bytes_compared, last.size) == (size, size)
-    assert state_files() == []
 
 
 @pytest.mark.exhaustive
@@ -65,7 +57,6 @@ async def test_the_first_byte_that_differs_is_named(world: World, small_pieces: 
     world.s3.script("GetObject", LostResponse(), LostResponse(), LostResponse())
     with pytest.raises(errors.ObjectMismatch, match=f"the first byte that differs is byte {places[0]:,} "):
         await read(world, path)
-    assert state_files() == []
 
 
 async def test_a_store_that_caps_ranges(world: World, small_pieces: None) -> None:
@@ -166,110 +157,6 @@ async def test_a_file_that_changes_meanwhile(world: World, small_pieces: None) -
     world.s3.script("GetObject", Call(lambda _: os.utime(path, (1, 1))))
     with pytest.raises(errors.SourceChanged, match="changed while it was compared: verify it again"):
         await read(world, path)
-
-
-async def stopped(world: World, path: Path) -> int:
-    """A run that is cancelled once the last piece alone is missing. Gives the bytes that are recorded as equal."""
-    world.s3.script("GetObject", *[Ok()] * 4, Status(503, "SlowDown", headers={"Retry-After": "900"}))
-
-    def on_event(event: events.Event) -> None:
-        if isinstance(event, events.Retrying):
-            task.cancel()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(by_download, "_AT_ONCE", 1)
-        task = asyncio.create_task(read_back(path, URL, s3=world.options(), retry=FAST, on_event=on_event))
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    (state,) = state_files()
-    assert json.loads(state.read_text())["done"] == [[0, 3]]
-    return 4 * 64 * KIB
-
-
-async def test_it_goes_on_where_it_stopped(world: World, small_pieces: None) -> None:
-    path = world.file(SIZE)
-    put(world.s3, path.read_bytes())
-    done = await stopped(world, path)
-    (state,) = state_files()
-    assert state.stat().st_mode & 0o777 == 0o600
-    assert state.parent.stat().st_mode & 0o777 == 0o700
-    found = await read(world, path)
-    assert (found.resumed_bytes, found.bytes_read) == (done, SIZE - done)
-    assert state_files() == []
-
-
-async def test_a_cancel_while_a_piece_is_recorded_leaves_nothing_half(
-    world: World, small_pieces: None, monkeypatch: pytest.MonkeyPatch, no_complaints: None
-) -> None:
-    """The record is whole, and its file is closed: what a thread opens belongs to nobody else."""
-    path = world.file(SIZE)
-    put(world.s3, path.read_bytes())
-    opening, goes_on, real = threading.Event(), threading.Event(), by_download._open_private
-
-    def slow(name: str, flags: int) -> int:
-        opening.set()
-        assert goes_on.wait(60)
-        return real(name, flags)
-
-    monkeypatch.setattr(by_download, "_open_private", slow)
-    async with no_leaks():
-        task = asyncio.create_task(read(world, path))
-        await asyncio.to_thread(opening.wait)
-        task.cancel()
-        await asyncio.sleep(0)
-        goes_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    (state,) = state_files()
-    assert state.suffix == ".json"
-    assert json.loads(state.read_text())["done"]
-    found = await read(world, path)
-    assert found.resumed_bytes > 0
-    assert found.resumed_bytes + found.bytes_read == SIZE
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("change", ["object", "time", "file", "junk", "foreign", "pieces", "link"])
-async def test_it_begins_anew_where_something_is_another(
-    world: World, small_pieces: None, change: str, tmp_path: Path
-) -> None:
-    path = world.file(SIZE)
-    put(world.s3, path.read_bytes())
-    await stopped(world, path)
-    (state,) = state_files()
-    text = state.read_text()
-    match change:
-        case "object":
-            world.object().etag = '"another"'
-        case "time":
-            world.object().last_modified += 5
-        case "file":
-            os.utime(path, (1, 1))
-        case "junk":
-            state.write_text(text[:-5])
-        case "foreign":
-            state.write_text("[" * 100_000)
-        case "pieces":
-            state.write_text(json.dumps(json.loads(text) | {"done": [[0, -1], [3, 1 << 60], ["0", 3], 7, [True]]}))
-        case "link":
-            state.rename(tmp_path / "elsewhere")
-            state.symlink_to(tmp_path / "elsewhere")
-    found = await read(world, path)
-    assert (found.resumed_bytes, found.bytes_read) == (0, SIZE)
-
-
-async def test_a_full_disk_costs_the_resuming_alone(
-    world: World, small_pieces: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = world.file(SIZE)
-    put(world.s3, path.read_bytes())
-    blocked = world.directory / "blocked"
-    blocked.write_text("")
-    monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(blocked))
-    assert (await read(world, path)).bytes_read == SIZE
-    assert [w.message for w in world.told(events.Warned)] == [
-        "the progress can't be recorded: if this run stops, the next one reads everything again"
-    ]
 
 
 async def test_on_seaweedfs(weed: LocalStore, tmp_path: Path) -> None:

@@ -97,15 +97,6 @@ def test_what_lies_beside_manifests_is_deleted_once_it_is_old(state: Path) -> No
     assert {path.name for path in state.iterdir()} == {unfinished.name, *(f"young-{name}" for name in names)}
 
 
-def test_the_progress_of_a_download_stays_when_everything_finished_is_deleted(state: Path) -> None:
-    manifest(state, "a.manifest.jsonl", *COMPLETED, days=1)
-    progress = state / "b.readback.json"
-    progress.write_text("x")
-    os.utime(progress, (NOW - KEEP_FINISHED + 1,) * 2)
-    clean(state, now=NOW, older_than=0, keep=0)
-    assert list(state.iterdir()) == [progress]
-
-
 def test_what_is_none_of_ours_stays(state: Path, tmp_path: Path) -> None:
     for name in ("local-store.json", "a.manifest.jsonl.bak", "other.lock", "notes.txt"):
         (state / name).write_text("x")

@@ -38,7 +38,6 @@ SKIPPED: dict[str, dict[str, tuple[str, ...]]] = {
             "tests/service/test_secrets.py::test_made_once",
             "tests/service/webhooks/test_sending.py::test_a_file_of_roots_may_be_read_by_its_group",
             "tests/service/webhooks/test_sending.py::test_the_file_of_secrets",
-            "tests/integration/test_reading_back.py::test_it_goes_on_where_it_stopped",
             "tests/integration/test_resume_damaged.py::test_nothing_secret_is_in_a_manifest",
             "tests/manifests/test_damage.py::test_a_torn_tail_is_saved_and_cut",
             "tests/manifests/test_job_record.py::test_what_is_recorded_is_found_by_the_next_run",
