@@ -31,7 +31,7 @@ FEW_NEED = {
 
 NOT_FOR_ONE_PUT = {
     "aiohappyeyeballs", "json", "mmap", "random", "shlex", "tempfile", "unicodedata",
-    "bigupload.api.copying", "bigupload.api.receipts", "bigupload.api.remote", "bigupload.api.sharing",
+    "bigupload.api.copying", "bigupload.api.remote", "bigupload.api.sharing",
     "bigupload.cli.move",
     "bigupload.core.manifest_lines", "bigupload.manifests.clean_up", "bigupload.manifests.journal",
     "bigupload.manifests.lock", "bigupload.sources.growing", "bigupload.sources.part_pool", "bigupload.sources.stream",

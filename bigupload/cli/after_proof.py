@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -22,12 +22,13 @@ from bigupload.support.output_file import OutputFile, output_file
 from bigupload.units import escaped, one_line
 
 if TYPE_CHECKING:
+    from bigupload.api.steps.receipt import OpenReceipt
     from bigupload.batch.tree import Selection
     from bigupload.cli.hash_lists import HashLists
+    from bigupload.cli.on_done import Spool
     from bigupload.cli.selection_options import Chosen
     from bigupload.engine.upload_run import Share, UploadResult
     from bigupload.options import S3Options
-    from bigupload.verification.receipts import GrowingReceipt, ReceiptOutput
 
 RECEIPT = "--receipt"
 ON_DONE = "--on-done"
@@ -54,7 +55,7 @@ _OTHERS = joined(
         RECEIPT,
         type=PATH,
         metavar="FILE",
-        help="Write what was proved, how and when, as JSON: `verify --receipt FILE` reads it.",
+        help="Write what was proved, how and when, as JSON Lines: `verify --receipt FILE` reads it.",
     ),
     click.option(
         "--sha256",
@@ -110,7 +111,7 @@ class Wishes(NamedTuple):
     @property
     def wants_each(self) -> bool:
         """Whether something follows for which each file counts that is in the store, also if it was there already."""
-        return self.receipt is not None or self.on_done is not None or self.mhl
+        return self.on_done is not None or self.mhl
 
     def check_mhl(self, names: Sequence[str], chosen: Chosen, service: str | None) -> None:
         """Raise UsageError if a hash list is wanted of what is not one whole directory, for a bucket."""
@@ -307,69 +308,49 @@ class AfterProof:
         self._failed = self._files = self._size = 0
         self._last: UploadResult | None = None
         self._links = _Links()
-        self._receipt: ReceiptOutput | None = None
-        self._growing: GrowingReceipt | None = None
-        """The receipt instead, if the library's calls write each file into it before they delete it."""
-        self._given: tuple[ReceiptOutput, TextIO] | None = None
+        self.receipt: OpenReceipt | None = None
+        """That of `--receipt`, which the library's calls share."""
+        self._given: Spool | None = None
         """The receipt that the command of `--on-done` reads."""
         self._hash_lists: HashLists | None = None
 
-    def prepare(self, opened: contextlib.ExitStack, endpoint: str | None) -> None:
-        """Open what is written meanwhile, and look at what is to be run.
+    async def prepare(self, opened: contextlib.AsyncExitStack, s3: S3Options | None) -> None:
+        """Open what is written meanwhile.
 
         Args:
             opened: Closes it.
-            endpoint: The store's, for receipts.
+            s3: How to reach the store; None: the files go to a media service.
 
         Raises:
             OutputUnwritable: The receipt can't be written.
         """
         wishes = self._wishes
-        head: dict[str, Any] = {"target": self._target, "endpoint": endpoint}
+        options: dict[str, Any] = {"service": self._target} if s3 is None else {"to": self._target, "s3": s3}
         if wishes.receipt is not None:
-            from bigupload.api.receipts import can_grow
-            from bigupload.verification.receipts import GrowingReceipt, receipt_output
+            from bigupload.api.steps.receipt import open_receipt
 
-            if wishes.deletes and can_grow(wishes.receipt):
-                self._growing = opened.enter_context(
-                    contextlib.closing(GrowingReceipt(wishes.receipt, RECEIPT, **head))
-                )
-            else:
-                self._receipt = opened.enter_context(receipt_output(wishes.receipt, RECEIPT, **head))
+            opening = open_receipt(wishes.receipt, options, deletes=wishes.deletes)
+            self.receipt = await opened.enter_async_context(opening)
         if wishes.on_done is not None:
+            from bigupload.api.steps.receipt import head_of
             from bigupload.cli import on_done
-            from bigupload.verification.receipts import ReceiptOutput
+            from bigupload.verification.receipts import head_line
 
-            given = opened.enter_context(on_done.document())
-            self._given = ReceiptOutput(given.write, **head), given.file
-
-    def with_receipt(self, steps: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return steps with the receipt, if the library writes each file into it before it deletes it."""
-        if self._growing is None:
-            return steps
-        from bigupload.api.steps.receipt import Receipt
-
-        return (*steps[:-1], Receipt(self._growing), steps[-1])
+            self._given = opened.enter_context(on_done.document())
+            self._given.write(head_line(*await head_of(options)))
 
     def add(self, result: UploadResult) -> None:
         """A file is in the store."""
         self._files, self._size, self._last = self._files + 1, self._size + result.size, result
         if self._hash_lists is not None:
             self._hash_lists.add(result)
-        if self._receipt is not None or self._given is not None:
-            self._write(result)
+        if self._given is not None:  # with the link, which is a secret, and not in receipts
+            from bigupload.verification.receipts import row_of
+
+            link = {} if result.share is None else {"share": dataclasses.asdict(result.share)}
+            self._given.write(row_of(result, **link))
         if result.share is not None:
             self._links.add(result.share)
-
-    def _write(self, result: UploadResult) -> None:
-        from bigupload.verification.receipts import now
-
-        proved_at = now()
-        if self._receipt is not None:
-            self._receipt.add(result, proved_at)
-        if self._given is not None:  # with the link, which is a secret, and not in receipts
-            link = {} if result.share is None else {"share": dataclasses.asdict(result.share)}
-            self._given[0].add(result, proved_at, **link)
 
     def ended(self, status: int, *, failed: int) -> None:
         """All uploads have ended.
@@ -384,13 +365,6 @@ class AfterProof:
         """Write hash lists of the files, too."""
         self._hash_lists = hash_lists
 
-    def write_receipt(self, *, failed: int) -> None:
-        """Let the receipt take its name, unless it has it. Raises OutputUnwritable."""
-        receipt = self._receipt or self._growing
-        self._receipt = self._growing = None
-        if receipt is not None:
-            receipt.end(failed=failed)
-
     async def follow(self) -> None:
         """Do what is to follow, each of it also if another failed."""
         is_proved = self.exit_status == errors.EXIT_OK
@@ -399,8 +373,10 @@ class AfterProof:
             self._links.check()
         with self._reporting():
             self.checksums.end()
-        with self._reporting():
-            self.write_receipt(failed=self._failed)
+        if self.receipt is not None:
+            self.receipt.failed = self._failed
+            with self._reporting(but=""):
+                await self.receipt.end()
         if is_proved and self._hash_lists is not None:
             with self._reporting():
                 for path in await self._hash_lists.write():
@@ -409,23 +385,24 @@ class AfterProof:
                     self.exit_status = errors.EXIT_FAILED
         if is_proved and self._given is not None and self._wishes.on_done is not None:
             with self._reporting():
-                await self._run(self._wishes.on_done, *self._given)
+                await self._run(self._wishes.on_done, self._given)
 
-    async def _run(self, words: Sequence[str], written: ReceiptOutput, given: TextIO) -> None:
+    async def _run(self, words: Sequence[str], given: Spool) -> None:
         from bigupload.cli import on_done
+        from bigupload.verification.receipts import sums_line
 
-        written.end(failed=0)
+        given.write(sums_line(self._files, self._size, 0))
         sums = {"files": self._files, "size": self._size, "target": self._target, "receipt": self._wishes.receipt}
         environment = on_done.variables(sums, self._last if self._files == 1 else None)
         await on_done.run_command(words, given, environment, within=self._wishes.on_done_timeout)
 
     @contextlib.contextmanager
-    def _reporting(self) -> Iterator[None]:
+    def _reporting(self, but: str = "the upload is done, but ") -> Iterator[None]:
         """Report a failure, which changes nothing of the uploads."""
         try:
             yield
         except errors.BigUploadError as e:
-            complain(errors.BigUploadError(f"the upload is done, but {e}"))
+            complain(errors.BigUploadError(f"{but}{e}"))
             self.exit_status = self.exit_status or errors.EXIT_AFTERWARDS
 
 
@@ -452,9 +429,9 @@ async def after_proof(
     Raises:
         BigUploadError: Something can't be done. Nothing was sent.
     """
-    with contextlib.ExitStack() as opened:
+    async with contextlib.AsyncExitStack() as opened:
         after = AfterProof(wishes, target=target, mode=mode)
-        after.prepare(opened, await _endpoint(wishes, s3))
+        await after.prepare(opened, s3)
         after.checksums = opened.enter_context(checksum_list(checksums))
         if warns:
             warn_of_program(wishes)
@@ -471,12 +448,3 @@ async def follow_one(result: UploadResult, wishes: Wishes, *, target: str, s3: S
         complain(errors.BigUploadError(f"the upload is done, but {e}"))
         return errors.EXIT_AFTERWARDS
     return after.exit_status
-
-
-async def _endpoint(wishes: Wishes, s3: S3Options | None) -> str | None:
-    """The endpoint for receipts."""
-    if s3 is None or not (wishes.receipt or wishes.on_done):
-        return None
-    from bigupload.stores.targets import endpoint_of
-
-    return await endpoint_of(s3)

@@ -1,7 +1,7 @@
 """A command of the user's, once everything is done and proved.
 
 The command is a program and its arguments, never a shell's line: no name of a file can become a part of it. It gets
-variables, and on its standard input the receipt as JSON, with the links. A command that hangs is ended, with all that
+variables, and on its standard input the receipt, with the links. A command that hangs is ended, with all that
 it started.
 """
 
@@ -13,7 +13,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import IO, TYPE_CHECKING
 
 from bigupload import errors
 from bigupload.support.systems import KILL, end_group, way_of_ending
@@ -30,15 +30,28 @@ _GONE_WITHIN = 5.0
 """Seconds after SIGKILL. A process that waits for a disk takes its time."""
 
 
-class Spool(NamedTuple):
+class Spool:
     """A file without a name for what the command reads: of a million files, it would not fit into memory or a pipe."""
 
-    file: TextIO
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._error: OSError | None = None
 
-    def write(self, text: str) -> None:
-        """Add a text. Raises BigUploadError."""
+    def write(self, line: bytes) -> None:
+        """Add a line. If it can't be written, `rewound` raises that."""
+        try:
+            if self._error is None:
+                self._file.write(line)
+        except OSError as e:
+            self._error = e
+
+    def rewound(self) -> int:
+        """Return the file's descriptor, at its beginning. Raises BigUploadError if it lacks a line."""
         with _naming():
-            self.file.write(text)
+            if self._error is not None:
+                raise self._error
+            self._file.seek(0)  # writes what is buffered, too
+            return self._file.fileno()
 
 
 @contextlib.contextmanager
@@ -46,7 +59,7 @@ def document() -> Iterator[Spool]:
     """Open the file. Raises BigUploadError if that is impossible."""
     with contextlib.ExitStack() as opened:
         with _naming():
-            file = opened.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", prefix="bigupload-"))
+            file = opened.enter_context(tempfile.TemporaryFile(prefix="bigupload-"))
         yield Spool(file)
 
 
@@ -73,21 +86,20 @@ def variables(sums: Mapping[str, object], one: UploadResult | None) -> dict[str,
     return {f"{PREFIX}{name.upper()}": str(value) for name, value in found.items() if value is not None}
 
 
-async def run_command(words: Sequence[str], given: TextIO, environment: Mapping[str, str], *, within: float) -> None:
+async def run_command(words: Sequence[str], given: Spool, environment: Mapping[str, str], *, within: float) -> None:
     """Run the command. What it writes goes to standard error: standard output has results.
 
     Args:
         words: The program and its arguments.
-        given: Its standard input.
+        given: What it reads as standard input.
         environment: More variables.
         within: Its time limit, in seconds.
 
     Raises:
         BigUploadError: It is not there, fails, or does not end.
     """
-    with _naming():
-        given.seek(0)  # writes buffered text, too
-    status = await _ended(words, within=within, stdin=given.fileno(), environment={**os.environ, **environment})
+    stdin = given.rewound()
+    status = await _ended(words, within=within, stdin=stdin, environment={**os.environ, **environment})
     if status is None:
         raise _failed(words, f"did not end within {format_seconds(within)}, and was ended")
     if status:

@@ -124,15 +124,14 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
         check_not_among_sources(WRITE_CHECKSUMS, checksums, directory, options["selection"])
     wishes.check_sources(directory, options["selection"])
     digests = [*(["sha256"] if checksums is not None else []), *(["xxh128"] if wishes.mhl else [])]
-    steps = take_steps(arguments, *digests)
-    for step in steps:
-        step.check(options)  # before anything is said of a comparison
     name_of, target = name_below(directory), options["to"] or f"s3://{LOCAL_BUCKET}/"
     async with (
         Uploader(**pace(arguments)) as uploader,
         after_proof(wishes, target=target, s3=options["s3"], mode=mode, checksums=checksums) as after,
     ):
-        options["then"] = after.with_receipt(steps)
+        options["then"] = take_steps(arguments, *digests, receipt=after.receipt)
+        for step in options["then"]:
+            step.check(options)  # before anything is said of a comparison
         if wishes.mhl:
             from bigupload.cli.hash_lists import open_hash_lists
 

@@ -526,7 +526,7 @@ async def _uploading(arguments: dict[str, Any], wishes: Wishes, *, job: bool = F
     ):
         with reporting(mode, job=job) as reporter:
             digests = [*(["sha256"] if checksums is not None else []), *(["xxh128"] if wishes.mhl else [])]
-            steps = after.with_receipt(take_steps(arguments, *digests))
+            steps = take_steps(arguments, *digests, receipt=after.receipt)
             options = {**arguments, "s3": s3, "then": steps}
             yield _Uploading(uploader, reporter, options, after, mode)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from bigupload import errors
 from bigupload.api.types import VerificationFailed
 from bigupload.api.uploader import Uploader
+from bigupload.cli import complain
 from bigupload.cli.after_proof import WRITE_CHECKSUMS, checksum_list
 from bigupload.cli.job_report import VerificationReport
 from bigupload.cli.listed_files import ListedFiles
@@ -101,6 +102,9 @@ async def verify_receipt(path: Path | None, options: S3Options, arguments: dict[
     """
     name: Path = arguments["receipt"]
     receipt = read_receipt(name)
+    if receipt.is_torn:
+        torn = f"the last line of the receipt {escaped(str(name))} is torn, as by a crash: its file is left out"
+        complain(errors.BigUploadError(torn), "warning")
     if not receipt.files:
         raise errors.UsageError(f"the receipt {escaped(str(name))} has no file: there is nothing to verify")
     require_proof = Verified(arguments["require_proof"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -29,6 +30,10 @@ class OutputFile:
         self._path = path
         self._option = option
         self._finish = finish
+
+    def fileno(self) -> int:
+        """Return the descriptor, for those who write bytes."""
+        return self._file.fileno()
 
     def write(self, text: str) -> None:
         """Add a text. Raises OutputUnwritable, which names the file."""
@@ -75,7 +80,7 @@ def output_file(path: Path, option: str) -> Iterator[OutputFile]:
             file = os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="\n")
             opened.callback(_close, file)
             if is_file:
-                opened.callback(_delete, partial, file)
+                opened.callback(delete_open, partial, functools.partial(_close, file))
 
         def finish() -> None:
             if not is_file:
@@ -112,13 +117,13 @@ def _open_alone(partial: Path) -> int:
         os.close(descriptor)  # the process that had it has renamed it meanwhile
 
 
-def _delete(partial: Path, file: TextIO) -> None:
-    """Delete a file that is not wanted: while it is locked, or once it is closed where no open file can be deleted."""
+def delete_open(path: Path, close: Callable[[], object]) -> None:
+    """Delete a file while it is locked, or once `close` has closed it where no open file can be deleted."""
     try:
-        partial.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except PermissionError:
-        _close(file)
-        partial.unlink(missing_ok=True)
+        close()
+        path.unlink(missing_ok=True)
 
 
 def _close(file: TextIO) -> None:

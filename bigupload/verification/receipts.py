@@ -1,23 +1,18 @@
-"""Receipts: what was uploaded, and how that was proved, as a JSON document that outlives the files themselves.
+"""Receipts: what was uploaded, and how that was proved, as JSON Lines that outlive the files themselves.
 
-`schema/receipt.schema.json` describes the document. It has one line for each file, and is written as files are done, so
-that a receipt of a million files takes no memory. It holds nothing secret. With it, an object can be verified without
-the file, and a copy that was restored without the object.
+`schema/receipt.schema.json` describes the lines: a head, a row for each file, and sums of all rows before them, which
+end the receipt. A receipt is only appended to, so that a crash tears its last line at most. It holds nothing secret.
+With it, an object can be verified without the file, and a copy that was restored without the object.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import errno
 import hashlib
-import itertools
 import json
-import os
-import stat
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -33,20 +28,19 @@ from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import connect
 from bigupload.support.files import reason_of
-from bigupload.support.output_file import descriptor_of, keep_to_one_process, naming, output_file
-from bigupload.support.systems import open_binary, sync_to_disk, write_at
 from bigupload.units import counted, escaped, one_line
 from bigupload.verification.file_digests import read_file, whole_checksum
 from bigupload.verification.media_hash_lists import XXH128, new_hasher_of
 from bigupload.version import __version__
 
 KIND = "bigupload.receipt"
-VERSION = 1
+VERSION = 2
+"""Of what is written. Version 1 was one JSON document, with the rows in `files`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptFile:
-    """One file of a receipt. Its fields are the document's."""
+    """One file of a receipt. Its fields are those of its row."""
 
     source: str
     size: int
@@ -63,13 +57,6 @@ class ReceiptFile:
     skipped: bool
     seconds: float
     proved_at: str
-
-    @classmethod
-    def of(cls, result: UploadResult, proved_at: str) -> ReceiptFile:
-        """Make one of a result."""
-        names = cls.__annotations__.keys() - {"source", "proved_at"}
-        fields: dict[str, Any] = {name: getattr(result, name) for name in names}
-        return cls(**{**fields, "verified": str(result.verified), "source": str(result.path), "proved_at": proved_at})
 
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -89,6 +76,8 @@ class ReadReceipt:
     endpoint: str | None
     """The store's; None: AWS."""
     files: Sequence[ReceiptFile]
+    is_torn: bool
+    """Whether it has a beginning of a line at its end, which a crash left, or a copy that was cut off."""
 
     @property
     def folder(self) -> str:
@@ -97,316 +86,128 @@ class ReadReceipt:
         return key[: key.rfind("/") + 1]
 
 
-def now() -> str:
-    """The time as receipts have it."""
+def head_line(target: str, endpoint: str | None) -> bytes:
+    """Return the first line of a receipt.
+
+    Args:
+        target: What the files' keys begin with, or the one object, or a media service's URL.
+        endpoint: The store's; None: AWS.
+    """
+    head = {"kind": KIND, "version": VERSION, "bigupload": __version__, "target": target, "endpoint": endpoint}
+    return _line({**head, "begun_at": _now()})
+
+
+def row_of(result: UploadResult, **more: object) -> bytes:
+    """Return the line of a file that is proved now, with other fields than the schema has in `more`."""
+    own = {"source": str(result.path), "verified": str(result.verified), "proved_at": _now()}
+    names = ReceiptFile.__annotations__
+    return _line({**{name: own[name] if name in own else getattr(result, name) for name in names}, **more})
+
+
+def sums_line(files: int, size: int, failed: int) -> bytes:
+    """Return the line behind rows, with the sums of all rows before it, and how many files are not in the store."""
+    return _line({"sums": {"files": files, "size": size, "failed": failed}, "ended_at": _now()})
+
+
+def object_of(file: ReceiptFile | UploadResult) -> int:
+    """Return a hash of the object that a file became: the names of a million would take much memory."""
+    return hash((file.bucket, file.key, file.etag, file.size, file.checksum))
+
+
+def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-class ReceiptWriter:
-    """Writes one receipt."""
+def _line(fields: Mapping[str, object]) -> bytes:
+    return json.dumps(fields).encode() + b"\n"
 
-    def __init__(self, write: Callable[[str], object], *, target: str, endpoint: str | None) -> None:
-        """Write the document's beginning.
 
-        Args:
-            write: Writes a text.
-            target: What the files' keys begin with, or the one object, or a media service's URL.
-            endpoint: The store's; None: AWS.
-        """
-        self._write = write
-        self.files = 0
-        self.size = 0
-        head = {
-            "kind": KIND,
-            "version": VERSION,
-            "bigupload": __version__,
-            "target": target,
-            "endpoint": endpoint,
-            "begun_at": now(),
-        }
-        lines = [f" {json.dumps(name)}: {json.dumps(value)},\n" for name, value in head.items()]
-        write("".join(["{\n", *lines, ' "files": [']))
+class ReceiptReader:
+    """Reads a receipt, and checks each line of sums against the rows before it. Blocking."""
 
-    def add(self, result: UploadResult, proved_at: str, **more: object) -> None:
-        """Add a file, with other fields than the schema has, for those who do not read it as a receipt."""
-        file = dataclasses.asdict(ReceiptFile.of(result, proved_at))
-        self._write(f"{',' if self.files else ''}\n  {json.dumps({**file, **more})}")
-        self.files += 1
-        self.size += result.size
-
-    def end(self, *, failed: int) -> None:
-        """Write the document's end.
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        """Read the head.
 
         Args:
-            failed: How many files of the same call are not in the store.
-        """
-        sums = {"files": self.files, "size": self.size, "failed": failed}
-        self._write(f'\n ],\n "sums": {json.dumps(sums)},\n "ended_at": {json.dumps(now())}\n}}\n')
-
-
-class ReceiptOutput:
-    """A receipt that is written as files are done. A full disk ends the writing, and not the uploads."""
-
-    def __init__(
-        self,
-        write: Callable[[str], object],
-        finish: Callable[[], object] = lambda: None,
-        *,
-        target: str,
-        endpoint: str | None,
-        path: Path | None = None,
-    ) -> None:
-        """Write the document's beginning.
-
-        Args:
-            write: Writes a text.
-            finish: Lets the file take its name.
-            path: Its name, if it gets one.
-            target: As `ReceiptWriter` has it.
-            endpoint: As `ReceiptWriter` has it.
-        """
-        self._writer = ReceiptWriter(write, target=target, endpoint=endpoint)
-        self._finish = finish
-        # As texts, as results have them.
-        self._names = {os.path.abspath(path), os.path.realpath(path)} if path is not None else set()  # noqa: PTH100
-        self._error: errors.BigUploadError | None = None
-
-    @property
-    def files(self) -> int:
-        """The number of files that it has."""
-        return self._writer.files
-
-    def add(self, result: UploadResult, proved_at: str | None = None, **more: object) -> None:
-        """Add a file, which is proved now or at another time."""
-        if self._error is None:
-            try:
-                if str(result.path) in self._names:
-                    raise errors.OutputUnwritable(f"the receipt would replace {result.path}, which was uploaded")
-                self._writer.add(result, proved_at or now(), **more)
-            except errors.BigUploadError as e:
-                self._error = e
-
-    def end(self, *, failed: int) -> None:
-        """Write its end, and let it take its name. Without a file in it, an earlier receipt stays.
+            path: Its name, for messages.
+            file: The receipt.
 
         Raises:
-            BigUploadError: Any of it could not be written.
-        """
-        if self._error is not None:
-            raise self._error
-        if self.files:
-            self._writer.end(failed=failed)
-            self._finish()
-
-
-@contextlib.contextmanager
-def receipt_output(path: Path, option: str, *, target: str, endpoint: str | None) -> Iterator[ReceiptOutput]:
-    """Open a receipt to write. Without its `end`, an earlier receipt of that name stays as it is.
-
-    Args:
-        path: Its file.
-        option: The option or argument that names it, as messages spell it.
-        target: As `ReceiptWriter` has it.
-        endpoint: As `ReceiptWriter` has it.
-
-    Raises:
-        OutputUnwritable: It can't be written.
-    """
-    with output_file(path, option) as file:
-        yield ReceiptOutput(file.write, file.finish, target=target, endpoint=endpoint, path=path)
-
-
-_FILES = b' "files": ['
-"""The line of a receipt behind which its files are, a line each."""
-
-
-class GrowingReceipt:
-    """A receipt that is whole after each file, and that the next call continues: of a watch, which may never end, and
-    of calls that delete their sources, of which nothing else may be left.
-
-    Each file is written over the document's end, with a new end behind it. What a crash tears is cut off by the next
-    call. On a full disk it stays as it was. Blocking. As a path, it is that of its file.
-    """
-
-    def __init__(self, path: Path, option: str, *, target: str, endpoint: str | None) -> None:
-        """Open a receipt, or begin one.
-
-        Args:
-            path: Its file.
-            option: The option or argument that names it, as messages spell it.
-            target: As `ReceiptWriter` has it.
-            endpoint: As `ReceiptWriter` has it.
-
-        Raises:
-            OutputUnwritable: It can't be written, or another process writes it.
-            UsageError: The file is not a receipt, or one of another target, or one that lost files.
+            UsageError: It is not a receipt, or one of a later version, or a damaged one.
         """
         self._path = path
-        self._option = option
-        self._texts: list[str] = []
-        self._writer = ReceiptWriter(self._texts.append, target=target, endpoint=endpoint)
-        self._adding = threading.Lock()
-        self._missed: errors.OutputUnwritable | None = None
-        self._known: set[int] = set()
-        """Hashes of the objects that it has: the names of a million would take much memory."""
-        with contextlib.ExitStack() as opened, naming(option, path):
-            if descriptor_of(path) is not None:
-                raise OSError(errno.EINVAL, "a watch writes its receipt anew for each file, so name a file")
-            self._is_new = not path.exists()
-            self._file = open_binary(path, os.O_RDWR | os.O_CREAT, 0o666)
-            opened.callback(os.close, self._file)
-            if not stat.S_ISREG(os.fstat(self._file).st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file")
-            keep_to_one_process(self._file)
-            self._size = os.fstat(self._file).st_size  # now nobody else writes it
-            self._end = self._read(target, endpoint)
-            if self._end:
-                self._texts.clear()
-            self._write(failed=0)
-            self._opened = opened.pop_all()
+        self._file = file
+        self.files = self.size = 0
+        """The sums of the rows so far."""
+        self.sums: tuple[int, int, int] | None = None
+        """Those of the last whole line, as `sums_line` takes them; None: it is a row, or the head."""
+        self.is_torn = False
+        """Whether what is behind the last whole line is the beginning of one."""
+        first = file.read(1)
+        line = first + file.readline() if first == b"{" else first  # a device may have no end
+        head = _parsed(line)
+        if first == b"{" and head is None:  # a document of version 1 has many lines
+            line += file.read()
+            head = _parsed(line)
+        self.end = len(line)
+        """Where the last whole line ends."""
+        if not isinstance(head, dict) or head.get("kind") != KIND:
+            if head is None and KIND.encode() in line:
+                raise self.damaged("it is not JSON to its end, so a part of it may be missing")
+            raise errors.UsageError(f"{escaped(str(path))} is not a receipt: name another file")
+        self.version = head.get("version")
+        if self.version not in (1, VERSION):
+            raise errors.UsageError(
+                f"{escaped(str(path))} is a receipt of version {self.version}, and this reads {VERSION}"
+            )
+        self.target: Any = head.get("target")
+        self.endpoint: Any = head.get("endpoint")
+        files = head.get("files") if self.version == 1 else []
+        has_texts = isinstance(self.target, str) and isinstance(self.endpoint, str | None)
+        if not has_texts or not isinstance(files, list):
+            raise self.damaged("a field is missing or wrong")
+        self._lines: Iterator[object] = iter([*files, head]) if self.version == 1 else self._later_lines()
 
-    def __fspath__(self) -> str:
-        return str(self._path)
+    def _later_lines(self) -> Iterator[object]:
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                self.is_torn = True
+                return
+            yield _parsed(line)
+            self.end += len(line)
 
-    def add(self, *results: UploadResult, failed: int) -> None:
-        """Add files, and bring them to disk. One that was in the store before is added only if the receipt lacks it.
-
-        So is one of which the result says that its source was deleted, or will be: it was added before that.
-
-        Args:
-            results: Of the files.
-            failed: How many files are not in the store.
+    def rows(self) -> Iterator[ReceiptFile]:
+        """Read the rows.
 
         Raises:
-            OutputUnwritable: It can't be written. The same call may be made again.
+            UsageError: Rows were lost or changed.
         """
-        with self._adding:
-            new = [each for each in results if _object_of(each) not in self._known or not _is_known(each)]
-            if not new:
-                return
-            before = self._writer.files, self._writer.size
-            try:
-                with naming(self._option, self._path):
-                    for result in new:
-                        self._writer.add(result, now())
-                    self._write(failed=failed)
-            except errors.OutputUnwritable:
-                self._writer.files, self._writer.size = before
-                self._texts.clear()
-                raise
-            self._known.update(map(_object_of, new))
+        for found in self._lines:
+            if isinstance(found, ReceiptFile):
+                self.files, self.size, self.sums = self.files + 1, self.size + found.size, None
+                yield found
+            else:
+                self.sums = self._checked(found)
 
-    def add_or_miss(self, result: UploadResult, *, failed: int) -> None:
-        """Add a file. If it can't be written, `end` says so."""
-        try:
-            self.add(result, failed=failed)
-        except errors.OutputUnwritable as e:
-            self._missed = e
+    def _checked(self, found: object) -> tuple[int, int, int]:
+        """Return the sums of a line, which must be those of the rows before it."""
+        if not isinstance(found, dict) or "source" in found:
+            raise self.damaged("a field is missing or wrong")
+        sums = found.get("sums")
+        if not isinstance(sums, dict) or not all(_is_count(sums.get(name)) for name in ("files", "size", "failed")):
+            raise self.damaged("its sums are missing or wrong")
+        if sums["files"] != self.files:
+            raise self.damaged(f"it has the rows of {counted(self.files, 'file')}, and its sums say {sums['files']:,}")
+        if sums["size"] != self.size:
+            raise self.damaged(f"its files have {self.size:,} bytes together, and its sums say {sums['size']:,}")
+        return self.files, self.size, sums["failed"]
 
-    @property
-    def has_all(self) -> bool:
-        """Whether each file could be written that was added."""
-        return self._missed is None
-
-    def end(self, *, failed: int) -> None:
-        """Note at the end of a call how many files failed. A document without a file is deleted, if the call began it.
-
-        Raises:
-            OutputUnwritable: Something can't be written, or could not. It has what was added before.
-        """
-        if self._missed is not None:
-            raise self._missed
-        with naming(self._option, self._path):
-            if self._writer.files or not self._is_new:
-                self._write(failed=failed)
-                return
-            try:
-                self._path.unlink()  # while it is locked
-            except PermissionError:  # Windows, which has no such lock, deletes no open file
-                self.close()
-                self._path.unlink()
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
-        self._opened.close()
-
-    def _write(self, *, failed: int) -> None:
-        added = "".join(self._texts).encode()
-        self._writer.end(failed=failed)
-        whole = "".join(self._texts).encode()
-        inside = min(len(whole), max(0, self._size - self._end))
-        try:
-            self._put(whole[inside:], self._end + inside)  # the part that needs room comes first
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.truncate(self._file, self._size)
-            raise
-        self._put(whole[:inside], self._end)
-        self._size = self._end + len(whole)
-        os.truncate(self._file, self._size)
-        sync_to_disk(self._file)
-        self._texts.clear()
-        self._end += len(added)
-
-    def _put(self, text: bytes, at: int) -> None:
-        while text:
-            written = write_at(self._file, text, at)
-            text, at = text[written:], at + written
-
-    def _read(self, target: str, endpoint: str | None) -> int:
-        """Read what is there. Returns where its last whole row ends; 0: nothing is there."""
-        head, at, end = b"", 0, 0
-        with open(self._file, "rb", closefd=False) as file:
-            for line in file:
-                if end:
-                    row = _row(line)
-                    if row is None:
-                        self._check_rest(line, file)
-                        break
-                    self._known.add(_object_of(row))
-                    self._writer.files += 1
-                    self._writer.size += row.size
-                    end = at + len(line.rstrip(b",\n"))
-                else:
-                    head += line
-                    end = at + len(_FILES) if line.rstrip() == _FILES else 0
-                at += len(line)
-        if not end:
-            if head:
-                raise errors.UsageError(f"{escaped(str(self._path))} is there, and is not a receipt: name another file")
-            return 0
-        found = _parsed(head + b"]}")
-        if not isinstance(found, dict) or (found.get("kind"), found.get("version")) != (KIND, VERSION):
-            raise errors.UsageError(f"{escaped(str(self._path))} is there, and is not a receipt: name another file")
-        if (found.get("target"), found.get("endpoint")) != (target, endpoint):
-            raise errors.UsageError(
-                f"{escaped(str(self._path))} is the receipt of {found.get('target')}, and this is {target}: name "
-                "another file"
-            )
-        return end
-
-    def _check_rest(self, line: bytes, file: BinaryIO) -> None:
-        """Raise UsageError if rows were lost: a new end, with new sums, would hide that.
-
-        Args:
-            line: The first line behind the rows.
-            file: Has the lines after it. A crash may have torn the end, or left a longer one behind it.
-        """
-        if line.startswith(b" ]"):
-            end = _parsed(b'{"files": [' + line + b"".join(itertools.islice(file, 3)))
-            sums = end.get("sums") if isinstance(end, dict) else None
-            why = None if sums is None else _why_not_all(sums, self._writer.files, self._writer.size)
-        else:
-            why = "a row can't be read" if any(map(_row, file)) else None
-        if why is not None:
-            raise errors.UsageError(
-                f"{escaped(str(self._path))} is a receipt that was damaged: {why}. Move it away, or name another file"
-            )
-
-
-def _row(line: bytes) -> ReceiptFile | None:
-    found = _parsed(line.rstrip(b",\n"))
-    return found if isinstance(found, ReceiptFile) else None
+    def damaged(self, why: str) -> errors.UsageError:
+        """Return the error."""
+        return errors.UsageError(
+            f"{escaped(str(self._path))} is a receipt that was damaged: {why}. Use a copy that is whole, or name "
+            "another file"
+        )
 
 
 def _parsed(text: bytes) -> object:
@@ -416,68 +217,26 @@ def _parsed(text: bytes) -> object:
         return None
 
 
-def _is_known(result: UploadResult) -> bool:
-    """Whether a file needs no second row: nothing was sent of it now, or a row was written before it was deleted."""
-    return result.skipped or result.source_deleted
-
-
-def _object_of(file: ReceiptFile | UploadResult) -> int:
-    return hash((file.bucket, file.key, file.etag, file.size, file.checksum))
-
-
 def read_receipt(path: Path) -> ReadReceipt:
     """Read a receipt. Blocking.
 
     Raises:
-        UsageError: It is not a receipt, or one of a later version.
+        UsageError: It is not a receipt, or one of a later version, or a damaged one.
         SourceError: It can't be read.
     """
-    text = ""
+    latest: dict[tuple[str, str], ReceiptFile] = {}
     try:
-        with path.open(encoding="utf-8") as file:
-            if not (text := file.read(1)).startswith(("{", "[")):  # a device may have no end
-                raise ValueError("not JSON")
-            text += file.read()
-        document: Any = json.loads(text, object_hook=_compact)
+        with path.open("rb") as file:
+            reader = ReceiptReader(path, file)
+            for row in reader.rows():  # a watch may upload a file several times, and never at the same millisecond
+                if latest.get((row.bucket, row.key)) == row:
+                    raise reader.damaged(f"it has the same row twice, of {one_line(row.key)}")
+                latest[row.bucket, row.key] = row
     except OSError as e:
         raise errors.SourceUnreadable(f"can't read the receipt {escaped(str(path))}: {reason_of(e)}") from e
-    except (ValueError, RecursionError):
-        if f'"{KIND}"' in text:
-            raise _damaged(path, "it is not JSON to its end, so a part of it may be missing") from None
-        raise errors.UsageError(f"{escaped(str(path))} is not a receipt: it is not JSON") from None
-    del text  # of a million files, it has a gigabyte
-    if not isinstance(document, dict) or document.get("kind") != KIND:
-        raise errors.UsageError(f"{escaped(str(path))} is not a receipt, as an upload writes one on request")
-    version, files = document.get("version"), document.get("files", ())
-    if version != VERSION:
-        raise errors.UsageError(f"{escaped(str(path))} is a receipt of version {version}, and this reads {VERSION}")
-    target, endpoint = document.get("target"), document.get("endpoint")
-    is_whole = isinstance(files, list) and all(isinstance(each, ReceiptFile) for each in files)
-    if not is_whole or not isinstance(target, str) or not isinstance(endpoint, str | None):
-        raise _damaged(path, "a field is missing or wrong")
-    if (why := _why_not_all(document.get("sums"), len(files), sum(file.size for file in files))) is not None:
-        raise _damaged(path, why)
-    latest: dict[tuple[str, str], ReceiptFile] = {}
-    for file in files:  # a watch may upload a file several times, and never at the same millisecond
-        if latest.get((file.bucket, file.key)) == file:
-            raise _damaged(path, f"it has the same row twice, of {one_line(file.key)}")
-        latest[file.bucket, file.key] = file
-    return ReadReceipt(target=target, endpoint=endpoint, files=[*latest.values()])
-
-
-def _damaged(path: Path, why: str) -> errors.UsageError:
-    return errors.UsageError(f"{escaped(str(path))} is a receipt that was damaged: {why}. Use a copy that is whole")
-
-
-def _why_not_all(sums: object, files: int, size: int) -> str | None:
-    """Compare the rows of a receipt with its sums. Returns what shows that rows were lost or changed; None: nothing."""
-    if not isinstance(sums, dict) or not all(_is_count(sums.get(name)) for name in ("files", "size", "failed")):
-        return "its sums are missing or wrong"
-    if sums["files"] != files:
-        return f"it has the rows of {counted(files, 'file')}, and its sums say {sums['files']:,}"
-    if sums["size"] != size:
-        return f"its files have {size:,} bytes together, and its sums say {sums['size']:,}"
-    return None
+    if reader.sums is None:
+        raise reader.damaged("it does not end with its sums, so a part of it may be missing")
+    return ReadReceipt(target=reader.target, endpoint=reader.endpoint, files=[*latest.values()], is_torn=reader.is_torn)
 
 
 def _is_count(value: object) -> bool:
@@ -492,6 +251,7 @@ def _compact(found: dict[str, Any]) -> object:
         return found
     if found["verified"] not in [*Verified] or not _is_count(found["size"]):
         return found
+    found |= {name: sys.intern(found[name]) for name in ("bucket", "verified", "guarded_by")}  # the same of each file
     return ReceiptFile(**{name: found[name] for name in _KINDS})
 
 

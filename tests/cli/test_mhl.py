@@ -16,6 +16,7 @@ from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from bigupload.verification.media_hash_lists import FORMATS, hex_digest, new_hasher_of
 from tests.crash.running import Place
+from tests.tools.receipts import read
 
 from .support import PART, SIZE, Command, assert_refused, to
 
@@ -60,7 +61,7 @@ def test_beside_the_files_and_in_the_bucket(bigupload: Command, s3: StrictS3, ca
     assert {path.name for path in (card / "ascmhl").iterdir()} == {listed.name, chain.name}
     for row in map(json.loads, ended.out.splitlines()[:-1]):
         assert row["xxh128"] == xxhash.xxh3_128_hexdigest(Path(row["path"]).read_bytes())
-    receipt = json.loads(Path("receipt").read_text())
+    receipt = read(Path("receipt"))
     assert all(row["xxh128"] for row in receipt["files"])
     ended = bigupload("verify", "--mhl", card)
     assert (ended.code, ended.out) == (0, "xxh128: 4 files\n")

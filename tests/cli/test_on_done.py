@@ -14,6 +14,7 @@ from bigupload.cli import on_done
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place
+from tests.tools.receipts import document_of, rows_of
 
 from .support import Command, assert_refused, to
 
@@ -22,7 +23,7 @@ TELLS = """
 import json, os, sys
 given = {name: value for name, value in os.environ.items() if name.startswith("BIGUPLOAD_DONE_")}
 with open(sys.argv[1], "w") as file:
-    json.dump({"arguments": sys.argv[2:], "variables": given, "read": json.load(sys.stdin)}, file)
+    json.dump({"arguments": sys.argv[2:], "variables": given, "read": sys.stdin.read()}, file)
 print("to standard error")
 """
 
@@ -53,8 +54,10 @@ def test_what_it_gets_of_one_file(bigupload: Command, s3: StrictS3, small: Path,
     assert ended.code == 0, ended.err
     found = json.loads(told.read_text())
     assert found["arguments"] == ["two words", "$HOME", ";"], "no shell"
-    link, (row,) = ended.out.strip(), found["read"]["files"]
-    assert found["read"]["kind"] == "bigupload.receipt"
+    read = document_of(found["read"])
+    link, (row,) = ended.out.strip(), read["files"]
+    assert (read["kind"], read["target"], read["endpoint"]) == ("bigupload.receipt", "s3://bucket/f/", s3.url)
+    assert read["sums"] == {"files": 1, "size": 4, "failed": 0}
     assert (row["size"], row["share"]["url"]) == (4, link)
     variables = {name.removeprefix("BIGUPLOAD_DONE_"): value for name, value in found["variables"].items()}
     assert variables == {
@@ -83,7 +86,9 @@ def test_what_it_gets_of_many(
         "BIGUPLOAD_DONE_FILES": "2", "BIGUPLOAD_DONE_SIZE": "2", "BIGUPLOAD_DONE_TARGET": "s3://bucket/p/",
         "BIGUPLOAD_DONE_RECEIPT": str(place.directory / "receipt"),
     }  # fmt: skip
-    assert found["read"]["files"] == json.loads((place.directory / "receipt").read_text())["files"]
+    assert [{**row, "proved_at": ""} for row in document_of(found["read"])["files"]] == [
+        {**row, "proved_at": ""} for row in rows_of(place.directory / "receipt")
+    ]
 
 
 def test_a_failure_of_it_is_none_of_the_upload(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime
-import errno
 import hashlib
 import json
 import os
@@ -13,7 +12,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import xxhash
 
@@ -21,14 +19,13 @@ import bigupload as package
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StoreResponse, StrictS3
 from bigupload.testing.strict_s3.model import Checksum
-from bigupload.verification import receipts
-from bigupload.verification.receipts import ReceiptFile
-from tests.crash.running import Place
+from bigupload.verification.receipts import KIND, VERSION, ReceiptFile
+from tests.crash.running import Place, end_of, until
 from tests.tools.cases import each_case
+from tests.tools.receipts import SCHEMA, FullDisk, read, rows_of
 
 from .support import IN_PARTS, PART, SIZE, Command, assert_refused, to
 
-SCHEMA = json.loads((Path(package.__file__).parent / "schema" / "receipt.schema.json").read_text())
 QUIET = ("--progress", "none")
 NAMES = ("a.txt", "sub/b c.txt", "sub/\u00e4.txt")
 
@@ -59,14 +56,6 @@ def receipt(bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkey
     return tmp_path / "receipt.json"
 
 
-def read(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(path.read_text())
-    jsonschema.validate(document, SCHEMA, format_checker=jsonschema.FormatChecker())
-    for each in (document["begun_at"], document["ended_at"], *(file["proved_at"] for file in document["files"])):
-        assert datetime.datetime.fromisoformat(each).tzinfo is not None
-    return document
-
-
 def test_the_schema_has_the_fields() -> None:
     of_file = SCHEMA["$defs"]["file"]
     assert set(of_file["properties"]) == set(of_file["required"]) == set(ReceiptFile.__annotations__)
@@ -83,6 +72,8 @@ def test_of_one_file(
     assert (found["target"], found["endpoint"], found["bigupload"]) == ("s3://bucket/key", s3.url, package.__version__)
     assert found["sums"] == {"files": 1, "size": SIZE, "failed": 0}
     (row,) = found["files"]
+    for each in (found["begun_at"], found["ended_at"], row["proved_at"]):
+        assert datetime.datetime.fromisoformat(each).tzinfo is not None
     assert {name: row[name] for name in ("size", "etag", "checksum", "verified", "version_id", "url", "key")} == {
         name: result[name] for name in ("size", "etag", "checksum", "verified", "version_id", "url", "key")
     }
@@ -159,10 +150,9 @@ def test_an_object_of_another_writer_with_the_same_etag(
 
 def altered(receipt: Path, **fields: object) -> Path:
     """The receipt, with other values in its first row."""
-    document = json.loads(receipt.read_text())
-    document["files"][0].update(fields)
+    head, row, *rest = receipt.read_text().splitlines()
     other = receipt.with_name("altered.json")
-    other.write_text(json.dumps(document))
+    other.write_text("\n".join([head, json.dumps({**json.loads(row), **fields}), *rest, ""]))
     return other
 
 
@@ -338,7 +328,24 @@ def test_standard_output_that_is_a_file_is_written_and_not_replaced(
 def test_a_watch_needs_a_file_for_its_receipt(bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path) -> None:
     with (tmp_path / "output").open("w") as output:
         ended = bigupload("watch", tree, *to(s3, "s3://bucket/p/"), *QUIET, "--receipt", f"/dev/fd/{output.fileno()}")
-    assert_refused(ended, 1, "a watch writes its receipt anew for each file, so name a file")
+    assert_refused(ended, 1, "a watch continues its receipt, so name a file")
+
+
+def test_two_processes_with_one_receipt(bigupload: Command, s3: StrictS3, tree: Path, place: Place) -> None:
+    """The second one is refused, and the first one's receipt is unharmed."""
+    receipt, watched = place.directory / "receipt", place.directory / "watched"
+    watched.mkdir()
+    (watched / "film").write_bytes(b"film")
+    options = [*to(s3, "s3://bucket/p/"), *QUIET, "--receipt", receipt]
+    with place.start("watch", watched, *options, "--idle", "1s") as process:
+        until(lambda: len(rows_of(receipt)) == 1, process)
+        ended = bigupload("move", tree, *options)
+        assert_refused(ended, 1, f"can't write --receipt {receipt}: another process writes it")
+        process.terminate()
+        end_of(process)
+    assert (tree / "large").exists()
+    assert bigupload("move", tree, *options).code == 0
+    assert {row["key"] for row in read(receipt)["files"]} == {"p/film", "p/large", *(f"p/{name}" for name in NAMES)}
 
 
 def test_a_disk_that_is_full_at_the_end(bigupload: Command, s3: StrictS3, file: Path) -> None:
@@ -353,20 +360,21 @@ def test_a_disk_that_is_full_at_the_end(bigupload: Command, s3: StrictS3, file: 
 def test_what_verify_refuses(bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path) -> None:
     receipt = tmp_path / "receipt.json"
     assert bigupload("upload", tree, *to(s3, "s3://bucket/p/"), *QUIET, "--receipt", receipt).code == 0
-    document = json.loads(receipt.read_text())
+    text = receipt.read_text()
     for name, content, code, says in (
         ("none", None, 1, "can't read the receipt none: No such file or directory"),
-        ("text", "x", 2, "text is not a receipt: it is not JSON"),
-        ("deep", "[" * 100_000, 2, "deep is not a receipt: it is not JSON"),
+        ("empty", "", 2, "empty is not a receipt"),
+        ("text", "x", 2, "text is not a receipt"),
+        ("deep", '{"a": ' * 100_000, 2, "deep is not a receipt"),
         ("list", "[]", 2, "list is not a receipt"),
-        ("later", json.dumps({**document, "version": 2}), 2, "later is a receipt of version 2, and this reads 1"),
-        ("lacks", json.dumps({**document, "files": [{"source": "x"}]}), 2, "lacks is a receipt that was damaged"),
+        ("later", text.replace('"version": 2', '"version": 3'), 2, "later is a receipt of version 3, and this reads 2"),
+        ("lacks", text.replace('"etag"', '"no"'), 2, "lacks is a receipt that was damaged: a field is missing"),
     ):
         if content is not None:
             (tmp_path / name).write_text(content)
         assert_refused(bigupload("verify", "--receipt", name, "--endpoint-url", s3.url), code, says)
     if Path("/dev/zero").exists():  # it has no end
-        assert_refused(bigupload("verify", "--receipt", "/dev/zero", "--endpoint-url", s3.url), 2, "it is not JSON")
+        assert_refused(bigupload("verify", "--receipt", "/dev/zero", "--endpoint-url", s3.url), 2, "is not a receipt")
     there = ["--receipt", receipt, "--endpoint-url", s3.url]
     assert_refused(bigupload("verify", tree / "a.txt", *there), 2, "is of 4 files, and", "name the directory")
     assert_refused(bigupload("verify", tree, "s3://bucket/p/", *there), 2, "leave out the s3:// URL")
@@ -381,15 +389,35 @@ def test_what_verify_refuses(bigupload: Command, s3: StrictS3, tree: Path, tmp_p
     assert_refused(bigupload("verify", tree), 2, "Missing argument 's3://BUCKET/KEY'")
 
 
+def lines_of(document: dict[str, Any]) -> list[Any]:
+    """The lines of a receipt of `read`."""
+    head = {name: value for name, value in document.items() if name not in ("files", "sums", "ended_at")}
+    return [head, *document["files"], {"sums": document["sums"], "ended_at": document["ended_at"]}]
+
+
+def version_1(document: dict[str, Any]) -> str:
+    """A receipt of `read` as earlier releases wrote it: one document, a line each field and each file."""
+    fields = {**document, "version": 1}
+    files = ",".join(f"\n  {json.dumps(file)}" for file in fields.pop("files"))
+    end = f' "sums": {json.dumps(fields.pop("sums"))},\n "ended_at": {json.dumps(fields.pop("ended_at"))}\n}}\n'
+    head = "".join(f" {json.dumps(name)}: {json.dumps(value)},\n" for name, value in fields.items())
+    return f'{{\n{head} "files": [{files}\n ],\n{end}'
+
+
 def test_a_receipt_that_was_damaged_proves_nothing(
     bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path
 ) -> None:
     """A row that is lost would be a file that nobody verifies."""
     receipt, damaged = tmp_path / "receipt.json", tmp_path / "damaged.json"
     assert bigupload("upload", tree, *to(s3, "s3://bucket/p/"), *QUIET, "--receipt", receipt).code == 0
-    text = receipt.read_text()
-    document = json.loads(text)
+    text, document = receipt.read_text(), read(receipt)
     rows, sums = document["files"], document["sums"]
+
+    def refused(content: str, says: str) -> None:
+        damaged.write_text(content)
+        ended = bigupload("verify", "--receipt", damaged, "--endpoint-url", s3.url)
+        assert_refused(ended, 2, f"damaged.json is a receipt that was damaged: {says}")
+        assert_refused(bigupload("verify", tree, "--receipt", damaged), 2, "damaged")
 
     def with_rows(*files: object) -> dict[str, Any]:
         return {**document, "files": files}
@@ -397,38 +425,59 @@ def test_a_receipt_that_was_damaged_proves_nothing(
     grown = {**sums, "size": sums["size"] + rows[2]["size"] - rows[3]["size"]}
     wrong_sums: list[object] = [{**sums, name: wrong} for name in sums for wrong in (-1, True, "4", None)]
     lost = [with_rows(*rows[:at], *rows[at + 1 :]) for at in range(len(rows))]
-    cases: list[tuple[object, str]] = [
+    cases: list[tuple[dict[str, Any], str]] = [
         *((each, "it has the rows of 3 files, and its sums say 4") for each in lost),
         (with_rows(), "it has the rows of 0 files, and its sums say 4"),
-        (with_rows(*rows, rows[0]), "it has the rows of 5 files, and its sums say 4"),
+        (with_rows(*rows, rows[0]), "it has the same row twice, of p/"),
         (with_rows(*rows[:3], {**rows[3], "size": 0}), "its files have "),
-        (with_rows(rows[0], rows[0], *rows[2:]), "its files have "),
+        (with_rows(rows[0], rows[0], *rows[2:]), "it has the same row twice, of p/"),
         (with_rows(*rows[:3], rows[2]) | {"sums": grown}, "it has the same row twice, of p/"),
         *((with_rows(*rows[:3], {**rows[3], "size": wrong}), "a field is missing") for wrong in (-1, True, "1", 1.0)),
         *(({**document, "sums": wrong}, "its sums are missing or wrong") for wrong in (*wrong_sums, None, [], 4, {})),
-        ({name: value for name, value in document.items() if name != "sums"}, "its sums are missing or wrong"),
-        ({name: value for name, value in document.items() if name != "files"}, "a field is missing or wrong"),
     ]  # fmt: skip
     for content, says in cases:
-        damaged.write_text(json.dumps(content))
-        refused = bigupload("verify", "--receipt", damaged, "--endpoint-url", s3.url)
-        assert_refused(refused, 2, f"damaged.json is a receipt that was damaged: {says}")
-        assert_refused(bigupload("verify", tree, "--receipt", damaged), 2, "damaged")
-    for end in (*range(28), *range(61, len(text) - 2, 7)):
+        refused("".join(f"{json.dumps(line)}\n" for line in lines_of(content)), says)
+        refused(version_1(content), says)
+    for end in (*range(27), *range(61, len(text), 7), len(text) - 1):
         damaged.write_text(text[:end])
-        says = "is a receipt that was damaged: it is not JSON to its end" if end > 60 else "is not a receipt"
+        says = "is a receipt that was damaged: it " if end > 60 else "is not a receipt"
         assert_refused(bigupload("verify", "--receipt", damaged, "--endpoint-url", s3.url), 2, says)
     lines = text.splitlines(keepends=True)
-    for at in range(len(lines)):
-        damaged.write_text("".join(lines[:at] + lines[at + 1 :]))
-        ended = bigupload("verify", "--receipt", damaged, "--endpoint-url", s3.url)
-        ignored = any(name in lines[at] for name in ('"bigupload"', '"begun_at"'))
-        assert (ended.code == 0) == ignored, (lines[at], ended.err)
+    for at in range(1, len(lines)):
+        refused("".join([*lines[:at], *lines[at + 1 :]]), "it ")
+        half = lines[at][: len(lines[at]) // 2]
+        refused("".join([*lines[:at], f"{half}\n", *lines[at + 1 :]]), "a field is missing or wrong")
+    damaged.write_text(text + lines[1][:20])  # of a receipt that was appended to
+    ended = bigupload("verify", "--receipt", damaged, "--endpoint-url", s3.url, *QUIET)
+    assert (ended.code, ended.out) == (0, "full-object: 4 files\n")
+    assert "warning: the last line of the receipt" in ended.err
+    damaged.write_text("".join(lines[1:]))
+    assert_refused(bigupload("verify", "--receipt", damaged, "--endpoint-url", s3.url), 2, "is not a receipt")
+
+
+def test_a_receipt_of_version_1_is_read_and_not_continued(
+    bigupload: Command, s3: StrictS3, tree: Path, tmp_path: Path
+) -> None:
+    receipt, options = tmp_path / "receipt.json", [*to(s3, "s3://bucket/p/"), *QUIET]
+    assert bigupload("upload", tree, *options, "--receipt", receipt).code == 0
+    text = version_1(read(receipt))
+    for content in (text, json.dumps(json.loads(text)), json.dumps(json.loads(text), indent=4)):
+        receipt.write_text(content)
+        assert bigupload("verify", "--receipt", receipt, "--endpoint-url", s3.url).out == "full-object: 4 files\n"
+        assert bigupload("verify", tree, "--receipt", receipt).out == "full-object: 4 files\n"
+    ended = bigupload("move", tree, *options, "--receipt", receipt)
+    assert_refused(ended, 2, "is a receipt of an earlier version, which is only read: name another file")
+    assert (len(list(tree.rglob("*.txt"))), receipt.read_text()) == (len(NAMES), content)
+    for end in (*range(28), *range(61, len(text) - 2, 7)):
+        receipt.write_text(text[:end])
+        says = "is a receipt that was damaged: it is not JSON to its end" if end > 60 else "is not a receipt"
+        assert_refused(bigupload("verify", "--receipt", receipt, "--endpoint-url", s3.url), 2, says)
 
 
 def test_a_receipt_without_a_file_verifies_nothing(bigupload: Command, s3: StrictS3, tmp_path: Path) -> None:
-    head = {"kind": receipts.KIND, "version": receipts.VERSION, "target": "s3://bucket/p/", "endpoint": s3.url}
-    (tmp_path / "empty").write_text(json.dumps({**head, "files": [], "sums": {"files": 0, "size": 0, "failed": 0}}))
+    head = {"kind": KIND, "version": VERSION, "target": "s3://bucket/p/", "endpoint": s3.url}
+    sums = {"sums": {"files": 0, "size": 0, "failed": 0}}
+    (tmp_path / "empty").write_text(f"{json.dumps(head)}\n{json.dumps(sums)}\n")
     ended = bigupload("verify", "--receipt", tmp_path / "empty", "--endpoint-url", s3.url)
     assert_refused(ended, 2, "empty has no file: there is nothing to verify")
 
@@ -454,19 +503,12 @@ def test_what_is_deleted_is_in_the_receipt_before(
     """On a full disk the files stay, the receipt is whole, and the same command does the rest."""
     receipt = tmp_path / "receipt.json"
     options = [*to(s3, "s3://bucket/p/"), *QUIET, "--part-size", str(PART), "--delete-source", "--receipt", receipt]
-    write, is_full = os.pwrite, True
-
-    def full(file: int, data: bytes, at: int) -> int:
-        if is_full and os.fstat(file).st_size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(file, data, at)
-
-    monkeypatch.setattr(receipts.os, "pwrite", full)
+    disk = FullDisk(monkeypatch)
     ended = bigupload(command, tree, *options)
     assert ended.code == 1
     assert "is in the store and stays here: can't write --receipt" in ended.err
     assert not receipt.exists(), "it would have no file"
-    is_full = False
+    disk.room = float("inf")
     assert bigupload(command, tree, *options).code == 0
     found = read(receipt)
     assert {row["key"] for row in found["files"]} == {"p/large", *(f"p/{name}" for name in NAMES)}

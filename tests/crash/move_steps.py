@@ -27,6 +27,7 @@ from bigupload.core.manifest import Target
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.sources.removal import aside_name
 from tests.tools.directory_store import DirectoryStore
+from tests.tools.receipts import read, rows_of
 
 from .steps import NEVER, PART, SIZE, Situation, Steps, _stepping, double_os, left_in, report
 
@@ -193,20 +194,14 @@ def look(directory: Path, *, moved: bool) -> None:
     assert {each.read_bytes() for each in found} <= {BODY}, "the file is not whole"
     assert len({each.stat().st_ino for each in found}) <= 1, "the file is there twice"
     assert found or store.object == BODY, "lost"
-    rows = _rows(receipt_in(directory))
+    rows = rows_of(receipt_in(directory))
     assert found or rows, "gone, and not in the receipt"
     assert len(rows) <= 1, "in the receipt twice"
     if moved:
         assert not found, "moved, and the file is there"
         assert store.object == BODY, "moved, and there is no object"
         assert (directory / "source").is_dir(), "the directory that was named is gone"
-        assert json.loads(receipt_in(directory).read_text())["sums"]["files"] == 1, "counted twice"
-
-
-def _rows(receipt: Path) -> list[Any]:
-    """Its rows, even if a kill tore its end."""
-    lines = receipt.read_text().splitlines() if receipt.exists() else []
-    return [json.loads(line.rstrip(",")) for line in lines if line.startswith("  {") and line.rstrip(",").endswith("}")]
+        assert read(receipt_in(directory))["sums"]["files"] == 1, "counted twice"
 
 
 def _content(path: Path) -> bytes:

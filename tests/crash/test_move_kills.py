@@ -18,6 +18,7 @@ from bigupload.sources.removal import aside_name
 from bigupload.support.files import ASIDE
 from bigupload.testing.faults import Call
 from bigupload.testing.strict_s3 import StrictS3
+from tests.tools.receipts import read
 
 from .running import PART, Place, Process, driver, end_of, until
 
@@ -90,7 +91,7 @@ def test_a_killed_move_continues(tmp_path: Path) -> None:
         *told, total = map(json.loads, ended.out.splitlines())
         assert {each["key"] for each in told} == {f"p/{name}" for name in here}
         assert (total["sources_deleted"], total["failed"]) == (len(told), 0)
-        receipt = json.loads((tmp_path / "receipt").read_text())
+        receipt = read(tmp_path / "receipt")
         rows = receipt["files"]  # as the killed run would have written it
         assert {each["key"]: each["sha256"] for each in rows} == {
             f"p/{name}": hashlib.sha256(body).hexdigest() for name, body in contents.items()
@@ -137,6 +138,6 @@ def test_a_receipt_has_each_file_once(tmp_path: Path, op: str, nth: int, acted: 
     *told, total = map(json.loads, ended.out.splitlines())
     assert sorted(each["key"] for each in told) == sorted(f"p/{name}" for name in here)
     assert (total["files"], total["sources_deleted"]) == (len(here), len(here))
-    receipt = json.loads((tmp_path / "receipt").read_text())
+    receipt = read(tmp_path / "receipt")
     assert (len({each["key"] for each in receipt["files"]}), len(receipt["files"])) == (FILES, FILES)
     assert receipt["sums"] == {"files": FILES, "size": size, "failed": 0}

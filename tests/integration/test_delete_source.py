@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +20,7 @@ from bigupload.sources.removal import FileRemoval, aside_name
 from bigupload.testing.faults import Call, Reset, Status
 from bigupload.testing.strict_s3.model import Checksum
 from tests.tools.cases import each_case
+from tests.tools.receipts import rows_of
 
 from .support import BUCKET, FAST, PART, World, content, of_function, with_steps
 
@@ -474,10 +474,10 @@ async def test_a_job_that_was_stopped_has_what_it_deleted_in_its_receipt(world: 
                 break
     gone = {f"p/{path.name}" for path in paths if not path.exists()}
     assert gone
-    assert gone <= {each["key"] for each in json.loads(receipt.read_text())["files"]}
+    assert gone <= {each["key"] for each in rows_of(receipt)}
     told = await move_all(world, bigupload.select_files(source), **more)
     assert {each.key for each in told if isinstance(each, UploadResult)} == digests.keys() - gone
-    rows = json.loads(receipt.read_text())["files"]
+    rows = rows_of(receipt)
     assert {each["key"]: each["sha256"] for each in rows} == digests
     assert len(rows) == 5
     assert await move_all(world, bigupload.select_files(source), **more) == []

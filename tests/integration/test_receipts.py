@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import errno
@@ -11,20 +12,21 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
+from aiofiles.threadpool.binary import AsyncFileIO
 
 import bigupload
 from bigupload import UploadFailed, UploadResult, errors
+from bigupload.api.steps.receipt import OpenReceipt
 from bigupload.testing.faults import Status
-from bigupload.verification import receipts
-from bigupload.verification.receipts import GrowingReceipt, read_receipt
+from bigupload.verification.receipts import head_line, read_receipt
 from tests.tools.cases import each_case
+from tests.tools.mounts import mounted
+from tests.tools.receipts import FullDisk, read, rows_of
 
 from .support import BUCKET, FAST, PART, World, of_function
 
 TO = f"s3://{BUCKET}/p/"
-SCHEMA = json.loads((Path(bigupload.__file__).parent / "schema" / "receipt.schema.json").read_text())
 
 
 @pytest.fixture
@@ -41,14 +43,12 @@ def tree(world: World) -> Path:
     return root
 
 
-def read(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(path.read_text())
-    jsonschema.validate(document, SCHEMA)
-    return document
-
-
 def keys(path: Path) -> list[str]:
     return sorted(file.key for file in read_receipt(path).files)
+
+
+def growing(path: Path, endpoint: str | None = None) -> contextlib.AbstractAsyncContextManager[OpenReceipt]:
+    return OpenReceipt(path, TO, endpoint, deletes=True, grows=True).opened()
 
 
 async def many(world: World, sources: Any, **more: Any) -> list[UploadResult | UploadFailed]:
@@ -157,26 +157,6 @@ async def test_a_sync_shares_what_it_sent(world: World, tree: Path) -> None:
 # -- of calls that delete their sources
 
 
-class FullDisk:
-    """The disk of receipts, which takes `room` bytes behind a receipt's beginning."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.room: float = 100.0
-        self._write = os.pwrite
-        monkeypatch.setattr(receipts.os, "pwrite", self._pwrite)
-
-    def _pwrite(self, file: int, data: Any, at: int) -> int:
-        end = os.fstat(file).st_size
-        if not end:
-            return self._write(file, data, at)
-        fits = min(len(data), max(0, end - at) + self.room)
-        if not fits:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = self._write(file, data[: int(fits)], at)
-        self.room -= max(0, at + written - end)
-        return written
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("function", ["upload_many", "sync", "upload"])
 async def test_no_file_is_deleted_that_is_not_in_the_receipt(
@@ -230,8 +210,31 @@ async def test_a_full_disk_leaves_a_receipt_whole(
         disk.room = room
         (failed,) = await many(world, [tree / "b"], receipt=receipt, delete_source=True)
         assert isinstance(failed, UploadFailed)
-        assert read(receipt)["files"] == json.loads(before)["files"]
-        assert abs(len(receipt.read_bytes()) - len(before)) < 100, "nothing is behind its end"
+        assert receipt.read_bytes() == before
+
+
+async def test_a_file_system_that_is_full_leaves_a_receipt_whole(world: World, tree: Path) -> None:
+    """A write may end in the middle of a row."""
+    disk = world.directory / "disk"
+    disk.mkdir()
+    result = await world.upload(tree / "a", manifest=None)
+    with mounted(disk, "16k"):
+        receipt = disk / "receipt"
+        async with growing(receipt) as given:
+            count = 0
+            with contextlib.suppress(errors.OutputUnwritable):
+                while count < 100:
+                    await given.add(dataclasses.replace(result, key=f"p/{count}"))
+                    count += 1
+            assert count < 100
+            assert [file.key for file in read_receipt(receipt).files] == [f"p/{number}" for number in range(count)]
+            given.failed = 1
+            await given.end()
+        assert len(read(receipt)["files"]) == count > 0
+        async with growing(receipt) as given:
+            with pytest.raises(errors.OutputUnwritable, match="No space left on device"):
+                await given.add(result)
+        assert len(read(receipt)["files"]) == count
 
 
 async def test_the_next_move_continues_the_receipt(world: World, tree: Path, receipt: Path) -> None:
@@ -250,34 +253,83 @@ async def test_the_next_move_continues_the_receipt(world: World, tree: Path, rec
 
 
 async def test_a_receipt_that_lost_files_is_not_continued(world: World, tree: Path, receipt: Path) -> None:
-    """A new end, with new sums, would hide that."""
+    """Further sums would hide that."""
     for name in ("a", "b"):
         await many(world, [tree / name], receipt=receipt, delete_source=True)
     lines = receipt.read_bytes().splitlines(keepends=True)
-    a, b = (at for at, line in enumerate(lines) if b'"source"' in line)
+    assert ["source" in json.loads(line) for line in lines] == [False, True, False, True, False]
     for damaged, says in (
-        ([*lines[:a], *lines[b:]], "it has the rows of 1 file, and its sums say 2"),
-        ([*lines[:a], lines[a][:-9] + b"\n", *lines[b:]], "a row can't be read"),
-        ([line.replace(b'"size": 10,', b'"size": 9,') for line in lines], "its files have "),
+        ([lines[0], *lines[2:]], "it has the rows of 0 files, and its sums say 1"),
+        ([*lines[:3], *lines[4:]], "it has the rows of 1 file, and its sums say 2"),
+        ([lines[0], lines[1][:-9] + b"\n", *lines[2:]], "a field is missing or wrong"),
+        ([line.replace(b'"size": 10, "url"', b'"size": 9, "url"') for line in lines], "its files have "),
     ):
         receipt.write_bytes(b"".join(damaged))
-        with pytest.raises(errors.UsageError, match=f"is a receipt that was damaged: {says}.*Move it away"):
+        with pytest.raises(errors.UsageError, match=f"is a receipt that was damaged: {says}.*name another file"):
             await many(world, [tree / "c"], receipt=receipt, delete_source=True)
         assert receipt.read_bytes() == b"".join(damaged)
         assert (tree / "c").exists()
-    for end in range(len(lines[b]) + len(b"".join(lines[:b])), len(b"".join(lines)) - 1):  # as a crash tears it
-        receipt.write_bytes(b"".join(lines)[:end])
-        with contextlib.closing(GrowingReceipt(receipt, "`Receipt`", target=TO, endpoint=world.s3.url)):
-            assert read(receipt)["sums"] == {"files": 2, "size": 3 * PART + 10, "failed": 0}
+
+
+async def test_what_a_crash_tears_is_cut_off(world: World, tree: Path, receipt: Path) -> None:
+    """Also between a row and its sums: each whole row stays, and the receipt is whole again."""
+    for name in ("a", "b"):
+        await many(world, [tree / name], receipt=receipt, delete_source=True)
+    whole = receipt.read_bytes()
+    ends = [end + more for end, byte in enumerate(whole, 1) if byte == ord("\n") for more in (-1, 0, 1, 100)]
+    for end in ends[1:-2]:
+        receipt.write_bytes(whole[:end])
+        rows = rows_of(receipt)
+        lines, _, torn = whole[:end].rpartition(b"\n")
+        if lines.rpartition(b"\n")[2].startswith(b'{"sums"'):
+            found_then = read_receipt(receipt)
+            assert (len(found_then.files), found_then.is_torn) == (len(rows), torn != b"")
+        else:
+            with pytest.raises(errors.UsageError, match="is a receipt that was damaged: it does not end with its sums"):
+                read_receipt(receipt)
+        async with growing(receipt, world.s3.url):
+            found = read(receipt)
+        assert found["files"] == rows
+        assert found["sums"] == {"files": len(rows), "size": sum(row["size"] for row in rows), "failed": 0}
+    assert receipt.read_bytes() == whole, "a whole one stays as it is"
+    await many(world, [tree / "c"], receipt=receipt, delete_source=True)
+    assert keys(receipt) == ["p/a", "p/b", "p/c"]
 
 
 async def test_another_file_with_the_same_etag_has_its_own_row(world: World, tree: Path, receipt: Path) -> None:
     """Not every store's ETag depends on the content."""
     result = dataclasses.replace(await world.upload(tree / "a", manifest=None), source_deleted=True)
-    with contextlib.closing(GrowingReceipt(receipt, "--receipt", target=TO, endpoint=None)) as given:
+    async with growing(receipt) as given:
         for each in (result, dataclasses.replace(result, checksum="crc64nvme:AAAAAAAAAAA="), result):
-            given.add(each, failed=0)
+            await given.add(each)
     assert [row["checksum"] for row in read(receipt)["files"]] == [result.checksum, "crc64nvme:AAAAAAAAAAA="]
+
+
+async def test_rows_of_one_moment_are_one_write(
+    world: World, tree: Path, receipt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller that is cancelled while it writes for others leaves no row twice."""
+    result = await world.upload(tree / "a", manifest=None)
+    async with growing(receipt) as given:
+        files = [dataclasses.replace(result, key=f"p/{number}", source_deleted=True) for number in range(10)]
+        adding = [asyncio.create_task(given.add(each)) for each in files]
+        writing, going_on, append = asyncio.Event(), asyncio.Event(), AsyncFileIO.write
+
+        async def write(file: AsyncFileIO, text: Any) -> int:
+            if b'"p/9"' in bytes(text):  # the second one
+                writing.set()
+                await going_on.wait()
+            return await append(file, text)
+
+        monkeypatch.setattr(AsyncFileIO, "write", write)
+        await writing.wait()
+        adding[1].cancel()
+        going_on.set()
+        done = await asyncio.gather(*adding, return_exceptions=True)
+    assert [type(each) for each in done] == [type(None), asyncio.CancelledError, *[type(None)] * 8]
+    lines = [json.loads(line) for line in receipt.read_bytes().splitlines()]
+    keys = [line.get("key", "sums") for line in lines[1:]]
+    assert keys == ["p/0", "sums", *(f"p/{number}" for number in range(1, 10)), "sums"]
 
 
 async def test_a_move_of_nothing_leaves_no_receipt(world: World, tree: Path, receipt: Path) -> None:
@@ -311,7 +363,7 @@ async def test_the_receipt_of_a_watch_is_continued(world: World, recordings: Pat
     assert read(receipt)["files"] == first["files"], "what it has is not added again"
     world.file(20, "recordings/c")
     world.file(11, "recordings/a", seed=1)  # another file: the last row counts
-    receipt.write_bytes(before[: before.index(b' "sums"') + 5])  # as a crash may leave it
+    receipt.write_bytes(before[: before.rindex(b'"sums"') + 5])  # as a crash may leave it
     await watched(world, recordings, receipt)
     found = read(receipt)
     assert found["files"][:2] == first["files"]
@@ -324,17 +376,17 @@ async def test_a_watch_deletes_no_file_without_its_receipt(
     world: World, recordings: Path, receipt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     film = world.file(3 * PART, "recordings/film")
-    write, tries = os.pwrite, 0
+    write, tries = AsyncFileIO.write, 0
 
-    def full(*args: Any) -> int:
+    async def full(*args: Any) -> int:
         nonlocal tries
         tries += 1
-        if tries == 2:  # the first one begins the document
+        if tries == 1:
             assert film.exists()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(*args)
+        return await write(*args)
 
-    monkeypatch.setattr(receipts.os, "pwrite", full)
+    monkeypatch.setattr(AsyncFileIO, "write", full)
     monkeypatch.setattr("bigupload.core.settling.FIRST_PAUSE", 0.0)
     # A file that failed is tried again as long as the watch is not idle.
     failed, result = await watched(world, recordings, receipt, delete_source=True, until_idle=1.0)
@@ -349,17 +401,17 @@ async def test_what_a_watch_refuses(world: World, recordings: Path, receipt: Pat
     inside, foreign = recordings / "r", world.file(10, "film.mov")
     with pytest.raises(errors.UsageError, match="would be uploaded itself"):
         await watched(world, recordings, inside)
-    with pytest.raises(errors.UsageError, match=r"film\.mov is there, and is not a receipt: name another file"):
+    with pytest.raises(errors.UsageError, match=r"film\.mov is not a receipt: name another file"):
         await watched(world, recordings, foreign)
     assert foreign.stat().st_size == 10
     await watched(world, recordings, receipt)
-    assert not receipt.exists(), "nothing was proved"
-    GrowingReceipt(receipt, "`Receipt`", target=TO, endpoint=world.s3.url).close()
+    assert not receipt.exists(), "it has no file"
+    async with growing(receipt, world.s3.url):
+        with pytest.raises(errors.OutputUnwritable, match="another process writes it"):
+            await watched(world, recordings, receipt)
+    receipt.write_bytes(head_line(TO, world.s3.url))
     with pytest.raises(errors.UsageError, match=r"is the receipt of s3://bucket/p/, and this is s3://bucket/q/"):
         await watched(world, recordings, receipt, to="s3://bucket/q/")
-    other = GrowingReceipt(receipt, "`Receipt`", target=TO, endpoint=world.s3.url)
-    with contextlib.closing(other), pytest.raises(errors.OutputUnwritable, match="another process writes it"):
-        await watched(world, recordings, receipt)
     os.mkfifo(world.directory / "pipe")
     for name in ("pipe", "/dev/null"):  # which could be read for ever
         with pytest.raises(errors.OutputUnwritable, match="it is not a regular file"):

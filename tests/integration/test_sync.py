@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import re
 from dataclasses import replace
@@ -22,6 +21,7 @@ from bigupload.manifests.job_record import JOB_SUFFIX, known_jobs, open_database
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.strict_s3 import StoreResponse
 from tests.tools.buckets import options_for
+from tests.tools.receipts import rows_of
 from tests.tools.weed import weed_client
 
 from .support import BUCKET, FAST, PART, World, no_leaks, of_function
@@ -63,7 +63,7 @@ async def test_what_is_there_is_counted_in_place_of_results(world: World, tree: 
     assert counts(result) == (2, 3, 0, 0)
     assert [sum(each) for each in zip(*counted, strict=True)] == [3, 5]
     assert {each.key for each in told if isinstance(each, UploadResult)} == {"p/a", "p/new"}
-    assert len(json.loads(receipt.read_text())["files"]) == 5
+    assert len(rows_of(receipt)) == 5
     progress: list[JobProgress] = []
 
     def on_event(event: Event) -> None:

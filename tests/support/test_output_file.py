@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 import pytest
 
 from bigupload import errors
+from bigupload.api.steps.receipt import OpenReceipt
 from bigupload.support.output_file import output_file, partial_name
-from bigupload.verification.receipts import GrowingReceipt
 from tests.tools.other_systems import keep_open_files
 
 
@@ -50,14 +49,13 @@ def test_where_no_open_file_can_be_renamed_or_deleted(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="nothing shows which files are open")
-def test_a_receipt_without_a_file_is_deleted_where_no_open_file_can_be(
+async def test_a_receipt_without_a_file_is_deleted_where_no_open_file_can_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep_open_files(monkeypatch)
-    with contextlib.closing(
-        GrowingReceipt(tmp_path / "receipt.json", "--receipt", target="s3://bucket/p/", endpoint=None)
-    ) as receipt:
-        receipt.end(failed=0)
+    path = tmp_path / "receipt.json"
+    async with OpenReceipt(path, "s3://bucket/p/", None, deletes=True, grows=True).opened() as receipt:
+        await receipt.end()
     assert list(tmp_path.iterdir()) == []
 
 
