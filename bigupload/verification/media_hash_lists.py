@@ -7,7 +7,6 @@ of XML is accepted. https://theasc.com/society/ascmitc/asc-media-hash-list-asc-m
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -22,7 +21,7 @@ from bigupload import errors
 from bigupload.core.checksums import Hasher
 from bigupload.records import dataclass
 from bigupload.support.files import reason_of
-from bigupload.support.systems import sync_to_disk
+from bigupload.support.output_file import naming, output_file
 from bigupload.units import escaped, install_command
 from bigupload.version import __version__
 
@@ -38,6 +37,8 @@ _C4 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _C4_DIGITS = 88
 _NAME = re.compile(r"(\d{4,9})(?:_.*)?\.mhl", re.DOTALL)
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_OUTPUT = "hash lists into"
+"""What messages say of the files that are written."""
 _MOST_BYTES = 1 << 30
 """The size of one hash list: some millions of files."""
 
@@ -213,11 +214,9 @@ def check_writable(root: Path) -> None:
 
     if (root / FOLDER).exists() and not (root / FOLDER).is_dir():
         raise errors.BigUploadError(f"can't write hash lists into {_shown(root)}: {FOLDER} is a file there")
-    try:
-        with tempfile.TemporaryFile(dir=root / FOLDER if (root / FOLDER).is_dir() else root):
-            pass
-    except OSError as e:
-        raise errors.BigUploadError(f"can't write hash lists into {_shown(root)}: {reason_of(e)}") from e
+    folder = root / FOLDER if (root / FOLDER).is_dir() else root
+    with naming(_OUTPUT, root), tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def write_generation(
@@ -250,21 +249,14 @@ def write_generation(
     name = f"{number:04}_{stem}_{moment:%Y-%m-%d_%H%M%SZ}.mhl"
     patterns = list(dict.fromkeys([*history.ignored, *ignored]))
     failed: list[str] = []
-    content = "".join(_hash_list(history, files, patterns, moment, host, failed)).encode()
-    generations = [*history.generations, (name, _c4_of(content))]
-    try:
+    content = "".join(_hash_list(history, files, patterns, moment, host, failed))
+    generations = [*history.generations, (name, _c4_of(content.encode()))]
+    with naming(_OUTPUT, folder):
         folder.mkdir(exist_ok=True)
-        for path, text in ((folder / name, content), (folder / CHAIN, "".join(_chain(generations)).encode())):
-            partial = path.with_name(f".{path.name}.partial")
-            with contextlib.ExitStack() as opened:
-                opened.callback(partial.unlink, missing_ok=True)
-                with partial.open("wb") as file:
-                    file.write(text)
-                    file.flush()
-                    sync_to_disk(file.fileno())
-                partial.replace(path)
-    except OSError as e:
-        raise errors.BigUploadError(f"can't write hash lists into {_shown(folder)}: {reason_of(e)}") from e
+    for path, text in ((folder / name, content), (folder / CHAIN, "".join(_chain(generations)))):
+        with output_file(path, _OUTPUT) as file:
+            file.write(text)
+            file.finish()
     return [folder / name, folder / CHAIN], failed
 
 
@@ -276,7 +268,7 @@ def _hash_list(
     host: str,
     failed: list[str],
 ) -> Iterator[str]:
-    date = _date(moment)
+    date = moment.isoformat(timespec="seconds")
     yield '<?xml version="1.0" encoding="UTF-8"?>\n<hashlist version="2.0" xmlns="urn:ASC:MHL:v2.0">\n'
     yield f"  <creatorinfo>\n    <creationdate>{date}</creationdate>\n    <hostname>{_xml(host)}</hostname>\n"
     yield f"    <tool version={quoteattr(__version__)}>bigupload</tool>\n  </creatorinfo>\n"
@@ -300,10 +292,6 @@ def _hash_list(
             failed.append(file.path)
         yield "    </hash>\n"
     yield "  </hashes>\n</hashlist>\n"
-
-
-def _date(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
 
 
 def _chain(generations: Sequence[tuple[str, str]]) -> Iterator[str]:
