@@ -14,13 +14,13 @@ PYTEST_DONT_REWRITE
 # the asserts of this package, and without the line pytest warns of a program that imports bigupload and then runs
 # pytest, or fails by `-W error`.
 
-# `__all__` is the only public promise: `_NAMES`, and all errors of `errors`. Names are imported where they are first
-# used, so that importing the package costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an upload
-# needs it. Type checkers and editors read `__init__.pyi`.
+# `__all__` is the only public promise: the names below, and all errors of `errors`. Names are imported where they are
+# first used, so that importing the package costs nothing: neither botocore nor aiohttp nor awscrt is loaded before an
+# upload needs it. Type checkers and editors read `__init__.pyi`.
 
 from __future__ import annotations
 
-from bigupload.version import __version__ as __version__
+__version__ = "0.1.0"
 
 
 class _Doc(str):
@@ -35,131 +35,48 @@ class _Doc(str):
 if __doc__:  # not with -OO
     __doc__ = _Doc(__doc__.partition("\nPYTEST")[0])
 
-_NAMES = (
-    "AbortOptions",
-    "AdoptOptions",
-    "Algorithm",
-    "AsyncUploadWriter",
-    "Completing",
-    "Credentials",
-    "DeleteSource",
-    "Digest",
-    "Event",
-    "FileEntry",
-    "Hashing",
-    "JobProgress",
-    "KnownUpload",
-    "Link",
-    "Omitted",
-    "Orphan",
-    "OrphanOptions",
-    "OrphanReport",
-    "OutageContinues",
-    "OutageEnded",
-    "OutageStarted",
-    "PartProof",
-    "PartUploaded",
-    "Progress",
-    "RateSchedule",
-    "ReadBack",
-    "ReadBackOptions",
-    "ReadingBack",
-    "Receipt",
-    "Restarted",
-    "ResumeOptions",
-    "RetryPolicy",
-    "Row",
-    "Retrying",
-    "S3Options",
-    "Selection",
-    "Share",
-    "ShareOptions",
-    "SyncOptions",
-    "SyncResult",
-    "SyncStep",
-    "TextUploadWriter",
-    "UploadCompleted",
-    "UploadFailed",
-    "UploadHandle",
-    "UploadIdentity",
-    "UploadManyOptions",
-    "UploadOptions",
-    "UploadResult",
-    "UploadSkipped",
-    "UploadStarted",
-    "UploadStopped",
-    "UploadWriter",
-    "Uploader",
-    "UploaderOptions",
-    "Verification",
-    "VerificationFailed",
-    "Verified",
-    "VerifyOptions",
-    "Warned",
-    "WatchOptions",
-    "WriterOptions",
-    "__version__",
-    "abort",
-    "abort_orphans",
-    "adopt",
-    "list_uploads",
-    "open_writer",
-    "read_back",
-    "resume",
-    "rich_progress",
-    "select_files",
-    "share",
-    "start",
-    "sync",
-    "tqdm_progress",
-    "upload",
-    "upload_many",
-    "upload_sync",
-    "verify",
-    "verify_many",
-    "watch",
-)
-
-_HOMES = (
-    "events",
-    "options",
-    "progress",
-    "core.checksums",
-    "core.integrity",
-    "core.retry_policy",
-    "units",
-    "engine.upload_run",
-    "api.functions",
-    "api.calls",
-    "api.writer",
-    "api.blocking_writer",
-    "api.uploader",
-    "batch.job",
-    "batch.tree",
-    "api.many_items",
-    "api.steps.digest",
-    "api.steps.link",
-    "api.steps.receipt",
-    "api.steps.delete_source",
-    "api.types",
-    "verification.orphans",
-    "api.arguments",
-    "manifests.listing",
-    "verification.by_checksum",
-    "verification.by_download",
-)
-"""The modules that have the names; the first one that has a name counts. Those that load little come first, but
-`api.arguments` has another thing by the name of `Orphan`."""
+_HOMES = {
+    "events": "Completing Event Hashing JobProgress OutageContinues OutageEnded OutageStarted PartUploaded Progress "
+    "ReadingBack Restarted Retrying UploadCompleted UploadIdentity UploadSkipped UploadStarted UploadStopped Warned",
+    "options": "Credentials S3Options",
+    "progress": "rich_progress tqdm_progress",
+    "core.checksums": "Algorithm",
+    "core.integrity": "PartProof Verified",
+    "core.retry_policy": "RetryPolicy",
+    "units": "RateSchedule",
+    "engine.upload_run": "Share UploadResult",
+    "api.functions": "abort abort_orphans adopt list_uploads open_writer read_back resume share start sync upload "
+    "upload_many upload_sync verify verify_many watch",
+    "api.calls": "UploadHandle",
+    "api.writer": "AsyncUploadWriter",
+    "api.blocking_writer": "TextUploadWriter UploadWriter",
+    "api.uploader": "Uploader",
+    "batch.job": "UploadFailed",
+    "batch.tree": "FileEntry Omitted Selection",
+    "api.many_items": "select_files",
+    "api.steps.digest": "Digest",
+    "api.steps.link": "Link",
+    "api.steps.receipt": "Receipt",
+    "api.steps.delete_source": "DeleteSource",
+    "api.types": "Row SyncResult SyncStep VerificationFailed",
+    "verification.orphans": "Orphan OrphanReport",
+    "api.arguments": "AbortOptions AdoptOptions OrphanOptions ReadBackOptions ResumeOptions ShareOptions SyncOptions "
+    "UploadManyOptions UploadOptions UploaderOptions VerifyOptions WatchOptions WriterOptions",
+    "manifests.listing": "KnownUpload",
+    "verification.by_checksum": "Verification",
+    "verification.by_download": "ReadBack",
+}
+"""The public names of each module. All classes of `errors` are public, too."""
+_NAMES = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:
     if name == "__all__":
-        globals()[name] = sorted([*_NAMES, *_errors()])
+        globals()[name] = sorted([*_NAMES, *_errors(), "__version__"])
     elif name in _NAMES:
         import importlib
 
-        modules = (importlib.import_module(f"{__name__}.{home}") for home in _HOMES)
-        globals()[name] = next(getattr(module, name) for module in modules if hasattr(module, name))
+        globals()[name] = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
     elif name in _errors():
         globals()[name] = _errors()[name]
     else:

@@ -117,7 +117,8 @@ from bigupload.verification.by_checksum import Verification as Verification
 from bigupload.verification.by_download import ReadBack as ReadBack
 from bigupload.verification.orphans import Orphan as Orphan
 from bigupload.verification.orphans import OrphanReport as OrphanReport
-from bigupload.version import __version__ as __version__
+
+__version__: str
 
 async def abort(
     manifest: StrPath,

@@ -16,11 +16,10 @@ from typing import Any, NoReturn
 
 import click
 
-from bigupload import errors
+from bigupload import __version__, errors
 from bigupload.cli.help import common_options
 from bigupload.cli.wording import for_command_line
 from bigupload.units import one_line, printable
-from bigupload.version import __version__
 
 _SELDOM = (50_000, 20, 20)
 
@@ -121,7 +120,7 @@ _cli.params += common_options()
 
 
 REPLACED = "bigupload was updated or removed while this command ran: run the same command again"
-_VERSION_FILE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "version.py")  # noqa: PTH118, PTH120 - no pathlib
+_VERSION_FILE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "__init__.py")  # noqa: PTH118, PTH120 - no pathlib
 
 
 def _installed() -> tuple[int, int] | None:

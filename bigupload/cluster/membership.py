@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from bigupload import errors
+from bigupload import __version__, errors
 from bigupload.cluster import _compat
 from bigupload.cluster._compat import WorkerUnreachable
 from bigupload.cluster.local_cluster import LocalWorkers
@@ -52,7 +52,6 @@ from bigupload.cluster.messages import (
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import OnNews, Source
 from bigupload.support.daemon_threads import run_in_thread
-from bigupload.version import __version__
 
 _LOG = logging.getLogger("bigupload.cluster")
 _TICK = 1.0

@@ -9,14 +9,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from bigupload import errors
+from bigupload import __version__, errors
 from bigupload.core.checksums import Algorithm, Digests
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import SignedRequest, Source
 from bigupload.records import dataclass
-from bigupload.version import __version__
 
 WORK, LOOK, LEAVE = "bigupload-work", "bigupload-look", "bigupload-leave"
 """The names of the workers' handlers."""

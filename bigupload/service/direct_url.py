@@ -25,13 +25,13 @@ import aiohttp
 import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from bigupload import __version__
 from bigupload.records import dataclass
 from bigupload.service import media
 from bigupload.service.file_structure import check_start
 from bigupload.service.media import HEAD_BYTES, MAX_FILE_SIZE, MediaType
 from bigupload.service.problems import Problem, Refused
 from bigupload.units import format_two_sizes, one_line
-from bigupload.version import __version__
 
 # `ipaddress.is_global` changed its mind between Python's versions (3.12.4 moved several blocks), so the blocks are
 # named here. An address that is not known to be public is not public.

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
+from bigupload import __version__
 from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.problems import Problem
@@ -24,7 +25,6 @@ from bigupload.service.upload_tokens import (
     TokenResponse,
 )
 from bigupload.service.webhooks.telling import BODIES
-from bigupload.version import __version__
 
 _KIB = 1024
 _EXAMPLE_HANDLE = "WzEsIm93bmVyMTIzIi…"

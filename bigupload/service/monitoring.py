@@ -27,12 +27,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, mult
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from bigupload import errors
+from bigupload import __version__, errors
 from bigupload.core.retry_policy import Fault
 from bigupload.service import contract as c
 from bigupload.service.access_log import LoggedRequest
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.version import __version__
 
 if TYPE_CHECKING:
     from opentelemetry import trace

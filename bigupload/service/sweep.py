@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import filelock
 
-from bigupload import errors
+from bigupload import __version__, errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
 from bigupload.service import media
@@ -47,7 +47,6 @@ from bigupload.stores.s3.bucket import NOT_BY_BATCH
 from bigupload.stores.s3.operations import ObjectPages
 from bigupload.support.cancellation import for_each
 from bigupload.support.files import file_lock
-from bigupload.version import __version__
 
 if TYPE_CHECKING:
     from bigupload.stores.s3.bucket import S3Bucket

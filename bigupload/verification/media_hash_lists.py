@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from bigupload import errors
+from bigupload import __version__, errors
 from bigupload.core.checksums import Hasher
 from bigupload.records import dataclass
 from bigupload.support.files import reason_of
 from bigupload.support.output_file import naming, output_file
 from bigupload.units import escaped, install_command
-from bigupload.version import __version__
 
 FOLDER = "ascmhl"
 CHAIN = "ascmhl_chain.xml"

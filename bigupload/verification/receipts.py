@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bigupload import errors
+from bigupload import __version__, errors
 from bigupload.core.checksums import Algorithm, Hasher, md5_of_etag, new_hasher
 from bigupload.core.integrity import ObjectAttributes, Verified, claims_of, replaced_by
 from bigupload.core.retry_policy import RetryPolicy
@@ -31,7 +31,6 @@ from bigupload.support.files import reason_of
 from bigupload.units import counted, escaped, one_line
 from bigupload.verification.file_digests import read_file, whole_checksum
 from bigupload.verification.media_hash_lists import XXH128, new_hasher_of
-from bigupload.version import __version__
 
 KIND = "bigupload.receipt"
 VERSION = 2

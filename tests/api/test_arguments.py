@@ -224,8 +224,15 @@ def test_the_defaults_of_the_signatures_are_those_of_the_code() -> None:
 
 def test_the_stub_is_what_the_program_has() -> None:
     text = library_stub.STUB.read_text()
-    named = {each.name if isinstance(each, ast.AsyncFunctionDef | ast.FunctionDef | ast.ClassDef) else alias.asname
-             for each in ast.parse(text).body for alias in getattr(each, "names", [None])}  # fmt: skip
+    named: set[str | None] = set()
+    for each in ast.parse(text).body:
+        match each:
+            case ast.AsyncFunctionDef(name=name) | ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                named.add(name)
+            case ast.AnnAssign(target=ast.Name(name)):
+                named.add(name)
+            case ast.ImportFrom(names=names):
+                named |= {alias.asname for alias in names}
     assert named - {None} == set(bigupload.__all__)
 
 

@@ -17,14 +17,13 @@ from typing import Any
 import pytest
 
 import bigupload
-from bigupload import RetryPolicy, errors, events
+from bigupload import RetryPolicy, __version__, errors, events
 from bigupload.cluster import _compat, membership, worker_side
 from bigupload.cluster.messages import FileId
 from bigupload.cluster.transport import ClusterTransport
 from bigupload.core.part_plan import Part
 from bigupload.sources.file import FileSource
 from bigupload.testing.faults import Stall
-from bigupload.version import __version__
 from tests.integration.support import BUCKET, World, of_function
 from tests.tools.cases import each_case
 from tests.tools.waiting import until

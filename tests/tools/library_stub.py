@@ -31,11 +31,11 @@ _WRITTEN = ("bigupload.api.functions", "bigupload.api.uploader")
 
 def stub() -> str:
     """Return the content of the stub."""
-    shown = {name: getattr(bigupload, name) for name in bigupload.__all__}
+    shown = {name: getattr(bigupload, name) for name in bigupload.__all__ if name != "__version__"}
     homes = {name: _home(name, each) for name, each in shown.items()}
     functions = [each for name, each in shown.items() if homes[name] == "bigupload.api.functions"]
     imports = [f"from {home} import {name} as {name}" for name, home in homes.items() if home not in _WRITTEN]
-    made = "\n".join([*imports, *map(_function, functions), *_class(bigupload.Uploader)])
+    made = "\n".join([*imports, "__version__: str", *map(_function, functions), *_class(bigupload.Uploader)])
     # An import of its own module would leave every `errors` of the package without a type, for pyright.
     text = _HEAD + made.replace("errors.BigUploadError", "BigUploadError")
     return _ruff(_ruff(text, "check", "--fix-only", "--select", "I"), "format")
@@ -43,8 +43,6 @@ def stub() -> str:
 
 def _home(name: str, value: object) -> str:
     """The module that a public name is from."""
-    if name == "__version__":
-        return "bigupload.version"
     return "bigupload.events" if name == "Event" else str(value.__module__)  # a type alias has none
 
 

@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from bigupload import __version__
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.service.keys import read_secrets, service_file
 from bigupload.service.webhooks.notes import Event
-from bigupload.version import __version__
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what each begins with
 _FEWEST_BYTES, _MOST_BYTES = 24, 64
