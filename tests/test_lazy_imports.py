@@ -31,11 +31,11 @@ FEW_NEED = {
 
 NOT_FOR_ONE_PUT = {
     "aiohappyeyeballs", "json", "mmap", "random", "shlex", "tempfile", "unicodedata",
-    "bigupload.api.copying", "bigupload.api.remote", "bigupload.api.sharing",
+    "bigupload.api.copying", "bigupload.api.remote", "bigupload.api.steps.link",
     "bigupload.cli.move",
     "bigupload.core.manifest_lines", "bigupload.manifests.clean_up", "bigupload.manifests.journal",
-    "bigupload.manifests.lock", "bigupload.sources.growing", "bigupload.sources.part_pool", "bigupload.sources.stream",
-    "bigupload.support.batching", "bigupload.support.missing_files",
+    "bigupload.manifests.lock", "bigupload.sources.part_pool", "bigupload.sources.stream",
+    "bigupload.support.batching",
 }  # fmt: skip
 """What a command that sends one small file does without: each costs it 0.2 ms or more of CPU time."""
 

@@ -373,9 +373,9 @@ async def read_back(
 async def share(resources: UploaderResources, url: str, options: ShareOptions) -> Share:
     """Make a link to an object."""
     lasts, s3 = options.get("lasts", "7d"), options.get("s3") or S3Options()
-    from bigupload.api import sharing  # few programs need it
+    from bigupload.api.steps import link  # few programs need it
 
-    return await sharing.share(url, lasts, s3, _quiet(resources), resources.buckets)
+    return await link.share(url, lasts, s3, _quiet(resources), resources.buckets)
 
 
 def _quiet(resources: UploaderResources) -> Retrier:

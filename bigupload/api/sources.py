@@ -110,7 +110,7 @@ async def _open(
 ) -> Source:
     """Open a source that is not a URL."""
     if is_path(source) and options.get("follow", False):
-        from bigupload.sources.growing import open_growing
+        from bigupload.sources.file import open_growing
 
         idle, allow_empty = checked_idle(options.get("idle", "10s")), options.get("allow_empty", False)
         return await open_growing(checked_path(source, "source"), idle=idle, allow_empty=allow_empty)

@@ -25,9 +25,15 @@ from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.events import Warned
-from bigupload.manifests.endpoint_facts import NAME as FACTS
-from bigupload.manifests.endpoint_facts import EndpointFacts
-from bigupload.manifests.state_directory import CLEAN_EVERY, NOTES, SUFFIX, is_clean_up_due, state_dir
+from bigupload.manifests.state_directory import (
+    CLEAN_EVERY,
+    FACTS,
+    NOTES,
+    SUFFIX,
+    EndpointFacts,
+    is_clean_up_due,
+    state_dir,
+)
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.stores.s3.bucket import BucketPool

@@ -28,10 +28,9 @@ from bigupload.api.many_items import JobTally, ManyItem, is_gone, item_of, items
 from bigupload.api.resources import UploaderResources
 from bigupload.api.steps import Row, Steps
 from bigupload.api.types import ManySource, SyncOutcome, SyncResult, SyncStep
-from bigupload.batch.inventory import Inventory, ListedObject, ListFailed, StoreList
+from bigupload.batch.inventory import Inventory, ListedObject, ListFailed, MountPoints, StoreList
 from bigupload.batch.job import Job, UploadFailed, results_while
 from bigupload.batch.listing import FileListing, FoundFiles, StandingDirectory, batches_ahead
-from bigupload.batch.mount_points import MountPoints
 from bigupload.batch.tree import FileEntry, Omitted, Selection
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Fingerprint

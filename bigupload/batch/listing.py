@@ -36,8 +36,7 @@ from bigupload.core.selection import Scope, has_wildcard, include, scope_of, sel
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread
-from bigupload.support.files import reason_of
-from bigupload.support.missing_files import in_working_directory, shown, why_missing
+from bigupload.support.files import in_working_directory, reason_of, shown, why_missing
 from bigupload.support.output_file import partial_name
 from bigupload.support.systems import with_slashes
 from bigupload.units import escaped, one_line

@@ -10,7 +10,7 @@ from bigupload import errors
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bigupload.progress.with_rich import RichProgress
+    from bigupload.progress.rows import RichProgress
     from bigupload.progress.with_tqdm import TqdmProgress
 
 
@@ -28,7 +28,7 @@ def rich_progress(console: Console | None = None) -> RichProgress:
     Args:
         console: Where to draw; None: on standard error. In a notebook, rich needs `ipywidgets`.
     """
-    from bigupload.progress.with_rich import RichProgress
+    from bigupload.progress.rows import RichProgress
 
     return RichProgress(console)
 

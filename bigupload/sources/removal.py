@@ -23,8 +23,7 @@ import stat
 from bigupload import errors
 from bigupload.core.manifest import Fingerprint
 from bigupload.sources.file import fingerprint_of
-from bigupload.support.files import ASIDE, reason_of
-from bigupload.support.missing_files import shown
+from bigupload.support.files import ASIDE, reason_of, shown
 from bigupload.support.systems import close_read
 
 try:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bigupload.batch import mount_points
-from bigupload.batch.mount_points import MountPoints, why_away
+from bigupload.batch import inventory
+from bigupload.batch.inventory import MountPoints, why_away
 from bigupload.batch.tree import FileEntry
 from tests.tools.cases import each_case
 
@@ -42,7 +42,7 @@ def devices(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
             raise FileNotFoundError(path)
         return SimpleNamespace(st_dev=made[folder])
 
-    monkeypatch.setattr(mount_points.os, "stat", stat)
+    monkeypatch.setattr(inventory.os, "stat", stat)
     return made
 
 
@@ -72,7 +72,7 @@ def test_the_topmost_one_is_named(devices: dict[str, int]) -> None:
 
 
 def test_many_directories_take_no_more_memory(devices: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mount_points, "_MOST_KNOWN", 3)
+    monkeypatch.setattr(inventory, "_MOST_KNOWN", 3)
     devices |= {f"{at}/": 1 + at % 2 for at in range(20)}
     mounts = noted(MountPoints("top", ()), *(f"{at}/x" for at in range(20)))
     assert mounts.found == {f"{at}/" for at in range(1, 20, 2)}

@@ -16,8 +16,8 @@ from bigupload import Verified, errors, events
 from bigupload.core.checksums import Hashed
 from bigupload.core.part_plan import Part
 from bigupload.engine.part_hashing import PartHasher
-from bigupload.sources import growing
-from bigupload.sources.growing import GrowingFile
+from bigupload.sources import file as growing
+from bigupload.sources.file import GrowingFile
 from tests.tools.waiting import until
 
 from .stopped import edit

@@ -13,8 +13,7 @@ import pytest
 from bigupload import Selection, SyncStep, errors
 from bigupload.api.sync import Leftovers
 from bigupload.api.types import SyncOutcome
-from bigupload.batch.inventory import ListedObject
-from bigupload.batch.mount_points import MountPoints
+from bigupload.batch.inventory import ListedObject, MountPoints
 from bigupload.manifests.job_record import known_jobs
 from bigupload.manifests.state_directory import state_dir
 from bigupload.testing.faults import Status

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.manifests.endpoint_facts import KEPT_FOR, EndpointFacts
+from bigupload.manifests.state_directory import KEPT_FOR, EndpointFacts
 
 HERE, THERE = "https://here.example", "https://there.example"
 

@@ -10,7 +10,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.part_plan import Part, Plan, PlanStep
-from bigupload.sources.growing import GrowingFile
+from bigupload.sources.file import GrowingFile
 from tests.tools.cases import each_case
 
 IDLE = 10.0

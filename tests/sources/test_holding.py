@@ -11,8 +11,7 @@ import pytest
 from bigupload import errors
 from bigupload.core.part_plan import Part, Plan
 from bigupload.ports import Source
-from bigupload.sources.file import FileSource
-from bigupload.sources.growing import GrowingFile
+from bigupload.sources.file import FileSource, GrowingFile
 from bigupload.sources.objects import FileObjectSource, MemorySource
 from tests.sources.streams import DATA, read, stream_of
 

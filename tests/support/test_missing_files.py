@@ -9,7 +9,7 @@ import pytest
 
 from bigupload.errors import SourceNotFound
 from bigupload.sources.file import FileSource
-from bigupload.support.missing_files import why_missing
+from bigupload.support.files import why_missing
 
 
 @pytest.fixture(autouse=True)

@@ -37,7 +37,7 @@ from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url, service_of
 from bigupload.support.cancellation import run_shielded
 from bigupload.support.daemon_threads import run_in_daemon_thread
-from bigupload.support.missing_files import shown
+from bigupload.support.files import shown
 
 if TYPE_CHECKING:
     from bigupload.api.arguments import ProofName

@@ -29,7 +29,7 @@ from bigupload.stores.targets import LOCAL_BUCKET, endpoint_of
 from bigupload.support.batching import Batcher
 from bigupload.support.cancellation import run_shielded
 from bigupload.support.daemon_threads import DaemonThreadPool
-from bigupload.support.missing_files import shown
+from bigupload.support.files import shown
 from bigupload.support.output_file import delete_open, descriptor_of, keep_to_one_process, naming, output_file
 from bigupload.support.systems import open_binary, sync_to_disk
 from bigupload.units import escaped

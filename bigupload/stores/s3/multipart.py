@@ -25,8 +25,17 @@ from bigupload.records import dataclass
 from bigupload.s3_parameters import CUSTOMER_KEY, OBJECT, TOKEN, check_lock, metadata_headers, parameters
 from bigupload.stores.s3.bucket import BucketPool, S3Bucket, SharedUrl
 from bigupload.stores.s3.objects import S3Objects
-from bigupload.stores.s3.operations import HEADERS, MOST_PAGES, OpenPage, UploadPages, copy_source, date_of, rows, told
-from bigupload.stores.s3.refusals import name_options
+from bigupload.stores.s3.operations import (
+    HEADERS,
+    MOST_PAGES,
+    OpenPage,
+    UploadPages,
+    copy_source,
+    date_of,
+    name_options,
+    rows,
+    told,
+)
 
 _SIZE, _CONDITION = "MpuObjectSize", "IfNoneMatch"
 _COPY_WITHIN = 300.0

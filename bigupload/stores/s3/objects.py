@@ -17,8 +17,7 @@ from bigupload.options import S3Options
 from bigupload.ports import MultipartStore, SignedRequest, UnsignedPut
 from bigupload.s3_parameters import OBJECT, TOKEN, metadata_headers, parameters
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.operations import ObjectPages, rows, told
-from bigupload.stores.s3.refusals import name_options
+from bigupload.stores.s3.operations import ObjectPages, name_options, rows, told
 
 ListedRow: TypeAlias = tuple[str, int, str]
 """An object's key, its size in bytes, and its ETag."""

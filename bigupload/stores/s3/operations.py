@@ -5,7 +5,8 @@ Parameters and fields have the names of S3's API reference, which botocore has, 
 `tests/stores/s3/test_operations.py` compares the table with botocore's description of S3.
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 
-`ObjectPages` and `UploadPages` know where a list's next page begins, and that the list ends.
+`ObjectPages` and `UploadPages` know where a list's next page begins, and that the list ends. `name_options` names in a
+refusal the options that it is of.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from urllib.parse import quote, unquote_plus
 from bigupload.core.checksums import Algorithm, strong_etag
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.http_errors import fault_of_response, fault_of_stranger, is_page
+from bigupload.options import S3Options
 from bigupload.records import dataclass
-from bigupload.s3_parameters import CUSTOMER_KEY, METADATA
+from bigupload.s3_parameters import CUSTOMER_KEY, METADATA, named_options
 from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 
 if TYPE_CHECKING:
@@ -607,3 +609,41 @@ class UploadPages(_Pages):
         if not markers and (rows := page.get("Uploads")):
             markers = {"KeyMarker": rows[-1]["Key"], "UploadIdMarker": rows[-1]["UploadId"]}
         return markers
+
+
+_BLOCKED = (
+    "either the bucket blocks SSE-C (its BlockedEncryptionTypes, AWS's default since April 2026): allow it there with "
+    "`aws s3api put-bucket-encryption`, or leave out `sse_customer_key`; or "
+)
+_WITHOUT_CHECKSUMS = "the refusal names a header of checksums: upload again with `checksum='md5'` `resume=False`"
+
+
+def name_options(fault: Fault, options: S3Options, *, begun: bool = False) -> None:
+    """Name in a refusal the options that it is of. Then neither another form of the request nor a signature helps.
+
+    A refusal that names another header, without which the request may succeed, becomes one of the kind UNSUPPORTED,
+    even a 403: a policy or a proxy forbids the header, and the credentials are good.
+
+    Args:
+        fault: The refusal of a request that makes an object, or a part of one. Its hint is there already.
+        options: The options of the object.
+        begun: Whether its upload has begun, so that another run of it has the same options.
+    """
+    if fault.kind not in (FaultKind.REFUSED, FaultKind.UNSUPPORTED, FaultKind.FINAL) or fault.is_decided:
+        return
+    fault.options = named_options(fault.named, options)
+    if fault.kind is FaultKind.REFUSED and options.if_none_match and HEADERS["IfNoneMatch"] in fault.named:
+        # This store may well know the condition. It protects an object, so only the caller may leave it out.
+        fault.kind, fault.options = FaultKind.UNSUPPORTED, (*fault.options, "if_none_match")
+    if fault.options:
+        names = " and ".join(f"`{name}`" for name in fault.options)
+        again = ", and upload again with `resume=False`" if begun else ""
+        fault.hint = f"the refusal names your option {names}: change it or leave it out{again}"
+        fault.is_lasting = True
+    elif fault.names_checksum or HEADERS["MpuObjectSize"] in fault.named:
+        fault.kind, fault.hint = FaultKind.UNSUPPORTED, _WITHOUT_CHECKSUMS if fault.names_checksum else ""
+    elif fault.code == "AccessDenied" and options.sse_customer_key and not fault.is_explained:
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/blocking-unblocking-s3-c-encryption-gpb.html
+        fault.hint = f"{_BLOCKED}{fault.hint}"
+        # Where others can be had, the credentials may have expired. AWS has a code for that.
+        fault.is_lasting = options.credentials is None or options.endpoint_url is None
