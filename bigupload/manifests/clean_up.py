@@ -14,9 +14,10 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
-from dataclasses import field
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from bigupload import errors
 from bigupload.core.manifest import Aborted, Completed
@@ -53,16 +54,18 @@ not there any more: it may be on a disk that is not mounted, or was moved. Later
 MOST_EXAMINED = 2000
 """The number of old files that one automatic clean-up opens, at some 30 µs each."""
 # Patterns are compiled when they are first used: a clean-up is due once a day.
-_MANIFEST = re.escape(SUFFIX) + r"(\.[0-9]+)?$"
-_LOCKED = re.escape(SUFFIX) + r"(\.[0-9]+)?$|" + re.escape(JOB_SUFFIX) + "$"
-_REST = (
-    re.escape(SUFFIX)
-    + r"(\.[0-9]+)?\.(damaged|new)$|"
-    + r"\.readback\.json(\.[0-9]+)?$|"  # the progress of a `verify --download` of earlier versions
-    + re.escape(f"{JOB_SUFFIX}{NEW_SUFFIX}")
-    + r"(-journal)?$"
-)
-_MANIFEST_NAME = r".*(" + re.escape(SUFFIX) + r"(\.[0-9]+)?|" + re.escape(JOB_SUFFIX) + r")(?=\.)"
+_MANIFEST = re.escape(SUFFIX) + r"(\.[0-9]+)?"
+_JOB = re.escape(JOB_SUFFIX)
+_READ_BACK = r"\.readback\.json(\.[0-9]+)?"  # the progress of a `verify --download` of earlier versions
+_NEW_JOB = re.escape(f"{JOB_SUFFIX}{NEW_SUFFIX}") + "(-journal)?"
+_KINDS = {
+    "manifests": f"{_MANIFEST}$",
+    "rest": rf"({_MANIFEST}\.(damaged|new)|{_READ_BACK}|{_NEW_JOB})$",
+    "jobs": f"{_JOB}$",
+    "locks": f"({_MANIFEST}|{_JOB}){re.escape(LOCK_SUFFIX)}$",
+}
+"""The files of a state directory, by what their names hold."""
+_MANIFEST_NAME = rf".*({_MANIFEST}|{_JOB})(?=\.)"
 _TAIL = 64 * 1024
 """Bytes at a manifest's end in which its last record lies."""
 
@@ -76,16 +79,6 @@ class Cleaned:
     bytes: int = 0
     kept_jobs: int = 0
     """Records of finished syncs and watches that stay although their age or number is beyond the limits."""
-
-
-@dataclass(slots=True)
-class _Listing:
-    """The files of a state directory, each with its status."""
-
-    manifests: list[tuple[Path, os.stat_result]] = field(default_factory=list)
-    locks: list[tuple[Path, os.stat_result]] = field(default_factory=list)
-    rest: list[tuple[Path, os.stat_result]] = field(default_factory=list)
-    jobs: list[tuple[Path, os.stat_result]] = field(default_factory=list)
 
 
 def clean_if_due(directory: Path, *, now: float | None = None) -> Cleaned | None:
@@ -139,29 +132,32 @@ def clean(
     if not os.access(directory, os.W_OK):  # of root, too, on a disk that is mounted read-only
         raise PermissionError(errno.EACCES, "no file can be deleted in it", directory)
     run = _CleanUp(most)
-    # The first ones are the oldest. All but the `keep` youngest are deleted, whatever their age.
-    found.manifests.sort(key=lambda each: each[1].st_mtime)
-    for number, (path, status) in enumerate(found.manifests):
-        if now - status.st_mtime >= older_than or len(found.manifests) - number > keep:
-            run.delete_finished(path)
-    left = sum(status.st_size for _, status in found.jobs)
-    for number, (path, status) in enumerate(sorted(found.jobs, key=lambda each: each[1].st_mtime)):
-        is_last = number == len(found.jobs) - 1
-        too_large = left > KEEP_JOBS_BYTES and not is_last
-        if now - status.st_mtime >= older_than or len(found.jobs) - number > keep or too_large:
-            is_old = now - status.st_mtime >= max(older_than, KEEP_REPEATED)
-            run.delete_finished_job(path, status, also_repeated=is_old or too_large)
+
+    def is_old(status: os.stat_result, least: float = 0) -> bool:
+        return now - status.st_mtime >= max(older_than, least)
+
+    # All but the `keep` youngest are deleted, whatever their age.
+    for to_come, (path, status) in _countdown(found["manifests"]):
+        if is_old(status) or to_come >= keep:
+            run.delete_if(path, partial(is_finished, path))
+    left = sum(status.st_size for _, status in found["jobs"])
+    for to_come, (path, status) in _countdown(found["jobs"]):
+        too_large = left > KEEP_JOBS_BYTES and to_come > 0
+        if is_old(status) or to_come >= keep or too_large:
+            run.delete_finished_job(path, also_repeated=is_old(status, KEEP_REPEATED) or too_large)
         left -= status.st_size
-    for path, status in found.rest:
-        is_progress = re.match(_MANIFEST_NAME, path.name) is None  # of a download, which can be resumed
-        if now - status.st_mtime >= (max(older_than, KEEP_FINISHED) if is_progress else older_than):
-            run.delete_rest(path, status)
-    for path, _ in found.locks:
+    for path, status in found["rest"]:
+        manifest = re.match(_MANIFEST_NAME, path.name)
+        if manifest is not None and is_old(status):
+            run.delete_if(path, of=path.with_name(manifest[0]))
+        elif manifest is None and is_old(status, KEEP_FINISHED) and run.may_examine():
+            run.delete(path)  # the progress of a download: without it, the object is read again
+    for path, _ in found["locks"]:
         run.delete_lock(path)
     with contextlib.suppress(OSError):
         for path, status in _files(directory / NOTES):
             if now - status.st_mtime >= KEEP_NOTES and ((noted := leads_to(path)) is None or is_finished(noted)):
-                run.delete(path, status)
+                run.delete(path)
     return run.cleaned
 
 
@@ -192,7 +188,7 @@ def forget_endpoint(directory: Path, endpoint: str) -> Cleaned:
     Raises:
         OSError: The directory can't be listed.
     """
-    from bigupload.manifests.job_record import delete_record, read_job  # sqlite3: few directories have a job
+    from bigupload.manifests.job_record import read_job  # sqlite3: few directories have a job
     from bigupload.manifests.journal import read_manifest
 
     run = _CleanUp(None)
@@ -200,16 +196,16 @@ def forget_endpoint(directory: Path, endpoint: str) -> Cleaned:
         found = _list(directory)
     except FileNotFoundError:
         return run.cleaned
-    for path, status in found.manifests:
-        with contextlib.suppress(errors.ManifestError), _locked(path) as held:
-            if held and read_manifest(path).manifest.target.endpoint == endpoint:
-                run.delete(path, status, manifest=True)
-    for path, status in found.jobs:
-        with _locked(path) as held:
-            if held and read_job(path).target.endswith(f" at {endpoint}"):
-                run.delete(path, status)
-                with contextlib.suppress(OSError):
-                    delete_record(path)  # files that SQLite left beside it
+
+    def is_of_store(path: Path) -> bool:
+        return read_manifest(path).manifest.target.endpoint == endpoint
+
+    for path, _ in found["manifests"]:
+        with contextlib.suppress(errors.ManifestError):
+            run.delete_if(path, partial(is_of_store, path))
+    for path, _ in found["jobs"]:
+        if read_job(path).target.endswith(f" at {endpoint}"):
+            run.delete_if(path)
     return run.cleaned
 
 
@@ -220,77 +216,67 @@ class _CleanUp:
         self._left = most
         self.cleaned = Cleaned()
 
-    def _may_examine(self) -> bool:
+    def may_examine(self) -> bool:
+        """Count one more file. Returns False after the last that may be examined."""
         if self._left is None:
             return True
         self._left -= 1
         return self._left >= 0
 
-    def delete_finished(self, path: Path) -> None:
-        """Delete a manifest whose upload is finished, unless a process has it open."""
-        if not self._may_examine() or not is_finished(path):
-            return
-        with _locked(path) as held:
-            if held and is_finished(path):
-                self.delete(path, path.lstat(), manifest=True)
+    def delete_if(self, path: Path, is_done: Callable[[], bool] = lambda: True, *, of: Path | None = None) -> None:
+        """Delete a file that nobody needs any more, unless a process has it open.
 
-    def delete_finished_job(self, path: Path, status: os.stat_result, *, also_repeated: bool) -> None:
+        Args:
+            path: The file.
+            is_done: Whether nobody needs it. It is asked again while no process can open the file.
+            of: The manifest or record that it is beside; None: it is one itself.
+        """
+        if self.may_examine() and is_done():
+            with _locked(of or path) as held:
+                if held and is_done():
+                    self.delete(path)
+
+    def delete_finished_job(self, path: Path, *, also_repeated: bool) -> None:
         """Delete the record of a job that has finished or has no file, unless a process has it open.
 
         Args:
             path: The record.
-            status: The file's.
             also_repeated: Whether the record of a sync or watch is deleted, too. If it has no file, it always is.
         """
-        from bigupload.manifests.job_record import delete_record, read_job  # sqlite3: few directories have a job
+        from bigupload.manifests.job_record import read_job  # sqlite3: few directories have a job
 
         def is_done() -> bool:
             job = read_job(path)
-            return job.is_empty or (
-                (job.status == "finished" or job.gone > 0) and (also_repeated or not job.is_repeated)
-            )
+            is_over = job.is_empty or job.status == "finished" or job.gone > 0
+            if is_over and job.is_repeated and not (also_repeated or job.is_empty):
+                self.cleaned.kept_jobs += job.status == "finished"
+                return False
+            return is_over
 
-        if not self._may_examine():
-            return
-        if not is_done():
-            job = read_job(path)
-            self.cleaned.kept_jobs += job.status == "finished" and job.is_repeated
-            return
-        with _locked(path) as held:
-            if held and is_done():
-                self.delete(path, status)
-                with contextlib.suppress(OSError):
-                    delete_record(path)  # also files that a killed process left beside it
-
-    def delete_rest(self, path: Path, status: os.stat_result) -> None:
-        """Delete a file beside a manifest or record, unless a process has that open."""
-        if not self._may_examine():
-            return
-        name = re.match(_MANIFEST_NAME, path.name)
-        if name is None:  # the progress of a download: without it, the object is read again
-            self.delete(path, status)
-            return
-        with _locked(path.with_name(name[0])) as held:
-            if held:
-                self.delete(path, status)
+        self.delete_if(path, is_done)
 
     def delete_lock(self, path: Path) -> None:
         """Delete a lock file that nobody holds: taking and releasing the lock does that."""
-        if self._may_examine():
+        if self.may_examine():
             with _locked(path.with_name(path.name.removesuffix(LOCK_SUFFIX))) as held:
                 self.cleaned.others += held
 
-    def delete(self, path: Path, status: os.stat_result, *, manifest: bool = False) -> None:
+    def delete(self, path: Path) -> None:
         """Delete a file of this user's and count it."""
-        if not is_private_file(status):
-            return
         with contextlib.suppress(OSError):
+            status = path.lstat()
+            if not is_private_file(status):
+                return
             path.unlink()
             self.cleaned.bytes += status.st_size
-            if manifest:
+            if re.search(_KINDS["manifests"], path.name):
                 self.cleaned.manifests += 1
             else:
                 self.cleaned.others += 1
+            if path.name.endswith(JOB_SUFFIX):
+                from bigupload.manifests.job_record import delete_record
+
+                delete_record(path)  # also files that a killed process left beside it
 
 
 @contextlib.contextmanager
@@ -308,18 +294,23 @@ def _locked(manifest: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _list(directory: Path) -> _Listing:
-    found = _Listing()
-    for path, status in _files(directory):
-        if re.search(_MANIFEST, path.name):
-            found.manifests.append((path, status))
-        elif re.search(_REST, path.name):
-            found.rest.append((path, status))
-        elif path.name.endswith(JOB_SUFFIX):
-            found.jobs.append((path, status))
-        elif path.name.endswith(LOCK_SUFFIX) and re.search(_LOCKED, path.name.removesuffix(LOCK_SUFFIX)):
-            found.locks.append((path, status))
+_Found: TypeAlias = list[tuple[Path, os.stat_result]]
+
+
+def _list(directory: Path) -> dict[str, _Found]:
+    """The files of each kind, the oldest first."""
+    found: dict[str, _Found] = {kind: [] for kind in _KINDS}
+    for path, status in sorted(_files(directory), key=lambda each: each[1].st_mtime):
+        for kind, pattern in _KINDS.items():
+            if re.search(pattern, path.name):
+                found[kind].append((path, status))
+                break
     return found
+
+
+def _countdown(found: _Found) -> Iterator[tuple[int, tuple[Path, os.stat_result]]]:
+    """Each file, with the number of those that come after it."""
+    return zip(range(len(found) - 1, -1, -1), found, strict=True)
 
 
 def _files(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
