@@ -21,7 +21,6 @@ from typing import Any, TypeVar, cast
 from bigupload import errors
 from bigupload.api.arguments import (
     OnChange,
-    OnError,
     ProofName,
     StrPath,
     UploaderOptions,
@@ -47,8 +46,6 @@ _CHECKED_ELSEWHERE = (int, float, typing.Literal, Any)
 """The functions of `arguments` describe the valid numbers and choices."""
 S = TypeVar("S")
 _LONGEST_MARKER = 4096
-_ON_CHANGE = typing.get_args(OnChange)
-_ON_ERROR = typing.get_args(OnError)
 _LEAST_IDLE = 1.0
 """Seconds. A file's times are coarse, and whoever writes to it needs a moment between two writes."""
 _LINE_ENDS = ("\n", "\r", "\t")
@@ -85,25 +82,12 @@ def refuse_unknown(function: str, options: Mapping[str, Any], names: Mapping[str
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{hint}")
 
 
-def checked_concurrency(concurrency: int | None) -> int | None:
-    """Raises UsageError for what is neither None nor a whole number from 1 to 256."""
-    if concurrency is not None and not (_is_whole(concurrency) and 1 <= concurrency <= MAX_CONCURRENCY):
-        raise errors.UsageError(f"concurrency is a whole number from 1 to {MAX_CONCURRENCY}, not {concurrency!r}")
-    return concurrency
-
-
-def checked_max_uploads(most: int | None) -> int | None:
-    """Raises UsageError for what is neither None nor a positive whole number."""
-    if most is not None and not (_is_whole(most) and most >= 1):
-        raise errors.UsageError(f"max_uploads is a whole number from 1 on, not {most!r}")
-    return most
-
-
-def checked_priority(priority: int) -> int:
-    """Raises UsageError unless the value is a whole number."""
-    if not _is_whole(priority):
-        raise errors.UsageError(f"priority is a whole number, not {priority!r}")
-    return priority
+def checked_number(number: int, name: str, *, least: float = -math.inf, most: float = math.inf) -> int:
+    """Raises UsageError for what is not a whole number in this range."""
+    if not (_is_whole(number) and least <= number <= most):
+        of = "" if least == -math.inf else f" from {least} on" if most == math.inf else f" from {least} to {most}"
+        raise errors.UsageError(f"{name} is a whole number{of}, not {number!r}")
+    return number
 
 
 def checked_rate(rate: float | str | RateSchedule | None) -> float | RateSchedule | None:
@@ -180,15 +164,11 @@ def checked_temp_dir(path: StrPath | None) -> Path | None:
 
 def checked_proxies(proxies: Mapping[str, str] | None, dask: object) -> Mapping[str, str] | None:
     """Raises UsageError for a scheme that no store has, or with a cluster, whose workers have proxies of their own."""
-    if proxies is not None and (not set(proxies) <= {"http", "https"} or not all(map(_is_text, proxies.values()))):
+    if proxies is not None and not all(of in ("http", "https") and isinstance(at, str) for of, at in proxies.items()):
         raise errors.UsageError("`proxies` is like {'https': 'http://proxy.example:3128'}, for http and https")
     if proxies is not None and dask is not None:
         raise errors.UsageError("the workers of `dask` use the proxies of their environment: leave out `proxies`")
     return proxies
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def checked_dask(where: object) -> object:
@@ -226,30 +206,24 @@ def settings_of(options: Mapping[str, object], *, restarts: bool = False, recall
         raise errors.UsageError(
             f"`checksum='none'` proves only the size, and `require_proof` asks for {required}: change one of them"
         )
+    on_change = given.get("on_change")
     return UploadSettings(
         algorithm=algorithm,
         part_size=checked_size(given.get("part_size"), "part_size", least=1),
         require_proof=required,
         verify_source=given.get("verify_source", False),
-        priority=checked_priority(given.get("priority", 0)),
-        follow_changes=_follows_changes(given.get("on_change"), otherwise=restarts),
+        priority=checked_number(given.get("priority", 0), "priority"),
+        follow_changes=restarts if on_change is None else checked_choice(on_change, "on_change", OnChange) == "restart",
         recalls=recalls and given.get("checksum", "auto") == "auto",
     )
 
 
-def _follows_changes(on_change: OnChange | None, *, otherwise: bool) -> bool:
-    if on_change is None:
-        return otherwise
-    if on_change not in _ON_CHANGE:
-        raise errors.UsageError(f"`on_change` is 'raise' or 'restart', not {on_change!r}")
-    return on_change == "restart"
-
-
-def checked_on_error(on_error: OnError) -> OnError:
-    """Raises UsageError for what is neither "keep" nor "abort"."""
-    if on_error not in _ON_ERROR:
-        raise errors.UsageError(f"`on_error` is 'keep' or 'abort', not {on_error!r}")
-    return on_error
+def checked_choice(given: str, name: str, declared: Any) -> str:
+    """Raises UsageError for what is not one of the texts of a Literal."""
+    choices = typing.get_args(declared)
+    if given not in choices:
+        raise errors.UsageError(f"`{name}` is {' or '.join(map(repr, choices))}, not {given!r}")
+    return given
 
 
 def check_target(to: str | None, service: str | None, options: S3Options | None) -> list[str]:

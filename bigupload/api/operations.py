@@ -395,7 +395,7 @@ async def abort_orphans(resources: UploaderResources, url: str, options: OrphanO
         dry_run=dry_run,
         on_orphan=log_orphans(options.get("on_orphan"), dry_run=dry_run),
         on_failure=options.get("on_failure") or (lambda _, __: None),
-        retry=resources.retry,
+        retrier=_quiet(resources),
         pool=resources.buckets,
     )
     return await search.run(url, options.get("s3") or S3Options())

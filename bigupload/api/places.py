@@ -14,7 +14,7 @@ from bigupload import errors
 from bigupload.core.flight import MOST
 from bigupload.core.part_plan import DEFAULT_PART_SIZE
 from bigupload.records import dataclass
-from bigupload.support.daemon_threads import DaemonThreadPool
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.fair_slots import FairSlots, SlotQueue
 from bigupload.units import printable
 
@@ -92,7 +92,7 @@ class Places:
         """The waiting uploads by one PUT, by priority. One queue for all, because each free place would look at each
         upload by itself."""
         self._look_for = look_for
-        self._lookers = DaemonThreadPool(_LOOKING_THREADS, "bigupload-size")
+        self._looking = asyncio.Semaphore(_LOOKING_THREADS)
         self._looked = 0
         """Changes when another size was found."""
 
@@ -109,10 +109,6 @@ class Places:
         if queue is None:
             queue = self._queues[priority] = self._for_puts.queue(lambda: 0, priority)
         return queue
-
-    def close(self) -> None:
-        """End the threads. Those that hang are left behind. Idempotent."""
-        self._lookers.shutdown(wait=False)
 
     @contextlib.asynccontextmanager
     async def place(self, subject: str, find_size: Callable[[], int], priority: int) -> AsyncIterator[None]:
@@ -150,7 +146,7 @@ class Places:
             finally:
                 self._looked += 1
 
-        found = asyncio.get_running_loop().run_in_executor(self._lookers, look)
+        found = asyncio.ensure_future(run_in_daemon_thread(look, self._looking))
         while not found.done():
             looked = self._looked
             await asyncio.wait({found}, timeout=self._look_for)

@@ -66,14 +66,16 @@ class UploaderResources:
         check_congestion_control(congestion_control)
         rate = checks.checked_rate(options.get("limit_rate"))
         directory = options.get("state_dir")
-        concurrency = checks.checked_concurrency(options.get("concurrency"))
+        if (concurrency := options.get("concurrency")) is not None:
+            checks.checked_number(concurrency, "concurrency", least=1, most=checks.MAX_CONCURRENCY)
         self.retry = options.get("retry") or RetryPolicy()
         self.state = UploaderState(None if directory is None else checks.checked_path(directory, "state_dir"))
         self._clients = HttpClients(checks.checked_proxies(options.get("proxies"), options.get("dask")))
         self.buckets = BucketPool(self._clients)
         self.calls = CallRegistry()
         self._temp_dir = checks.checked_temp_dir(options.get("temp_dir"))
-        max_uploads = checks.checked_max_uploads(options.get("max_uploads"))
+        if (max_uploads := options.get("max_uploads")) is not None:
+            checks.checked_number(max_uploads, "max_uploads", least=1)
         budget = divide_descriptors(descriptor_limit(), concurrency=concurrency, max_uploads=max_uploads)
         self.places = Places(budget.uploads, are_all=max_uploads is not None)
         self.shared = SharedSlots(
@@ -116,7 +118,6 @@ class UploaderResources:
                     await self._exits.aclose()
         finally:  # a cancelled scope of anyio cancels each await that waits
             self._transports.clear()
-            self.places.close()
             self.state.close()
             await self.buckets.aclose()  # waits for nothing: the connections are those of the clients
             await self._clients.aclose()
@@ -192,8 +193,7 @@ class UploaderResources:
     def _new_cluster(self, where: object, rate: float | RateSchedule | None) -> Membership | None:
         if where is None:
             return None
-        from bigupload.cluster.members import RateShares
-        from bigupload.cluster.membership import Membership
+        from bigupload.cluster.membership import Membership, RateShares
 
         shares = None if self._limiter is None else RateShares(lambda: rate_now(rate), self._limiter)
         return Membership(

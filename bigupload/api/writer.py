@@ -23,6 +23,7 @@ from bigupload import errors
 from bigupload.api import checks, operations
 from bigupload.api.arguments import (
     AbortOptions,
+    OnError,
     UploadOptions,
     UploadSource,
     WriterOptions,
@@ -61,7 +62,7 @@ def begin(resources: UploaderResources, options: WriterOptions) -> AsyncUploadWr
     checks.check_names("open_writer", options, WriterOptions)
     call = resources.calls.begin(options.get("on_event"))
     call.warnings += checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
-    aborts = checks.checked_on_error(options.get("on_error", "keep")) == "abort"
+    aborts = checks.checked_choice(options.get("on_error", "keep"), "on_error", OnError) == "abort"
     given = {name: value for name, value in options.items() if name != "on_error"}
     # A clean end is a promise: a writer that was closed without a byte makes an empty object, as a file on a disk.
     of_upload = cast("UploadOptions", {**given, "allow_empty": True})

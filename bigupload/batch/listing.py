@@ -35,7 +35,7 @@ from bigupload.batch.tree import (
 from bigupload.core.selection import Scope, has_wildcard, include, scope_of, selects, split_glob
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
-from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.files import in_working_directory, reason_of, shown, why_missing
 from bigupload.support.output_file import partial_name
 from bigupload.support.systems import with_slashes
@@ -424,21 +424,17 @@ async def _read(
     items: Iterator[T], found: FoundFiles | None, clock: Callable[[], float], batches: asyncio.Queue[_Batch[T]]
 ) -> None:
     """Read items in a thread, until the last one."""
-    thread = DaemonThreadPool(1, "bigupload-list")
     is_last = False
-    try:
-        while not is_last:
-            try:
-                batch = await asyncio.wrap_future(thread.submit(_next_batch, items, clock))
-            except Exception as e:  # no thread can be started
-                batch = _Batch([], is_last=True, error=e)
-            is_last = batch.is_last
-            if found is not None:
-                found.add(batch.items)
-                found.is_complete = is_last and batch.error is None
-            await batches.put(batch)
-    finally:
-        thread.shutdown(wait=False)
+    while not is_last:
+        try:
+            batch = await run_in_daemon_thread(lambda: _next_batch(items, clock))
+        except Exception as e:  # no thread can be started
+            batch = _Batch([], is_last=True, error=e)
+        is_last = batch.is_last
+        if found is not None:
+            found.add(batch.items)
+            found.is_complete = is_last and batch.error is None
+        await batches.put(batch)
 
 
 def _next_batch(items: Iterator[T], clock: Callable[[], float]) -> _Batch[T]:
@@ -454,41 +450,34 @@ def _next_batch(items: Iterator[T], clock: Callable[[], float]) -> _Batch[T]:
     return _Batch(batch, is_last=True)
 
 
+@dataclass(slots=True)
 class StandingDirectory:
     """A directory that must stay where it is while its files are uploaded."""
 
-    def __init__(self, path: str, verb: str, threads: asyncio.Semaphore, note: str = "") -> None:
-        """Look at nothing yet.
-
-        Args:
-            path: The directory.
-            verb: The caller's work with it, for messages.
-            threads: Bounds the threads that look at it.
-            note: A sentence for the message that it is gone.
-        """
-        self._path = path
-        self._verb = verb
-        self._threads = threads
-        self._when_back = f"{note}Make the same call again when it is back"
-        self._identity: tuple[int, int] | None = None
+    path: str
+    verb: str
+    """The caller's work with it, for messages."""
+    threads: asyncio.Semaphore
+    """Bounds the threads that look at it."""
+    note: str = ""
+    """A sentence for the message that it is gone."""
+    _identity: tuple[int, int] | None = None
 
     async def check(self) -> None:
         """Raise SourceError if the directory is not there, or is not the one that it was at the first check."""
-        path = self._path
+        path, when_back = self.path, f"{self.note}Make the same call again when it is back"
         try:
-            status = await run_in_daemon_thread(Path(path).stat, self._threads)
+            status = await run_in_daemon_thread(Path(path).stat, self.threads)
         except OSError as e:
             if self._identity is not None:
-                raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}. {self._when_back}") from e
+                raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}. {when_back}") from e
             if isinstance(e, FileNotFoundError):
-                why = await run_in_daemon_thread(lambda: why_missing(path), self._threads)
+                why = await run_in_daemon_thread(lambda: why_missing(path), self.threads)
                 raise errors.SourceNotFound(f"no such directory: {path}{why}") from None
-            raise errors.SourceUnreadable(f"can't {self._verb} {path}: {reason_of(e)}") from e
+            raise errors.SourceUnreadable(f"can't {self.verb} {path}: {reason_of(e)}") from e
         if not stat.S_ISDIR(status.st_mode):
-            raise errors.SourceUnsupported(f"{path} is not a directory: {self._verb} the directory that it is in")
+            raise errors.SourceUnsupported(f"{path} is not a directory: {self.verb} the directory that it is in")
         identity = status.st_dev, status.st_ino
         if self._identity not in (None, identity):
-            raise errors.DirectoryGone(
-                f"another directory is at {path} now: was it unmounted or replaced? {self._when_back}"
-            )
+            raise errors.DirectoryGone(f"another directory is at {path} now: was it unmounted or replaced? {when_back}")
         self._identity = identity

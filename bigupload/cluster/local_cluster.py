@@ -19,6 +19,7 @@ from typing import Any
 
 from bigupload import errors
 from bigupload.cluster._compat import require_dask
+from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_thread, starting_threads
 from bigupload.units import install_command
 
@@ -30,13 +31,13 @@ _KEYS = ("tls_ca_file", "tls_client_cert", "tls_client_key", "tls_scheduler_cert
          "tls_worker_cert", "tls_worker_key")  # fmt: skip
 
 
+@dataclass(slots=True)
 class LocalWorkers:
     """The process that has the cluster."""
 
-    def __init__(self, process: asyncio.subprocess.Process, security: Any, address: str) -> None:
-        self._process = process
-        self.security = security
-        self.address = address
+    process: asyncio.subprocess.Process
+    security: Any
+    address: str = ""
 
     @classmethod
     async def start(cls, workers: int) -> LocalWorkers:
@@ -61,7 +62,7 @@ class LocalWorkers:
             )  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
-        started = cls(process, security, "")
+        started = cls(process, security)
         try:
             process.stdin.write(json.dumps({key: getattr(security, key) for key in _KEYS}).encode() + b"\n")
             async with asyncio.timeout(_START):
@@ -78,14 +79,14 @@ class LocalWorkers:
 
     async def aclose(self) -> None:
         """End the workers."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
         try:
             async with asyncio.timeout(_END):
-                await self._process.wait()
+                await self.process.wait()
         except BaseException as e:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()  # the workers end with it
+                self.process.kill()  # the workers end with it
             if not isinstance(e, TimeoutError):
                 raise
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,8 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from bigupload import errors
-from bigupload.cluster.members import FileHasher, Member, RemoteGauge, SharedFile, note_hashed, note_sent
-from bigupload.cluster.membership import Membership
+from bigupload.cluster.membership import (
+    Member,
+    Membership,
+    RemoteGauge,
+    SharedFile,
+    note_hashed,
+    note_sent,
+)
 from bigupload.cluster.messages import FileDiffers, HashTask, PutTask, pack_hash_task, unpack_failure
 from bigupload.core.checksums import Digests, Hashed
 from bigupload.core.manifest import SourceKind
@@ -84,8 +91,6 @@ class RemoteHasher:
         self._file = file
         self._blocks: dict[tuple[int, Digests], _Block] = {}
         """The blocks of parts that were not asked for yet."""
-        self.tasks: set[asyncio.Task[dict[int, Hashed]]] = set()
-        """The running tasks."""
         self._next = 1
         self._parts = 1
         """Parts of the latest task. They double while parts are asked for in order."""
@@ -128,12 +133,12 @@ class RemoteHasher:
 
     def _block(self, parts: list[Part], wanted: Digests) -> _Block:
         block = _Block(asyncio.create_task(self._run(parts, wanted)))
-        self.tasks.add(block.task)
+        self._file.hashing.add(block.task)
         block.task.add_done_callback(self._ended)
         return block
 
     def _ended(self, task: asyncio.Task[dict[int, Hashed]]) -> None:
-        self.tasks.discard(task)
+        self._file.hashing.discard(task)
         if not task.cancelled():
             task.exception()  # perhaps nobody waits for it
 
@@ -254,6 +259,7 @@ class ClusterTransport:
         """`here`: sends what stays on this machine. `ca_bundle`: which certificates both trust."""
         self._cluster = cluster
         self._here = here
+        self._hashers: weakref.WeakKeyDictionary[Source, RemoteHasher] = weakref.WeakKeyDictionary()
         self._ca = os.path.abspath(ca_bundle) if isinstance(ca_bundle, Path) else ca_bundle  # noqa: PTH100 - as sources
 
     async def join(self, source: Source, say: Callable[[str], None]) -> list[str]:
@@ -288,10 +294,11 @@ class ClusterTransport:
             return await run_in_thread(partial(hash_part, source, part, wanted, check=_nothing))
         return await (await self._hasher(source)).hash(part, wanted)
 
-    async def _hasher(self, source: Source) -> FileHasher:
+    async def _hasher(self, source: Source) -> RemoteHasher:
         file = await self._cluster.share(source, self._ca)
-        file.hasher = file.hasher or RemoteHasher(self._cluster, file)
-        return file.hasher
+        if source not in self._hashers:
+            self._hashers[source] = RemoteHasher(self._cluster, file)
+        return self._hashers[source]
 
     def connect_ahead(self, address: str, count: int) -> None:
         """Leave it to the workers."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bigupload import errors
+from bigupload.records import dataclass
 from bigupload.support.files import create_private, is_private_file, user_path
 
 SUFFIX = ".manifest.jsonl"
@@ -110,6 +111,7 @@ _MOST_BYTES = 64 * 1024
 """A larger file is started over."""
 
 
+@dataclass(frozen=True, slots=True)
 class EndpointFacts:
     """What was found out about one bucket, by endpoint. Implements `ports.Facts`.
 
@@ -118,17 +120,12 @@ class EndpointFacts:
     read or written is the same as none, and two processes that write at once may lose a fact.
     """
 
-    def __init__(self, path: Path, endpoint: str, clock: Callable[[], float] = time.time) -> None:
-        """Read nothing yet.
-
-        Args:
-            path: The file. Its directory need not exist.
-            endpoint: The endpoint, as manifests name it, and the bucket.
-            clock: Seconds since the epoch.
-        """
-        self._path = path
-        self._endpoint = endpoint
-        self._clock = clock
+    _path: Path
+    """The file. Its directory need not exist."""
+    _endpoint: str
+    """The endpoint, as manifests name it, and the bucket."""
+    _clock: Callable[[], float] = time.time
+    """Seconds since the epoch."""
 
     def recall(self, name: str) -> str | None:
         """Return a fact; None: nothing is known. Blocking: this reads a small file."""

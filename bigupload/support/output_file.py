@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from bigupload import errors
+from bigupload.records import dataclass
 from bigupload.support.files import reason_of
 from bigupload.support.systems import lock_descriptor, sync_to_disk
 
@@ -22,14 +23,14 @@ _MOST_LINKS = 40
 """Symbolic links that lead from one to the next, as Linux follows them."""
 
 
+@dataclass(frozen=True, slots=True)
 class OutputFile:
     """The file while it is written."""
 
-    def __init__(self, file: TextIO, path: Path, option: str, finish: Callable[[], None]) -> None:
-        self._file = file
-        self._path = path
-        self._option = option
-        self._finish = finish
+    _file: TextIO
+    _path: Path
+    _option: str
+    _finish: Callable[[], None]
 
     def fileno(self) -> int:
         """Return the descriptor, for those who write bytes."""

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import KW_ONLY, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -218,39 +218,27 @@ class OrphanReport:
     """Manifests that can't be read and may own orphans; only with `dry_run`."""
 
 
+@dataclass(slots=True)
 class OrphanSearch:
     """One search under one prefix."""
 
-    def __init__(
-        self,
-        owners: Owners,
-        *,
-        older_than: float,
-        dry_run: bool,
-        on_orphan: Callable[[Orphan], None],
-        on_failure: Callable[[str, errors.BigUploadError], None],
-        retry: RetryPolicy | None = None,
-        pool: BucketPool | None = None,
-    ) -> None:
-        """Prepare a search; `run` performs it.
-
-        Args:
-            owners: The manifests.
-            older_than: Seconds without a new part.
-            dry_run: Abort nothing.
-            on_orphan: Called with each upload that was aborted (with `dry_run`: would be).
-            on_failure: Called with the key of each upload that could not be examined or aborted, and the reason.
-            retry: How often and for how long a failed request is repeated.
-            pool: Where to take the connection to the bucket from.
-        """
-        self._owners = owners
-        self._pool = pool
-        self._older_than = older_than
-        self._dry_run = dry_run
-        self._on_orphan = on_orphan
-        self._on_failure = on_failure
-        self._retrier = Retrier(policy=retry or RetryPolicy(), emit=lambda _: None)
-        self._report = OrphanReport()
+    owners: Owners
+    """The manifests."""
+    _: KW_ONLY
+    older_than: float
+    """Seconds without a new part."""
+    dry_run: bool
+    """Abort nothing."""
+    on_orphan: Callable[[Orphan], None]
+    """Called with each upload that was aborted (with `dry_run`: would be)."""
+    on_failure: Callable[[str, errors.BigUploadError], None]
+    """Called with the key of each upload that could not be examined or aborted, and the reason."""
+    retrier: Retrier = field(default_factory=lambda: Retrier(policy=RetryPolicy(), emit=lambda _: None))
+    """Repeats failed requests."""
+    pool: BucketPool | None = None
+    """Where to take the connection to the bucket from."""
+    report: OrphanReport = field(default_factory=OrphanReport)
+    """What was found until now."""
 
     async def run(self, url: str, s3: S3Options) -> OrphanReport:
         """Search and abort.
@@ -266,17 +254,17 @@ class OrphanSearch:
         """
         bucket, prefix = parse_s3_url(url, "")
         self._read_manifests()
-        store = await connect(bucket, prefix, s3, self._pool, creates_bucket=False)
+        store = await connect(bucket, prefix, s3, self.pool, creates_bucket=False)
         async with contextlib.aclosing(store):
             decide = functools.partial(self._decide, store, bucket)
             await for_each(await self._old_uploads(store, prefix), decide, at_once=_CONCURRENCY)
-        self._report.unreadable = list(self._owners.unreadable)
-        return self._report
+        self.report.unreadable = list(self.owners.unreadable)
+        return self.report
 
     def _read_manifests(self) -> None:
-        self._owners.refresh()
-        if not self._dry_run:
-            self._owners.require_readable()
+        self.owners.refresh()
+        if not self.dry_run:
+            self.owners.require_readable()
 
     async def _old_uploads(self, store: S3Store, prefix: str) -> list[_Candidate]:
         """List the uploads that were created long enough ago.
@@ -286,14 +274,14 @@ class OrphanSearch:
         found: list[_Candidate] = []
         pages, is_empty = UploadPages(), True
         while not pages.ended:
-            page = await self._retrier.request(functools.partial(store.next_open, pages))
+            page = await self.retrier.request(functools.partial(store.next_open, pages))
             is_empty = is_empty and not page.uploads
             now = page.now or datetime.now(UTC)
             for key, upload_id, initiated in page.uploads:
                 if key.startswith(MEDIA) and not prefix.startswith(MEDIA):
-                    self._report.media += 1
-                elif (now - initiated).total_seconds() < self._older_than:
-                    self._report.alive += 1
+                    self.report.media += 1
+                elif (now - initiated).total_seconds() < self.older_than:
+                    self.report.alive += 1
                 else:
                     found.append(_Candidate(key, upload_id, initiated, now))
             if len(found) > MAX_LISTED_UPLOADS:
@@ -301,7 +289,7 @@ class OrphanSearch:
                     f"more than {MAX_LISTED_UPLOADS:,} old uploads are open: name a longer prefix"
                 )
         if is_empty:
-            await self._retrier.request(store.objects("").require_bucket)
+            await self.retrier.request(store.objects("").require_bucket)
         return found
 
     async def _decide(self, store: S3Store, bucket: str, candidate: _Candidate) -> None:
@@ -309,33 +297,33 @@ class OrphanSearch:
             orphan = await self._examine(store.at(candidate.key), bucket, candidate)
             if orphan is None:
                 return
-            if not self._dry_run:
-                await self._retrier.request(lambda: store.at(candidate.key).abort(candidate.upload_id))
-                await self._owners.record_aborted(bucket, candidate.key, candidate.upload_id)
+            if not self.dry_run:
+                await self.retrier.request(lambda: store.at(candidate.key).abort(candidate.upload_id))
+                await self.owners.record_aborted(bucket, candidate.key, candidate.upload_id)
         except _OF_ONE_UPLOAD as e:
-            self._report.failed.append(e)
-            self._on_failure(candidate.key, e)
+            self.report.failed.append(e)
+            self.on_failure(candidate.key, e)
             return
-        self._report.orphans += 1
-        self._report.held += orphan.held
-        self._on_orphan(orphan)
+        self.report.orphans += 1
+        self.report.held += orphan.held
+        self.on_orphan(orphan)
 
     async def _examine(self, store: S3Store, bucket: str, candidate: _Candidate) -> Orphan | None:
         """Return None if the upload is owned, alive, or has ended meanwhile."""
         try:
-            rows = await self._retrier.request(
+            rows = await self.retrier.request(
                 lambda: store.list_parts(candidate.upload_id, Algorithm.NONE), expected={FaultKind.GONE}
             )
         except Fault:
             return None
         last = max([candidate.initiated, *(row.arrived for row in rows if row.arrived is not None)])
         idle = max(0.0, (candidate.now - last).total_seconds())
-        if idle < self._older_than:
-            self._report.alive += 1
+        if idle < self.older_than:
+            self.report.alive += 1
             return None
         self._read_manifests()  # as late as possible: the upload may have been adopted meanwhile
-        if self._owners.own(bucket, candidate.key, candidate.upload_id):
-            self._report.owned += 1
+        if self.owners.own(bucket, candidate.key, candidate.upload_id):
+            self.report.owned += 1
             return None
         return Orphan(
             bucket=bucket,

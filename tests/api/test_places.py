@@ -154,7 +154,6 @@ async def test_a_file_system_that_hangs_holds_up_nobody() -> None:
         assert threading.active_count() <= before + 8
     finally:
         release.set()
-        crowd.places.close()
 
 
 async def test_a_size_is_waited_for_while_others_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

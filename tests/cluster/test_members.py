@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 
 from bigupload.cluster import _compat
-from bigupload.cluster.members import (
+from bigupload.cluster.membership import (
+    ANSWER,
     Member,
+    Membership,
+    Messenger,
     Outbox,
     RateShares,
     RemoteGauge,
@@ -22,7 +25,6 @@ from bigupload.cluster.members import (
     note_hashed,
     note_sent,
 )
-from bigupload.cluster.membership import ANSWER, Membership, Messenger
 from bigupload.cluster.messages import FileId
 from bigupload.cluster.worker_side import CoordinatorLink
 from bigupload.core.retry_policy import Fault, FaultKind

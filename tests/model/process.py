@@ -20,6 +20,7 @@ from typing import Any, Literal
 from bigupload import S3Options, Uploader, UploadResult, errors
 from bigupload.api import small_files
 from bigupload.engine import context, multipart_upload
+from bigupload.engine.retrying import Retrier
 from bigupload.events import Event
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.verification.orphans import Orphan, OrphanSearch, Owners
@@ -231,7 +232,7 @@ async def _gc(order: Order, told: Told) -> None:
         dry_run=order.dry_run,
         on_orphan=on_orphan,
         on_failure=on_failure,
-        retry=FAST,
+        retrier=Retrier(policy=FAST, emit=lambda _: None),
     )
     await search.run(order.target, _options(order))
 
