@@ -336,13 +336,6 @@ def checked_idle(idle: float | str, name: str = "idle") -> float:
     return seconds
 
 
-def _refuse_any(refused: Mapping[str, str], options: Mapping[str, Any], beside: str) -> None:
-    """Raise UsageError for the first option that is given and refused, with its reason."""
-    for name, reason in refused.items():
-        if options.get(name):
-            raise errors.UsageError(f"`{name}` can't be used with `{beside}`: {reason}")
-
-
 def check_follow(options: Any, *, is_path: bool) -> None:
     """Raise UsageError for what can't be done with a file that is still being written.
 
@@ -363,7 +356,9 @@ def check_follow(options: Any, *, is_path: bool) -> None:
         "skip_existing": "the file has to be whole to be compared",
         "delta": "the file has to be whole to be compared",
     }
-    _refuse_any(refused, options, "follow")
+    for name, reason in refused.items():
+        if options.get(name):
+            raise errors.UsageError(f"`{name}` can't be used with `follow`: {reason}")
     if options.get("checksum") == "none":
         raise errors.UsageError("`checksum='none'` can't be used with `follow`: only checksums show rewritten parts")
     if options.get("on_change") == "restart":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bigupload import errors
 from bigupload.api.types import OpenedSource
 from bigupload.core.content_types import DEFAULT, type_of
-from bigupload.core.remote_url import SCHEMES, RemoteFacts, RemoteUrl, chosen_name, parse_remote
+from bigupload.core.remote_url import SCHEMES, RemoteUrl, chosen_name, parse_remote
 from bigupload.engine.retrying import Retrier
 from bigupload.options import S3Options
 from bigupload.records import dataclass
@@ -93,22 +93,9 @@ class RemoteOpener:
         if not name:
             raise errors.UsageError(f"{url.shown} has no name of its own: give it one, as in `name='movie.mov'`")
         kind = _told(facts.content_type) if type_of(name).content_type == DEFAULT else None
-        if facts.pin is None or facts.size is None:
-            return await self._open_stream(url, file, facts, name, kind, expected, allow_empty=allow_empty)
-        source = RemoteSource(url.shown, file, self.pool, size=facts.size, pin=facts.pin, head=facts.head)
-        return OpenedSource(source=source, name=name, content_type=kind)
-
-    async def _open_stream(
-        self,
-        url: RemoteUrl,
-        file: ServedFile,
-        facts: RemoteFacts,
-        name: str,
-        content_type: str | None,
-        expected: int | None,
-        *,
-        allow_empty: bool,
-    ) -> OpenedSource:
+        if facts.pin is not None and facts.size is not None:
+            source = RemoteSource(url.shown, file, self.pool, size=facts.size, pin=facts.pin, head=facts.head)
+            return OpenedSource(source=source, name=name, content_type=kind)
         size = expected if expected is not None else facts.size or None
         stream = StreamSource(url.shown, file, self.pool, expected=size, allow_empty=allow_empty)
         try:
@@ -120,7 +107,7 @@ class RemoteOpener:
             f"{url.shown} is read as one stream: the server sends no ranges of one version (that takes a strong ETag). "
             "If the upload stops, the next run reads it from its beginning again"
         )
-        return OpenedSource(source=stream, name=name, content_type=content_type, warning=warning)
+        return OpenedSource(source=stream, name=name, content_type=kind, warning=warning)
 
     async def _open_object(self, url: RemoteUrl, s3: S3Options, name: str | None, expected: int | None) -> OpenedSource:
         from bigupload.sources.remote import RemoteSource

@@ -295,11 +295,10 @@ class Selection:
             newer_than=_instant("newer_than", self.newer_than, now),
             older_than=_instant("older_than", self.older_than, now),
         )
-        plain = WalkOptions(limits=limits, follow_symlinks=self.follow_symlinks)
         return WalkOptions(
             limits=limits,
             follow_symlinks=self.follow_symlinks,
-            most_key_bytes=plain.most_key_bytes - len((prefix or "").encode()),
+            most_key_bytes=MOST_KEY_BYTES - len((prefix or "").encode()),
             names_are_keys=prefix is not None,
         )
 

@@ -162,17 +162,7 @@ def pack_failure(error: Exception) -> list[Any]:
         return ["source", str(error)]
     if isinstance(error, errors.BigUploadError):
         return ["error", type(error).__name__, str(error)]
-    return [
-        "fault",
-        "BROKEN",
-        f"the worker failed ({type(error).__name__})",
-        None,
-        None,
-        None,
-        "StoreUnreachable",
-        None,
-        [],
-    ]
+    return pack_failure(Fault(FaultKind.BROKEN, f"the worker failed ({type(error).__name__})"))
 
 
 class FileDiffers(Exception):

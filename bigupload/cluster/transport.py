@@ -291,7 +291,7 @@ class ClusterTransport:
     async def hash(self, source: Source, part: Part, wanted: Digests) -> Hashed:
         """Hash a part on a worker. See `ports.HashElsewhere`."""
         if not is_spread(source):
-            return await run_in_thread(partial(hash_part, source, part, wanted, check=_nothing))
+            return await run_in_thread(partial(hash_part, source, part, wanted, check=lambda: None))
         return await (await self._hasher(source)).hash(part, wanted)
 
     async def _hasher(self, source: Source) -> RemoteHasher:
@@ -384,7 +384,3 @@ class ClusterTransport:
                 cluster.avoid(member)
             raise
         return gauge
-
-
-def _nothing() -> None:
-    pass

@@ -142,11 +142,8 @@ def _write_pid(path: Path) -> None:
 def _holder(path: Path) -> str:
     """The holder of a lock by its file: "process 7", or "process 7 on HOST"; "" if it does not."""
     try:
-        fd = open_binary(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0), links=False)
-        try:
-            pid, *more = os.read(fd, _LONGEST_RECORD).decode().splitlines()
-        finally:
-            os.close(fd)
+        with os.fdopen(open_binary(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0), links=False), "rb") as file:
+            pid, *more = file.read(_LONGEST_RECORD).decode().splitlines()
         return f"process {int(pid)}" + (f" on {printable(more[0])}" if more else "")
     except (OSError, ValueError):
         return ""

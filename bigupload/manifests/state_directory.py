@@ -144,12 +144,9 @@ class EndpointFacts:
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fresh = self._path.with_name(f"{self._path.name}.{os.urandom(4).hex()}.new")
-            fd = create_private(fresh)
             try:
-                try:
-                    os.write(fd, json.dumps(found).encode())
-                finally:
-                    os.close(fd)
+                with os.fdopen(create_private(fresh), "wb") as file:
+                    file.write(json.dumps(found).encode())
                 fresh.replace(self._path)
             except OSError:
                 fresh.unlink(missing_ok=True)

@@ -149,15 +149,7 @@ class FileSource:
 
     def check(self) -> None:
         """Compare the file with its fingerprint. Blocking. See `ports.Source.check`."""
-        try:
-            opened = os.fstat(self._fd)
-        except OSError as e:  # a network file system that has forgotten the descriptor
-            raise errors.SourceUnreadable(f"can't read {self.path}: {reason_of(e)}") from e
-        try:
-            named = os.stat(self.path)  # noqa: PTH116 - faster than pathlib, and called once a part
-        except OSError:  # moved, maybe for a moment only: the open descriptor reads the same file
-            named = None
-        self.is_away = named is None
+        opened, named = self._statuses()
         for status in (opened, named):
             if status is not None and not self._is_unchanged(status):
                 same_size = status.st_size == self.fingerprint.size
@@ -168,6 +160,19 @@ class FileSource:
                 )
                 raise errors.SourceChanged(f"{self.path} changed while it was uploaded: {advice}", same_size=same_size)
         self._require_true_size()
+
+    def _statuses(self) -> tuple[os.stat_result, os.stat_result | None]:
+        """The metadata of the open descriptor, and of the path; None: it was moved, maybe for a moment only."""
+        try:
+            opened = os.fstat(self._fd)
+        except OSError as e:  # a network file system that has forgotten the descriptor
+            raise errors.SourceUnreadable(f"can't read {self.path}: {reason_of(e)}") from e
+        try:
+            named = os.stat(self.path)  # noqa: PTH116 - faster than pathlib, and called once a part
+        except OSError:  # moved or deleted: the open descriptor reads the same file
+            named = None
+        self.is_away = named is None
+        return opened, named
 
     def _is_unchanged(self, status: os.stat_result) -> bool:
         now = fingerprint_of(status)
@@ -386,15 +391,7 @@ class GrowingFile(FileSource):
             self._check()
 
     def _check(self) -> None:
-        try:
-            opened = os.fstat(self.fileno())
-        except OSError as e:
-            raise errors.SourceUnreadable(f"can't read {self.path}: {reason_of(e)}") from e
-        try:
-            named = os.stat(self.path)  # noqa: PTH116 - faster than pathlib, and called once a part
-        except OSError:  # renamed by its writer, or deleted: the open descriptor still reads all of it
-            named = None
-        self.is_away = named is None
+        opened, named = self._statuses()
         if named is not None and not os.path.samestat(opened, named):
             raise errors.SourceChanged(
                 f"{self.path} was replaced by another file while it was followed, and nothing was completed: make the "

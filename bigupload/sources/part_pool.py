@@ -326,54 +326,6 @@ class PartPool:
         self._memory.trim()
 
 
-class HeldParts:
-    """By their numbers."""
-
-    def __init__(self, pool: PartPool) -> None:
-        """Hold nothing yet."""
-        self._pool = pool
-        self._held: dict[int, tuple[int, HeldPart]] = {}
-        """A part's offset in the source, and its bytes."""
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all of them."""
-        return sum(held.size for _, held in self._held.values())
-
-    async def add(self, part: Part) -> HeldPart:
-        """Wait for room, and hold a part."""
-        held = await self._pool.hold(part.size, self._held)
-        self._held[part.number] = part.offset, held
-        return held
-
-    def drop(self, number: int, *, reuse: bool = True) -> None:
-        """Hold a part no longer. May be called again.
-
-        Args:
-            number: The part's.
-            reuse: False if a thread may still write into it.
-        """
-        found = self._held.pop(number, None)
-        if found is not None:
-            self._pool.release(found[1], reuse=reuse)
-
-    def drop_all(self) -> None:
-        """Hold nothing any more, and give the system back what no part uses."""
-        for number in list(self._held):
-            self.drop(number)
-        self._pool.trim()
-
-    def at(self, offset: int) -> tuple[int, HeldPart] | None:
-        """The part that has a byte, and the part's offset; None: none of them has it."""
-        for begin, held in list(self._held.values()):  # a copy: threads read while the event loop adds and drops
-            if begin <= offset < begin + held.size or (begin == offset and not held.size):
-                return begin, held
-        return None
-
-
 class SourceOfHeldParts(Unwatched):
     """A source whose parts are held: those can be read, and before them its first bytes."""
 
@@ -387,15 +339,51 @@ class SourceOfHeldParts(Unwatched):
             head: Its first bytes, if they are known.
         """
         super().__init__(name, size)
-        self._held = HeldParts(pool)
+        self._pool = pool
+        self._held: dict[int, tuple[int, HeldPart]] = {}
+        """By a part's number, its offset in the source, and its bytes."""
         self._head = head
+
+    async def _add(self, part: Part) -> HeldPart:
+        """Wait for room, and hold a part."""
+        held = await self._pool.hold(part.size, self._held)
+        self._held[part.number] = part.offset, held
+        return held
+
+    def _drop(self, number: int, *, reuse: bool = True) -> None:
+        """Hold a part no longer. May be called again.
+
+        Args:
+            number: The part's.
+            reuse: False if a thread may still write into it.
+        """
+        found = self._held.pop(number, None)
+        if found is not None:
+            self._pool.release(found[1], reuse=reuse)
+
+    def release(self, part: Part) -> None:
+        """Hold a part no longer. See `ports.Source.release`."""
+        self._drop(part.number)
+
+    def close(self) -> None:
+        """Let all parts go, and give the system back what no part uses. May be called again."""
+        for number in list(self._held):
+            self._drop(number)
+        self._pool.trim()
+
+    def _at(self, offset: int) -> tuple[int, HeldPart] | None:
+        """The part that has a byte, and the part's offset; None: none of them has it."""
+        for begin, held in list(self._held.values()):  # a copy: threads read while the event loop adds and drops
+            if begin <= offset < begin + held.size or (begin == offset and not held.size):
+                return begin, held
+        return None
 
     def _is_in_head(self, offset: int) -> bool:
         """Whether to read from the first bytes, because the part is not held."""
-        return self._held.at(offset) is None and offset < len(self._head)
+        return self._at(offset) is None and offset < len(self._head)
 
     def _holding(self, offset: int) -> tuple[int, HeldPart]:
-        found = self._held.at(offset)
+        found = self._at(offset)
         if found is None:
             raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset:,}: that part has gone by")
         return found

@@ -109,7 +109,6 @@ class RemoteSource(SourceOfHeldParts):
         super().__init__(path, size, pool, head)
         self.fingerprint = Fingerprint(size, 0, 0, 0, pin)
         self._origin = origin
-        self._pool = pool
         self._fetched: dict[int, _Fetched] = {}
         self._admission = anyio.Lock()
         """One part at a time waits for room, so that a source waits there once, however many parts it fetches."""
@@ -125,7 +124,7 @@ class RemoteSource(SourceOfHeldParts):
                 return False
             async with self._admission:
                 await self._wait_for_share(part.size)
-                fetched = self._fetched[part.number] = _Fetched(await self._held.add(part))
+                fetched = self._fetched[part.number] = _Fetched(await self._add(part))
         async with self._requests:
             before = fetched.done
             try:
@@ -145,17 +144,21 @@ class RemoteSource(SourceOfHeldParts):
 
     async def _wait_for_share(self, size: int) -> None:
         """Wait until this source holds less than its share: its server may be slow, and others need memory, too."""
-        while len(self._held) and self._pool.fits_in_memory(size) and self._held.size + size > self._pool.share:
+        while (
+            self._held
+            and self._pool.fits_in_memory(size)
+            and sum(held.size for _, held in self._held.values()) + size > self._pool.share
+        ):
             self._released = anyio.Event()
             await self._released.wait()
 
     def release(self, part: Part) -> None:
         """Hold a part no longer. See `ports.Source.release`."""
         self._fetched.pop(part.number, None)
-        self._held.drop(part.number)
+        super().release(part)
         self._released.set()
 
     def close(self) -> None:
         """Let all parts go. May be called again."""
         self._fetched.clear()
-        self._held.drop_all()
+        super().close()

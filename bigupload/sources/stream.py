@@ -92,21 +92,21 @@ class StreamSource(SourceOfHeldParts):
             await self._require_end(plan)
             return None
         planned = plan.part(number)
-        held = await self._held.add(planned)
+        held = await self._add(planned)
         try:
             size = await self._read(held)
         except BaseException:
-            self._held.drop(number, reuse=False)
+            self._drop(number, reuse=False)
             self._torn = True
             raise
         self.position += size
         if size < planned.size:
             self._ended = True
         if expected is not None and (self.position > expected or (self._ended and self.position < expected)):
-            self._held.drop(number)
+            self._drop(number)
             raise self._unexpected(expected)
         if not size and number > 1:
-            self._held.drop(number)
+            self._drop(number)
             return None
         self._parts = number
         return Part(number, planned.offset, size)
@@ -174,14 +174,10 @@ class StreamSource(SourceOfHeldParts):
 
     # -- ports.Source
 
-    def release(self, part: Part) -> None:
-        """Hold a part no longer. See `ports.Source.release`."""
-        self._held.drop(part.number)
-
     def _is_in_head(self, offset: int) -> bool:
         return not self._parts and not self._held  # the first bytes belong to the first part, and are used up by it
 
     def close(self) -> None:
         """Let all parts go. May be called again."""
         self._producer.close()
-        self._held.drop_all()
+        super().close()

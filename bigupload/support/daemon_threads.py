@@ -255,30 +255,25 @@ async def run_in_daemon_thread(function: Callable[[], R], limiter: asyncio.Semap
 AnyPath = TypeVar("AnyPath", str, os.PathLike[str])
 
 PATIENCE = 2.0
-"""Seconds that a round of looks may take. A disk that has to start may be taken for one that hangs."""
-_ROUNDS = (16, 64, 256)
-"""The most threads of each round: what hangs keeps its thread, and the next round looks at what got none."""
+"""Seconds that looks may take. A disk that has to start may be taken for one that hangs."""
+_MOST_LOOKS = 256
+"""Threads that look at paths: what hangs keeps its thread."""
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def hanging(paths: Iterable[AnyPath]) -> set[AnyPath]:
     """Return the paths that can't be looked at, and opened if they are files, within PATIENCE. Blocking.
 
-    That takes PATIENCE at most, unless more paths hang than a round has threads. What none of the rounds could look at
-    is returned as well. The threads that look are left behind: nothing can end them.
+    If more paths hang than there are threads, what none of them could look at is returned as well. The threads that
+    look are left behind: nothing can end them.
     """
-    wanted = _spread(set(paths))
-    begun: dict[concurrent.futures.Future[None], AnyPath] = {}
-    for most in _ROUNDS:
-        if not wanted:
-            break
-        pool = DaemonThreadPool(min(most, len(wanted)), "bigupload-look")
-        looks = {pool.submit(_look, path): path for path in wanted}
-        concurrent.futures.wait(looks, timeout=PATIENCE)
-        pool.shutdown(wait=False)
-        wanted = [path for each, path in looks.items() if each.cancel()]  # those that no thread has begun
-        begun |= looks
-    return {path for each, path in begun.items() if not each.done()}.union(wanted)
+    pool = DaemonThreadPool(_MOST_LOOKS, "bigupload-look")
+    looks = {pool.submit(_look, path): path for path in _spread(set(paths))}
+    _, left = concurrent.futures.wait(looks, timeout=PATIENCE)
+    pool.shutdown(wait=False)
+    for each in left:
+        each.cancel()
+    return {looks[each] for each in left}
 
 
 def _spread(paths: Iterable[AnyPath]) -> list[AnyPath]:

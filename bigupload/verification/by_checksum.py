@@ -226,7 +226,11 @@ async def verify(
         hashed = (await proof.whole(Algorithm.SHA256)).hex() if sha256 else None
         await pair.check_source()
         verified = Verified.SIZE if claim is None else claim.level
-        _require(verified, require_proof)
+        if not verified.satisfies(require_proof):
+            raise errors.ProofTooWeak(
+                f"not proved ({verified} only): the store holds no checksum that can be compared with the file; "
+                "`read_back` compares the bytes themselves"
+            )
         fields: dict[str, Any] = pair.compared()
         return Verification(
             **fields,
@@ -234,15 +238,6 @@ async def verify(
             verified=verified,
             seconds=round(time.monotonic() - began, 3),
             sha256=hashed,
-        )
-
-
-def _require(verified: Verified, require_proof: Verified) -> None:
-    """Raise ProofTooWeak if the proof is weaker than is required."""
-    if not verified.satisfies(require_proof):
-        raise errors.ProofTooWeak(
-            f"not proved ({verified} only): the store holds no checksum that can be compared with the file; "
-            "`read_back` compares the bytes themselves"
         )
 
 
@@ -273,8 +268,10 @@ class _Proof:
         for claim in self._claims:
             if claim.is_etag and proved is not None:  # it would neither strengthen the proof nor contradict it
                 break
-            of_parts = claim.parts is not None
-            holds = await (self._of_parts(claim, proved is None) if of_parts else self._of_whole(claim))
+            if claim.parts is None:
+                holds: bool | None = await self.whole(claim.algorithm) == claim.digest
+            else:
+                holds = await self._of_parts(claim, proved is None)
             if holds is False and not claim.is_etag:
                 raise errors.ObjectMismatch(
                     f"{self._store.target} is not the file: the store's checksum is {claim}, and the file's is "
@@ -293,9 +290,6 @@ class _Proof:
             for each, digests in zip(wanted, columns, strict=True):
                 self._whole[each] = combine_crc(each, zip(digests, cuts, strict=True)) if crcs else digests[0]
         return self._whole[algorithm]
-
-    async def _of_whole(self, claim: ObjectClaim) -> bool:
-        return await self.whole(claim.algorithm) == claim.digest
 
     async def _of_parts(self, claim: ObjectClaim, guesses: bool) -> bool | None:
         """Whether the file fulfils a composite claim; None if none of the part sizes that were tried fits, which is
@@ -433,10 +427,6 @@ async def prove_existing(
         return None
     if found.verified is Verified.SIZE or not found.verified.satisfies(required):
         return None
-    return _skipped(found, url, manifest)
-
-
-def _skipped(found: Verification, url: str, manifest: Path | None) -> UploadResult:
     return UploadResult(
         path=found.path,
         bucket=found.bucket,

@@ -286,7 +286,7 @@ def test_a_directory_that_hangs_holds_up_no_status(
 def test_healthy_files_beside_many_that_hang_are_looked_at(
     tmp_path: Path, hung: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What hangs has the threads of the first round."""
+    """What hangs keeps its threads."""
     monkeypatch.setattr(daemon_threads, "PATIENCE", 0.5)
     healthy = [tmp_path / f"healthy{n}" for n in range(20)]
     for path in healthy:
@@ -300,7 +300,7 @@ def test_where_a_directory_hangs_others_are_looked_at_first(
     tmp_path: Path, hung: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon_threads, "PATIENCE", 0.5)
-    monkeypatch.setattr(daemon_threads, "_ROUNDS", (16,))
+    monkeypatch.setattr(daemon_threads, "_MOST_LOOKS", 16)
     healthy = tmp_path / "healthy"
     dead = [tmp_path / "mount" / f"dead{n}" for n in range(400)]
     hung.update(map(str, dead))

@@ -90,9 +90,10 @@ def test_another_s_file_is_not_read(world: World, tmp_path: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_no_file(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(fd: int, data: bytes) -> int:
+    def fail(fd: int, *args: object) -> None:
+        os.close(fd)
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(os, "write", fail)
+    monkeypatch.setattr(os, "fdopen", fail)
     world.facts().note("checksums", "refused")
     assert list(world.path.parent.iterdir()) == []
