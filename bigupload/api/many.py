@@ -70,6 +70,9 @@ _OF_EACH_FILE = UploadOptions.__annotations__.keys() & UploadManyOptions.__annot
 class UploadMany:
     """One call."""
 
+    _dry_run = False
+    """Whether nothing may be sent, nor recorded."""
+
     def __init__(
         self,
         resources: UploaderResources,
@@ -115,16 +118,17 @@ class UploadMany:
         Raises:
             BigUploadError: What ends the whole job.
         """
-        record = self.record if self._options.get("job") is not None else None
-        listing = sources if isinstance(sources, CountedFiles) else None
-        self._directories = listing.directories if listing is not None else ()
-        self._tally = JobTally(listing.found if listing is not None else None)
-        job: Job[ManyItem, Row] = Job(
-            self._tally.counted(items_of(sources)), self._upload, at_once=self._at_once, record=record
-        )
+        job = self._job(sources)
         async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as rows:
             async for row in rows:
                 yield self._outcome_of(row)
+
+    def _job(self, sources: Iterable[ManySource] | AsyncIterable[ManySource | ManyItem]) -> Job[ManyItem, Row]:
+        listing = sources if isinstance(sources, CountedFiles) else None
+        self._directories = listing.directories if listing is not None else ()
+        self._tally = JobTally(listing.found if listing is not None else None)
+        record = self.record if self._options.get("job") is not None and not self._dry_run else None
+        return Job(self._tally.counted(items_of(sources)), self._upload, at_once=self._at_once, record=record)
 
     def _outcome_of(self, row: Row) -> Outcome:
         return outcome_of(row, full_key=self._full_key(row.key) if row.key else "")
@@ -133,24 +137,34 @@ class UploadMany:
         return self._resources.shared.limit + AHEAD
 
     async def _run(self, job: Job[ManyItem, Row]) -> None:
-        state = self._resources.state
-        await state.clean()
+        if not self._dry_run:
+            await self._resources.state.clean()
         async with contextlib.AsyncExitStack() as opened:
             if (name := self._options.get("job")) is not None:
-                target = await self._job_target()
-                self._record = opened.enter_context(state.job_record(name, target))
-                self._record.open(resume=self._options.get("resume", True))
+                record = self._resources.state.job_record(name, await self._job_target())
+                self._record = opened.enter_context(record)
+                self._open_record(record)
             await opened.enter_async_context(self._steps)
             if self._steps.deletion is not None:
                 await self._steps.deletion.restore_below(*self._directories)
             if self._options.get("service") is None and not self._options.get("skip_existing", False):
                 await self._prepare(opened)
             async with self._telling():
-                await job.run()
-                if self._record is not None and self._failures == self._gone:
-                    await self._record.finish(gone=self._gone)
+                await self._work(job)
+                await self._finish()
             self._steps.failed(self._failures)
             await self._steps.end()
+
+    def _open_record(self, record: JobRecord) -> None:
+        record.open(resume=self._options.get("resume", True))
+
+    async def _work(self, job: Job[ManyItem, Row]) -> None:
+        await job.run()
+
+    async def _finish(self) -> None:
+        """All files are done."""
+        if self._record is not None and self._failures == self._gone:
+            await self._record.finish(gone=self._gone)
 
     @contextlib.asynccontextmanager
     async def _telling(self) -> AsyncIterator[None]:
@@ -197,13 +211,16 @@ class UploadMany:
         await opened.enter_async_context(contextlib.aclosing(store))
         objects = store.objects(secrets.token_hex(16) if self._record is None else self._record.token)
         retrier = Retrier(policy=self._resources.retry, emit=self._emit_of_job, contact=self._contact)
-        await retrier.request(objects.prepare, contacts_store=False)
+        await self._look_at_store(objects, retrier)
         transport = await self._resources.transport(store.ca_bundle)
         facts = self._resources.state.facts_of(store.target)
         puts = SinglePuts(objects, transport, self._resources.shared, self._settings, facts=facts)
         self._puts = puts, objects
         opened.push_async_callback(end_task, asyncio.create_task(puts.watch(self._resources.retry)))
         return objects, retrier
+
+    async def _look_at_store(self, objects: S3Objects, retrier: Retrier) -> None:
+        await retrier.request(objects.prepare, contacts_store=False)
 
     # -- one file
 
@@ -221,14 +238,20 @@ class UploadMany:
                 if row is not None and row.error is not None:
                     raise row.error
         except errors.BigUploadError as e:
-            # A store that responds with errors is asked for each file: a large one's responses are not seen here.
-            others_go = isinstance(e, errors.StoreUnavailable) or self._responded_since(began)
-            if befalls_all(e, others_go=others_go):
-                raise
-            self._failures += 1
-            self._gone += await run_in_daemon_thread(item.is_gone, self._resources.shared.checking)
-            return dataclasses.replace(row or self._row_of(item), error=e)
+            return await self._failed(item, dataclasses.replace(row or self._row_of(item), error=e), began)
         self._last_success = self._resources.clock()
+        return row
+
+    async def _failed(self, item: ManyItem, row: Row, began: float) -> Row | None:
+        """What becomes of a file that failed. Raises its error if that ends the job."""
+        error = row.error
+        assert error is not None
+        # A store that responds with errors is asked for each file: a large one's responses are not seen here.
+        others_go = isinstance(error, errors.StoreUnavailable) or self._responded_since(began)
+        if befalls_all(error, others_go=others_go):
+            raise error
+        self._failures += 1
+        self._gone += await run_in_daemon_thread(item.is_gone, self._resources.shared.checking)
         return row
 
     async def _taken_through(self, item: ManyItem) -> Row | None:
@@ -444,17 +467,22 @@ class UploadMany:
         async with place, self._manifests.of(manifest) as is_others:
             is_believed = self._options.get("resume", True) and not is_others
             began = self._manifests_count_since(item) if is_believed else None
-            by_put = self._options.get("skip_existing", False)  # any other small file would have been sent by one
+            settings = await self._suit(item, options)
+            by_put = options.get("skip_existing", False)  # any other small file would have been sent by one
             return await operations.upload(
                 self._resources,
                 call,
                 item.source,
-                self._settings,
+                settings,
                 options,
                 digests=self._steps.digests,
                 by_put=by_put,
                 job_began=began,
             )
+
+    async def _suit(self, item: ManyItem, options: UploadOptions) -> UploadSettings:
+        """Change the options for one file. Returns its settings."""
+        return self._settings
 
     def _manifests_count_since(self, item: ManyItem) -> float | None:
         """The time, in seconds since 1970, from which manifests have what a killed job did not record; None: never."""

@@ -213,14 +213,14 @@ class SyncMany(UploadMany):
         began = self._resources.clock()
         await self._standing.check()
         async with contextlib.AsyncExitStack() as opened:
-            await self._open_record(opened)
+            await self._open_own_record(opened)
             await opened.enter_async_context(self._steps)
             if self._steps.deletion is not None and not self._dry_run:
                 await self._steps.deletion.restore_below(self._directory)
             objects, retrier = await self._prepare(opened)
             async with self._telling():
                 await self._compare(partial(self._next_objects, objects, retrier, ObjectPages()))
-                not_deleted = await self._finish(objects, retrier)
+                not_deleted = await self._end(objects, retrier)
             self._steps.failed(self._counts["failed"])
             await self._steps.end()
         seconds = self._resources.clock() - began
@@ -245,7 +245,7 @@ class SyncMany(UploadMany):
         await super().record(rows)
         self._known_rows += sum(is_to_record(row) for row in rows)
 
-    async def _open_record(self, opened: contextlib.AsyncExitStack) -> None:
+    async def _open_own_record(self, opened: contextlib.AsyncExitStack) -> None:
         """Read what earlier syncs of the directory to this target recorded."""
         name = f"sync {os.path.abspath(self._directory)}"  # noqa: PTH100 - keeps links, as a job's name does
         target = await self._job_target()
@@ -447,7 +447,7 @@ class SyncMany(UploadMany):
 
     # -- the end
 
-    async def _finish(self, objects: S3Objects, retrier: Retrier) -> str | None:
+    async def _end(self, objects: S3Objects, retrier: Retrier) -> str | None:
         """All files have been looked at. Returns why nothing was deleted, or not everything, if it was to be."""
         await self._standing.check()
         if not self._files and not self._failures and not self._may_be_empty and not self._is_of_a_time:
