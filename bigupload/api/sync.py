@@ -1,6 +1,6 @@
-"""One call of `sync`: the files of a directory that are not in the store are sent, as `upload_many` does it.
+"""One call of `sync`: the files of a directory whose objects are not them, as items of the job of `upload_many`.
 
-Whether a file is there is decided by proof. The store's list has the objects, with their sizes and ETags. If the
+Whether an object is the file is decided by proof. The store's list has the objects, with their sizes and ETags. If the
 metadata of a file and the ETag of its object are as the sync's record has them, an earlier sync has proved it. Any
 other file of the same size is hashed, and compared with the checksums that the store has of the object. In most syncs
 records find nearly every file: they are looked up for some hundred files at a time, because two look-ups for each would
@@ -13,10 +13,10 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import field
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from bigupload import errors
 from bigupload.api.arguments import StrPath, SyncOptions, UploadManyOptions
@@ -24,16 +24,15 @@ from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_path
 from bigupload.api.event_delivery import log_failure
 from bigupload.api.many import UploadMany, is_to_record
-from bigupload.api.many_items import JobTally, ManyItem, is_gone, item_of, items_of
+from bigupload.api.many_items import ManyItem, is_gone, item_of
 from bigupload.api.resources import UploaderResources
 from bigupload.api.steps import Row, Steps
-from bigupload.api.types import ManySource, SyncOutcome, SyncResult, SyncStep
+from bigupload.api.types import SyncOutcome, SyncResult, SyncStep
 from bigupload.batch.inventory import Inventory, ListedObject, ListFailed, MountPoints, StoreList
 from bigupload.batch.job import Job, UploadFailed, results_while
-from bigupload.batch.listing import FileListing, FoundFiles, StandingDirectory, batches_ahead
-from bigupload.batch.tree import FileEntry, Omitted, Selection
+from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, StandingDirectory, batches_ahead
+from bigupload.batch.tree import FileEntry, Found, Omitted, Selection
 from bigupload.core.integrity import Verified
-from bigupload.core.manifest import Fingerprint
 from bigupload.core.retry_policy import Fault, FaultKind, classify
 from bigupload.core.selection import Scope, selects
 from bigupload.engine.context import UploadSettings
@@ -108,9 +107,16 @@ class FileComparison:
             for key, size, etag in self._listed.meet_all([*keys]).values()
             if size == (each := keys[key]).size
         ]
-        if self._size_only:
-            of_same_size = {each.key: _of_same_size(each.path, each.fingerprint, etag) for each, etag in there}
-            return SameFiles(of_same_size, {})
+        return self.proved(there)
+
+    def proved(self, there: Sequence[tuple[FileEntry, str]]) -> SameFiles:
+        """Compare files that have objects of their sizes, with the ETags of those, and with the records."""
+        if self._size_only:  # what nobody has compared is in no record
+            how = None, Verified.SIZE.value, None
+            alike: dict[str, FileRow] = {
+                f.key: (f.path, f.size, f.mtime_ns, f.ctime_ns, f.inode, etag, *how) for f, etag in there
+            }
+            return SameFiles(alike, {})
         found = self._proved(there, self._record.find_all([each.key for each, _ in there]))
         new: dict[str, FileRow] = {}
         if self._others is not None and len(found) < len(there):
@@ -137,11 +143,6 @@ class FileComparison:
         return found
 
 
-def _of_same_size(path: str, file: Fingerprint, etag: str) -> FileRow:
-    """Return the row of a file whose object has its size; nothing else was compared, so no record has it."""
-    return path, file.size, file.mtime_ns, file.ctime_ns, file.inode, etag, None, Verified.SIZE, None
-
-
 class SyncMany(UploadMany):
     """One call."""
 
@@ -159,9 +160,10 @@ class SyncMany(UploadMany):
         Raises:
             UsageError: The options contradict one another.
         """
-        of_many = {name: value for name, value in options.items() if name in UploadManyOptions.__annotations__}
-        super().__init__(resources, call, settings, cast("UploadManyOptions", of_many), steps)
         self._directory = "" if directory == "" else os.fspath(checked_path(directory, "directory"))
+        of_many = {name: value for name, value in options.items() if name in UploadManyOptions.__annotations__}
+        of_many["job"] = f"sync {os.path.abspath(self._directory)}"  # noqa: PTH100 - keeps links, as a job's name does
+        super().__init__(resources, call, settings, cast("UploadManyOptions", of_many), steps)
         self._selection = options.get("selection") or Selection()
         self._size_only = options.get("size_only", False)
         self._dry_run = options.get("dry_run", False)
@@ -176,29 +178,25 @@ class SyncMany(UploadMany):
         """The number of files of this sync that are recorded."""
         self._s3 = options.get("s3") or S3Options()
         self._listed = FoundFiles()
-        self._tally = JobTally(self._listed)
         self._reading = asyncio.Semaphore(os.cpu_count() or 1)
         self._threads = asyncio.Semaphore(1)
         note = "Nothing more was deleted. " if self._deletes else ""
         self._standing = StandingDirectory(self._directory, "sync", self._threads, note)
-        self._others: OtherJobs | None = None
         self._files = 0
         self._counts = dict.fromkeys(("uploaded", "same", "deleted", "failed", "size"), 0)
-        self._check_options()
-        self._inventory = Inventory()  # last of all: `run` closes it
-
-    def _check_options(self) -> None:
+        self._not_deleted: str | None = None
         if not self._directory:
             raise errors.UsageError("the directory's name is empty: is a variable not set?")
         if self._s3.if_none_match:
             raise errors.UsageError("a sync replaces the objects of files that changed: leave out `if_none_match`")
-        if self._size_only and self._settings.require_proof is not Verified.SIZE:
+        if self._size_only and settings.require_proof is not Verified.SIZE:
             raise errors.UsageError(
-                f"`size_only` compares sizes, and `require_proof` asks for {self._settings.require_proof}: "
-                "leave one of them out"
+                f"`size_only` compares sizes, and `require_proof` asks for {settings.require_proof}: leave one of them "
+                "out"
             )
         self._scope = self._selection.scope()
-        self._steps.check_beside(self._directory, self._selection)
+        steps.check_beside(self._directory, self._selection)
+        self._inventory = Inventory()  # last of all: `run` closes it
 
     async def run(self) -> SyncResult:
         """Sync.
@@ -206,32 +204,49 @@ class SyncMany(UploadMany):
         Raises:
             BigUploadError: What ends the whole.
         """
-        with contextlib.closing(self._inventory), log_failure(f"{self._directory} → {self._prefix}"):
-            return await self._call.run(self._sync)
-
-    async def _sync(self) -> SyncResult:
         began = self._resources.clock()
-        await self._standing.check()
-        async with contextlib.AsyncExitStack() as opened:
-            await self._open_own_record(opened)
-            await opened.enter_async_context(self._steps)
-            if self._steps.deletion is not None and not self._dry_run:
-                await self._steps.deletion.restore_below(self._directory)
-            objects, retrier = await self._prepare(opened)
-            async with self._telling():
-                await self._compare(partial(self._next_objects, objects, retrier, ObjectPages()))
-                not_deleted = await self._end(objects, retrier)
-            self._steps.failed(self._counts["failed"])
-            await self._steps.end()
+        job = self._job(CountedFiles(self._found(), self._listed, [self._directory]))
+        with contextlib.closing(self._inventory), log_failure(f"{self._directory} → {self._prefix}"):
+            await self._call.run(partial(self._run, job))
         seconds = self._resources.clock() - began
-        return SyncResult(**self._counts, seconds=seconds, not_deleted=not_deleted)
+        return SyncResult(**self._counts, seconds=seconds, not_deleted=self._not_deleted)
 
-    async def _compare(self, next_objects: Callable[[], Awaitable[list[ListedRow] | None]]) -> None:
+    async def _run(self, job: Job[ManyItem, Row]) -> None:
+        await self._standing.check()
+        await super()._run(job)
+
+    def _open_record(self, record: JobRecord) -> None:
+        resume = self._options.get("resume", True)
+        needs_mounts = self._deletes and not self._may_be_empty
+        if self._dry_run:
+            record.peek(resume=resume, needs_mounts=needs_mounts)
+        else:
+            record.open(resume=resume, keep=True, needs_mounts=needs_mounts)
+        self._kept = record
+        self._mounts = MountPoints(self._directory, record.mounts)
+
+    async def _look_at_store(self, objects: S3Objects, retrier: Retrier) -> None:
+        await super()._look_at_store(objects, retrier)
+        self._objects, self._retrier = objects, retrier
+
+    async def _work(self, job: Job[ManyItem, Row]) -> None:
         """Look at each file while the bucket is listed, and send it if its object is not the file."""
-        job: Job[ManyItem, Row] = Job(
-            items_of(self._found()), self._upload, at_once=self._at_once, record=None if self._dry_run else self.record
-        )
-        async with StoreList(self._inventory, next_objects) as self._store_list:
+        async with contextlib.AsyncExitStack() as opened:
+            others: OtherJobs | None = None
+            if self._options.get("resume", True):
+                others = OtherJobs(self._kept.path, await self._job_target())
+                opened.enter_context(contextlib.closing(others))
+            self._comparison = FileComparison(
+                self._inventory,
+                self._kept,
+                others,
+                directory=self._directory,
+                prefix=self._key_prefix,
+                required=self._settings.require_proof,
+                size_only=self._size_only,
+            )
+            next_objects = partial(self._next_objects, ObjectPages())
+            self._store_list = await opened.enter_async_context(StoreList(self._inventory, next_objects))
             try:
                 async with contextlib.aclosing(results_while(job, job.run())) as rows:
                     async for row in rows:
@@ -245,48 +260,32 @@ class SyncMany(UploadMany):
         await super().record(rows)
         self._known_rows += sum(is_to_record(row) for row in rows)
 
-    async def _open_own_record(self, opened: contextlib.AsyncExitStack) -> None:
-        """Read what earlier syncs of the directory to this target recorded."""
-        name = f"sync {os.path.abspath(self._directory)}"  # noqa: PTH100 - keeps links, as a job's name does
-        target = await self._job_target()
-        self._record = opened.enter_context(self._resources.state.job_record(name, target))
-        resume = self._options.get("resume", True)
-        needs_mounts = self._deletes and not self._may_be_empty
-        if self._dry_run:
-            self._record.peek(resume=resume, needs_mounts=needs_mounts)
-        else:
-            await self._resources.state.clean()
-            self._record.open(resume=resume, keep=True, needs_mounts=needs_mounts)
-        self._mounts = MountPoints(self._directory, self._record.mounts)
-        if resume:
-            self._others = opened.enter_context(contextlib.closing(OtherJobs(self._record.path, target)))
-
-    async def _next_objects(self, objects: S3Objects, retrier: Retrier, pages: ObjectPages) -> list[ListedRow] | None:
+    async def _next_objects(self, pages: ObjectPages) -> list[ListedRow] | None:
         """List the next objects that are there; None after the last. One that stands for a folder has no file."""
         if pages.ended:
             return None
-        rows = await retrier.request(lambda: objects.next_objects(self._key_prefix, pages))
+        rows = await self._retrier.request(lambda: self._objects.next_objects(self._key_prefix, pages))
         self._tally.objects_listed += len(rows)
         return [row for row in rows if not row[0].endswith("/")]
 
-    async def _found(self) -> AsyncIterator[ManySource | ManyItem]:
+    # -- the items
+
+    async def _found(self) -> AsyncGenerator[Found, None]:
         """The files that may have to be sent, and what can't be read.
 
         Files left out for good reason are only reported; so are those that were in the store at the last sync,
         which are nearly all of them in most syncs: a task for each would take longer than all else.
         """
         listing = FileListing([self._directory], self._selection, now=time.time(), prefix=self._key_prefix)
-        comparison = self._comparison()
         async with contextlib.aclosing(batches_ahead(self._mounts.noting(listing.found()), self._listed)) as batches:
             async for batch in batches:
                 if not self._dry_run:
-                    assert self._record is not None
-                    await self._record.record_mounts(self._mounts.found.copy())
-                rest: Sequence[FileEntry | Omitted] = batch
+                    await self._kept.record_mounts(self._mounts.found.copy())
+                rest: Sequence[Found] = batch
                 while rest:
                     count = await self._reached(rest)
                     reached, rest = rest[:count], rest[count:]
-                    same = await self._same(comparison, reached)
+                    same = await self._same([each for each in reached if isinstance(each, FileEntry)])
                     if len(same) == count and self._counts_same:
                         continue
                     for found in reached:
@@ -297,25 +296,10 @@ class SyncMany(UploadMany):
                         elif not self._counts_same:
                             await self._tell_same(found, known)
 
-    def _comparison(self) -> FileComparison | None:
-        """Return the comparison of many files with the store; None: each is compared by itself, in a thread."""
-        if self._steps.wants_each:
-            return None
-        assert self._record is not None
-        return FileComparison(
-            self._inventory,
-            self._record,
-            self._others,
-            directory=self._directory,
-            prefix=self._key_prefix,
-            required=self._settings.require_proof,
-            size_only=self._size_only,
-        )
-
-    async def _reached(self, found: Sequence[FileEntry | Omitted]) -> int:
+    async def _reached(self, found: Sequence[Found]) -> int:
         """Wait until the list has come to the first of some files. Returns how many of them it has come to."""
 
-        def is_ahead(each: FileEntry | Omitted) -> bool:
+        def is_ahead(each: Found) -> bool:
             return isinstance(each, FileEntry) and not self._store_list.has_reached(self._key_prefix + each.key)
 
         if not is_ahead(found[-1]) and isinstance(found[-1], FileEntry):  # they are in the order of their keys
@@ -324,24 +308,16 @@ class SyncMany(UploadMany):
             await self._store_list.reached(self._key_prefix + found[0].key)
         return next((at for at, each in enumerate(found) if is_ahead(each)), len(found))
 
-    async def _same(
-        self, comparison: FileComparison | None, found: Sequence[FileEntry | Omitted]
-    ) -> Mapping[str, FileRow]:
+    async def _same(self, files: Sequence[FileEntry]) -> dict[str, FileRow]:
         """Compare files with the list and the records. Returns those that are in the store, by their keys."""
-        files = [each for each in found if isinstance(each, FileEntry)]
         self._files += len(files)
-        if comparison is None:
+        if self._steps.wants_each:  # each is compared by itself
             return {}
-        same, new = comparison.find(files)
+        same, new = self._comparison.find(files)
         if new and not self._dry_run:
-            assert self._record is not None
-            await self._record.record(
-                [
-                    file_of_row(each.key, comparison.path_of(each.key), each.fingerprint, new[each.key])
-                    for each in files
-                    if each.key in new
-                ]
-            )
+            found = [each for each in files if each.key in new]
+            path_of = self._comparison.path_of
+            await self._kept.record([file_of_row(f.key, path_of(f.key), f.fingerprint, new[f.key]) for f in found])
         size = sum(each.size for each in files if each.key in same)
         self._known_rows += len(same)
         self._tally.same(len(same), size)
@@ -352,11 +328,13 @@ class SyncMany(UploadMany):
 
     async def _tell_same(self, found: FileEntry, known: FileRow) -> None:
         """Report one file that is in the store already."""
-        item = item_of(found)
-        result = self._result_of(item, file_of_row(item.key, item.path, found.fingerprint, known))
-        row = await self._steps(self._row_of(item, result, found.fingerprint, is_recorded=True))
+        row = await self._steps(self._row_of_same(item_of(found), found, known))
         if self._on_same is None or row.error is not None:
             self._on_outcome(self._outcome_of(row))
+
+    def _row_of_same(self, item: ManyItem, file: FileEntry, known: FileRow, *, is_recorded: bool = True) -> Row:
+        result = self._result_of(item, file_of_row(item.key, item.path, file.fingerprint, known))
+        return self._row_of(item, result, file.fingerprint, is_recorded=is_recorded)
 
     def _tell(self, outcome: SyncOutcome) -> None:
         counts = self._counts
@@ -372,6 +350,12 @@ class SyncMany(UploadMany):
             counts["size"] += outcome.size
         self._on_outcome(outcome)
 
+    def _tell_step(self, key: str, size: int, *, action: Literal["upload", "delete"] = "delete", **more: Any) -> None:
+        self._tell(SyncStep(action=action, key=key, url=self._url_of(key), size=size, **more))
+
+    def _url_of(self, key: str) -> str:
+        return f"{self._prefix}{key[len(self._key_prefix) :]}"
+
     # -- one file
 
     async def _known(self, item: ManyItem) -> Row | None:
@@ -380,8 +364,11 @@ class SyncMany(UploadMany):
         fingerprint = await self._fingerprint(item)
         if listed is None or fingerprint is None or listed.size != fingerprint.size:
             return None
-        if (known := self._known_at_once(item, fingerprint, listed)) is not None:
-            return known
+        now = fingerprint
+        file = FileEntry(item.path, item.key, now.size, now.mtime_ns, now.ctime_ns, now.inode)
+        same, new = self._comparison.proved([(file, listed.etag)])
+        if (known := same.get(item.key)) is not None:
+            return self._row_of_same(item, file, known, is_recorded=item.key not in new)
         result = await self._proved(item)
         return None if result is None else self._row_of(item, result, fingerprint)
 
@@ -392,34 +379,14 @@ class SyncMany(UploadMany):
             self._inventory.meet(self._key_prefix + item.key.replace("\\", "/"))
         return await self._store_list.find(self._key_prefix + item.key)
 
-    def _known_at_once(self, item: ManyItem, fingerprint: Fingerprint, listed: ListedObject) -> Row | None:
-        """The file, if records alone prove that the object is the file; else None."""
-        if self._size_only:
-            row = _of_same_size(item.path, fingerprint, listed.etag)
-            result = self._result_of(item, file_of_row(item.key, item.path, fingerprint, row))
-            return self._row_of(item, result, fingerprint, is_recorded=True)  # which nobody may take for a proof
-        assert self._record is not None
-        etag, required = listed.etag.strip('"'), self._settings.require_proof
-        if not etag:  # a store that lists none can't show whether its object is the recorded one
-            return None
-        if not self._record.is_new:
-            found = self._record.find(item.key, item.path, fingerprint)
-            if found is not None and found.etag.strip('"') == etag and found.verified.satisfies(required):
-                return self._row_of(item, self._result_of(item, found), fingerprint, is_recorded=True)
-        other = self._others and self._others.find(item.key, item.path, fingerprint, etag)
-        if other and other.verified.satisfies(required):
-            return self._row_of(item, self._result_of(item, other), fingerprint)
-        return None
-
     async def _proved(self, item: ManyItem) -> UploadResult | None:
         from bigupload.verification.by_checksum import prove_existing
 
-        assert self._record is not None
         try:
             found = await prove_existing(
                 item.path,
                 self._to(item),
-                self._record.path,
+                self._kept.path,
                 s3=self._s3,
                 required=self._settings.require_proof,
                 part_size=self._settings.part_size,
@@ -439,7 +406,7 @@ class SyncMany(UploadMany):
         key = parse_s3_url(self._to(item))[1]
         if fingerprint is None or not os.access(item.path, os.R_OK):
             raise errors.SourceUnreadable(f"can't read {item.shown}: Permission denied")
-        self._tell(SyncStep(action="upload", key=key, url=self._to(item), size=fingerprint.size, source=item.path))
+        self._tell_step(key, fingerprint.size, action="upload", source=item.path)
         return None
 
     def _manifests_count_since(self, item: ManyItem) -> float | None:
@@ -447,68 +414,115 @@ class SyncMany(UploadMany):
 
     # -- the end
 
-    async def _end(self, objects: S3Objects, retrier: Retrier) -> str | None:
-        """All files have been looked at. Returns why nothing was deleted, or not everything, if it was to be."""
+    async def _finish(self) -> None:
+        """Delete the objects that have no file, if that is wanted and may be. All files have been looked at."""
         await self._standing.check()
-        if not self._files and not self._failures and not self._may_be_empty and not self._is_of_a_time:
-            what = "" if self._selection.is_all else " that the selection selects"
+        selection = self._selection
+        is_of_a_time = selection.newer_than is not None or selection.older_than is not None
+        if not self._files and not self._failures and not self._may_be_empty and not is_of_a_time:
+            what = "" if selection.is_all else " that the selection selects"
             raise errors.UsageError(
                 f"nothing to sync: {self._directory} has no file{what}. If that is right: `allow_empty=True`"
             )
-        not_deleted = self._why_not_delete() if self._deletes else None
-        away: Mapping[str, str] = {}
-        if self._deletes and not_deleted is None:
-            deletes = SyncDeletes(objects, retrier, self._url_of, self._tell, self._standing.check)
-            follows = self._selection.follow_symlinks
-            leftovers = Leftovers(
-                self._directory,
-                self._key_prefix,
-                self._scope,
-                self._mounts,
-                follow_symlinks=follows,
-                also_away=self._may_be_empty,
-            )
-            await deletes.delete(self._inventory, leftovers, dry_run=self._dry_run)
-            away = leftovers.away
-            if away and not self._may_be_empty:
-                not_deleted = self._not_mounted(away)
-        if self._record is not None and not self._dry_run and not self._counts["failed"]:
+        away: dict[str, str] = {}
+        if self._deletes and self._failures:
+            self._not_deleted = f"{counted(self._failures, 'file')} failed"
+        elif self._deletes and not self._files and not self._may_be_empty:
+            self._not_deleted = "no file was found"
+        elif self._deletes:
+            away = await self._delete()
+        if not self._dry_run and not self._counts["failed"]:
             directory = self._directory
             known = None if self._size_only or self._steps.deletes else self._known_rows
-            if self._deletes and self._selection.is_all:
+            if self._deletes and selection.is_all:
                 # Else files that the selection leaves out may be missing there.
-                await self._record.record_mounts(self._mounts.found, forget={*away} | self._mounts.merged)
-            await self._record.finish(keep=lambda key: not is_gone(f"{directory}/{key}"), known=known)
-        return not_deleted
+                await self._kept.record_mounts(self._mounts.found, forget={*away} | self._mounts.merged)
+            await self._kept.finish(keep=lambda key: not is_gone(f"{directory}/{key}"), known=known)
 
-    def _not_mounted(self, away: Mapping[str, str]) -> str:
-        """Report each directory below which nothing was deleted. Returns why."""
-        all_of_them = f", which deletes below all {len(away)} that are named" if len(away) > 1 else ""
-        for folder, why in away.items():
-            error = errors.DirectoryGone(
-                f"{self._path_of(folder)} {why}, so nothing was deleted below it: mount it and make the same call "
-                f"again. If its files were deleted: `allow_empty=True`{all_of_them}"
+    async def _delete(self) -> dict[str, str]:
+        """Delete the objects that no file was met for. Returns the directories that are away, with the reasons."""
+        leftovers = Leftovers(
+            self._directory,
+            self._key_prefix,
+            self._scope,
+            self._mounts,
+            follow_symlinks=self._selection.follow_symlinks,
+            also_away=self._may_be_empty,
+        )
+        for page in self._inventory.not_met():
+            gone = await run_in_daemon_thread(partial(leftovers.of, page), self._threads)
+            await self._standing.check()
+            if self._dry_run:
+                for each in gone:
+                    self._tell_step(each.key, each.size)
+            elif gone:
+                await self._delete_page(gone)
+        if (away := leftovers.away) and not self._may_be_empty:
+            all_of_them = f", which deletes below all {len(away)} that are named" if len(away) > 1 else ""
+            paths = {folder: f"{self._directory}/{folder}".rstrip("/") for folder in away}
+            for folder, why in away.items():
+                error = errors.DirectoryGone(
+                    f"{paths[folder]} {why}, so nothing was deleted below it: mount it and make the same call "
+                    f"again. If its files were deleted: `allow_empty=True`{all_of_them}"
+                )
+                self._tell_step(f"{self._key_prefix}{folder}", 0, error=error)
+            self._not_deleted = f"a file system may not be mounted at {', '.join(paths.values())}"
+        return away
+
+    async def _delete_page(self, listed: Sequence[ListedObject]) -> None:
+        wanted = {each.key: each.etag for each in listed}
+        refused: dict[str, str] | None
+        try:
+            refused = await self._retrier.request(
+                lambda: self._objects.delete_many([*wanted.items()]), expected=_NOT_IN_BATCHES
             )
-            key = f"{self._key_prefix}{folder}"
-            self._tell(SyncStep(action="delete", key=key, url=self._url_of(key), size=0, error=error))
-        return f"a file system may not be mounted at {', '.join(map(self._path_of, away))}"
+        except Fault:
+            refused = None
+        except errors.AccessDenied as e:
+            for each in listed:
+                self._tell_deletion(each, e)
+            return
+        if refused is None or not refused.keys() <= wanted.keys():  # of which keys it speaks is not known
+            again = listed
+        else:
+            again = [each for each in listed if not self._is_settled(each, refused.get(each.key))]
+        await for_each(again, self._delete_one, at_once=_SINGLE_AT_ONCE)
 
-    def _path_of(self, folder: str) -> str:
-        return f"{self._directory}/{folder}".rstrip("/")
+    def _is_settled(self, listed: ListedObject, code: str | None) -> bool:
+        """Report what one of many deletions ended with. False: the object has to be deleted alone."""
+        if code == "PreconditionFailed":
+            self._tell_deletion(listed, self._replaced(listed))
+        elif code in _AWAY:
+            self._tell_deletion(listed)
+        elif (kind := classify(403 if code == _DENIED else 400, code)).is_retried or kind is FaultKind.UNSUPPORTED:
+            return False
+        else:
+            text = f"the store does not delete {self._url_of(listed.key)} ({code})"
+            self._tell_deletion(listed, Fault(kind, text, code=code).public())
+        return True
 
-    @property
-    def _is_of_a_time(self) -> bool:
-        return self._selection.newer_than is not None or self._selection.older_than is not None
+    async def _delete_one(self, listed: ListedObject) -> None:
+        error: errors.BigUploadError | None = None
+        try:
+            await self._retrier.request(
+                lambda: self._objects.delete(listed.key, etag=listed.etag), expected=_AWAY_OR_REPLACED
+            )
+        except Fault as fault:
+            error = None if fault.kind is FaultKind.GONE else self._replaced(listed)
+        except (errors.StoreUnreachable, errors.CredentialsError, errors.ClockSkewed, errors.BucketNotFound):
+            raise
+        except errors.BigUploadError as e:
+            error = e
+        self._tell_deletion(listed, error)
 
-    def _why_not_delete(self) -> str | None:
-        if self._failures:
-            return f"{counted(self._failures, 'file')} failed"
-        if not self._files and not self._may_be_empty:
-            return "no file was found"
-        return None
+    def _tell_deletion(self, listed: ListedObject, error: errors.BigUploadError | None = None) -> None:
+        self._tell_step(listed.key, listed.size, done=error is None, error=error)
 
-    def _url_of(self, key: str) -> str:
-        return f"{self._prefix}{key[len(self._key_prefix) :]}"
+    def _replaced(self, listed: ListedObject) -> errors.BigUploadError:
+        return errors.TargetReplaced(
+            f"{self._url_of(listed.key)} was replaced since it was listed, and is left. If it has no file: make the "
+            "same call again"
+        )
 
 
 _SINGLE_AT_ONCE = 16
@@ -556,91 +570,3 @@ class Leftovers:
         """Whether a link that was left out is on the way to a file: what it leads to may be away for a while."""
         above = ("/".join((self.directory, *names[:count])) for count in range(1, len(names)))
         return not self.follow_symlinks and any(map(os.path.islink, above))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SyncDeletes:
-    """The deletions of one sync."""
-
-    objects: S3Objects
-    retrier: Retrier
-    url: Callable[[str], str]
-    """Returns the URL of a key."""
-    report: Callable[[SyncStep], None]
-    """Called with the outcome for each object."""
-    check: Callable[[], Awaitable[None]]
-    """Called before objects are deleted. Raises if none may be."""
-
-    async def delete(self, inventory: Inventory, leftovers: Leftovers, *, dry_run: bool) -> None:
-        """Delete the objects that no file was met for, or with `dry_run` only report them.
-
-        Raises:
-            BigUploadError: What `check` raised; or what would befall every other request, too.
-        """
-        threads = asyncio.Semaphore(1)
-        for page in inventory.not_met():
-            gone = await run_in_daemon_thread(partial(leftovers.of, page), threads)
-            await self.check()
-            if dry_run:
-                for each in gone:
-                    self.report(self._step(each))
-            elif gone:
-                await self._delete_page(gone)
-
-    async def _delete_page(self, listed: Sequence[ListedObject]) -> None:
-        wanted = {each.key: each.etag for each in listed}
-        refused: dict[str, str] | None
-        try:
-            refused = await self.retrier.request(
-                lambda: self.objects.delete_many([*wanted.items()]), expected=_NOT_IN_BATCHES
-            )
-        except Fault:
-            refused = None
-        except errors.AccessDenied as e:
-            for each in listed:
-                self.report(self._step(each, error=e))
-            return
-        if refused is None or not refused.keys() <= wanted.keys():  # of which keys it speaks is not known
-            await for_each(listed, self._delete_one, at_once=_SINGLE_AT_ONCE)
-            return
-        again = []
-        for each in listed:
-            code = refused.get(each.key)
-            if code in _AWAY:
-                self.report(self._step(each, done=True))
-            elif code == "PreconditionFailed":
-                self.report(self._step(each, error=self._replaced(each)))
-            elif (kind := classify(403 if code == _DENIED else 400, code)).is_retried or kind is FaultKind.UNSUPPORTED:
-                again.append(each)
-            else:
-                fault = Fault(kind, f"the store does not delete {self.url(each.key)} ({code})", code=code)
-                self.report(self._step(each, error=fault.public()))
-        await for_each(again, self._delete_one, at_once=_SINGLE_AT_ONCE)
-
-    async def _delete_one(self, listed: ListedObject) -> None:
-        try:
-            await self.retrier.request(
-                lambda: self.objects.delete(listed.key, etag=listed.etag), expected=_AWAY_OR_REPLACED
-            )
-        except Fault as fault:
-            gone = fault.kind is FaultKind.GONE
-            self.report(self._step(listed, done=gone, error=None if gone else self._replaced(listed)))
-        except (errors.StoreUnreachable, errors.CredentialsError, errors.ClockSkewed, errors.BucketNotFound):
-            raise
-        except errors.BigUploadError as e:
-            self.report(self._step(listed, error=e))
-        else:
-            self.report(self._step(listed, done=True))
-
-    def _replaced(self, listed: ListedObject) -> errors.BigUploadError:
-        return errors.TargetReplaced(
-            f"{self.url(listed.key)} was replaced since it was listed, and is left. If it has no file: make the same "
-            "call again"
-        )
-
-    def _step(
-        self, listed: ListedObject, *, done: bool = False, error: errors.BigUploadError | None = None
-    ) -> SyncStep:
-        return SyncStep(
-            action="delete", key=listed.key, url=self.url(listed.key), size=listed.size, done=done, error=error
-        )
