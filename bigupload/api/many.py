@@ -111,7 +111,7 @@ class UploadMany:
         """The time at which a file was last sent, by the clock of `resources`, which is that of the engine."""
 
     async def outcomes(
-        self, sources: Iterable[ManySource] | AsyncIterable[ManySource]
+        self, sources: Iterable[ManySource] | AsyncIterable[ManySource | ManyItem]
     ) -> AsyncGenerator[Outcome, None]:
         """Upload, and yield what becomes of each file.
 
@@ -119,9 +119,14 @@ class UploadMany:
             BigUploadError: What ends the whole job.
         """
         job = self._job(sources)
-        async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as rows:
-            async for row in rows:
-                yield self._outcome_of(row)
+        self._resources.calls.check()
+        self._resources.calls.add(self._call)  # at once: its Uploader may be closed before the first step
+        try:
+            async with contextlib.aclosing(results_while(job, self._call.run(partial(self._run, job)))) as rows:
+                async for row in rows:
+                    yield self._outcome_of(row)
+        finally:
+            self._call.end()
 
     def _job(self, sources: Iterable[ManySource] | AsyncIterable[ManySource | ManyItem]) -> Job[ManyItem, Row]:
         listing = sources if isinstance(sources, CountedFiles) else None

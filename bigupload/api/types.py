@@ -144,6 +144,8 @@ class Row:
     """The error that the file ended with, although it may be in the store."""
     is_recorded: bool = False
     """Whether the record of the job has it."""
+    retry_in: float | None = None
+    """Seconds until `watch` tries a file that failed again; None: when it has changed, and in other calls never."""
 
     @property
     def proved(self) -> UploadResult:

@@ -297,9 +297,9 @@ class Uploader:
         """
         options = self._given(options, _to)
         call = self._begin("watch", options, WatchOptions)
-        from bigupload.api.watching import watch
+        from bigupload.api.watching import WatchMany
 
-        return watch(call, self._resources, directory, options)
+        return WatchMany(self._resources, call, directory, options).watched()
 
     async def sync(self, directory: StrPath, _to: str | None = None, **options: Unpack[SyncOptions]) -> SyncResult:
         """Send the files of a directory that are not in the store yet, and on request delete what has no file.

@@ -1,4 +1,4 @@
-"""Uploads the files of a directory, those that come, and those that change, until it is cancelled.
+"""The files of a directory to upload: those that are there, those that come, and those that change.
 
 What is there is found by listing the directory: at the start, when something changed, and now and then, because events
 get lost. `file_events` are the operating system's reports, by watchfiles. `WatchedFiles` is that list. `core/settling`
@@ -16,27 +16,26 @@ import math
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import TypeAlias, TypeVar
 
 import anyio
 
 from bigupload import errors
 from bigupload.batch.job import befalls_all
 from bigupload.batch.listing import StandingDirectory
-from bigupload.batch.tree import FileEntry, Omitted, Selection, walk
+from bigupload.batch.tree import FileEntry, Found, Omitted, Selection, walk
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.selection import exclude, scope_of
 from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.errors import UsageError
-from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread, starting_threads
 from bigupload.support.files import ASIDE
 from bigupload.support.systems import change_time
-from bigupload.units import escaped, format_seconds, install_command, printable
+from bigupload.units import format_seconds, install_command, printable
 
 TEMPORARY = (".*", "*~", "*.part", "*.partial", "*.tmp", "*.crdownload")
 """Patterns of names that are hidden, or of files that are renamed when they are whole: those of rsync, wget, editors,
@@ -57,56 +56,8 @@ _POLL = 5.0
 _BATCH = 500
 
 Events: TypeAlias = Callable[[Callable[[set[str]], None], Callable[[str], None]], AbstractAsyncContextManager[None]]
+R = TypeVar("R")
 Pause: TypeAlias = Callable[[asyncio.Event, float], Awaitable[None]]
-
-
-class NotSettledError(Exception):
-    """A file can't be followed: it has to settle before it is uploaded."""
-
-
-class Uploads(Protocol):
-    """The caller's work for the watch."""
-
-    async def upload(self, begin: Begin) -> Fingerprint:
-        """Upload a file.
-
-        Returns:
-            The fingerprint of the file that the object is.
-
-        Raises:
-            NotSettledError: The file can't be followed.
-            SourceChanged: The file changed meanwhile: it is uploaded when it has settled.
-            BigUploadError: The upload failed.
-        """
-
-    async def failed(self, path: str, error: errors.BigUploadError, retry_in: float | None) -> None:
-        """A file was not uploaded, or a directory can't be read.
-
-        Args:
-            path: The file or directory.
-            error: Why.
-            retry_in: Seconds until it is tried again; None: when it has changed.
-        """
-
-    def warn(self, message: str) -> None:
-        """Something about the watch as a whole that a person should know."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
-    """The watched directory, and its options."""
-
-    directory: str
-    """Its absolute path."""
-    list_files: Callable[[], Iterator[FileEntry | Omitted]]
-    """Lists the files that are wanted. Blocking; called in threads."""
-    events: Events | None
-    """Reports changes; None: the directory is listed every `poll` seconds."""
-    poll: float
-    idle: float
-    """Seconds without a change after which a file has settled."""
-    until_idle: float
-    """End after this many seconds without a change, with nothing left to do; infinite: never."""
 
 
 class Watching:
@@ -114,81 +65,84 @@ class Watching:
 
     def __init__(
         self,
-        watched: Watched,
-        uploads: Uploads,
-        files: SettlingFiles,
+        directory: str,
+        list_files: Callable[[], Iterator[Found]],
         *,
+        idle: float,
+        events: Events | None = None,
+        poll: float = math.inf,
+        until_idle: float = math.inf,
+        warn: Callable[[str], object],
+        files: SettlingFiles | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         pause: Pause | None = None,
     ) -> None:
-        """Prepare; `run` begins.
+        """Prepare; `found` begins.
 
         Args:
-            watched: What is watched.
-            uploads: Uploads a file.
-            files: Decides which.
+            directory: Its absolute path.
+            list_files: Lists the files that are wanted. Blocking; called in threads.
+            idle: Seconds without a change after which a file has settled.
+            events: Reports changes; None: the directory is listed every `poll` seconds.
+            poll: Seconds.
+            until_idle: End after this many seconds without a change, with nothing left to do; infinite: never.
+            warn: Gets what a person should know of the watch as a whole.
+            files: Decides which files to upload when.
             clock: Seconds from any start.
             wall_clock: Seconds since the epoch, as files have them.
             pause: Waits for an event, or for the given seconds.
         """
-        self._watched = watched
-        self._uploads = uploads
-        self._files = files
+        self._directory = directory
+        self._list_files = list_files
+        self._idle = idle
+        self._events = events
+        self._poll = poll
+        self._until_idle = until_idle
+        self._warn = warn
+        self._files = files or SettlingFiles(idle=idle)
         self._clock = clock
         self._wall_clock = wall_clock
         self._pause = pause or _pause
         self._wake = asyncio.Event()
         self._threads = asyncio.Semaphore(2)
-        self.standing = StandingDirectory(watched.directory, "watch", self._threads)
-        self._has_events = watched.events is not None
+        self.standing = StandingDirectory(directory, "watch", self._threads)
         self._no_events: str | None = None
         """The reason why the system reports no more changes, until the warning."""
         self._dirty = True
         self._listed_at = self._listing_took = 0.0
         self._never_listed = True
         self._unreadable: set[str] = set()
-        self._end: BaseException | None = None
         self._gone: errors.SourceError | None = None
-        self._poll = watched.poll
         self._began = 0.0
 
-    async def run(self) -> None:
-        """Watch until it is cancelled, or `until_idle`.
+    async def found(self) -> AsyncGenerator[Begin | Omitted, None]:
+        """The files to upload now, of each of which the caller makes an `attempt` meanwhile; and what can't be read.
 
         Raises:
-            SourceError: There is no such directory, or it has vanished. What was open is uploaded before.
-            StoreError: The bucket is not there, which no other file will change.
+            SourceError: There is no such directory, or it has vanished. What was open has ended before.
         """
         await self.standing.check()
         self._began = self._clock()
-        async with self._told_of_changes(), anyio.create_task_group() as tasks:
-            try:
-                await self._loop(tasks)
-            except Exception as e:  # raised in here, it would become an ExceptionGroup
-                self._end = self._end or e
-            tasks.cancel_scope.cancel()
-        error = self._end or self._gone
-        if error is not None:
-            raise error
-
-    async def _loop(self, tasks: anyio.abc.TaskGroup) -> None:
-        while not self._is_over():
-            if self._no_events is not None:
-                self._poll_instead(self._no_events)
-            if self._gone is None and self._is_listing_due():
-                await self._list(tasks)
-            self._begin(tasks)
-            await self._pause(self._wake, self._seconds())
-            self._wake = asyncio.Event()
-            await self._look_at_directory()
+        async with self._events(self._changed, self._no_more_events) if self._events else contextlib.nullcontext():
+            while not self._is_over():
+                if self._no_events is not None:
+                    self._poll_instead(self._no_events)
+                if self._gone is None and self._clock() >= self._next_listing():
+                    async for each in self._list():
+                        yield each
+                for begin in self._begin():
+                    yield begin
+                await self._pause(self._wake, self._seconds())
+                self._wake = asyncio.Event()
+                await self._look_at_directory()
+        if self._gone is not None:
+            raise self._gone
 
     def _is_over(self) -> bool:
-        if self._end is not None:
-            return True
         if self._gone is not None:
             return not self._files.has_open
-        quiet_until = self._quiet_since + self._watched.until_idle
+        quiet_until = self._quiet_since + self._until_idle
         if self._dirty or self._files.is_busy or self._clock() < quiet_until:
             return False
         self._dirty = self._listed_at < quiet_until  # once more: an unreported file may have come
@@ -200,14 +154,6 @@ class Watching:
 
     # -- the directory
 
-    @contextlib.asynccontextmanager
-    async def _told_of_changes(self) -> AsyncIterator[None]:
-        if self._watched.events is None:
-            yield
-            return
-        async with self._watched.events(self._changed, self._no_more_events):
-            yield
-
     def _changed(self, paths: set[str]) -> None:
         """Wake the watch, unless all changed files are followed: their uploads look at those."""
         if not paths or any(not self._files.is_open(self._key(path)) for path in paths):
@@ -215,17 +161,17 @@ class Watching:
             self._wake.set()
 
     def _key(self, path: str) -> str:
-        return os.path.relpath(path, self._watched.directory).replace(os.sep, "/")
+        return os.path.relpath(path, self._directory).replace(os.sep, "/")
 
     def _no_more_events(self, reason: str) -> None:
         self._no_events = reason
         self._wake.set()
 
     def _poll_instead(self, reason: str) -> None:
-        self._no_events, self._has_events = None, False
+        self._no_events = self._events = None
         self._poll = min(self._poll, _POLL)
-        self._uploads.warn(
-            f"the system reports no changes in {self._watched.directory} ({reason}): it is listed every "
+        self._warn(
+            f"the system reports no changes in {self._directory} ({reason}): it is listed every "
             f"{format_seconds(self._poll)}"
         )
 
@@ -236,34 +182,38 @@ class Watching:
             except errors.SourceError as e:
                 self._gone = e
 
-    def _is_listing_due(self) -> bool:
-        return self._clock() >= self._next_listing()
-
     def _next_listing(self) -> float:
         if self._never_listed:
             return -math.inf
-        every = _LIST_EVERY if self._has_events else self._poll
+        every = self._poll if self._events is None else _LIST_EVERY
         if self._dirty:
             every = min(every, _LIST_AFTER)
         pause = min(_SHARE * self._listing_took, max(_LIST_EVERY, self._listing_took))
         return self._listed_at + max(every, pause)
 
-    async def _list(self, tasks: anyio.abc.TaskGroup) -> None:
+    async def _list(self) -> AsyncIterator[Begin | Omitted]:
         self._dirty = False
         began = self._clock()
         self._files.begin_listing()
-        listing = self._watched.list_files()
+        listing = self._list_files()
         unreadable: set[str] = set()
         while batch := await run_in_daemon_thread(lambda: list(islice(listing, _BATCH)), self._threads):
             now, wall = self._clock(), self._wall_clock()
             for entry in batch:
-                if isinstance(entry, Omitted):
-                    await self._omitted(entry, unreadable)
+                if isinstance(entry, FileEntry):
+                    age = max(0.0, wall - max(entry.mtime_ns, entry.ctime_ns) / 1e9)
+                    quiet_for = age if self._never_listed else 0.0  # else its clock may be another machine's
+                    self._files.found(entry.key, entry.path, entry.fingerprint, now, quiet_for=quiet_for)
                     continue
-                age = max(0.0, wall - max(entry.mtime_ns, entry.ctime_ns) / 1e9)
-                quiet_for = age if self._never_listed else 0.0  # else its clock may be another machine's
-                self._files.found(entry.key, entry.path, entry.fingerprint, now, quiet_for=quiet_for)
-            self._begin(tasks)
+                unreadable.add(entry.path)
+                if entry.path in self._unreadable:
+                    continue
+                if entry.is_failure:
+                    yield entry
+                else:
+                    _LOG.info("%s: left out: %s", printable(entry.path), printable(entry.reason))
+            for begin in self._begin():
+                yield begin
         await self._look_at_directory()
         if self._gone is None:  # else nothing was found because nothing is there
             self._files.end_listing()
@@ -272,19 +222,6 @@ class Watching:
         self._listed_at = self._clock()
         self._listing_took = self._listed_at - began
 
-    async def _omitted(self, omitted: Omitted, now_unreadable: set[str]) -> None:
-        """Report once each file that can't be read, or that a watch can't upload."""
-        now_unreadable.add(omitted.path)
-        if omitted.path in self._unreadable:
-            return
-        if omitted.is_failure:
-            error = errors.SourceError(f"{escaped(omitted.path)}: {omitted.reason}")
-            await self._uploads.failed(omitted.path, error, None)
-        else:
-            _LOG.info("%s: left out: %s", printable(omitted.path), printable(omitted.reason))
-
-    # -- uploads
-
     def _seconds(self) -> float:
         """Return the seconds to wait if nothing happens."""
         now = self._clock()
@@ -292,54 +229,60 @@ class Watching:
             return _LOOK_EVERY
         times = [self._files.next_time(now), max(now, self._next_listing()), now + _LOOK_EVERY]
         if not self._files.is_busy:
-            times.append(max(now, self._quiet_since + self._watched.until_idle))
+            times.append(max(now, self._quiet_since + self._until_idle))
         return max(_SHORTEST, min(times) - now)  # a rounded time must not make it turn round and round
 
-    def _begin(self, tasks: anyio.abc.TaskGroup) -> None:
-        if self._gone is None and self._end is None:
-            for begin in self._files.begin(self._clock()):
-                tasks.start_soon(self._upload, begin)
+    def _begin(self) -> list[Begin]:
+        return self._files.begin(self._clock()) if self._gone is None else []
 
-    async def _upload(self, begin: Begin) -> None:
+    # -- uploads
+
+    async def attempt(self, begin: Begin, upload: Callable[[], Awaitable[R | None]]) -> R | None:
+        """Upload a file, unless it is not as it was found.
+
+        Args:
+            begin: What `found` has yielded.
+            upload: Uploads it, and calls one of the methods below with what it comes to.
+        """
         try:
-            await self._try(begin)
-        except Exception as e:  # also exceptions of the caller's functions
-            self._end = self._end or e
+            found = await self._look(begin)
+            if found is None:
+                return None
+            if not begin.follow and found != begin.fingerprint:
+                self._files.changed(begin.key, found, self._clock())
+                return None
+            return await upload()
         finally:
             self._dirty = True  # changes of the file were not reported meanwhile
             self._wake.set()
 
-    async def _try(self, begin: Begin) -> None:
-        """Raises what the watch must end with."""
-        key = begin.key
-        found = await self._look(begin)
-        if found is None:
-            return
-        if not begin.follow and found != begin.fingerprint:
-            self._files.changed(key, found, self._clock())
-            return
-        try:
-            fingerprint = await self._uploads.upload(begin)
-        except (errors.SourceChanged, NotSettledError) as e:
-            now = await self._look(begin)
-            if now is not None:
-                self._files.changed(key, now, self._clock())
-                if isinstance(e, errors.SourceChanged):
-                    await self._uploads.failed(begin.path, e, self._watched.idle)
-        except errors.SourceNotFound:  # it was deleted just now
-            self._files.vanished(key)
-        except errors.BigUploadError as e:
-            if e.fails_others == "always" or isinstance(e, errors.UsageError):
-                raise
-            await self._failed(begin, e)
-        else:
-            self._files.uploaded(key, fingerprint, self._clock())
+    def uploaded(self, begin: Begin, fingerprint: Fingerprint) -> None:
+        """The object is the file as it was with a fingerprint."""
+        self._files.uploaded(begin.key, fingerprint, self._clock())
 
-    async def _failed(self, begin: Begin, error: errors.BigUploadError) -> None:
-        others_go = self._files.others_uploaded(begin.key)
-        concerns_all = befalls_all(error, others_go=others_go)
-        retry_in = self._files.failed(begin.key, self._clock(), again=error.resumable, concerns_all=concerns_all)
-        await self._uploads.failed(begin.path, error, retry_in)
+    async def changed(self, begin: Begin) -> float | None:
+        """It can't be followed, or was written meanwhile: it is uploaded when it has settled. Returns as `failed`."""
+        if (now := await self._look(begin)) is None:
+            return None
+        self._files.changed(begin.key, now, self._clock())
+        return self._idle
+
+    async def failed(self, begin: Begin, error: errors.BigUploadError) -> float | None:
+        """The upload failed. Raises the error if that ends the watch.
+
+        Returns:
+            Seconds until the next attempt; infinite: when the file has changed. None: the file is gone.
+        """
+        if isinstance(error, errors.SourceChanged):
+            return await self.changed(begin)
+        if isinstance(error, errors.SourceNotFound):  # it was deleted just now
+            self._files.vanished(begin.key)
+            return None
+        if error.fails_others == "always" or isinstance(error, errors.UsageError):
+            raise error
+        concerns_all = befalls_all(error, others_go=self._files.others_uploaded(begin.key))
+        again = self._files.failed(begin.key, self._clock(), again=error.resumable, concerns_all=concerns_all)
+        return math.inf if again is None else again
 
     async def _look(self, begin: Begin) -> Fingerprint | None:
         """The file's fingerprint now; None if it is gone."""
@@ -381,7 +324,7 @@ class WatchedFiles:
         self._scopes = [selection.scope(), scope_of([exclude(pattern) for pattern in left_out])]
         self._options = selection.walk_options(now=now, prefix=prefix)
 
-    def found(self) -> Iterator[FileEntry | Omitted]:
+    def found(self) -> Iterator[Found]:
         """List them, and what can't be one of them. Blocking. What vanishes meanwhile is left out without a word."""
         for found in walk(self._directory, self._scopes, self._options):
             if isinstance(found, FileEntry):

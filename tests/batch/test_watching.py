@@ -9,6 +9,7 @@ import math
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 
 from bigupload import errors
 from bigupload.batch import watching
+from bigupload.batch.job import Job
 from bigupload.batch.tree import FileEntry, Omitted, Selection
-from bigupload.batch.watching import NotSettledError, Watched, WatchedFiles, Watching
+from bigupload.batch.watching import WatchedFiles, Watching
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.sources.file import fingerprint_of
@@ -25,6 +27,10 @@ from bigupload.sources.file import fingerprint_of
 IDLE = 10.0
 LARGE = 100
 EXHAUSTIVE = [pytest.param(seed, marks=pytest.mark.exhaustive) for seed in range(2, 12)]
+
+
+class NotSettledError(Exception):
+    """The upload of a file that is not what it was: `Watching.changed`."""
 
 
 class Place:
@@ -62,7 +68,7 @@ class Place:
             self.tell({str(path)})
         return path
 
-    # -- what the watch is given
+    # -- what the watch is given, and who takes its files
 
     async def upload(self, begin: Begin) -> Fingerprint:
         self.begun.append((self.now, begin.key, begin.follow))
@@ -74,11 +80,22 @@ class Place:
             raise self.raises.pop(0)
         return fingerprint_of(os.stat(begin.path)) if begin.follow else found
 
-    async def failed(self, path: str, error: errors.BigUploadError, retry_in: float | None) -> None:
+    def failed(self, path: str, error: errors.BigUploadError, retry_in: float | None) -> None:
         self.failures.append((self.now, os.path.relpath(path, self.directory), error, retry_in))
 
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
+    async def take(self, watching: Watching, found: Begin | Omitted) -> None:
+        if isinstance(found, Omitted):
+            self.failed(found.path, errors.SourceError(found.reason), None)
+            return
+        try:
+            fingerprint = await self.upload(found)
+        except NotSettledError:
+            await watching.changed(found)
+        except errors.BigUploadError as e:
+            if (retry_in := await watching.failed(found, e)) is not None:
+                self.failed(found.path, e, None if retry_in == math.inf else retry_in)
+        else:
+            watching.uploaded(found, fingerprint)
 
     def list_files(self) -> Iterator[FileEntry | Omitted]:
         self.listings.append(self.now)
@@ -105,13 +122,19 @@ class Place:
             self.now = until
 
     async def watch(self, *, polls: bool = False, until_idle: float = 30.0) -> None:
-        watched = Watched(
-            directory=str(self.directory), list_files=self.list_files, events=None if polls else self.events,
-            poll=5.0 if polls else math.inf, idle=IDLE, until_idle=until_idle,
+        watching = Watching(
+            str(self.directory), self.list_files, events=None if polls else self.events,
+            poll=5.0 if polls else math.inf, idle=IDLE, until_idle=until_idle, warn=self.warnings.append,
+            files=SettlingFiles(idle=IDLE, follow_from=LARGE),
+            clock=lambda: self.now, wall_clock=lambda: 1e9 + self.now, pause=self.pause,
         )  # fmt: skip
-        files = SettlingFiles(idle=IDLE, follow_from=LARGE)
-        clock, wall = lambda: self.now, lambda: 1e9 + self.now
-        await Watching(watched, self, files, clock=clock, wall_clock=wall, pause=self.pause).run()
+
+        async def work(found: Begin | Omitted) -> None:
+            take = partial(self.take, watching, found)
+            await (watching.attempt(found, take) if isinstance(found, Begin) else take())
+
+        async with contextlib.aclosing(watching.found()) as found:
+            await Job(found, work, at_once=lambda: 32).run()
 
 
 async def at_once(function: Callable[[], Any], limiter: object) -> Any:

@@ -222,5 +222,5 @@ def outcome_of(row: Row, *, full_key: str) -> UploadResult | UploadFailed:
     if row.error is not None:
         from bigupload.batch.job import UploadFailed
 
-        return UploadFailed(source=row.source, key=full_key, error=row.error)
+        return UploadFailed(source=row.source, key=full_key, error=row.error, retry_in=row.retry_in)
     return row.proved
