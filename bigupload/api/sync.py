@@ -57,78 +57,64 @@ class SameFiles(NamedTuple):
     """The rows that the sync's own record does not have yet."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileComparison:
     """Compares the files of one sync with the list of the bucket and with the records. It sends nothing."""
 
-    def __init__(
-        self,
-        listed: Inventory,
-        record: JobRecord,
-        others: OtherJobs | None,
-        *,
-        directory: str,
-        prefix: str,
-        required: Verified,
-        size_only: bool,
-    ) -> None:
-        """Look at nothing yet.
-
-        Args:
-            listed: The objects that the store has listed so far.
-            record: What earlier syncs recorded.
-            others: What other jobs recorded below the target; None: that counts for nothing.
-            directory: The directory of the files, as it is listed.
-            prefix: Is before the key of each file.
-            required: What a record must have proved.
-            size_only: Whether an object of the same size counts as the file, without any record.
-        """
-        self._listed = listed
-        self._record = record
-        self._others = others
-        self._base = os.path.join(os.path.abspath(directory), "")  # noqa: PTH100, PTH118 - keeps links; a text
-        self._stored_base = stored_path(self._base)
-        self._prefix = prefix
-        self._enough = frozenset(each.value for each in Verified if each.satisfies(required))
-        self._size_only = size_only
+    listed: Inventory
+    """The objects that the store has listed so far."""
+    record: JobRecord
+    """What earlier syncs recorded."""
+    others: OtherJobs | None
+    """What other jobs recorded below the target; None: that counts for nothing."""
+    directory: str
+    """The directory of the files, as it is listed."""
+    prefix: str
+    """Is before the key of each file."""
+    required: Verified
+    """What a record must have proved."""
+    size_only: bool
+    """Whether an object of the same size counts as the file, without any record."""
 
     def path_of(self, key: str) -> str:
         """Return the absolute path of the file that has a key, as `os.path.abspath` returns it."""
-        return self._base + key.replace("/", os.sep)
+        base = os.path.join(os.path.abspath(self.directory), "")  # noqa: PTH100, PTH118 - keeps links; a text
+        return base + key.replace("/", os.sep)
 
     def find(self, files: Iterable[FileEntry]) -> SameFiles:
         """Compare files, and mark their objects as met. Blocking, for some microseconds a file.
 
         What is not found may be there all the same: its object may be listed later, or must be asked for.
         """
-        prefix = self._prefix
+        prefix = self.prefix
         keys = {prefix + each.key: each for each in files if each.inode and "\\" not in each.key}  # see `_object_of`
         there = [
             (each, etag)
-            for key, size, etag in self._listed.meet_all([*keys]).values()
+            for key, size, etag in self.listed.meet_all([*keys]).values()
             if size == (each := keys[key]).size
         ]
         return self.proved(there)
 
     def proved(self, there: Sequence[tuple[FileEntry, str]]) -> SameFiles:
         """Compare files that have objects of their sizes, with the ETags of those, and with the records."""
-        if self._size_only:  # what nobody has compared is in no record
+        if self.size_only:  # what nobody has compared is in no record
             how = None, Verified.SIZE.value, None
             alike: dict[str, FileRow] = {
                 f.key: (f.path, f.size, f.mtime_ns, f.ctime_ns, f.inode, etag, *how) for f, etag in there
             }
             return SameFiles(alike, {})
-        found = self._proved(there, self._record.find_all([each.key for each, _ in there]))
+        found = self._proved(there, self.record.find_all([each.key for each, _ in there]))
         new: dict[str, FileRow] = {}
-        if self._others is not None and len(found) < len(there):
+        if self.others is not None and len(found) < len(there):
             rest = [(each, etag) for each, etag in there if each.key not in found]
-            for rows in self._others.find_all([each.key for each, _ in rest]):
+            for rows in self.others.find_all([each.key for each, _ in rest]):
                 new = self._proved(rest, rows) | new  # the first record counts
         return SameFiles(found | new if new else found, new)
 
     def _proved(self, there: Iterable[tuple[FileEntry, str]], rows: dict[str, FileRow]) -> dict[str, FileRow]:
         """Return the files whose metadata and objects' ETags are as recorded. An object without an ETag never is."""
         found: dict[str, FileRow] = {}
-        base, enough = self._stored_base, self._enough
+        base, enough = stored_path(self.path_of("")), [each.value for each in Verified if each.satisfies(self.required)]
         for each, listed in there if rows else ():
             if (row := rows.get(each.key)) is not None:
                 path, size, mtime_ns, ctime_ns, inode, etag, _, verified, _ = row
@@ -237,9 +223,9 @@ class SyncMany(UploadMany):
                 others = OtherJobs(self._kept.path, await self._job_target())
                 opened.enter_context(contextlib.closing(others))
             self._comparison = FileComparison(
-                self._inventory,
-                self._kept,
-                others,
+                listed=self._inventory,
+                record=self._kept,
+                others=others,
                 directory=self._directory,
                 prefix=self._key_prefix,
                 required=self._settings.require_proof,
@@ -281,38 +267,23 @@ class SyncMany(UploadMany):
             async for batch in batches:
                 if not self._dry_run:
                     await self._kept.record_mounts(self._mounts.found.copy())
-                rest: Sequence[Found] = batch
-                while rest:
-                    count = await self._reached(rest)
-                    reached, rest = rest[:count], rest[count:]
-                    same = await self._same([each for each in reached if isinstance(each, FileEntry)])
-                    if len(same) == count and self._counts_same:
-                        continue
-                    for found in reached:
-                        if isinstance(found, Omitted) and not found.is_failure:
-                            self._tell(found)
-                        elif isinstance(found, Omitted) or (known := same.get(found.key)) is None:
-                            yield found
-                        elif not self._counts_same:
-                            await self._tell_same(found, known)
-
-    async def _reached(self, found: Sequence[Found]) -> int:
-        """Wait until the list has come to the first of some files. Returns how many of them it has come to."""
-
-        def is_ahead(each: Found) -> bool:
-            return isinstance(each, FileEntry) and not self._store_list.has_reached(self._key_prefix + each.key)
-
-        if not is_ahead(found[-1]) and isinstance(found[-1], FileEntry):  # they are in the order of their keys
-            return len(found)
-        if isinstance(found[0], FileEntry):
-            await self._store_list.reached(self._key_prefix + found[0].key)
-        return next((at for at, each in enumerate(found) if is_ahead(each)), len(found))
+                same = await self._same([each for each in batch if isinstance(each, FileEntry)])
+                if len(same) == len(batch) and self._counts_same:
+                    continue
+                for found in batch:
+                    if isinstance(found, Omitted) and not found.is_failure:
+                        self._tell(found)
+                    elif isinstance(found, Omitted) or (known := same.get(found.key)) is None:
+                        yield found
+                    elif not self._counts_same:
+                        await self._tell_same(found, known)
 
     async def _same(self, files: Sequence[FileEntry]) -> dict[str, FileRow]:
         """Compare files with the list and the records. Returns those that are in the store, by their keys."""
         self._files += len(files)
-        if self._steps.wants_each:  # each is compared by itself
+        if self._steps.wants_each or not files:  # each is compared by itself
             return {}
+        await self._store_list.reached(self._key_prefix + files[-1].key)  # they are in the order of their keys
         same, new = self._comparison.find(files)
         if new and not self._dry_run:
             found = [each for each in files if each.key in new]

@@ -176,12 +176,8 @@ class StoreList:
         Raises:
             ListFailed: The list failed.
         """
-        while not self.has_reached(key):
+        while self._is_ordered and not self._has_ended and key > self._last:
             await self._more()
-
-    def has_reached(self, key: str) -> bool:
-        """Whether nobody need wait for this key: the list has come to it, or is not in the order of its keys."""
-        return not self._is_ordered or self._has_ended or key <= self._last
 
     async def find(self, key: str) -> ListedObject | None:
         """Look up an object. Its absence is certain only at the end of the list.

@@ -47,7 +47,7 @@ class Compared:
         with contextlib.closing(OtherJobs(self.record.path, "s3://b/p/")) as others:
             options: dict[str, Any] = {"directory": TREE, "prefix": "p/", "size_only": False} | more
             options.setdefault("required", Verified.FULL_OBJECT)
-            comparison = FileComparison(self.inventory, self.record, others, **options)
+            comparison = FileComparison(listed=self.inventory, record=self.record, others=others, **options)
             same, new = comparison.find(files.values())
             self.new = [file_of_row(key, comparison.path_of(key), files[key].fingerprint, new[key]) for key in new]
             return {*same}, {*new}

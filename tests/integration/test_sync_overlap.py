@@ -10,6 +10,7 @@ import pytest
 import bigupload
 from bigupload import UploadResult, errors
 from bigupload.api.types import SyncOutcome
+from bigupload.batch import listing
 from bigupload.testing.faults import Call, Status
 from bigupload.testing.strict_s3 import StrictS3
 
@@ -21,9 +22,10 @@ LONG = 60.0
 
 
 @pytest.fixture
-async def tree(world: World, tmp_path: Path) -> Path:
-    """All of it is in the store, which lists four objects a page."""
+async def tree(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All of it is in the store, which lists four objects a page. As many files are compared together."""
     world.s3.knobs.page_size = 4
+    monkeypatch.setattr(listing, "_MOST", 4)
     tree = grow(tmp_path / "tree", {name: name.encode() for name in NAMES})
     assert counts(await synced(world, tree)) == (12, 0, 0, 0)
     return tree
