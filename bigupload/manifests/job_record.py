@@ -782,24 +782,8 @@ class OtherJobs:
             else:
                 opened.close()
 
-    def find(self, key: str, path: str, fingerprint: Fingerprint, etag: str) -> RecordedFile | None:
-        """Look up a file that was uploaded and has not changed since. It takes microseconds.
-
-        Args:
-            key: Below the target.
-            path: Absolute.
-            fingerprint: The file's.
-            etag: The object's, without quotes. Another one is another object.
-        """
-        for opened in self._opened:
-            with contextlib.suppress(sqlite3.Error):
-                found = _find_in(opened, key, path, fingerprint)
-                if found is not None and found.etag.strip('"') == etag:
-                    return found
-        return None
-
     def find_all(self, keys: Sequence[str]) -> Iterator[dict[str, FileRow]]:
-        """Look up a few hundred files together. Yields what each record has of them, by key. Blocking, as above."""
+        """Look up a few hundred files together. Yields what each record has of them, by key. Blocking."""
         for opened in self._opened:
             with contextlib.suppress(sqlite3.Error):
                 yield _find_all_in(opened, keys)
