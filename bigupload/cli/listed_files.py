@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -188,30 +187,17 @@ async def dry_run(listed: ListedFiles, *, as_json: bool, service: str | None) ->
             _print(f"{format_size(file.size):>10}  {printable(escaped(file.path if service else target))}")
     if as_json:
         _print(json.dumps({"files": count, "size": size, "failed": failed, "exit_status": status}))
-    _flush()
+    _print("", end="", flush=True)
     if count and not as_json and not listed.is_quiet:
         sums = f"{counted(count, 'file')}, {format_size(size)}" + (f", {failed:,} failed" if failed else "")
         click.echo(f"bigupload: would upload {sums}; nothing was sent", err=True)
     return status
 
 
-def _print(line: str) -> None:
-    """Write a line to standard output. `_flush` comes at the end: of 100,000 lines, each would cost a system call."""
-    if sys.stdout is not None:
-        with _written():
-            sys.stdout.write(f"{line}\n")
-
-
-def _flush() -> None:
-    if sys.stdout is not None:
-        with _written():
-            sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _written() -> Iterator[None]:
+def _print(line: str, **how: Any) -> None:
+    """Write to standard output. The last call flushes: of 100,000 lines, each would cost a system call."""
     try:
-        yield
+        print(line, **how)  # noqa: T201 - does nothing where there is no standard output
     except OSError as e:
         discard_output()
         raise errors.BigUploadError(f"can't write the list ({e.strerror}): nothing was sent") from None

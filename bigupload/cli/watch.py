@@ -134,7 +134,7 @@ async def _watch(directory: Path, arguments: dict[str, Any], wishes: Wishes) -> 
                 async for outcome in outcomes:
                     path = Path(outcome.source) if isinstance(outcome, UploadFailed) else outcome.path
                     reporter.end(path)
-                    seen.add(path, outcome, _report(outcome, reporter, as_json=arguments["as_json"]))
+                    seen.add(path, outcome, reporter, as_json=arguments["as_json"])
                     if isinstance(outcome, UploadResult) and not outcome.skipped:
                         status = await follow_one(outcome, wishes, target=target, s3=options["s3"], mode=mode)
                         afterwards = status or afterwards
@@ -147,7 +147,7 @@ async def _watch(directory: Path, arguments: dict[str, Any], wishes: Wishes) -> 
 
 
 class _Seen:
-    """Return the outcomes so far."""
+    """The outcomes so far."""
 
     def __init__(self) -> None:
         self.failed: dict[Path, int] = {}
@@ -155,34 +155,26 @@ class _Seen:
         self._uploads = 0
         self._size = 0
 
-    def add(self, path: Path, outcome: UploadResult | UploadFailed, code: int) -> None:
-        """Count what became of one."""
-        from bigupload.engine.upload_run import UploadResult
+    def add(self, path: Path, outcome: UploadResult | UploadFailed, reporter: Reporter, *, as_json: bool) -> None:
+        """Print what became of a file, and count it."""
+        from bigupload.batch.job import UploadFailed
+        from bigupload.cli.reporting import result_line
 
         self.failed.pop(path, None)
-        if code:
-            self.failed[path] = code
-        if isinstance(outcome, UploadResult) and not outcome.skipped:
+        if isinstance(outcome, UploadFailed):
+            error, retry_in = outcome.error, outcome.retry_in
+            self.failed[path] = error.exit_code if retry_in is None else errors.EXIT_RESUMABLE
+            if not isinstance(error, errors.SourceChanged):  # which says so itself
+                when = "when it changes" if retry_in is None else f"in {format_seconds(retry_in)}"
+                error = errors.BigUploadError(f"{error}; it is tried again {when}")
+            complain(error, escaped(outcome.source), is_path=True)
+            return
+        if not outcome.skipped:
             self._uploads += 1
             self._size += outcome.size
+        if not outcome.skipped or as_json:
+            reporter.on_result(result_line(outcome, as_json=as_json))
 
     def __str__(self) -> str:
         failed = f", {len(self.failed):,} failed" if self.failed else ""
         return f"uploaded {counted(self._uploads, 'file')}, {format_size(self._size)}{failed}"
-
-
-def _report(outcome: UploadResult | UploadFailed, reporter: Reporter, *, as_json: bool) -> int:
-    """Print the outcome of a file. Return the exit status."""
-    from bigupload.batch.job import UploadFailed
-    from bigupload.cli.reporting import result_line
-
-    if not isinstance(outcome, UploadFailed):
-        if not outcome.skipped or as_json:
-            reporter.on_result(result_line(outcome, as_json=as_json))
-        return errors.EXIT_OK
-    error, retry_in = outcome.error, outcome.retry_in
-    if not isinstance(error, errors.SourceChanged):  # which says so itself
-        when = "when it changes" if retry_in is None else f"in {format_seconds(retry_in)}"
-        error = errors.BigUploadError(f"{error}; it is tried again {when}")
-    complain(error, escaped(outcome.source), is_path=True)
-    return outcome.error.exit_code if retry_in is None else errors.EXIT_RESUMABLE
