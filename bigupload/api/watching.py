@@ -31,7 +31,7 @@ from bigupload.batch.tree import Omitted, Selection
 from bigupload.batch.watching import WatchedFiles, Watching, file_events, require_file_events
 from bigupload.core.manifest import Manifest, manifest_id
 from bigupload.core.retry_policy import Fault
-from bigupload.core.settling import Begin
+from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.manifests.job_record import JobRecord
@@ -79,9 +79,10 @@ class WatchMany(UploadMany):
         self._directory = path
         self._idle = checked_idle(options.get("idle", "10s"))
         self._watching = Watching(
-            path,
-            files.found,
+            directory=path,
+            list_files=files.found,
             idle=self._idle,
+            files=SettlingFiles(idle=self._idle),
             events=partial(file_events, path) if poll is None else None,
             poll=math.inf if poll is None else checked_idle(poll, "poll"),
             until_idle=math.inf if until_idle is None else checked_idle(until_idle, "until_idle"),

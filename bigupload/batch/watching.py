@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import field
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -32,6 +33,7 @@ from bigupload.core.manifest import Fingerprint
 from bigupload.core.selection import exclude, scope_of
 from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.errors import UsageError
+from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread, starting_threads
 from bigupload.support.files import ASIDE
 from bigupload.support.systems import change_time
@@ -60,61 +62,47 @@ R = TypeVar("R")
 Pause: TypeAlias = Callable[[asyncio.Event, float], Awaitable[None]]
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class Watching:
     """One watch of a directory."""
 
-    def __init__(
-        self,
-        directory: str,
-        list_files: Callable[[], Iterator[Found]],
-        *,
-        idle: float,
-        events: Events | None = None,
-        poll: float = math.inf,
-        until_idle: float = math.inf,
-        warn: Callable[[str], object],
-        files: SettlingFiles | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall_clock: Callable[[], float] = time.time,
-        pause: Pause | None = None,
-    ) -> None:
-        """Prepare; `found` begins.
+    directory: str
+    """Its absolute path."""
+    list_files: Callable[[], Iterator[Found]]
+    """Lists the files that are wanted. Blocking; called in threads."""
+    idle: float
+    """Seconds without a change after which a file has settled."""
+    files: SettlingFiles
+    """Decides which files to upload when."""
+    warn: Callable[[str], object]
+    """Gets what a person should know of the watch as a whole."""
+    events: Events | None = None
+    """Reports changes; None: the directory is listed every `poll` seconds."""
+    poll: float = math.inf
+    until_idle: float = math.inf
+    """End after this many seconds without a change, with nothing left to do; infinite: never."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds from any start."""
+    wall_clock: Callable[[], float] = time.time
+    """Seconds since the epoch, as files have them."""
+    pause: Pause = field(default_factory=lambda: _pause)
+    """Waits for an event, or for the given seconds."""
+    standing: StandingDirectory = field(init=False)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    _no_events: str | None = None
+    """The reason why the system reports no more changes, until the warning."""
+    _dirty: bool = True
+    _listed_at: float = 0.0
+    _listing_took: float = 0.0
+    _never_listed: bool = True
+    _unreadable: set[str] = field(default_factory=set)
+    _gone: errors.SourceError | None = None
+    _began: float = 0.0
 
-        Args:
-            directory: Its absolute path.
-            list_files: Lists the files that are wanted. Blocking; called in threads.
-            idle: Seconds without a change after which a file has settled.
-            events: Reports changes; None: the directory is listed every `poll` seconds.
-            poll: Seconds.
-            until_idle: End after this many seconds without a change, with nothing left to do; infinite: never.
-            warn: Gets what a person should know of the watch as a whole.
-            files: Decides which files to upload when.
-            clock: Seconds from any start.
-            wall_clock: Seconds since the epoch, as files have them.
-            pause: Waits for an event, or for the given seconds.
-        """
-        self._directory = directory
-        self._list_files = list_files
-        self._idle = idle
-        self._events = events
-        self._poll = poll
-        self._until_idle = until_idle
-        self._warn = warn
-        self._files = files or SettlingFiles(idle=idle)
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._pause = pause or _pause
-        self._wake = asyncio.Event()
-        self._threads = asyncio.Semaphore(2)
-        self.standing = StandingDirectory(directory, "watch", self._threads)
-        self._no_events: str | None = None
-        """The reason why the system reports no more changes, until the warning."""
-        self._dirty = True
-        self._listed_at = self._listing_took = 0.0
-        self._never_listed = True
-        self._unreadable: set[str] = set()
-        self._gone: errors.SourceError | None = None
-        self._began = 0.0
+    def __post_init__(self) -> None:
+        """Look at nothing yet; `found` begins."""
+        self.standing = StandingDirectory(self.directory, "watch", self._threads)
 
     async def found(self) -> AsyncGenerator[Begin | Omitted, None]:
         """The files to upload now, of each of which the caller makes an `attempt` meanwhile; and what can't be read.
@@ -123,17 +111,17 @@ class Watching:
             SourceError: There is no such directory, or it has vanished. What was open has ended before.
         """
         await self.standing.check()
-        self._began = self._clock()
-        async with self._events(self._changed, self._no_more_events) if self._events else contextlib.nullcontext():
+        self._began = self.clock()
+        async with self.events(self._changed, self._no_more_events) if self.events else contextlib.nullcontext():
             while not self._is_over():
                 if self._no_events is not None:
                     self._poll_instead(self._no_events)
-                if self._gone is None and self._clock() >= self._next_listing():
+                if self._gone is None and self.clock() >= self._next_listing():
                     async for each in self._list():
                         yield each
                 for begin in self._begin():
                     yield begin
-                await self._pause(self._wake, self._seconds())
+                await self.pause(self._wake, self._seconds())
                 self._wake = asyncio.Event()
                 await self._look_at_directory()
         if self._gone is not None:
@@ -141,38 +129,38 @@ class Watching:
 
     def _is_over(self) -> bool:
         if self._gone is not None:
-            return not self._files.has_open
-        quiet_until = self._quiet_since + self._until_idle
-        if self._dirty or self._files.is_busy or self._clock() < quiet_until:
+            return not self.files.has_open
+        quiet_until = self._quiet_since + self.until_idle
+        if self._dirty or self.files.is_busy or self.clock() < quiet_until:
             return False
         self._dirty = self._listed_at < quiet_until  # once more: an unreported file may have come
         return not self._dirty
 
     @property
     def _quiet_since(self) -> float:
-        return max(self._began, self._files.last_change)
+        return max(self._began, self.files.last_change)
 
     # -- the directory
 
     def _changed(self, paths: set[str]) -> None:
         """Wake the watch, unless all changed files are followed: their uploads look at those."""
-        if not paths or any(not self._files.is_open(self._key(path)) for path in paths):
+        if not paths or any(not self.files.is_open(self._key(path)) for path in paths):
             self._dirty = True
             self._wake.set()
 
     def _key(self, path: str) -> str:
-        return os.path.relpath(path, self._directory).replace(os.sep, "/")
+        return os.path.relpath(path, self.directory).replace(os.sep, "/")
 
     def _no_more_events(self, reason: str) -> None:
         self._no_events = reason
         self._wake.set()
 
     def _poll_instead(self, reason: str) -> None:
-        self._no_events = self._events = None
-        self._poll = min(self._poll, _POLL)
-        self._warn(
-            f"the system reports no changes in {self._directory} ({reason}): it is listed every "
-            f"{format_seconds(self._poll)}"
+        self._no_events = self.events = None
+        self.poll = min(self.poll, _POLL)
+        self.warn(
+            f"the system reports no changes in {self.directory} ({reason}): it is listed every "
+            f"{format_seconds(self.poll)}"
         )
 
     async def _look_at_directory(self) -> None:
@@ -185,7 +173,7 @@ class Watching:
     def _next_listing(self) -> float:
         if self._never_listed:
             return -math.inf
-        every = self._poll if self._events is None else _LIST_EVERY
+        every = self.poll if self.events is None else _LIST_EVERY
         if self._dirty:
             every = min(every, _LIST_AFTER)
         pause = min(_SHARE * self._listing_took, max(_LIST_EVERY, self._listing_took))
@@ -193,17 +181,17 @@ class Watching:
 
     async def _list(self) -> AsyncIterator[Begin | Omitted]:
         self._dirty = False
-        began = self._clock()
-        self._files.begin_listing()
-        listing = self._list_files()
+        began = self.clock()
+        self.files.begin_listing()
+        listing = self.list_files()
         unreadable: set[str] = set()
         while batch := await run_in_daemon_thread(lambda: list(islice(listing, _BATCH)), self._threads):
-            now, wall = self._clock(), self._wall_clock()
+            now, wall = self.clock(), self.wall_clock()
             for entry in batch:
                 if isinstance(entry, FileEntry):
                     age = max(0.0, wall - max(entry.mtime_ns, entry.ctime_ns) / 1e9)
                     quiet_for = age if self._never_listed else 0.0  # else its clock may be another machine's
-                    self._files.found(entry.key, entry.path, entry.fingerprint, now, quiet_for=quiet_for)
+                    self.files.found(entry.key, entry.path, entry.fingerprint, now, quiet_for=quiet_for)
                     continue
                 unreadable.add(entry.path)
                 if entry.path in self._unreadable:
@@ -216,24 +204,24 @@ class Watching:
                 yield begin
         await self._look_at_directory()
         if self._gone is None:  # else nothing was found because nothing is there
-            self._files.end_listing()
+            self.files.end_listing()
         self._unreadable = unreadable
         self._never_listed = False
-        self._listed_at = self._clock()
+        self._listed_at = self.clock()
         self._listing_took = self._listed_at - began
 
     def _seconds(self) -> float:
         """Return the seconds to wait if nothing happens."""
-        now = self._clock()
+        now = self.clock()
         if self._gone is not None:
             return _LOOK_EVERY
-        times = [self._files.next_time(now), max(now, self._next_listing()), now + _LOOK_EVERY]
-        if not self._files.is_busy:
-            times.append(max(now, self._quiet_since + self._until_idle))
+        times = [self.files.next_time(now), max(now, self._next_listing()), now + _LOOK_EVERY]
+        if not self.files.is_busy:
+            times.append(max(now, self._quiet_since + self.until_idle))
         return max(_SHORTEST, min(times) - now)  # a rounded time must not make it turn round and round
 
     def _begin(self) -> list[Begin]:
-        return self._files.begin(self._clock()) if self._gone is None else []
+        return self.files.begin(self.clock()) if self._gone is None else []
 
     # -- uploads
 
@@ -249,7 +237,7 @@ class Watching:
             if found is None:
                 return None
             if not begin.follow and found != begin.fingerprint:
-                self._files.changed(begin.key, found, self._clock())
+                self.files.changed(begin.key, found, self.clock())
                 return None
             return await upload()
         finally:
@@ -258,14 +246,14 @@ class Watching:
 
     def uploaded(self, begin: Begin, fingerprint: Fingerprint) -> None:
         """The object is the file as it was with a fingerprint."""
-        self._files.uploaded(begin.key, fingerprint, self._clock())
+        self.files.uploaded(begin.key, fingerprint, self.clock())
 
     async def changed(self, begin: Begin) -> float | None:
         """It can't be followed, or was written meanwhile: it is uploaded when it has settled. Returns as `failed`."""
         if (now := await self._look(begin)) is None:
             return None
-        self._files.changed(begin.key, now, self._clock())
-        return self._idle
+        self.files.changed(begin.key, now, self.clock())
+        return self.idle
 
     async def failed(self, begin: Begin, error: errors.BigUploadError) -> float | None:
         """The upload failed. Raises the error if that ends the watch.
@@ -276,12 +264,12 @@ class Watching:
         if isinstance(error, errors.SourceChanged):
             return await self.changed(begin)
         if isinstance(error, errors.SourceNotFound):  # it was deleted just now
-            self._files.vanished(begin.key)
+            self.files.vanished(begin.key)
             return None
         if error.fails_others == "always" or isinstance(error, errors.UsageError):
             raise error
-        concerns_all = befalls_all(error, others_go=self._files.others_uploaded(begin.key))
-        again = self._files.failed(begin.key, self._clock(), again=error.resumable, concerns_all=concerns_all)
+        concerns_all = befalls_all(error, others_go=self.files.others_uploaded(begin.key))
+        again = self.files.failed(begin.key, self.clock(), again=error.resumable, concerns_all=concerns_all)
         return math.inf if again is None else again
 
     async def _look(self, begin: Begin) -> Fingerprint | None:
@@ -289,7 +277,7 @@ class Watching:
         try:
             status = await run_in_daemon_thread(lambda: Path(begin.path).lstat(), self._threads)
         except OSError:  # the next listing finds it
-            self._files.vanished(begin.key)
+            self.files.vanished(begin.key)
             return None
         return Fingerprint(status.st_size, status.st_mtime_ns, change_time(status), status.st_ino)
 

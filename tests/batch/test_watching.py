@@ -123,7 +123,7 @@ class Place:
 
     async def watch(self, *, polls: bool = False, until_idle: float = 30.0) -> None:
         watching = Watching(
-            str(self.directory), self.list_files, events=None if polls else self.events,
+            directory=str(self.directory), list_files=self.list_files, events=None if polls else self.events,
             poll=5.0 if polls else math.inf, idle=IDLE, until_idle=until_idle, warn=self.warnings.append,
             files=SettlingFiles(idle=IDLE, follow_from=LARGE),
             clock=lambda: self.now, wall_clock=lambda: 1e9 + self.now, pause=self.pause,

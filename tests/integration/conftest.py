@@ -14,8 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from bigupload.api import checks
-from bigupload.batch import watching
+from bigupload.api import checks, watching
 from bigupload.core import hedging
 from bigupload.core.settling import SettlingFiles
 from bigupload.engine import context, multipart_upload
