@@ -78,3 +78,14 @@ async def test_an_on_event_that_raises_ends_the_job(world: World) -> None:
 
     with pytest.raises(ZeroDivisionError):
         await sent([world.file(10)], world.options(), on_event=on_event)
+
+
+async def test_its_uploader_is_closed_before_the_first_step(world: World) -> None:
+    async with no_leaks():
+        async with bigupload.Uploader() as uploader:
+            outcomes = uploader.upload_many([(b"a", "a")], to="s3://bucket/", s3=world.options())
+            step = asyncio.ensure_future(anext(outcomes))
+            await asyncio.sleep(0)
+        with pytest.raises(errors.UploadCancelled):
+            await step
+    assert "a" not in world.s3.objects["bucket"]
