@@ -355,39 +355,35 @@ async def file_events(
     loop = asyncio.get_running_loop()
     stop = threading.Event()
 
-    def report(function: Callable[[], object]) -> None:
+    def report(function: Callable[[R], object], value: R) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            loop.call_soon_threadsafe(function)
-
-    def listen_once() -> None:
-        import watchfiles
-
-        begun = False
-        for changes in watchfiles.watch(
-            directory,
-            watch_filter=None,
-            stop_event=stop,
-            rust_timeout=_BEGUN_WITHIN,
-            yield_on_timeout=True,
-            raise_interrupt=False,
-            ignore_permission_denied=True,
-        ):
-            paths = {path for _, path in changes} if begun else set()
-            if paths or not begun:
-                report(lambda paths=paths: changed(paths))  # type: ignore[misc]  # mypy does not infer the default
-            begun = True
+            loop.call_soon_threadsafe(function, value)
 
     def listen() -> None:
         while not stop.is_set():
+            begun = False
             try:
-                listen_once()
+                import watchfiles
+
+                for changes in watchfiles.watch(
+                    directory,
+                    watch_filter=None,
+                    stop_event=stop,
+                    rust_timeout=_BEGUN_WITHIN,
+                    yield_on_timeout=True,
+                    raise_interrupt=False,
+                    ignore_permission_denied=True,
+                ):
+                    paths = {path for _, path in changes} if begun else set()
+                    if paths or not begun:
+                        report(changed, paths)
+                    begun = True
                 return
             except Exception as e:  # watchfiles raises RuntimeErrors of its own for errors of the kernel
                 if _NOT_UTF_8 not in str(e):
-                    reason = os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e)
-                    report(lambda reason=reason: failed(reason))  # type: ignore[misc]  # as above
+                    report(failed, os.strerror(e.errno) if isinstance(e, OSError) and e.errno else str(e))
                     return
-            stop.wait(_AGAIN_AFTER)
+                stop.wait(_AGAIN_AFTER)
 
     thread = threading.Thread(target=listen, name="bigupload watch", daemon=True)
     try:
