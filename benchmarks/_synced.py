@@ -27,12 +27,12 @@ _BATCH = 5000
 
 async def write(directory: str, to: str, url: str, state: Path) -> None:
     """Record that all files of a tree are in the store."""
-    name, target = f"sync {directory}", await job_target(to, S3Options(endpoint_url=url))
+    name, (target, endpoint) = f"sync {directory}", await job_target(to, S3Options(endpoint_url=url))
     state.mkdir(0o700)
     path = state / f"{job_id(name, target)}{JOB_SUFFIX}"
     with (
         ThreadPoolExecutor(1) as executor,
-        JobRecord(path, name, target, now=lambda: "2026-01-01T00:00:00+00:00", executor=executor) as record,
+        JobRecord(path, name, target, endpoint, now=lambda: "2026-01-01T00:00:00+00:00", executor=executor) as record,
     ):
         record.open(resume=True, keep=True)
         batch: list[RecordedFile] = []

@@ -146,7 +146,7 @@ class UploadMany:
             await self._resources.state.clean()
         async with contextlib.AsyncExitStack() as opened:
             if (name := self._options.get("job")) is not None:
-                record = self._resources.state.job_record(name, await self._job_target())
+                record = self._resources.state.job_record(name, *await self._job_target())
                 self._record = opened.enter_context(record)
                 self._open_record(record)
             await opened.enter_async_context(self._steps)
@@ -197,10 +197,10 @@ class UploadMany:
         job = events.UploadIdentity(source="", target=target, id="", manifest=None)
         events.identified(job, self._call.emit_as_own)(event)
 
-    async def _job_target(self) -> str:
-        """Return the job's target as its record writes it, with the endpoint."""
+    async def _job_target(self) -> tuple[str, str | None]:
+        """Return the job's target as its record writes it, with the endpoint, and that alone."""
         if (service := self._options.get("service")) is not None:
-            return service
+            return service, None
         return await job_target(self._prefix, self._options.get("s3") or S3Options())
 
     async def record(self, rows: Sequence[Row]) -> None:

@@ -206,10 +206,10 @@ async def _select(names: list[str], selection: Selection, counted: FoundFiles) -
         yield found
 
 
-async def job_target(prefix: str, s3: S3Options) -> str:
-    """Return a job's target as its record writes it, with the endpoint."""
+async def job_target(prefix: str, s3: S3Options) -> tuple[str, str | None]:
+    """Return a job's target as its record writes it, with the endpoint, and that alone."""
     endpoint = await endpoint_of(s3)
-    return prefix if endpoint is None else f"{prefix} at {endpoint}"
+    return prefix if endpoint is None else f"{prefix} at {endpoint}", endpoint
 
 
 def recorded_file(row: Row) -> RecordedFile:

@@ -119,12 +119,12 @@ class UploaderState:
                 journal.warning = self._perhaps_begun(source, store)
         return journal
 
-    def job_record(self, name: str, target: str) -> JobRecord:
+    def job_record(self, name: str, target: str, endpoint: str | None) -> JobRecord:
         """The record of a job, not open yet."""
         from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, job_id
 
         path = self.directory / f"{job_id(name, target)}{JOB_SUFFIX}"
-        return JobRecord(path, name, target, now=_now, executor=self._writers)
+        return JobRecord(path, name, target, endpoint, now=_now, executor=self._writers)
 
     def facts_of(self, target: Target) -> EndpointFacts | None:
         """What was found out about the bucket of a target; None: there is no place to remember it, or it is at AWS."""

@@ -38,7 +38,7 @@ from bigupload.core.selection import Scope, selects
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
-from bigupload.manifests.job_record import FileRow, JobRecord, OtherJobs, file_of_row, stored_path
+from bigupload.manifests.job_record import FileRow, JobName, JobRecord, OtherJobs, file_of_row, stored_path
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.stores.s3.objects import ListedRow, S3Objects
@@ -148,7 +148,8 @@ class SyncMany(UploadMany):
         """
         self._directory = "" if directory == "" else os.fspath(checked_path(directory, "directory"))
         of_many = {name: value for name, value in options.items() if name in UploadManyOptions.__annotations__}
-        of_many["job"] = f"sync {os.path.abspath(self._directory)}"  # noqa: PTH100 - keeps links, as a job's name does
+        path = os.path.abspath(self._directory)  # noqa: PTH100 - keeps links, as a job's name does
+        of_many["job"] = JobName(f"sync {path}", "sync", [path])
         super().__init__(resources, call, settings, cast("UploadManyOptions", of_many), steps)
         self._selection = options.get("selection") or Selection()
         self._size_only = options.get("size_only", False)
@@ -220,7 +221,7 @@ class SyncMany(UploadMany):
         async with contextlib.AsyncExitStack() as opened:
             others: OtherJobs | None = None
             if self._options.get("resume", True):
-                others = OtherJobs(self._kept.path, await self._job_target())
+                others = OtherJobs(self._kept.path, self._kept.target)
                 opened.enter_context(contextlib.closing(others))
             self._comparison = FileComparison(
                 listed=self._inventory,

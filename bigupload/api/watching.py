@@ -34,7 +34,7 @@ from bigupload.core.retry_policy import Fault
 from bigupload.core.settling import Begin, SettlingFiles
 from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier
-from bigupload.manifests.job_record import JobRecord
+from bigupload.manifests.job_record import JobName, JobRecord
 from bigupload.manifests.journal import read_manifest
 from bigupload.manifests.state_directory import SUFFIX
 from bigupload.records import dataclass
@@ -66,7 +66,7 @@ class WatchMany(UploadMany):
         # Symbolic links in it stay: their targets may change.
         path = os.path.abspath(checked_path(directory, "directory"))  # noqa: PTH100 - removes "..", as for a file
         of_many = {name: value for name, value in options.items() if name in UploadManyOptions.__annotations__}
-        of_many["job"] = f"watch {path}"
+        of_many["job"] = JobName(f"watch {path}", "watch", [path])
         settings = settings_of(options, recalls=not steps.deletes)
         super().__init__(resources, call, settings, cast("UploadManyOptions", of_many), steps)
         selection = options.get("selection") or Selection()

@@ -10,7 +10,7 @@ from dataclasses import field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,6 +25,9 @@ from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.systems import with_slashes
 from bigupload.units import counted, escaped, format_size, printable, quoted
+
+if TYPE_CHECKING:
+    from bigupload.manifests.job_record import JobName
 
 _LONGEST_JOB = 200
 
@@ -97,13 +100,19 @@ class ListedFiles:
             await run_in_daemon_thread(partial(check_top, directory))
 
     @property
-    def job(self) -> str:
+    def job(self) -> JobName:
         """The job's name, by which the same command continues it."""
-        words = [f"{os.path.abspath(name)}{'/' * name.endswith('/')}" for name in self.names]  # noqa: PTH100 - keeps links
-        text = os.fsencode(" ".join(map(quoted, [*words, *self.chosen.words()]))).decode(errors="backslashreplace")
-        if len(text) <= _LONGEST_JOB:
-            return text
-        return f"{text[:_LONGEST_JOB]}… {sha256(text.encode()).hexdigest()[:16]}"
+        from bigupload.manifests.job_record import JobName
+
+        sources = [f"{os.path.abspath(name)}{'/' * name.endswith('/')}" for name in self.names]  # noqa: PTH100 - keeps links
+        words = [*sources, *self.chosen.words()]
+        text = os.fsencode(" ".join(map(quoted, words))).decode(errors="backslashreplace")
+        if len(text) > _LONGEST_JOB:
+            text = f"{text[:_LONGEST_JOB]}… {sha256(text.encode()).hexdigest()[:16]}"
+        if self.chosen.files_from != Path("-"):
+            return JobName(text, "upload", words)
+        typed = ["--files-from=-" if word.startswith("--files-from=") else word for word in words]
+        return JobName(text, "upload", typed, os.path.abspath("."))  # noqa: PTH100 - the directory of its paths
 
     @property
     def top(self) -> str:

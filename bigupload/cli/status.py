@@ -31,7 +31,6 @@ from bigupload.cli.unfinished import (
     known_here,
     replaced_here,
     shown_ids,
-    shown_name,
     tell_jobs,
     tell_streams,
 )
@@ -302,7 +301,7 @@ def _job_row(job: KnownJob) -> StatusRow:
         state="incomplete" if job.gone else job.status,
         done=f"{counted(job.files, 'file')}, {format_size(job.bytes)}",
         age=age,
-        source=one_line(shown_name(job)),
+        source=one_line(job.shown),
         target=one_line(job.target),
         note=f" ({counted(job.gone, 'file')} did not exist)" if job.gone else "",
     )
@@ -334,7 +333,7 @@ def _check_syncs(within: float) -> int:
     for job in unreadable:  # any of them may be a sync's
         why = f"can't read the record {job.record}: {job.error or ''}. Unless that passes, bigupload abort"
         complain(errors.BigUploadError(f"{why} {job.id[:SHORT_ID]} forgets it"))
-    syncs = [job for job in jobs if job.name.startswith("sync ")]
+    syncs = [job for job in jobs if job.command == "sync"]
     if not syncs and not unreadable:
         complain(errors.BigUploadError("no sync is recorded on this machine, or none has sent a file"))
         return errors.EXIT_FAILED
@@ -351,7 +350,7 @@ def _check_syncs(within: float) -> int:
 
 
 def _job_where(job: KnownJob) -> str:
-    return one_line(f"{shown_name(job)} → {job.target}")
+    return one_line(f"{job.shown} → {job.target}")
 
 
 def _clean(older_than: float | None, keep: int | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from bigupload.core.selection import has_wildcard
 from bigupload.manifests.lock import is_locked
 from bigupload.s3_parameters import ADDRESS
 from bigupload.support.daemon_threads import hanging
-from bigupload.units import counted, format_age, one_line, printable, quoted, split_command
+from bigupload.units import counted, format_age, one_line, printable, quoted
 
 if TYPE_CHECKING:
     from bigupload.core.manifest import Manifest
@@ -27,12 +26,6 @@ if TYPE_CHECKING:
     from bigupload.manifests.listing import KnownUpload
 
 
-_CUT = re.compile(r"… [0-9a-f]{16}$")
-"""The end of a name that was too long to keep."""
-_NAMES_PATHS = re.compile(r"['\"]?(?:/|--)")
-"""The beginning of the name of an `upload` of many files: absolute paths, or options."""
-_LIST_FROM_PIPE = re.compile(r"--files-from=(.*)/-")
-"""A list that came through a pipe, as a job's name has it: "-" below the directory that its paths are in."""
 SAME_OPTIONS = "with the options that it had (shown are those that are recorded)"
 """Advice about a job's command: a record has the selection of an `upload`, and of a sync or watch no option."""
 _LOCAL = "local"
@@ -62,38 +55,15 @@ def refuse_job(name: Path) -> None:
     job = job_named(name)
     if job is not None:
         command = command_of(job)
-        again = f"the command or the program of {job.name!r} again"
+        again = f"the command or the program of {job.shown!r} again"
         if command:
             again = f"its command again, {SAME_OPTIONS}: {command}"
         raise errors.UsageError(f"{name} is a job of many files: to continue it, run {again}")
 
 
-def shown_name(job: KnownJob) -> str:
-    """Return a job's name for a person: a list that came through a pipe is `--files-from -`, as it was typed."""
-    return _of_pipe(job.name)[0]
-
-
-def _of_pipe(name: str) -> tuple[str, str | None]:
-    """A name with `--files-from -`, and the directory in which the command ran; None if it has no such list."""
-    directory = None
-    words = []
-    for word in _words(name):
-        found = _LIST_FROM_PIPE.fullmatch(word)
-        words += [word] if found is None else ["--files-from", "-"]
-        directory = directory if found is None else found[1] or "/"
-    return (name, None) if directory is None else (" ".join(map(quoted, words)), directory)
-
-
-def _words(name: str) -> list[str]:
-    try:
-        return split_command(name)
-    except ValueError:  # it was cut within a quoted word, or a program chose it
-        return []
-
-
 def gone_sources(jobs: Iterable[KnownJob]) -> dict[str, str]:
     """Return the sources of jobs, by their ids, if none of them exists any more: no command can continue such a job."""
-    wanted = {job.id: paths for job in jobs if (paths := _sources_of(job))}
+    wanted = {job.id: paths for job in jobs if (paths := _paths_of(job))}
     hung = hanging(path for paths in wanted.values() for path in paths)
     return {
         id_: ", ".join(paths)
@@ -102,32 +72,23 @@ def gone_sources(jobs: Iterable[KnownJob]) -> dict[str, str]:
     }
 
 
-def _sources_of(job: KnownJob) -> list[str]:
-    """The files and directories that a job uploads; empty if its name does not contain them all."""
-    command, _, directory = job.name.partition(" ")
-    is_directory = command in ("watch", "sync")
-    if not is_directory and (_CUT.search(job.name) or not _NAMES_PATHS.match(job.name)):
-        return []
-    paths = [directory] if is_directory else [word for word in _words(job.name) if word.startswith("/")]
+def _paths_of(job: KnownJob) -> list[str]:
+    """The files and directories that a job uploads; empty if not all are known."""
+    paths = [word for word in job.arguments if not word.startswith("--")]
     return [] if any(map(has_wildcard, paths)) else paths
 
 
 def command_of(job: KnownJob) -> str | None:
     """Return the command that continues a job; None if unknown, as for a job of a Python program."""
-    before = ""
-    command, _, directory = job.name.partition(" ")
-    if command in ("watch", "sync"):
-        words = f"{command} {quoted(directory)}"
-    elif _NAMES_PATHS.match(job.name) and not _CUT.search(job.name):
-        name, ran_in = _of_pipe(job.name)
-        before = "" if ran_in is None else f"cd {quoted(ran_in)} && LIST | "
-        words = f"upload {name}"
-    else:
+    if job.command is None:
         return None
-    folder, at, endpoint = job.target.rpartition("/ at ")
-    target = f"{folder}/" if at else job.target
-    reached = "" if not at else " --local" if endpoint == _LOCAL else f" --endpoint-url {quoted(endpoint)}"
-    return f"{before}bigupload {words} {quoted(target)}{reached}"
+    words = [job.command, *job.arguments, job.target.removesuffix(f" at {job.endpoint}")]
+    if not job.target.startswith("s3://"):
+        words.insert(-1, "--service")
+    if job.endpoint is not None:
+        words += ["--local"] if job.endpoint == _LOCAL else ["--endpoint-url", job.endpoint]
+    before = "" if job.directory is None else f"cd {quoted(job.directory)} && LIST | "
+    return f"{before}bigupload {' '.join(map(quoted, words))}"
 
 
 SHORT_ID = 8
@@ -181,7 +142,7 @@ def tell_jobs(jobs: Sequence[KnownJob]) -> None:
         if job.id in gone:
             how = f"nothing can continue it: no such file or directory: {gone[job.id]}"
         else:
-            how = command_of(job) or f"the command or the program of {job.name!r} again"
+            how = command_of(job) or f"the command or the program of {job.shown!r} again"
         click.echo(f"  {job.id[:8]}  {one_line(how)}", err=True)
     click.echo("bigupload abort ID forgets a job: its files stay in the bucket", err=True)
 
@@ -303,7 +264,7 @@ def completions(*, with_all: bool) -> list[tuple[str, str]]:
     wanted = [each for each in [*known, *replaced] if each.resumable and (with_all or each.is_file)]
     found = [(ids[each.id], f"{each.source}, {age_of(each.manifest)}") for each in reversed(wanted)]
     jobs = reversed(known_jobs(state_dir())) if with_all else ()
-    return found + [(job.id[:SHORT_ID], f"{shown_name(job)}, {age_of(job.record)}") for job in jobs]
+    return found + [(job.id[:SHORT_ID], f"{job.shown}, {age_of(job.record)}") for job in jobs]
 
 
 def shown_ids(uploads: list[KnownUpload]) -> dict[str, str]:

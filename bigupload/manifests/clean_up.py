@@ -204,7 +204,7 @@ def forget_endpoint(directory: Path, endpoint: str) -> Cleaned:
         with contextlib.suppress(errors.ManifestError):
             run.delete_if(path, partial(is_of_store, path))
     for path, _ in found["jobs"]:
-        if read_job(path).target.endswith(f" at {endpoint}"):
+        if read_job(path).endpoint == endpoint:
             run.delete_if(path)
     return run.cleaned
 

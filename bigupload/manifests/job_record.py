@@ -14,15 +14,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import datetime
 import errno
 import hashlib
+import json
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from bigupload import errors
 from bigupload.core.integrity import Verified
@@ -41,6 +44,7 @@ from bigupload.support.files import (
     reason_of,
     sync_directory,
 )
+from bigupload.units import quoted, split_command
 
 R = TypeVar("R")
 _MOST_OTHER_JOBS = 8
@@ -54,9 +58,6 @@ _FILES = (
 _PLACES = "CREATE TABLE IF NOT EXISTS place (key TEXT PRIMARY KEY, object TEXT, url TEXT) WITHOUT ROWID"
 _ADD = "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_PLACE = "INSERT OR REPLACE INTO place VALUES (?, ?, ?)"
-_FIND = (
-    "SELECT etag, checksum, verified, version FROM file WHERE (key, path, size, mtime, ctime, inode) = (?,?,?,?,?,?)"
-)
 _FIND_ALL = "SELECT key, path, size, mtime, ctime, inode, etag, checksum, verified, version FROM file WHERE key IN ({})"
 _FIND_PLACE = "SELECT object, url FROM place WHERE key = ?"
 _APPLICATION = 0x62757031  # "bup1": a database of another program or version is left alone
@@ -65,16 +66,16 @@ _SCHEMA = (
     "CREATE TABLE job (name TEXT, target TEXT, began TEXT, finished TEXT, files INTEGER, bytes INTEGER)",
     _FILES,
 )
-_GONE = "PRAGMA user_version"
-"""The place of `KnownJob.gone`: earlier versions wrote nothing there."""
-_PAST = "CREATE TABLE IF NOT EXISTS past (finished TEXT)"
-"""One row: when the last run ended that left nothing to do. Earlier versions had none."""
-_OWN = "CREATE TABLE IF NOT EXISTS own (token TEXT)"
-"""One row: `JobRecord.token`. Earlier versions had none."""
-_ADD_OWN = "INSERT INTO own SELECT ? WHERE NOT EXISTS (SELECT 1 FROM own)"
+"""What `open` adds to it is missing in records of earlier versions."""
 _MOUNTS = "CREATE TABLE IF NOT EXISTS mount (key TEXT PRIMARY KEY) WITHOUT ROWID"
 """The directories that were file systems of their own. Earlier versions had none."""
 _ADD_MOUNT = "INSERT OR IGNORE INTO mount VALUES (?)"
+_COUNTS = "SELECT count(*), coalesce(sum(size), 0) FROM file"
+_BEGIN_RUN = (
+    "UPDATE job SET finished = NULL, past = :past, token = :token, gone = 0, command = :command, "
+    "arguments = :arguments, directory = :directory, endpoint = :endpoint"
+)
+_END_RUN = "UPDATE job SET finished = ?, (files, bytes) = (SELECT count(*), coalesce(sum(size), 0) FROM file)"
 _NEXT_KEYS = "SELECT key FROM file WHERE key > ? ORDER BY key LIMIT 10000"
 
 
@@ -121,18 +122,6 @@ def _add_to(opened: sqlite3.Connection, files: Sequence[RecordedFile]) -> None:
         opened.executemany(_ADD_PLACE, places)
 
 
-def _find_in(
-    opened: sqlite3.Connection, key: str, path: str, fingerprint: Fingerprint, *, with_place: bool = False
-) -> RecordedFile | None:
-    """Look a file up, and its object's key and URL if they were recorded."""
-    f = fingerprint
-    row = opened.execute(_FIND, (key, stored_path(path), f.size, f.mtime_ns, f.ctime_ns, f.inode)).fetchone()
-    if row is None:
-        return None
-    place = opened.execute(_FIND_PLACE, (key,)).fetchone() if with_place else None
-    return file_of_row(key, path, f, row, place)
-
-
 FileRow: TypeAlias = tuple[str, int, int, int, int, str, str | None, str, str | None]
 """The record of a file: its path as `stored_path` writes it, size, mtime, ctime, inode; its object's ETag and
 checksum, the value of a `Verified`, version. A tuple, because a sync compares a million of them."""
@@ -158,6 +147,13 @@ def file_of_row(
 def _find_all_in(opened: sqlite3.Connection, keys: Sequence[str]) -> dict[str, FileRow]:
     rows = opened.execute(_FIND_ALL.format(",".join("?" * len(keys))), keys).fetchall()
     return {row[0]: row[1:] for row in rows}
+
+
+def _find_in(opened: sqlite3.Connection, key: str, path: str, fingerprint: Fingerprint) -> RecordedFile | None:
+    f, row = fingerprint, _find_all_in(opened, [key]).get(key)
+    if row is None or row[:5] != (stored_path(path), f.size, f.mtime_ns, f.ctime_ns, f.inode):
+        return None
+    return file_of_row(key, path, f, row)
 
 
 def stored_path(path: str) -> str:
@@ -189,6 +185,14 @@ class KnownJob:
     """Their sizes together."""
     gone: int = 0
     """Files that did not exist when the last run ended, of an unfinished job of which nothing else is left."""
+    command: str | None = None
+    """The command that runs the job: "upload", "sync" or "watch"; None: a program does."""
+    arguments: tuple[str, ...] = ()
+    """Its sources, absolute, and the options that make another job of them. No target and no other option."""
+    directory: str | None = None
+    """Where the command ran, if the paths that came through a pipe depend on that."""
+    endpoint: str | None = None
+    """The store's URL, or "local" for the local store, with which `target` ends; None: AWS, or a media service."""
     error: str | None = None
     """The reason why the record is unreadable."""
 
@@ -200,7 +204,44 @@ class KnownJob:
     @property
     def is_repeated(self) -> bool:
         """Whether the job is a sync or a watch, whose next run uses the record."""
-        return self.name.startswith(("sync ", "watch "))
+        return self.command in ("sync", "watch")
+
+    @property
+    def shown(self) -> str:
+        """Its name for a person: a list that came through a pipe is `--files-from=-`, as it was typed."""
+        return " ".join(map(quoted, self.arguments)) if self.command == "upload" else self.name
+
+
+class JobName(str):
+    """The name of a command's job, with the fields of `KnownJob` that its record gets."""
+
+    command: str | None
+    arguments: Sequence[str]
+    directory: str | None
+
+    def __new__(cls, name: str, command: str, arguments: Sequence[str], directory: str | None = None) -> JobName:
+        """Name a job. The same name to the same target is the same job, whatever the other fields are."""
+        made = super().__new__(cls, name)
+        made.command, made.arguments, made.directory = command, arguments, directory
+        return made
+
+
+def _job_of_text(name: str) -> JobName | None:
+    """The command in a name that an earlier version recorded without it; None: a program's, or one that was cut."""
+    command, _, source = name.partition(" ")
+    if command in ("sync", "watch"):
+        return JobName(name, command, [source])
+    if not re.match(r"['\"]?(?:/|--)", name) or re.search(r"… [0-9a-f]{16}$", name):
+        return None
+    try:
+        words = split_command(name)
+    except ValueError:  # a program chose it
+        return None
+    directory = None
+    for number, word in enumerate(words):
+        if piped := re.fullmatch(r"--files-from=(.*)/-", word):
+            words[number], directory = "--files-from=-", piped[1] or "/"
+    return JobName(name, "upload", words, directory)
 
 
 def job_id(name: str, target: str) -> str:
@@ -212,14 +253,22 @@ class JobRecord:
     """One job's record, locked from `open` to `close`."""
 
     def __init__(
-        self, path: Path, name: str, target: str, *, now: Callable[[], str], executor: concurrent.futures.Executor
+        self,
+        path: Path,
+        name: str,
+        target: str,
+        endpoint: str | None = None,
+        *,
+        now: Callable[[], str],
+        executor: concurrent.futures.Executor,
     ) -> None:
         """Name the record.
 
         Args:
             path: Its file, which need not exist.
-            name: What the caller calls the job.
+            name: What the caller calls the job. A `JobName` has the command, too.
             target: What its keys begin with.
+            endpoint: The store with which the target ends.
             now: The time, in ISO 8601.
             executor: Threads that write.
         """
@@ -238,8 +287,10 @@ class JobRecord:
         earlier run made and did not record."""
         self.may_lack_files = False
         """Whether the token must outlast this run, even if no file is recorded."""
+        self.target = target
+        """What its keys begin with, as its caller names it."""
         self._name = name
-        self._target = target
+        self._endpoint = endpoint
         self._now = now
         self._executor = executor
         self._turn = threading.Lock()
@@ -335,25 +386,20 @@ class JobRecord:
         if not os.path.lexists(self.path) or _has_no_byte(self.path):
             self._create()
         self._writing = open_database(self.path)
-        _check_database(self._writing)
-        (began,) = self._writing.execute("SELECT began FROM job").fetchone()
-        self.began = datetime.datetime.fromisoformat(began).timestamp()
-        self._writing.execute(_PLACES)  # earlier versions had none
+        stored, job = _job(self._writing)
+        self.began = datetime.datetime.fromisoformat(job["began"]).timestamp()
+        self.token = job["token"] or os.urandom(16).hex()
+        made = self._name if isinstance(self._name, JobName) else None
+        job["past"] = job["finished"] or last_finished or job["past"]
+        job |= {"token": self.token, "endpoint": self._endpoint, **_columns(made)}
         self._writing.execute("PRAGMA journal_mode = WAL")
-        with self._writing:
-            self._writing.execute("BEGIN")
-            self._writing.execute(_PAST)
-            self._writing.execute(_OWN)
-            self._writing.execute(_ADD_OWN, (os.urandom(16).hex(),))
-            (self.token,) = self._writing.execute("SELECT token FROM own").fetchone()
-            self._writing.execute(_MOUNTS)
-            self._writing.executemany(_ADD_MOUNT, [(key,) for key in self.mounts])
-            found = self._writing.execute("SELECT finished FROM job").fetchone()[0] or last_finished
-            if found is not None:
-                self._writing.execute("DELETE FROM past")
-                self._writing.execute("INSERT INTO past VALUES (?)", (found,))
-                self._writing.execute("UPDATE job SET finished = NULL")
-        self._writing.execute(f"{_GONE} = 0")
+        with self._transaction() as opened:
+            for column in job.keys() - stored:
+                opened.execute(f"ALTER TABLE job ADD COLUMN {column}")
+            opened.execute(_BEGIN_RUN, job)
+            opened.execute(_PLACES)
+            opened.execute(_MOUNTS)
+            opened.executemany(_ADD_MOUNT, [(key,) for key in self.mounts])
         self._reading = open_database(self.path)
         self.mounts = _mounts(self._reading)
         self.is_new = self._reading.execute("SELECT 1 FROM file LIMIT 1").fetchone() is None
@@ -370,7 +416,8 @@ class JobRecord:
                 made.execute("BEGIN")
                 for statement in _SCHEMA:
                     made.execute(statement)
-                made.execute("INSERT INTO job (name, target, began) VALUES (?, ?, ?)", self._subject)
+                subject = (self._name, self.target, self._now())
+                made.execute("INSERT INTO job (name, target, began) VALUES (?, ?, ?)", subject)
                 made.execute("COMMIT")
             new.replace(self.path)
         except BaseException:
@@ -379,15 +426,21 @@ class JobRecord:
             raise
         sync_directory(self.path.parent)
 
-    @property
-    def _subject(self) -> tuple[str, str, str]:
-        return self._name, self._target, self._now()
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        assert self._writing is not None
+        with self._translated(), self._writing:
+            self._writing.execute("BEGIN")
+            yield self._writing
 
     def find(self, key: str, path: str, fingerprint: Fingerprint) -> RecordedFile | None:
         """Look a file up that is in the store, unchanged since. It takes microseconds."""
         assert self._reading is not None
         with self._translated():
-            return _find_in(self._reading, key, path, fingerprint, with_place=self._has_places)
+            found = _find_in(self._reading, key, path, fingerprint)
+            if found is None or not self._has_places:
+                return found
+            return dataclasses.replace(found, place=self._reading.execute(_FIND_PLACE, (key,)).fetchone())
 
     def find_all(self, keys: Sequence[str]) -> dict[str, FileRow]:
         """Look up a few hundred files together. Blocking, for a millisecond.
@@ -419,10 +472,8 @@ class JobRecord:
         await finish(asyncio.get_running_loop().run_in_executor(self._executor, write))
 
     def _add(self, files: Sequence[RecordedFile]) -> None:
-        assert self._writing is not None
-        with self._translated(), self._writing:
-            self._writing.execute("BEGIN")
-            _add_to(self._writing, files)
+        with self._transaction() as opened:
+            _add_to(opened, files)
 
     async def record_mounts(self, mounts: Set[str], *, forget: Set[str] = frozenset()) -> None:
         """Add mount points, and forget others. As `record`."""
@@ -431,11 +482,9 @@ class JobRecord:
             await run_shielded(self._call(self._change_mounts, after))
 
     def _change_mounts(self, after: frozenset[str]) -> None:
-        assert self._writing is not None
-        with self._translated(), self._writing:
-            self._writing.execute("BEGIN")
-            self._writing.execute("DELETE FROM mount")
-            self._writing.executemany(_ADD_MOUNT, [(key,) for key in after])
+        with self._transaction() as opened:
+            opened.execute("DELETE FROM mount")
+            opened.executemany(_ADD_MOUNT, [(key,) for key in after])
         self.mounts = after
 
     async def finish(
@@ -451,64 +500,45 @@ class JobRecord:
             gone: How many files do not exist. The job then stays unfinished: they may come, and the same call
                 sends them alone.
         """
+        await run_shielded(self._call(self._finish, keep, known, gone))
+
+    def _finish(self, keep: Callable[[str], bool] | None, known: int | None, gone: int) -> None:
         if gone:
-            await run_shielded(self._call(self._only_gone, gone))
-        else:
-            await run_shielded(self._call(self._finish, keep, known))
+            with self._transaction() as opened:
+                opened.execute("UPDATE job SET gone = ?", (gone,))
+            return
+        if keep is not None:
+            self._forget(keep, known)
+        with self._transaction() as opened:
+            opened.execute(_END_RUN, (self._now(),))
 
-    def _only_gone(self, gone: int) -> None:
-        assert self._writing is not None
-        with self._translated():
-            self._writing.execute(f"{_GONE} = {gone:d}")
-
-    def _finish(self, keep: Callable[[str], bool] | None, known: int | None) -> None:
-        assert self._writing is not None
-        if keep is not None and not self._has_only(known):
-            self._forget(keep)
-        with self._translated(), self._writing:
-            self._writing.execute("BEGIN")
-            self._writing.execute(
-                "UPDATE job SET finished = ?, files = (SELECT count(*) FROM file), "
-                "bytes = (SELECT coalesce(sum(size), 0) FROM file)",
-                (self._now(),),
-            )
-
-    def _has_only(self, known: int | None) -> bool:
-        """Whether so many files are recorded, and no other one."""
-        assert self._writing is not None
-        with self._translated():
-            return known is not None and self._writing.execute("SELECT count(*) FROM file").fetchone() == (known,)
-
-    def _forget(self, keep: Callable[[str], bool]) -> None:
+    def _forget(self, keep: Callable[[str], bool], known: int | None) -> None:
         """Forget the files whose keys are not to be kept, some thousand at a time."""
-        assert self._writing is not None
         assert self._reading is not None
+        with self._translated():
+            if known is not None and self._reading.execute("SELECT count(*) FROM file").fetchone() == (known,):
+                return
         last = ""
         while True:
-            with self._translated(), self._writing:
+            with self._transaction() as opened:
                 rows = self._reading.execute(_NEXT_KEYS, (last,)).fetchall()
                 if not rows:
                     return
-                self._writing.execute("BEGIN")
-                self._writing.executemany("DELETE FROM file WHERE key = ?", [row for row in rows if not keep(row[0])])
+                opened.executemany("DELETE FROM file WHERE key = ?", [row for row in rows if not keep(row[0])])
             last = rows[-1][0]
 
     def close(self) -> None:
         """Close the file, and release the lock last of all. A record that has nothing is deleted. Idempotent."""
         needed = self.may_lack_files or bool(self.mounts)
         empty = self._writing is not None and not needed and read_job(self.path).is_empty
-        self._close(self._reading)
-        self._close(self._writing)
+        for connection in filter(None, (self._reading, self._writing)):
+            with contextlib.suppress(sqlite3.Error):  # the rows are on disk already
+                connection.close()
         self._reading = self._writing = None
         if empty:  # an empty one would look like a job
             with contextlib.suppress(OSError):
                 delete_record(self.path)
         self._lock.release()
-
-    def _close(self, connection: sqlite3.Connection | None) -> None:
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):  # the rows are on disk already
-                connection.close()
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -522,44 +552,29 @@ class JobRecord:
             ) from e
 
     def _unwritable(self, e: OSError | sqlite3.Error, *, creating: bool = False) -> errors.ManifestUnwritable:
-        full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "full" in str(e) or _is_full(self.path)
+        code = getattr(e, "sqlite_errorcode", 0) & 0xFF
+        full = getattr(e, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or code == sqlite3.SQLITE_FULL
         if is_out_of_descriptors(e) or is_at_file_limit(e):
             advice = ""
-        elif full:
+        elif full or _is_full(self.path):
             advice = "; free some space on that disk, then run again"
         else:
             advice = "; set BIGUPLOAD_STATE_DIR to a directory that you can write to"
         return errors.ManifestUnwritable(
             f"can't write the job's record {self.path}: {reason_of(e)}{advice}",
-            lasting=is_lasting(e, creating=creating)
-            or getattr(e, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY,
+            lasting=is_lasting(e, creating=creating) or code == sqlite3.SQLITE_READONLY,
         )
 
 
 def read_job(path: Path) -> KnownJob:
     """Read a record's facts about its job. Blocking. Nothing is changed, and no lock is needed."""
-    name = path.name.removesuffix(JOB_SUFFIX)
+    facts: dict[str, Any]
     try:
         _check_private(path)
-        if _has_no_byte(path):
-            return KnownJob(record=path, id=name, status="unreadable", error=_EMPTY)
-        (job, target, began, finished, files, size), gone, last_finished = _read(path, _facts)
+        facts = {"status": "unreadable", "error": _EMPTY} if _has_no_byte(path) else _read(path, _facts)
     except (OSError, TypeError, sqlite3.Error) as e:
-        return KnownJob(record=path, id=name, status="unreadable", error=_why_unreadable(path, e))
-    status: Literal["finished", "unfinished"] = "unfinished" if finished is None else "finished"
-    return KnownJob(
-        record=path,
-        id=name,
-        status=status,
-        name=job,
-        target=target,
-        began=began,
-        finished=finished,
-        last_finished=last_finished,
-        files=files,
-        bytes=size,
-        gone=gone,
-    )
+        facts = {"status": "unreadable", "error": _why_unreadable(path, e)}
+    return KnownJob(record=path, id=path.name.removesuffix(JOB_SUFFIX), **facts)
 
 
 def _why_unreadable(path: Path, e: Exception) -> str:
@@ -596,23 +611,45 @@ def _mounts(opened: sqlite3.Connection) -> frozenset[str]:
     return frozenset(key for (key,) in opened.execute("SELECT key FROM mount"))
 
 
-def _facts(opened: sqlite3.Connection) -> tuple[tuple[str, str, str, str | None, int, int], int, str | None]:
-    """Return a job's row, how many of its files were gone, and when it was last finished."""
+def _facts(opened: sqlite3.Connection) -> dict[str, Any]:
+    """Return the fields of a `KnownJob` that its record has."""
+    _, job = _job(opened)
+    if job["finished"] is None:
+        job["files"], job["bytes"] = opened.execute(_COUNTS).fetchone()
+    job["status"] = "unfinished" if job["finished"] is None else "finished"
+    job["last_finished"] = job["finished"] or job.pop("past")
+    job["arguments"] = tuple(json.loads(job["arguments"]))
+    return {name: value for name, value in job.items() if name in KnownJob.__annotations__}
+
+
+def _job(opened: sqlite3.Connection) -> tuple[Set[str], dict[str, Any]]:
+    """Return which columns a job's row has, and their values. `open` adds those that earlier versions did not write.
+
+    Of a record that was not opened since, their values are those that earlier versions wrote elsewhere.
+    """
     _check_database(opened)
-    job = opened.execute("SELECT name, target, began, finished, files, bytes FROM job").fetchone()
-    (gone,) = opened.execute(_GONE).fetchone()
-    name, target, began, finished, _, _ = job
-    if finished is None:
-        counts = opened.execute("SELECT count(*), coalesce(sum(size), 0) FROM file").fetchone()
-        return (name, target, began, finished, *counts), gone, _past(opened)
-    return job, gone, finished
+    cursor = opened.execute("SELECT * FROM job")
+    job = dict(zip([name for name, *_ in cursor.description], cursor.fetchone(), strict=True))
+    stored = job.keys() | set()
+    if "command" not in stored:
+        tables = {name for (name,) in opened.execute("SELECT name FROM sqlite_master")}
+        for column, table, select in (
+            ("past", "past", "SELECT finished FROM past"),
+            ("token", "own", "SELECT token FROM own"),
+        ):
+            row = opened.execute(select).fetchone() if table in tables else None
+            job[column] = None if row is None else row[0]
+        (job["gone"],) = opened.execute("PRAGMA user_version").fetchone()
+        _, at, endpoint = job["target"].rpartition("/ at ")
+        job |= {"endpoint": endpoint if at else None, **_columns(_job_of_text(job["name"]))}
+    return stored, job
 
 
-def _past(opened: sqlite3.Connection) -> str | None:
-    if opened.execute("SELECT 1 FROM sqlite_master WHERE name = 'past'").fetchone() is None:
-        return None
-    row = opened.execute("SELECT finished FROM past").fetchone()
-    return None if row is None else row[0]
+def _columns(name: JobName | None) -> dict[str, str | None]:
+    """What a record has of a job's command."""
+    if name is None:
+        return {"command": None, "arguments": "[]", "directory": None}
+    return {"command": name.command, "arguments": json.dumps(name.arguments), "directory": name.directory}
 
 
 def known_jobs(directory: Path) -> list[KnownJob]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bigupload.cli import unfinished
-from bigupload.cli.unfinished import command_of, shown_name
+from bigupload.cli.unfinished import command_of
 from bigupload.manifests.job_record import JobRecord, KnownJob, known_jobs
 from bigupload.stores.targets import LOCAL
 from bigupload.testing.faults import Status
@@ -34,8 +34,12 @@ def tree(tmp_path: Path) -> Path:
     return made
 
 
-def job(name: str, target: str = "s3://b/p/") -> KnownJob:
-    return KnownJob(record=Path("x.job.sqlite"), id="x", status="unfinished", name=name, target=target)
+def job(command: str | None, *arguments: str, at: str | None = None, **facts: str) -> KnownJob:
+    fields = {"target": "s3://b/p/", **facts}
+    if at is not None:
+        fields |= {"target": f"{fields['target']} at {at}", "endpoint": at}
+    made = {"record": Path("x.job.sqlite"), "id": "x", "status": "unfinished", **fields}
+    return KnownJob(command=command, arguments=arguments, **made)
 
 
 def test_a_job_without_a_file_leaves_no_record(bigupload: Command, s3: StrictS3, tree: Path, place: Place) -> None:
@@ -132,20 +136,22 @@ def test_the_command_of_a_job() -> None:
     found = [
         command_of(each)
         for each in (
-            job("'/a b' --include=*.jpg"), job("watch /a b", f"s3://b/p/ at {LOCAL}"),
-            job("sync /a", "s3://b/meet at noon/ at https://h"), job("sync /a", "s3://b/at at x/"),
-            job("nightly"), job(f"/{'a' * 199}… {'0' * 16}"),
+            job("upload", "/a b", "--include=*.jpg"),
+            job("watch", "/a b", at=LOCAL),
+            job("sync", "/a", target="s3://b/meet at noon/", at="https://h"),
+            job("upload", "/a", target="https://media.example"),
+            job("upload", "--files-from=-", directory="/c"),
+            job(None, name="nightly"),
         )
-    ]  # fmt: skip
-    assert shown_name(job("'/a b' '--files-from=/c d/-'")) == "'/a b' --files-from -"
-    assert shown_name(job("--exclude=x --files-from=/c/list")) == "--exclude=x --files-from=/c/list"
-    assert command_of(job("--files-from=/c/-")) == "cd /c && LIST | bigupload upload --files-from - s3://b/p/"
+    ]
+    assert job("upload", "/a b", "--files-from=-").shown == "'/a b' --files-from=-"
+    assert job("sync", "/a", name="sync /a").shown == "sync /a"
     assert found == [
-        "bigupload upload '/a b' --include=*.jpg s3://b/p/",
+        "bigupload upload '/a b' '--include=*.jpg' s3://b/p/",
         "bigupload watch '/a b' s3://b/p/ --local",
         "bigupload sync /a 's3://b/meet at noon/' --endpoint-url https://h",
-        "bigupload sync /a 's3://b/at at x/'",
-        None,
+        "bigupload upload /a --service https://media.example",
+        "cd /c && LIST | bigupload upload --files-from=- s3://b/p/",
         None,
     ]
 
@@ -211,7 +217,8 @@ def test_the_sources_of_all_jobs_are_looked_at_at_once(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(unfinished, "hanging", hanging)
     gone = str(tmp_path / "gone")
-    names = {"a": "watch /dead", "b": f"sync {gone}", "c": f"{gone} /dead", "d": f"sync {tmp_path}", "e": "a program"}
-    jobs = [KnownJob(record=Path(id_), id=id_, status="unfinished", name=name) for id_, name in names.items()]
+    known = {"a": ("watch", "/dead"), "b": ("sync", gone), "c": ("upload", gone, "/dead", "--exclude=x")}
+    known |= {"d": ("sync", str(tmp_path)), "e": (None,), "f": ("upload", f"{gone}/*.x")}
+    jobs = [job(*words, id=id_) for id_, words in known.items()]
     assert unfinished.gone_sources(jobs) == {"b": gone}
     assert looked == [{"/dead", gone, str(tmp_path)}]

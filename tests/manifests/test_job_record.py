@@ -29,6 +29,7 @@ from bigupload.manifests.job_record import (
     read_job,
     stored_path,
 )
+from tests.tools.cases import each_case
 
 FILE = RecordedFile(
     key="a/ü.bin",
@@ -335,13 +336,48 @@ async def test_what_a_media_service_chose_is_recorded(tmp_path: Path, threads: c
 
 
 async def test_a_record_of_an_earlier_version_goes_on(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
-    """It had no table of places."""
+    """It had no table of places, two tables of one row, and no column but the first six."""
     with record(tmp_path, threads) as first:
         await first.record([FILE])
     with contextlib.closing(sqlite3.connect(tmp_path / "id.job.sqlite")) as opened:
+        for column in ("command", "arguments", "directory", "endpoint", "past", "token", "gone"):
+            opened.execute(f"ALTER TABLE job DROP COLUMN {column}")
         opened.execute("DROP TABLE place")
+        opened.execute("CREATE TABLE past (finished TEXT)")
+        opened.execute("INSERT INTO past VALUES ('2025-12-31')")
+        opened.execute("CREATE TABLE own (token TEXT)")
+        opened.execute("INSERT INTO own VALUES ('random')")
+        opened.execute("PRAGMA user_version = 2")
+        opened.execute("UPDATE job SET name = 'sync /a b', target = 's3://b/ at local'")
+        opened.commit()
+    job = read_job(first.path)
+    assert (job.command, job.arguments, job.endpoint) == ("sync", ("/a b",), "local")
+    assert (job.last_finished, job.gone, job.files, job.status) == ("2025-12-31", 2, 1, "unfinished")
     with record(tmp_path, threads) as second:
         assert second.find(FILE.key, FILE.path, FILE.fingerprint) == FILE
+        assert second.token == "random"
+    job = read_job(first.path)
+    assert (job.last_finished, job.gone, job.files) == ("2025-12-31", 0, 1)
+
+
+@each_case(
+    ("name", "command", "arguments", "directory"),
+    [
+        ("'/a b' '--files-from=/c d/-'", "upload", ("/a b", "--files-from=-"), "/c d"),
+        ("--files-from=/-", "upload", ("--files-from=-",), "/"),
+        ("--exclude=x --files-from=/c/list", "upload", ("--exclude=x", "--files-from=/c/list"), None),
+        ("watch /a b", "watch", ("/a b",), None),
+        (f"/{'a' * 199}… {'0' * 16}", None, (), None),  # it was cut
+        ("/it's", None, (), None),
+        ("nightly", None, (), None),
+    ],
+)
+def test_the_name_of_a_job_in_an_earlier_version(
+    name: str, command: str | None, arguments: tuple[str, ...], directory: str | None
+) -> None:
+    found = job_record._job_of_text(name)
+    assert found == (None if command is None else name)
+    assert found is None or (found.command, (*found.arguments,), found.directory) == (command, arguments, directory)
 
 
 async def test_a_file_takes_as_much_room_as_the_page_says(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
