@@ -75,6 +75,9 @@ EXIT_AFTERWARDS = 3
 EXIT_RESUMABLE = 75  # EX_TEMPFAIL of sysexits.h
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 
+IT = "\0"
+"""Stands in a message for the file or object that it is about. No path, key or text has this character."""
+
 _FailsOthers: TypeAlias = Literal["no", "unless they go", "now", "always"]
 
 
@@ -82,6 +85,7 @@ class BigUploadError(Exception):
     """The root of all errors.
 
     `str(error)` is one line for a person. `manifest` is the path of the manifest to resume from, if there is one.
+    `it` is the file or object that the line names, and `reason` the line without it.
     """
 
     resumable: bool = False
@@ -90,9 +94,11 @@ class BigUploadError(Exception):
     """Whether the other files of a job would fail, too. "unless they go": a store that fails for one key alone gives
     the same errors as a store that is down. "always": waiting changes nothing, so the whole job ends."""
 
-    def __init__(self, message: str, *, manifest: Path | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, manifest: Path | None = None, it: object = None) -> None:
+        super().__init__(message.replace(IT, str(it)))
         self.manifest = manifest
+        self.it = None if it is None else str(it)
+        self.reason = message.removeprefix(f"{IT}: ").removesuffix(f": {IT}").replace(IT, "it")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without calling `__init__`, whose arguments differ: a process pool would hang on one that fails."""
@@ -126,6 +132,9 @@ def _unpickle(error: type[BigUploadError], message: str, attributes: dict[str, A
 
 class UsageError(BigUploadError):
     """The arguments contradict each other, or ask for something impossible."""
+
+    retry_with: str | None = None
+    """The option that allows the call."""
 
     @property
     def exit_code(self) -> int:
@@ -171,8 +180,8 @@ UPLOAD_AS_IT_IS = "`on_change='restart'` uploads it again as it is"
 class SourceChanged(SourceError):
     """The file changed during its upload or since. Resumable, by hashing it again, while its size is the same."""
 
-    def __init__(self, message: str, *, same_size: bool, manifest: Path | None = None) -> None:
-        super().__init__(message, manifest=manifest)
+    def __init__(self, message: str, *, same_size: bool, manifest: Path | None = None, it: object = None) -> None:
+        super().__init__(message, manifest=manifest, it=it)
         self.resumable = same_size
 
 
@@ -188,8 +197,8 @@ class SourceNotDeleted(SourceError):
     object is complete and proved. Resumable while only another program that uses the file is in the way, or a receipt
     that can't be written."""
 
-    def __init__(self, message: str, *, in_use: bool = False, manifest: Path | None = None) -> None:
-        super().__init__(message, manifest=manifest)
+    def __init__(self, message: str, *, in_use: bool = False, manifest: Path | None = None, it: object = None) -> None:
+        super().__init__(message, manifest=manifest, it=it)
         self.resumable = in_use
 
 
@@ -203,8 +212,8 @@ class StreamInterrupted(SourceError):
     resumable = True
     transient = True
 
-    def __init__(self, message: str, *, manifest: Path | None = None, lasting: bool = False) -> None:
-        super().__init__(message, manifest=manifest)
+    def __init__(self, message: str, *, manifest: Path | None = None, it: object = None, lasting: bool = False) -> None:
+        super().__init__(message, manifest=manifest, it=it)
         self.lasting = lasting
 
     @property

@@ -59,7 +59,7 @@ class ManyItem:
             SourceError: It has no key, or was not found.
         """
         if self.omitted is not None:
-            raise errors.SourceError(f"{escaped(self.shown)}: {self.omitted}")
+            raise errors.SourceError(f"{errors.IT}: {self.omitted}", it=escaped(self.shown))
         if self.is_second:
             raise errors.UsageError(f"another file of this call has the key {self.key}: give them different keys")
 

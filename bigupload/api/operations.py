@@ -279,7 +279,9 @@ async def _open_known(
         try:
             return OpenedSource(source=await open_file(path), name=Path(path).name)
         except errors.SourceNotFound as e:
-            raise errors.SourceNotFound(f"{e}: if it was moved, name it as `source`", manifest=journal.path) from e
+            raise errors.SourceNotFound(
+                f"{e}: if it was moved, name it as `source`", manifest=journal.path, it=e.it
+            ) from e
     of_service = known.target.service is not None
     s3 = S3Options() if of_service else S3Options.from_json(known.header.options, options.get("s3"))
     remote = resources.opener(call, opened, shown_url(path), target=str(known.target), with_head=of_service)

@@ -119,7 +119,7 @@ class UploaderState:
                 journal.warning = self._perhaps_begun(source, store)
         return journal
 
-    def job_record(self, name: str, target: str, endpoint: str | None) -> JobRecord:
+    def job_record(self, name: str, target: str, endpoint: str | None = None) -> JobRecord:
         """The record of a job, not open yet."""
         from bigupload.manifests.job_record import JOB_SUFFIX, JobRecord, job_id
 
@@ -169,7 +169,7 @@ class UploaderState:
         path = locate_manifest(manifest, self._directory_or_none())
         with FileJournal(path, notes=self._notes(), advice=_NO_MANIFEST, executor=self._writers) as journal:
             if not journal.exists:
-                raise errors.ManifestCorrupt(f"{path} is empty: upload the file again")
+                raise errors.ManifestCorrupt(f"{errors.IT} is empty: upload the file again", it=path)
             yield journal
 
     def bytes_left(self, manifest: StrPath) -> int:
@@ -244,10 +244,13 @@ def require_trust(
         f"send {file} to {known.target}{at}" if does == "send" else f"abort the upload of {file} to {known.target}{at}"
     )
     if not trust:
-        raise errors.UsageError(
-            f"you did not begin {journal.path} on this machine. It would {what}, with your credentials. To do "
-            "so: `trust=True`"
+        refused = errors.UsageError(
+            f"you did not begin {errors.IT} on this machine. It would {what}, with your credentials. To do so: "
+            "`trust=True`",
+            it=journal.path,
         )
+        refused.retry_with = "trust"
+        raise refused
     began_elsewhere = f"you did not begin {journal.path} on this machine, and trust it to {what}, with your credentials"
     call.emit_of(known.source.path, known.target, journal)(Warned(message=began_elsewhere))
 

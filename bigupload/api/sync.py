@@ -377,7 +377,7 @@ class SyncMany(UploadMany):
         fingerprint = await self._fingerprint(item)
         key = parse_s3_url(self._to(item))[1]
         if fingerprint is None or not os.access(item.path, os.R_OK):
-            raise errors.SourceUnreadable(f"can't read {item.shown}: Permission denied")
+            raise errors.SourceUnreadable(f"can't read {errors.IT}: Permission denied", it=item.shown)
         self._tell_step(key, fingerprint.size, action="upload", source=item.path)
         return None
 

@@ -186,7 +186,9 @@ class WatchMany(UploadMany):
         self._failing.add(item.path)
         if isinstance(error, errors.SourceChanged):
             changed = "was rewritten, truncated or replaced while it was uploaded: it is uploaded when it has settled"
-            error = errors.SourceChanged(f"{item.path} {changed}", same_size=True, manifest=error.manifest)
+            error = errors.SourceChanged(
+                f"{errors.IT} {changed}", it=item.path, same_size=True, manifest=error.manifest
+            )
         return dataclasses.replace(row, error=error, retry_in=None if retry_in == math.inf else retry_in)
 
     async def _send(self, item: ManyItem) -> Row | None:

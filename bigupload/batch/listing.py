@@ -470,14 +470,20 @@ class StandingDirectory:
             status = await run_in_daemon_thread(Path(path).stat, self.threads)
         except OSError as e:
             if self._identity is not None:
-                raise errors.DirectoryGone(f"can't see {path} any more: {reason_of(e)}. {when_back}") from e
+                raise errors.DirectoryGone(
+                    f"can't see {errors.IT} any more: {reason_of(e)}. {when_back}", it=path
+                ) from e
             if isinstance(e, FileNotFoundError):
                 why = await run_in_daemon_thread(lambda: why_missing(path), self.threads)
-                raise errors.SourceNotFound(f"no such directory: {path}{why}") from None
-            raise errors.SourceUnreadable(f"can't {self.verb} {path}: {reason_of(e)}") from e
+                raise errors.SourceNotFound(f"no such directory: {errors.IT}{why}", it=path) from None
+            raise errors.SourceUnreadable(f"can't {self.verb} {errors.IT}: {reason_of(e)}", it=path) from e
         if not stat.S_ISDIR(status.st_mode):
-            raise errors.SourceUnsupported(f"{path} is not a directory: {self.verb} the directory that it is in")
+            raise errors.SourceUnsupported(
+                f"{errors.IT} is not a directory: {self.verb} the directory that it is in", it=path
+            )
         identity = status.st_dev, status.st_ino
         if self._identity not in (None, identity):
-            raise errors.DirectoryGone(f"another directory is at {path} now: was it unmounted or replaced? {when_back}")
+            raise errors.DirectoryGone(
+                f"another directory is at {errors.IT} now: was it unmounted or replaced? {when_back}", it=path
+            )
         self._identity = identity

@@ -318,8 +318,8 @@ class WatchedFiles:
             if isinstance(found, FileEntry):
                 yield found
             elif os.path.lexists(found.path):
-                # The text after a colon is advice for a selection that can follow symbolic links.
-                yield found if found.is_failure else dataclasses.replace(found, reason=found.reason.partition(":")[0])
+                is_link = not found.is_failure and os.path.islink(found.path)
+                yield dataclasses.replace(found, reason="a symbolic link") if is_link else found  # it follows none
 
 
 _BEGUN_WITHIN = 200

@@ -8,10 +8,8 @@ import gc
 import importlib
 import io
 import os
-import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -334,22 +332,15 @@ def _usage(error: click.UsageError) -> str:
     return f"{message}{where} (see {error.ctx.command_path} --help)"
 
 
-def complain(error: errors.BigUploadError, what: str = "", *, is_path: bool = False) -> None:
+def complain(error: errors.BigUploadError, what: str = "") -> None:
     """Write the one line on standard error.
 
     Args:
         error: what happened.
-        what: what it is about; written before the error's text.
-        is_path: leave `what` out if the text names that file already. Other names may be in a text by chance.
+        what: what it is about; written before the error's text, unless that names the same file itself.
     """
     message = printable(for_command_line(str(error)))  # not cut, as other foreign texts are: its end has the advice
-    name = one_line(what)
-    if is_path and any(_names(message, path) for path in (name, printable(str(Path(what).absolute())))):
-        name = ""
-    about = f"{name}: " if name else ""
+    is_named = error.it is not None and error.it in (what, os.path.abspath(what))  # noqa: PTH100 - pathlib is slow
+    about = f"{one_line(what)}: " if what and not is_named else ""
     with contextlib.suppress(OSError):  # nobody reads it
         click.echo(f"bigupload: {about}{message}", err=True)
-
-
-def _names(message: str, name: str) -> bool:
-    return re.search(rf"(?<![\w/]){re.escape(name)}(?![\w/])", message) is not None

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import json
 import os
-import re
 import sys
 import time
 from collections import Counter
@@ -68,20 +67,13 @@ class Failures:
         self._others = 0
         """The number of failures for still other reasons."""
 
-    def add(self, path: str, error: errors.BigUploadError, *, url: str = "") -> None:
-        """A file, or an object, has failed.
-
-        Args:
-            path: The file.
-            error: Why.
-            url: The object, as the error names it. The names of objects keep no failures apart.
-        """
+    def add(self, path: str, error: errors.BigUploadError) -> None:
+        """A file, or an object, has failed."""
         self.count += 1
-        reason = _reason(path, error)
-        if url:
-            reason = reason.replace(f" at {printable(url)}", "").replace(printable(url), "the object")
-            if type(error) is errors.ObjectMismatch:  # each differs in its own way
-                path, reason = f"{path}: {reason}", "the object is not the file"
+        reason = printable(for_command_line(error.reason))
+        if isinstance(error, errors.ObjectMismatch):  # each has an object of its own
+            path = f"{path}: {reason}"
+            reason = "there is no object" if isinstance(error, errors.ObjectNotFound) else "the object is not the file"
         if reason not in self._reasons and len(self._reasons) == _MOST_REASONS:
             self._others += 1
             return
@@ -110,17 +102,6 @@ class Failures:
         if self.count > most:
             lines.append("  With --json, standard output names each of them.")
         return lines
-
-
-def _reason(path: str, error: errors.BigUploadError) -> str:
-    """Return an error's text without the path that stands above it."""
-    message = printable(for_command_line(str(error)))
-    for name in (escaped(path), path, str(Path(path).absolute())):
-        at = re.escape(printable(name)) + (" ?" if name.endswith(" ") else "")
-        message = re.sub(rf"^{at}(: | )", lambda m: "" if m[1] == ": " else "it ", message)
-        message = re.sub(rf": {at}$", "", message)
-        message = re.sub(rf"(?<![\w/\\]){at}(?![\w/\\])", "it", message)
-    return message
 
 
 class LeftOut:
@@ -215,7 +196,7 @@ class JobReport:
         """A file is done, or has failed."""
         if isinstance(outcome, UploadFailed):
             self._reporter.end(Path(outcome.source).absolute())
-            self.fail(outcome.source, outcome.key, outcome.error, escaped(outcome.source), is_path=True)
+            self.fail(outcome.source, outcome.key, outcome.error, escaped(outcome.source))
             return
         self.files += 1
         self.skipped += outcome.skipped
@@ -227,11 +208,11 @@ class JobReport:
         if self._is_told(outcome):
             self._reporter.on_result(result_line(outcome, as_json=self._as_json))
 
-    def fail(self, path: str, key: str, error: errors.BigUploadError, shown: str, *, is_path: bool) -> None:
+    def fail(self, path: str, key: str, error: errors.BigUploadError, shown: str) -> None:
         """Count a failure. A terminal shows how many there are, and names them at the end."""
         self._failures.add(path, error)
         self.codes.add(error.exit_code)
-        self._latest = functools.partial(complain, error, shown, is_path=is_path)
+        self._latest = functools.partial(complain, error, shown)
         if self._mode != "bar":
             self._latest()
         if self._as_json and not self.only_sums:
@@ -366,7 +347,7 @@ class SyncReport(JobReport):
 
     def _on_step(self, step: SyncStep) -> None:
         if step.error is not None:
-            self.fail(step.url, step.key, step.error, printable(step.url), is_path=False)
+            self.fail(step.url, step.key, step.error, printable(step.url))
             return
         if step.action == "upload":
             self.files += 1
@@ -445,12 +426,12 @@ class VerificationReport:
         self._codes: list[int] = []
         self._size = 0
 
-    def add(self, found: Verification | ReceiptVerdict | ListedFile | VerificationFailed, *, url: str = "") -> None:
-        """Count one file, and print its result if it failed or every result is printed. `url`: its object's."""
+    def add(self, found: Verification | ReceiptVerdict | ListedFile | VerificationFailed) -> None:
+        """Count one file, and print its result if it failed or every result is printed."""
         if isinstance(found, VerificationFailed):
             self._codes.append(found.error.exit_code)
-            self._failures.add(found.source, found.error, url=url)
-            report = functools.partial(complain, found.error, escaped(found.source), is_path=True)
+            self._failures.add(found.source, found.error)
+            report = functools.partial(complain, found.error, escaped(found.source))
             self._first = self._first or report
             if self._is_quiet:  # nobody asked for a table
                 report()

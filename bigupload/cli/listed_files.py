@@ -10,7 +10,7 @@ from dataclasses import field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -183,8 +183,8 @@ async def dry_run(listed: ListedFiles, *, as_json: bool, service: str | None) ->
     async for file in listed.found(readable=True):
         if isinstance(file, Omitted):
             status, failed = errors.EXIT_FAILED, failed + 1
-            error = errors.SourceError(f"{escaped(file.path)}: {file.reason}")
-            complain(error, escaped(file.path), is_path=True)
+            error = errors.SourceError(f"{errors.IT}: {file.reason}", it=escaped(file.path))
+            complain(error, escaped(file.path))
             if as_json:
                 _print(json.dumps(failed_fields(absolute(file.path), "", error)))
             continue

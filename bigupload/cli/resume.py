@@ -125,7 +125,7 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: Ke
                         refuse_job(name)
                     result = await one(name, row)
                 except errors.BigUploadError as e:
-                    complain(of_named_manifest(e, name) if adopt is None else e, shown, is_path=True)
+                    complain(of_named_manifest(e, name) if adopt is None else e, shown)
                     codes.append(e.exit_code)
                 else:
                     kept.on_outcome(result)

@@ -13,9 +13,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -29,14 +29,12 @@ from bigupload.cli.unfinished import (
     is_growing,
     job_named,
     known_here,
-    replaced_here,
     shown_ids,
     tell_jobs,
     tell_streams,
 )
 from bigupload.events import Event, Warned
 from bigupload.manifests.lock import is_locked
-from bigupload.records import dataclass
 from bigupload.units import counted, format_age, format_size, one_line, printable
 
 if TYPE_CHECKING:
@@ -45,25 +43,17 @@ if TYPE_CHECKING:
     from bigupload.manifests.listing import KnownUpload
 
 
-K = TypeVar("K", "KnownUpload", "KnownJob")
-
 _HEADER = ("ID", "STATE", "DONE", "AGE")
-_WHAT = "WHAT"
 _ARROW = " → "
 _LEAST = 20
 """Columns that the last one has at least, however narrow the terminal is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusRow:
+class StatusRow(NamedTuple):
     """An upload or a job, as texts for a terminal."""
 
-    id: str
-    state: str
-    done: str
-    """The share that is in the store, or the proof of the object."""
-    age: str
-    """Since when nothing was recorded."""
+    cells: tuple[str, str, str, str]
+    """Its id, its state, the share in the store or the proof of the object, and since when nothing was recorded."""
     source: str
     target: str = ""
     note: str = ""
@@ -85,17 +75,11 @@ def lines_of(rows: Sequence[StatusRow], width: int | None) -> list[str]:
     """
     if not rows:
         return []
-    table = [(row.id, row.state, row.done, row.age) for row in rows]
-    heads = () if width is None else _HEADER
-    columns = [max(map(len, column)) for column in zip(*table, *[heads] * bool(heads), strict=True)]
-
-    def line(cells: Sequence[str], what: str) -> str:
-        padded = [f"{cell:<{column}}" for cell, column in zip(cells, columns, strict=True)]
-        return "  ".join([*padded, what])
-
+    header = [] if width is None else [_HEADER]
+    columns = [max(map(len, column)) for column in zip(*header, *(row.cells for row in rows), strict=True)]
     room = None if width is None else max(_LEAST, width - sum(columns) - 2 * len(columns))
-    lines = [line(cells, _what(row, room)) for cells, row in zip(table, rows, strict=True)]
-    return lines if width is None else [line(_HEADER, _WHAT), *lines]
+    lines = [*((cells, "WHAT") for cells in header), *((row.cells, _what(row, room)) for row in rows)]
+    return ["  ".join([*map(str.ljust, cells, columns), what]) for cells, what in lines]
 
 
 def _what(row: StatusRow, room: int | None) -> str:
@@ -122,15 +106,16 @@ def of_named_manifest(error: errors.BigUploadError, path: Path) -> errors.BigUpl
 
     `resume` has no other manifest to offer.
     """
-    if isinstance(error, errors.UsageError) and "`trust=True`" in str(error):
+    if isinstance(error, errors.UsageError) and error.retry_with == "trust":
         words = click.get_current_context().command_path.split()[1:]
         if ignored := [name for name in variables(words, "trust") if os.environ.get(name)]:
             return errors.UsageError(f"{error} on the command line. {ignored[0]} has no effect: no variable sets it")
     if not isinstance(error, errors.ManifestCorrupt):
         return error
     return errors.ManifestCorrupt(
-        f"{path} is not a manifest, or its first line is damaged; nothing was changed. bigupload status lists the "
-        "manifests; to resume the upload of a file, repeat its upload command"
+        f"{errors.IT} is not a manifest, or its first line is damaged; nothing was changed. bigupload status lists the "
+        "manifests; to resume the upload of a file, repeat its upload command",
+        it=path,
     )
 
 
@@ -138,32 +123,13 @@ def _fields(upload: KnownUpload) -> dict[str, Any]:
     """The output of `--json`. Programs read it: names stay."""
     if upload.status == "unreadable":
         return {"id": upload.id, "manifest": str(upload.manifest), "status": upload.status, "error": upload.error}
-    fields = {name: value for name, value in dataclasses.asdict(upload).items() if name != "error"}
-    path = fields.pop("source")
-    running = upload.resumable and is_locked(upload.manifest)
-    return {**fields, "manifest": str(upload.manifest), "path": path, "held": _held(upload), "running": running}
+    fields = {**dataclasses.asdict(upload), "manifest": str(upload.manifest), "path": upload.source}
+    del fields["error"], fields["source"]
+    return {**fields, "held": upload.held, "running": upload.resumable and is_locked(upload.manifest)}
 
 
-def _state(upload: KnownUpload) -> str:
-    """The state as a person reads it: an upload is under way only while a process has it."""
-    return "unfinished" if upload.resumable and not is_locked(upload.manifest) else upload.status
-
-
-def _target(upload: KnownUpload) -> str:
-    at = f" at {upload.endpoint}" if upload.endpoint else ""
-    return one_line(f"{upload.target or ''}{at}")
-
-
-def _share(upload: KnownUpload) -> str:
-    """Return the share of an upload that is in the store."""
-    if upload.size is None:
-        return f"{format_size(upload.bytes_uploaded)} so far"
-    return f"{100 * upload.bytes_uploaded // max(1, upload.size)} % of {format_size(upload.size)}"
-
-
-def _held(upload: KnownUpload) -> int:
-    """Bytes of parts that the store keeps for an unfinished upload."""
-    return upload.bytes_uploaded if upload.resumable else 0
+def _fields_of_job(job: KnownJob) -> dict[str, Any]:
+    return {**dataclasses.asdict(job), "record": str(job.record), "kind": "job", "running": is_locked(job.record)}
 
 
 @click.command()
@@ -203,7 +169,7 @@ def status(
     number is deleted. Records of syncs and watches stay for a year: the next run needs them. Unfinished ones stay, also
     those that --no-resume replaced: the store has their parts.
     """
-    from bigupload.manifests.job_record import known_jobs
+    from bigupload.manifests.job_record import known_jobs, last_written
     from bigupload.manifests.state_directory import state_dir
 
     if complete_within is not None:
@@ -216,32 +182,40 @@ def status(
         _clean(older_than, keep)
     elif older_than is not None or keep is not None:
         raise click.UsageError("--older-than and --keep are for --clean: add it")
-    oldest = -math.inf if since is None else time.time() - since
-    uploads, replaced, jobs = known_here(), replaced_here(), known_jobs(state_dir())
-    shown = shown_ids([*uploads, *replaced])
+    uploads, jobs = known_here(replaced=True), known_jobs(state_dir())
+    shown = shown_ids(uploads)
     if ids:
-        _check_known(ids, [*(each.id for each in (*uploads, *replaced)), *(job.id for job in jobs)])
-        uploads, replaced, jobs = _named(uploads, ids), _named(replaced, ids), _named(jobs, ids)
-    uploads = [each for each in uploads if _is_shown(each.manifest, oldest) and (each.resumable or not only_unfinished)]
-    replaced = [each for each in replaced if _is_shown(each.manifest, oldest)]
+        _check_known(ids, [*(each.id for each in uploads), *(each.id for each in jobs)])
+    oldest = -math.inf if since is None else time.time() - since
+    begin = ids or ("",)
+    uploads = [
+        each
+        for each in uploads
+        if each.id.startswith(begin)
+        and last_written(each.manifest) >= oldest
+        and (each.resumable or each.status == "replaced" or not only_unfinished)
+    ]
     jobs = [
-        job for job in jobs if _is_shown(job.record, oldest) and (job.status == "unfinished" or not only_unfinished)
+        each
+        for each in jobs
+        if each.id.startswith(begin)
+        and last_written(each.record) >= oldest
+        and (each.status == "unfinished" or not only_unfinished)
     ]
     if as_json:
-        for fields in _all_fields(uploads, replaced, jobs):
+        for fields in [*map(_fields, uploads), *map(_fields_of_job, jobs)]:
             click.echo(json.dumps(fields))
     else:
-        rows = [*(_upload_row(each, shown[each.id]) for each in uploads)]
-        rows += [_replaced_row(each, shown[each.id]) for each in replaced]
-        for line in lines_of([*rows, *map(_job_row, jobs)], terminal_width()):
+        rows = [*(_upload_row(each, shown[each.id]) for each in uploads), *map(_job_row, jobs)]
+        for line in lines_of(rows, terminal_width()):
             click.echo(line)
-    _tell_held([upload for upload in uploads if upload.resumable], replaced)
+    _tell_held(uploads)
     if not as_json:
         tell_streams(uploads)
         tell_jobs(jobs)
-    if not uploads and not replaced and not jobs and not as_json:
-        limited = only_unfinished or since is not None
-        click.echo(f"this machine knows no {'such upload' if limited else 'upload'}", err=True)
+        if not uploads and not jobs:
+            limited = only_unfinished or since is not None
+            click.echo(f"this machine knows no {'such upload' if limited else 'upload'}", err=True)
 
 
 def _check_known(ids: Sequence[str], known: Sequence[str]) -> None:
@@ -252,75 +226,47 @@ def _check_known(ids: Sequence[str], known: Sequence[str]) -> None:
             raise errors.ManifestNotFound(f"no such upload: {text}. bigupload status lists the ids")
 
 
-def _named(known: Sequence[K], ids: Sequence[str]) -> list[K]:
-    """Those of them whose ids begin with one of the given texts."""
-    return [each for each in known if each.id.startswith(tuple(ids))]
-
-
-def _is_shown(path: Path, oldest: float) -> bool:
-    from bigupload.manifests.job_record import last_written
-
-    return last_written(path) >= oldest
-
-
-def _all_fields(
-    uploads: list[KnownUpload], replaced: list[KnownUpload], jobs: list[KnownJob]
-) -> Iterator[dict[str, Any]]:
-    for upload in uploads:
-        yield _fields(upload)
-    for upload in replaced:
-        yield {**_fields(upload), "status": "replaced", "running": False}
-    for job in jobs:
-        fields = dataclasses.asdict(job)
-        yield {**fields, "record": str(job.record), "kind": "job", "running": is_locked(job.record)}
-
-
 def _upload_row(upload: KnownUpload, name: str) -> StatusRow:
-    age = age_of(upload.manifest)
-    if upload.status == "unreadable":
-        return StatusRow(id=name, state="unreadable", done="", age=age, source=one_line(upload.error or ""))
-    done = f"proved: {upload.verified}" if upload.verified else _share(upload)
-    source = one_line(upload.source or "")
-    return StatusRow(id=name, state=_state(upload), done=done, age=age, source=source, target=_target(upload))
-
-
-def _replaced_row(upload: KnownUpload, name: str) -> StatusRow:
-    """An upload that `--no-resume` replaced, and whose parts are in the store."""
-    held = f"at least {format_size(_held(upload))}" if _held(upload) else "no part recorded"
-    source, age = one_line(upload.source or ""), age_of(upload.manifest)
-    return StatusRow(id=name, state="replaced", done=held, age=age, source=source, target=_target(upload))
+    age, state = age_of(upload.manifest), upload.status
+    if state == "unreadable":
+        return StatusRow((name, state, "", age), one_line(upload.error or ""))
+    held = format_size(upload.bytes_uploaded)
+    if state == "replaced":
+        done = f"at least {held}" if upload.held else "no part recorded"
+    elif upload.verified:
+        done = f"proved: {upload.verified}"
+    elif upload.size is None:
+        done = f"{held} so far"
+    else:
+        done = f"{100 * upload.bytes_uploaded // max(1, upload.size)} % of {format_size(upload.size)}"
+    # An upload is under way only while a process has it.
+    shown = "unfinished" if upload.resumable and not is_locked(upload.manifest) else state
+    target = f"{upload.target or ''} at {upload.endpoint}" if upload.endpoint else upload.target or ""
+    return StatusRow((name, shown, done, age), one_line(upload.source or ""), one_line(target))
 
 
 def _job_row(job: KnownJob) -> StatusRow:
     name, age = printable(job.id[:SHORT_ID]), age_of(job.record)
     if job.status == "unreadable":
-        why = f"{one_line(job.error or '')}: {job.record}"
-        return StatusRow(id=name, state="unreadable", done="", age=age, source=why)
-    return StatusRow(
-        id=name,
-        state="incomplete" if job.gone else job.status,
-        done=f"{counted(job.files, 'file')}, {format_size(job.bytes)}",
-        age=age,
-        source=one_line(job.shown),
-        target=one_line(job.target),
-        note=f" ({counted(job.gone, 'file')} did not exist)" if job.gone else "",
-    )
+        return StatusRow((name, job.status, "", age), f"{one_line(job.error or '')}: {job.record}")
+    state, done = "incomplete" if job.gone else job.status, f"{counted(job.files, 'file')}, {format_size(job.bytes)}"
+    note = f" ({counted(job.gone, 'file')} did not exist)" if job.gone else ""
+    return StatusRow((name, state, done, age), one_line(job.shown), one_line(job.target), note)
 
 
-def _tell_held(unfinished: list[KnownUpload], replaced: list[KnownUpload]) -> None:
+def _tell_held(uploads: Sequence[KnownUpload]) -> None:
     """Print the parts that the store keeps, and the commands for them."""
-    counts = [f"{len(unfinished)} unfinished"] * bool(unfinished) + [f"{len(replaced)} replaced"] * bool(replaced)
-    if counts:
-        held = sum(map(_held, [*unfinished, *replaced]))  # the store may have parts whose responses were not read
-        in_store = f"at least {format_size(held)} in the store" if held else "no part recorded"
-        files = [upload for upload in unfinished if upload.is_file and not is_growing(upload)]
-        goes_on = "bigupload resume continues, " if files else ""
-        if goes_on and len(files) < len(unfinished):
-            goes_on = "bigupload resume continues those of files, "
-        click.echo(
-            f"{', '.join(counts)}, with {in_store}: {goes_on}bigupload abort ID deletes the parts",
-            err=True,
-        )
+    unfinished = [upload for upload in uploads if upload.resumable]
+    replaced = [upload for upload in uploads if upload.status == "replaced"]
+    counts = [f"{len(each)} {name}" for each, name in ((unfinished, "unfinished"), (replaced, "replaced")) if each]
+    if not counts:
+        return
+    held = sum(upload.held for upload in uploads)  # the store may have parts whose responses were not read
+    in_store = f"at least {format_size(held)} in the store" if held else "no part recorded"
+    of_files = sum(upload.is_file and not is_growing(upload) for upload in unfinished)
+    which = "" if of_files == len(unfinished) else " those of files"
+    goes_on = f"bigupload resume continues{which}, " if of_files else ""
+    click.echo(f"{', '.join(counts)}, with {in_store}: {goes_on}bigupload abort ID deletes the parts", err=True)
 
 
 def _check_syncs(within: float) -> int:
@@ -446,7 +392,7 @@ def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) 
                     await uploader.abort(path, trust=trust, s3=key, on_event=_warn)
                 click.echo(_aborted(path, before), err=True)
             except errors.BigUploadError as e:
-                complain(of_named_manifest(e, path), str(path), is_path=True)
+                complain(of_named_manifest(e, path), str(path))
                 codes.append(e.exit_code)
         return worst(codes)
 

@@ -205,20 +205,16 @@ def connection_of(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def known_here() -> list[KnownUpload]:
-    """The uploads of the state directory, the least recently written manifest first."""
-    from bigupload.manifests.listing import known_uploads
+def known_here(*, replaced: bool = False) -> list[KnownUpload]:
+    """The uploads of the state directory, the least recently written manifest first.
+
+    Args:
+        replaced: Whether to add those that `--no-resume` replaced, and whose parts are in the store.
+    """
+    from bigupload.manifests.listing import known_uploads, replaced_uploads
     from bigupload.manifests.state_directory import state_dir
 
-    return list(known_uploads(state_dir()))
-
-
-def replaced_here() -> list[KnownUpload]:
-    """The uploads that `--no-resume` replaced, and whose parts are in the store."""
-    from bigupload.manifests.listing import replaced_uploads
-    from bigupload.manifests.state_directory import state_dir
-
-    return replaced_uploads(state_dir())
+    return [*known_uploads(state_dir()), *(replaced_uploads(state_dir()) if replaced else ())]
 
 
 def unfinished() -> dict[str, KnownUpload]:
@@ -232,14 +228,11 @@ def unfinished() -> dict[str, KnownUpload]:
     known = known_here()
     uploads = [upload for upload in known if upload.resumable]
     jobs = known_jobs(state_dir())
-    unreadable = [
-        counted(count, what)
-        for count, what in (
-            (sum(upload.status == "unreadable" for upload in known), "manifest"),
-            (sum(job.status == "unreadable" for job in jobs), "record"),
-        )
-        if count
-    ]
+    counts = {
+        "manifest": sum(upload.status == "unreadable" for upload in known),
+        "record": sum(job.status == "unreadable" for job in jobs),
+    }
+    unreadable = [counted(count, what) for what, count in counts.items() if count]
     if unreadable:
         click.echo(f"{' and '.join(unreadable)} can't be read: see bigupload status", err=True)
     elif not uploads:
@@ -259,9 +252,9 @@ def completions(*, with_all: bool) -> list[tuple[str, str]]:
     from bigupload.manifests.job_record import known_jobs
     from bigupload.manifests.state_directory import state_dir
 
-    known, replaced = known_here(), replaced_here() if with_all else []
-    ids = shown_ids([*known, *replaced])
-    wanted = [each for each in [*known, *replaced] if each.resumable and (with_all or each.is_file)]
+    known = known_here(replaced=with_all)
+    ids = shown_ids(known)
+    wanted = [each for each in known if each.status == "replaced" or (each.resumable and (with_all or each.is_file))]
     found = [(ids[each.id], f"{each.source}, {age_of(each.manifest)}") for each in reversed(wanted)]
     jobs = reversed(known_jobs(state_dir())) if with_all else ()
     return found + [(job.id[:SHORT_ID], f"{job.shown}, {age_of(job.record)}") for job in jobs]

@@ -453,7 +453,7 @@ async def _upload_listed(
     if not listed.is_prefix:
         async for file in listed.found():  # the one file
             if isinstance(file, Omitted):
-                raise errors.SourceError(f"{escaped(file.path)}: {file.reason}")
+                raise errors.SourceError(f"{errors.IT}: {file.reason}", it=escaped(file.path))
             return await _upload_all([Path(file.path)], arguments, wishes, kept)
         return errors.EXIT_OK
     note = await waits_for(local=arguments["local"])
@@ -553,7 +553,7 @@ async def _upload_one(uploading: _Uploading, path: Path | str, as_json: bool, ke
             complain(errors.BigUploadError("the object is complete and proved"), named)
         raise
     except errors.BigUploadError as e:
-        complain(_with_kept(e, kept), named, is_path=True)
+        complain(_with_kept(e, kept), named)
         if as_json:
             from bigupload.cli.job_report import absolute, failed_json
 
@@ -580,10 +580,10 @@ def _with_kept(error: errors.BigUploadError, kept: KeptParts) -> errors.BigUploa
     parts = str(kept).removesuffix("; ")
     told = f"{error} ({parts})" if parts else str(error)
     if isinstance(error, errors.ClusterUnreachable) and parts:
-        return errors.ClusterUnreachable(told)
+        return errors.ClusterUnreachable(told, it=error.it)
     if isinstance(error, errors.SourceUnreadable) and error.manifest is not None:  # a file server restarts, perhaps
         told += ": make the same call again when it can be read"
-        return errors.SourceUnreadable(told, manifest=error.manifest)
+        return errors.SourceUnreadable(told, manifest=error.manifest, it=error.it)
     return error
 
 

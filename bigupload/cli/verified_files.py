@@ -53,7 +53,7 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
     await listed.open()
     await listed.check_output(WRITE_CHECKSUMS, checksums)
     sums = VerificationReport(url, as_json=as_json, is_quiet=listed.is_quiet)
-    bucket, prefix = parse_s3_url(url, "x")
+    _, prefix = parse_s3_url(url, "x")
     prefix = prefix.removesuffix("x")
     with checksum_list(checksums) as sha256s:
         async with Uploader() as uploader:
@@ -67,7 +67,7 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
             )
             async with contextlib.aclosing(verdicts):
                 async for found in verdicts:
-                    sums.add(found, url=f"s3://{bucket}/{found.key}" if found.key else "")
+                    sums.add(found)
                     if not isinstance(found, VerificationFailed):
                         sha256s.add(found.sha256, found.key.removeprefix(prefix))
         status, unwritten = sums.finish(), sha256s.end_verified()
@@ -131,7 +131,7 @@ async def _one(verify: _Verify, sums: VerificationReport, file: ReceiptFile) -> 
     except errors.CredentialsError:  # every other object would meet it, too
         raise
     except errors.BigUploadError as e:
-        sums.add(VerificationFailed(source=file.source, key=file.key, error=e), url=f"s3://{file.bucket}/{file.key}")
+        sums.add(VerificationFailed(source=file.source, key=file.key, error=e))
 
 
 def _copies(receipt: ReadReceipt, path: Path, proof: Verified) -> _Verify:

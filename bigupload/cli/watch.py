@@ -166,8 +166,8 @@ class _Seen:
             self.failed[path] = error.exit_code if retry_in is None else errors.EXIT_RESUMABLE
             if not isinstance(error, errors.SourceChanged):  # which says so itself
                 when = "when it changes" if retry_in is None else f"in {format_seconds(retry_in)}"
-                error = errors.BigUploadError(f"{error}; it is tried again {when}")
-            complain(error, escaped(outcome.source), is_path=True)
+                error = errors.BigUploadError(f"{error}; it is tried again {when}", it=error.it)
+            complain(error, escaped(outcome.source))
             return
         if not outcome.skipped:
             self._uploads += 1

@@ -238,6 +238,10 @@ class Aborted:
     type: ClassVar = "aborted"
 
 
+class NewerVersionError(ValueError):
+    """A later version of bigupload wrote the header."""
+
+
 Record: TypeAlias = Header | PartRecord | PartDropped | SourceRecord | Restart | CompletingRecord | Completed | Aborted
 
 
@@ -254,7 +258,7 @@ class Manifest:
             ValueError: The header is from a newer version, or contradicts itself.
         """
         if header.version > VERSION:
-            raise ValueError(f"version {header.version} is newer than this program understands ({VERSION})")
+            raise NewerVersionError(f"version {header.version} is newer than this program understands ({VERSION})")
         if header.plan.part_size < 1 or header.source.size < 0:
             raise ValueError("sizes are not negative")
         if header.plan.parts > S3_LIMITS.max_parts:  # every part is visited: a huge number here would fill the memory

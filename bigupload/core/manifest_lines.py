@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bigupload.core.checksums import strong_etag
-from bigupload.core.manifest import Header, Manifest, Record
+from bigupload.core.manifest import Header, Manifest, NewerVersionError, Record
 from bigupload.errors import ManifestCorrupt
 from bigupload.records import dataclass
 
@@ -153,6 +153,8 @@ def _first(lines: Iterable[bytes]) -> Manifest:
         if isinstance(header, Header):
             return Manifest(header)
         reason = "its first line is not a manifest's"
-    except (ValueError, RecursionError) as e:
-        reason = f"its first line can't be read: {e}" if "version" in str(e) else "its first line can't be read"
+    except NewerVersionError as e:
+        reason = f"its first line can't be read: {e}"
+    except (ValueError, RecursionError):
+        reason = "its first line can't be read"
     raise ManifestCorrupt(f"{reason}; nothing was changed")

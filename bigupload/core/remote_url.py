@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeGuard
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
-from bigupload.errors import SourceUnsupported, UsageError
+from bigupload.errors import IT, SourceUnsupported, UsageError
 from bigupload.records import dataclass
 
 _WEB_FILE = "bigupload.http.web_file:WebFile"
@@ -148,19 +148,24 @@ def redirected(url: str, location: str | None, shown: str) -> str:
         SourceUnsupported: Nothing is sent there: it is another scheme, or not encrypted, or holds credentials.
     """
     if not location:
-        raise SourceUnsupported(f"{shown} redirects without a valid Location")
+        raise SourceUnsupported(f"{IT} redirects without a valid Location", it=shown)
     try:
         joined = urljoin(url, location)
         scheme = urlsplit(joined).scheme
         if scheme not in ("https", "http"):
-            raise SourceUnsupported(f"{shown} redirects to a URL of another scheme ({scheme}:): it is not followed")
+            raise SourceUnsupported(
+                f"{IT} redirects to a URL of another scheme ({scheme}:): it is not followed", it=shown
+            )
         target = parse_remote(joined)
     except (UsageError, ValueError):
-        raise SourceUnsupported(f"{shown} redirects to a URL that can't be used, or that holds credentials") from None
+        raise SourceUnsupported(
+            f"{IT} redirects to a URL that can't be used, or that holds credentials", it=shown
+        ) from None
     if target.scheme == "http" and urlsplit(url).scheme == "https":
         raise SourceUnsupported(
-            f"{shown} redirects to http://{urlsplit(target.url).netloc}, which is not encrypted: it is not followed. "
-            "To read it without encryption, give the http:// URL itself"
+            f"{IT} redirects to http://{urlsplit(target.url).netloc}, which is not encrypted: it is not followed. "
+            "To read it without encryption, give the http:// URL itself",
+            it=shown,
         )
     return target.url
 

@@ -176,6 +176,8 @@ class Fault(Exception):
         """Whether enough of what was requested has come, and is not requested again: then the attempts count anew."""
         self.region = region
         """The bucket's region, if the store names it because the request was signed for another one."""
+        self.it: str | None = None
+        """The source that its text names."""
         self._error = error
 
     @property
@@ -210,7 +212,7 @@ class Fault(Exception):
         error = error or self.kind.of_source
         text = str(self) if what is None else f"{what}: {self}"
         made = Fault(self.kind, text, status=self.status, code=self.code, retry_after=self.retry_after, error=error)
-        made.hint, made.is_lasting = self.hint, self.is_lasting
+        made.hint, made.is_lasting, made.it = self.hint, self.is_lasting, what or self.it
         return made
 
     def public(self) -> errors.BigUploadError:
@@ -222,7 +224,7 @@ class Fault(Exception):
         bad = errors.CredentialsError if self.code in _BAD_CREDENTIALS else None
         error = self._error or bad or self.kind.public
         is_hinted = self.hint and (self.options or self.kind in (FaultKind.REFUSED, FaultKind.UNSUPPORTED))
-        made = error(f"{self}: {self.hint}" if is_hinted else str(self))
+        made = error(f"{self}: {self.hint}" if is_hinted else str(self), it=self.it)
         if isinstance(made, errors.WrongRegion):
             made.region = self.region
         return made
@@ -363,12 +365,12 @@ class Attempts:
         # One attempt may take longer than the limit: see `response_within`.
         limit = f"the limit is {format_seconds(self._policy.give_up_after)}, checked when an attempt fails"
         why = f"{lacks} {peer} for {format_seconds(seconds)} ({fault}); {limit}"
-        return error(f"{why}: run again later, or allow a longer `give_up_after`")
+        return error(f"{why}: run again later, or allow a longer `give_up_after`", it=fault.it)
 
     def _counted(self, fault: Fault, limit: int) -> Retry:
         if self.made >= min(limit, self._policy.attempts):
-            error = fault.public()
-            raise type(error)(f"{fault} ({self.made} attempts): make the same call again later") from fault
+            error = type(fault.public())
+            raise error(f"{fault} ({self.made} attempts): make the same call again later", it=fault.it) from fault
         delay = self._policy.delay(self.made, self._random)
         self.made += 1
         # The next attempt may fail hours later (a large part, a laptop that slept), with a signature that has expired.

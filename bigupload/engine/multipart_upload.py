@@ -347,8 +347,9 @@ def _closed(plan: Plan, context: UploadContext) -> Plan:
     path, size = context.source.path, context.source.fingerprint.size
     if size > plan.capacity or any(plan.part(number).offset >= max(1, size) for number in context.manifest.parts):
         raise errors.SourceChanged(
-            f"{path} has {size:,} bytes now, and more bytes or other ones were uploaded: nothing was changed. To start "
-            "anew: `resume=False`",
+            f"{errors.IT} has {size:,} bytes now, and more bytes or other ones were uploaded: nothing was changed. To "
+            "start anew: `resume=False`",
+            it=path,
             same_size=False,
             manifest=context.journal.path,
         )

@@ -96,8 +96,9 @@ class PartCopier:
                     raise
                 if fault.kind is FaultKind.EXISTS and context.origin is not None and context.origin.source is source:
                     raise errors.SourceChanged(
-                        f"{context.source.path} was replaced or deleted while it was copied. Nothing was completed: "
+                        f"{errors.IT} was replaced or deleted while it was copied. Nothing was completed: "
                         "make the same call again to upload it as it is now",
+                        it=context.source.path,
                         same_size=True,
                     ) from fault
                 self._stop(str(fault))
@@ -156,6 +157,7 @@ def matches_source(context: UploadContext, plan: Plan) -> bool:
         )
         return False
     raise errors.ObjectMismatch(
-        f"the bytes of {context.source.path} have the {header.checksum.algorithm} {found}, and its store "
-        f"reports {expected}: it is damaged there. Nothing was completed"
+        f"the bytes of {errors.IT} have the {header.checksum.algorithm} {found}, and its store "
+        f"reports {expected}: it is damaged there. Nothing was completed",
+        it=context.source.path,
     )

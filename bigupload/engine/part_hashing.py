@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from bigupload.core.checksums import Algorithm, Digests, Hashed, Hasher
 from bigupload.core.part_plan import MIB, Part
-from bigupload.errors import UPLOAD_AS_IT_IS, SourceChanged, SourceError, SourceUnreadable
+from bigupload.errors import IT, UPLOAD_AS_IT_IS, SourceChanged, SourceError, SourceUnreadable
 from bigupload.ports import HashElsewhere, Source
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_thread
@@ -232,7 +232,7 @@ def hash_part(
         except (OSError, ImportError) as e:  # the first one imports awscrt
             if not is_out_of_descriptors(e):
                 raise
-            raise SourceUnreadable(f"can't hash {source.path}: {OUT_OF_DESCRIPTORS}") from e
+            raise SourceUnreadable(f"can't hash {IT}: {OUT_OF_DESCRIPTORS}", it=source.path) from e
         if whole is not None:
             whole.feed(offset, chunk)
         offset += len(chunk)
@@ -251,7 +251,7 @@ def _chunks(source: Source, part: Part) -> Iterator[memoryview]:
             yield whole[done : done + size]
         elif source.read_into(buffer[:size], part.offset + done) < size:
             raise SourceChanged(
-                f"{source.path} became shorter while it was uploaded: {UPLOAD_AS_IT_IS}", same_size=False
+                f"{IT} became shorter while it was uploaded: {UPLOAD_AS_IT_IS}", it=source.path, same_size=False
             )
         else:
             yield buffer[:size]

@@ -379,8 +379,9 @@ class PartUploader:
             if self._arriving is not None and self._arriving.is_growing:
                 raise _Rewritten
             raise errors.SourceChanged(
-                f"{self._context.source.path} changed in part {part.number} while it was uploaded, "
+                f"{errors.IT} changed in part {part.number} while it was uploaded, "
                 "although its times did not: resume when nothing writes to it",
+                it=self._context.source.path,
                 same_size=True,
             )
         return now

@@ -127,9 +127,10 @@ class Reconciler:
         recorded, now = self._context.manifest.plan.size, self._context.source.fingerprint.size
         if recorded not in (None, now):
             raise errors.SourceChanged(
-                f"{self._context.source.path} has {now:,} bytes now and had {recorded:,} when its upload began: "
+                f"{errors.IT} has {now:,} bytes now and had {recorded:,} when its upload began: "
                 "nothing was changed. To abort that upload and start again: `on_change='restart'`. If the file as it "
                 f"was is at another path, resume with that as the source: `resume('{self._context.journal.path}')`",
+                it=self._context.source.path,
                 same_size=False,
             )
 
@@ -155,9 +156,10 @@ class Reconciler:
             changed = []
         if changed and now.can_be_opened and not before.can_be_opened:  # a file that is to have a stream's bytes
             raise errors.SourceChanged(
-                f"{now.path} does not hold the bytes of {before.path}: {counted(len(changed), 'part')} of the "
+                f"{errors.IT} does not hold the bytes of {before.path}: {counted(len(changed), 'part')} of the "
                 f"{len(context.manifest.parts)} that are in the store differ. Nothing was changed. Name the file that "
                 f"holds them as `source`, or give the upload up: `abort('{context.journal.path}')`",
+                it=now.path,
                 same_size=False,
             )
         await self.drop(changed, "the file has changed there")
@@ -175,8 +177,8 @@ class Reconciler:
             await self.drop(changed, "the file has changed there")
             named = ", ".join(map(str, changed[:5])) + (" and more" if len(changed) > 5 else "")
             raise errors.SourceChanged(
-                f"{self._context.source.path} changed in part {named} while it was uploaded: "
-                "resume when nothing writes to it",
+                f"{errors.IT} changed in part {named} while it was uploaded: resume when nothing writes to it",
+                it=self._context.source.path,
                 same_size=True,
             )
 

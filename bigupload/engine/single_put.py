@@ -569,5 +569,5 @@ class _OnePut:
 
 def _changed(source: Source, when: str) -> errors.SourceChanged:
     return errors.SourceChanged(
-        f"{source.path} changed {when}: upload it again when nothing writes to it", same_size=True
+        f"{errors.IT} changed {when}: upload it again when nothing writes to it", it=source.path, same_size=True
     )

@@ -55,7 +55,8 @@ class StreamParts:
         """
         if not await self._stream.rewind():
             raise errors.StreamInterrupted(
-                f"{self._context.source.path} has to be uploaded from its first byte again, which has gone by: {_AGAIN}"
+                f"{errors.IT} has to be uploaded from its first byte again, which has gone by: {_AGAIN}",
+                it=self._context.source.path,
             )
         self._seen.clear()
         self._before.clear()
@@ -134,8 +135,9 @@ class StreamParts:
         """Raises StreamInterrupted if a part is missing that has gone by."""
         if self._state.missing and not self.is_growing:
             raise errors.StreamInterrupted(
-                f"the store lost {self._state.missing} parts of {self._context.source.path}, "
-                f"which the stream can't deliver again: {_AGAIN}"
+                f"the store lost {self._state.missing} parts of {errors.IT}, "
+                f"which the stream can't deliver again: {_AGAIN}",
+                it=self._context.source.path,
             )
 
     async def _end(self) -> None:
@@ -159,12 +161,15 @@ class StreamParts:
         path, uploaded = self._context.source.path, f"an earlier run uploaded it up to byte {self._uploaded_end():,}"
         if self.is_growing:
             return errors.SourceChanged(
-                f"{path} was truncated or replaced: it has {size:,} bytes now, and {uploaded}. Nothing was changed: "
-                "`resume=False` uploads it as it is now",
+                f"{errors.IT} was truncated or replaced: it has {size:,} bytes now, and {uploaded}. Nothing was "
+                "changed: `resume=False` uploads it as it is now",
+                it=path,
                 same_size=False,
             )
         return errors.StreamInterrupted(
-            f"{path} ended after {size:,} bytes, but {uploaded}: did its writer fail? Nothing was completed; {_AGAIN}"
+            f"{errors.IT} ended after {size:,} bytes, but {uploaded}: did its writer fail? Nothing was "
+            f"completed; {_AGAIN}",
+            it=path,
         )
 
     async def _is_there(self, part: Part) -> bool:
@@ -192,8 +197,9 @@ class StreamParts:
             if same is not None:
                 self.is_another = True
                 raise errors.SourceChanged(
-                    f"{self._context.source.path} differs from an earlier run's stream: the part from byte "
+                    f"{errors.IT} differs from an earlier run's stream: the part from byte "
                     f"{part.offset:,} on differs. Nothing was changed: {_AGAIN}, or start anew with `resume=False`",
+                    it=self._context.source.path,
                     same_size=False,
                 )
         # It was the stream's end, which goes on now; or nothing identifies the bytes sent.

@@ -173,8 +173,9 @@ class UploadRun:
         if expected is not None and began not in (None, expected):
             if is_remote(source.path):
                 raise errors.SourceChanged(
-                    f"{source.path} has {expected:,} bytes now and had {began:,} when its upload began: nothing was "
+                    f"{errors.IT} has {expected:,} bytes now and had {began:,} when its upload began: nothing was "
                     f"changed{_NEW}",
+                    it=source.path,
                     same_size=False,
                 )
             raise errors.UsageError(
@@ -254,7 +255,8 @@ class UploadRun:
         self._changes += 1
         if self._changes > _MOST_CHANGES:
             raise errors.SourceChanged(
-                f"{context.source.path} changed {self._changes} times in this run: upload it when nothing writes to it",
+                f"{errors.IT} changed {self._changes} times in this run: upload it when nothing writes to it",
+                it=context.source.path,
                 same_size=changed.resumable,
                 manifest=changed.manifest,
             ) from changed

@@ -77,11 +77,12 @@ class WebFile:
                 await opened.aclose()
                 response = await opened.enter_async_context(self._get({}))
             if response.status != 200:
-                raise Fault(FaultKind.FINAL, f"{self._url.shown}: the server responded {response.status}")
+                raise self._fault(FaultKind.FINAL, f"the server responded {response.status}")
             if response.length is None and not response.chunked and not without_length:
                 raise errors.SourceUnsupported(
-                    f"{self._url.shown}: the response has no length and no end mark, so a broken connection would "
-                    "look like its end: give its size as `expected_size`"
+                    f"{errors.IT}: the response has no length and no end mark, so a broken connection would "
+                    "look like its end: give its size as `expected_size`",
+                    it=self._url.shown,
                 )
             self._stream, self._streaming = response, opened.pop_all()
             return _facts(response, size=response.length, pin=None, head=b"")
@@ -103,7 +104,7 @@ class WebFile:
                 await response.pass_on(reached - start, take)
                 if reached < end and not is_progress(reached - start, end - start):
                     few = f"{reached - start:,} bytes of the {end - start:,} that were requested"
-                    raise Fault(FaultKind.BROKEN, f"{self._url.shown}: the server sent {few}")
+                    raise self._fault(FaultKind.BROKEN, f"the server sent {few}")
             start = reached
 
     def _check(self, response: OpenResponse, start: int, end: int) -> int:
@@ -111,20 +112,21 @@ class WebFile:
         etag, found = response.headers.get("ETag"), content_range(response.headers.get("Content-Range"))
         if response.status in (412, 416) or etag not in (None, self._pin) or (found and found.size != self._size):
             raise errors.SourceChanged(
-                f"{self._url.shown} changed while it was uploaded: it has another ETag or size now. Nothing was "
+                f"{errors.IT} changed while it was uploaded: it has another ETag or size now. Nothing was "
                 "completed: make the same call again to upload it as it is now",
+                it=self._url.shown,
                 same_size=True,
             )
         if response.status != 206 or etag is None or found is None:
-            raise Fault(
+            raise self._fault(
                 FaultKind.FINAL,
-                f"{self._url.shown}: the server sent a range before, and now responds {response.status} with something "
+                f"the server sent a range before, and now responds {response.status} with something "
                 "else. To upload it as a stream: curl URL | bigupload upload -",
             )
         if found.start != start or found.end is None or not start < found.end <= end:
-            raise Fault(
+            raise self._fault(
                 FaultKind.UNSUPPORTED,
-                f"{self._url.shown}: the server sends another range than the requested one. To upload it as a stream: "
+                "the server sends another range than the requested one. To upload it as a stream: "
                 "curl URL | bigupload upload -",
             )
         return found.end
@@ -144,8 +146,9 @@ class WebFile:
                 self.taken += len(data)
         except Fault as fault:
             raise errors.SourceUnreachable(
-                f"{self._url.shown}: {fault}. The server sends no ranges of one version, so "
-                "that it has to be read from its beginning again: make the same call again to resume"
+                f"{errors.IT}: {fault}. The server sends no ranges of one version, so "
+                "that it has to be read from its beginning again: make the same call again to resume",
+                it=self._url.shown,
             ) from None
         return done
 
@@ -175,8 +178,10 @@ class WebFile:
         except Fault as fault:
             raise fault.of_source() from None
         except errors.StoreRefused:
-            raise errors.SourceUnsupported(f"{self._url.shown}, or its redirect, has an invalid host name") from None
-        raise errors.SourceUnsupported(f"{self._url.shown} redirects more than {_MOST_REDIRECTS} times")
+            raise errors.SourceUnsupported(
+                f"{errors.IT}, or its redirect, has an invalid host name", it=self._url.shown
+            ) from None
+        raise errors.SourceUnsupported(f"{errors.IT} redirects more than {_MOST_REDIRECTS} times", it=self._url.shown)
 
     def _check_usable(self, response: OpenResponse, url: str, known: str | None) -> None:
         """Check that a response from `url` is about the file. `known`: where the redirects led before this request."""
@@ -189,25 +194,31 @@ class WebFile:
             encoding = response.headers.get(header, "").strip().lower()
             if encoding not in usable:
                 raise errors.SourceUnsupported(
-                    f"{self._url.shown}: the server sends it compressed ({encoding[:40]!r}), although that was not "
-                    "asked for. If those are the bytes to upload: curl URL | bigupload upload -"
+                    f"{errors.IT}: the server sends it compressed ({encoding[:40]!r}), although that was not "
+                    "asked for. If those are the bytes to upload: curl URL | bigupload upload -",
+                    it=self._url.shown,
                 )
 
     def _refusal(self, response: OpenResponse, *, again: bool) -> Exception:
         """Translate an error response. `again`: the redirects may lead elsewhere by now."""
-        status, shown = response.status, self._url.shown
+        status = response.status
         if status == PROXY_AUTH_REQUIRED:
             return fault_of_proxy(status, response.where, response.proxy)
         kind = FaultKind.REFUSED if again and status in _NOT_THERE else classify(status, "-")
-        message = f"{shown}: the server responded {status}"
+        message = f"the server responded {status}"
         if status in _NOT_THERE and kind is not FaultKind.REFUSED:
-            return errors.SourceNotFound(f"{message}: there is no such file")
+            return errors.SourceNotFound(f"{errors.IT}: {message}: there is no such file", it=self._url.shown)
         if kind is FaultKind.REFUSED:
             message += (
                 ". No credentials are sent with a URL. Is it complete, in quotes, and not expired? For a server that "
                 "wants a password: curl -u NAME URL | bigupload upload -"
             )
-        return Fault(kind, message, status=status, retry_after=retry_after(response.headers.get("Retry-After")))
+        return self._fault(kind, message, status=status, retry_after=retry_after(response.headers.get("Retry-After")))
+
+    def _fault(self, kind: FaultKind, message: str, **more: Any) -> Fault:
+        fault = Fault(kind, f"{self._url.shown}: {message}", **more)
+        fault.it = self._url.shown
+        return fault
 
 
 def _facts(response: OpenResponse, *, size: int | None, pin: str | None, head: bytes) -> RemoteFacts:

@@ -60,7 +60,7 @@ def _replay(path: Path, data: bytes, advice: str = "") -> Replay:
     try:
         return replay(data)
     except errors.ManifestCorrupt as e:
-        raise errors.ManifestCorrupt(f"{path}: {e}{advice}") from None
+        raise errors.ManifestCorrupt(f"{errors.IT}: {e}{advice}", it=path) from None
 
 
 def _read(path: Path, advice: str = "") -> tuple[bytes, os.stat_result]:
@@ -68,21 +68,21 @@ def _read(path: Path, advice: str = "") -> tuple[bytes, os.stat_result]:
         # A symbolic link in the place of a manifest could lead to any file.
         fd = open_binary(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0), links=False)
     except FileNotFoundError:
-        raise errors.ManifestNotFound(f"no such manifest: {path}") from None
+        raise errors.ManifestNotFound(f"no such manifest: {errors.IT}", it=path) from None
     except OSError as e:
-        raise errors.ManifestMismatch(f"can't read the manifest {path}: {reason_of(e)}") from e
+        raise errors.ManifestMismatch(f"can't read the manifest {errors.IT}: {reason_of(e)}", it=path) from e
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise errors.ManifestMismatch(f"{path} is not a regular file{advice}")
+            raise errors.ManifestMismatch(f"{errors.IT} is not a regular file{advice}", it=path)
         if not is_private_file(status):
-            raise errors.ManifestMismatch(f"{path} is another user's{advice}")
+            raise errors.ManifestMismatch(f"{errors.IT} is another user's{advice}", it=path)
         if status.st_size > MAX_BYTES:
-            raise errors.ManifestCorrupt(f"{path} is longer than any manifest{advice}")
+            raise errors.ManifestCorrupt(f"{errors.IT} is longer than any manifest{advice}", it=path)
         with os.fdopen(fd, "rb", closefd=False) as file:
             data = file.read()
     except OSError as e:
-        raise errors.ManifestMismatch(f"can't read the manifest {path}: {reason_of(e)}") from e
+        raise errors.ManifestMismatch(f"can't read the manifest {errors.IT}: {reason_of(e)}", it=path) from e
     finally:
         os.close(fd)
     return data, status
@@ -204,7 +204,7 @@ class FileJournal:
         except OSError as e:
             raise self._unwritable(e) from e
         if not os.path.samestat(os.fstat(self._fd), status):
-            raise errors.ManifestMismatch(f"{self.path} was replaced while it was opened: run again")
+            raise errors.ManifestMismatch(f"{errors.IT} was replaced while it was opened: run again", it=self.path)
         if found.damage is not None:
             self._cut_tail(data[found.good_bytes :], found.damage)
         self._note(update_note)

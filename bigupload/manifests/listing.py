@@ -35,7 +35,7 @@ class KnownUpload:
     """The manifest's id, which `resume` and `abort` take instead of the path; its beginning is enough. It is the
     manifest's name without the ending. If the manifest was set aside, or is outside the state directory, the id is made
     from its first line."""
-    status: Literal["uploading", "completing", "completed", "aborted", "unreadable"]
+    status: Literal["uploading", "completing", "completed", "aborted", "unreadable", "replaced"]
     source: str | None = None
     """The file's absolute path, or a URL without its query; None if the manifest is unreadable, as the fields below."""
     target: str | None = None
@@ -63,6 +63,11 @@ class KnownUpload:
     def resumable(self) -> bool:
         """Whether the upload is unfinished: it can be resumed, and its parts may occupy the store."""
         return self.status in ("uploading", "completing")
+
+    @property
+    def held(self) -> int:
+        """Bytes of the recorded parts that occupy the store."""
+        return self.bytes_uploaded if self.resumable or self.status == "replaced" else 0
 
 
 def known_uploads(directory: Path) -> Iterator[KnownUpload]:
@@ -116,7 +121,7 @@ def replaced_uploads(directory: Path) -> list[KnownUpload]:
         if not path.name.endswith(SUFFIX):
             with contextlib.suppress(errors.ManifestNotFound):
                 found.append(read_known_upload(path))
-    return [dataclasses.replace(each, id=_own_id(each.manifest)) for each in found if each.resumable]
+    return [dataclasses.replace(each, id=_own_id(each.manifest), status="replaced") for each in found if each.resumable]
 
 
 def _own_id(path: Path) -> str:
@@ -219,7 +224,7 @@ def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Pat
     if os.path.lexists(text):
         return path
     where = "" if directory is None else " (`bigupload status` shows those of this machine)"
-    absent = errors.ManifestNotFound(f"no such manifest: {text}{where}")
+    absent = errors.ManifestNotFound(f"no such manifest: {errors.IT}{where}", it=text)
     if directory is None or path.name != text:
         raise absent
     manifests = find_manifests(directory)

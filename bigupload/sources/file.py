@@ -56,14 +56,14 @@ class FileSource:
             # O_NONBLOCK: if a pipe takes the file's place right now, open must not wait for its writer.
             self._fd = open_binary(self.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         except ValueError:  # a NUL in it
-            raise errors.SourceNotFound(f"no file can have this name: {str(path)!r}") from None
+            raise errors.SourceNotFound(f"no file can have this name: {errors.IT}", it=repr(str(path))) from None
         except OSError as e:
             if is_missing(e):
                 from bigupload.support.files import shown, why_missing
 
                 name = os.fspath(path)
-                raise errors.SourceNotFound(f"no such file: {shown(name)}{why_missing(name)}") from None
-            raise errors.SourceUnreadable(f"can't read {path}: {reason_of(e)}") from e
+                raise errors.SourceNotFound(f"no such file: {errors.IT}{why_missing(name)}", it=shown(name)) from None
+            raise errors.SourceUnreadable(f"can't read {errors.IT}: {reason_of(e)}", it=path) from e
         self._lock = threading.Lock()
         self._readers = 0
         self._closed = False
@@ -87,13 +87,15 @@ class FileSource:
     def _require_regular(self, status: os.stat_result) -> None:
         if stat.S_ISDIR(status.st_mode):
             raise errors.SourceUnsupported(
-                f"{self.path} is a directory, and this is for one file: name one of those in it. In Python, "
-                "upload_many(select_files(directory)) uploads all of them"
+                f"{errors.IT} is a directory, and this is for one file: name one of those in it. In Python, "
+                "upload_many(select_files(directory)) uploads all of them",
+                it=self.path,
             )
         if not stat.S_ISREG(status.st_mode):
             raise errors.SourceUnsupported(
-                f"{self.path} is not a regular file: copy it into one first, or upload "
-                "what it gives as a stream (bigupload upload - < FILE; in Python, an opened file)"
+                f"{errors.IT} is not a regular file: copy it into one first, or upload "
+                "what it gives as a stream (bigupload upload - < FILE; in Python, an opened file)",
+                it=self.path,
             )
 
     def _require_true_size(self) -> None:
@@ -102,11 +104,12 @@ class FileSource:
         try:
             more = self._read(memoryview(bytearray(1)), size)
         except OSError as e:
-            raise errors.SourceUnreadable(f"can't read {self.path} at its end: {reason_of(e)}") from e
+            raise errors.SourceUnreadable(f"can't read {errors.IT} at its end: {reason_of(e)}", it=self.path) from e
         if more and os.fstat(self._fd).st_size == size:
             raise errors.SourceUnsupported(
-                f"{self.path} has more bytes than its size of {size:,}, as files in /proc do: "
-                "copy it into a regular file and upload that"
+                f"{errors.IT} has more bytes than its size of {size:,}, as files in /proc do: "
+                "copy it into a regular file and upload that",
+                it=self.path,
             )
 
     async def hold(self, part: Part, *, wait: bool = True) -> bool:
@@ -128,7 +131,7 @@ class FileSource:
         done = 0
         with self._lock:
             if self._closed:
-                raise errors.SourceUnreadable(f"can't read {self.path}: it was closed")
+                raise errors.SourceUnreadable(f"can't read {errors.IT}: it was closed", it=self.path)
             self._readers += 1
         try:
             while done < len(buffer):
@@ -137,7 +140,9 @@ class FileSource:
                     break
                 done += count
         except OSError as e:
-            raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset + done:,}: {reason_of(e)}") from e
+            raise errors.SourceUnreadable(
+                f"can't read {errors.IT} at byte {offset + done:,}: {reason_of(e)}", it=self.path
+            ) from e
         finally:
             with self._lock:
                 self._readers -= 1
@@ -158,7 +163,9 @@ class FileSource:
                     if same_size
                     else f"it has another size now; {errors.UPLOAD_AS_IT_IS}"
                 )
-                raise errors.SourceChanged(f"{self.path} changed while it was uploaded: {advice}", same_size=same_size)
+                raise errors.SourceChanged(
+                    f"{errors.IT} changed while it was uploaded: {advice}", it=self.path, same_size=same_size
+                )
         self._require_true_size()
 
     def _statuses(self) -> tuple[os.stat_result, os.stat_result | None]:
@@ -166,7 +173,7 @@ class FileSource:
         try:
             opened = os.fstat(self._fd)
         except OSError as e:  # a network file system that has forgotten the descriptor
-            raise errors.SourceUnreadable(f"can't read {self.path}: {reason_of(e)}") from e
+            raise errors.SourceUnreadable(f"can't read {errors.IT}: {reason_of(e)}", it=self.path) from e
         try:
             named = os.stat(self.path)  # noqa: PTH116 - faster than pathlib, and called once a part
         except OSError:  # moved or deleted: the open descriptor reads the same file
@@ -301,8 +308,9 @@ class GrowingFile(FileSource):
         while not self.fingerprint.size and not self._allow_empty:
             if self._is_quiet():
                 raise errors.StreamInterrupted(
-                    f"{self.path} is empty, and nothing was written to it for {format_seconds(self._idle)}: did its "
+                    f"{errors.IT} is empty, and nothing was written to it for {format_seconds(self._idle)}: did its "
                     "writer fail? `allow_empty=True` uploads an empty object",
+                    it=self.path,
                     lasting=True,
                 )
             await self._sleep(_LOOK_EVERY)
@@ -358,14 +366,16 @@ class GrowingFile(FileSource):
             raise self._another_size(plan.size)
         if plan.size is None and size > plan.capacity:
             raise errors.SourceUnsupported(
-                f"{self.path} is longer than {plan.capacity:,} bytes, the most that {plan.count:,} parts hold while "
-                "the size is unknown: upload it when nothing writes to it, with `resume=False`"
+                f"{errors.IT} is longer than {plan.capacity:,} bytes, the most that {plan.count:,} parts hold while "
+                "the size is unknown: upload it when nothing writes to it, with `resume=False`",
+                it=self.path,
             )
 
     def _another_size(self, began: int) -> errors.SourceChanged:
         return errors.SourceChanged(
-            f"{self.path} has {self.fingerprint.size:,} bytes now and had {began:,} when its upload began, without "
+            f"{errors.IT} has {self.fingerprint.size:,} bytes now and had {began:,} when its upload began, without "
             "`follow`: nothing was changed. To start anew: `resume=False`",
+            it=self.path,
             same_size=False,
         )
 
@@ -394,15 +404,17 @@ class GrowingFile(FileSource):
         opened, named = self._statuses()
         if named is not None and not os.path.samestat(opened, named):
             raise errors.SourceChanged(
-                f"{self.path} was replaced by another file while it was followed, and nothing was completed: make the "
+                f"{errors.IT} was replaced by another file while it was followed, and nothing was completed: make the "
                 "same call again to follow the new file; if it does not begin with the same bytes, add `resume=False`",
+                it=self.path,
                 same_size=True,
             )
         before, now = self.fingerprint, fingerprint_of(opened)
         if now.size < before.size:
             raise errors.SourceChanged(
-                f"{self.path} was truncated while it was followed: it had {before.size:,} bytes, and has {now.size:,}. "
+                f"{errors.IT} was truncated while it was followed: it had {before.size:,} bytes, and has {now.size:,}. "
                 "Nothing was completed: to upload it as it is now, use `resume=False`",
+                it=self.path,
                 same_size=False,
             )
         if now != before:

@@ -108,7 +108,7 @@ class FileObjectSource(Unwatched):
         done = 0
         with self._lock:
             if self._closed:
-                raise errors.SourceUnreadable(f"can't read {self.path}: the upload has ended")
+                raise errors.SourceUnreadable(f"can't read {errors.IT}: the upload has ended", it=self.path)
             try:
                 self._file.seek(self.start + offset, io.SEEK_SET)
                 while done < len(buffer):
@@ -130,7 +130,7 @@ def _failure(name: str, e: Exception, offset: int) -> errors.SourceUnreadable:
     # Whatever a foreign object raises. Its text may hold anything, also a URL that is a secret.
     reason = (isinstance(e, OSError) and e.strerror) or type(e).__name__
     reason = "the system gives this process no more memory" if isinstance(e, MemoryError) else reason
-    return errors.SourceUnreadable(f"can't read {name} at byte {offset:,}: {reason}")
+    return errors.SourceUnreadable(f"can't read {errors.IT} at byte {offset:,}: {reason}", it=name)
 
 
 MOST_HELD = MIB

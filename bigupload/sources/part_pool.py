@@ -385,7 +385,9 @@ class SourceOfHeldParts(Unwatched):
     def _holding(self, offset: int) -> tuple[int, HeldPart]:
         found = self._at(offset)
         if found is None:
-            raise errors.SourceUnreadable(f"can't read {self.path} at byte {offset:,}: that part has gone by")
+            raise errors.SourceUnreadable(
+                f"can't read {errors.IT} at byte {offset:,}: that part has gone by", it=self.path
+            )
         return found
 
     def view(self, offset: int, size: int) -> memoryview | None:

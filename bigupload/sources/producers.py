@@ -317,11 +317,12 @@ class MarkedProducer:
             return
         if self._last + held == self._marker + b"\n":
             raise errors.StreamInterrupted(
-                f"{self._name} ends with the bytes of `end_marker` and a newline, which must not be there: echo "
-                f"writes one, printf does not. {UNFINISHED}"
+                f"{errors.IT} ends with the bytes of `end_marker` and a newline, which must not be there: echo "
+                f"writes one, printf does not. {UNFINISHED}",
+                it=self._name,
             )
         raise errors.StreamInterrupted(
-            f"{self._name} does not end with the bytes of `end_marker`: did its writer fail? {UNFINISHED}"
+            f"{errors.IT} does not end with the bytes of `end_marker`: did its writer fail? {UNFINISHED}", it=self._name
         )
 
 

@@ -139,7 +139,7 @@ def _refuse_links(path: str, status: os.stat_result, *, links: bool) -> None:
 
 
 def _kept(path: str, why: str, *, in_use: bool = False) -> errors.SourceNotDeleted:
-    return errors.SourceNotDeleted(f"{shown(path)} can't be deleted: {why}", in_use=in_use)
+    return errors.SourceNotDeleted(f"{errors.IT} can't be deleted: {why}", it=shown(path), in_use=in_use)
 
 
 @functools.cache
@@ -362,8 +362,8 @@ class FileRemoval:
 
     def _changed(self) -> errors.SourceChanged:
         return errors.SourceChanged(
-            f"{shown(self._path)} changed after it was proved to be in the store: it was not deleted; make the same "
-            "call again",
+            f"{errors.IT} changed after it was proved to be in the store: it was not deleted; make the same call again",
+            it=shown(self._path),
             same_size=False,
         )
 

@@ -76,7 +76,8 @@ class StreamSource(SourceOfHeldParts):
         self._head = bytes(head[:count])
         if not count and not (self._allow_empty or self.expected == 0):
             raise errors.StreamInterrupted(
-                f"{self.path} is empty: did its writer fail? `allow_empty=True` uploads an empty object",
+                f"{errors.IT} is empty: did its writer fail? `allow_empty=True` uploads an empty object",
+                it=self.path,
                 lasting=True,
             )
 
@@ -86,7 +87,9 @@ class StreamSource(SourceOfHeldParts):
         if self._ended:
             return None
         if self._torn:
-            raise errors.StreamInterrupted(f"{self.path} was interrupted half-way through a part. {UNFINISHED}")
+            raise errors.StreamInterrupted(
+                f"{errors.IT} was interrupted half-way through a part. {UNFINISHED}", it=self.path
+            )
         number = self._parts + 1
         if number > plan.count:
             await self._require_end(plan)
@@ -125,8 +128,9 @@ class StreamSource(SourceOfHeldParts):
             if plan.size is not None:
                 raise self._unexpected(plan.size, longer=True)
             raise errors.SourceUnsupported(
-                f"{self.path} is longer than {plan.capacity:,} bytes, the most that {plan.count:,} parts hold while "
-                "the size is unknown: upload it again with `expected_size` and `resume=False`"
+                f"{errors.IT} is longer than {plan.capacity:,} bytes, the most that {plan.count:,} parts hold while "
+                "the size is unknown: upload it again with `expected_size` and `resume=False`",
+                it=self.path,
             )
         self._ended = True
 
@@ -134,14 +138,16 @@ class StreamSource(SourceOfHeldParts):
         recorded = "" if self.expected is not None else ", the size that an earlier run recorded"
         if longer or self.position > expected:
             return errors.SourceChanged(
-                f"{self.path} has more than the {expected:,} bytes that were expected{recorded}. Nothing was "
+                f"{errors.IT} has more than the {expected:,} bytes that were expected{recorded}. Nothing was "
                 f"completed: {_ANEW}",
+                it=self.path,
                 same_size=False,
             )
         anew = "" if is_remote(self.path) else f". If that size is wrong, {_ANEW}"
         return errors.StreamInterrupted(
-            f"{self.path} ended after {self.position:,} bytes, and {expected:,} were expected{recorded}: did its "
-            f"writer fail? {UNFINISHED}{anew}"
+            f"{errors.IT} ended after {self.position:,} bytes, and {expected:,} were expected{recorded}: did its "
+            f"writer fail? {UNFINISHED}{anew}",
+            it=self.path,
         )
 
     async def _read(self, held: HeldPart) -> int:
@@ -169,7 +175,7 @@ class StreamSource(SourceOfHeldParts):
             # Whatever the caller's object raises. Its text may hold anything, also a URL that is a secret.
             reason = (isinstance(e, OSError) and e.strerror) or type(e).__name__
             raise errors.SourceUnreadable(
-                f"{self.path} failed after {self._producer.taken:,} bytes: {reason}. {UNFINISHED}"
+                f"{errors.IT} failed after {self._producer.taken:,} bytes: {reason}. {UNFINISHED}", it=self.path
             ) from e
 
     # -- ports.Source

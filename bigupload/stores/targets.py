@@ -123,7 +123,7 @@ def key_of_file(url: str, path: str, name: str) -> tuple[str, str]:
         why = why_too_long(prefix + name) if refused is None else f"{refused}: {RENAME}"
         if why is None:
             raise
-        raise errors.SourceUnsupported(f"{escaped(path)}: {why}") from None
+        raise errors.SourceUnsupported(f"{errors.IT}: {why}", it=escaped(path)) from None
 
 
 async def reach(options: S3Options) -> S3Options:

@@ -84,7 +84,9 @@ class FileAndObject:
             SourceUnreadable: The file can't be read.
         """
         if self.source.read_into(buffer, offset) < len(buffer):
-            raise errors.SourceChanged(f"{self.source.path} became shorter while it was compared", same_size=False)
+            raise errors.SourceChanged(
+                f"{errors.IT} became shorter while it was compared", it=self.source.path, same_size=False
+            )
 
     async def check_source(self) -> None:
         """Raises SourceChanged if the file changed since it was opened."""
@@ -92,7 +94,9 @@ class FileAndObject:
             await check_source(self.source, self.checking)
         except errors.SourceChanged as e:
             raise errors.SourceChanged(
-                f"{self.source.path} changed while it was compared: verify it again", same_size=e.resumable
+                f"{errors.IT} changed while it was compared: verify it again",
+                it=self.source.path,
+                same_size=e.resumable,
             ) from None
 
     async def check_object(self) -> None:

@@ -88,7 +88,7 @@ def _read(path: Path, hashers: list[Hasher], stop: threading.Event, start: int =
                     hasher.update(buffer[:count])
             after = fingerprint_of(os.fstat(file.fileno()))
     except OSError as e:
-        raise errors.SourceUnreadable(f"can't read {escaped(str(path))}: {reason_of(e)}") from e
+        raise errors.SourceUnreadable(f"can't read {errors.IT}: {reason_of(e)}", it=escaped(str(path))) from e
     return ReadFile(size, before, after)
 
 
@@ -130,8 +130,9 @@ async def with_digests(
     is_object = proof[0].digest() == proof[1] if proof is not None else uploaded in (None, found.before)
     if not (is_same and is_object):
         raise errors.SourceChanged(
-            f"{escaped(str(result.path))} changed after it was uploaded, so its {_named(hashers)} is not the object's. "
+            f"{errors.IT} changed after it was uploaded, so its {_named(hashers)} is not the object's. "
             "The object is complete. Upload the file again when nothing writes to it any more",
+            it=escaped(str(result.path)),
             same_size=found.size == result.size,
         )
     return _with(result, hashers)

@@ -130,7 +130,9 @@ def _add_generation(history: History, content: bytes, path: Path) -> None:
             continue
         name, before = _text(element, "path"), _text(element, "previousPath")
         if not name or name.startswith("/") or ".." in name.split("/") or "\0" in name:
-            raise errors.SourceError(f"{_shown(path)} has a path that is not below its directory: {name!r}")
+            raise errors.SourceError(
+                f"{errors.IT} has a path that is not below its directory: {name!r}", it=_shown(path)
+            )
         if before and before != name:
             history.hashes[name] = {**history.hashes.pop(before, {}), **history.hashes.get(name, {})}
         known = history.hashes.setdefault(name, {})
@@ -142,10 +144,10 @@ def _add_generation(history: History, content: bytes, path: Path) -> None:
 def _content(path: Path) -> bytes:
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise errors.SourceError(f"{_shown(path)} is too large for a hash list")
+            raise errors.SourceError(f"{errors.IT} is too large for a hash list", it=_shown(path))
         return path.read_bytes()
     except OSError as e:
-        raise errors.SourceError(f"can't read {_shown(path)}: {reason_of(e)}") from e
+        raise errors.SourceError(f"can't read {errors.IT}: {reason_of(e)}", it=_shown(path)) from e
 
 
 def _elements(content: bytes, path: Path, *tags: str) -> Iterator[Any]:
@@ -154,14 +156,16 @@ def _elements(content: bytes, path: Path, *tags: str) -> Iterator[Any]:
     from xml.etree import ElementTree
 
     if b"<!DOCTYPE" in content or b"\0" in content:  # in no encoding: entities can fill the memory
-        raise errors.SourceError(f"{_shown(path)} is not a hash list: it has a document type, or is not UTF-8")
+        raise errors.SourceError(
+            f"{errors.IT} is not a hash list: it has a document type, or is not UTF-8", it=_shown(path)
+        )
     try:
         for _, element in ElementTree.iterparse(BytesIO(content)):  # noqa: S314 - what would hurt is refused above
             if _tag(element) in tags:
                 yield element
                 element.clear()
     except ElementTree.ParseError as e:
-        raise errors.SourceError(f"{_shown(path)} is not a hash list: {e}") from None
+        raise errors.SourceError(f"{errors.IT} is not a hash list: {e}", it=_shown(path)) from None
 
 
 def _tag(element: Any) -> str:

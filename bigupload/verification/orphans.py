@@ -122,7 +122,9 @@ class Owners:
         except FileNotFoundError:
             raise
         except OSError as e:
-            self.unreadable.append(errors.ManifestMismatch(f"can't read the manifest {path}: {e.strerror}"))
+            self.unreadable.append(
+                errors.ManifestMismatch(f"can't read the manifest {errors.IT}: {e.strerror}", it=path)
+            )
             return None
 
     def require_readable(self) -> None:

@@ -232,7 +232,9 @@ def read_receipt(path: Path) -> ReadReceipt:
                     raise reader.damaged(f"it has the same row twice, of {one_line(row.key)}")
                 latest[row.bucket, row.key] = row
     except OSError as e:
-        raise errors.SourceUnreadable(f"can't read the receipt {escaped(str(path))}: {reason_of(e)}") from e
+        raise errors.SourceUnreadable(
+            f"can't read the receipt {errors.IT}: {reason_of(e)}", it=escaped(str(path))
+        ) from e
     if reader.sums is None:
         raise reader.damaged("it does not end with its sums, so a part of it may be missing")
     return ReadReceipt(target=reader.target, endpoint=reader.endpoint, files=[*latest.values()], is_torn=reader.is_torn)
@@ -339,9 +341,9 @@ async def verify_copy(
     try:
         size = path.stat().st_size
     except OSError as e:
-        raise errors.SourceNotFound(f"can't read {shown}: {reason_of(e)}") from e
+        raise errors.SourceNotFound(f"can't read {errors.IT}: {reason_of(e)}", it=shown) from e
     if size != file.size:
-        raise errors.ObjectMismatch(f"{shown} has {size:,} bytes, and in the receipt {file.size:,}")
+        raise errors.ObjectMismatch(f"{errors.IT} has {size:,} bytes, and in the receipt {file.size:,}", it=shown)
     known = _whole_digests(file, shown)
     if not known:
         _require(Verified.SIZE, require_proof, f"the receipt has no checksum of the whole of {shown}")
@@ -349,7 +351,9 @@ async def verify_copy(
     await read_file(path, {name: hasher for name, (hasher, _) in known.items()}, reading)
     for name, (hasher, digest) in known.items():
         if hasher.digest().hex() != digest:
-            raise errors.ObjectMismatch(f"{shown} is another file: its {name.partition(':')[0]} is not the receipt's")
+            raise errors.ObjectMismatch(
+                f"{errors.IT} is another file: its {name.partition(':')[0]} is not the receipt's", it=shown
+            )
     best = next(iter(known))
     is_etag = best == _ETAG
     verified = Verified.COMPOSITE_ETAG if is_etag else Verified.FULL_OBJECT
@@ -375,7 +379,8 @@ def _whole_digests(file: ReceiptFile, shown: str) -> dict[str, tuple[Hasher, str
         whole = whole_checksum(file.checksum)
         if whole is None:
             raise errors.ObjectMismatch(
-                f"{shown} can't be the file: the receipt's checksum {one_line(file.checksum)} is malformed"
+                f"{errors.IT} can't be the file: the receipt's checksum {one_line(file.checksum)} is malformed",
+                it=shown,
             )
         known[file.checksum] = whole[0], whole[1].hex()
     if file.xxh128 is not None:

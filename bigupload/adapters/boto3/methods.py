@@ -519,7 +519,7 @@ def translated(e: errors.BigUploadError, client: Any, operation: str, where: str
         return b.EndpointConnectionError(endpoint_url=client.meta.endpoint_url, error=e)
     code = _code_of(e, fault)
     if code is None:
-        text = str(e).partition(": `")[0] if isinstance(e, errors.SourceChanged) else str(e)  # no option of boto3
+        text = f"{e.it} changed while it was uploaded" if isinstance(e, errors.SourceChanged) else str(e)
         return S3UploadFailedError(f"Failed to upload {where}: {text}")
     made: Any = client.exceptions.from_code(code.code)
     response = {

@@ -162,15 +162,17 @@ class OpenDeleteSource:
         real = os.path.realpath(path)
         if place := next((place for place in self._forbidden if real.startswith(f"{place}{os.sep}")), None):
             raise errors.SourceNotDeleted(
-                f"{shown(path)} can't be deleted: it is part of what bigupload itself keeps in {shown(place)}"
+                f"{errors.IT} can't be deleted: it is part of what bigupload itself keeps in {shown(place)}",
+                it=shown(path),
             )
         check_can_be_deleted(path, links=self._step.links)
         if status.st_nlink > 1:
             first = self._inodes.setdefault((status.st_dev, status.st_ino), path)
             if first != path:
                 raise errors.SourceNotDeleted(
-                    f"{shown(path)} is the same file as {shown(first)}, which this call deletes: delete this one by "
-                    "another call"
+                    f"{errors.IT} is the same file as {shown(first)}, which this call deletes: delete this one by "
+                    "another call",
+                    it=shown(path),
                 )
 
     def _own_places(self) -> list[Path]:
@@ -190,12 +192,13 @@ class OpenDeleteSource:
         try:
             if not result.verified.satisfies(self._step.proved_by):
                 raise errors.SourceNotDeleted(
-                    f"{shown(row.path)} is in the store and stays here: it is proved only by {result.verified} "
-                    f"(`DeleteSource(proved_by='{result.verified}')` deletes it all the same)"
+                    f"{errors.IT} is in the store and stays here: it is proved only by {result.verified} "
+                    f"(`DeleteSource(proved_by='{result.verified}')` deletes it all the same)",
+                    it=shown(row.path),
                 )
             if row.fingerprint is None:
                 raise errors.SourceNotDeleted(
-                    f"{shown(row.path)} stays here: nobody knows how it was when it was uploaded"
+                    f"{errors.IT} stays here: nobody knows how it was when it was uploaded", it=shown(row.path)
                 )
             removal = FileRemoval(row.path, row.fingerprint, links=self._step.links)
             await self._delete(removal, row)
@@ -263,8 +266,9 @@ class OpenDeleteSource:
                 raise
             right = "to look at the object once more (s3:GetObject)" if self._service is None else "to ask for the file"
             raise errors.SourceNotDeleted(
-                f"{shown(path)} is in the store and stays here: to delete it, these credentials must be allowed "
-                f"{right}: {e}"
+                f"{errors.IT} is in the store and stays here: to delete it, these credentials must be allowed "
+                f"{right}: {e}",
+                it=shown(path),
             ) from e
 
     async def _require_in_bucket(self, result: UploadResult, retrier: Retrier, fate: str) -> None:

@@ -129,7 +129,9 @@ class OpenReceipt:
                 await self.add(dataclasses.replace(row.proved, source_deleted=self._deletes))
         except errors.OutputUnwritable as e:
             if self._deletes:
-                stays = errors.SourceNotDeleted(f"{shown(row.path)} is in the store and stays here: {e}", in_use=True)
+                stays = errors.SourceNotDeleted(
+                    f"{errors.IT} is in the store and stays here: {e}", it=shown(row.path), in_use=True
+                )
                 stays.__cause__ = e
                 return dataclasses.replace(row, error=stays)
             if self._grows:

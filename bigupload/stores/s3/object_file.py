@@ -79,7 +79,7 @@ class ObjectFile:
         try:
             answer = await self._of_bucket.head(self._key, ChecksumMode="ENABLED")
             if answer is None:
-                raise errors.SourceNotFound(f"there is no object at {self._shown}, or no such bucket")
+                raise errors.SourceNotFound(f"there is no object at {errors.IT}, or no such bucket", it=self._shown)
             etag, size = told(answer, "ETag", str), told(answer, "ContentLength", int)
         except Fault as fault:
             raise fault.of_source(self._shown) from fault
@@ -110,7 +110,7 @@ class ObjectFile:
     @property
     def _of_bucket(self) -> S3Bucket:
         if self._bucket is None:
-            raise errors.SourceUnreadable(f"can't read {self._shown}: the upload has ended")
+            raise errors.SourceUnreadable(f"can't read {errors.IT}: the upload has ended", it=self._shown)
         return self._bucket
 
     async def read(self, start: int, end: int, take: Callable[[bytes], Awaitable[None]]) -> None:
@@ -144,8 +144,9 @@ class ObjectFile:
         except Fault as fault:
             if fault.is_absent or fault.kind is FaultKind.EXISTS:
                 raise errors.SourceChanged(
-                    f"{self._shown} was replaced or deleted while it was read. Nothing was completed: make the same "
+                    f"{errors.IT} was replaced or deleted while it was read. Nothing was completed: make the same "
                     "call again to upload it as it is now",
+                    it=self._shown,
                     same_size=True,
                 ) from fault
             if fault.kind in (FaultKind.REFUSED, FaultKind.SKEWED) and request is not None:
