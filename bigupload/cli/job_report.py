@@ -14,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,6 @@ from bigupload.cli.narration import TOTAL, Reporter, say
 from bigupload.cli.reporting import result_line, worst
 from bigupload.cli.wording import for_command_line
 from bigupload.core.remote_url import is_remote
-from bigupload.records import dataclass
 from bigupload.units import counted, escaped, format_rate, format_seconds, format_size, one_line, printable
 
 if TYPE_CHECKING:
@@ -43,18 +41,15 @@ if TYPE_CHECKING:
 _MOST_FAILURES = 20
 """Failures printed at the end, if they have few reasons: nobody reads a longer list."""
 _MOST_REASONS = 10
+_OTHERS = ""
+"""Stands for all reasons but the first ones."""
 _LEAST_OF_A_REASON = 2
 """Failures printed for each reason."""
+_TOTALS = ("files", "skipped", "size", "failed", "bytes_sent", "bytes_copied", "sources_deleted")
+"""`files` counts those that were in the store already (`skipped`), too, and `size` the bytes of the others. `failed`
+counts objects that were not deleted, too."""
 _FEW_LEFT_OUT = 5
 """Names of omitted files printed while the command runs."""
-
-
-@dataclass(slots=True)
-class _Affected:
-    """The files that failed for one reason."""
-
-    count: int = 0
-    first: list[str] = field(default_factory=list)
 
 
 class Failures:
@@ -62,46 +57,43 @@ class Failures:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self.count = 0
-        self._reasons: dict[str, _Affected] = {}
-        self._others = 0
-        """The number of failures for still other reasons."""
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, list[str]] = {}
+        """The first files of each of the first reasons."""
+
+    @property
+    def count(self) -> int:
+        """How many files failed."""
+        return self._counts.total()
 
     def add(self, path: str, error: errors.BigUploadError) -> None:
         """A file, or an object, has failed."""
-        self.count += 1
         reason = printable(for_command_line(error.reason))
         if isinstance(error, errors.ObjectMismatch):  # each has an object of its own
             path = f"{path}: {reason}"
             reason = "there is no object" if isinstance(error, errors.ObjectNotFound) else "the object is not the file"
-        if reason not in self._reasons and len(self._reasons) == _MOST_REASONS:
-            self._others += 1
+        if reason not in self._first and len(self._first) == _MOST_REASONS:
+            self._counts[_OTHERS] += 1
             return
-        affected = self._reasons.setdefault(reason, _Affected())
-        affected.count += 1
-        if affected.count <= _MOST_FAILURES:
-            affected.first.append(one_line(escaped(path)))
+        self._counts[reason] += 1
+        first = self._first.setdefault(reason, [])
+        if len(first) < _MOST_FAILURES:
+            first.append(one_line(escaped(path)))
 
     def table(self) -> list[str]:
         """Return the lines of the table: each reason, and below it the first affected files."""
         if not self.count:
             return []
-        most = (
-            _MOST_FAILURES
-            if self.count <= _MOST_FAILURES
-            else max(_LEAST_OF_A_REASON, _MOST_FAILURES // len(self._reasons))
-        )
+        is_cut = self.count > _MOST_FAILURES
+        most = max(_LEAST_OF_A_REASON, _MOST_FAILURES // len(self._first)) if is_cut else _MOST_FAILURES
         lines = [f"failed: {self.count:,}"]
-        for reason, affected in self._reasons.items():
-            lines.append(f"  {reason}")
-            lines += [f"    {path}" for path in affected.first[:most]]
-            if affected.count > most:
-                lines.append(f"    … and {affected.count - most:,} more")
-        if self._others:
-            lines.append(f"  … and {self._others:,} more for other reasons")
-        if self.count > most:
-            lines.append("  With --json, standard output names each of them.")
-        return lines
+        for reason, first in self._first.items():
+            lines += [f"  {reason}", *(f"    {path}" for path in first[:most])]
+            if self._counts[reason] > most:
+                lines.append(f"    … and {self._counts[reason] - most:,} more")
+        if others := self._counts[_OTHERS]:
+            lines.append(f"  … and {others:,} more for other reasons")
+        return [*lines, "  With --json, standard output names each of them."] if self.count > most else lines
 
 
 class LeftOut:
@@ -133,6 +125,9 @@ class LeftOut:
 class JobReport:
     """Counts what becomes of the files, and shows that through a reporter."""
 
+    _deleting = "{:,} deleted"
+    """The words for objects that are deleted."""
+
     def __init__(
         self,
         reporter: Reporter,
@@ -162,18 +157,8 @@ class JobReport:
         self._failures = Failures()
         self._latest: Callable[[], None] | None = None
         """Prints the latest failure."""
-        self.files = 0
-        self.skipped = 0
-        """Files that were in the store already; `files` counts them, too."""
-        self.size = 0
-        """Bytes of the files that were uploaded."""
-        self.sent = 0
-        """Bytes that were sent for that."""
-        self.copied = 0
-        """Bytes that the store copied from objects that it has."""
-        self.sources_deleted = 0
-        """Files that were deleted here, as they are in the store."""
-        """Files that are to be deleted later."""
+        self._sum_of: Counter[str] = Counter()
+        """What was done, by the names that it has in JSON (`_TOTALS`)."""
         self.codes: set[int] = set()
 
     @property
@@ -198,12 +183,14 @@ class JobReport:
             self._reporter.end(Path(outcome.source).absolute())
             self.fail(outcome.source, outcome.key, outcome.error, escaped(outcome.source))
             return
-        self.files += 1
-        self.skipped += outcome.skipped
-        self.size += 0 if outcome.skipped else outcome.size
-        self.sent += outcome.bytes_sent
-        self.copied += outcome.bytes_copied
-        self.sources_deleted += outcome.source_deleted
+        self._sum_of.update(
+            files=1,
+            skipped=outcome.skipped,
+            size=0 if outcome.skipped else outcome.size,
+            bytes_sent=outcome.bytes_sent,
+            bytes_copied=outcome.bytes_copied,
+            sources_deleted=outcome.source_deleted,
+        )
         self._reporter.end(outcome.path)
         if self._is_told(outcome):
             self._reporter.on_result(result_line(outcome, as_json=self._as_json))
@@ -230,7 +217,7 @@ class JobReport:
         except BaseException as e:
             self._reporter.end(TOTAL)
             has_begun = self._as_json and not isinstance(e, errors.UsageError)  # a wrong call has no object
-            if self.files or self.failed or has_begun:
+            if self._sum_of["files"] or self.failed or has_begun:
                 self._tell(
                     e.exit_code if isinstance(e, errors.BigUploadError) else None,
                     error=e if isinstance(e, errors.BigUploadError) else errors.UploadCancelled("stopped"),
@@ -247,7 +234,9 @@ class JobReport:
     def _tell(self, status: int | None, error: errors.BigUploadError | None = None) -> None:
         """Print the failures and the sums. After a signal, `running` prints the number of stored files."""
         seconds = self._clock() - self._began
-        is_said = error is None and self.failed == 1 and not self.files  # a table and sums would say that again
+        is_said = (
+            error is None and self.failed == 1 and not self._sum_of["files"]
+        )  # a table and sums would say that again
         if is_said and self._mode == "bar" and self._latest is not None:
             self._latest()
         elif not is_said and self._mode in ("bar", "plain"):
@@ -261,35 +250,27 @@ class JobReport:
             say(f"bigupload: {'until now: ' if error is not None else ''}{self._sum(seconds)}")
 
     def _total(self) -> dict[str, Any]:
-        return {
-            "files": self.files,
-            "skipped": self.skipped,
-            "size": self.size,
-            "failed": self.failed,
-            "bytes_sent": self.sent,
-            "bytes_copied": self.copied,
-            "sources_deleted": self.sources_deleted,
-        }
+        return {name: self._sum_of[name] for name in _TOTALS} | {"failed": self.failed}
 
     def _sum(self, seconds: float) -> str:
-        rate = f", {format_rate(self.sent / seconds)}" if self.sent and seconds >= 1 else ""  # else it means nothing
+        sent = self._sum_of["bytes_sent"]
+        rate = f", {format_rate(sent / seconds)}" if sent and seconds >= 1 else ""  # else it means nothing
         return f"uploaded {self._counts()} in {format_seconds(seconds)}{rate}"
 
     def _counts(self) -> str:
-        skipped = f", {self.skipped:,} already there" if self.skipped else ""
-        failed = f", {self.failed:,} failed" if self.failed else ""
-        uploaded = f"{counted(self.files - self.skipped, 'file')}, {format_size(self.size)}{self._moved()}"
-        gone = f", {self.sources_deleted:,} deleted here" if self.sources_deleted else ""
-        return f"{uploaded}{skipped}{gone}{self._deleted()}{failed}"
-
-    def _moved(self) -> str:
-        """Describe the uploaded bytes that were not sent."""
-        if self.copied:
-            return f" ({format_size(self.copied)} copied by the store)"
-        return f" ({format_size(self.sent)} sent now)" if 0 < self.sent < self.size else ""
-
-    def _deleted(self) -> str:
-        return ""
+        total = self._sum_of
+        text = f"{counted(total['files'] - total['skipped'], 'file')}, {format_size(total['size'])}"
+        if total["bytes_copied"]:
+            text += f" ({format_size(total['bytes_copied'])} copied by the store)"
+        elif 0 < total["bytes_sent"] < total["size"]:
+            text += f" ({format_size(total['bytes_sent'])} sent now)"
+        told = {
+            "{:,} already there": total["skipped"],
+            "{:,} deleted here": total["sources_deleted"],
+            self._deleting: total["deleted"],
+            "{:,} failed": self.failed,
+        }
+        return "".join([text, *(f", {words.format(count)}" for words, count in told.items() if count)])
 
 
 def failed_json(path: str, key: str, error: errors.BigUploadError) -> str:
@@ -327,8 +308,9 @@ class SyncReport(JobReport):
         """
         super().__init__(reporter, as_json=as_json, sums=True, mode=mode)
         self._dry_run = reporter.is_dry_run = dry_run
+        if dry_run:
+            self._deleting = "would delete {:,}"
         self._left_out = LeftOut(quiet=mode == "none")
-        self.deleted = 0
         self._not_deleted: str | None = None
 
     def on_sync(self, outcome: SyncOutcome) -> None:
@@ -342,18 +324,16 @@ class SyncReport(JobReport):
 
     def on_same(self, files: int) -> None:
         """Some files were in the store already, and nobody wants a line for each."""
-        self.files += files
-        self.skipped += files
+        self._sum_of.update(files=files, skipped=files)
 
     def _on_step(self, step: SyncStep) -> None:
         if step.error is not None:
             self.fail(step.url, step.key, step.error, printable(step.url))
             return
         if step.action == "upload":
-            self.files += 1
-            self.size += step.size
+            self._sum_of.update(files=1, size=step.size)
         else:
-            self.deleted += 1
+            self._sum_of["deleted"] += 1
         if self._is_told(None):
             self._reporter.on_result(self._line(step))
 
@@ -381,18 +361,12 @@ class SyncReport(JobReport):
         return self.finish()
 
     def _total(self) -> dict[str, Any]:
-        total = super()._total()
-        return {**total, "deleted": self.deleted, "not_deleted": self._not_deleted}
+        return {**super()._total(), "deleted": self._sum_of["deleted"], "not_deleted": self._not_deleted}
 
     def _sum(self, seconds: float) -> str:
         if self._dry_run:
             return f"would upload {self._counts()}; nothing was changed"
         return super()._sum(seconds)
-
-    def _deleted(self) -> str:
-        if not self.deleted:
-            return ""
-        return f", would delete {self.deleted:,}" if self._dry_run else f", {self.deleted:,} deleted"
 
 
 _WAYS = {
