@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -33,15 +33,16 @@ from bigupload.cli.unfinished import (
     tell_jobs,
     tell_streams,
 )
+from bigupload.core.manifest import Manifest
+from bigupload.core.remote_url import path_of
 from bigupload.events import Event, Warned
+from bigupload.manifests.clean_up import clean
+from bigupload.manifests.job_record import KnownJob, forget_job, known_jobs, last_written
+from bigupload.manifests.journal import read_manifest
+from bigupload.manifests.listing import KnownUpload, locate_manifest
 from bigupload.manifests.lock import is_locked
+from bigupload.manifests.state_directory import state_dir
 from bigupload.units import counted, format_age, format_size, one_line, printable
-
-if TYPE_CHECKING:
-    from bigupload.core.manifest import Manifest
-    from bigupload.manifests.job_record import KnownJob
-    from bigupload.manifests.listing import KnownUpload
-
 
 _HEADER = ("ID", "STATE", "DONE", "AGE")
 _ARROW = " → "
@@ -169,9 +170,6 @@ def status(
     number is deleted. Records of syncs and watches stay for a year: the next run needs them. Unfinished ones stay, also
     those that --no-resume replaced: the store has their parts.
     """
-    from bigupload.manifests.job_record import known_jobs, last_written
-    from bigupload.manifests.state_directory import state_dir
-
     if complete_within is not None:
         if ids or as_json or clean or only_unfinished or since is not None:
             raise click.UsageError("--complete-within lists and deletes nothing: give it alone")
@@ -271,9 +269,6 @@ def _tell_held(uploads: Sequence[KnownUpload]) -> None:
 
 def _check_syncs(within: float) -> int:
     """Name the syncs of this machine without a complete run in the last `within` seconds. Return the exit status."""
-    from bigupload.manifests.job_record import known_jobs
-    from bigupload.manifests.state_directory import state_dir
-
     jobs = known_jobs(state_dir())
     unreadable = [job for job in jobs if job.status == "unreadable"]
     for job in unreadable:  # any of them may be a sync's
@@ -301,9 +296,6 @@ def _job_where(job: KnownJob) -> str:
 
 def _clean(older_than: float | None, keep: int | None) -> None:
     """Delete the records of ended uploads. If only one limit is given, the other one does not apply."""
-    from bigupload.manifests.clean_up import clean
-    from bigupload.manifests.state_directory import state_dir
-
     try:
         cleaned = clean(
             state_dir(),
@@ -329,10 +321,6 @@ def _clean(older_than: float | None, keep: int | None) -> None:
 
 def manifest_of(name: Path) -> Manifest | None:
     """The manifest that a command names; None if it can't be read."""
-    from bigupload.manifests.journal import read_manifest
-    from bigupload.manifests.listing import locate_manifest
-    from bigupload.manifests.state_directory import state_dir
-
     try:
         return read_manifest(locate_manifest(name, state_dir())).manifest
     except errors.BigUploadError:
@@ -341,8 +329,6 @@ def manifest_of(name: Path) -> Manifest | None:
 
 def _aborted(name: Path, before: Manifest | None) -> str:
     """Return the line for an aborted upload, by its manifest before."""
-    from bigupload.core.remote_url import path_of
-
     if before is None:
         return f"aborted: {printable(str(name))}"
     if before.aborted:
@@ -373,7 +359,6 @@ def abort(paths: tuple[Path, ...], trust: bool, sse_customer_key: bytes | None) 
     from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import worst
     from bigupload.cli.running import run
-    from bigupload.manifests.job_record import forget_job
     from bigupload.options import S3Options
 
     async def abort_all() -> int:

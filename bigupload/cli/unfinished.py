@@ -8,23 +8,22 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bigupload import errors
 from bigupload.cli.wording import spelled
+from bigupload.core.manifest import Manifest
 from bigupload.core.selection import has_wildcard
+from bigupload.manifests.job_record import KnownJob, known_jobs, last_written, locate_job
+from bigupload.manifests.journal import read_manifest
+from bigupload.manifests.listing import KnownUpload, known_uploads, locate_manifest, replaced_uploads
 from bigupload.manifests.lock import is_locked
+from bigupload.manifests.state_directory import state_dir
 from bigupload.s3_parameters import ADDRESS
 from bigupload.support.daemon_threads import hanging
 from bigupload.units import counted, format_age, one_line, printable, quoted
-
-if TYPE_CHECKING:
-    from bigupload.core.manifest import Manifest
-    from bigupload.manifests.job_record import KnownJob
-    from bigupload.manifests.listing import KnownUpload
-
 
 SAME_OPTIONS = "with the options that it had (shown are those that are recorded)"
 """Advice about a job's command: a record has the selection of an `upload`, and of a sync or watch no option."""
@@ -38,10 +37,6 @@ def job_named(name: Path) -> KnownJob | None:
     Raises:
         UsageError: The id's beginning fits a job and an upload, or several jobs.
     """
-    from bigupload.manifests.job_record import locate_job
-    from bigupload.manifests.listing import locate_manifest
-    from bigupload.manifests.state_directory import state_dir
-
     job = locate_job(name, state_dir())
     if job is not None and not name.exists():
         with contextlib.suppress(errors.ManifestNotFound):
@@ -154,9 +149,6 @@ def command_of_stream(upload: KnownUpload) -> str:
 
 def _command(upload: KnownUpload, begins: str, name: str | None = None) -> str:
     """Add target and options to the beginning of a command. `name`: the upload's name, where no path gives it."""
-    from bigupload.manifests.journal import read_manifest
-    from bigupload.manifests.state_directory import state_dir
-
     target = upload.target or ""
     words = [target]
     if not target.startswith("s3://"):
@@ -211,9 +203,6 @@ def known_here(*, replaced: bool = False) -> list[KnownUpload]:
     Args:
         replaced: Whether to add those that `--no-resume` replaced, and whose parts are in the store.
     """
-    from bigupload.manifests.listing import known_uploads, replaced_uploads
-    from bigupload.manifests.state_directory import state_dir
-
     return [*known_uploads(state_dir()), *(replaced_uploads(state_dir()) if replaced else ())]
 
 
@@ -222,9 +211,6 @@ def unfinished() -> dict[str, KnownUpload]:
 
     Prints how to continue the other uploads and the jobs of many files, or that nothing is unfinished.
     """
-    from bigupload.manifests.job_record import known_jobs
-    from bigupload.manifests.state_directory import state_dir
-
     known = known_here()
     uploads = [upload for upload in known if upload.resumable]
     jobs = known_jobs(state_dir())
@@ -249,9 +235,6 @@ def completions(*, with_all: bool) -> list[tuple[str, str]]:
     Args:
         with_all: Whether also those that the manifest alone can't resume, and jobs.
     """
-    from bigupload.manifests.job_record import known_jobs
-    from bigupload.manifests.state_directory import state_dir
-
     known = known_here(replaced=with_all)
     ids = shown_ids(known)
     wanted = [each for each in known if each.status == "replaced" or (each.resumable and (with_all or each.is_file))]
@@ -268,6 +251,4 @@ def shown_ids(uploads: list[KnownUpload]) -> dict[str, str]:
 
 def age_of(path: Path) -> str:
     """Since when nothing was written into a manifest or record."""
-    from bigupload.manifests.job_record import last_written
-
     return format_age(max(0.0, time.time() - last_written(path)))
