@@ -385,7 +385,7 @@ class JobRecord:
     def _open(self, last_finished: str | None) -> None:
         if not os.path.lexists(self.path) or _has_no_byte(self.path):
             self._create()
-        self._writing = _checked(open_database(self.path))
+        self._writing = open_database(self.path)
         stored, job = _job(self._writing)
         self.began = datetime.datetime.fromisoformat(job["began"]).timestamp()
         self.token = job["token"] or os.urandom(16).hex()
@@ -588,12 +588,24 @@ def _check_private(path: Path) -> None:
 
 
 def _read(path: Path, function: Callable[[sqlite3.Connection], R]) -> R:
-    """Read something of a record. Raises OSError or sqlite3.Error."""
-    with contextlib.closing(_open_to_read(path)) as opened:
+    """Read something of a record. Writes nothing, so a full disk is no obstacle. Raises OSError or sqlite3.Error."""
+    before = _at_rest(path)
+    if before is not None:
+        try:
+            with contextlib.closing(_open_immutable(path)) as opened:
+                found = function(opened)
+        except sqlite3.Error:
+            if _at_rest(path) == before:
+                raise
+        else:
+            if _at_rest(path) == before:
+                return found
+    with contextlib.closing(_connect(path, "mode=ro")) as opened:
         return function(opened)
 
 
 def _mounts(opened: sqlite3.Connection) -> frozenset[str]:
+    _check_database(opened)
     if opened.execute("SELECT 1 FROM sqlite_master WHERE name = 'mount'").fetchone() is None:
         return frozenset()
     return frozenset(key for (key,) in opened.execute("SELECT key FROM mount"))
@@ -615,6 +627,7 @@ def _job(opened: sqlite3.Connection) -> tuple[Set[str], dict[str, Any]]:
 
     Of a record that was not opened since, their values are those that earlier versions wrote elsewhere.
     """
+    _check_database(opened)
     cursor = opened.execute("SELECT * FROM job")
     job = dict(zip([name for name, *_ in cursor.description], cursor.fetchone(), strict=True))
     stored = job.keys() | set()
@@ -693,31 +706,38 @@ def _connect(path: Path, how: str) -> sqlite3.Connection:
     )
 
 
-def _is_at_rest(path: Path) -> bool:
-    """Whether a record is whole in its one file: no process writes it, or was killed while it did.
+def _at_rest(path: Path) -> tuple[int, ...] | None:
+    """Return what a write changes of a record that is whole in its one file; None: a process writes it, or was killed.
 
     Its last connection writes all to that file as it closes.
     """
-    beside = [path.with_name(f"{path.name}{ending}") for ending in ("-wal", "-journal")]
-    return not any(os.path.lexists(each) and each.stat().st_size for each in beside)
+    for ending in ("-wal", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.with_name(f"{path.name}{ending}").stat().st_size:
+                return None
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _open_immutable(path: Path) -> sqlite3.Connection:
+    """Open a record that is at rest without the files that SQLite has beside one: a full disk has no room for them."""
+    return _connect(path, "mode=ro&immutable=1")
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
-    """Open a record, in which another process may write meanwhile. Its file is not changed. Blocking.
-
-    Raises:
-        OSError: It can't be looked at.
-        sqlite3.Error: It can't be read, or is not a record.
-    """
-    at_rest = _is_at_rest(path)
+    """Open a record that is read for a while, in which another process may write to it. Blocking."""
     try:
-        # A connection that may not write leaves SQLite's files beside a record. One that may deletes them, but also
-        # writes into the record what a killed process left in them.
-        return _checked(open_database(path) if at_rest else _connect(path, "mode=ro"))
-    except sqlite3.OperationalError:  # a full disk, or one that is mounted read-only: nobody else can write, either
-        if not at_rest:
+        opened = open_database(path)
+        try:
+            _check_database(opened)
+        except BaseException:
+            opened.close()
             raise
-        return _checked(_connect(path, "mode=ro&immutable=1"))
+    except sqlite3.OperationalError:  # a full disk, or one that is mounted read-only: nobody else can write, either
+        if _at_rest(path) is None:
+            raise
+        return _open_immutable(path)
+    return opened
 
 
 def _is_full(path: Path) -> bool:
@@ -727,15 +747,10 @@ def _is_full(path: Path) -> bool:
     return False
 
 
-def _checked(opened: sqlite3.Connection) -> sqlite3.Connection:
-    """Return a database that has a record of this version. Otherwise close it, and raise sqlite3.Error."""
-    try:
-        if opened.execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
-            raise sqlite3.DatabaseError("another program or version wrote it")
-    except BaseException:
-        opened.close()
-        raise
-    return opened
+def _check_database(opened: sqlite3.Connection) -> None:
+    """Raise DatabaseError unless this version wrote a record into it."""
+    if opened.execute("PRAGMA application_id").fetchone() != (_APPLICATION,):
+        raise sqlite3.DatabaseError("another program or version wrote it")
 
 
 def locate_job(name: str | os.PathLike[str], directory: Path) -> KnownJob | None:
@@ -790,9 +805,19 @@ class OtherJobs:
         for path in sorted(others, key=last_written, reverse=True):
             with contextlib.suppress(OSError, sqlite3.Error):
                 if len(self._opened) < _MOST_OTHER_JOBS and is_private_file(path.lstat()):
-                    self._opened.append(_open_to_read(path))
-                    if self._opened[-1].execute("SELECT target FROM job").fetchone() != (target,):
-                        self._opened.pop().close()
+                    self._open(path, target)
+
+    def _open(self, path: Path, target: str) -> None:
+        opened = _open_to_read(path)
+        is_kept = False
+        try:
+            _check_database(opened)
+            is_kept = opened.execute("SELECT target FROM job").fetchone() == (target,)
+        finally:
+            if is_kept:
+                self._opened.append(opened)
+            else:
+                opened.close()
 
     def find_all(self, keys: Sequence[str]) -> Iterator[dict[str, FileRow]]:
         """Look up a few hundred files together. Yields what each record has of them, by key. Blocking."""

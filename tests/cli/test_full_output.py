@@ -106,7 +106,7 @@ def test_another_error_of_the_system_is_not_taken_for_it(bigupload: Command, mon
     def fails(_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bigupload.manifests.listing.known_uploads", fails)
+    monkeypatch.setattr("bigupload.cli.unfinished.known_uploads", fails)
     with pytest.raises(OSError, match="No space"):
         bigupload("status")
 
