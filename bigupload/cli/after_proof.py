@@ -23,10 +23,10 @@ from bigupload.units import escaped, one_line
 
 if TYPE_CHECKING:
     from bigupload.batch.tree import Selection
+    from bigupload.cli.destination import Destination
     from bigupload.cli.hash_lists import HashLists
     from bigupload.cli.selection_options import Chosen
     from bigupload.engine.upload_run import Share, UploadResult
-    from bigupload.options import S3Options
     from bigupload.verification.receipts import GrowingReceipt, ReceiptOutput
 
 RECEIPT = "--receipt"
@@ -266,77 +266,44 @@ def _line(sha256: str, name: str) -> str:
     return f"{mark}{sha256}  {shown}\n"
 
 
-class _Links:
-    """The links to the objects of one call: how many, when the first ends, and why there are some less."""
-
-    def __init__(self) -> None:
-        self._first: Share | None = None
-        self._count = 0
-        self._refused: list[str] = []
-
-    def add(self, link: Share) -> None:
-        if link.refused is not None:
-            self._refused.append(link.refused)
-            return
-        self._count += 1
-        if self._first is None or (link.expires_at or "") < (self._first.expires_at or ""):
-            self._first = link
-
-    def tell(self, *, is_quiet: bool) -> None:
-        if self._first is not None and not is_quiet:
-            tell_end(self._first, self._count)
-
-    def check(self) -> None:
-        """Raise BigUploadError if a link could not be made."""
-        if self._refused:
-            some = f" to {len(self._refused):,} objects" if self._count or len(self._refused) > 1 else ""
-            raise errors.BigUploadError(f"there is no link{some}: {self._refused[0]}")
-
-
 class AfterProof:
-    """The actions that follow the uploads of one call."""
+    """What follows the uploads of one call, once they are proved."""
 
-    def __init__(self, wishes: Wishes, *, target: str, mode: str) -> None:
+    def __init__(self, wishes: Wishes, destination: Destination, *, is_quiet: bool) -> None:
         self.exit_status = errors.EXIT_OK
         """The command's, once `after_proof` has ended."""
         self.checksums = ChecksumList()
         """The list of `--write-checksums`."""
         self._wishes = wishes
-        self._target = target
-        self._is_quiet = mode in ("none", "json")
+        self._target = destination.name
+        self._is_quiet = is_quiet
         self._failed = self._files = self._size = 0
         self._last: UploadResult | None = None
-        self._links = _Links()
-        self._receipt: ReceiptOutput | None = None
-        self._growing: GrowingReceipt | None = None
-        """The receipt instead, if the library's calls write each file into it before they delete it."""
+        self._links = 0
+        self._first_link: Share | None = None
+        """The link that ends first."""
+        self._refused: list[str] = []
+        """Why there is no link to some objects."""
+        self._receipt: ReceiptOutput | GrowingReceipt | None = None
+        """It grows if the library's calls write each file into it before they delete it."""
         self._given: tuple[ReceiptOutput, TextIO] | None = None
         """The receipt that the command of `--on-done` reads."""
         self._hash_lists: HashLists | None = None
 
-    def prepare(self, opened: contextlib.ExitStack, endpoint: str | None) -> None:
-        """Open what is written meanwhile, and look at what is to be run.
-
-        Args:
-            opened: Closes it.
-            endpoint: The store's, for receipts.
-
-        Raises:
-            OutputUnwritable: The receipt can't be written.
-        """
-        wishes = self._wishes
+    def prepare(self, opened: contextlib.ExitStack, endpoint: str | None, checksums: Path | None) -> None:
+        """Open what is written meanwhile. `opened` closes it. Raises OutputUnwritable."""
+        self.checksums = opened.enter_context(checksum_list(checksums))
+        path = self._wishes.receipt
         head: dict[str, Any] = {"target": self._target, "endpoint": endpoint}
-        if wishes.receipt is not None:
+        if path is not None:
             from bigupload.api.receipts import can_grow
             from bigupload.verification.receipts import GrowingReceipt, receipt_output
 
-            if wishes.deletes and can_grow(wishes.receipt):
-                self._growing = opened.enter_context(
-                    contextlib.closing(GrowingReceipt(wishes.receipt, RECEIPT, **head))
-                )
+            if self._wishes.deletes and can_grow(path):
+                self._receipt = opened.enter_context(contextlib.closing(GrowingReceipt(path, RECEIPT, **head)))
             else:
-                self._receipt = opened.enter_context(receipt_output(wishes.receipt, RECEIPT, **head))
-        if wishes.on_done is not None:
+                self._receipt = opened.enter_context(receipt_output(path, RECEIPT, **head))
+        if self._wishes.on_done is not None:
             from bigupload.cli import on_done
             from bigupload.verification.receipts import ReceiptOutput
 
@@ -345,11 +312,11 @@ class AfterProof:
 
     def with_receipt(self, steps: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return steps with the receipt, if the library writes each file into it before it deletes it."""
-        if self._growing is None:
+        if self._receipt is None or not hasattr(self._receipt, "__fspath__"):
             return steps
         from bigupload.api.steps.receipt import Receipt
 
-        return (*steps[:-1], Receipt(self._growing), steps[-1])
+        return (*steps[:-1], Receipt(self._receipt), steps[-1])
 
     def add(self, result: UploadResult) -> None:
         """A file is in the store."""
@@ -358,14 +325,19 @@ class AfterProof:
             self._hash_lists.add(result)
         if self._receipt is not None or self._given is not None:
             self._write(result)
-        if result.share is not None:
-            self._links.add(result.share)
+        if (link := result.share) is not None and link.refused is not None:
+            self._refused.append(link.refused)
+        elif link is not None:
+            self._links += 1
+            first = self._first_link
+            if first is None or (link.expires_at or "") < (first.expires_at or ""):
+                self._first_link = link
 
     def _write(self, result: UploadResult) -> None:
-        from bigupload.verification.receipts import now
+        from bigupload.verification.receipts import ReceiptOutput, now
 
         proved_at = now()
-        if self._receipt is not None:
+        if isinstance(self._receipt, ReceiptOutput):
             self._receipt.add(result, proved_at)
         if self._given is not None:  # with the link, which is a secret, and not in receipts
             link = {} if result.share is None else {"share": dataclasses.asdict(result.share)}
@@ -378,46 +350,44 @@ class AfterProof:
             status: The exit status that they have.
             failed: How many files are not in the store.
         """
-        self.exit_status, self._failed = status or self.exit_status, failed
+        self.exit_status, self._failed = status, failed
 
     def list_hashes(self, hash_lists: HashLists) -> None:
         """Write hash lists of the files, too."""
         self._hash_lists = hash_lists
 
-    def write_receipt(self, *, failed: int) -> None:
-        """Let the receipt take its name, unless it has it. Raises OutputUnwritable."""
-        receipt = self._receipt or self._growing
-        self._receipt = self._growing = None
-        if receipt is not None:
-            receipt.end(failed=failed)
-
     async def follow(self) -> None:
         """Do what is to follow, each of it also if another failed."""
         is_proved = self.exit_status == errors.EXIT_OK
-        self._links.tell(is_quiet=self._is_quiet)
+        if self._first_link is not None and not self._is_quiet:
+            tell_end(self._first_link, self._links)
         with self._reporting():
-            self._links.check()
+            if self._refused:
+                some = f" to {len(self._refused):,} objects" if self._links or len(self._refused) > 1 else ""
+                raise errors.BigUploadError(f"there is no link{some}: {self._refused[0]}")
         with self._reporting():
             self.checksums.end()
         with self._reporting():
-            self.write_receipt(failed=self._failed)
-        if is_proved and self._hash_lists is not None:
-            with self._reporting():
-                for path in await self._hash_lists.write():
-                    name = one_line(escaped(path))
-                    complain(errors.BigUploadError(f"{name} differs from an earlier hash list of the directory"))
-                    self.exit_status = errors.EXIT_FAILED
-        if is_proved and self._given is not None and self._wishes.on_done is not None:
-            with self._reporting():
-                await self._run(self._wishes.on_done, *self._given)
+            if self._receipt is not None:
+                self._receipt.end(failed=self._failed)
+        if not is_proved:
+            return
+        with self._reporting():
+            for path in await self._hash_lists.write() if self._hash_lists is not None else ():
+                name = one_line(escaped(path))
+                complain(errors.BigUploadError(f"{name} differs from an earlier hash list of the directory"))
+                self.exit_status = errors.EXIT_FAILED
+        with self._reporting():
+            if self._wishes.on_done is not None and self._given is not None:
+                from bigupload.cli import on_done
 
-    async def _run(self, words: Sequence[str], written: ReceiptOutput, given: TextIO) -> None:
-        from bigupload.cli import on_done
-
-        written.end(failed=0)
-        sums = {"files": self._files, "size": self._size, "target": self._target, "receipt": self._wishes.receipt}
-        environment = on_done.variables(sums, self._last if self._files == 1 else None)
-        await on_done.run_command(words, given, environment, within=self._wishes.on_done_timeout)
+                written, given = self._given
+                written.end(failed=0)
+                sums = {"files": self._files, "size": self._size, "target": self._target}
+                environment = on_done.variables(
+                    {**sums, "receipt": self._wishes.receipt}, self._last if self._files == 1 else None
+                )
+                await on_done.run_command(self._wishes.on_done, given, environment, within=self._wishes.on_done_timeout)
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -431,20 +401,13 @@ class AfterProof:
 
 @contextlib.asynccontextmanager
 async def after_proof(
-    wishes: Wishes,
-    *,
-    target: str,
-    s3: S3Options | None,
-    mode: str,
-    warns: bool = True,
-    checksums: Path | None = None,
+    wishes: Wishes, destination: Destination, *, mode: str, warns: bool = True, checksums: Path | None = None
 ) -> AsyncIterator[AfterProof]:
     """Prepare what is to follow, and do it at the end, unless an exception ends the uploads.
 
     Args:
         wishes: What is to follow.
-        target: Where the files go.
-        s3: How to reach the store; None: they go to a media service.
+        destination: Where the files go.
         mode: That of `--progress`.
         warns: Whether to warn of a program that is not there.
         checksums: The file of `--write-checksums`.
@@ -452,31 +415,26 @@ async def after_proof(
     Raises:
         BigUploadError: Something can't be done. Nothing was sent.
     """
+    endpoint = None
+    if destination.service is None and (wishes.receipt or wishes.on_done):
+        from bigupload.stores.targets import endpoint_of
+
+        endpoint = await endpoint_of(destination.s3)
     with contextlib.ExitStack() as opened:
-        after = AfterProof(wishes, target=target, mode=mode)
-        after.prepare(opened, await _endpoint(wishes, s3))
-        after.checksums = opened.enter_context(checksum_list(checksums))
+        after = AfterProof(wishes, destination, is_quiet=mode in ("none", "json"))
+        after.prepare(opened, endpoint, checksums)
         if warns:
             warn_of_program(wishes)
         yield after
         await after.follow()
 
 
-async def follow_one(result: UploadResult, wishes: Wishes, *, target: str, s3: S3Options, mode: str) -> int:
+async def follow_one(result: UploadResult, wishes: Wishes, destination: Destination, *, mode: str) -> int:
     """Do what is to follow one file of a call that has no end. Returns the exit status that this means."""
     try:
-        async with after_proof(wishes, target=target, s3=s3, mode=mode, warns=False) as after:
+        async with after_proof(wishes, destination, mode=mode, warns=False) as after:
             after.add(result)
     except errors.BigUploadError as e:
         complain(errors.BigUploadError(f"the upload is done, but {e}"))
         return errors.EXIT_AFTERWARDS
     return after.exit_status
-
-
-async def _endpoint(wishes: Wishes, s3: S3Options | None) -> str | None:
-    """The endpoint for receipts."""
-    if s3 is None or not (wishes.receipt or wishes.on_done):
-        return None
-    from bigupload.stores.targets import endpoint_of
-
-    return await endpoint_of(s3)

@@ -15,6 +15,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
+from bigupload.cli.destination import object_destination
 from bigupload.cli.options import (
     DURATION,
     PATH,
@@ -24,9 +25,7 @@ from bigupload.cli.options import (
     joined,
     local_option,
     need_service,
-    s3_options,
 )
-from bigupload.cli.settings import drop_weaker
 from bigupload.units import format_size, one_line, parse_duration
 
 if TYPE_CHECKING:
@@ -307,8 +306,7 @@ def take_bucket(arguments: dict[str, Any]) -> tuple[str, S3Options]:
     name, key = parse_s3_url(url, "")
     if key:
         raise errors.UsageError(f"{url!r} names more than a bucket: write it like s3://bucket")
-    drop_weaker(click.get_current_context(), arguments, "local", than="url")
-    return name, s3_options(arguments, local=arguments.pop("local"))
+    return name, object_destination(arguments).s3
 
 
 @contextlib.asynccontextmanager

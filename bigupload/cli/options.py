@@ -378,16 +378,6 @@ local_option = click.option(
 """For the commands that take a bucket or an object that is there."""
 
 
-def or_local_bucket(arguments: dict[str, Any]) -> str | None:
-    """Return the argument `url`. Where it is missing, `--local` means the local store's bucket, as for `upload`."""
-    if arguments["url"] is None and arguments["local"]:
-        from bigupload.stores.targets import LOCAL_BUCKET
-
-        arguments["url"] = f"s3://{LOCAL_BUCKET}/"
-    url: str | None = arguments["url"]
-    return url
-
-
 progress_option = click.option(
     "--progress",
     type=click.Choice(["auto", "bar", "plain", "json", "none"]),

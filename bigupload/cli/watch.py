@@ -19,6 +19,7 @@ from bigupload.cli.after_proof import (
     warn_of_program,
     watch_after_options,
 )
+from bigupload.cli.destination import Destination, directory_and_target, directory_destination
 from bigupload.cli.options import (
     CHECKSUMS,
     DURATION,
@@ -32,16 +33,9 @@ from bigupload.cli.options import (
     outcome_options,
     pace,
     pace_options,
-    s3_options,
     store_options,
 )
-from bigupload.cli.selection_options import (
-    CommandWithRules,
-    directory_and_target,
-    rule_options,
-    take_rules,
-    take_target,
-)
+from bigupload.cli.selection_options import CommandWithRules, rule_options, take_rules
 from bigupload.cli.settings import LOG_FILE
 from bigupload.units import counted, escaped, format_seconds, format_size
 
@@ -53,7 +47,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=CommandWithRules,
-    context_settings={"allow_extra_args": True},  # `take_target` reports wrong ones
+    context_settings={"allow_extra_args": True},  # `directory_destination` reports wrong ones
     epilog="After any stop, the same command resumes: uploaded files are not sent again.",
 )
 @directory_and_target("Upload")
@@ -87,7 +81,7 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
     from bigupload.cli.running import run
 
     ctx = click.get_current_context()
-    take_target(ctx, directory, target, arguments)
+    destination = directory_destination(directory, target, arguments)
     if arguments["mhl"]:
         raise click.UsageError(
             f"{MHL} lists the files of a directory that does not change: when the watch has ended, run bigupload "
@@ -103,22 +97,20 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
         from bigupload.batch.tree import check_not_among_sources
 
         check_not_among_sources(LOG_FILE, log, str(path), arguments["selection"])
-    raise SystemExit(run(lambda: _watch(path, arguments, wishes)))
+    raise SystemExit(run(lambda: _watch(path, destination, arguments, wishes)))
 
 
-async def _watch(directory: Path, arguments: dict[str, Any], wishes: Wishes) -> int:
+async def _watch(directory: Path, destination: Destination, arguments: dict[str, Any], wishes: Wishes) -> int:
     from bigupload.api.arguments import WatchOptions
     from bigupload.api.uploader import Uploader
     from bigupload.batch.job import UploadFailed
     from bigupload.cli.reporting import reporting, worst
     from bigupload.engine.upload_run import UploadResult
-    from bigupload.stores.targets import LOCAL_BUCKET
 
     options: dict[str, Any] = {name: arguments.pop(name) for name in WatchOptions.__annotations__ if name in arguments}
     mode = arguments["progress"]
-    options["s3"] = s3_options(arguments, local=arguments.pop("local"), if_none_match=arguments.pop("if_none_match"))
+    options.update(to=destination.url, s3=destination.s3)
     seen, afterwards = _Seen(), errors.EXIT_OK
-    target = options["to"] or f"s3://{LOCAL_BUCKET}/"
     warn_of_program(wishes)
     async with Uploader(**pace(arguments)) as uploader:
         with reporting(mode, endless=True) as reporter:
@@ -136,7 +128,7 @@ async def _watch(directory: Path, arguments: dict[str, Any], wishes: Wishes) -> 
                     reporter.end(path)
                     seen.add(path, outcome, _report(outcome, reporter, as_json=arguments["as_json"]))
                     if isinstance(outcome, UploadResult) and not outcome.skipped:
-                        status = await follow_one(outcome, wishes, target=target, s3=options["s3"], mode=mode)
+                        status = await follow_one(outcome, wishes, destination, mode=mode)
                         afterwards = status or afterwards
                     reporter.begin(directory.absolute(), f"watching: {seen}")
             reporter.end(directory.absolute())
