@@ -17,16 +17,16 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.options import COMMAND, DURATION, PATH, joined
+from bigupload.cli.options import COMMAND, PATH, check_deletes, delete_options, joined, time_option
 from bigupload.support.output_file import OutputFile, output_file
 from bigupload.units import escaped, one_line
 
 if TYPE_CHECKING:
     from bigupload.batch.tree import Selection
-    from bigupload.cli.destination import Destination
     from bigupload.cli.hash_lists import HashLists
     from bigupload.cli.selection_options import Chosen
     from bigupload.engine.upload_run import Share, UploadResult
+    from bigupload.options import S3Options
     from bigupload.verification.receipts import GrowingReceipt, ReceiptOutput
 
 RECEIPT = "--receipt"
@@ -36,10 +36,8 @@ MHL = "--mhl"
 WRITE_CHECKSUMS = "--write-checksums"
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r"})
 
-_SHARE = click.option(
+_SHARE = time_option(
     "--share",
-    type=DURATION,
-    metavar="TIME",
     help="Print a link by which anyone can read the object for so long, as in 7d, which is the most. It ends with "
     "temporary credentials, if these end sooner.",
 )
@@ -68,14 +66,7 @@ _OTHERS = joined(
         help="Run this program with these arguments, not a shell, when everything is done and proved; of a watch, for "
         "each file. It gets BIGUPLOAD_DONE_... in its environment, and the receipt on its standard input.",
     ),
-    click.option(
-        "--on-done-timeout",
-        type=DURATION,
-        default="5min",
-        show_default=True,
-        metavar="TIME",
-        help="End the program of --on-done after so long.",
-    ),
+    time_option("--on-done-timeout", default="5min", help="End the program of --on-done after so long."),
 )
 
 _CHECKSUMS = click.option(
@@ -85,8 +76,8 @@ _CHECKSUMS = click.option(
     help="Write the SHA-256 of each file that is in the store, as sha256sum -c reads it.",
 )
 
-after_options = joined(_CHECKSUMS, _SHARE, _MHL(), _OTHERS)
-watch_after_options = joined(_SHARE, _MHL(hidden=True), _OTHERS)
+after_options = joined(_CHECKSUMS, _SHARE, _MHL(), _OTHERS, delete_options)
+watch_after_options = joined(_SHARE, _MHL(hidden=True), _OTHERS, delete_options)
 """The options of `watch`, which refuses --mhl."""
 
 
@@ -142,8 +133,9 @@ class Wishes(NamedTuple):
 def take_wishes(arguments: dict[str, Any]) -> Wishes:
     """Take these options out of a command's arguments; `sha256` and `share` stay, as the library has them.
 
-    Raises UsageError for a program that may take no time.
+    Raises UsageError for a program that may take no time, and for what contradicts `--delete-source`, or needs it.
     """
+    check_deletes(arguments)
     own = ("receipt", "on_done", "on_done_timeout")
     if not arguments["on_done_timeout"] > 0:
         raise click.UsageError("--on-done-timeout must be above 0")
@@ -266,44 +258,77 @@ def _line(sha256: str, name: str) -> str:
     return f"{mark}{sha256}  {shown}\n"
 
 
-class AfterProof:
-    """What follows the uploads of one call, once they are proved."""
+class _Links:
+    """The links to the objects of one call: how many, when the first ends, and why there are some less."""
 
-    def __init__(self, wishes: Wishes, destination: Destination, *, is_quiet: bool) -> None:
+    def __init__(self) -> None:
+        self._first: Share | None = None
+        self._count = 0
+        self._refused: list[str] = []
+
+    def add(self, link: Share) -> None:
+        if link.refused is not None:
+            self._refused.append(link.refused)
+            return
+        self._count += 1
+        if self._first is None or (link.expires_at or "") < (self._first.expires_at or ""):
+            self._first = link
+
+    def tell(self, *, is_quiet: bool) -> None:
+        if self._first is not None and not is_quiet:
+            tell_end(self._first, self._count)
+
+    def check(self) -> None:
+        """Raise BigUploadError if a link could not be made."""
+        if self._refused:
+            some = f" to {len(self._refused):,} objects" if self._count or len(self._refused) > 1 else ""
+            raise errors.BigUploadError(f"there is no link{some}: {self._refused[0]}")
+
+
+class AfterProof:
+    """The actions that follow the uploads of one call."""
+
+    def __init__(self, wishes: Wishes, *, target: str, mode: str) -> None:
         self.exit_status = errors.EXIT_OK
         """The command's, once `after_proof` has ended."""
         self.checksums = ChecksumList()
         """The list of `--write-checksums`."""
         self._wishes = wishes
-        self._target = destination.name
-        self._is_quiet = is_quiet
+        self._target = target
+        self._is_quiet = mode in ("none", "json")
         self._failed = self._files = self._size = 0
         self._last: UploadResult | None = None
-        self._links = 0
-        self._first_link: Share | None = None
-        """The link that ends first."""
-        self._refused: list[str] = []
-        """Why there is no link to some objects."""
-        self._receipt: ReceiptOutput | GrowingReceipt | None = None
-        """It grows if the library's calls write each file into it before they delete it."""
+        self._links = _Links()
+        self._receipt: ReceiptOutput | None = None
+        self._growing: GrowingReceipt | None = None
+        """The receipt instead, if the library's calls write each file into it before they delete it."""
         self._given: tuple[ReceiptOutput, TextIO] | None = None
         """The receipt that the command of `--on-done` reads."""
         self._hash_lists: HashLists | None = None
 
-    def prepare(self, opened: contextlib.ExitStack, endpoint: str | None, checksums: Path | None) -> None:
-        """Open what is written meanwhile. `opened` closes it. Raises OutputUnwritable."""
-        self.checksums = opened.enter_context(checksum_list(checksums))
-        path = self._wishes.receipt
+    def prepare(self, opened: contextlib.ExitStack, endpoint: str | None) -> None:
+        """Open what is written meanwhile, and look at what is to be run.
+
+        Args:
+            opened: Closes it.
+            endpoint: The store's, for receipts.
+
+        Raises:
+            OutputUnwritable: The receipt can't be written.
+        """
+        wishes = self._wishes
         head: dict[str, Any] = {"target": self._target, "endpoint": endpoint}
-        if path is not None:
+        if wishes.receipt is not None:
             from bigupload.api.receipts import can_grow
             from bigupload.verification.receipts import GrowingReceipt, receipt_output
 
-            if self._wishes.deletes and can_grow(path):
-                self._receipt = opened.enter_context(contextlib.closing(GrowingReceipt(path, RECEIPT, **head)))
+            if wishes.deletes and can_grow(wishes.receipt):
+                self._growing = opened.enter_context(
+                    contextlib.closing(GrowingReceipt(wishes.receipt, RECEIPT, **head))
+                )
             else:
-                self._receipt = opened.enter_context(receipt_output(path, RECEIPT, **head))
-        if self._wishes.on_done is not None:
+                self._receipt = opened.enter_context(receipt_output(wishes.receipt, RECEIPT, **head))
+        if wishes.on_done is not None:
             from bigupload.cli import on_done
             from bigupload.verification.receipts import ReceiptOutput
 
@@ -312,11 +337,11 @@ class AfterProof:
 
     def with_receipt(self, steps: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return steps with the receipt, if the library writes each file into it before it deletes it."""
-        if self._receipt is None or not hasattr(self._receipt, "__fspath__"):
+        if self._growing is None:
             return steps
         from bigupload.api.steps.receipt import Receipt
 
-        return (*steps[:-1], Receipt(self._receipt), steps[-1])
+        return (*steps[:-1], Receipt(self._growing), steps[-1])
 
     def add(self, result: UploadResult) -> None:
         """A file is in the store."""
@@ -325,19 +350,14 @@ class AfterProof:
             self._hash_lists.add(result)
         if self._receipt is not None or self._given is not None:
             self._write(result)
-        if (link := result.share) is not None and link.refused is not None:
-            self._refused.append(link.refused)
-        elif link is not None:
-            self._links += 1
-            first = self._first_link
-            if first is None or (link.expires_at or "") < (first.expires_at or ""):
-                self._first_link = link
+        if result.share is not None:
+            self._links.add(result.share)
 
     def _write(self, result: UploadResult) -> None:
-        from bigupload.verification.receipts import ReceiptOutput, now
+        from bigupload.verification.receipts import now
 
         proved_at = now()
-        if isinstance(self._receipt, ReceiptOutput):
+        if self._receipt is not None:
             self._receipt.add(result, proved_at)
         if self._given is not None:  # with the link, which is a secret, and not in receipts
             link = {} if result.share is None else {"share": dataclasses.asdict(result.share)}
@@ -350,44 +370,46 @@ class AfterProof:
             status: The exit status that they have.
             failed: How many files are not in the store.
         """
-        self.exit_status, self._failed = status, failed
+        self.exit_status, self._failed = status or self.exit_status, failed
 
     def list_hashes(self, hash_lists: HashLists) -> None:
         """Write hash lists of the files, too."""
         self._hash_lists = hash_lists
 
+    def write_receipt(self, *, failed: int) -> None:
+        """Let the receipt take its name, unless it has it. Raises OutputUnwritable."""
+        receipt = self._receipt or self._growing
+        self._receipt = self._growing = None
+        if receipt is not None:
+            receipt.end(failed=failed)
+
     async def follow(self) -> None:
         """Do what is to follow, each of it also if another failed."""
         is_proved = self.exit_status == errors.EXIT_OK
-        if self._first_link is not None and not self._is_quiet:
-            tell_end(self._first_link, self._links)
+        self._links.tell(is_quiet=self._is_quiet)
         with self._reporting():
-            if self._refused:
-                some = f" to {len(self._refused):,} objects" if self._links or len(self._refused) > 1 else ""
-                raise errors.BigUploadError(f"there is no link{some}: {self._refused[0]}")
+            self._links.check()
         with self._reporting():
             self.checksums.end()
         with self._reporting():
-            if self._receipt is not None:
-                self._receipt.end(failed=self._failed)
-        if not is_proved:
-            return
-        with self._reporting():
-            for path in await self._hash_lists.write() if self._hash_lists is not None else ():
-                name = one_line(escaped(path))
-                complain(errors.BigUploadError(f"{name} differs from an earlier hash list of the directory"))
-                self.exit_status = errors.EXIT_FAILED
-        with self._reporting():
-            if self._wishes.on_done is not None and self._given is not None:
-                from bigupload.cli import on_done
+            self.write_receipt(failed=self._failed)
+        if is_proved and self._hash_lists is not None:
+            with self._reporting():
+                for path in await self._hash_lists.write():
+                    name = one_line(escaped(path))
+                    complain(errors.BigUploadError(f"{name} differs from an earlier hash list of the directory"))
+                    self.exit_status = errors.EXIT_FAILED
+        if is_proved and self._given is not None and self._wishes.on_done is not None:
+            with self._reporting():
+                await self._run(self._wishes.on_done, *self._given)
 
-                written, given = self._given
-                written.end(failed=0)
-                sums = {"files": self._files, "size": self._size, "target": self._target}
-                environment = on_done.variables(
-                    {**sums, "receipt": self._wishes.receipt}, self._last if self._files == 1 else None
-                )
-                await on_done.run_command(self._wishes.on_done, given, environment, within=self._wishes.on_done_timeout)
+    async def _run(self, words: Sequence[str], written: ReceiptOutput, given: TextIO) -> None:
+        from bigupload.cli import on_done
+
+        written.end(failed=0)
+        sums = {"files": self._files, "size": self._size, "target": self._target, "receipt": self._wishes.receipt}
+        environment = on_done.variables(sums, self._last if self._files == 1 else None)
+        await on_done.run_command(words, given, environment, within=self._wishes.on_done_timeout)
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -401,13 +423,20 @@ class AfterProof:
 
 @contextlib.asynccontextmanager
 async def after_proof(
-    wishes: Wishes, destination: Destination, *, mode: str, warns: bool = True, checksums: Path | None = None
+    wishes: Wishes,
+    *,
+    target: str,
+    s3: S3Options | None,
+    mode: str,
+    warns: bool = True,
+    checksums: Path | None = None,
 ) -> AsyncIterator[AfterProof]:
     """Prepare what is to follow, and do it at the end, unless an exception ends the uploads.
 
     Args:
         wishes: What is to follow.
-        destination: Where the files go.
+        target: Where the files go.
+        s3: How to reach the store; None: they go to a media service.
         mode: That of `--progress`.
         warns: Whether to warn of a program that is not there.
         checksums: The file of `--write-checksums`.
@@ -415,26 +444,31 @@ async def after_proof(
     Raises:
         BigUploadError: Something can't be done. Nothing was sent.
     """
-    endpoint = None
-    if destination.service is None and (wishes.receipt or wishes.on_done):
-        from bigupload.stores.targets import endpoint_of
-
-        endpoint = await endpoint_of(destination.s3)
     with contextlib.ExitStack() as opened:
-        after = AfterProof(wishes, destination, is_quiet=mode in ("none", "json"))
-        after.prepare(opened, endpoint, checksums)
+        after = AfterProof(wishes, target=target, mode=mode)
+        after.prepare(opened, await _endpoint(wishes, s3))
+        after.checksums = opened.enter_context(checksum_list(checksums))
         if warns:
             warn_of_program(wishes)
         yield after
         await after.follow()
 
 
-async def follow_one(result: UploadResult, wishes: Wishes, destination: Destination, *, mode: str) -> int:
+async def follow_one(result: UploadResult, wishes: Wishes, *, target: str, s3: S3Options, mode: str) -> int:
     """Do what is to follow one file of a call that has no end. Returns the exit status that this means."""
     try:
-        async with after_proof(wishes, destination, mode=mode, warns=False) as after:
+        async with after_proof(wishes, target=target, s3=s3, mode=mode, warns=False) as after:
             after.add(result)
     except errors.BigUploadError as e:
         complain(errors.BigUploadError(f"the upload is done, but {e}"))
         return errors.EXIT_AFTERWARDS
     return after.exit_status
+
+
+async def _endpoint(wishes: Wishes, s3: S3Options | None) -> str | None:
+    """The endpoint for receipts."""
+    if s3 is None or not (wishes.receipt or wishes.on_done):
+        return None
+    from bigupload.stores.targets import endpoint_of
+
+    return await endpoint_of(s3)

@@ -12,7 +12,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.destination import object_destination
-from bigupload.cli.options import DURATION, PATH, connection_options, local_option, store_options
+from bigupload.cli.options import PATH, connection_options, local_option, store_options, time_option
 from bigupload.units import counted, format_age, format_size, one_line
 
 if TYPE_CHECKING:
@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("url", metavar="s3://BUCKET/PREFIX", required=False)
 @local_option
-@click.option(
-    "--older-than",
-    type=DURATION,
-    default="7d",
-    show_default=True,
-    metavar="TIME",
-    help="Only uploads that got no part for so long, as in 12h or 2d.",
-)
+@time_option("--older-than", default="7d", help="Only uploads that got no part for so long, as in 12h or 2d.")
 @click.option(
     "--state",
     type=PATH,

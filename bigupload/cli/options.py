@@ -90,12 +90,12 @@ _CUSTOMER_KEY = _CustomerKey()
 
 
 def completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]:
-    """Have shells complete a parameter by a function of `completing`, which is imported then."""
+    """Have shells complete a parameter by a function of `completion`, which is imported then."""
 
     def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        from bigupload.cli import completing
+        from bigupload.cli import completion
 
-        found: list[CompletionItem[str]] = getattr(completing, name)(ctx, incomplete)
+        found: list[CompletionItem[str]] = getattr(completion, name)(ctx, incomplete)
         return found
 
     return complete
@@ -227,6 +227,10 @@ class _LocalPath(click.Path):
 
 
 PATH = _LocalPath(path_type=Path)
+file_option = functools.partial(click.option, type=PATH, metavar="FILE")
+number_option = functools.partial(click.option, metavar="N", show_default=True)
+size_option = functools.partial(click.option, type=SIZE, metavar="SIZE")
+time_option = functools.partial(click.option, type=DURATION, metavar="TIME", show_default=True)
 PATH_OR_URL = _Parsed("path", lambda text: text if is_remote(text) else local_path(text))
 
 
@@ -313,7 +317,7 @@ connection_options = joined(
         default="auto",
         help="Whether URLs have the bucket in the path or in the host name.",
     ),
-    click.option("--ca-bundle", type=PATH, metavar="FILE", help="Trust these certificates, not the system's."),
+    file_option("--ca-bundle", help="Trust these certificates, not the system's."),
     click.option("--no-verify-ssl", is_flag=True, help="Do not check the store's certificate. Unsafe on any network."),
     click.option("--no-sign-request", is_flag=True, help="Send no credentials, to a store that wants none."),
 )
@@ -339,22 +343,16 @@ pace_options = joined(
         metavar="auto|system|NAME",
         help="TCP congestion control. auto: BBR on long paths. system: as the machine has it. NAME: of the kernel.",
     ),
-    click.option(
+    time_option(
         "--give-up-after",
-        type=DURATION,
         default="15min",
-        show_default=True,
-        metavar="TIME",
         help="Stop (resumable) if nothing connects to the store or media service for so long, as in 2h. If it has not "
         "responded once since the start, the command stops within seconds, unless this machine has begun an upload "
         "through the same media service before.",
     ),
-    click.option(
+    time_option(
         "--response-timeout",
-        type=DURATION,
         default="5min",
-        show_default=True,
-        metavar="TIME",
         help="Send a part again if all of it was sent and no response has come for so long. The time while the store "
         "responds to parts that were sent before it does not count.",
     ),
@@ -398,6 +396,9 @@ outcome_options = joined(
     ),
 )
 """Options of the output, and of the proof that is enough."""
+
+transfer_options = joined(pace_options, connection_options, store_options, outcome_options)
+"""Options of all commands that upload."""
 
 
 def on_change_option(default: str | None) -> Callable[[F], F]:
@@ -443,11 +444,8 @@ follow_options = joined(
         help="Upload a file that is still being written: each part as soon as it is complete. When nothing was written "
         "for --idle, send again what was rewritten, and complete.",
     ),
-    click.option(
-        "--idle",
-        type=DURATION,
-        metavar="TIME",
-        help="With --follow: a file to which nothing is written for so long has ended. [default: 10s]",
+    time_option(
+        "--idle", help="With --follow: a file to which nothing is written for so long has ended. [default: 10s]"
     ),
 )
 

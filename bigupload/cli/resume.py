@@ -15,12 +15,9 @@ from bigupload.cli.options import (
     PATH,
     PATH_OR_URL,
     completed_by,
-    connection_options,
     on_change_option,
-    outcome_options,
     pace,
-    pace_options,
-    store_options,
+    transfer_options,
 )
 from bigupload.cli.settings import COMMAND_LINE, strength
 from bigupload.s3_parameters import ADDRESS
@@ -54,10 +51,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also resume manifests that come from another machine or user. A manifest decides which file goes where.",
 )
-@pace_options
-@connection_options
-@store_options
-@outcome_options
+@transfer_options
 def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
     """Resume the uploads of manifests, or all unfinished uploads of single files of this machine.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli.options import PATH, SIZE, joined
+from bigupload.cli.options import file_option, joined, size_option
 from bigupload.cli.settings import COMMAND_LINE, strength
 from bigupload.cli.wording import spelled
 from bigupload.records import dataclass
@@ -69,21 +69,15 @@ rule_options = joined(
         multiple=True,
         help="Not files that match, as in '*.tmp' or 'cache/'. The last of both that matches decides.",
     ),
-    click.option(
-        "--exclude-from",
-        type=PATH,
-        metavar="FILE",
-        multiple=True,
-        help="Take patterns from a file like .gitignore.",
-    ),
+    file_option("--exclude-from", multiple=True, help="Take patterns from a file like .gitignore."),
 )
 """The options that select by name. The command is a `CommandWithRules`."""
 
 
 limit_options = joined(
     rule_options,
-    click.option("--min-size", type=SIZE, metavar="SIZE", help="Only files of at least this size, as in 1MB."),
-    click.option("--max-size", type=SIZE, metavar="SIZE", help="Only files of at most this size."),
+    size_option("--min-size", help="Only files of at least this size, as in 1MB."),
+    size_option("--max-size", help="Only files of at most this size."),
     click.option(
         "--newer-than", metavar="TIME", help="Only files that changed since: 7d, 12h, 2026-01-31, 2026-01-31T08:00."
     ),
@@ -94,10 +88,8 @@ limit_options = joined(
 
 selection_options = joined(
     limit_options,
-    click.option(
+    file_option(
         "--files-from",
-        type=PATH,
-        metavar="FILE",
         help="Take the files that FILE names, a path a line; - is standard input. Each path is also the key.",
     ),
     click.option("-0", "--null", is_flag=True, help="With --files-from: NUL separates the paths (find -print0)."),

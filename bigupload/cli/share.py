@@ -10,19 +10,16 @@ import click
 
 from bigupload import errors
 from bigupload.cli.destination import object_destination
-from bigupload.cli.options import DURATION, connection_options, local_option, store_options
+from bigupload.cli.options import connection_options, local_option, store_options, time_option
 
 
 @click.command()
 @click.argument("url", metavar="s3://BUCKET/KEY")
 @local_option
-@click.option(
+@time_option(
     "--for",
     "lasts",
-    type=DURATION,
     default="7d",
-    show_default=True,
-    metavar="TIME",
     help="How long the link lasts, as in 12h or 7d, which is the most. Temporary credentials may end it sooner.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with the moment when the link ends.")

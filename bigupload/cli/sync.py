@@ -22,17 +22,12 @@ from bigupload.cli.after_proof import (
 from bigupload.cli.destination import Destination, directory_and_target, directory_destination
 from bigupload.cli.options import (
     CHECKSUMS,
-    check_deletes,
     checksum_option,
-    connection_options,
-    delete_options,
     library_options,
     object_options,
     on_change_option,
-    outcome_options,
     pace,
-    pace_options,
-    store_options,
+    transfer_options,
 )
 from bigupload.cli.selection_options import CommandWithRules, limit_options, take_selection
 
@@ -56,12 +51,8 @@ if TYPE_CHECKING:
 )
 @on_change_option("restart")
 @after_options
-@delete_options
 @limit_options
-@pace_options
-@connection_options
-@store_options
-@outcome_options
+@transfer_options
 @click.option("--json-summary", is_flag=True, help="Print one JSON object with the sums alone. Also --json=summary.")
 def sync(directory: str, target: str | None, **arguments: Any) -> None:
     """Send the files of a directory that are not in the bucket yet.
@@ -77,7 +68,6 @@ def sync(directory: str, target: str | None, **arguments: Any) -> None:
             "a media service makes a new object for each upload: name a bucket, as s3://BUCKET/FOLDER/"
         )
     destination = directory_destination(directory, target, arguments)
-    check_deletes(arguments)
     dry_run = arguments["dry_run"]
     if dry_run and arguments["write_checksums"] is not None:
         raise click.UsageError("--dry-run sends nothing, so there is nothing to write: leave out --write-checksums")
@@ -122,16 +112,16 @@ async def _sync(
     steps = take_steps(arguments, *digests)
     for step in steps:
         step.check(options)  # before anything is said of a comparison
-    name_of = name_below(directory)
+    name_of, target = name_below(directory), destination.name
     async with (
         Uploader(**pace(arguments)) as uploader,
-        after_proof(wishes, destination, mode=mode, checksums=checksums) as after,
+        after_proof(wishes, target=target, s3=options["s3"], mode=mode, checksums=checksums) as after,
     ):
         options["then"] = after.with_receipt(steps)
         if wishes.mhl:
             from bigupload.cli.hash_lists import open_hash_lists
 
-            lists = await open_hash_lists(directory, options["selection"], destination.name, uploader, options)
+            lists = await open_hash_lists(directory, options["selection"], target, uploader, options)
             after.list_hashes(lists)
         with reporting(mode, job=True) as reporter:
             report = SyncReport(reporter, as_json=as_json, mode=mode_of(mode), dry_run=options["dry_run"])

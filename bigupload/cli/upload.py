@@ -38,19 +38,14 @@ from bigupload.cli.options import (
     CHECKSUMS,
     NAME,
     PATH,
-    check_deletes,
     checksum_option,
-    connection_options,
-    delete_options,
     follow_options,
     joined,
     library_options,
     object_options,
     on_change_option,
-    outcome_options,
     pace,
-    pace_options,
-    store_options,
+    transfer_options,
 )
 from bigupload.cli.selection_options import (
     Chosen,
@@ -103,7 +98,6 @@ all_options = joined(
     click.option("--no-resume", is_flag=True, help="Start a new upload, even if an unfinished one could be resumed."),
     on_change_option(None),
     after_options,
-    delete_options,
     follow_options,
     click.option(
         "--name", metavar="NAME", help="The name of the file, of a URL, or of standard input (-), for the object."
@@ -121,10 +115,7 @@ all_options = joined(
     ),
     selection_options,
     dry_run_option,
-    pace_options,
-    connection_options,
-    store_options,
-    outcome_options,
+    transfer_options,
 )
 """The options of `upload` and of `move`."""
 
@@ -151,7 +142,6 @@ def upload_named(names: tuple[str, ...], arguments: dict[str, Any]) -> None:
     has_list = arguments["files_from"] is not None
     names, destination = upload_destination(names, arguments, has_list=has_list)
     files = [_source_named(name) for name in dict.fromkeys(names)]
-    check_deletes(arguments)
     if arguments["delete_source"]:
         _check_deletable(files)
     chosen, wishes = take_selection(click.get_current_context(), arguments), take_wishes(arguments)
@@ -411,10 +401,11 @@ class _Call:
             del options["idle"]
         mode, checksums, at = self.arguments["progress"], self.arguments["write_checksums"], self.destination
         options |= {"to": at.url, "service": at.service, "s3": at.s3, "resume": not self.arguments["no_resume"]}
+        reached = None if at.service else at.s3
         digests = [*(["sha256"] if checksums is not None else []), *(["xxh128"] if self.wishes.mhl else [])]
         async with (
             Uploader(**pace(options), temp_dir=options.pop("temp_dir")) as uploader,
-            after_proof(self.wishes, at, mode=mode, checksums=checksums) as after,
+            after_proof(self.wishes, target=at.name, s3=reached, mode=mode, checksums=checksums) as after,
         ):
             with reporting(mode, job=job) as reporter:
                 options["then"] = after.with_receipt(take_steps(options, *digests))

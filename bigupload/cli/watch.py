@@ -23,17 +23,12 @@ from bigupload.cli.destination import Destination, directory_and_target, directo
 from bigupload.cli.options import (
     CHECKSUMS,
     DURATION,
-    check_deletes,
     checksum_option,
-    connection_options,
-    delete_options,
     library_options,
     local_path,
     object_options,
-    outcome_options,
     pace,
-    pace_options,
-    store_options,
+    transfer_options,
 )
 from bigupload.cli.selection_options import CommandWithRules, rule_options, take_rules
 from bigupload.cli.settings import LOG_FILE
@@ -65,11 +60,7 @@ if TYPE_CHECKING:
 @object_options
 @click.option("--if-none-match", is_flag=True, help="Fail a file if another file's object has its key.")
 @watch_after_options
-@delete_options
-@pace_options
-@connection_options
-@store_options
-@outcome_options
+@transfer_options
 def watch(directory: str, target: str | None, **arguments: Any) -> None:
     """Upload the files of a directory, those that come into it, and those that change, until it is stopped.
 
@@ -87,7 +78,6 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
             f"{MHL} lists the files of a directory that does not change: when the watch has ended, run bigupload "
             f"sync DIR s3://BUCKET/FOLDER/ {MHL}"
         )
-    check_deletes(arguments)
     arguments["selection"] = take_rules(ctx, arguments)
     receipt = arguments["receipt"]
     wishes = take_wishes(arguments)._replace(receipt=None)  # the watch writes it
@@ -111,6 +101,7 @@ async def _watch(directory: Path, destination: Destination, arguments: dict[str,
     mode = arguments["progress"]
     options.update(to=destination.url, s3=destination.s3)
     seen, afterwards = _Seen(), errors.EXIT_OK
+    target = destination.name
     warn_of_program(wishes)
     async with Uploader(**pace(arguments)) as uploader:
         with reporting(mode, endless=True) as reporter:
@@ -128,7 +119,7 @@ async def _watch(directory: Path, destination: Destination, arguments: dict[str,
                     reporter.end(path)
                     seen.add(path, outcome, _report(outcome, reporter, as_json=arguments["as_json"]))
                     if isinstance(outcome, UploadResult) and not outcome.skipped:
-                        status = await follow_one(outcome, wishes, destination, mode=mode)
+                        status = await follow_one(outcome, wishes, target=target, s3=options["s3"], mode=mode)
                         afterwards = status or afterwards
                     reporter.begin(directory.absolute(), f"watching: {seen}")
             reporter.end(directory.absolute())
