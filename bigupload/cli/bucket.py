@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,22 +197,21 @@ def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> N
     name, options = take_bucket(arguments)
 
     async def set_up_all() -> int:
-        from bigupload.service.bucket_rules import set_up
-
+        rules = {"origins": origins or ("*",), "public_read": not no_public_read}
         async with reached(name, options) as bucket:
-            warnings = await set_up(
-                bucket,
-                named=policy,
-                origins=origins or ("*",),
-                public_read=not no_public_read,
-                on_done=click.echo,
-            )
-        for warning in warnings:
-            complain(errors.BigUploadError(warning), "warning")
+            await set_up_bucket(bucket, policy, **rules, on_done=click.echo)
         return errors.EXIT_OK
 
     need_service()
     raise SystemExit(run(set_up_all))
+
+
+async def set_up_bucket(bucket: S3Bucket, policy: Mapping[str, Any], **more: Any) -> None:
+    """Set a bucket's policy and its rules, and warn of what the store did not accept. `more`: as `set_up` has it."""
+    from bigupload.service.bucket_rules import set_up
+
+    for warning in await set_up(bucket, named=policy, **more):
+        complain(errors.BigUploadError(warning), "warning")
 
 
 @bucket.command()

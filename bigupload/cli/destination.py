@@ -116,8 +116,6 @@ def directory_destination(directory: str, named: str | None, arguments: dict[str
             f"{ctx.info_name} takes one directory and one target, and the command names {len(ctx.args) + 2}"
             f"{quoting_hint() or several}"
         )
-    if named is not None:
-        _refuse_two(ctx, named, arguments)
     _choose(ctx, named, arguments)
     if arguments["to"] is None and not arguments["local"]:
         raise click.UsageError(
@@ -162,7 +160,6 @@ def _split(
         return names, None
     if elsewhere and all(map(is_remote, names)):  # as `upload s3://FROM/KEY --to s3://BUCKET/`
         return names, None
-    _refuse_two(ctx, last, arguments)
     if not sources and not has_list and strength(ctx, "local") == COMMAND_LINE:
         # else a sample file would replace the object
         raise click.UsageError(
@@ -171,14 +168,11 @@ def _split(
     return tuple(sources), last
 
 
-def _refuse_two(ctx: click.Context, named: str, arguments: dict[str, Any]) -> None:
-    if strength(ctx, "to") == COMMAND_LINE:
-        raise click.UsageError(f"name one target: --to {arguments['to']}, or {named}")
-
-
 def _choose(ctx: click.Context, named: str | None, arguments: dict[str, Any]) -> None:
     """Keep what is nearest to the person: the target of the command line beats one of the environment or the file."""
     if named is not None:
+        if strength(ctx, "to") == COMMAND_LINE:
+            raise click.UsageError(f"name one target: --to {arguments['to']}, or {named}")
         arguments["to"] = named
         for name, nothing in (("service", None), ("local", False)):
             if name in arguments and strength(ctx, name) < COMMAND_LINE:

@@ -38,16 +38,27 @@ _MOST_KEY_FILE = 4096
 """Bytes that are read of a key's file: more than any key, so that a wrong file is noticed."""
 
 
-class _Pair(_AnyType):
-    name = "key=value"
+class _Parsed(_AnyType):
+    """A type of value that a function reads. A UsageError of the function becomes click's error."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
-        key, equals, content = value.partition("=")
-        if not key or not equals:
-            self.fail(f"not KEY=VALUE: {value!r}", param, ctx)
-        return key, content
+        try:
+            return self._parse(value)
+        except errors.UsageError as e:
+            self.fail(str(e), param, ctx)
+
+
+def _parse_pair(text: str) -> tuple[str, str]:
+    key, equals, content = text.partition("=")
+    if not key or not equals:
+        raise errors.UsageError(f"not KEY=VALUE: {text!r}")
+    return key, content
 
 
 class _CustomerKey(_AnyType):
@@ -85,7 +96,7 @@ class _CustomerKey(_AnyType):
         return key
 
 
-PAIR = _Pair()
+PAIR = _Parsed("key=value", _parse_pair)
 _CUSTOMER_KEY = _CustomerKey()
 
 
@@ -174,22 +185,6 @@ def take(arguments: dict[str, Any]) -> dict[str, Any]:
 
 PROOFS = ("full-object", "composite-checksum", "composite-etag", "size")
 CHECKSUMS = ("auto", *(algorithm.value for algorithm in UPLOAD_ALGORITHMS))
-
-
-class _Parsed(_AnyType):
-    """A type of value that a function reads. A UsageError of the function becomes click's error."""
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except errors.UsageError as e:
-            self.fail(str(e), param, ctx)
 
 
 def _parse_concurrency(text: str) -> int | None:

@@ -135,12 +135,10 @@ def _uploads_of(names: list[Path]) -> list[tuple[Path, Path, str]]:
             (each.manifest, Path(each.source or ""), f"{each.source} → {each.target} (bigupload resume {shown})")
             for shown, each in unfinished().items()
         ]
-    uploads = []
-    for name in names:
-        manifest = manifest_of(name)
-        if manifest is None:
-            uploads.append((name, name, str(name)))
-        else:
-            source = manifest.source.path
-            uploads.append((name, Path(source), f"{source} → {manifest.target} ({name})"))
-    return uploads
+    found = [(name, manifest_of(name)) for name in names]
+    return [
+        (name, name, str(name))
+        if manifest is None
+        else (name, Path(manifest.source.path), f"{manifest.source.path} → {manifest.target} ({name})")
+        for name, manifest in found
+    ]

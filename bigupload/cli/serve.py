@@ -13,7 +13,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain, discard_output
-from bigupload.cli.bucket import hook_options, policy_options, take_hooks, take_policy
+from bigupload.cli.bucket import hook_options, policy_options, set_up_bucket, take_hooks, take_policy
 from bigupload.cli.options import (
     connection_options,
     file_option,
@@ -226,14 +226,10 @@ def _check_url(option: str, url: str | None) -> None:
 
 
 async def _set_up(name: str, s3: S3Options, policy: Mapping[str, Any]) -> None:
-    """Make the bucket, its policy and its rules, and report what the store did not accept."""
-    from bigupload.service.bucket_rules import set_up
     from bigupload.stores.s3.bucket import S3Bucket
 
-    bucket = S3Bucket(name, s3)
-    async with contextlib.aclosing(bucket):
-        for warning in await set_up(bucket, named=policy):
-            complain(errors.BigUploadError(warning), "warning")
+    async with contextlib.aclosing(S3Bucket(name, s3)) as bucket:
+        await set_up_bucket(bucket, policy)
 
 
 def _announce(serving: str, keys: KeyFile | None) -> None:

@@ -146,18 +146,18 @@ def upload_named(names: tuple[str, ...], arguments: dict[str, Any]) -> None:
         _check_deletable(files)
     chosen, wishes = take_selection(click.get_current_context(), arguments), take_wishes(arguments)
     wishes.check_not_dry(dry_run=chosen.dry_run)
-    is_job = chosen.is_for(names) or is_better_a_job(names, arguments)
-    if is_job:
-        check_many(names, chosen, arguments, destination)
-    else:
-        _check_files(files, arguments, destination)
-    wishes.check_mhl(names, chosen, destination.service)
     stopped = "the same command without --no-resume resumes" if arguments["no_resume"] else "the same command resumes"
     if chosen.dry_run:
         stopped = "nothing was sent"
     call = _Call(destination, arguments, wishes, KeptParts())
-    is_far = not (chosen.dry_run or arguments["dask"])
-    with destination.connecting() if is_far else contextlib.nullcontext():
+    is_near = chosen.dry_run or arguments["dask"]
+    with contextlib.nullcontext() if is_near else destination.connecting():  # the checks import much
+        is_job = chosen.is_for(names) or is_better_a_job(names, arguments)
+        if is_job:
+            check_many(names, chosen, arguments, destination)
+        else:
+            _check_files(files, arguments, destination)
+        wishes.check_mhl(names, chosen, destination.service)
         command = partial(call.job, names, chosen) if is_job else partial(call.each, files or [_sample()])
         raise SystemExit(run(command, stopped=stopped, kept=call.kept))
 
@@ -223,7 +223,10 @@ def _sample() -> Path:
     from bigupload.stores.local_store import sample_path
 
     path = sample_path()
-    if _is_piped():
+    is_piped = False
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # there is none, or it is closed
+        is_piped = stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode)
+    if is_piped:  # it may hold what a person meant to upload
         click.echo("note: standard input is not read. To upload it, name it: bigupload upload - --local", err=True)
     try:
         if not path.exists():
@@ -450,14 +453,6 @@ def _label_of(source: Path | str, arguments: dict[str, Any], destination: Destin
     if source != _STANDARD_INPUT:
         return source
     return Path(arguments["name"] or (destination.url or "").rpartition("/")[2] or "standard input")
-
-
-def _is_piped() -> bool:
-    """Whether standard input is a pipe, which may hold what a person meant to upload."""
-    try:
-        return stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode)
-    except (AttributeError, OSError, ValueError):  # there is none, or it is closed
-        return False
 
 
 def _open_standard_input() -> io.FileIO:
