@@ -21,7 +21,6 @@ from bigupload.records import dataclass
 if TYPE_CHECKING:
     from bigupload.batch.listing import FileList
     from bigupload.batch.tree import Selection
-    from bigupload.cli.destination import Destination
 
 _TARGETS = ("to", "service")
 _RULES = ("include", "exclude", "exclude_from")
@@ -244,12 +243,20 @@ def _standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def check_many(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any], destination: Destination) -> None:
-    """Raise UsageError for what can't be done with a list of files."""
+def check_many(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any], to: str | None, *, local: bool) -> None:
+    """Raise UsageError for what can't be done with a list of files.
+
+    Args:
+        names: The sources.
+        chosen: Which files.
+        arguments: The command's.
+        to: The target; None: a media service.
+        local: Whether it is in the local store.
+    """
     if not names and chosen.files_from is None:
         raise click.UsageError("name a file or a directory: bigupload upload PATH... s3://BUCKET/KEY")
     for name in filter(_is_no_file, names):
-        raise click.UsageError(_not_listed(name, names, chosen, destination))
+        raise click.UsageError(_not_listed(name, names, chosen, local=local))
     if chosen.files_from is not None and any(not names_many(name) for name in names):
         raise click.UsageError("beside --files-from, name at most the directory that its paths are in")
     if chosen.dry_run and arguments["skip_existing"]:
@@ -263,15 +270,13 @@ def check_many(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any], 
     for name in _FOR_ONE_FILE:
         if arguments[name]:
             raise click.UsageError(f"{spelled(name)} is for one file: leave it out, or upload one file at a time")
-    if not destination.many_files:
-        raise click.UsageError(
-            f"many files can't become one object: end the target with a slash, as in {destination.url}/"
-        )
+    if to is not None and not is_prefix(to):
+        raise click.UsageError(f"many files can't become one object: end the target with a slash, as in {to}/")
 
 
-def _not_listed(name: str, names: Sequence[str], chosen: Chosen, destination: Destination) -> str:
+def _not_listed(name: str, names: Sequence[str], chosen: Chosen, *, local: bool) -> str:
     """Return the reason why standard input, or a URL, is not among the sources of a call with many files."""
-    if name[:5].lower() == "s3://" and destination.s3.local and name != names[-1]:
+    if name[:5].lower() == "s3://" and local and name != names[-1]:
         return f"{TARGET_LAST}{quoting_hint()}"
     if name[:5].lower() == "s3://" and is_prefix(name):
         return f"{name} names no object to read; {TARGET_LAST}{quoting_hint()}"

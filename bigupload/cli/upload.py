@@ -149,12 +149,12 @@ def upload_named(names: tuple[str, ...], arguments: dict[str, Any]) -> None:
     stopped = "the same command without --no-resume resumes" if arguments["no_resume"] else "the same command resumes"
     if chosen.dry_run:
         stopped = "nothing was sent"
-    call = _Call(destination, arguments, wishes, KeptParts())
+    call = _UploadCommand(destination, arguments, wishes, KeptParts())
     is_near = chosen.dry_run or arguments["dask"]
     with contextlib.nullcontext() if is_near else destination.connecting():  # the checks import much
         is_job = chosen.is_for(names) or is_better_a_job(names, arguments)
         if is_job:
-            check_many(names, chosen, arguments, destination)
+            check_many(names, chosen, arguments, destination.url, local=destination.s3.local)
         else:
             _check_files(files, arguments, destination)
         wishes.check_mhl(names, chosen, destination.service)
@@ -243,7 +243,7 @@ def _sample() -> Path:
 
 
 @dataclass(slots=True)
-class _Call:
+class _UploadCommand:
     """One call of the command."""
 
     destination: Destination
