@@ -254,7 +254,7 @@ def _leave(status: int) -> None:
 
 def _run(arguments: list[str] | None) -> NoReturn:
     if os.environ.get("_BIGUPLOAD_COMPLETE"):  # a shell asks for completions
-        from bigupload.cli.completing import answering
+        from bigupload.cli.completion import answering
 
         with answering():
             _cli.main(arguments, prog_name="bigupload", windows_expand_args=False)

@@ -17,7 +17,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.options import COMMAND, DURATION, PATH, joined
+from bigupload.cli.options import COMMAND, PATH, check_deletes, delete_options, joined, time_option
 from bigupload.support.output_file import OutputFile, output_file
 from bigupload.units import escaped, one_line
 
@@ -37,10 +37,8 @@ MHL = "--mhl"
 WRITE_CHECKSUMS = "--write-checksums"
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r"})
 
-_SHARE = click.option(
+_SHARE = time_option(
     "--share",
-    type=DURATION,
-    metavar="TIME",
     help="Print a link by which anyone can read the object for so long, as in 7d, which is the most. It ends with "
     "temporary credentials, if these end sooner.",
 )
@@ -69,14 +67,7 @@ _OTHERS = joined(
         help="Run this program with these arguments, not a shell, when everything is done and proved; of a watch, for "
         "each file. It gets BIGUPLOAD_DONE_... in its environment, and the receipt on its standard input.",
     ),
-    click.option(
-        "--on-done-timeout",
-        type=DURATION,
-        default="5min",
-        show_default=True,
-        metavar="TIME",
-        help="End the program of --on-done after so long.",
-    ),
+    time_option("--on-done-timeout", default="5min", help="End the program of --on-done after so long."),
 )
 
 _CHECKSUMS = click.option(
@@ -86,8 +77,8 @@ _CHECKSUMS = click.option(
     help="Write the SHA-256 of each file that is in the store, as sha256sum -c reads it.",
 )
 
-after_options = joined(_CHECKSUMS, _SHARE, _MHL(), _OTHERS)
-watch_after_options = joined(_SHARE, _MHL(hidden=True), _OTHERS)
+after_options = joined(_CHECKSUMS, _SHARE, _MHL(), _OTHERS, delete_options)
+watch_after_options = joined(_SHARE, _MHL(hidden=True), _OTHERS, delete_options)
 """The options of `watch`, which refuses --mhl."""
 
 
@@ -143,8 +134,9 @@ class Wishes(NamedTuple):
 def take_wishes(arguments: dict[str, Any]) -> Wishes:
     """Take these options out of a command's arguments; `sha256` and `share` stay, as the library has them.
 
-    Raises UsageError for a program that may take no time.
+    Raises UsageError for a program that may take no time, and for what contradicts `--delete-source`, or needs it.
     """
+    check_deletes(arguments)
     own = ("receipt", "on_done", "on_done_timeout")
     if not arguments["on_done_timeout"] > 0:
         raise click.UsageError("--on-done-timeout must be above 0")

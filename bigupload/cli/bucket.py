@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,25 +15,24 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
+from bigupload.cli.destination import object_destination
 from bigupload.cli.options import (
-    DURATION,
-    PATH,
-    SIZE,
     completed_by,
     connection_options,
+    file_option,
     joined,
     local_option,
     need_service,
-    s3_options,
+    size_option,
+    time_option,
 )
-from bigupload.cli.settings import drop_weaker
+from bigupload.cli.running import run
 from bigupload.units import format_size, one_line, parse_duration
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
-    from bigupload.service.hooks import HookSettings
     from bigupload.service.policy import MediaTypes
-    from bigupload.service.sweep import Removal, SweepReport
+    from bigupload.service.sweep import Removal
     from bigupload.stores.s3.bucket import S3Bucket
 
 bucket_argument = click.argument("url", metavar="s3://BUCKET")
@@ -44,25 +43,18 @@ before_finish_option = click.option(
     metavar="COMMAND|URL",
     help="Checks each file in the store before it counts, as a virus scanner. Refused files are deleted.",
 )
-hook_timeout_option = click.option(
-    "--hook-timeout",
-    type=DURATION,
-    default="60s",
-    show_default=True,
-    metavar="TIME",
-    help="How long a hook may take. After that, clients get 503 and try again.",
+hook_timeout_option = time_option(
+    "--hook-timeout", default="60s", help="How long a hook may take. After that, clients get 503 and try again."
 )
-webhook_secret_option = click.option(
+webhook_secret_option = file_option(
     "--webhook-secret-file",
-    type=PATH,
-    metavar="FILE",
     help="The secrets that sign requests to your URLs. [default: $BIGUPLOAD_WEBHOOK_SECRET_FILE, else the user's own]",
 )
 FOREVER = "forever"
 
 
 policy_options = joined(
-    click.option("--max-size", type=SIZE, metavar="SIZE", help="The largest file. [default: the bucket's, or 5GB]"),
+    size_option("--max-size", help="The largest file. [default: the bucket's, or 5GB]"),
     click.option(
         "--types",
         metavar="FILE|any",
@@ -197,7 +189,6 @@ def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> N
     The rules: media are deleted after 7 days (or --keep), browsers may PUT, and anyone may GET media/*. Your own rules
     stay. It is safe to run this again: what is not named of the policy stays as it is. Then restart the service.
     """
-    from bigupload.cli.running import run
     from bigupload.service.cors import check_origin
 
     for origin in origins:
@@ -206,22 +197,21 @@ def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> N
     name, options = take_bucket(arguments)
 
     async def set_up_all() -> int:
-        from bigupload.service.bucket_rules import set_up
-
+        rules = {"origins": origins or ("*",), "public_read": not no_public_read}
         async with reached(name, options) as bucket:
-            warnings = await set_up(
-                bucket,
-                named=policy,
-                origins=origins or ("*",),
-                public_read=not no_public_read,
-                on_done=click.echo,
-            )
-        for warning in warnings:
-            complain(errors.BigUploadError(warning), "warning")
+            await set_up_bucket(bucket, policy, **rules, on_done=click.echo)
         return errors.EXIT_OK
 
     need_service()
     raise SystemExit(run(set_up_all))
+
+
+async def set_up_bucket(bucket: S3Bucket, policy: Mapping[str, Any], **more: Any) -> None:
+    """Set a bucket's policy and its rules, and warn of what the store did not accept. `more`: as `set_up` has it."""
+    from bigupload.service.bucket_rules import set_up
+
+    for warning in await set_up(bucket, named=policy, **more):
+        complain(errors.BigUploadError(warning), "warning")
 
 
 @bucket.command()
@@ -242,12 +232,8 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
 
     Exit status 75 if something could not be examined or deleted: the next sweep tries again.
     """
-    from bigupload.cli.running import run
-
     need_service()
-    from bigupload.service.hooks import HookSettings
-
-    asked, noted = take_hooks(arguments), (tell_webhooks, arguments.pop("public_url"))
+    asked, public_url = take_hooks(arguments), arguments.pop("public_url")
     name, options = take_bucket(arguments)
 
     def report_removal(removal: Removal) -> None:
@@ -257,8 +243,17 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
             click.echo(f"{removal.reason:<14}  {format_size(removal.size):>9}  {one_line(removal.key)}")
 
     async def sweep_all() -> int:
-        async with reached(name, options) as bucket:
-            report = await _sweep(bucket, HookSettings(**asked), noted, report_removal, dry_run=dry_run)
+        from bigupload.service.access_log import AccessLog
+        from bigupload.service.hooks import HookSettings, opened_hooks
+        from bigupload.service.policy import read_policy
+        from bigupload.service.sweep import Sweep
+        from bigupload.service.webhooks.telling import telling_for
+
+        async with reached(name, options) as bucket, opened_hooks(HookSettings(**asked), AccessLog()) as hooks:
+            policy, now = await read_policy(bucket), functools.partial(datetime.now, UTC)
+            telling = telling_for(bucket, policy, public_url) if tell_webhooks else None
+            sweeping = Sweep(bucket, now=now, policy=policy, on_removal=report_removal, hooks=hooks, telling=telling)
+            report = await sweeping.run(dry_run=dry_run)
         if as_json:
             click.echo(json.dumps({**dataclasses.asdict(report), "dry_run": dry_run}))
         else:
@@ -273,28 +268,6 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
     raise SystemExit(run(sweep_all))
 
 
-async def _sweep(
-    bucket: S3Bucket,
-    asked: HookSettings,
-    noted: tuple[bool, str | None],
-    on_removal: Callable[[Removal], None],
-    *,
-    dry_run: bool,
-) -> SweepReport:
-    """Sweep once. `noted`: whether to note events for webhooks, and the bucket's public URL for them."""
-    from bigupload.service.access_log import AccessLog
-    from bigupload.service.hooks import opened_hooks
-    from bigupload.service.policy import read_policy
-    from bigupload.service.sweep import Sweep
-    from bigupload.service.webhooks.telling import telling_for
-
-    policy, now = await read_policy(bucket), functools.partial(datetime.now, UTC)
-    telling = telling_for(bucket, policy, noted[1]) if noted[0] else None
-    async with opened_hooks(asked, AccessLog()) as hooks:
-        sweeping = Sweep(bucket, now=now, policy=policy, on_removal=on_removal, hooks=hooks, telling=telling)
-        return await sweeping.run(dry_run=dry_run)
-
-
 def take_bucket(arguments: dict[str, Any]) -> tuple[str, S3Options]:
     """Take the bucket of s3://BUCKET out of a command's arguments, and how to reach it.
 
@@ -307,8 +280,7 @@ def take_bucket(arguments: dict[str, Any]) -> tuple[str, S3Options]:
     name, key = parse_s3_url(url, "")
     if key:
         raise errors.UsageError(f"{url!r} names more than a bucket: write it like s3://bucket")
-    drop_weaker(click.get_current_context(), arguments, "local", than="url")
-    return name, s3_options(arguments, local=arguments.pop("local"))
+    return name, object_destination(arguments).s3
 
 
 @contextlib.asynccontextmanager

@@ -1,15 +1,23 @@
-"""`bigupload completion`: shell completions, printed or installed. click makes them; this module installs them."""
+"""Shell completions: `bigupload completion` installs what click makes; the rest answers a shell beside that.
+
+Whatever fails while a shell asks completes nothing: a message would be in the middle of the line that a person types.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class, get_completion_class
 
 from bigupload import errors
 from bigupload.support.files import user_path
-from bigupload.units import printable
+from bigupload.units import escaped, one_line, printable
 
 _SHELLS = ("bash", "zsh", "fish")
 _VARIABLE = "_BIGUPLOAD_COMPLETE"
@@ -65,8 +73,6 @@ def _own_shell() -> str:
 
 
 def _script(ctx: click.Context, shell: str) -> str:
-    from click.shell_completion import get_completion_class
-
     kind = get_completion_class(shell)
     assert kind is not None  # click has all three
     return kind(ctx.find_root().command, {}, "bigupload", _VARIABLE).source().strip()
@@ -93,3 +99,51 @@ def _add_line(shell: str, script: Path) -> Path:
     if after != before:
         startup.write_text(after, encoding="utf-8", errors="surrogateescape")
     return startup
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.,+/%=:-]*")
+"""Names that no shell needs quotes for. Others are left out: the line must not become another command."""
+
+
+class _Bash(BashComplete):
+    """Bash makes three words of --profile=name."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        words, last = super().get_completion_args()
+        return [word for word in words if word != "="], last
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """While a shell is answered. Nothing is written but the answer, and an exception ends it without a word."""
+    add_completion_class(_Bash)
+    with open(os.devnull, "w") as null, contextlib.redirect_stderr(null):  # noqa: PTH123 - no path
+        try:
+            yield
+        except Exception:
+            sys.exit(0)
+
+
+def uploads(ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+    """Ids of unfinished uploads, for `abort` and `status` also of jobs. What looks like a path is completed as one."""
+    from bigupload.cli.unfinished import completions
+
+    given = {str(path) for name in ("manifests", "paths", "ids") for path in ctx.params.get(name) or ()}
+    rows = completions(with_all=ctx.info_name in ("abort", "status"))
+    found = [(id_, says) for id_, says in rows if id_.startswith(incomplete) and id_ not in given]
+    if incomplete and not found and ctx.info_name != "status":
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(id_, help=one_line(escaped(says))) for id_, says in found]
+
+
+def files(_ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+    """Files, which the shell lists itself."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def profiles(_ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+    """Profiles of the AWS configuration files."""
+    from bigupload.stores.s3.aws_files import profile_names
+
+    names = profile_names()
+    return [CompletionItem(name) for name in names if name.startswith(incomplete) and _PLAIN.fullmatch(name)]

@@ -80,7 +80,8 @@ def _rows(
     context = click.Context(command, info_name=" ".join(("bigupload", *names)))
     parsed, _, _ = command.make_parser(context).parse_args(list(arguments))
     for param in settings.options_of_files(command):
-        variable = next((name for name in _variables(param) if os.environ.get(name)), None)
+        names_of = param.envvar if isinstance(param.envvar, list) else ()
+        variable = next((name for name in names_of if os.environ.get(name)), None)
         if param.name in parsed:
             value, source, where = parsed[param.name], "command line", ""
         elif variable is not None:
@@ -90,15 +91,7 @@ def _rows(
         else:
             value, source, where = param.get_default(context), "default", ""
         shown = "(set)" if param.name in _SECRET and source != "default" else _text(value)
-        yield {"option": _title(param), "value": shown, "source": source, "where": where}
-
-
-def _variables(option: click.Option) -> Sequence[str]:
-    return option.envvar if isinstance(option.envvar, list) else ()
-
-
-def _title(option: click.Option) -> str:
-    return f"--{settings.name_of(option)}"
+        yield {"option": f"--{settings.name_of(param)}", "value": shown, "source": source, "where": where}
 
 
 def _text(value: Any) -> str:

@@ -11,16 +11,8 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.options import (
-    DURATION,
-    PATH,
-    connection_options,
-    local_option,
-    or_local_bucket,
-    s3_options,
-    store_options,
-)
-from bigupload.cli.settings import drop_weaker
+from bigupload.cli.destination import object_destination
+from bigupload.cli.options import PATH, connection_options, local_option, store_options, time_option
 from bigupload.units import counted, format_age, format_size, one_line
 
 if TYPE_CHECKING:
@@ -30,14 +22,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("url", metavar="s3://BUCKET/PREFIX", required=False)
 @local_option
-@click.option(
-    "--older-than",
-    type=DURATION,
-    default="7d",
-    show_default=True,
-    metavar="TIME",
-    help="Only uploads that got no part for so long, as in 12h or 2d.",
-)
+@time_option("--older-than", default="7d", help="Only uploads that got no part for so long, as in 12h or 2d.")
 @click.option(
     "--state",
     type=PATH,
@@ -67,9 +52,9 @@ def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool,
     from bigupload.manifests.state_directory import state_dir
     from bigupload.verification.orphans import OrphanSearch, Owners
 
-    drop_weaker(click.get_current_context(), arguments, "local", than="url")
-    if or_local_bucket(arguments) is None:
-        raise click.UsageError("name what to look at: s3://BUCKET/PREFIX, or --local for the local store")
+    destination = object_destination(
+        arguments, "name what to look at: s3://BUCKET/PREFIX, or --local for the local store"
+    )
 
     def print_orphan(orphan: Orphan) -> None:
         if as_json:
@@ -87,7 +72,7 @@ def gc(older_than: float, state: tuple[Path, ...], dry_run: bool, as_json: bool,
             on_orphan=print_orphan,
             on_failure=lambda key, e: complain(e, key),
         )
-        report = await search.run(arguments["url"], s3_options(arguments, local=arguments["local"]))
+        report = await search.run(destination.name, destination.s3)
         for e in report.unreadable:
             complain(
                 errors.BigUploadError(f"nothing is aborted while this manifest may own the uploads: {e}"), "warning"

@@ -8,17 +8,15 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from bigupload import errors
 from bigupload.cli import CLOSED, discard_output
-from bigupload.cli.options import PATH, need_service
+from bigupload.cli.options import PATH, file_option, need_service
+from bigupload.service import keys as service_keys
+from bigupload.service.keys import KeyFile, check_owner, default_key_file, default_secret_file, load_secret
 from bigupload.units import one_line
-
-if TYPE_CHECKING:
-    from bigupload.service.keys import KeyFile
 
 _FILE = click.option("--keys", "path", type=PATH, help="The key file. [default: $BIGUPLOAD_KEYS, else the user's own]")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per key.")
@@ -84,11 +82,9 @@ def revoke(id_or_key: str, path: Path | None) -> None:
     click.echo(f"bigupload: key {key.id} of {key.owner}: {already} at {key.revoked_at}", err=True)
 
 
-_SECRET = click.option(
+_SECRET = file_option(
     "--secret",
     "secret_file",
-    type=PATH,
-    metavar="FILE",
     help="The file with the service's secret. [default: $BIGUPLOAD_SECRET_FILE, else the user's own]",
 )
 
@@ -101,12 +97,10 @@ def print_signing_key(owner: str, secret_file: Path | None) -> None:
 
     It is valid as long as the last line of the service's secret file: revoking API keys does not end it.
     """
-    from bigupload.service.keys import check_owner, default_secret_file, load_secret, token_signing_key
-
     check_owner(owner)
     path = secret_file or default_secret_file()
     is_new = not os.path.lexists(path)
-    click.echo(token_signing_key(load_secret(path, create=True)[-1], owner))
+    click.echo(service_keys.token_signing_key(load_secret(path, create=True)[-1], owner))
     if is_new:
         click.echo(f"bigupload: made the secret file {path}: bigupload serve must use the same (--secret)", err=True)
 
@@ -139,10 +133,9 @@ def list_secrets(secret_file: Path | None, jwks: bool) -> None:
 def add_secret(secret_file: Path | None) -> None:
     """Step 1: add a secret that is accepted and signs nothing yet. Print its id."""
     path, _ = _secrets(secret_file)
-    from bigupload.service.keys import add_secret as add
     from bigupload.service.receipts import key_id
 
-    kid = key_id(add(path))
+    kid = key_id(service_keys.add_secret(path))
     click.echo(kid)
     restart = f"restart all replicas, then run: bigupload keys secret sign {kid}"
     click.echo(f"bigupload: the secret is accepted, and signs nothing yet: {restart}", err=True)
@@ -154,9 +147,7 @@ def add_secret(secret_file: Path | None) -> None:
 def sign_with_secret(kid: str, secret_file: Path | None) -> None:
     """Step 2: sign with another secret from now on."""
     path, secrets = _secrets(secret_file)
-    from bigupload.service.keys import sign_with
-
-    sign_with(path, _named(kid, secrets, path))
+    service_keys.sign_with(path, _named(kid, secrets, path))
     then = "restart all replicas; after 7 days, remove the others by bigupload keys secret remove ID"
     click.echo(f"bigupload: the secret {kid} signs: {then}", err=True)
 
@@ -170,7 +161,6 @@ def remove_secret(kid: str, secret_file: Path | None, force: bool) -> None:
     import time
 
     path, secrets = _secrets(secret_file)
-    from bigupload.service.keys import remove_secret as remove
     from bigupload.service.receipts import LIFETIME
 
     found = _named(kid, secrets, path)
@@ -182,15 +172,13 @@ def remove_secret(kid: str, secret_file: Path | None, force: bool) -> None:
             f"{path} was changed less than 7 days ago, and what the secret {kid} signed may still be in use: wait for "
             f"{left / 86_400:.1f} days, or add --force"
         )
-    remove(path, found)
+    service_keys.remove_secret(path, found)
     click.echo(f"bigupload: the secret {kid} is removed: restart all replicas", err=True)
 
 
 def _secrets(path: Path | None) -> tuple[Path, list[str]]:
     """Return the secret file and what it holds."""
     need_service()
-    from bigupload.service.keys import default_secret_file, load_secret
-
     path = path or default_secret_file()
     return path, load_secret(path, create=False)
 
@@ -205,8 +193,6 @@ def _named(kid: str, secrets: Sequence[str], path: Path) -> str:
 
 
 def _open(path: Path | None) -> KeyFile:
-    from bigupload.service.keys import KeyFile, default_key_file
-
     return KeyFile(default_key_file() if path is None else path)
 
 

@@ -104,7 +104,7 @@ class _File(logging.Handler):
     def __init__(self, path: Path, level: int) -> None:
         self._path = path.absolute()
         try:  # first: `logging` closes every handler that was initialized, also one whose file could not be opened
-            self._descriptor = self._open()
+            self._descriptor = open_to_append(self._path)
         except OSError as e:
             raise UsageError(f"can't write the log file {path}: {e.strerror}") from e
         super().__init__(level)
@@ -112,15 +112,12 @@ class _File(logging.Handler):
         self._is_whole = True
         """Whether each line could be written."""
 
-    def _open(self) -> int:
-        return open_to_append(self._path)
-
     def _follow_rotation(self) -> None:
         with contextlib.suppress(OSError):
             if os.path.samestat(self._path.stat(), os.fstat(self._descriptor)):
                 return
         with contextlib.suppress(OSError):  # else it goes on where it was
-            fresh = self._open()
+            fresh = open_to_append(self._path)
             os.close(self._descriptor)
             self._descriptor = fresh
 

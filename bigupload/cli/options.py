@@ -38,16 +38,27 @@ _MOST_KEY_FILE = 4096
 """Bytes that are read of a key's file: more than any key, so that a wrong file is noticed."""
 
 
-class _Pair(_AnyType):
-    name = "key=value"
+class _Parsed(_AnyType):
+    """A type of value that a function reads. A UsageError of the function becomes click's error."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
-        key, equals, content = value.partition("=")
-        if not key or not equals:
-            self.fail(f"not KEY=VALUE: {value!r}", param, ctx)
-        return key, content
+        try:
+            return self._parse(value)
+        except errors.UsageError as e:
+            self.fail(str(e), param, ctx)
+
+
+def _parse_pair(text: str) -> tuple[str, str]:
+    key, equals, content = text.partition("=")
+    if not key or not equals:
+        raise errors.UsageError(f"not KEY=VALUE: {text!r}")
+    return key, content
 
 
 class _CustomerKey(_AnyType):
@@ -85,17 +96,17 @@ class _CustomerKey(_AnyType):
         return key
 
 
-PAIR = _Pair()
+PAIR = _Parsed("key=value", _parse_pair)
 _CUSTOMER_KEY = _CustomerKey()
 
 
 def completed_by(name: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]:
-    """Have shells complete a parameter by a function of `completing`, which is imported then."""
+    """Have shells complete a parameter by a function of `completion`, which is imported then."""
 
     def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        from bigupload.cli import completing
+        from bigupload.cli import completion
 
-        found: list[CompletionItem[str]] = getattr(completing, name)(ctx, incomplete)
+        found: list[CompletionItem[str]] = getattr(completion, name)(ctx, incomplete)
         return found
 
     return complete
@@ -176,22 +187,6 @@ PROOFS = ("full-object", "composite-checksum", "composite-etag", "size")
 CHECKSUMS = ("auto", *(algorithm.value for algorithm in UPLOAD_ALGORITHMS))
 
 
-class _Parsed(_AnyType):
-    """A type of value that a function reads. A UsageError of the function becomes click's error."""
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except errors.UsageError as e:
-            self.fail(str(e), param, ctx)
-
-
 def _parse_concurrency(text: str) -> int | None:
     if text == "auto":
         return None
@@ -227,6 +222,10 @@ class _LocalPath(click.Path):
 
 
 PATH = _LocalPath(path_type=Path)
+file_option = functools.partial(click.option, type=PATH, metavar="FILE")
+number_option = functools.partial(click.option, metavar="N", show_default=True)
+size_option = functools.partial(click.option, type=SIZE, metavar="SIZE")
+time_option = functools.partial(click.option, type=DURATION, metavar="TIME", show_default=True)
 PATH_OR_URL = _Parsed("path", lambda text: text if is_remote(text) else local_path(text))
 
 
@@ -313,7 +312,7 @@ connection_options = joined(
         default="auto",
         help="Whether URLs have the bucket in the path or in the host name.",
     ),
-    click.option("--ca-bundle", type=PATH, metavar="FILE", help="Trust these certificates, not the system's."),
+    file_option("--ca-bundle", help="Trust these certificates, not the system's."),
     click.option("--no-verify-ssl", is_flag=True, help="Do not check the store's certificate. Unsafe on any network."),
     click.option("--no-sign-request", is_flag=True, help="Send no credentials, to a store that wants none."),
 )
@@ -339,22 +338,16 @@ pace_options = joined(
         metavar="auto|system|NAME",
         help="TCP congestion control. auto: BBR on long paths. system: as the machine has it. NAME: of the kernel.",
     ),
-    click.option(
+    time_option(
         "--give-up-after",
-        type=DURATION,
         default="15min",
-        show_default=True,
-        metavar="TIME",
         help="Stop (resumable) if nothing connects to the store or media service for so long, as in 2h. If it has not "
         "responded once since the start, the command stops within seconds, unless this machine has begun an upload "
         "through the same media service before.",
     ),
-    click.option(
+    time_option(
         "--response-timeout",
-        type=DURATION,
         default="5min",
-        show_default=True,
-        metavar="TIME",
         help="Send a part again if all of it was sent and no response has come for so long. The time while the store "
         "responds to parts that were sent before it does not count.",
     ),
@@ -378,16 +371,6 @@ local_option = click.option(
 """For the commands that take a bucket or an object that is there."""
 
 
-def or_local_bucket(arguments: dict[str, Any]) -> str | None:
-    """Return the argument `url`. Where it is missing, `--local` means the local store's bucket, as for `upload`."""
-    if arguments["url"] is None and arguments["local"]:
-        from bigupload.stores.targets import LOCAL_BUCKET
-
-        arguments["url"] = f"s3://{LOCAL_BUCKET}/"
-    url: str | None = arguments["url"]
-    return url
-
-
 progress_option = click.option(
     "--progress",
     type=click.Choice(["auto", "bar", "plain", "json", "none"]),
@@ -408,6 +391,9 @@ outcome_options = joined(
     ),
 )
 """Options of the output, and of the proof that is enough."""
+
+transfer_options = joined(pace_options, connection_options, store_options, outcome_options)
+"""Options of all commands that upload."""
 
 
 def on_change_option(default: str | None) -> Callable[[F], F]:
@@ -453,11 +439,8 @@ follow_options = joined(
         help="Upload a file that is still being written: each part as soon as it is complete. When nothing was written "
         "for --idle, send again what was rewritten, and complete.",
     ),
-    click.option(
-        "--idle",
-        type=DURATION,
-        metavar="TIME",
-        help="With --follow: a file to which nothing is written for so long has ended. [default: 10s]",
+    time_option(
+        "--idle", help="With --follow: a file to which nothing is written for so long has ended. [default: 10s]"
     ),
 )
 

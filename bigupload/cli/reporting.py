@@ -39,7 +39,7 @@ class _Silent(Reporter):
         self._narrator = narrator
 
     def on_event(self, path: Path, event: events.Event) -> None:
-        if not isinstance(event, events.Warned | events.Restarted) or _is_quiet():
+        if not isinstance(event, events.Warned | events.Restarted) or _given(QUIET):
             return
         if (text := self._narrator.text(event)) is not None:
             say(f"{about(path)}: {printable(text)}")
@@ -94,7 +94,7 @@ class _Plain(Reporter):
     def on_event(self, path: Path, event: events.Event) -> None:
         name = one_line(path.name)
         self._narrate(path, event)
-        if isinstance(event, events.UploadCompleted) and not _verbose():  # a log line has it, too
+        if isinstance(event, events.UploadCompleted) and not _given(VERBOSE):  # a log line has it, too
             say(f"{name}: done, proved: {event.verified}")
         if isinstance(event, events.Completing) and path in self._followed:  # which may take minutes without a line
             say(f"{name}: all parts are in the store, which completes the object")
@@ -153,26 +153,18 @@ class _PlainJob(_Plain):
             say(f"{one_line(path.name)}: {job_progress.line(event, files)}")
 
 
-def _verbose() -> int:
+def _given(option: str) -> int:
     ctx = click.get_current_context(silent=True)
-    return ctx.meta.get(VERBOSE, 0) if ctx is not None else 0
-
-
-def _is_quiet() -> bool:
-    ctx = click.get_current_context(silent=True)
-    return ctx is not None and bool(ctx.meta.get(QUIET))
+    return int(ctx.meta.get(option, 0)) if ctx is not None else 0
 
 
 def mode_of(mode: str) -> str:
     """Return the meaning of `--progress auto` here."""
     if mode != "auto":
         return mode
-    return "bar" if sys.stderr.isatty() and not _cannot_redraw() else "plain"
-
-
-def _cannot_redraw() -> bool:
-    """Whether the terminal can only append lines: that of an editor, or a serial console. Rich asks the same."""
-    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    # The terminal of an editor, or a serial console, can only append lines. Rich asks the same.
+    appends = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return "bar" if sys.stderr.isatty() and not appends else "plain"
 
 
 @contextlib.contextmanager
@@ -184,15 +176,13 @@ def reporting(mode: str, *, endless: bool = False, job: bool = False) -> Iterato
         endless: Whether results can't wait for the end of the command.
         job: Whether it is of many files, whose sums matter more than each of them.
     """
-    mode = mode_of(mode)
+    mode, narrator = mode_of(mode), Narrator(verbose=_given(VERBOSE), job=job)
     if mode == "bar":
         from bigupload.cli.progress_display import Bars, JobBars  # rich is slow to import
 
-        narrator = Narrator(verbose=_verbose(), job=job)
         with (JobBars(narrator) if job else Bars(narrator, endless=endless)).shown() as bars:
             yield bars
         return
-    narrator = Narrator(verbose=_verbose(), job=job)
     printer = _Silent if mode == "none" else _PlainJob if job else _Plain
     reporter = _Json() if mode == "json" else printer(narrator)
     yield reporter

@@ -10,19 +10,16 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
+from bigupload.cli.destination import Destination, object_destination
 from bigupload.cli.options import (
     PATH,
     PATH_OR_URL,
     completed_by,
-    connection_options,
     on_change_option,
-    outcome_options,
     pace,
-    pace_options,
-    s3_options,
-    store_options,
+    transfer_options,
 )
-from bigupload.cli.settings import COMMAND_LINE, drop_weaker, strength
+from bigupload.cli.settings import COMMAND_LINE, strength
 from bigupload.s3_parameters import ADDRESS
 
 if TYPE_CHECKING:
@@ -54,10 +51,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Also resume manifests that come from another machine or user. A manifest decides which file goes where.",
 )
-@pace_options
-@connection_options
-@store_options
-@outcome_options
+@transfer_options
 def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
     """Resume the uploads of manifests, or all unfinished uploads of single files of this machine.
 
@@ -78,9 +72,8 @@ def resume(manifests: tuple[Path, ...], **arguments: Any) -> None:
     ctx = click.get_current_context()
     if adopt is None and any(strength(ctx, name) == COMMAND_LINE for name in _OF_THE_MANIFEST):
         raise click.UsageError("the manifest names the store: use the options of the connection with --adopt only")
-    drop_weaker(ctx, arguments, "local", than="adopt")
-    kept = KeptParts()
-    raise SystemExit(run(lambda: _resume_all(list(manifests), arguments, kept), kept=kept))
+    to, kept = object_destination(arguments, name="adopt") if adopt is not None else None, KeptParts()
+    raise SystemExit(run(lambda: _resume_all(list(manifests), to, arguments, kept), kept=kept))
 
 
 _OF_THE_MANIFEST = (
@@ -90,15 +83,15 @@ _OF_THE_MANIFEST = (
 """Options without effect where a manifest names the store."""
 
 
-async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: KeptParts) -> int:
+async def _resume_all(manifests: list[Path], to: Destination | None, arguments: dict[str, Any], kept: KeptParts) -> int:
     from bigupload.api.uploader import Uploader
     from bigupload.cli.reporting import CONNECTING, reporting, result_line, worst
     from bigupload.cli.status import of_named_manifest
     from bigupload.cli.unfinished import refuse_job
     from bigupload.options import S3Options
 
-    adopt, source = arguments["adopt"], arguments["source"]
-    key = S3Options(sse_customer_key=arguments["sse_customer_key"])
+    source = arguments["source"]
+    key = S3Options(sse_customer_key=arguments.get("sse_customer_key"))
     async with Uploader(**pace(arguments)) as uploader:
         with reporting(arguments["progress"]) as reporter:
 
@@ -108,24 +101,21 @@ async def _resume_all(manifests: list[Path], arguments: dict[str, Any], kept: Ke
                     reporter.on_event(row, event)
 
                 proof = arguments["require_proof"]
-                if adopt is not None:
-                    options = s3_options(arguments, local=arguments["local"])
-                    chosen = arguments["upload_id"]
-                    return uploader.adopt(
-                        adopt, source=source, s3=options, upload_id=chosen, require_proof=proof, on_event=on_event
-                    )
+                if to is not None:
+                    more = {"s3": to.s3, "upload_id": arguments["upload_id"]}
+                    return uploader.adopt(to.name, source=source, require_proof=proof, on_event=on_event, **more)
                 more = {each: arguments[each] for each in ("verify_source", "trust", "on_change")}
                 return uploader.resume(name, source=source, s3=key, require_proof=proof, on_event=on_event, **more)
 
             codes: list[int] = []
-            for name, row, shown in [(source, source, str(source))] if adopt is not None else _uploads_of(manifests):
+            for name, row, shown in [(source, source, str(source))] if to is not None else _uploads_of(manifests):
                 reporter.begin(row, CONNECTING)
                 try:
-                    if adopt is None:
+                    if to is None:
                         refuse_job(name)
                     result = await one(name, row)
                 except errors.BigUploadError as e:
-                    complain(of_named_manifest(e, name) if adopt is None else e, shown)
+                    complain(of_named_manifest(e, name) if to is None else e, shown)
                     codes.append(e.exit_code)
                 else:
                     kept.on_outcome(result)
@@ -145,12 +135,10 @@ def _uploads_of(names: list[Path]) -> list[tuple[Path, Path, str]]:
             (each.manifest, Path(each.source or ""), f"{each.source} → {each.target} (bigupload resume {shown})")
             for shown, each in unfinished().items()
         ]
-    uploads = []
-    for name in names:
-        manifest = manifest_of(name)
-        if manifest is None:
-            uploads.append((name, name, str(name)))
-        else:
-            source = manifest.source.path
-            uploads.append((name, Path(source), f"{source} → {manifest.target} ({name})"))
-    return uploads
+    found = [(name, manifest_of(name)) for name in names]
+    return [
+        (name, name, str(name))
+        if manifest is None
+        else (name, Path(manifest.source.path), f"{manifest.source.path} → {manifest.target} ({name})")
+        for name, manifest in found
+    ]

@@ -1,4 +1,4 @@
-"""The options that select files, and their effect on a call; the directory and target of `sync` and `watch`."""
+"""The options that select files, and their effect on a call."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ import codecs
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bigupload import errors
-from bigupload.cli.options import NAME, PATH, SIZE, joined
-from bigupload.cli.settings import COMMAND_LINE, choose, strength
+from bigupload.cli.options import file_option, joined, size_option
+from bigupload.cli.settings import COMMAND_LINE, strength
 from bigupload.cli.wording import spelled
 from bigupload.records import dataclass
 
 if TYPE_CHECKING:
     from bigupload.batch.listing import FileList
     from bigupload.batch.tree import Selection
-
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _TARGETS = ("to", "service")
 _RULES = ("include", "exclude", "exclude_from")
@@ -71,21 +68,15 @@ rule_options = joined(
         multiple=True,
         help="Not files that match, as in '*.tmp' or 'cache/'. The last of both that matches decides.",
     ),
-    click.option(
-        "--exclude-from",
-        type=PATH,
-        metavar="FILE",
-        multiple=True,
-        help="Take patterns from a file like .gitignore.",
-    ),
+    file_option("--exclude-from", multiple=True, help="Take patterns from a file like .gitignore."),
 )
 """The options that select by name. The command is a `CommandWithRules`."""
 
 
 limit_options = joined(
     rule_options,
-    click.option("--min-size", type=SIZE, metavar="SIZE", help="Only files of at least this size, as in 1MB."),
-    click.option("--max-size", type=SIZE, metavar="SIZE", help="Only files of at most this size."),
+    size_option("--min-size", help="Only files of at least this size, as in 1MB."),
+    size_option("--max-size", help="Only files of at most this size."),
     click.option(
         "--newer-than", metavar="TIME", help="Only files that changed since: 7d, 12h, 2026-01-31, 2026-01-31T08:00."
     ),
@@ -96,10 +87,8 @@ limit_options = joined(
 
 selection_options = joined(
     limit_options,
-    click.option(
+    file_option(
         "--files-from",
-        type=PATH,
-        metavar="FILE",
         help="Take the files that FILE names, a path a line; - is standard input. Each path is also the key.",
     ),
     click.option("-0", "--null", is_flag=True, help="With --files-from: NUL separates the paths (find -print0)."),
@@ -254,12 +243,20 @@ def _standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def check_many(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any]) -> None:
-    """Raise UsageError for what can't be done with a list of files."""
+def check_many(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any], to: str | None, *, local: bool) -> None:
+    """Raise UsageError for what can't be done with a list of files.
+
+    Args:
+        names: The sources.
+        chosen: Which files.
+        arguments: The command's.
+        to: The target; None: a media service.
+        local: Whether it is in the local store.
+    """
     if not names and chosen.files_from is None:
         raise click.UsageError("name a file or a directory: bigupload upload PATH... s3://BUCKET/KEY")
     for name in filter(_is_no_file, names):
-        raise click.UsageError(_not_listed(name, names, chosen, arguments))
+        raise click.UsageError(_not_listed(name, names, chosen, local=local))
     if chosen.files_from is not None and any(not names_many(name) for name in names):
         raise click.UsageError("beside --files-from, name at most the directory that its paths are in")
     if chosen.dry_run and arguments["skip_existing"]:
@@ -268,7 +265,6 @@ def check_many(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any]) 
         )
     if chosen.dry_run and arguments["write_checksums"] is not None:
         raise click.UsageError("--dry-run sends nothing, so there is nothing to write: leave out --write-checksums")
-    to = arguments["to"]
     if not is_many(names, chosen):
         return
     for name in _FOR_ONE_FILE:
@@ -278,9 +274,9 @@ def check_many(names: Sequence[str], chosen: Chosen, arguments: dict[str, Any]) 
         raise click.UsageError(f"many files can't become one object: end the target with a slash, as in {to}/")
 
 
-def _not_listed(name: str, names: Sequence[str], chosen: Chosen, arguments: dict[str, Any]) -> str:
+def _not_listed(name: str, names: Sequence[str], chosen: Chosen, *, local: bool) -> str:
     """Return the reason why standard input, or a URL, is not among the sources of a call with many files."""
-    if name[:5].lower() == "s3://" and arguments["to"] is None and arguments["service"] is None and name != names[-1]:
+    if name[:5].lower() == "s3://" and local and name != names[-1]:
         return f"{TARGET_LAST}{quoting_hint()}"
     if name[:5].lower() == "s3://" and is_prefix(name):
         return f"{name} names no object to read; {TARGET_LAST}{quoting_hint()}"
@@ -308,47 +304,3 @@ def is_prefix(url: str) -> bool:
 def is_many(names: Sequence[str], chosen: Chosen) -> bool:
     """Whether a call may make more than one object."""
     return len(names) != 1 or chosen.files_from is not None or names_many(names[0])
-
-
-def directory_and_target(verb: str) -> Callable[[F], F]:
-    """The arguments DIR and target, `--to` and `--local`. `verb`: what is done with the files, as in "Upload"."""
-
-    return joined(
-        click.argument("directory", metavar="DIR", type=NAME),
-        click.argument("target", metavar="[s3://BUCKET/FOLDER/]", required=False, type=NAME),
-        click.option(
-            "--to",
-            metavar="s3://BUCKET/FOLDER/",
-            help="Where the objects go. May be the last argument instead.",
-        ),
-        click.option("--local", is_flag=True, help=f"{verb} into the local store, which is started if needed."),
-    )
-
-
-def take_target(ctx: click.Context, directory: str, target: str | None, arguments: dict[str, Any]) -> None:
-    """Put the one target into the arguments: what the command line names beats what else does.
-
-    Raises:
-        UsageError: No target is named, or two; or several directories; or the directory's name is empty.
-    """
-    if ctx.args:
-        several = ": bigupload upload takes several" if ctx.info_name == "sync" else ""
-        raise click.UsageError(
-            f"{ctx.info_name} takes one directory and one target, and the command names {len(ctx.args) + 2}"
-            f"{quoting_hint() or several}"
-        )
-    if target is not None:
-        if strength(ctx, "to") == COMMAND_LINE:
-            raise click.UsageError(f"name one target: --to {arguments['to']}, or {target}")
-        arguments.update(to=target, local=arguments["local"] and strength(ctx, "local") == COMMAND_LINE)
-    else:
-        choose(ctx, arguments, "to", "local")
-    if arguments["to"] is None and not arguments["local"]:
-        raise click.UsageError(
-            f"name one target: bigupload {ctx.info_name} DIR s3://BUCKET/FOLDER/ (or --to s3://…, or --local)"
-        )
-    choose(ctx, arguments, "endpoint_url", "local")
-    if arguments["local"] and arguments["endpoint_url"] is not None:
-        raise click.UsageError("--local has its own endpoint: leave out --endpoint-url")
-    if not directory:
-        raise click.UsageError("the directory's name is empty: is a variable of the shell not set?")

@@ -13,9 +13,18 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain, discard_output
-from bigupload.cli.bucket import hook_options, policy_options, take_hooks, take_policy
-from bigupload.cli.options import DURATION, PATH, SIZE, connection_options, need_service, s3_options
+from bigupload.cli.bucket import hook_options, policy_options, set_up_bucket, take_hooks, take_policy
+from bigupload.cli.options import (
+    connection_options,
+    file_option,
+    need_service,
+    number_option,
+    s3_options,
+    size_option,
+    time_option,
+)
 from bigupload.cli.settings import choose
+from bigupload.cli.wording import spelled
 from bigupload.units import format_size
 
 if TYPE_CHECKING:
@@ -26,14 +35,8 @@ if TYPE_CHECKING:
 
 LOCAL_BUCKET = "bigupload-media"
 _LOOPBACK = ("127.", "localhost", "::1")
-_QUOTAS = ("quota", "user_quota", "user_files")
 _LEAST_QUOTA = 1000
 """Bytes. Of a smaller one, the unit was forgotten."""
-_AS_GIVEN = (
-    "host", "port", "workers", "stop_delay", "trusted_proxies", "store_timeout", "shared", "public_url",
-    "allow_private_media_hosts", "cors_origins", "sweep_every", *_QUOTAS,
-)  # fmt: skip
-"""The options that are settings of the same name."""
 
 
 @click.command(epilog="Ctrl-C stops the service after the requests in flight.")
@@ -42,46 +45,24 @@ _AS_GIVEN = (
 )
 @click.option("--local", is_flag=True, help="Use the local store. Creates the bucket, its rules and a first API key.")
 @click.option("--host", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    metavar="N",
-    help="The port to listen on. 0: any free port.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 64),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Number of processes that share the port.",
-)
+@number_option("--port", type=click.IntRange(0, 65535), default=8080, help="The port to listen on. 0: any free port.")
+@number_option("--workers", type=click.IntRange(1, 64), default=1, help="Number of processes that share the port.")
 @click.option("--public-url", metavar="URL", help="The URL under which everyone can read the objects, as of a CDN.")
 @click.option(
-    "--client-endpoint-url", metavar="URL", help="The store's endpoint for clients, if they need another one."
+    "--client-endpoint-url",
+    "signing_endpoint",
+    metavar="URL",
+    help="The store's endpoint for clients, if they need another one.",
 )
-@click.option(
-    "--keys",
-    "key_file",
-    type=PATH,
-    metavar="FILE",
-    help="The file of API keys. [default: $BIGUPLOAD_KEYS, else the user's own]",
-)
-@click.option(
+@file_option("--keys", "key_file", help="The file of API keys. [default: $BIGUPLOAD_KEYS, else the user's own]")
+@file_option(
     "--secret",
     "secret_file",
-    type=PATH,
-    metavar="FILE",
     help="The file with the secret that all replicas share. [default: $BIGUPLOAD_SECRET_FILE, else the user's own]",
 )
-@click.option(
+@time_option(
     "--stop-delay",
-    type=DURATION,
     default="0s",
-    show_default=True,
-    metavar="TIME",
     help="How long to go on after a stop signal, while /readyz is 503, so that load balancers notice.",
 )
 @click.option(
@@ -91,52 +72,42 @@ _AS_GIVEN = (
     metavar="CIDR",
     help="A load balancer, as in 10.0.0.0/8: its X-Forwarded-For or Forwarded has the client's address. Repeatable.",
 )
-@click.option(
+@time_option(
     "--store-timeout",
-    type=DURATION,
     default="10s",
-    show_default=True,
-    metavar="TIME",
     help="How long a request waits for a store that does not respond, before the answer 503.",
 )
-@click.option(
+@number_option(
     "--requests",
+    "requests_a_second",
     type=click.FloatRange(0.1, 100_000),
     default=100,
-    show_default=True,
-    metavar="N",
     help="Requests per second and key.",
 )
-@click.option(
+@number_option(
     "--open-uploads",
+    "max_open_uploads",
     type=click.IntRange(1, 1000),
     default=1000,
-    show_default=True,
-    metavar="N",
     help="Open uploads per owner, without those of its end users.",
 )
-@click.option(
+@number_option(
     "--user-open-uploads",
+    "max_open_uploads_of_user",
     type=click.IntRange(1, 1000),
     default=50,
-    show_default=True,
-    metavar="N",
     help="Open uploads per end user of an owner.",
 )
-@click.option("--quota", type=SIZE, metavar="SIZE", help="Bytes of one owner's files, as in 50GB. [default: no limit]")
-@click.option("--user-quota", type=SIZE, metavar="SIZE", help="Bytes of one end user's files. [default: no limit]")
-@click.option(
-    "--user-files", type=click.IntRange(1), metavar="N", help="The number of one end user's files. [default: no limit]"
-)
+@size_option("--quota", help="Bytes of one owner's files, as in 50GB. [default: no limit]")
+@size_option("--user-quota", help="Bytes of one end user's files. [default: no limit]")
+@number_option("--user-files", type=click.IntRange(1), help="The number of one end user's files. [default: no limit]")
 @click.option(
     "--shared",
     metavar="URL",
     help="The Valkey or Redis through which replicas share --requests and --quota, as in redis://host:6379/0.",
 )
 @click.option("--posts-url", metavar="URL", help="The posts API, to which POST /v1/posts is forwarded.")
-@click.option(
-    "--posts-authorization", type=PATH, metavar="FILE", help="The file with the Authorization header for the posts API."
-)
+@file_option("--posts-authorization", help="The file with the Authorization header for the posts API.")
 @click.option(
     "--cors-origin",
     "cors_origins",
@@ -159,6 +130,14 @@ _AS_GIVEN = (
 def serve(**arguments: Any) -> None:
     """Run the media service. Clients upload with an API key; the credentials stay with the service."""
     need_service()
+    import asyncio
+
+    from bigupload.cli.running import collect_garbage
+    from bigupload.service.keys import KeyFile, default_key_file, default_secret_file, load_secret
+    from bigupload.service.serving import serve as run
+    from bigupload.service.settings import ServeSettings
+    from bigupload.stores.targets import reach
+
     choose(click.get_current_context(), arguments, "bucket", "local")
     choose(click.get_current_context(), arguments, "endpoint_url", "local")
     if arguments["bucket"] is None and not arguments["local"]:
@@ -171,47 +150,24 @@ def serve(**arguments: Any) -> None:
         raise click.UsageError("--sweep-every is a number of seconds")
     for name in ("quota", "user_quota"):
         if (size := arguments[name]) is not None and size < _LEAST_QUOTA:
-            option = f"--{name.replace('_', '-')}"
-            raise click.UsageError(f"{option} of {format_size(size)} has no room for a file: write it like 50GB")
-    _serve(arguments)
-
-
-def _serve(arguments: dict[str, Any]) -> None:
-    import asyncio
-
-    from bigupload.cli.running import collect_garbage
-    from bigupload.service.keys import KeyFile, default_key_file, default_secret_file, load_secret
-    from bigupload.service.serving import serve as run
-    from bigupload.service.settings import ServeSettings
-    from bigupload.stores.targets import reach
-
+            raise click.UsageError(f"{spelled(name)} of {format_size(size)} has no room for a file: write it like 50GB")
     local = arguments.pop("local")
     bucket = _bucket_name(arguments.pop("bucket"))
     _check_addresses(arguments)
     policy, hooks = take_policy(arguments), take_hooks(arguments)
-    posts_api = _posts_api(arguments["posts_url"], arguments["posts_authorization"])
+    posts_api = _posts_api(arguments.pop("posts_url"), arguments.pop("posts_authorization"))
     s3 = asyncio.run(reach(s3_options(arguments, local=local)))
-    keys = KeyFile(arguments["key_file"] or default_key_file())
-    secret = load_secret(arguments["secret_file"] or default_secret_file(), create=True)
+    keys = KeyFile(arguments.pop("key_file") or default_key_file())
+    secret = load_secret(arguments.pop("secret_file") or default_secret_file(), create=True)
     if local:
         asyncio.run(_set_up(bucket, s3, policy))
         keys.ensure()
         if not arguments["host"].startswith(_LOOPBACK):
             complain(errors.BigUploadError("the URLs of the local store work on this machine only"), "warning")
     settings = ServeSettings(
-        **{name: arguments[name] for name in _AS_GIVEN},
-        bucket=bucket,
-        s3=s3,
-        signing_endpoint=arguments["client_endpoint_url"],
-        keys=keys.path,
-        secrets=tuple(secret),
-        requests_a_second=arguments["requests"],
-        max_open_uploads=arguments["open_uploads"],
-        max_open_uploads_of_user=arguments["user_open_uploads"],
-        posts_api=posts_api,
-        policy=policy,
-        **hooks,
-    )
+        bucket=bucket, s3=s3, keys=keys.path, secrets=tuple(secret), posts_api=posts_api, policy=policy,
+        **hooks, **arguments,
+    )  # fmt: skip
 
     collect_garbage()
     run(settings, on_ready=lambda url: _announce(f"serving  {url}/", keys if local else None))
@@ -232,8 +188,9 @@ def _check_addresses(arguments: Mapping[str, Any]) -> None:
     from bigupload.service.cors import CrossOrigin
     from bigupload.service.shared import check_shared_url
 
-    for option in ("public_url", "client_endpoint_url", "posts_url"):
-        _check_url(option, arguments[option])
+    urls = {"--client-endpoint-url": "signing_endpoint", "--public-url": "public_url", "--posts-url": "posts_url"}
+    for option, name in urls.items():
+        _check_url(option, arguments[name])
     CrossOrigin(arguments["cors_origins"])
     TrustedProxies(arguments["trusted_proxies"])
     if arguments["shared"] is not None:
@@ -244,27 +201,22 @@ def _check_url(option: str, url: str | None) -> None:
     from urllib.parse import urlsplit
 
     if url is not None:
-        name = f"--{option.replace('_', '-')}"
         try:
             parts = urlsplit(url)
             sound = parts.scheme in ("http", "https") and parts.hostname and not parts.username and parts.port != 0
         except ValueError:  # brackets, a port over 65535
             sound = False
         if not sound:
-            raise click.UsageError(f"{name} is not a URL: write it like https://host.example")
+            raise click.UsageError(f"{option} is not a URL: write it like https://host.example")
         if parts.query or parts.fragment:
-            raise click.UsageError(f"{name} must not have a query: write it like https://host.example")
+            raise click.UsageError(f"{option} must not have a query: write it like https://host.example")
 
 
 async def _set_up(name: str, s3: S3Options, policy: Mapping[str, Any]) -> None:
-    """Make the bucket, its policy and its rules, and report what the store did not accept."""
-    from bigupload.service.bucket_rules import set_up
     from bigupload.stores.s3.bucket import S3Bucket
 
-    bucket = S3Bucket(name, s3)
-    async with contextlib.aclosing(bucket):
-        for warning in await set_up(bucket, named=policy):
-            complain(errors.BigUploadError(warning), "warning")
+    async with contextlib.aclosing(S3Bucket(name, s3)) as bucket:
+        await set_up_bucket(bucket, policy)
 
 
 def _announce(serving: str, keys: KeyFile | None) -> None:

@@ -9,44 +9,39 @@ from typing import Any
 import click
 
 from bigupload import errors
-from bigupload.cli.options import DURATION, connection_options, local_option, s3_options, store_options
-from bigupload.cli.settings import drop_weaker
+from bigupload.cli.destination import object_destination
+from bigupload.cli.options import connection_options, local_option, store_options, time_option
 
 
 @click.command()
 @click.argument("url", metavar="s3://BUCKET/KEY")
 @local_option
-@click.option(
+@time_option(
     "--for",
     "lasts",
-    type=DURATION,
     default="7d",
-    show_default=True,
-    metavar="TIME",
     help="How long the link lasts, as in 12h or 7d, which is the most. Temporary credentials may end it sooner.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with the moment when the link ends.")
 @connection_options
 @store_options
-def share(**arguments: Any) -> None:
+def share(lasts: float, as_json: bool, **arguments: Any) -> None:
     """Print a link by which anyone can read the object s3://BUCKET/KEY, until it ends.
 
     The store is asked first whether the object is there, and whether these credentials may read it.
     """
-    from bigupload.cli.running import run
-
-    drop_weaker(click.get_current_context(), arguments, "local", than="url")
-    raise SystemExit(run(lambda: _share(arguments), stopped="nothing was changed"))
-
-
-async def _share(arguments: dict[str, Any]) -> int:
     from bigupload.api.uploader import Uploader
     from bigupload.cli.after_proof import tell_end
+    from bigupload.cli.running import run
 
-    s3 = s3_options(arguments, local=arguments["local"])
-    async with Uploader() as uploader:
-        link = await uploader.share(arguments["url"], s3=s3, lasts=arguments["lasts"])
-    click.echo(json.dumps(dataclasses.asdict(link)) if arguments["as_json"] else link.url)
-    if not arguments["as_json"]:
-        tell_end(link)
-    return errors.EXIT_OK
+    at = object_destination(arguments)
+
+    async def print_link() -> int:
+        async with Uploader() as uploader:
+            link = await uploader.share(at.name, s3=at.s3, lasts=lasts)
+        click.echo(json.dumps(dataclasses.asdict(link)) if as_json else link.url)
+        if not as_json:
+            tell_end(link)
+        return errors.EXIT_OK
+
+    raise SystemExit(run(print_link, stopped="nothing was changed"))

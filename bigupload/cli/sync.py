@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,29 +19,17 @@ from bigupload.cli.after_proof import (
     take_steps,
     take_wishes,
 )
+from bigupload.cli.destination import Destination, directory_and_target, directory_destination
 from bigupload.cli.options import (
     CHECKSUMS,
-    check_deletes,
     checksum_option,
-    connection_options,
-    delete_options,
     library_options,
     object_options,
     on_change_option,
-    outcome_options,
     pace,
-    pace_options,
-    s3_options,
-    store_options,
+    transfer_options,
 )
-from bigupload.cli.selection_options import (
-    CommandWithRules,
-    directory_and_target,
-    is_prefix,
-    limit_options,
-    take_selection,
-    take_target,
-)
+from bigupload.cli.selection_options import CommandWithRules, limit_options, take_selection
 
 if TYPE_CHECKING:
     from bigupload.api.types import SyncOutcome
@@ -49,7 +38,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=CommandWithRules,
-    context_settings={"allow_extra_args": True},  # `take_target` reports wrong ones
+    context_settings={"allow_extra_args": True},  # `directory_destination` reports wrong ones
     epilog="After any stop, the same command resumes: stored files are not sent again.",
 )
 @directory_and_target("Sync")
@@ -62,12 +51,8 @@ if TYPE_CHECKING:
 )
 @on_change_option("restart")
 @after_options
-@delete_options
 @limit_options
-@pace_options
-@connection_options
-@store_options
-@outcome_options
+@transfer_options
 @click.option("--json-summary", is_flag=True, help="Print one JSON object with the sums alone. Also --json=summary.")
 def sync(directory: str, target: str | None, **arguments: Any) -> None:
     """Send the files of a directory that are not in the bucket yet.
@@ -82,8 +67,7 @@ def sync(directory: str, target: str | None, **arguments: Any) -> None:
         raise click.UsageError(
             "a media service makes a new object for each upload: name a bucket, as s3://BUCKET/FOLDER/"
         )
-    take_target(ctx, directory, target, arguments)
-    check_deletes(arguments)
+    destination = directory_destination(directory, target, arguments)
     dry_run = arguments["dry_run"]
     if dry_run and arguments["write_checksums"] is not None:
         raise click.UsageError("--dry-run sends nothing, so there is nothing to write: leave out --write-checksums")
@@ -96,8 +80,8 @@ def sync(directory: str, target: str | None, **arguments: Any) -> None:
     arguments["resume"] = not arguments.pop("no_resume")
     stopped = "nothing was sent" if dry_run else "the same command resumes"
     kept = KeptParts()
-    kept_parts = "" if dry_run else kept
-    raise SystemExit(run(lambda: _sync(directory, arguments, wishes, kept), stopped=stopped, kept=kept_parts))
+    command = partial(_sync, directory, destination, arguments, wishes, kept)
+    raise SystemExit(run(command, stopped=stopped, kept="" if dry_run else kept))
 
 
 def _has_entries(directory: str) -> bool:
@@ -106,17 +90,18 @@ def _has_entries(directory: str) -> bool:
     return False
 
 
-async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts) -> int:
+async def _sync(
+    directory: str, destination: Destination, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts
+) -> int:
     from bigupload.api.arguments import SyncOptions
     from bigupload.api.uploader import Uploader
     from bigupload.batch.tree import check_not_among_sources
     from bigupload.cli.job_report import SyncReport
     from bigupload.cli.reporting import mode_of, reporting
     from bigupload.engine.upload_run import UploadResult
-    from bigupload.stores.targets import LOCAL_BUCKET
 
     options: dict[str, Any] = {name: arguments.pop(name) for name in SyncOptions.__annotations__ if name in arguments}
-    options["s3"] = s3_options(arguments, local=arguments.pop("local"))
+    options.update(to=destination.url, s3=destination.s3)
     mode, checksums = arguments["progress"], arguments["write_checksums"]
     only_sums = arguments["json_summary"] and not arguments["as_json"]
     as_json = only_sums or arguments["as_json"]
@@ -124,7 +109,7 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
         check_not_among_sources(WRITE_CHECKSUMS, checksums, directory, options["selection"])
     wishes.check_sources(directory, options["selection"])
     digests = [*(["sha256"] if checksums is not None else []), *(["xxh128"] if wishes.mhl else [])]
-    name_of, target = name_below(directory), options["to"] or f"s3://{LOCAL_BUCKET}/"
+    name_of, target = name_below(directory), destination.name
     async with (
         Uploader(**pace(arguments)) as uploader,
         after_proof(wishes, target=target, s3=options["s3"], mode=mode, checksums=checksums) as after,
@@ -140,7 +125,7 @@ async def _sync(directory: str, arguments: dict[str, Any], wishes: Wishes, kept:
         with reporting(mode, job=True) as reporter:
             report = SyncReport(reporter, as_json=as_json, mode=mode_of(mode), dry_run=options["dry_run"])
             report.only_sums = only_sums
-            if is_prefix(options["to"] or "s3://bucket/") and _has_entries(directory):  # else an error says so
+            if destination.many_files and _has_entries(directory):  # else an error says so
                 report.begin("comparing the directory with the bucket")
 
             def on_event(event: events.Event) -> None:

@@ -13,6 +13,7 @@ import click
 
 from bigupload import errors
 from bigupload.cli import writing_results
+from bigupload.cli.destination import url_or_local
 from bigupload.cli.options import (
     NAME,
     PATH,
@@ -21,7 +22,6 @@ from bigupload.cli.options import (
     connection_options,
     local_option,
     local_path,
-    or_local_bucket,
     progress_option,
     s3_options,
     store_options,
@@ -34,7 +34,7 @@ from bigupload.cli.selection_options import (
     selection_options,
     take_selection,
 )
-from bigupload.cli.settings import COMMAND_LINE, drop_weaker, strength
+from bigupload.cli.settings import COMMAND_LINE, strength
 from bigupload.cli.wording import for_command_line, spelled
 from bigupload.units import escaped, format_size, one_line
 
@@ -97,7 +97,7 @@ def verify(path: str | None, **arguments: Any) -> None:
         raise click.UsageError("Missing argument 'PATH'.")
     if path.lower().startswith("s3://") and not (arguments["url"] or "").lower().startswith("s3://"):
         raise click.UsageError("the file comes first, then the object: bigupload verify FILE s3://BUCKET/KEY")
-    if or_local_bucket(arguments) is None:
+    if url_or_local(arguments) is None:
         raise click.UsageError("Missing argument 's3://BUCKET/KEY'.")
     if arguments["download"] and arguments["part_size"] is not None:
         raise errors.UsageError("--download compares bytes and not parts: leave out --part-size")
@@ -106,7 +106,6 @@ def verify(path: str | None, **arguments: Any) -> None:
     if arguments["part_size"] == 0:
         raise errors.UsageError("a part size is at least 1 byte")
     file, ctx = local_path(path), click.get_current_context()
-    drop_weaker(ctx, arguments, "local", than="url")
     chosen = take_selection(ctx, arguments)
     if names_many(path) or chosen.is_asked:  # a configuration file's options for many files do not apply to one
         if arguments["download"]:

@@ -19,29 +19,18 @@ from bigupload.cli.after_proof import (
     warn_of_program,
     watch_after_options,
 )
+from bigupload.cli.destination import Destination, directory_and_target, directory_destination
 from bigupload.cli.options import (
     CHECKSUMS,
     DURATION,
-    check_deletes,
     checksum_option,
-    connection_options,
-    delete_options,
     library_options,
     local_path,
     object_options,
-    outcome_options,
     pace,
-    pace_options,
-    s3_options,
-    store_options,
+    transfer_options,
 )
-from bigupload.cli.selection_options import (
-    CommandWithRules,
-    directory_and_target,
-    rule_options,
-    take_rules,
-    take_target,
-)
+from bigupload.cli.selection_options import CommandWithRules, rule_options, take_rules
 from bigupload.cli.settings import LOG_FILE
 from bigupload.units import counted, escaped, format_seconds, format_size
 
@@ -53,7 +42,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=CommandWithRules,
-    context_settings={"allow_extra_args": True},  # `take_target` reports wrong ones
+    context_settings={"allow_extra_args": True},  # `directory_destination` reports wrong ones
     epilog="After any stop, the same command resumes: uploaded files are not sent again.",
 )
 @directory_and_target("Upload")
@@ -71,11 +60,7 @@ if TYPE_CHECKING:
 @object_options
 @click.option("--if-none-match", is_flag=True, help="Fail a file if another file's object has its key.")
 @watch_after_options
-@delete_options
-@pace_options
-@connection_options
-@store_options
-@outcome_options
+@transfer_options
 def watch(directory: str, target: str | None, **arguments: Any) -> None:
     """Upload the files of a directory, those that come into it, and those that change, until it is stopped.
 
@@ -87,13 +72,12 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
     from bigupload.cli.running import run
 
     ctx = click.get_current_context()
-    take_target(ctx, directory, target, arguments)
+    destination = directory_destination(directory, target, arguments)
     if arguments["mhl"]:
         raise click.UsageError(
             f"{MHL} lists the files of a directory that does not change: when the watch has ended, run bigupload "
             f"sync DIR s3://BUCKET/FOLDER/ {MHL}"
         )
-    check_deletes(arguments)
     arguments["selection"] = take_rules(ctx, arguments)
     receipt = arguments["receipt"]
     wishes = take_wishes(arguments)._replace(receipt=None)  # the watch writes it
@@ -103,22 +87,21 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
         from bigupload.batch.tree import check_not_among_sources
 
         check_not_among_sources(LOG_FILE, log, str(path), arguments["selection"])
-    raise SystemExit(run(lambda: _watch(path, arguments, wishes)))
+    raise SystemExit(run(lambda: _watch(path, destination, arguments, wishes)))
 
 
-async def _watch(directory: Path, arguments: dict[str, Any], wishes: Wishes) -> int:
+async def _watch(directory: Path, destination: Destination, arguments: dict[str, Any], wishes: Wishes) -> int:
     from bigupload.api.arguments import WatchOptions
     from bigupload.api.uploader import Uploader
     from bigupload.batch.job import UploadFailed
     from bigupload.cli.reporting import reporting, worst
     from bigupload.engine.upload_run import UploadResult
-    from bigupload.stores.targets import LOCAL_BUCKET
 
     options: dict[str, Any] = {name: arguments.pop(name) for name in WatchOptions.__annotations__ if name in arguments}
     mode = arguments["progress"]
-    options["s3"] = s3_options(arguments, local=arguments.pop("local"), if_none_match=arguments.pop("if_none_match"))
+    options.update(to=destination.url, s3=destination.s3)
     seen, afterwards = _Seen(), errors.EXIT_OK
-    target = options["to"] or f"s3://{LOCAL_BUCKET}/"
+    target = destination.name
     warn_of_program(wishes)
     async with Uploader(**pace(arguments)) as uploader:
         with reporting(mode, endless=True) as reporter:

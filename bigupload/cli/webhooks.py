@@ -11,11 +11,11 @@ import click
 
 from bigupload import errors
 from bigupload.cli.bucket import bucket_argument, reached, take_bucket, webhook_secret_option
-from bigupload.cli.options import DURATION, connection_options, local_option, need_service
+from bigupload.cli.options import connection_options, local_option, need_service, time_option
+from bigupload.cli.running import run
 
 if TYPE_CHECKING:
     from bigupload.service.webhooks.notes import Note, Notes
-    from bigupload.service.webhooks.sending import Sent
 
 _LONGEST = 7 * 24 * 3600.0
 """Seconds for which delivered events are kept."""
@@ -44,25 +44,23 @@ def test(webhook_urls: tuple[str, ...], webhook_secret_file: Path | None) -> Non
 
     Exit status 1 if one of them did not answer with 2xx.
     """
-    from bigupload.cli.running import run
-
     need_service()
-    from bigupload.service.webhooks.sending import (
-        check_webhook_url,
-        default_webhook_secret_file,
-        host_of,
-        load_webhook_secrets,
-    )
+    from bigupload.service.webhooks import sending
+    from bigupload.service.webhooks.notes import event
 
     for url in webhook_urls:
-        check_webhook_url(url)
-    secrets = load_webhook_secrets(webhook_secret_file or default_webhook_secret_file(), create=False)
+        sending.check_webhook_url(url)
+    secrets = sending.load_webhook_secrets(webhook_secret_file or sending.default_webhook_secret_file(), create=False)
 
     async def send_all() -> int:
         status = errors.EXIT_OK
         for url in webhook_urls:
-            sent, seconds = await _send_test(url, secrets)
-            click.echo(f"{host_of(url)}: {sent.result}: {sent.said} ({seconds * 1000:.0f} ms)")
+            now, began = time.time(), time.monotonic()
+            what = event("webhook.test", f"{now!r} {url}", {"message": "bigupload webhooks test"}, now)
+            async with sending.connections() as http:
+                sent = await sending.send(http, url, what, signer=sending.Signer(secrets), now=now)
+            milliseconds = (time.monotonic() - began) * 1000
+            click.echo(f"{sending.host_of(url)}: {sent.result}: {sent.said} ({milliseconds:.0f} ms)")
             if sent.result != "delivered":
                 status = errors.EXIT_FAILED
         return status
@@ -70,26 +68,11 @@ def test(webhook_urls: tuple[str, ...], webhook_secret_file: Path | None) -> Non
     raise SystemExit(run(send_all))
 
 
-async def _send_test(url: str, secrets: tuple[str, ...]) -> tuple[Sent, float]:
-    from bigupload.service.webhooks.notes import event
-    from bigupload.service.webhooks.sending import Signer, connections, send
-
-    now = time.time()
-    what = event("webhook.test", f"{now!r} {url}", {"message": "bigupload webhooks test"}, now)
-    began = time.monotonic()
-    async with connections() as http:
-        sent = await send(http, url, what, signer=Signer(secrets), now=now)
-    return sent, time.monotonic() - began
-
-
 @webhooks.command()
 @bucket_argument
 @local_option
-@click.option(
-    "--since",
-    type=DURATION,
-    metavar="TIME",
-    help="Send again all events of the given last hours or days, as in 6h; to the hour, 7d at most.",
+@time_option(
+    "--since", help="Send again all events of the given last hours or days, as in 6h; to the hour, 7d at most."
 )
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Send again the event with this webhook-id. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per event.")
@@ -99,8 +82,6 @@ def replay(since: float | None, ids: tuple[str, ...], as_json: bool, **arguments
 
     Events are kept for 7 days after their delivery, or after it was given up.
     """
-    from bigupload.cli.running import run
-
     if (since is None) == (not ids):
         raise click.UsageError("name the events: --since TIME, or --id ID")
     need_service()

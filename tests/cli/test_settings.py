@@ -137,6 +137,7 @@ def test_an_endpoint_on_the_command_line_beats_the_local_store(
 ) -> None:
     monkeypatch.setenv("BIGUPLOAD_LOCAL", "1")
     assert_refused(bigupload("upload", file, "--endpoint-url", "http://127.0.0.1:1"), 2, "name one target")
+    assert_refused(bigupload("sync", file.parent, "--endpoint-url", "http://127.0.0.1:1"), 2, "name one target")
 
 
 def test_another_file_and_none(bigupload: Command, config: Path, tmp_path: Path) -> None:
