@@ -41,7 +41,6 @@ from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.job_record import FileRow, JobRecord, OtherJobs, file_of_row, stored_path
-from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.stores.s3.objects import ListedRow, S3Objects
 from bigupload.stores.s3.operations import ObjectPages
@@ -175,7 +174,6 @@ class SyncMany(UploadMany):
         """Whether nobody wants a result of each file that is in the store already."""
         self._known_rows = 0
         """The number of files of this sync that are recorded."""
-        self._s3 = options.get("s3") or S3Options()
         self._listed = FoundFiles()
         self._tally = JobTally(self._listed)
         self._reading = asyncio.Semaphore(os.cpu_count() or 1)
@@ -442,9 +440,6 @@ class SyncMany(UploadMany):
             raise errors.SourceUnreadable(f"can't read {item.shown}: Permission denied")
         self._tell(SyncStep(action="upload", key=key, url=self._to(item), size=fingerprint.size, source=item.path))
         return None
-
-    def _manifests_count_since(self, item: ManyItem) -> float | None:
-        return None  # the store has shown that the object is not the file, whatever was completed once
 
     # -- the end
 

@@ -13,25 +13,17 @@ import pytest
 
 import bigupload
 from bigupload import S3Options, UploadFailed, UploadResult, Verified, errors, events
-from bigupload.api import many
 from bigupload.batch.tree import FileEntry
 from bigupload.engine.context import SharedSlots
 from bigupload.sources import objects
 from bigupload.testing.faults import Call, FlipBit, LostResponse, Reset, Status
 from bigupload.testing.strict_s3 import Exchange, S3Error, StrictS3
-from tests.tools.waiting import until
 from tests.tools.web_server import WebServer
 
 from .backends import Backend
 from .support import BUCKET, FAST, KIB, PART, World, content, no_leaks, of_function, sha256, write
 
 TO = f"s3://{BUCKET}/p/"
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of more than one part of the shrunken limits goes by parts."""
-    monkeypatch.setattr(many, "MOST_BYTES", PART)
 
 
 async def sent(sources: Any, options: S3Options, **more: Any) -> list[UploadResult | UploadFailed]:
@@ -420,25 +412,6 @@ async def test_where_a_put_proves_too_little_files_go_by_parts(world: World) -> 
         assert holds(world.s3, path, f"p/{path.name}")
     assert world.s3.count("CompleteMultipartUpload") == 5
     assert world.s3.count("PutObject") <= 5  # those that were begun before the first response
-
-
-async def test_a_file_may_be_opened_while_another_finds_that_a_put_proves_too_little(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.s3.knobs.echo_checksums = False
-    open_small = many.UploadMany._open_small
-
-    async def slowly(self: many.UploadMany, item: Any, *more: Any) -> Any:
-        source = await open_small(self, item, *more)
-        if item.key.endswith("1.bin"):
-            await until(lambda: self._puts is None)
-        return source
-
-    monkeypatch.setattr(many.UploadMany, "_open_small", slowly)
-    paths = [world.file(10, f"{number}.bin", number) for number in range(2)]
-    for each in await sent(paths, world.options(), require_proof="full-object"):
-        assert isinstance(each, UploadFailed)
-        assert isinstance(each.error, bigupload.ProofTooWeak)
 
 
 async def test_where_a_put_proves_too_little_what_must_not_be_replaced_stays(world: World) -> None:
