@@ -52,7 +52,7 @@ AHEAD = 4
 """Files that are read and hashed while as many as there may be are in flight."""
 _MOST_CHANGES = 3
 """The number of times that a file is sent again because it changed meanwhile, with `on_change="restart"`."""
-_ASK_FOR_MORE = ("service", "manifest", "delta", "follow", "idle", "end_marker")
+_ASK_FOR_MORE = frozenset({"service", "manifest", "delta", "follow", "idle", "end_marker"})
 """Options that one PUT has nothing for."""
 _TOO_LITTLE = "one PUT of it proves less than is required"
 
@@ -168,7 +168,7 @@ class SmallFiles:
         """Return a file that one PUT can send. None: it is another source, or has an error, which others report."""
         chosen: Any = options
         path = os.path.abspath(given) if is_path(given) else ""  # noqa: PTH100 - as FileSource
-        if any(chosen.get(name) is not None and chosen[name] is not False for name in _ASK_FOR_MORE):
+        if any(chosen[name] is not None and chosen[name] is not False for name in _ASK_FOR_MORE & chosen.keys()):
             return None
         if not path and (not isinstance(given, bytes | bytearray | memoryview) or chosen.get("skip_existing", False)):
             return None

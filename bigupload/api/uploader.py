@@ -157,7 +157,7 @@ class Uploader:
         call.warnings += checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
         steps = Steps(options.get("then"), self._resources, call, options, "upload")
         steps.check_source(source)
-        if is_path(source):
+        if is_path(source) and options.get("then") is not None:
             steps.check_beside(os.fspath(source), Selection())
         settings = checks.settings_of(options, restarts=steps.deletes, recalls=not steps.deletes)
         if options.get("delta", False):
