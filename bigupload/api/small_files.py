@@ -504,9 +504,7 @@ class _SmallUpload:
                 resumed_bytes=0,
             )
             emit(started)
-        stored = await lane.puts.upload(
-            source, self.key, self.name, retrier, counts, emit, store=objects, report=report
-        )
+        stored = await lane.puts.upload(source, self.key, self.name, retrier, store=objects, report=report)
         lane.responded_at = contact.responded_at
         url = objects.url(self.key)
         if report is not None:
