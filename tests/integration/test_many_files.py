@@ -484,6 +484,21 @@ async def test_if_none_match_with_a_lost_response_does_not_claim_another_object(
     assert isinstance(failed.error, errors.TargetExists)
 
 
+async def test_the_manifest_of_an_object_that_is_replaced_is_set_aside(world: World) -> None:
+    path, state = world.file(10), world.directory / "state"
+    more: dict[str, Any] = {"part_size": KIB, "verify_source": True, "state_dir": state}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bigupload.sources.objects.MOST_HELD", 0)  # a file that is read twice goes by parts
+        results(await sent([path], world.options(), **more))
+    (manifest,) = state.glob("*.manifest.jsonl")
+    path.write_bytes(b"other")
+    results(await sent([path], world.options(), state_dir=state, on_event=world.events.append))
+    assert world.s3.count("PutObject") == 1
+    assert holds(world.s3, path, "p/file.bin")
+    assert "was uploaded before: uploading it again" in world.warnings()
+    assert not manifest.exists()
+
+
 # -- files that change
 
 
