@@ -98,7 +98,14 @@ class OpenCall:
     @property
     def is_heard(self) -> bool:
         """Whether anybody reads events: if not, they need not be made."""
+        if self._whole is not None:
+            return self._whole.is_heard
         return bool(self.observers) or self.handler.has_reader or LOG.isEnabledFor(logging.INFO)
+
+    @property
+    def is_of_many(self) -> bool:
+        """Whether it is one file of a call for many. Only its end is an event of that call if one PUT sends it."""
+        return self._whole is not None
 
     @property
     def has_reader(self) -> bool:
@@ -112,10 +119,14 @@ class OpenCall:
         call.observers += observers
         return call
 
-    def emit(self, event: events.Event) -> None:
-        """Log an event, and give it to observers and caller. Raises what a plain `on_event` raises."""
+    def observe(self, event: events.Event) -> None:
+        """Give an event to the observers alone."""
         for observe in self.observers:
             observe(event)
+
+    def emit(self, event: events.Event) -> None:
+        """Log an event, and give it to observers and caller. Raises what a plain `on_event` raises."""
+        self.observe(event)
         if self._whole is not None:
             self._whole.emit(event)
             return

@@ -1,7 +1,5 @@
-"""One call of `upload_many`: which way each file goes, and what becomes of it. And one of `verify_many`.
-
-A small file is one PUT, over what the job has once: store, transport, slots and signatures. Every other file is an
-upload of its own, with its manifest.
+"""One call of `upload_many`: each file is an upload as `upload` makes it, several at a time, and small ones share one
+lane (`small_files`). And one call of `verify_many`.
 """
 
 from __future__ import annotations
@@ -9,14 +7,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
 import os
-import random
-import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import anyio
 
@@ -35,26 +30,22 @@ from bigupload.api.many_items import (
     result_of_record,
 )
 from bigupload.api.resources import UploaderResources
-from bigupload.api.small_files import AHEAD, MOST_CHANGES, ended_upload, result_of_put
+from bigupload.api.small_files import AHEAD, OfJob
 from bigupload.api.sources import size_of
 from bigupload.api.steps import Row, Steps, outcome_of
 from bigupload.api.types import ManySource, VerificationFailed
 from bigupload.batch.job import Job, UploadFailed, befalls_all, results_while
 from bigupload.batch.listing import CountedFiles
-from bigupload.core.manifest import Fingerprint, SourceKind, Target, manifest_id
+from bigupload.core.manifest import Fingerprint
 from bigupload.engine.context import UploadSettings
-from bigupload.engine.retrying import Contact, Retrier, RunCounts
-from bigupload.engine.single_put import MOST_BYTES, NothingProvesPut, SinglePuts
+from bigupload.engine.retrying import Contact, Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.job_record import JobRecord, RecordedFile, file_of_row, stored_path
-from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
-from bigupload.ports import Source
 from bigupload.sources.file import fingerprint_of
-from bigupload.sources.objects import FileHolder, MemorySource, bytes_of
 from bigupload.sources.opening import is_path
 from bigupload.stores.s3.objects import S3Objects
-from bigupload.stores.targets import LOCAL_BUCKET, connect, parse_s3_url
+from bigupload.stores.targets import LOCAL_BUCKET, parse_s3_url
 from bigupload.support.cancellation import end_task
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
@@ -94,13 +85,11 @@ class UploadMany:
         self._prefix = prefix_of(options.get("to") or f"s3://{LOCAL_BUCKET}/")
         self._bucket, key = parse_s3_url(self._prefix, "key")
         self._key_prefix = key.removesuffix("key")
-        self._holder = FileHolder()
+        of_each = {name: value for name, value in options.items() if name in _OF_EACH_FILE}
+        self._of_each = cast("UploadOptions", of_each)
+        self._s3 = options.get("s3") or S3Options()
         self._contact = Contact()
-        self._puts: tuple[SinglePuts, S3Objects] | None = None
-        """The senders of small files; None: they are sent as all others."""
-        self._finding_region = anyio.Lock()
-        self._has_region = (options.get("s3") or S3Options()).region is not None
-        """Whether the caller has named the bucket's region, or the store was asked for it."""
+        self._of_job = OfJob(contact=self._contact)
         self._record: JobRecord | None = None
         self._manifests = Turns()
         self._tally = JobTally()
@@ -149,10 +138,12 @@ class UploadMany:
                 record = self._resources.state.job_record(name, *await self._job_target())
                 self._record = opened.enter_context(record)
                 self._open_record(record)
+                self._of_job.record, self._of_job.token = record.path, record.token
+                self._of_job.began = record.began if self._options.get("resume", True) else None
             await opened.enter_async_context(self._steps)
             if self._steps.deletion is not None:
                 await self._steps.deletion.restore_below(*self._directories)
-            if self._options.get("service") is None and not self._options.get("skip_existing", False):
+            if self._options.get("service") is None:
                 await self._prepare(opened)
             async with self._telling():
                 await self._work(job)
@@ -189,8 +180,8 @@ class UploadMany:
             await anyio.sleep(_TOLD_EVERY)
 
     def _tell_progress(self, *, is_finished: bool = False) -> None:
-        small, late = self._puts[0].sent() if self._puts else 0, self._resources.shared.flight.responses_are_late
-        self._emit_of_job(self._tally.progress(time.monotonic(), small, late=late, is_finished=is_finished))
+        late = self._resources.shared.flight.responses_are_late
+        self._emit_of_job(self._tally.progress(time.monotonic(), late=late, is_finished=is_finished))
 
     def _emit_of_job(self, event: events.Event) -> None:
         target = self._options.get("service") or self._prefix
@@ -201,31 +192,24 @@ class UploadMany:
         """Return the job's target as its record writes it, with the endpoint, and that alone."""
         if (service := self._options.get("service")) is not None:
             return service, None
-        return await job_target(self._prefix, self._options.get("s3") or S3Options())
+        return await job_target(self._prefix, self._s3)
 
     async def record(self, rows: Sequence[Row]) -> None:
         """Record which files are in the store."""
         assert self._record is not None
         await self._record.record([recorded_file(row) for row in rows if is_to_record(row)])
 
-    async def _prepare(self, opened: contextlib.AsyncExitStack) -> tuple[S3Objects, Retrier]:
-        """Get ready to send small files by one PUT each."""
-        store = await connect(
-            self._bucket, f"{self._key_prefix}key", self._options.get("s3") or S3Options(), self._resources.buckets
-        )
-        await opened.enter_async_context(contextlib.aclosing(store))
-        objects = store.objects(secrets.token_hex(16) if self._record is None else self._record.token)
+    async def _prepare(self, opened: contextlib.AsyncExitStack) -> None:
+        """Open the lane of small files."""
+        lane = opened.enter_context(await self._resources.small.lane(self._bucket, self._s3, self._settings))
+        while not await lane.open(self._emit_of_job, self._contact):
+            pass  # another call could not open it: this one reports its own error
+        self._of_job.lane = lane
         retrier = Retrier(policy=self._resources.retry, emit=self._emit_of_job, contact=self._contact)
-        await self._look_at_store(objects, retrier)
-        transport = await self._resources.transport(store.ca_bundle)
-        facts = self._resources.state.facts_of(store.target)
-        puts = SinglePuts(objects, transport, self._resources.shared, self._settings, facts=facts)
-        self._puts = puts, objects
-        opened.push_async_callback(end_task, asyncio.create_task(puts.watch(self._resources.retry)))
-        return objects, retrier
+        await self._look_at_store(lane.objects_of(self._s3), retrier)
 
     async def _look_at_store(self, objects: S3Objects, retrier: Retrier) -> None:
-        await retrier.request(objects.prepare, contacts_store=False)
+        """Look at the store before the first file."""
 
     # -- one file
 
@@ -252,7 +236,8 @@ class UploadMany:
         error = row.error
         assert error is not None
         # A store that responds with errors is asked for each file: a large one's responses are not seen here.
-        others_go = isinstance(error, errors.StoreUnavailable) or self._responded_since(began)
+        responded = max(self._last_success, self._contact.responded_at or 0.0) >= began
+        others_go = isinstance(error, errors.StoreUnavailable) or responded
         if befalls_all(error, others_go=others_go):
             raise error
         self._failures += 1
@@ -289,23 +274,39 @@ class UploadMany:
             is_recorded=is_recorded,
         )
 
-    async def _now(self, item: ManyItem) -> Fingerprint | None:
-        """A file's fingerprint; None if it can't be looked at: the upload says why."""
-        try:
-            return fingerprint_of(
-                await run_in_daemon_thread(partial(os.stat, item.path), self._resources.shared.checking)
-            )
-        except (OSError, ValueError):
-            return None
-
     async def _send(self, item: ManyItem) -> Row | None:
         """Upload a file that is not known to be in the store. None: without a result."""
-        result, fingerprint = await self._follow_changes(item)
+        options, is_of_service = self._of_each.copy(), self._options.get("service") is not None
+        if not is_of_service:
+            options["to"] = self._to(item)
+        if not item.path or is_of_service:
+            options["name"] = item.key.rpartition("/")[2]
+        if self._record is not None:
+            self._record.may_lack_files |= self._s3.if_none_match
+        result, fingerprint = await operations.upload(
+            self._resources,
+            self._call.for_one_file(self._tally.mover(item)),
+            item.source,
+            await self._suit(item, options),
+            options,
+            digests=self._steps.digests,
+            in_place=partial(self._in_place, item),
+            job=self._of_job,
+        )
         return self._row_of(item, result, fingerprint)
 
-    def _responded_since(self, began: float) -> bool:
-        """Whether the store answered others meanwhile: then one file's failure need not be every file's."""
-        return max(self._last_success, self._contact.responded_at or 0.0) >= began
+    async def _suit(self, item: ManyItem, options: UploadOptions) -> UploadSettings:
+        """Change the options for one file. Returns its settings."""
+        return self._settings
+
+    @contextlib.asynccontextmanager
+    async def _in_place(self, item: ManyItem) -> AsyncIterator[bool]:
+        """Wait for a file's place and its manifest. Yields whether the manifest was another file's of this call."""
+        # A service has one manifest for all keys of a file: its records of one are not true of another.
+        manifest = item.path if self._options.get("service") is not None and item.path else item.key
+        place = self._resources.places.place(item.shown, partial(size_of, item.source), self._settings.priority)
+        async with place, self._manifests.of(manifest) as is_anothers:
+            yield is_anothers
 
     async def _fingerprint(self, item: ManyItem) -> Fingerprint | None:
         """Return the fingerprint for a file's record; None without a record or a path."""
@@ -313,7 +314,11 @@ class UploadMany:
             return None
         if item.fingerprint is not None:
             return item.fingerprint
-        return await self._now(item)
+        try:
+            found = await run_in_daemon_thread(partial(os.stat, item.path), self._resources.shared.checking)
+        except (OSError, ValueError):  # the upload says why
+            return None
+        return fingerprint_of(found)
 
     async def _known(self, item: ManyItem) -> Row | None:
         """Return a file that need not be sent; None: send it."""
@@ -344,7 +349,7 @@ class UploadMany:
             key, url = found.place
             return result_of_record(found, self._record.path, bucket="", key=key, url=url)
         key = self._full_key(item.key)
-        url = self._puts[1].url(key) if self._puts is not None else self._to(item)
+        url = self._to(item) if self._of_job.lane is None else self._of_job.lane.objects_of(self._s3).url(key)
         return result_of_record(found, self._record.path, bucket=self._bucket, key=key, url=url)
 
     def _full_key(self, key: str) -> str:
@@ -353,154 +358,10 @@ class UploadMany:
     def _to(self, item: ManyItem) -> str:
         return f"{self._prefix}{item.key}" if self._options.get("service") is None else f"service:///{item.key}"
 
-    async def _follow_changes(self, item: ManyItem) -> tuple[UploadResult, Fingerprint | None]:
-        changes = 0
-        while True:
-            try:
-                return await self._upload_once(item)
-            except errors.SourceChanged:
-                changes += 1
-                if not self._settings.follow_changes or changes > MOST_CHANGES:
-                    raise
-            await anyio.sleep(self._resources.retry.delay(changes, random.random))
-
-    async def _upload_once(self, item: ManyItem) -> tuple[UploadResult, Fingerprint | None]:
-        """Returns the result, and the fingerprint of what was sent, if it is a file."""
-        if self._puts is not None and (source := await self._open_small(item, self._puts[1])) is not None:
-            with contextlib.closing(source):
-                try:
-                    if self._puts is not None:  # another file may have found meanwhile that a PUT proves too little
-                        result = await self._put_in_region(*self._puts, source, item)
-                        return result, source.fingerprint if source.kind is SourceKind.FILE else None
-                except NothingProvesPut:
-                    self._puts = None  # nor would a PUT prove enough of the others
-        fingerprint = await self._fingerprint(item)  # before: a file that changes meanwhile is sent again
-        result, sent = await self._upload_alone(item)
-        return result, sent if self._steps.deletes or fingerprint is None else fingerprint
-
-    async def _open_small(self, item: ManyItem, objects: S3Objects) -> Source | None:
-        """Open what can be sent by one PUT; None for anything else."""
-        most = min(MOST_BYTES, self._settings.part_size or MOST_BYTES)
-        source: Source
-        if item.path:
-            source = await self._holder.open(item.path)
-        elif isinstance(item.source, bytes | bytearray | memoryview):
-            source = MemorySource(item.key, bytes_of(item.source))
-        else:
-            return None
-        rereads = self._settings.verify_source and source.view(0, 1) is None
-        if source.fingerprint.size > most or rereads or self._is_unfinished(source, item, objects):
-            source.close()
-            return None
-        return source
-
-    def _is_unfinished(self, source: Source, item: ManyItem, objects: S3Objects) -> bool:
-        """Whether an unfinished upload in parts is there, which one PUT would leave behind."""
-        target = objects.target(parse_s3_url(self._to(item))[1])
-        manifest = f"{self._resources.state.directory}{os.sep}{manifest_id(source.path, target)}{SUFFIX}"
-        return os.path.lexists(manifest) and ended_upload(manifest, source.path, target) is None
-
-    async def _put_in_region(
-        self, puts: SinglePuts, objects: S3Objects, source: Source, item: ManyItem
-    ) -> UploadResult:
-        """Send a small file, and again if nobody has named the bucket's region and it is another one."""
-        has_region = self._has_region
-        try:
-            return await self._put(puts, objects, source, item)
-        except errors.WrongRegion:
-            if has_region:
-                raise
-        async with self._finding_region:  # of the files that are under way, one asks
-            if not self._has_region:
-                retrier = Retrier(policy=self._resources.retry, emit=self._emit_of_job, contact=self._contact)
-                await retrier.request(objects.require_bucket)
-                self._has_region = True
-        return await self._put(puts, objects, source, item)
-
-    async def _put(self, puts: SinglePuts, store: S3Objects, source: Source, item: ManyItem) -> UploadResult:
-        bucket, key = parse_s3_url(self._to(item))
-        target = store.target(key)
-        clock = self._resources.clock
-        began = clock()
-        emit = partial(self._emit, source.path, target)
-        counts = RunCounts()
-        retrier = Retrier(policy=self._resources.retry, emit=emit, counts=counts, contact=self._contact)
-        name = source.path.rpartition(os.sep)[2]
-        own = store if store.replaces else self._only_of(store, source.path, target)
-        stored = await puts.upload(source, key, name, retrier, counts, emit, store=own)
-        url = store.url(key)
-        if self._call.is_heard:
-            done = events.UploadCompleted(
-                upload=_identity(source.path, target), url=url, etag=stored.etag, verified=stored.verified
-            )
-            self._call.emit(done)
-        return result_of_put(
-            stored,
-            source,
-            bucket=bucket,
-            key=key,
-            url=url,
-            algorithm=self._settings.algorithm,
-            counts=counts,
-            seconds=clock() - began,
-            manifest=self._record.path if self._record is not None else None,
-        )
-
-    def _only_of(self, store: S3Objects, source: str, target: Target) -> S3Objects:
-        """Return the store for an object that must not replace another one: its token is of the job and the file."""
-        if self._record is not None:
-            self._record.may_lack_files = True
-        token = hashlib.sha256(f"{store.token} {manifest_id(source, target)}".encode()).hexdigest()[:32]
-        return store.with_token(token)
-
-    def _emit(self, source: str, target: Target, event: events.Event) -> None:
-        events.identified(_identity(source, target), self._call.emit)(event)
-
-    async def _upload_alone(self, item: ManyItem) -> operations.Uploaded:
-        """Upload a file as `upload` does."""
-        given = cast("dict[str, Any]", self._options)
-        options = cast("UploadOptions", {name: given[name] for name in _OF_EACH_FILE & given.keys()})
-        if self._options.get("service") is None:
-            options["to"] = self._to(item)
-        if not item.path or self._options.get("service") is not None:
-            options["name"] = item.key.rpartition("/")[2]
-        call = self._call.for_one_file(self._tally.mover(item))
-        # A service has one manifest for all keys of a file: its records of one are not true of another.
-        manifest = item.path if self._options.get("service") is not None and item.path else item.key
-
-        place = self._resources.places.place(item.shown, partial(size_of, item.source), self._settings.priority)
-        async with place, self._manifests.of(manifest) as is_others:
-            is_believed = self._options.get("resume", True) and not is_others
-            began = self._manifests_count_since(item) if is_believed else None
-            settings = await self._suit(item, options)
-            by_put = options.get("skip_existing", False)  # any other small file would have been sent by one
-            return await operations.upload(
-                self._resources,
-                call,
-                item.source,
-                settings,
-                options,
-                digests=self._steps.digests,
-                by_put=by_put,
-                job_began=began,
-            )
-
-    async def _suit(self, item: ManyItem, options: UploadOptions) -> UploadSettings:
-        """Change the options for one file. Returns its settings."""
-        return self._settings
-
-    def _manifests_count_since(self, item: ManyItem) -> float | None:
-        """The time, in seconds since 1970, from which manifests have what a killed job did not record; None: never."""
-        return None if self._record is None else self._record.began
-
 
 def is_to_record(row: Row) -> bool:
     """Return whether a job's record is to have a file."""
     return row.result is not None and row.fingerprint is not None and row.path != "" and not row.is_recorded
-
-
-def _identity(source: str, target: Target) -> events.UploadIdentity:
-    return events.UploadIdentity(source=source, target=str(target), id=manifest_id(source, target), manifest=None)
 
 
 class Turns:

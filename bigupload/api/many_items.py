@@ -247,7 +247,7 @@ def result_of_record(found: RecordedFile, record: Path, *, bucket: str, key: str
 
 @dataclass(slots=True)
 class _Moving:
-    """Bytes of one large file that is under way."""
+    """Bytes of one file that is under way."""
 
     resumed: int = 0
     acknowledged: int = 0
@@ -331,20 +331,17 @@ class JobTally:
         self._files[what] += files
         self._bytes[what] += size
 
-    def progress(
-        self, now: float, small_in_flight: int, *, late: bool = False, is_finished: bool = False
-    ) -> events.JobProgress:
+    def progress(self, now: float, *, late: bool = False, is_finished: bool = False) -> events.JobProgress:
         """Return the present state as an event.
 
         Args:
             now: Seconds.
-            small_in_flight: Bytes that were sent of small files in flight.
             late: Whether responses are late, so that what is in flight is not done.
             is_finished: Whether everything is done.
         """
         moving = self._moving.values()
         uploaded = self._bytes["uploaded"] + sum(max(0, each.acknowledged - each.resumed) for each in moving)
-        in_flight = small_in_flight + sum(each.in_flight for each in moving)
+        in_flight = sum(each.in_flight for each in moving)
         skipped = self._bytes["skipped"] + sum(each.resumed for each in moving)
         flying = [each for each in moving if each.in_flight]
         self._meter.add(now, uploaded, in_flight, late=late)

@@ -29,6 +29,7 @@ from bigupload.api.arguments import (
 from bigupload.api.calls import OpenCall
 from bigupload.api.event_delivery import LOG, log_orphans
 from bigupload.api.resources import UploaderResources
+from bigupload.api.small_files import OfJob
 from bigupload.api.sources import open_named, reopening, shown
 from bigupload.api.state import existing_object, object_exists, require_trust
 from bigupload.api.types import OpenedSource
@@ -65,9 +66,8 @@ async def upload(
     options: UploadOptions,
     *,
     digests: Mapping[str, bool],
-    in_place: Callable[[], contextlib.AbstractAsyncContextManager[None]] | None = None,
-    by_put: bool = True,
-    job_began: float | None = None,
+    in_place: Callable[[], contextlib.AbstractAsyncContextManager[bool | None]] | None = None,
+    job: OfJob | None = None,
 ) -> Uploaded:
     """Upload a source, or resume its upload.
 
@@ -78,9 +78,9 @@ async def upload(
         settings: How to upload.
         options: The caller's options.
         digests: The digests of the whole file that are computed while its parts are hashed, if that is possible.
-        in_place: Waits until the upload has a place. None: the caller has a place already.
-        by_put: Whether a small file may be sent by one PUT.
-        job_began: When the upload's job began, in seconds since 1970. None: it belongs to no job.
+        in_place: Waits until the upload has a place, and returns whether its manifest was another upload's before, and
+            is not believed. None: the caller has a place already.
+        job: The upload's job.
     """
     await resources.state.clean()
     whole: WholeDigests | None = None
@@ -88,13 +88,11 @@ async def upload(
         from bigupload.verification.file_digests import new_hashers
 
         whole = WholeDigests(new_hashers(settings.algorithm, **digests))
-    sent: Uploaded | None = None
-    if by_put:
-        takes_place = in_place is not None
-        sent = await resources.small.send(call, given, settings, options, takes_place=takes_place, job_began=job_began)
+    sent = await resources.small.send(call, given, settings, options, takes_place=in_place is not None, job=job)
     if sent is None:
-        async with contextlib.nullcontext() if in_place is None else in_place():
-            sent = await _upload_in_parts(resources, call, given, settings, options, job_began, whole)
+        async with contextlib.nullcontext() if in_place is None else in_place() as is_anothers:
+            began = None if job is None or is_anothers else job.began
+            sent = await _upload_in_parts(resources, call, given, settings, options, began, whole)
     result, uploaded = sent
     if whole is not None:
         from bigupload.verification.file_digests import with_digests

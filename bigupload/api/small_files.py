@@ -1,6 +1,6 @@
-"""A small file of `upload`: one PUT with its proof, as `upload_many` sends it, and no manifest.
+"""Small files, each by one PUT with its proof and without a manifest: the same way for every call that uploads files.
 
-Calls that go to one bucket in the same way share a lane: the connection, what was learnt of the store, and the task
+Files that go to one bucket in the same way share a lane: the connection, what was learnt of the store, and the task
 that watches the PUTs in flight. A lane stays for later calls.
 """
 
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -27,7 +29,7 @@ from bigupload.core.part_plan import plan_parts
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadSettings
 from bigupload.engine.retrying import Contact, Retrier, RunCounts
-from bigupload.engine.single_put import MOST_BYTES, NothingProvesPut, SinglePuts, StoredFile
+from bigupload.engine.single_put import MOST_BYTES, NothingProvesPut, SinglePuts
 from bigupload.engine.upload_run import UploadResult, complete_already
 from bigupload.events import UploadIdentity, UploadSkipped, identified
 from bigupload.http.origins import CaBundle
@@ -45,11 +47,12 @@ from bigupload.stores.targets import LOCAL_BUCKET, connect, key_of_file, parse_s
 from bigupload.support.cancellation import end_task
 
 Sent: TypeAlias = "tuple[UploadResult, Fingerprint]"
+Emit: TypeAlias = Callable[[events.Event], None]
 AHEAD = 4
 """Files that are read and hashed while as many as there may be are in flight."""
-MOST_CHANGES = 3
+_MOST_CHANGES = 3
 """The number of times that a file is sent again because it changed meanwhile, with `on_change="restart"`."""
-_ASK_FOR_MORE = ("service", "manifest", "delta", "follow", "idle", "end_marker")
+_ASK_FOR_MORE = frozenset({"service", "manifest", "delta", "follow", "idle", "end_marker"})
 """Options that one PUT has nothing for."""
 _TOO_LITTLE = "one PUT of it proves less than is required"
 
@@ -72,8 +75,26 @@ class SmallFileDependencies(Protocol):
         ...
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class OfJob:
+    """What the uploads of one job have in common."""
+
+    began: float | None = None
+    """When the job began, in seconds since 1970. What a manifest says was completed since then is in the store: a
+    killed run may not have recorded it. None: no manifest is believed."""
+    lane: Lane | None = None
+    """The lane of its small files, which is open; None: each finds its own."""
+    contact: Contact | None = None
+    """The store's responses to its small files; None: each has its own."""
+    record: Path | None = None
+    """The job's record, for the results."""
+    token: str = ""
+    """The job's own. Objects that must not replace others have one that is made of it, by which another run of the job
+    knows them. Empty: each object has a random one."""
+
+
 class SmallFiles:
-    """The small files that calls of `upload` send, of one `Uploader`."""
+    """The small files of one `Uploader`."""
 
     def __init__(self, resources: SmallFileDependencies) -> None:
         """Connect to nothing yet."""
@@ -105,7 +126,7 @@ class SmallFiles:
         options: UploadOptions,
         *,
         takes_place: bool,
-        job_began: float | None = None,
+        job: OfJob | None = None,
     ) -> Sent | None:
         """Upload a source by one PUT, if it is one for that.
 
@@ -115,7 +136,7 @@ class SmallFiles:
             settings: How to upload.
             options: The caller's options.
             takes_place: Whether the upload waits for a place of its own: the caller has none for it.
-            job_began: The time at which its job began. Manifests that were written since then count.
+            job: The upload's job. One with a lane takes care itself how many files it sends at once.
 
         Returns:
             The result, and the source's metadata when it was sent. None: it is to be uploaded in parts.
@@ -123,55 +144,53 @@ class SmallFiles:
         Raises:
             BigUploadError: It failed.
         """
-        small = await self._small(given, settings, options)
-        if small is None:
+        job = job or OfJob()
+        upload = await self._upload(call, given, settings, options, job)
+        if upload is None:
             return None
-        lane = await self._lane(small, call)
-        try:
-            if not await lane.is_open_for(small, call) or lane.proves_too_little:
+        with job.lane or await self.lane(upload.bucket, upload.s3, settings) as upload.lane:
+            if upload.lane.puts is None:
+                identity = UploadIdentity(
+                    source=upload.path or upload.name, target=options.get("to") or "", id="", manifest=None
+                )
+                if not await upload.lane.open(identified(identity, call.emit_as_own)):
+                    return None
+            if upload.lane.proves_too_little:
                 return None
-            if not takes_place:
-                return await _SmallUpload(self._resources, self._holder, lane, call, small, job_began).run()
-            shared, places = self._resources.shared, self._resources.places
-            async with places.for_put(settings.priority, shared.limit + AHEAD):
-                return await _SmallUpload(self._resources, self._holder, lane, call, small, job_began).run()
-        finally:
-            self._leave(lane)
+            if job.lane is not None or not takes_place:
+                return await upload.run()
+            async with self._resources.places.for_put(settings.priority, self._resources.shared.limit + AHEAD):
+                return await upload.run()
 
-    async def _small(self, given: UploadSource, settings: UploadSettings, options: UploadOptions) -> _Small | None:
+    async def _upload(
+        self, call: OpenCall, given: UploadSource, settings: UploadSettings, options: UploadOptions, job: OfJob
+    ) -> _SmallUpload | None:
         """Return a file that one PUT can send. None: it is another source, or has an error, which others report."""
         chosen: Any = options
         path = os.path.abspath(given) if is_path(given) else ""  # noqa: PTH100 - as FileSource
-        is_file = path != ""
-        if any(chosen.get(name) is not None and chosen[name] is not False for name in _ASK_FOR_MORE):
+        if any(chosen[name] is not None and chosen[name] is not False for name in _ASK_FOR_MORE & chosen.keys()):
             return None
-        if not is_file and (
-            not isinstance(given, bytes | bytearray | memoryview) or chosen.get("skip_existing", False)
-        ):
+        if not path and (not isinstance(given, bytes | bytearray | memoryview) or chosen.get("skip_existing", False)):
             return None
         s3 = options.get("s3") or self._no_options
         locks = s3.object_lock_retain_until is not None or s3.object_lock_legal_hold
         if settings.algorithm is Algorithm.NONE and locks:
             return None
-        size = await self._size(given, path)
-        if (
-            size is None
-            or not _fits(size, settings)
-            or checked_size(options.get("expected_size"), "expected_size")
-            not in (
-                None,
-                size,
-            )
-        ):
-            return None
+        if job.lane is None:  # else the lane is open, and the size of the open file is soon enough
+            size = await self._size(given, path)
+            expected = checked_size(options.get("expected_size"), "expected_size")
+            if size is None or not _fits(size, settings) or expected not in (None, size):
+                return None
         named = options.get("name")
-        name = checked_name(named) if named is not None else os.path.basename(path) if is_file else ""  # noqa: PTH119 - microseconds
+        name = checked_name(named) if named is not None else os.path.basename(path) if path else ""  # noqa: PTH119 - microseconds
         name = name or name_in_target(given, options)
         if not name:
             return None
         to = options.get("to") or f"s3://{LOCAL_BUCKET}/"
-        bucket, key = key_of_file(to, path, name) if is_file and named is None else parse_s3_url(to, name)
-        return _Small(given, path, name, bucket, key, s3, settings, options)
+        bucket, key = key_of_file(to, path, name) if path and named is None else parse_s3_url(to, name)
+        return _SmallUpload(
+            self._resources, self._holder, call, given, path, name, bucket, key, s3, settings, options, job
+        )
 
     async def _size(self, given: UploadSource, path: str) -> int | None:
         holder, directory = self._holder, os.path.dirname(path)  # noqa: PTH120 - microseconds count
@@ -194,29 +213,25 @@ class SmallFiles:
             self._looking.pop(directory, None)
             looked.set()
 
-    async def _lane(self, small: _Small, call: OpenCall) -> Lane:
-        """Return the lane of an upload, which `_leave` gives back."""
+    async def lane(self, bucket: str, s3: S3Options, settings: UploadSettings) -> Lane:
+        """Return the lane of uploads to a bucket, to be used as a context manager, and at once."""
         while self._outdated:
             await self._outdated.pop().aclose()
-        settings, s3 = small.settings, small.s3
         if s3 is not self._last[0]:  # of a crowd, most have the same
             self._last = s3, (*connection_options(s3), s3.local, s3.if_none_match)
         chosen = settings.priority, settings.algorithm, settings.require_proof, settings.recalls
-        key = (small.bucket, self._last[1], aws_environment(), *chosen)
+        key = (bucket, self._last[1], aws_environment(), *chosen)
         lane, now = self._lanes.get(key), self._resources.clock()
         if lane is not None and now - lane.made > MAX_AGE:
             if not lane.users:
                 self._outdated.append(lane)
             lane = None
         if lane is None:
-            lane = self._lanes[key] = Lane(self._resources, key, now)
-        lane.users += 1
+            lane = self._lanes[key] = Lane(self._resources, key, bucket, s3, settings, now, self._left)
         return lane
 
-    def _leave(self, lane: Lane) -> None:
-        lane.users -= 1
-        if lane.users:
-            return
+    def _left(self, lane: Lane) -> None:
+        """Nobody uses a lane any more."""
         if self._lanes.get(lane.key) is not lane:
             self._outdated.append(lane)
             return
@@ -226,36 +241,29 @@ class SmallFiles:
                 self._outdated.append(self._lanes.pop(each.key))
 
 
-@dataclass(slots=True, eq=False)
-class _Small:
-    """A source that may be sent by one PUT."""
-
-    given: UploadSource
-    path: str
-    """A file's absolute path; empty: it is in memory."""
-    name: str
-    bucket: str
-    key: str
-    s3: S3Options
-    settings: UploadSettings
-    options: UploadOptions
-
-    @property
-    def source(self) -> str:
-        """Its name."""
-        return self.path or self.name
-
-
 class Lane:
-    """Shared by the uploads that go to one bucket in the same way."""
+    """Shared by the uploads that go to one bucket in the same way, each within a `with` of it."""
 
-    def __init__(self, resources: SmallFileDependencies, key: tuple[Any, ...], made: float) -> None:
+    def __init__(
+        self,
+        resources: SmallFileDependencies,
+        key: tuple[Any, ...],
+        bucket: str,
+        s3: S3Options,
+        settings: UploadSettings,
+        made: float,
+        left: Callable[[Lane], None],
+    ) -> None:
         """Connect to nothing yet.
 
         Args:
             resources: The Uploader's resources.
             key: The identity of the lane.
+            bucket: The bucket.
+            s3: How to reach it.
+            settings: How its files are sent.
             made: When it was made, by the clock of `resources`.
+            left: Called when nobody uses it any more.
         """
         self.key = key
         self.made = made
@@ -264,18 +272,47 @@ class Lane:
         """Whether a PUT proved less than is required."""
         self.responded_at: float | None = None
         """The time of the store's last response."""
-        self.store: S3Store | None = None
         self.puts: SinglePuts | None = None
-        self.state = str(resources.state.directory)
+        """Sends files, once it is open."""
+        self.directory = f"{resources.state.directory}{os.sep}"
         """The directory of manifests."""
+        self.has_region = s3.region is not None
+        """Whether the caller has named the bucket's region, or the store was asked for it."""
         self._resources = resources
+        self._bucket = bucket
+        self._s3 = s3
+        self._settings = settings
+        self._left = left
+        self._store: S3Store | None = None
         self._opening: asyncio.Event | None = None
         self._failed = False
         """Whether the last call that opened it could not do that."""
         self._objects: tuple[S3Options, S3Objects] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._finding_region = asyncio.Lock()
 
-    async def is_open_for(self, small: _Small, call: OpenCall) -> bool:
+    def __enter__(self) -> Lane:
+        self.users += 1
+        self._watch()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.users -= 1
+        if not self.users:
+            self._left(self)
+
+    def _watch(self) -> None:
+        if self.puts is not None and (self._watching is None or self._watching.done()):
+            watching = self.puts.watch(self._resources.retry, lambda: self.users > 0)
+            self._watching = asyncio.create_task(watching)
+
+    @property
+    def store(self) -> S3Store:
+        """The connection."""
+        assert self._store is not None
+        return self._store
+
+    async def open(self, emit: Emit, contact: Contact | None = None) -> bool:
         """Open it, unless it is open. False if another call could not do that: in parts, each call reports its error.
 
         Raises:
@@ -289,303 +326,225 @@ class Lane:
                 continue  # it is open, or the call that opened it was cancelled
             self._opening, self._failed = asyncio.Event(), False
             try:
-                await self._open(small, call)
+                await self._open(Retrier(policy=self._resources.retry, emit=emit, contact=contact or Contact()))
             except errors.BigUploadError:
                 self._failed = True
                 raise
             finally:
                 self._opening.set()
                 self._opening = None
-        if self._watching is None or self._watching.done():
-            watching = self.puts.watch(self._resources.retry, lambda: self.users > 0)
-            self._watching = asyncio.create_task(watching)
+        self._watch()
         return True
 
-    async def _open(self, small: _Small, call: OpenCall) -> None:
+    async def _open(self, retrier: Retrier) -> None:
         resources = self._resources
-        target = small.options.get("to") or ""
-        upload = UploadIdentity(source=small.source, target=target, id="", manifest=None)
-        retrier = Retrier(policy=resources.retry, emit=identified(upload, call.emit_as_own))
-        if self.store is None:
-            self.store = await connect(small.bucket, "", small.s3, resources.buckets)
-        objects = self.objects_of(small.s3)
+        if self._store is None:
+            self._store = await connect(self._bucket, "", self._s3, resources.buckets)
+        objects = self.objects_of(self._s3)
         await retrier.request(objects.prepare, contacts_store=False)
-        transport = await resources.transport(self.store.ca_bundle)
-        facts = resources.state.facts_of(self.store.target)
-        self.puts = SinglePuts(objects, transport, resources.shared, small.settings, facts=facts)
+        transport = await resources.transport(self._store.ca_bundle)
+        facts = resources.state.facts_of(self._store.target)
+        self.puts = SinglePuts(objects, transport, resources.shared, self._settings, facts=facts)
 
     def objects_of(self, s3: S3Options) -> S3Objects:
-        """Return the store for objects of these properties.
-
-        Those that must not replace others have a token of their own, by which an upload knows its object.
-        """
-        assert self.store is not None
+        """Return the store for objects of these properties."""
         if self._objects is not None and self._objects[0] is s3:
             return self._objects[1]
-        if self._objects is not None and self._objects[0] == s3:
-            objects = self._objects[1]
-        else:
-            objects = self.store.with_properties_of(s3).objects(os.urandom(16).hex())
-        self._objects = None if s3.if_none_match else (s3, objects)
-        return objects
+        if self._objects is None or self._objects[0] != s3:
+            self._objects = s3, self.store.with_properties_of(s3).objects(os.urandom(16).hex())
+        return self._objects[1]
+
+    async def find_region(self, retrier: Retrier) -> None:
+        """Ask the store for the bucket's region, which nobody has named: of the uploads under way, one asks."""
+        async with self._finding_region:
+            if not self.has_region:
+                await retrier.request(self.objects_of(self._s3).require_bucket)
+                self.has_region = True
 
     async def aclose(self) -> None:
         """Give the connection back. Idempotent."""
         if self._watching is not None:
             await end_task(self._watching)
-        if self.store is not None:
-            await self.store.aclose()
+        if self._store is not None:
+            await self._store.aclose()
 
 
+@dataclass(slots=True, eq=False)
 class _SmallUpload:
-    """One upload."""
+    """The upload of a source that one PUT may send."""
 
-    def __init__(
-        self,
-        resources: SmallFileDependencies,
-        holder: FileHolder,
-        lane: Lane,
-        call: OpenCall,
-        small: _Small,
-        job_began: float | None,
-    ) -> None:
-        assert lane.puts is not None
-        self._resources = resources
-        self._holder = holder
-        self._lane = lane
-        self._puts = lane.puts
-        self._call = call
-        self._small = small
-        self._job_began = job_began
-        self._objects = lane.objects_of(small.s3)
-        self._target = self._objects.target(small.key)
-        self._id = manifest_id(small.source, self._target)
-        self._manifest = f"{lane.state}{os.sep}{self._id}{SUFFIX}"
-        self._replaced = False
-        """Whether an earlier upload has a manifest, which is no longer true when this one is complete."""
+    resources: SmallFileDependencies
+    holder: FileHolder
+    call: OpenCall
+    given: UploadSource
+    path: str
+    """A file's absolute path; empty: it is in memory."""
+    name: str
+    bucket: str
+    key: str
+    s3: S3Options
+    settings: UploadSettings
+    options: UploadOptions
+    job: OfJob
+    lane: Lane | None = None
 
     async def run(self) -> Sent | None:
-        warning = None
-        if os.path.lexists(self._manifest):
-            over, warning = self._is_over()
-            if not over:
-                return None
-            self._replaced = True
-        changes, knows_region = 0, self._small.s3.region is not None
-        emit = self._call.emit_of_put(self._small.source, self._target, self._id)
-        if warning is not None:
-            emit(events.Warned(message=warning))
-        while True:
+        """Upload it. None: it is to be uploaded in parts."""
+        lane, retry = self.lane, self.resources.retry
+        assert lane is not None
+        objects = lane.objects_of(self.s3)
+        target, name = objects.target(self.key), self.path or self.name
+        identifier = manifest_id(name, target)
+        if not objects.replaces:  # it is known by its token
+            token = hashlib.sha256(f"{self.job.token or os.urandom(16).hex()} {identifier}".encode()).hexdigest()
+            objects = objects.with_token(token[:32])
+        manifest = f"{lane.directory}{identifier}{SUFFIX}"
+        is_known = os.path.lexists(manifest)
+        known = self._ended(manifest, name, target) if is_known else None
+        if is_known and known is None:
+            return None
+        warns = known is not None and known.status == "completed" and objects.replaces
+        changes = 0
+        while (source := await self._open()) is not None:
+            has_region = lane.has_region
+            emit = self.call.emit_of_put(name, target, identifier)
+            if known is not None and warns:
+                emit(events.Warned(message=complete_already(known, compared=False)))
+                warns = False
             try:
-                return await self._run_once(emit)
+                with contextlib.closing(source):
+                    result = await self._existing(lane, source, manifest, emit)
+                    result = result or await self._put(lane, objects, source, emit)
             except NothingProvesPut:
-                self._lane.proves_too_little = True
+                lane.proves_too_little = True
                 emit(events.Restarted(reason=_TOO_LITTLE))
                 return None
             except errors.WrongRegion:
-                if knows_region:
+                if has_region:
                     raise
-                knows_region = True
-                retrier = Retrier(policy=self._resources.retry, emit=emit)
-                await retrier.request(self._objects.require_bucket)  # finds it out
-                continue
+                await lane.find_region(Retrier(policy=retry, emit=emit))
             except errors.SourceChanged:
                 changes += 1
-                if not self._small.settings.follow_changes or changes > MOST_CHANGES:
+                if not self.settings.follow_changes or changes > _MOST_CHANGES:
                     raise
-            import random
+                import random
 
-            await asyncio.sleep(self._resources.retry.delay(changes, random.random))
+                await asyncio.sleep(retry.delay(changes, random.random))
+            else:
+                if known is not None:  # its object was replaced; another process may work with it, which is left alone
+                    with contextlib.suppress(errors.ManifestError), self.resources.state.existing(manifest) as journal:
+                        if journal.manifest.status in ("completed", "aborted"):
+                            journal.retire()
+                return result, source.fingerprint
+        return None
 
-    def _is_over(self) -> tuple[bool, str | None]:
-        """Whether the upload that has a manifest has ended, and does not matter any more; and a warning about that."""
-        small = self._small
-        if self._job_began is not None or small.options.get("skip_existing", False):  # its manifest may know the object
-            return False, None
-        known = ended_upload(self._manifest, small.source, self._target)
-        if known is None:
-            return False, None
-        warns = known.status == "completed" and not small.s3.if_none_match
-        return True, complete_already(known, compared=False) if warns else None
+    def _ended(self, path: str, source: str, target: Target) -> Manifest | None:
+        """Read the manifest of an earlier upload of the source. None: one PUT must not take that upload's place.
 
-    async def _run_once(self, emit: Callable[[events.Event], None]) -> Sent | None:
-        small = self._small
+        It is unfinished, and would be left behind in the store; or the manifest may show that the object is the file;
+        or it is another's or can't be read, which an upload in parts reports.
+        """
+        from bigupload.manifests.journal import read_manifest
+
+        began = self.job.began
+        try:
+            if self.options.get("skip_existing", False) or (began is not None and os.stat(path).st_mtime >= began):  # noqa: PTH116 - as above
+                return None
+            known = read_manifest(Path(path)).manifest
+        except (OSError, errors.ManifestError):
+            return None
+        has_ended = known.status in ("completed", "aborted")
+        return known if has_ended and belongs_to(known.header, source, target) else None
+
+    async def _open(self) -> Source | None:
+        """Open it. None: it is too large for one PUT, or can't be opened, which the upload in parts reports."""
         source: Source
-        if small.path:
-            try:
-                source = await self._holder.open(small.path)
-            except errors.SourceError:  # the upload in parts reports it
-                return None
+        if not self.path:
+            source = MemorySource(self.name, bytes_of(self.given))
         else:
-            source = MemorySource(small.name, bytes_of(small.given))
-        with contextlib.closing(source):
-            rereads = small.settings.verify_source and source.view(0, 1) is None
-            if rereads or not _fits(source.fingerprint.size, small.settings):
+            try:
+                source = await self.holder.open(self.path)
+            except errors.SourceError:
                 return None
-            if small.options.get("skip_existing", False) and (found := await self._existing(source)) is not None:
-                emit(UploadSkipped(url=found.url, etag=found.etag, verified=found.verified))
-                return found, source.fingerprint
-            result = await self._put(source, emit)
-        if self._replaced:
-            self._retire_manifest()
-        return result, source.fingerprint
+        rereads = self.settings.verify_source and source.view(0, 1) is None
+        if rereads or not _fits(source.fingerprint.size, self.settings):
+            source.close()
+            return None
+        return source
 
-    async def _existing(self, source: Source) -> UploadResult | None:
+    async def _existing(self, lane: Lane, source: Source, manifest: str, emit: Emit) -> UploadResult | None:
+        if not self.options.get("skip_existing", False):
+            return None
         from bigupload.manifests.journal import FileJournal
 
-        assert self._lane.store is not None
-        store = self._lane.store.at(self._small.key)
-        journal = FileJournal(Path(self._manifest))
-        s3, required = self._small.options.get("s3"), self._small.settings.require_proof
-        retry, pool = self._resources.retry, self._resources.buckets
-        return await existing_object(source, store, journal, s3, required, retry=retry, pool=pool)
+        store, journal, required = lane.store.at(self.key), FileJournal(Path(manifest)), self.settings.require_proof
+        retry, pool = self.resources.retry, self.resources.buckets
+        found = await existing_object(source, store, journal, self.s3, required, retry=retry, pool=pool)
+        if found is not None:
+            emit(UploadSkipped(url=found.url, etag=found.etag, verified=found.verified))
+        return found
 
-    async def _put(self, source: Source, emit: Callable[[events.Event], None]) -> UploadResult:
-        small, clock = self._small, self._resources.clock
-        began = clock()
-        contact, counts = Contact(responded_at=self._lane.responded_at), RunCounts()
-        retrier = Retrier(policy=self._resources.retry, emit=emit, counts=counts, contact=contact)
-        watched = _PutEvents(source, self._resources, counts, emit) if self._call.is_heard else None
-        if watched is not None:
-            watched.begin(str(self._target))
-        stored = await self._puts.upload(
-            source,
-            small.key,
-            small.name,
-            retrier,
-            counts,
-            emit,
-            store=self._objects,
-            report=None if watched is None else watched.sent,
-        )
-        self._lane.responded_at = contact.responded_at
-        url = self._objects.url(small.key)
-        if watched is not None:
-            watched.end(url, stored)
-        return result_of_put(
-            stored,
-            source,
-            bucket=small.bucket,
-            key=small.key,
+    async def _put(self, lane: Lane, objects: S3Objects, source: Source, emit: Emit) -> UploadResult:
+        assert lane.puts is not None
+        clock, size = self.resources.clock, source.fingerprint.size
+        began, counts = clock(), RunCounts()
+        contact = self.job.contact or Contact(responded_at=lane.responded_at)
+        retrier = Retrier(policy=self.resources.retry, emit=emit, counts=counts, contact=contact)
+        is_heard, is_of_many = self.call.is_heard, self.call.is_of_many
+        report = partial(self._report, counts, size, self.call.observe if is_of_many else emit) if is_heard else None
+        if is_heard and not is_of_many:
+            started = events.UploadStarted(
+                path=Path(source.path),
+                target=str(objects.target(self.key)),
+                size=size,
+                part_size=max(1, size),
+                parts=1,
+                manifest=None,
+                resumed_parts=0,
+                resumed_bytes=0,
+            )
+            emit(started)
+        stored = await lane.puts.upload(source, self.key, self.name, retrier, store=objects, report=report)
+        lane.responded_at = contact.responded_at
+        url = objects.url(self.key)
+        if report is not None:
+            if not is_of_many:
+                emit(events.PartUploaded(number=1, size=size, attempt=stored.attempts, proof=stored.proof))
+                report(0, is_done=True)
+            sent = counts.bytes_sent
+            emit(events.UploadCompleted(url=url, etag=stored.etag, verified=stored.verified, bytes_sent=sent))
+        return UploadResult(
+            path=Path(source.path),
+            bucket=self.bucket,
+            key=self.key,
             url=url,
-            algorithm=small.settings.algorithm,
-            counts=counts,
-            seconds=clock() - began,
-            manifest=None,
-        )
-
-    def _retire_manifest(self) -> None:
-        """Set the manifest of the upload aside whose object was replaced, unless another process works with it."""
-        with contextlib.suppress(errors.ManifestError), self._resources.state.existing(self._manifest) as journal:
-            if journal.manifest.status in ("completed", "aborted"):
-                journal.retire()
-
-
-def ended_upload(path: str, source: str, target: Target) -> Manifest | None:
-    """Read the manifest of an upload of a source. None: one PUT must not take the upload's place.
-
-    It is unfinished, and would be left behind in the store; or its manifest is another's or can't be read, which an
-    upload in parts reports.
-    """
-    from bigupload.manifests.journal import read_manifest
-
-    try:
-        known = read_manifest(Path(path)).manifest
-    except errors.ManifestError:
-        return None
-    has_ended = known.status in ("completed", "aborted")
-    return known if has_ended and belongs_to(known.header, source, target) else None
-
-
-class _PutEvents:
-    """The events of one PUT, for a call that somebody listens to: those of an upload of one part."""
-
-    def __init__(
-        self, source: Source, resources: SmallFileDependencies, counts: RunCounts, emit: Callable[[events.Event], None]
-    ) -> None:
-        self._source = source
-        self._size = source.fingerprint.size
-        self._shared = resources.shared
-        self._counts = counts
-        self._emit = emit
-
-    def begin(self, target: str) -> None:
-        started = events.UploadStarted(
-            path=Path(self._source.path),
-            target=target,
-            size=self._size,
-            part_size=max(1, self._size),
+            size=size,
+            etag=stored.etag,
+            checksum=stored.checksum and f"{self.settings.algorithm}:{stored.checksum}",
+            verified=stored.verified,
             parts=1,
-            manifest=None,
-            resumed_parts=0,
-            resumed_bytes=0,
+            bytes_sent=counts.bytes_sent,
+            retries=counts.retries,
+            seconds=clock() - began,
+            guarded_by="fingerprint" if source.kind is SourceKind.FILE else "checksums",
+            manifest=self.job.record,
+            version_id=stored.version_id,
         )
-        self._emit(started)
 
-    def sent(self, sent: int) -> None:
-        self._progress(sent, is_done=False)
-
-    def end(self, url: str, stored: StoredFile) -> None:
-        self._emit(events.PartUploaded(number=1, size=self._size, attempt=stored.attempts, proof=stored.proof))
-        self._progress(0, is_done=True)
-        sent = self._counts.bytes_sent
-        self._emit(events.UploadCompleted(url=url, etag=stored.etag, verified=stored.verified, bytes_sent=sent))
-
-    def _progress(self, sent: int, *, is_done: bool) -> None:
+    def _report(self, counts: RunCounts, size: int, emit: Emit, sent: int, *, is_done: bool = False) -> None:
+        """Tell how much of it was sent: the events are those of an upload of one part."""
+        shared = self.resources.shared
         progress = events.Progress(
-            bytes_uploaded=self._size if is_done else 0,
+            bytes_uploaded=size if is_done else 0,
             bytes_in_flight=sent,
-            size=self._size,
+            size=size,
             parts_uploaded=int(is_done),
             parts=1,
-            concurrency=self._shared.limit,
-            retries=self._counts.retries,
+            concurrency=shared.limit,
+            retries=counts.retries,
+            is_waiting=shared.flight.responses_are_late and sent == size,
         )
-        self._emit(progress)
-
-
-def result_of_put(
-    stored: StoredFile,
-    source: Source,
-    *,
-    bucket: str,
-    key: str,
-    url: str,
-    algorithm: Algorithm,
-    counts: RunCounts,
-    seconds: float,
-    manifest: Path | None,
-) -> UploadResult:
-    """Return the result of a file that one PUT sent.
-
-    Args:
-        stored: The object.
-        source: The file.
-        bucket: Where it is.
-        key: Its key.
-        url: Its URL.
-        algorithm: That of the checksum.
-        counts: What happened.
-        seconds: How long it took.
-        manifest: The job's record, if there is one.
-    """
-    return UploadResult(
-        path=Path(source.path),
-        bucket=bucket,
-        key=key,
-        url=url,
-        size=source.fingerprint.size,
-        etag=stored.etag,
-        checksum=stored.checksum and f"{algorithm}:{stored.checksum}",
-        verified=stored.verified,
-        parts=1,
-        bytes_sent=counts.bytes_sent,
-        retries=counts.retries,
-        seconds=seconds,
-        manifest=manifest,
-        guarded_by="fingerprint" if source.kind is SourceKind.FILE else "checksums",
-        version_id=stored.version_id,
-    )
+        emit(progress)
 
 
 def _fits(size: int, settings: UploadSettings) -> bool:

@@ -39,7 +39,6 @@ from bigupload.engine.context import UploadSettings
 from bigupload.engine.retrying import Retrier
 from bigupload.engine.upload_run import UploadResult
 from bigupload.manifests.job_record import FileRow, JobName, JobRecord, OtherJobs, file_of_row, stored_path
-from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.stores.s3.objects import ListedRow, S3Objects
 from bigupload.stores.s3.operations import ObjectPages
@@ -163,7 +162,6 @@ class SyncMany(UploadMany):
         """Whether nobody wants a result of each file that is in the store already."""
         self._known_rows = 0
         """The number of files of this sync that are recorded."""
-        self._s3 = options.get("s3") or S3Options()
         self._listed = FoundFiles()
         self._reading = asyncio.Semaphore(os.cpu_count() or 1)
         self._threads = asyncio.Semaphore(1)
@@ -380,9 +378,6 @@ class SyncMany(UploadMany):
             raise errors.SourceUnreadable(f"can't read {errors.IT}: Permission denied", it=item.shown)
         self._tell_step(key, fingerprint.size, action="upload", source=item.path)
         return None
-
-    def _manifests_count_since(self, item: ManyItem) -> float | None:
-        return None  # the store has shown that the object is not the file, whatever was completed once
 
     # -- the end
 

@@ -35,6 +35,7 @@ from bigupload.api.arguments import (
 from bigupload.api.calls import OpenCall, UploadHandle
 from bigupload.api.event_delivery import log_failure
 from bigupload.api.resources import UploaderResources
+from bigupload.api.small_files import OfJob
 from bigupload.api.sources import shown, size_of, subject_of
 from bigupload.api.steps import Row, Steps
 from bigupload.batch.tree import Selection
@@ -156,7 +157,7 @@ class Uploader:
         call.warnings += checks.check_target(options.get("to"), options.get("service"), options.get("s3"))
         steps = Steps(options.get("then"), self._resources, call, options, "upload")
         steps.check_source(source)
-        if is_path(source):
+        if is_path(source) and options.get("then") is not None:
             steps.check_beside(os.fspath(source), Selection())
         settings = checks.settings_of(options, restarts=steps.deletes, recalls=not steps.deletes)
         if options.get("delta", False):
@@ -179,7 +180,7 @@ class Uploader:
 
         async def sent(*, believes: bool) -> Row:
             believes = believes and steps.deletes and options.get("resume", True)
-            result, fingerprint = await send(job_began=0.0 if believes else None)
+            result, fingerprint = await send(job=OfJob(began=0.0) if believes else None)
             return Row(source=subject, path=path, key=result.key, result=result, fingerprint=fingerprint)
 
         async def one() -> UploadResult:

@@ -197,11 +197,7 @@ class WatchMany(UploadMany):
         if begin.follow and known is not None and (known.first_plan.size is not None or known.status == "completed"):
             await self._watching.changed(begin)  # its upload began when it had settled
             return None
-        row: Row | None
-        if begin.follow or begin.first:
-            row = self._row_of(item, *await self._upload_alone(item))
-        else:
-            row = await super()._send(item)
+        row = await super()._send(item)
         if row is not None and not begin.follow and row.fingerprint != begin.fingerprint:
             # It was written between two looks, so a write after it may have left the same times: their clock is coarse.
             await self._watching.changed(begin)

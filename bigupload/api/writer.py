@@ -74,7 +74,7 @@ def begin(resources: UploaderResources, options: WriterOptions) -> AsyncUploadWr
 
     async def upload() -> UploadResult:
         try:
-            send = operations.upload(resources, call, source, settings, of_upload, digests={}, by_put=False)
+            send = operations.upload(resources, call, source, settings, of_upload, digests={})
             return (await send)[0]
         except BaseException:
             if aborts and call.manifest is not None:

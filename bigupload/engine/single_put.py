@@ -29,7 +29,7 @@ from bigupload.core.retry_policy import Attempts, Fault, FaultKind, Retry, Retry
 from bigupload.engine.context import PutInFlight, SharedSlots, UploadSettings, check_source
 from bigupload.engine.in_flight import send
 from bigupload.engine.part_hashing import PartHasher, hash_part
-from bigupload.engine.retrying import Effects, Retrier, RunCounts
+from bigupload.engine.retrying import Effects, Retrier
 from bigupload.ports import Facts, ObjectStore, PutResponse, SignedRequest, Source, Transport, UnsignedPut
 from bigupload.records import dataclass
 
@@ -113,7 +113,7 @@ class SinglePuts:
         """Send nothing yet.
 
         Args:
-            store: The store of the objects.
+            store: The bucket, with the properties of most objects.
             transport: Sends the PUTs.
             shared: The slots, which all other uploads use, too.
             settings: The settings of each file.
@@ -121,7 +121,6 @@ class SinglePuts:
             facts: What earlier runs found out about the bucket; None: nothing is remembered.
         """
         self._effects = effects
-        self._store = store
         self._transport = transport
         self._shared = shared
         self._algorithm = settings.algorithm
@@ -169,20 +168,14 @@ class SinglePuts:
                     if report is not None:
                         report(put.sent())
 
-    def sent(self) -> int:
-        """Return the bytes that were sent of the PUTs in flight."""
-        return sum(put.sent() for put in self._puts)
-
     async def upload(
         self,
         source: Source,
         key: str,
         name: str,
         retrier: Retrier,
-        counts: RunCounts,
-        emit: Callable[[events.Event], None],
         *,
-        store: ObjectStore | None = None,
+        store: ObjectStore,
         report: Callable[[int], None] | None = None,
     ) -> StoredFile:
         """Upload one file.
@@ -191,10 +184,8 @@ class SinglePuts:
             source: The file. It is not closed.
             key: The object's key.
             name: The file's name, for the object's type.
-            retrier: Retries its requests.
-            counts: Counts the bytes that are sent.
-            emit: Gets the warnings.
-            store: Where it goes, if its object has other properties than most: the same bucket.
+            retrier: Retries its requests. It also gets the warnings, and counts the bytes that are sent.
+            store: Where it goes: the bucket, with the properties of its object.
             report: Called a few times a second with the bytes that were sent.
 
         Raises:
@@ -202,24 +193,21 @@ class SinglePuts:
             ProofTooWeak: The same, and no other upload may replace the object.
             BigUploadError: It failed.
         """
-        store = store or self._store
-        found = None if store.replaces else await self.stat(store, key, retrier, emit)
+        found = None if store.replaces else await self.stat(store, key, retrier)
         if self._recalled is not None:
-            self.use_md5(emit, f"the store refused {self._algorithm} checksums in an earlier run")
+            self.use_md5(retrier.emit, f"the store refused {self._algorithm} checksums in an earlier run")
         part = Part(1, 0, source.fingerprint.size)
-        one = _OnePut(self, store, source, part, key, name, retrier, counts, emit, report, self.manner)
+        one = _OnePut(self, store, source, part, key, name, retrier, report, self.manner)
         return await (one.until_proved() if found is None else one.made_before(found, "exists"))
 
-    async def stat(
-        self, store: ObjectStore, key: str, retrier: Retrier, emit: Callable[[events.Event], None]
-    ) -> ObjectFacts | None:
+    async def stat(self, store: ObjectStore, key: str, retrier: Retrier) -> ObjectFacts | None:
         """Look at an object; None if it does not exist, or, with one warning, if these credentials may not read it."""
         try:
             return await retrier.request(lambda: store.stat(key, self._algorithm))
         except errors.AccessDenied:
             if not self._may_not_look:
                 self._may_not_look = True
-                emit(events.Warned(message=ONLY_CONDITION))
+                retrier.emit(events.Warned(message=ONLY_CONDITION))
             return None
 
     def headers(self, hashed: Hashed, manner: Manner) -> dict[str, str]:
@@ -245,7 +233,6 @@ class SinglePuts:
         part: Part,
         request: SignedRequest,
         retrier: Retrier,
-        counts: RunCounts,
         *,
         fresh: bool,
         report: Callable[[int], None] | None = None,
@@ -263,7 +250,7 @@ class SinglePuts:
                 put,
                 transport=self._transport,
                 shared=self._shared,
-                counts=counts,
+                counts=retrier.counts,
                 clock=self._effects.clock,
                 fresh=fresh,
             )
@@ -374,8 +361,6 @@ class _OnePut:
     _key: str
     _name: str
     _retrier: Retrier
-    _counts: RunCounts
-    _emit: Callable[[events.Event], None]
     _report: Callable[[int], None] | None
     _manner: Manner
     _refusal: Fault | None = None
@@ -401,13 +386,13 @@ class _OnePut:
                     unsigned = UnsignedPut(self._key, self._name, self._part.size, headers, manner.condition)
                     request = await self._store.sign_put(unsigned)
                     response = await puts.put(
-                        self._source, self._part, request, retrier, self._counts, fresh=fresh, report=self._report
+                        self._source, self._part, request, retrier, fresh=fresh, report=self._report
                     )
                 stored = await self._prove(hashed, response)
             except Fault as fault:
                 self._may_be_stored |= fault.kind.may_have_acted
                 if fault.kind is FaultKind.EXISTS:
-                    found = await puts.stat(self._store, self._key, retrier, self._emit)
+                    found = await puts.stat(self._store, self._key, retrier)
                     return await self.made_before(found, "was created meanwhile")
                 if request is not None and fault.status is not None:
                     self._store.refused(request, fault)
@@ -421,8 +406,8 @@ class _OnePut:
                 hashed = await self._hash_again(hashed) if retry.rehash else hashed
             else:
                 retrier.note_response()
-                puts.confirm(self._manner, self._refusal, self._emit)
-                stored = puts.judge(stored, self._store, self._key, self._emit)
+                puts.confirm(self._manner, self._refusal, self._retrier.emit)
+                stored = puts.judge(stored, self._store, self._key, self._retrier.emit)
                 return stored if attempts.made == 1 else dataclasses.replace(stored, attempts=attempts.made)
 
     async def _require_absent(self) -> None:
@@ -494,7 +479,7 @@ class _OnePut:
         if proof is None and hashed.md5 is None:  # the response has no checksum: is its ETag the MD5?
             proof = prove(await self._puts.hash(self._source, self._part, md5=True))
             if proof is not None:
-                self._puts.use_md5(self._emit, "the store confirms no checksums")
+                self._puts.use_md5(self._retrier.emit, "the store confirms no checksums")
         proof = proof or PartProof.NONE
         return StoredFile(
             etag=response.etag,
@@ -507,7 +492,7 @@ class _OnePut:
     async def _as_shown(self, response: PutResponse) -> PutResponse:
         """Add to a response without an ETag what the store shows of the object."""
         puts = self._puts
-        puts.warn_of_etags(self._emit)
+        puts.warn_of_etags(self._retrier.emit)
         try:
             found = await self._retrier.request(lambda: self._store.stat(self._key, puts._algorithm))
         except errors.AccessDenied as e:
@@ -561,7 +546,7 @@ class _OnePut:
             version_id=found.version_id,
             proof=proof,
         )
-        return self._puts.judge(stored, self._store, self._key, self._emit)
+        return self._puts.judge(stored, self._store, self._key, self._retrier.emit)
 
     def _is_own(self, found: ObjectFacts) -> bool:
         return (found.token, found.size) == (self._store.token, self._part.size)

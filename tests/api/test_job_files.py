@@ -31,7 +31,7 @@ def test_what_is_in_flight_counts_while_responses_are_not_late(late: bool, rate:
     told = job.mover(item)  # type: ignore[arg-type]
     for second in range(4):
         told(moved(200 * second, 100 * second))
-        event = job.progress(float(second), 0, late=late)
+        event = job.progress(float(second), late=late)
     assert event.rate == pytest.approx(rate)
     # of 2,000 bytes, 600 are stored and 300 in flight
     assert event.seconds_left == pytest.approx(left)
@@ -40,8 +40,9 @@ def test_what_is_in_flight_counts_while_responses_are_not_late(late: bool, rate:
 
 def test_while_files_are_found_nobody_knows_how_long_it_takes() -> None:
     job = tally(2000, is_complete=False)
-    job.progress(0.0, 0)
-    event = job.progress(1.0, 100)
+    job.progress(0.0)
+    job.mover(object())(moved(0, 100))  # type: ignore[arg-type]  # a bare object is item enough
+    event = job.progress(1.0)
     assert (event.rate, event.seconds_left) == (pytest.approx(100), None)
 
 
@@ -59,24 +60,25 @@ def test_it_waits_if_all_that_is_in_flight_does(files: list[Any], late: bool, wa
     job, items = tally(2000), [object() for _ in files]
     for item, event in zip(items, files, strict=True):
         job.mover(item)(event)  # type: ignore[arg-type]  # a bare object is item enough
-    assert job.progress(0.0, 0, late=late).is_waiting is waits
+    assert job.progress(0.0, late=late).is_waiting is waits
 
 
 @each_case(
-    ("files", "small", "hangs"),
+    ("files", "hangs"),
     [
-        ([moved(0, 0, hangs=20.0), moved(0, 0, hangs=30.0)], 0, 30.0),
-        ([moved(0, 0, hangs=20.0), moved(0, 9)], 0, None),
-        ([moved(0, 0, hangs=20.0)], 9, None),
-        ([moved(0, 0)], 0, None),
+        ([moved(0, 0, hangs=20.0), moved(0, 0, hangs=30.0)], 30.0),
+        ([moved(0, 0, hangs=20.0), moved(0, 9)], None),
+        ([moved(0, 0)], None),
     ],
 )
-def test_reading_hangs_if_nothing_else_moves(files: list[Any], small: int, hangs: float | None) -> None:
+def test_reading_hangs_if_nothing_else_moves(files: list[Any], hangs: float | None) -> None:
     job, items = tally(2000), [object() for _ in files]
+    told = job.mover(items[0])  # type: ignore[arg-type]  # a bare object is item enough
     for second in range(3):
-        job.progress(float(second), 100 * second)
+        told(moved(100 * second, 0))
+        job.progress(float(second))
     for item, event in zip(items, files, strict=True):
-        job.mover(item)(event)  # type: ignore[arg-type]  # a bare object is item enough
-    told = job.progress(3.0, small)
-    assert told.source_hangs_for == hangs
-    assert hangs is None or told.seconds_left is None
+        job.mover(item)(event)  # type: ignore[arg-type]
+    event = job.progress(3.0)
+    assert event.source_hangs_for == hangs
+    assert hangs is None or event.seconds_left is None

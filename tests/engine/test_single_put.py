@@ -38,7 +38,7 @@ async def sent_to(store: FarStore, shared: SharedSlots, files: int) -> None:
     puts = SinglePuts(objects, store, shared, UploadSettings(), effects)  # type: ignore[arg-type]  # fakes
     retrier = Retrier(policy=RetryPolicy(), emit=lambda event: None)
     for _ in range(files):
-        await puts.put(MemorySource("a", b"abc"), Part(1, 0, 3), REQUEST, retrier, retrier.counts, fresh=False)
+        await puts.put(MemorySource("a", b"abc"), Part(1, 0, 3), REQUEST, retrier, fresh=False)
 
 
 async def test_a_store_that_is_far_away_gets_more_at_once() -> None:
@@ -107,7 +107,7 @@ async def test_refusals_of_checksums_that_come_after_a_file_was_taken_without() 
 
     async def upload(number: int) -> Verified:
         source = MemorySource(f"{number}", b"abc")
-        return (await puts.upload(source, f"{number}", "", retrier, retrier.counts, retrier.emit)).verified
+        return (await puts.upload(source, f"{number}", "", retrier, store=store)).verified  # type: ignore[arg-type]
 
     found = await asyncio.gather(*(upload(number) for number in range(5)))
     assert found == [Verified.COMPOSITE_ETAG] * 5

@@ -151,3 +151,26 @@ def test_the_newest_progress_of_each_upload_waits() -> None:
     assert [queue.take(), queue.take(), queue.take()] == [progress("a", 2), progress("b", 3), None]
     queue.put(progress("a", 4))
     assert queue.take() == progress("a", 4)
+
+
+async def test_small_files_in_flight_are_counted(world: World, tree: Path) -> None:
+    """And the events of a large file name its manifest, although it was first looked at as if it were small."""
+    world.s3.hold("PutObject")
+    told, seen = Told(), list[JobProgress]()
+    path = tree / "sub" / "00"
+
+    def on_event(event: events.Event) -> None:
+        told.events.append(event)
+        if isinstance(event, JobProgress) and event.bytes_in_flight == 1000:
+            seen.append(event)
+            world.s3.release("PutObject")
+
+    done = bigupload.upload_many(
+        [path, tree / "large"], to=TO, s3=world.options(), on_event=on_event, part_size=PART, **of_function({})
+    )
+    assert len([each async for each in done]) == 2
+    assert seen
+    of_files = [event for event in told.events if not isinstance(event, JobProgress)]
+    kinds = {type(event) for event in of_files if event.upload.source == str(path)}
+    assert kinds == {events.UploadCompleted}
+    assert all(event.upload.manifest is not None for event in of_files if event.upload.source == str(tree / "large"))

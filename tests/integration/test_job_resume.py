@@ -17,7 +17,6 @@ import pytest
 
 import bigupload
 from bigupload import UploadFailed, UploadResult, Verified, errors
-from bigupload.api import many
 from bigupload.api.steps.delete_source import OpenDeleteSource
 from bigupload.batch.tree import FileEntry
 from bigupload.manifests.clean_up import clean
@@ -27,11 +26,6 @@ from bigupload.testing.faults import Stall, Status
 from .support import BUCKET, FAST, PART, World
 
 TO = f"s3://{BUCKET}/p/"
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many, "MOST_BYTES", PART)
 
 
 def files(world: World, count: int) -> list[Path]:

@@ -13,25 +13,17 @@ import pytest
 
 import bigupload
 from bigupload import S3Options, UploadFailed, UploadResult, Verified, errors, events
-from bigupload.api import many
 from bigupload.batch.tree import FileEntry
 from bigupload.engine.context import SharedSlots
 from bigupload.sources import objects
 from bigupload.testing.faults import Call, FlipBit, LostResponse, Reset, Status
 from bigupload.testing.strict_s3 import Exchange, S3Error, StrictS3
-from tests.tools.waiting import until
 from tests.tools.web_server import WebServer
 
 from .backends import Backend
 from .support import BUCKET, FAST, KIB, PART, World, content, no_leaks, of_function, sha256, write
 
 TO = f"s3://{BUCKET}/p/"
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of more than one part of the shrunken limits goes by parts."""
-    monkeypatch.setattr(many, "MOST_BYTES", PART)
 
 
 async def sent(sources: Any, options: S3Options, **more: Any) -> list[UploadResult | UploadFailed]:
@@ -422,25 +414,6 @@ async def test_where_a_put_proves_too_little_files_go_by_parts(world: World) -> 
     assert world.s3.count("PutObject") <= 5  # those that were begun before the first response
 
 
-async def test_a_file_may_be_opened_while_another_finds_that_a_put_proves_too_little(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.s3.knobs.echo_checksums = False
-    open_small = many.UploadMany._open_small
-
-    async def slowly(self: many.UploadMany, item: Any, *more: Any) -> Any:
-        source = await open_small(self, item, *more)
-        if item.key.endswith("1.bin"):
-            await until(lambda: self._puts is None)
-        return source
-
-    monkeypatch.setattr(many.UploadMany, "_open_small", slowly)
-    paths = [world.file(10, f"{number}.bin", number) for number in range(2)]
-    for each in await sent(paths, world.options(), require_proof="full-object"):
-        assert isinstance(each, UploadFailed)
-        assert isinstance(each.error, bigupload.ProofTooWeak)
-
-
 async def test_where_a_put_proves_too_little_what_must_not_be_replaced_stays(world: World) -> None:
     world.s3.knobs.echo_checksums = False
     path = world.file(10)
@@ -509,6 +482,21 @@ async def test_if_none_match_with_a_lost_response_does_not_claim_another_object(
     world.s3.script("PutObject", Reset(3), Call(replace))
     failed = failure(await sent([path], world.options(if_none_match=True)))
     assert isinstance(failed.error, errors.TargetExists)
+
+
+async def test_the_manifest_of_an_object_that_is_replaced_is_set_aside(world: World) -> None:
+    path, state = world.file(10), world.directory / "state"
+    more: dict[str, Any] = {"part_size": KIB, "verify_source": True, "state_dir": state}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bigupload.sources.objects.MOST_HELD", 0)  # a file that is read twice goes by parts
+        results(await sent([path], world.options(), **more))
+    (manifest,) = state.glob("*.manifest.jsonl")
+    path.write_bytes(b"other")
+    results(await sent([path], world.options(), state_dir=state, on_event=world.events.append))
+    assert world.s3.count("PutObject") == 1
+    assert holds(world.s3, path, "p/file.bin")
+    assert "was uploaded before: uploading it again" in world.warnings()
+    assert not manifest.exists()
 
 
 # -- files that change

@@ -110,7 +110,7 @@ class Steps:
         """Whether each file counts, also if it was in the store before."""
         self.deletion: Deletion | None = None
         self._opened: list[Work] = []
-        self._exits = contextlib.AsyncExitStack()
+        self._exits: contextlib.AsyncExitStack | None = None
 
     def only_checked(self) -> Steps:
         """Return them for a call that sends nothing."""
@@ -130,6 +130,8 @@ class Steps:
                 each.check_beside(directory, selection)
 
     async def __aenter__(self) -> Steps:
+        if not self._steps:  # of a crowd of uploads, most have none
+            return self
         async with contextlib.AsyncExitStack() as exits:
             for each in self._steps:
                 work = await exits.enter_async_context(each.opened(self._call))
@@ -140,7 +142,8 @@ class Steps:
         return self
 
     async def __aexit__(self, *exc: Any) -> None:
-        await self._exits.__aexit__(*exc)
+        if self._exits is not None:
+            await self._exits.__aexit__(*exc)
 
     async def __call__(self, row: Row) -> Row:
         """Do them for a file that is in the store. What one of them raises is the file's error; but see `known`."""

@@ -600,7 +600,11 @@ def connection_options(options: S3Options) -> tuple[Any, ...]:
     return (*(getattr(options, field) for field in _OF_THE_CONNECTION), *identities)
 
 
-def aws_environment() -> tuple[tuple[str, str | None], ...]:
-    """Return the variables of AWS."""
-    named = sorted(name for name in os.environ if name.startswith("AWS_"))  # to get all values takes twice as long
-    return tuple((name, os.environ.get(name)) for name in named)
+_ENVIRON: Any = getattr(os.environ, "_data", os.environ)
+"""The variables as the system has them: `os.environ` decodes each name, which takes four times as long."""
+_AWS: Any = "AWS_" if _ENVIRON is os.environ else os.environ.encodekey("AWS_")
+
+
+def aws_environment() -> tuple[tuple[Any, Any], ...]:
+    """Return the variables of AWS. Other threads may change them meanwhile."""
+    return tuple((name, _ENVIRON.get(name)) for name in sorted([name for name in [*_ENVIRON] if name[:4] == _AWS]))
