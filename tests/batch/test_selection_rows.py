@@ -119,14 +119,3 @@ def test_links_and_special_files(tree: Path) -> None:
     # Patterns see the link's name; sizes and times are those of what it leads to.
     assert keys(follow_symlinks=True, include=["*link"], min_size=100) == {"link", "dir-link/deep/e.txt"}
     assert omitted(exclude=["*link", "broken", "pipe"]) == {}, "what no rule selects is not told"
-
-
-def test_a_list_of_files(tree: Path) -> None:
-    """rclone strips its lines, skips comments and names that do not exist, and ignores other filters. This does not."""
-    listed = FileList.parse(b"a.jpg\n# no comment\nc.txt\ngone\n", "LIST")
-    assert keys(listed) == {"a.jpg", "c.txt"}
-    assert keys(listed, exclude=["*.txt"], max_size=100) == {"a.jpg"}
-    found = FileListing(["."], Selection(), now=NOW, files=listed).found()
-    assert {item.path: item.is_failure for item in found if isinstance(item, Omitted)} == {
-        "# no comment": True, "gone": True,
-    }  # fmt: skip

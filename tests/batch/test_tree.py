@@ -14,7 +14,7 @@ import pytest
 
 from bigupload.batch import tree
 from bigupload.batch.tree import FileEntry, Omitted, WalkOptions, walk
-from bigupload.core.selection import ALL, FileLimits, exclude, include, scope_of
+from bigupload.core.selection import ALL, exclude, include, scope_of
 from bigupload.stores.local_store import LocalStore
 from bigupload.support.files import STORE_MARKS
 
@@ -201,14 +201,6 @@ def test_a_key_that_is_too_long(tmp_path: Path) -> None:
     keys, omitted = found(tmp_path, WalkOptions(most_key_bytes=11))
     assert keys == ["a" * 11]
     assert omitted == {"\u00e9" * 6: "its key would be 1 byte longer than the 1,024 bytes that S3 allows!"}
-
-
-def test_limits_of_size_and_time(tmp_path: Path) -> None:
-    for size in range(5):
-        write(tmp_path, str(size), size=size)
-        os.utime(tmp_path / str(size), ns=(0, size))
-    assert found(tmp_path, WalkOptions(limits=FileLimits(min_size=1, max_size=3))) == (["1", "2", "3"], {})
-    assert found(tmp_path, WalkOptions(limits=FileLimits(newer_than=2, older_than=4)))[0] == ["2", "3"]
 
 
 class _As:

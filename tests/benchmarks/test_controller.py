@@ -35,45 +35,10 @@ def test_each_constant_is_changed() -> None:
     assert names > controller.NOT_SIMULATED
 
 
-def test_a_change_is_undone() -> None:
-    before = flight.START, stored_rate.LATE
-    with controller.changed([("flight.START", 3), ("stored_rate.LATE", 7.0)]):
-        assert (Flight().limit, stored_rate.LATE) == (3, 7.0)
-    assert (Flight().limit, stored_rate.LATE) == before
-
-
 def test_the_same_seed_gives_the_same_upload() -> None:
     way = controller.WAYS[2]
     first, again, other = (Upload(way, Flight(), seed=seed).run() for seed in (1, 1, 2))
     assert first == again != other
-
-
-def test_paths_have_names_of_their_own() -> None:
-    assert len({way.name for way in controller.WAYS}) == len(controller.WAYS)
-
-
-def test_the_paths_are_those_that_users_have() -> None:
-    """From 1 MB/s to 25 Gbit/s, 1 to 300 ms, losses up to 2 %, and what takes bodies and passes them on slowly."""
-    ways = controller.WAYS
-    for values, (least, most) in (
-        ([way.rate for way in ways], (MB, 25 * controller.GBIT)),
-        ([way.rtt for way in ways], (0.001, 0.3)),
-        ([way.loss for way in ways if way.reno], (0.001, 0.02)),
-        ([way.loss for way in ways if not way.reno], (0.0, 0.02)),
-    ):
-        assert (min(values), max(values)) == (least, most)
-    assert {way.accepts for way in ways} > {4, 8, 20, 60}
-    assert sum(way.each < math.inf for way in ways) >= 4
-    assert {way.one_by_one for way in ways if way.passes_on < math.inf} == {False, True}
-    assert sum(way.takes < math.inf for way in ways) >= 3
-    assert sum(way.becomes is not None for way in ways) >= 3
-
-
-def test_a_rule_that_is_off_changes_what_it_says() -> None:
-    for rules in controller.WITHOUT.values():
-        assert rules != controller.USUAL
-        for name, value in rules.constants:
-            assert controller.value_of(name) != value
 
 
 def test_a_rule_that_brings_something_costs_when_it_is_off() -> None:
@@ -86,13 +51,6 @@ def test_a_rule_that_brings_something_costs_when_it_is_off() -> None:
     assert without.regret == without.worst > 0.02
     same = controller.change(controller.USUAL, usual, 1, ways=[crowded])
     assert (same.worst, same.parts_in_flight, same.costs) == (0, 0, False)
-
-
-@pytest.mark.parametrize(
-    ("worst", "parts", "costs"), [(0.1, 0.0, True), (0.09, 0.0, False), (-0.1, 0.02, True), (0.0, 0.01, False)]
-)
-def test_what_counts_as_something(worst: float, parts: float, costs: bool) -> None:
-    assert controller.Change(0.0, worst, "a path", parts).costs is costs
 
 
 # -- the model
@@ -143,13 +101,6 @@ def test_a_store_that_is_best_at_few_parts_gets_few() -> None:
     way = next(way for way in controller.WAYS if way.name == "a store that is best at 4")
     found, best = ([Upload(way, Flight(fixed), seed=seed).run() for seed in (1, 2, 3)] for fixed in (None, 4))
     assert controller.seconds(found) < 1.3 * controller.seconds(best)
-
-
-def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    found = controller.show_paths(1, [LINK])
-    assert "| link |" in capsys.readouterr().out
-    assert len(found.regret) == 1
-    assert -0.02 <= found.regret[0] < 0.2
 
 
 # -- what something on the way has
@@ -222,14 +173,6 @@ def test_large_buffers_that_fill_for_seconds_get_no_more_than_one_doubling(rate:
     way = dataclasses.replace(controller.READER, rate=rate * MB, rtt=0.3, size=600 * MB)
     outcome = Upload(way, Flight(), seed=1).run()
     assert outcome.begun <= 2 * flight.START_FAR * outcome.part_size
-
-
-def test_the_table_of_beginnings(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller, "BEGIN_WITH", (8, 24))
-    controller.show_beginnings(1, [LINK])
-    rows = capsys.readouterr().out.splitlines()
-    assert rows[0] == "| begin with | first response | a kill before it loses | link |"
-    assert [row.split(" | ")[0] for row in rows[2:]] == ["| 8", "| 24"]
 
 
 @pytest.mark.parametrize(("takes", "first"), [(128 * 1024, 20.0), (512 * 1024, 40.0)])

@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import math
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from benchmarks import _proxy, _stamped, paths
-from benchmarks._kinds import FAST, FAST_SECONDS, KINDS, SLOW_SECONDS, chosen
+from benchmarks._kinds import FAST, FAST_SECONDS, KINDS, SLOW_SECONDS
 from benchmarks._link import Link
 from benchmarks._proxy import Proxy, Turns
 from benchmarks._time_left import progress, time_left
@@ -27,7 +25,7 @@ from benchmarks.contest import Run
 from benchmarks.contestants import OURS
 from benchmarks.null_store.knobs import Knobs
 from benchmarks.null_store.server import NullStore
-from benchmarks.paths import OLD, Found, Killed, moments, stored_rate, targets
+from benchmarks.paths import Found, Killed, stored_rate, targets
 
 pytestmark = pytest.mark.slow  # guards the benchmarks, not the product
 
@@ -136,19 +134,6 @@ def test_a_rate_is_shared_by_all(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- the kinds
 
 
-def test_kinds_are_found_by_name() -> None:
-    assert [kind.name for kind in chosen("far,loss")] == ["far", "loss-bbr", "loss-reno"]
-    assert chosen(None) == list(KINDS.values())
-    with pytest.raises(SystemExit, match="no kind of path is called moon"):
-        chosen("link,moon")
-
-
-@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
-def test_no_kind_has_a_file_of_more_than_it_carries(kind: Any) -> None:
-    assert len(kind.rates) == 3
-    assert all(0 < kind.full(rate) <= kind.most(rate) for rate in kind.rates)
-
-
 def test_a_changing_link_has_its_phases_by_turns_from_the_first_packet_on() -> None:
     phases = [(FAST_SECONDS, 1e6 * FAST), (SLOW_SECONDS, 1e6)]
     link = Link(rate=1.0, delay=0.0, loss=0.0, queue=1e9, seed="s", phases=phases)
@@ -196,24 +181,6 @@ def test_an_even_upload_displays_the_time_that_is_left() -> None:
     assert [found.error(share) for share in (0.25, 0.5, 0.75)] == pytest.approx([0.0, 0.0, 0.0])
     assert found.jump == pytest.approx(0.0)
     assert str(found) == "+0%, +0%, +0%"
-
-
-def test_what_is_in_flight_counts_as_done_and_shows_as_an_error() -> None:
-    found = time_left(lines(STARTED, shown(2.0, 0, 80), shown(3.0, 0, 100), shown(9.0, 50, 0), COMPLETED))
-    assert found is not None
-    assert [each.left for each in found.samples] == pytest.approx([0.25, 0.0, None])
-    assert (found.error(0.05), found.error(0.25), found.error(0.9)) == (None, -1.0, None)
-    assert str(found) == "-100%, -100%, -100%"
-
-
-def test_a_time_left_that_an_event_has_counts() -> None:
-    events = [shown(at, 10, seconds_left=left) for at, left in ((2.0, 18.0), (5.0, 3.0), (6.0, 10.0), (8.0, None))]
-    found = time_left(lines(STARTED, *events, COMPLETED))
-    assert found is not None
-    assert found.error(0.15) == pytest.approx(17.5 / 8.5 - 1)
-    assert found.error(0.5) == pytest.approx(1.0)
-    assert found.error(0.75) is None
-    assert found.jump == pytest.approx(1.2)  # an end after 20 s becomes one after 8 s
 
 
 def test_an_upload_that_did_not_complete_has_progress_alone() -> None:
@@ -267,27 +234,12 @@ def test_a_kill_loses_ten_seconds_or_a_part(rate: float, bound: int) -> None:
     assert kill(lost=bound + 1, given_up=1, rate=rate).holds, "it is sent again without a kill, too"
 
 
-def test_moments_follow_the_seed_and_one_of_four_is_early() -> None:
-    found = moments(10, "1 link", 25.0)
-    assert found == moments(10, "1 link", 25.0)
-    assert found != moments(10, "2 link", 25.0)
-    assert [is_late for is_late, _ in found] == [True, True, True, False] * 2 + [True, True]
-    assert all(0 <= seconds <= (25.0 if is_late else 3.0) for is_late, seconds in found)
-
-
 def test_the_stored_rate_is_that_of_the_last_ten_seconds() -> None:
     counts = {"first_put": {"time": 100.0}, "timeline": [[1000, 1, 0]] * 5 + [[10, 1, 0]] * 10}
     assert stored_rate(counts, 115.0) == 10.0
     assert stored_rate({**counts, "timeline": counts["timeline"][:13]}, 112.5) == pytest.approx((2000 + 80) / 9.5)
     assert stored_rate({**counts, "timeline": [[600, 1, 0]]}, 103.0) == 200.0
     assert stored_rate({"first_put": None, "timeline": []}, 103.0) == 0.0
-
-
-@pytest.mark.parametrize(("name", "rate"), [("link", 1e6), ("cap", 10.0), ("changing", None)])
-def test_where_connections_decide_the_stored_rate_is_that_of_the_upload(name: str, rate: float | None) -> None:
-    runs = [run_of(OURS, 10.0), run_of(OURS, 9.0, outcome="failed")]
-    assert paths.rate_of_kills(KINDS[name], 1e6, runs) == rate
-    assert (paths.rate_of_kills(KINDS[name], 1e6, runs[1:]) is None) == (name != "link")
 
 
 # -- goals
@@ -302,90 +254,8 @@ def found(*runs: Run, kind: str = "reader", kills: tuple[Killed, ...] = (), size
     return Found(kind=kind, rate=1e6, size=size, runs=runs, displayed={}, kills=kills)
 
 
-FIXED = run_of(f"{OURS}:4", 10.0), run_of(f"{OURS}:16", 12.0), run_of(f"{OURS}:64", 1.0, outcome="late")
-
-
 def held(*those: Found, **options: Any) -> dict[str, bool]:
     return {target.what: target.holds for target in targets(those, **options)}
-
-
-def test_what_is_right_meets_all_goals() -> None:
-    right = found(run_of(OURS, 10.9, left=105), run_of(OLD, 20.0, left=300, again=9), *FIXED, kills=(kill(),))
-    assert list(held(right).values()) == [True] * 4
-    assert right.regret == pytest.approx(0.09)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "misses"),
-    [
-        (found(run_of(OURS, 10.0, left=106), *FIXED, kills=(kill(),)), ["sent"]),
-        (found(run_of(OURS, 10.0, again=1), *FIXED, kills=(kill(),)), ["sent"]),
-        (found(run_of(OURS, 99.0, outcome="late"), *FIXED, kills=(kill(),)), ["sent"]),
-        (found(run_of(OURS, 12.0), *FIXED, kills=(kill(),)), ["mean regret"]),
-        (found(run_of(OURS, 13.1), *FIXED, kills=(kill(),)), ["mean regret", "worst regret"]),
-        (found(run_of(OURS, 10.0), *FIXED, kills=(kill(), kill(lost=10_000_001))), ["a kill"]),
-        (found(run_of(OURS, 10.0), *FIXED, kills=(kill(lost=99, is_early=True),)), ["a kill"]),  # none is judged
-    ],
-)  # fmt: skip
-def test_each_goal_can_be_missed(wrong: Found, misses: list[str]) -> None:
-    missed = [what for what, holds in held(wrong).items() if not holds]
-    assert len(missed) == len(misses)
-    assert all(miss in what for miss, what in zip(misses, missed, strict=True))
-
-
-def test_a_fixed_concurrency_is_stopped_when_it_cannot_be_the_best() -> None:
-    assert paths.longest([]) == math.inf
-    runs = [run_of(OURS, 10.0), run_of("crt", 1.0), FIXED[2]]
-    assert paths.longest(runs) == pytest.approx(15.0)
-    assert paths.longest([*runs, run_of(f"{OURS}:8", 9.0)]) == pytest.approx(9.0 * paths.WORTH)
-
-
-def test_neither_an_early_kill_nor_another_version_misses_the_bound() -> None:
-    kills = kill(), kill(lost=10**9, is_early=True), kill(lost=10**9, contestant=OLD)
-    assert all(held(found(run_of(OURS, 10.0), kills=kills)).values())
-
-
-def test_a_rate_at_which_no_kill_can_be_judged_misses_the_bound() -> None:
-    judged = found(run_of(OURS, 10.0), kills=(kill(),))
-    unanswered = replace(judged, rate=2e6, kills=(kill(lost=99, is_early=True),))
-    by_name = {target.what: target for target in targets([judged, unanswered])}
-    target = by_name["reader: a kill loses at most ten seconds or one part"]
-    assert not target.holds
-    assert target.found.startswith("1 of 1, at most 0.00 ")
-    assert target.found.endswith("; no response before any kill at 2 MB/s")
-
-
-@pytest.mark.parametrize(("size", "seconds", "holds"), [(100, 9.5, True), (1 << 30, 9.5, False), (1 << 30, 8.9, True)])
-def test_crt_is_to_be_beaten_where_a_file_is_large(size: int, seconds: float, holds: bool) -> None:
-    over_link = found(run_of(OURS, seconds), run_of("crt", 10.0), kind="link", size=size)
-    with_peers = held(over_link, peers=True)
-    assert [holds for what, holds in with_peers.items() if "crt" in what] == [holds]
-    assert not any("crt" in what for what in held(over_link))
-    assert not any("crt" in what for what in held(replace(over_link, kind="reader"), peers=True))
-
-
-def test_the_tables_have_all_versions_and_peers(capsys: pytest.CaptureFixture[str]) -> None:
-    each = found(
-        run_of(OURS, 11.0), run_of(OLD, 20.0), run_of("crt", 12.5), *FIXED,
-        kills=(kill(lost=3_000_000), kill(lost=7_000_000, is_early=True), kill(contestant=OLD)),
-    )  # fmt: skip
-    text = "\n".join(paths.tables([each], ["crt"]))
-    assert "| reader | 1 MB/s | 0 | 11.0 | 20.0 | 10.0 (4) | +10% | 1.000 | 0 |  |  |" in text
-    assert f"| reader | 1 MB/s | {OURS} | 1 | 1 | 3.0 | 3.0 | 10.0 | 1 | 7.0 | 0 |  |" in text
-    assert f"| reader | 1 MB/s | {OLD} | 1 | 1 | 0.0 | 0.0 | 10.0 | 0 |  | 0 |  |" in text
-    assert "| reader | 1 MB/s | 0 | 11.0 | 12.5 |" in text
-    rows = [line.count("|") for line in text.splitlines() if line]
-    assert rows == [12] * 3 + [13] * 4 + [6] * 3
-
-
-def test_quick_is_shorter_and_options_come_first(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert paths.QUICK.kills < paths.FULL.kills
-    assert math.isclose(paths.QUICK.latest, 10.0)
-    monkeypatch.setattr("sys.argv", ["paths", "--list"])
-    assert paths.main() == 0
-    assert len(capsys.readouterr().out.splitlines()) == len(KINDS)
 
 
 def test_a_small_upload_by_the_real_command_through_the_proxy(tmp_path: Path) -> None:

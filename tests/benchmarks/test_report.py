@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import re
 import sys
 from pathlib import Path
 
@@ -15,15 +12,10 @@ from benchmarks import (
     children,
     contest,
     contestants,
-    faults,
-    latency,
-    pipe,
     pipe_contestants,
     report,
-    throughput,
 )
 from benchmarks.children import Ended
-from benchmarks.command import Held
 from benchmarks.contest import Run
 from benchmarks.contestants import OURS, Job
 from benchmarks.peering import ENVIRONMENTS, Peers
@@ -127,63 +119,6 @@ class TestStatistics:
         found = report.rows(runs, {"proving": "MD5"})
         assert getattr(report.thriftiest(found), "name", "") == "bare"
         assert getattr(report.thriftiest(found, proving=True), "name", "") == "proving"
-
-
-class TestTargets:
-    @pytest.mark.parametrize(("seconds", "holds"), [(6.9, True), (7.1, False)])
-    def test_throughput(self, seconds: float, holds: bool):
-        found = report.rows([run_of(OURS, 1, seconds, cpu=0.4), run_of("peer", 1, 10.0)], {"peer": "MD5"})
-        wall, cpu, peak = throughput.targets(found, tls=False, inside=False)
-        assert wall.holds == holds
-        assert cpu.holds
-        assert peak.holds
-
-    def test_through_a_pipe_those_count_that_prove_each_part(self):
-        runs = [run_of(OURS, 1, 2.0), run_of("bare", 1, 1.0), run_of("proving", 1, 2.1, cpu=0.9)]
-        wall, cpu, peak = pipe.targets(report.rows(runs, {"proving": "MD5", OURS: "CRC64NVME"}))
-        assert (wall.holds, cpu.holds, peak.holds) == (True, False, True)
-
-    def test_latency_tells_crt_from_the_others(self):
-        runs = [run_of(OURS, 1, 8.0), run_of("crt", 1, 10.0), run_of("boto3-crt", 1, 11.0), run_of("obstore", 1, 15.0)]
-        crt, others = latency.targets(report.rows(runs, {}))
-        assert crt.holds
-        assert not others.holds
-        assert "obstore" in others.found
-
-    def test_faults_look_at_what_was_sent(self):
-        runs = [run_of(OURS, 1, 1.0), run_of("peer", 1, 10.0)]
-        assert all(target.holds for target in faults.targets(report.rows(runs, {})))
-
-    @pytest.mark.parametrize(("seconds", "holds"), [(10.0, True), (10.4, False)])
-    def test_the_cap_is_of_the_whole_process(self, seconds: float, holds: bool):
-        runs = [run_of(OURS, 1, seconds)]
-        assert latency.cap_target(Held(title="", runs=runs, rows=[]), cap=GIB / 10).holds == holds
-
-    @pytest.mark.parametrize(("bbr", "reno", "holds"), [(10.0, 5.0, (True, True)), (10.1, 5.1, (False, False))])
-    def test_the_path_is_judged_once_for_each_congestion_control(
-        self, bbr: float, reno: float, holds: tuple[bool, bool]
-    ):
-        """Of the best of obstore, and of CRT."""
-        runs = (
-            [run_of(OURS, 1, bbr), run_of("obstore:tuned", 1, 10.0), run_of("obstore", 1, 11.0), run_of("crt", 1, 2.0)],
-            [
-                run_of(OURS, 1, reno),
-                run_of("crt", 1, 10.0),
-                run_of("obstore", 1, 2.0),
-                run_of(f"{OURS}:system", 1, 1.0),
-            ],
-        )
-        found = latency.path_targets(*(Held(title="", runs=each, rows=report.rows(each, {})) for each in runs))
-        assert tuple(target.holds for target in found) == holds
-
-    @pytest.mark.parametrize(("refused", "seconds", "holds"), [(1, 11.0, (True, True)), (3, 11.3, (False, False))])
-    def test_slow_down_is_judged_by_goodput_and_by_refusals(
-        self, refused: int, seconds: float, holds: tuple[bool, bool]
-    ):
-        ours, told = run_of(OURS, 1, seconds), run_of(f"{OURS}:12", 1, 10.0)
-        ours.counts["timeline"] = [[1, 100, 90]] * 10 + [[1, 100, refused]] * 2
-        found = faults.slow_down_targets(Held(title="", runs=[ours, told], rows=report.rows([ours, told], {})))
-        assert tuple(target.holds for target in found) == holds
 
 
 class TestCheating:
@@ -310,9 +245,3 @@ def test_a_table_goes_into_its_place_on_a_page(tmp_path: Path) -> None:
         assert after.endswith(", mc 1.2.\n\n<!-- /goals -->\n\nTail\n")
     with pytest.raises(SystemExit, match="no place"):
         report.insert(page, "growth", [], {})
-
-
-def test_a_table_names_the_day_the_machine_and_the_versions() -> None:
-    said = report.when_and_where({"mc": "1.2", "obstore": "0.9"})
-    there = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}"
-    assert re.fullmatch(rf"Measured on \d{{4}}-\d\d-\d\d: {re.escape(there)}, mc 1\.2, obstore 0\.9\.", said)

@@ -151,15 +151,6 @@ def test_what_can_t_be_moved(bigupload: Command, s3: StrictS3, tree: Path, name:
     assert len(here(tree)) == 5
 
 
-def test_a_device(bigupload: Command, s3: StrictS3, tree: Path) -> None:
-    count = len(s3.requests)
-    os.mkfifo(tree / "pipe")
-    for name in ("/dev/null", tree / "pipe"):
-        assert_refused(bigupload("move", name, *quiet(s3)), 1, "is not a regular file")
-    assert Path("/dev/null").is_char_device()
-    assert not [request.op for request in list(s3.requests)[count:] if request.op == "PutObject"]
-
-
 def test_a_file_that_grows(bigupload: Command, s3: StrictS3, tree: Path) -> None:
     """Nothing tells that it will, but that a program has it open: the object is complete, and the file stays."""
     with (tree / "a").open("ab") as file:
@@ -220,12 +211,3 @@ def test_a_file_that_changes_while_the_store_is_asked(bigupload: Command, s3: St
     assert ended.code == 0
     assert (tree / "a").read_bytes() == b"new"  # it is another file
     assert bytes(s3.objects["bucket"]["p/a"].body) == b"a" * 100
-
-
-def test_the_help(bigupload: Command) -> None:
-    text = bigupload("move", "--help-all").out
-    for word in ("--delete-if-proved", "--delete-empty-dirs", "--delete-links", "--files-from"):
-        assert word in text
-    assert "[default: restart]" in text
-    for word in ("--delete-source  ", "--follow ", "--end-marker", "With --delete-source"):
-        assert word not in text

@@ -294,7 +294,7 @@ STORIES = [
     Story("one of two nannies is killed", _node(KILL), _WHOLE),
     Story("one of two nannies is terminated", _node(TERM), _WHOLE, sampled=True),
     Story("both nannies are killed", _node(KILL, 2), {75: NO_WORKERS}, sampled=True),
-    Story("the coordinator is killed", _coordinator(KILL), {-KILL: ""}),
+    Story("the coordinator is killed", _coordinator(KILL), {-KILL: ""}, sampled=True),
     Story("the coordinator is terminated", _coordinator(TERM), {75: TERMINATED}),
     Story("the command's own scheduler is killed", _local_scheduler, _GONE, local=True, sampled=True),
     Story(

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,10 +36,6 @@ class Node:
         self.address = process.stdout.readline().strip()
         assert self.address, log.read_text()
 
-    def terminate(self) -> None:
-        self.process.terminate()
-        self.process.wait()
-
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -62,19 +57,11 @@ class Processes:
         self._directory = directory
         self._stack = stack
         self.workers: list[Node] = []
-        self.scheduler = self._start_scheduler(0)
+        self.scheduler = self._start("scheduler", ["scheduler", "0"])
 
     @property
     def address(self) -> str:
         return self.scheduler.address
-
-    def _start_scheduler(self, port: int) -> Node:
-        return self._start(f"scheduler-{port}", ["scheduler", str(port)])
-
-    def restart_scheduler(self) -> None:
-        """Kill the scheduler and start another one at its address. Its workers end by themselves."""
-        self.scheduler.kill()
-        self.scheduler = self._start_scheduler(int(self.address.rpartition(":")[2]))
 
     def start_worker(self, *before: str) -> Node:
         """Start a worker; `before`: what its command line begins with, if it needs an interpreter of its own."""
@@ -100,14 +87,6 @@ class Processes:
 
     def logs(self) -> str:
         return "".join(node.log.read_text() for node in [self.scheduler, *self.workers])
-
-
-def until_recorded(manifest: Path, parts: int) -> None:
-    """Wait until a manifest has records of so many parts."""
-    deadline = time.monotonic() + 60
-    while not manifest.exists() or manifest.read_text().count('"type":"part"') < parts:
-        assert time.monotonic() < deadline, "it never came so far"
-        os.sched_yield()
 
 
 def descendants(pid: int) -> set[int]:

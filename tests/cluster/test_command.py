@@ -7,8 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from tests.crash.running import Place, end_of, random_file, until
 from tests.tools.signals import heard
 
 from .nodes import WITH_DASK
-from .support import MIB, Node, Processes, descendants, is_alive
+from .support import MIB, descendants, is_alive
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="/proc")]
 PART = 5 * MIB
@@ -84,47 +83,6 @@ def test_a_local_cluster_ends_with_the_command_and_the_upload_resumes(
     assert s3.objects["bucket"]["key"].body == (place.directory / "file.bin").read_bytes()
 
 
-def test_a_coordinator_that_is_killed_leaves_workers_that_serve_the_next_one(
-    s3: StrictS3, place: Place, processes: Processes
-) -> None:
-    s3.script("UploadPart", Stall(0), part_number=2)
-    with place.start(*upload(s3, place, processes.address)) as process:
-        until(lambda: recorded(place) >= 3, process)
-        process.kill()
-        end_of(process)
-    kept = set(place.manifest().parts)
-    s3.clear()
-    s3.release()
-    resumed = place.run(*upload(s3, place, processes.address))
-    assert (resumed.code, resumed.err) == (0, "")
-    assert resumed.result["resumed_parts"] >= 3
-    sent = Counter(int(each.query["partNumber"]) for each in s3.requests if each.op == "UploadPart")
-    assert not [number for number in kept if sent[number] > 1], "what was recorded is not sent again"
-    assert sent.total() <= PARTS + 4, "what was in flight is"
-    assert s3.objects["bucket"]["key"].body == (place.directory / "file.bin").read_bytes()
-
-
-@pytest.mark.parametrize("how", [Node.kill, Node.terminate])
-def test_a_scheduler_that_dies_ends_the_upload_in_one_line(
-    s3: StrictS3, place: Place, processes: Processes, how: Callable[[Node], None]
-) -> None:
-    """With Dask's and bigupload's real timeouts, and a rate limit."""
-    limited = "--limit-rate", "4MiB"
-    with place.start(*upload(s3, place, processes.address, *limited)) as process:
-        until(lambda: recorded(place) >= 3, process)
-        how(processes.scheduler)
-        ended = end_of(process)
-    assert ended.code == 75
-    assert re.fullmatch(
-        rf"bigupload: \S+file\.bin: the Dask scheduler {processes.address} is gone: run the same command again later "
-        rf"\(at least \d of {PARTS} parts are in the store\)",
-        ended.complaint,
-    )
-    resumed = place.run(*upload(s3, place, "local:1"))
-    assert (resumed.code, resumed.err) == (0, "")
-    assert resumed.result["resumed_parts"] >= 3
-
-
 def test_one_line_says_that_no_scheduler_responds(s3: StrictS3, place: Place) -> None:
     ended = place.run(*upload(s3, place, "tcp://127.0.0.1:9"))
     assert ended.code == 75
@@ -140,15 +98,6 @@ def test_one_line_says_that_dask_is_missing(s3: StrictS3, place: Place) -> None:
     command = [sys.executable, "-c", hidden]
     ended = place.run(*upload(s3, place, "local:2"), command=command)
     assert (ended.code, ended.complaint) == (2, f"bigupload: Dask is not installed: {install_command('dask')}")
-
-
-def test_a_wrong_address_is_a_usage_error(s3: StrictS3, place: Place) -> None:
-    ended = place.run(*upload(s3, place, "local:none"))
-    assert ended.code == 2
-    assert (
-        ended.err.splitlines()[-1]
-        == "bigupload: --dask is like 'tcp://scheduler:8786', or like 'local:4', not 'local:none'"
-    )
 
 
 async def test_a_local_cluster_s_workers_hold_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import bigupload
-from bigupload import RetryPolicy, __version__, errors, events
-from bigupload.cluster import _compat, membership, worker_side
+from bigupload import RetryPolicy, errors, events
+from bigupload.cluster import membership, worker_side
 from bigupload.cluster.messages import FileId
 from bigupload.cluster.transport import ClusterTransport
 from bigupload.core.part_plan import Part
@@ -93,21 +93,6 @@ def assert_whole(world: World, path: Path, result: bigupload.UploadResult) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [Node.kill, Node.hang])
-async def test_a_worker_that_dies_or_hangs_costs_its_parts_in_flight(
-    world: World, processes: Processes, how: Callable[[Node], None]
-) -> None:
-    path = world.file(SIZE)
-    interruption = Interruption(world, lambda: how(processes.workers[0]))
-    stop = at_part(3, interruption)
-    result = await upload(world, path, processes, on_event=stop, limit_rate=20 * MIB)  # so that it has parts in flight
-    assert_whole(world, path, result)
-    assert result.retries <= 8  # none if hedges came first
-    assert len(interruption.recorded) >= 3
-    assert not interruption.sent_again()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", [Node.kill, Node.hang])
 async def test_a_worker_that_dies_or_hangs_costs_what_it_had_not_told_of_its_groups(
     world: World, processes: Processes, how: Callable[[Node], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,49 +127,6 @@ async def test_workers_that_join_get_parts_and_the_last_one_may_leave(world: Wor
 
     result = await upload(world, path, processes, on_event=at_part(2, replace_all))
     assert_whole(world, path, result)
-
-
-@pytest.mark.slow
-async def test_a_scheduler_that_ends_stops_the_upload_resumable(world: World, processes: Processes) -> None:
-    path = world.file(SIZE)
-    world.s3.script("UploadPart", Stall(0), part_number=PARTS)
-    with pytest.raises(bigupload.ClusterUnreachable, match=r"the Dask scheduler tcp://\S+ is gone") as caught:
-        await upload(world, path, processes, on_event=at_part(3, processes.scheduler.kill), retry=RetryPolicy())
-    assert caught.value.exit_code == errors.EXIT_RESUMABLE
-    assert caught.value.manifest == world.manifest_path
-    world.s3.clear()  # the part that was to stall may not have been sent yet
-    world.s3.release()
-    async with bigupload.Uploader() as uploader:
-        result = await uploader.resume(world.manifest_path)
-    assert_whole(world, path, result)
-    assert result.resumed_parts >= 3
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(240)  # parts stalled for minutes
-async def test_a_scheduler_that_restarts_on_its_address_goes_on_with_its_new_workers(
-    world: World, processes: Processes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(membership, "_RECONNECTS_WITHIN", 100.0)  # here, it takes long to start
-    monkeypatch.setattr(membership, "_SAID_AFTER", 0.0)
-    monkeypatch.setattr(_compat, "CONNECT_TIMEOUT", 100.0)
-    path, warned = world.file(SIZE), list[str]()
-
-    def restart() -> None:
-        processes.restart_scheduler()
-        processes.start_worker()
-
-    stop = at_part(3, restart)
-
-    def on_event(event: events.Event) -> None:
-        if isinstance(event, events.Warned):
-            warned.append(event.message)
-        stop(event)
-
-    result = await upload(world, path, processes, on_event=on_event, retry=RetryPolicy(), limit_rate=20 * MIB)
-    assert_whole(world, path, result)
-    assert result.retries <= 8, "what was in flight"
-    assert "no worker of the Dask cluster can be used: waits 60 s for one" in warned
 
 
 @pytest.mark.slow
@@ -322,14 +264,6 @@ async def test_nothing_secret_is_left_with_scheduler_and_workers(world: World, p
             assert secret not in where
 
 
-async def test_no_scheduler_responds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compat, "CONNECT_TIMEOUT", 0.2)
-    with pytest.raises(bigupload.ClusterUnreachable, match=r"no Dask scheduler responds at tcp://127\.0\.0\.1:9") as e:
-        await world.upload(world.file(6 * MIB), dask="tcp://127.0.0.1:9")
-    assert e.value.exit_code == errors.EXIT_RESUMABLE
-    assert not world.s3.uploads
-
-
 @pytest.mark.parametrize("is_same_version", [False, True])
 async def test_workers_with_another_version_are_named(
     world: World, here: Any, monkeypatch: pytest.MonkeyPatch, is_same_version: bool
@@ -345,12 +279,6 @@ async def test_workers_with_another_version_are_named(
     first = min(worker.address for worker in here.workers.values())
     assert str(caught.value) == (f"the Dask worker {first} {why}, and restart the worker (2 workers can't be used)")
     assert not world.s3.uploads
-
-
-def test_dask_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_compat.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(bigupload.UsageError, match=r"^Dask is not installed: pip install .*\[dask\]"):
-        bigupload.Uploader(dask="tcp://scheduler:8786")
 
 
 @each_case("wrong", ["", "local:0", "local:", "local:1000", "tcp://", "a b", 4, object()])

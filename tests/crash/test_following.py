@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -100,38 +99,3 @@ def sha256_in_store(weed: LocalStore, key: str = KEY) -> str:
     for block in weed_client(weed).get_object(Bucket=BUCKET, Key=key)["Body"].iter_chunks(1 << 20):
         digest.update(block)
     return digest.hexdigest()
-
-
-def test_a_recording_of_ffmpeg(tmp_path: Path, weed: LocalStore) -> None:
-    """ffmpeg writes an MP4 in real time, and its header when it ends. The object plays."""
-    ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
-    s3 = weed_client(weed)
-    s3.create_bucket(Bucket="recordings")
-    file = tmp_path / "movie.mp4"
-    place = Place(tmp_path, weed.access_key, weed.secret_key)
-    noisy = "testsrc2=size=1280x720:rate=25,noise=alls=60:allf=t"
-    how = ["-t", "6", "-c:v", "mpeg4", "-q:v", "2", "-y", str(file)]
-    recording = subprocess.Popen([ffmpeg, "-v", "error", "-re", "-f", "lavfi", "-i", noisy, *how])
-    with recording:
-        while not file.exists():
-            assert recording.poll() is None
-        with place.start(
-            "upload", "--follow", file, "--to", "s3://recordings/", "--endpoint-url", weed.endpoint_url, "--part-size",
-            "5MiB", "--idle", "2s", "--json", "--progress", "json",
-        ) as process:  # fmt: skip
-            assert recording.wait(LONG) == 0
-            ended_at = time.monotonic()
-            ended = end_of(process)
-            seconds = time.monotonic() - ended_at
-    assert ended.code == 0, ended.err
-    assert ended.result["verified"] == "full-object"
-    s3.download_file("recordings", "movie.mp4", str(tmp_path / "object.mp4"))
-    assert (tmp_path / "object.mp4").read_bytes() == file.read_bytes()
-    played = subprocess.run(
-        [ffmpeg, "-v", "error", "-i", str(tmp_path / "object.mp4"), "-f", "null", "-"],
-        capture_output=True, text=True, timeout=LONG, check=False,
-    )  # fmt: skip
-    assert (played.returncode, played.stderr) == (0, "")
-    uploaded = [line for line in ended.err.splitlines() if '"PartUploaded"' in line or "part_uploaded" in line]
-    assert len(uploaded) > ended.result["parts"]  # the header was sent again
-    print(f"{seconds:.2f} s from ffmpeg's end to proof, 2 s of them idle; {ended.result['size']:,} bytes")

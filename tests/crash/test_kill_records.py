@@ -1,5 +1,6 @@
-"""Killed with SIGKILL at every kind of journal record: before it is written, torn half way, written and not fsynced,
-fsynced. And around complete: when the store has acted and nobody was told, and when its response is here but no record.
+"""Killed with SIGKILL at a record of the journal: before it is written, torn, written and not fsynced, fsynced.
+
+`test_every_step` has the other records, and every step between them.
 
 `driver.py` kills the real command from outside the product; the real command then goes on. What every case shows: the
 upload ends proved with the right bytes; no part that the store had acknowledged (let alone one that was recorded) is
@@ -10,24 +11,21 @@ removes it.
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from bigupload.core.manifest_lines import RECORD_TYPES
 from bigupload.testing.strict_s3 import StrictS3
 
 from .driver import MOMENTS
-from .running import PART, Ended, Place, driver, end_of, random_file, until
+from .running import PART, Ended, Place, driver, random_file
 
 RECORDED = [moment for moment in MOMENTS if moment != "unsynced"]
 """What SIGKILL can tell apart: only a machine that goes down loses what was written and not fsynced."""
 PARTS = 8
 SIZE = PARTS * PART - 1000
-SMALL = driver(["--least-part", str(PART)])
 
 
 @dataclass
@@ -73,13 +71,6 @@ class Case:
             assert now <= self.stored  # nothing is recorded that the store did not acknowledge
             self.recorded |= now
 
-    def forget(self, number: int) -> None:
-        """The store loses a part."""
-        (upload,) = self.s3.uploads.values()
-        del upload.parts[number]
-        self.stored.discard((upload.id, number))
-        self.recorded.discard((upload.id, number))
-
     def assert_proved(self, ended: Ended, *, orphans: int = 0) -> None:
         assert ended.code == 0, ended.err
         assert ended.result["verified"] == "full-object"
@@ -101,12 +92,6 @@ def at(kind: str, moment: str, nth: int = 1) -> tuple[str, ...]:
 def assert_torn(ended: Ended, moment: str) -> None:
     """A torn tail is told of, and nothing else is."""
     assert ("can't be read" in ended.err) == (moment == "torn")
-
-
-def test_every_kind_of_record_has_its_test_here() -> None:
-    assert set(RECORD_TYPES) == {
-        "manifest", "part", "part_dropped", "source", "restart", "completing", "completed", "aborted",
-    }  # fmt: skip
 
 
 @pytest.mark.slow
@@ -136,69 +121,6 @@ def test_part(case: Case, moment: str) -> None:
     assert ended.result["bytes_sent"] <= SIZE - 3 * PART
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", RECORDED)
-def test_part_dropped(case: Case, moment: str) -> None:
-    """The store lost a part that is recorded."""
-    case.upload(*at("part", "after", nth=4))
-    lost = min(number for _, number in case.recorded)
-    case.forget(lost)
-    sent = case.s3.count("UploadPart")
-    # The record that says so is about to be, or was, written: nothing may be sent before.
-    dying = driver(["--least-part", str(PART), *at("part_dropped", moment)])
-    assert case.place.run(*_target(case), command=dying).code == -signal.SIGKILL
-    case.s3.settle()
-    assert case.s3.count("UploadPart") == sent
-    ended = case.upload()
-    case.assert_proved(ended)
-    assert_torn(ended, moment)
-    assert lost in {each.part_number for each in case.s3.requests[sent:] if each.op == "UploadPart"}
-
-
-def _target(case: Case) -> list[str | Path]:
-    return ["upload", case.file, "--to", "s3://bucket/key", "--endpoint-url", case.s3.url, "--part-size", str(PART)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", RECORDED)
-def test_source(case: Case, moment: str) -> None:
-    """The file was touched: its parts are hashed again, and all of them count."""
-    case.upload(*at("part", "after", nth=4))
-    os.utime(case.file)
-    case.upload(*at("source", moment))
-    ended = case.upload()
-    case.assert_proved(ended)
-    assert_torn(ended, moment)
-    assert ended.result["resumed_parts"] >= 4
-    assert ("the file was touched" in ended.err) == (moment in ("before", "torn"))  # once it is on record, never again
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", RECORDED)
-def test_restart(case: Case, moment: str) -> None:
-    """The store forgot the upload, so that a new one is created. Before that is on record, it is one more orphan."""
-    case.upload(*at("part", "after", nth=4))
-    (gone,) = case.s3.uploads
-    del case.s3.uploads[gone]
-    case.upload(*at("restart", moment))
-    ended = case.upload()
-    case.assert_proved(ended, orphans=1 if moment in ("before", "torn") else 0)
-    assert_torn(ended, moment)
-    assert ended.result["bytes_sent"] == SIZE
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", RECORDED)
-def test_completing(case: Case, moment: str) -> None:
-    """It is on disk before the request is sent, so there is no object yet."""
-    case.upload(*at("completing", moment))
-    assert case.s3.count("CompleteMultipartUpload") == 0
-    ended = case.upload()
-    case.assert_proved(ended)
-    assert_torn(ended, moment)
-    assert ended.result["bytes_sent"] == 0
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_completed(case: Case, moment: str) -> None:
@@ -213,21 +135,6 @@ def test_completed(case: Case, moment: str) -> None:
     else:
         ended = case.upload()
         assert_torn(ended, moment)
-    case.assert_proved(ended)
-    assert ended.result["bytes_sent"] == 0
-
-
-@pytest.mark.slow
-def test_between_the_store_s_complete_and_its_response(case: Case) -> None:
-    case.s3.hold("CompleteMultipartUpload", acted=True)
-    with case.place.start(*_target(case), command=SMALL) as process:
-        until(lambda: "key" in case.s3.objects["bucket"], process)
-        process.kill()
-        assert end_of(process).code == -signal.SIGKILL
-    assert case.place.manifest().status == "completing"
-    case.s3.release()
-    case.look()
-    ended = case.upload()
     case.assert_proved(ended)
     assert ended.result["bytes_sent"] == 0
 

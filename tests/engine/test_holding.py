@@ -11,18 +11,17 @@ import anyio.lowlevel
 import pytest
 
 from bigupload.core.flight import START, Sample
-from bigupload.core.flight_trials import WINDOW, Bottleneck
+from bigupload.core.flight_trials import Bottleneck
 from bigupload.core.part_plan import Part
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.core.stored_rate import LATE
 from bigupload.engine.context import TICK, PutInFlight, SharedSlots
 from bigupload.engine.in_flight import PartsInFlight
-from bigupload.engine.retrying import RunCounts
 from bigupload.ports import SignedRequest
 from tests.tools.cases import each_case
 from tests.tools.gauges import FakeGauge
 
-from .test_in_flight import FIRST, PART, REQUEST, SECOND, Put, Sky
+from .test_in_flight import FIRST, PART, REQUEST, Put, Sky
 
 POLICY = RetryPolicy()
 
@@ -247,20 +246,6 @@ async def test_a_part_that_is_held_before_it_has_a_connection_begins_held() -> N
     assert part.gauge.paused()
 
 
-async def test_what_is_no_part_of_the_file_is_not_held() -> None:
-    sky = Sky()
-    async with anyio.create_task_group() as tasks:
-
-        async def play() -> None:
-            while not sky.puts:
-                await anyio.lowlevel.checkpoint()
-            assert sky.context.shared.first_puts == set()
-            sky.puts[0].end(SECOND)
-
-        tasks.start_soon(play)
-        assert await sky.flights.put(SimpleNamespace(), PART, REQUEST) == SECOND
-
-
 # -- what `Flight` is shown
 
 
@@ -320,41 +305,7 @@ async def test_what_holds_the_connections_back_is_asked_for_while_it_matters(
     assert flight.samples[0].bottleneck is (found if doubles else Bottleneck.UNKNOWN)
 
 
-async def test_an_empty_file_has_a_part_of_no_bytes() -> None:
-    part = put(0.0, Gauge(), size=0)
-    shared = shared_with(None, part)
-    for tick in range(20):
-        shared.adapt(tick / 10)
-    assert not part.is_held
-
-
-async def test_it_looks_more_often_at_the_start() -> None:
-    flight = Flight()
-    shared = shared_with(flight, put())
-    assert shared.tick == TICK
-    flight.starts = True
-    assert shared.tick < TICK
-    shared.first_puts.clear()
-    assert shared.tick == TICK
-
-
 # -- slots
-
-
-async def test_the_limit_is_that_of_the_slots() -> None:
-    flight = Flight(limit=5)
-    shared = shared_with(flight, put(0.0, Gauge()))
-    woken = anyio.Event()
-    shared.waiting_for_room.add(woken)
-    flight.limit = 2
-    shared.adapt(1.0)
-    assert shared.limit == shared.slots.total_tokens == 2
-    assert not woken.is_set()
-    flight.limit = 3
-    (part,) = shared.first_puts
-    assert shared.ended(part) == 0
-    assert shared.slots.total_tokens == 3, "before its slot is given to another one"
-    assert woken.is_set()
 
 
 async def test_the_end_of_the_only_part_makes_room_for_one_part_alone() -> None:
@@ -378,45 +329,7 @@ async def test_the_end_of_the_only_part_makes_room_for_one_part_alone() -> None:
     assert flying == [1, 1, 0]
 
 
-@each_case(("rate", "limit"), [(None, START), (500, 4), (1, 1), (10**9, START)])
-def test_a_rate_limit_says_how_many_parts_to_begin_with(rate: float | None, limit: int) -> None:
-    shared = SharedSlots(None, rate=lambda: rate)
-    shared.expect_parts(1000, 0.0)
-    assert shared.limit == shared.slots.total_tokens == limit
-    chosen = SharedSlots(16, rate=lambda: rate)
-    chosen.expect_parts(1000, 0.0)
-    assert chosen.limit == 16
-
-
-@pytest.mark.parametrize(("now", "limit"), [(0.005, 2 * START), (0.05, START)])
-async def test_the_limit_is_not_doubled_if_packets_wait(now: float, limit: int) -> None:
-    shared = shared_with(None, *(put(0.0, Gauge(times=(0.005, now)), size=10**6) for _ in range(START)))
-    async with slots(shared, START):
-        for window in range(4):
-            shared.adapt(1.001 * WINDOW * window)
-            shared.bytes_sent += 10**7
-    assert shared.limit == limit
-
-
 # -- when a body was accepted
-
-
-async def test_a_body_is_accepted_when_all_of_it_is_sent() -> None:
-    gauge = Gauge(400)
-    part = put(0.0, gauge)
-    assert (part.look(1.0), part.accepted) == (400, None)
-    gauge.bytes = 1000
-    assert (part.look(2.0), part.accepted) == (1000, 2.0)
-    assert (part.look(3.0), part.accepted) == (1000, 2.0)
-    gauge.bytes = 900  # the next part of a group, or a body that is broken off
-    assert (part.look(4.0), part.accepted) == (900, None)
-
-
-async def test_a_body_of_no_bytes_is_accepted_once_it_has_begun() -> None:
-    part = put(size=0)
-    assert (part.look(1.0), part.accepted) == (0, None)
-    part.started(Gauge())
-    assert (part.look(2.0), part.accepted) == (0, 2.0)
 
 
 @pytest.mark.parametrize("looked", [False, True])
@@ -447,18 +360,6 @@ async def test_a_part_is_stored_so_long_after_it_was_accepted(looked: bool) -> N
 
 
 # -- what makes no progress
-
-
-async def test_a_body_without_progress_stalls() -> None:
-    gauge = Gauge(400)
-    part, shared = put(0.0, gauge), shared_with(Flight())
-    for now, sent, cancelled in ((1.0, 400, False), (31.0, 400, False), (31.5, 400, True)):
-        gauge.bytes = sent
-        part.cancel_if_stalled(now, POLICY, shared)
-        assert part.scope.cancel_called is cancelled
-    fault = part.stalled(31.5)
-    assert (fault.kind, str(fault)) == (FaultKind.STALLED, "part 1 stalled")
-    assert shared.flight.sent_again_at == []  # type: ignore[attr-defined]  # this file's Flight has it
 
 
 async def test_a_body_that_goes_on_or_is_held_does_not_stall() -> None:
@@ -496,22 +397,6 @@ async def test_a_whole_body_is_sent_again_when_its_response_is_overdue(subject: 
     fault = part.stalled(1001.0)
     assert fault.kind is FaultKind.STALLED
     assert str(fault) == f"no response to {subject or 'part 1'}, 16:40 min after all of it was sent"
-
-
-async def test_the_real_flight_is_patient_while_others_are_stored() -> None:
-    shared = shared_with(None)
-    waits, counts = put(0.0, Gauge(1000)), RunCounts()
-    shared.first_puts.add(waits)
-    for second in range(1, 1000):
-        shared.adapt(float(second))
-        other = put(0.0, Gauge(1000))
-        other.accepted = 0.5
-        shared.stored(other, float(second))
-        waits.cancel_if_stalled(float(second), POLICY, shared)
-    assert not waits.scope.cancel_called
-    waits.cancel_if_stalled(1000.0 + POLICY.response_timeout, POLICY, shared)
-    assert waits.scope.cancel_called
-    assert counts.bytes_sent == 0
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -12,7 +12,7 @@ import pytest
 from bigupload.core.integrity import PartProof
 from bigupload.core.part_plan import Part, Plan
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
-from bigupload.engine.context import TICK, PutInFlight, SharedSlots
+from bigupload.engine.context import TICK, SharedSlots
 from bigupload.engine.in_flight import PartsInFlight
 from bigupload.engine.retrying import Effects
 from bigupload.ports import PutResponse, SignedRequest
@@ -179,16 +179,6 @@ async def test_a_second_that_is_refused_is_the_last(sky: Sky, kind: FaultKind) -
     assert sky.reasons == ["the store does not take part 1 twice at a time (of the second)"]
 
 
-async def test_no_part_is_sent_twice_where_hedging_is_off(sky: Sky) -> None:
-    sky.context.hedging.turn_off()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(sky.flights.watch, lambda: None)
-        with pytest.raises(Fault, match="stalled"):
-            await sky.flights.put(sky.source, PART, REQUEST)
-        tasks.cancel_scope.cancel()
-    assert len(sky.puts) == 1
-
-
 @pytest.mark.parametrize("kind", [FaultKind.BUSY, FaultKind.BROKEN, FaultKind.SERVER, FaultKind.REFUSED])
 async def test_a_passing_fault_does_not_turn_hedging_off(sky: Sky, kind: FaultKind) -> None:
     def script(first: Put, second: Put) -> None:
@@ -314,12 +304,3 @@ async def test_reports_come_a_few_times_a_second(sky: Sky) -> None:
             await anyio.lowlevel.checkpoint()
         tasks.cancel_scope.cancel()
     assert 2 <= len(reports) / 30 <= 1 / TICK
-
-
-async def test_a_put_has_a_gauge_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    source: Any = None  # never read
-    put = PutInFlight(source, PART, REQUEST, 0.0)
-    monkeypatch.setattr(Put, "window_is_full", lambda _: True)
-    assert not put.gauge.window_is_full(), "it has not begun"
-    put.started(Put(fresh=False))
-    assert put.gauge.window_is_full()

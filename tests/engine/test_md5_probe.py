@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-
 import anyio
 import anyio.lowlevel
 import pytest
@@ -45,38 +42,6 @@ class Store:
 
 def refusal(kind: FaultKind) -> Fault:
     return Fault(kind, "refused", status=400)
-
-
-async def test_what_is_sent_does_not_fit_its_digest() -> None:
-    store = Store(None)
-    await Md5Probe(store.sign, store.put).md5_is_enforced(PART)
-    ((body, part, request),) = store.sent
-    assert store.signed == [UnsignedPart(7, 1, request.headers)]
-    assert part == Part(7, 0, 1)
-    assert list(request.headers) == ["content-md5"]
-    digest = base64.b64decode(request.headers["content-md5"], validate=True)
-    assert len(digest) == 16  # well-formed, so that it is not refused for its form
-    assert digest != hashlib.md5(body).digest()
-
-
-async def test_a_store_that_takes_it_does_not_check() -> None:
-    store = Store(None)
-    probe = Md5Probe(store.sign, store.put)
-    assert not probe.enforced
-    assert await probe.md5_is_enforced(PART) is False
-    assert not probe.enforced
-    assert await probe.md5_is_enforced(Part(8, 800, 100)) is False
-    assert len(store.sent) == 1
-
-
-async def test_the_refusal_of_the_digest_proves_it() -> None:
-    store = Store(refusal(FaultKind.CORRUPTED))
-    probe = Md5Probe(store.sign, store.put)
-    assert not probe.enforced
-    assert await probe.md5_is_enforced(PART) is True
-    assert probe.enforced
-    assert await probe.md5_is_enforced(Part(8, 800, 100)) is True
-    assert len(store.sent) == 1
 
 
 @each_case("kind", sorted(set(FaultKind) - {FaultKind.CORRUPTED}, key=lambda kind: kind.name))

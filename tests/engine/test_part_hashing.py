@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import itertools
@@ -17,7 +16,7 @@ import anyio.to_thread
 import pytest
 
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm, Digests, Hashed
+from bigupload.core.checksums import Algorithm, Hashed
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.engine.part_hashing import PartHasher
@@ -181,29 +180,6 @@ async def test_a_shielded_hash_goes_to_its_end() -> None:
     with scope, anyio.CancelScope(shield=True):
         await PartHasher(source, Algorithm.CRC64NVME, anyio.CapacityLimiter(1)).hash(Part(1, 0, 4 * MIB))
     assert source.reads == 4
-
-
-async def test_a_cancelled_task_ends_the_hash_of_a_big_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, left, ended = PartHasher._hash, threading.Event(), threading.Event()
-
-    def hash_and_end(self: PartHasher, part: Part, wanted: Digests, left_behind: threading.Event) -> Hashed:
-        try:
-            return real(self, part, wanted, left_behind)
-        finally:
-            ended.set()
-
-    def cancel(_: int) -> None:
-        loop.call_soon_threadsafe(task.cancel)
-        assert left.wait(60)
-
-    monkeypatch.setattr(PartHasher, "_hash", hash_and_end)
-    loop, source = asyncio.get_running_loop(), Zeros(cancel)
-    task = loop.create_task(PartHasher(source, Algorithm.CRC64NVME, asyncio.Semaphore()).hash(Part(1, 0, 8 * MIB)))
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    left.set()
-    assert await asyncio.to_thread(ended.wait, 60)
-    assert source.reads == 1
 
 
 async def test_a_cancel_does_not_wait_for_a_read_that_hangs(source: FileSource) -> None:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
-import anyio
 import pytest
 
 from bigupload import errors, events
-from bigupload.core.flight import Sample
-from bigupload.core.flight_trials import Bottleneck
-from bigupload.core.retry_policy import ATTEMPTS_BEFORE_RESPONSE, Fault, FaultKind, Retry, RetryPolicy
-from bigupload.engine.context import SharedSlots
+from bigupload.core.retry_policy import Fault, FaultKind, Retry, RetryPolicy
 from bigupload.engine.retrying import Effects, Retrier
-from tests.tools.gauges import FakeGauge
 
 HOUR = 3600.0
 
@@ -82,35 +75,6 @@ async def outage(world: World, retrier: Retrier, *, each: float = 0.0) -> float:
 # -- how long nothing was heard
 
 
-async def test_before_the_first_contact_there_is_no_silence(world: World) -> None:
-    retrier = world.retrier()
-    assert retrier._silence(world.now) is None
-    world.now += HOUR
-    assert retrier._silence(world.now - HOUR) is None
-    await outage(world, retrier)
-    assert len(world.slept) == ATTEMPTS_BEFORE_RESPONSE - 1
-
-
-def test_who_heard_from_the_store_meanwhile_met_no_silence(world: World) -> None:
-    retrier = world.retrier()
-    since = world.now
-    world.now += 5
-    retrier.note_response()
-    world.now += 5
-    assert retrier._silence(since) == 0.0
-    assert retrier._silence(since + 5) == 0.0
-    assert retrier._silence(since + 6) == pytest.approx(4.0)
-
-
-def test_silence_that_has_only_begun_is_silence(world: World) -> None:
-    retrier = world.retrier()
-    retrier.note_response()
-    world.now += 1
-    silence = retrier._silence(world.now)
-    assert silence is not None
-    assert 0.0 < silence < 0.001
-
-
 async def test_hours_before_the_first_silent_attempt_do_not_count(world: World) -> None:
     """A part may be on its way for hours without a response to anything: that is no outage yet."""
     retrier = world.retrier(give_up_after=900.0)
@@ -172,13 +136,7 @@ async def test_a_response_is_a_contact_whatever_it_says(world: World) -> None:
     retrier = world.retrier()
     since = world.now
     await retrier.pause(retrier.attempts(), fault(FaultKind.SERVER, status=500), since)
-    assert retrier._silence(since) == 0.0
-
-
-async def test_what_is_no_response_is_no_contact(world: World) -> None:
-    retrier = world.retrier()
-    await retrier.pause(retrier.attempts(), fault(FaultKind.BROKEN), world.now)
-    assert retrier._silence(0.0) is None
+    assert retrier.contact.responded_at == since
 
 
 # -- pausing
@@ -238,133 +196,10 @@ async def test_faults_that_are_the_callers_are_not_retried_and_are_a_contact(wor
     with pytest.raises(Fault):
         await retrier.request(call, expected=frozenset({FaultKind.GONE}))
     assert call.made == 1
-    assert retrier._silence(world.now) == 0.0
-
-
-@pytest.mark.parametrize(("contacts_store", "silence"), [(True, 0.0), (False, None)])
-async def test_what_may_succeed_without_the_store_is_no_contact(
-    world: World, contacts_store: bool, silence: float | None
-) -> None:
-    retrier = world.retrier()
-    assert await retrier.request(Call(), contacts_store=contacts_store) == "response"
-    assert retrier._silence(world.now) == silence
+    assert retrier.contact.responded_at == world.now
 
 
 # -- what uploads share
-
-
-class Controller:
-    """In place of `Flight`, which has tests of its own."""
-
-    doubles = True
-    responses_are_late = False
-    writers = staticmethod(int)
-    stored_parts = SimpleNamespace(accepted=0.0)
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.samples: list[tuple[float, int, int]] = []
-        self.slowed: list[float] = []
-        self.next = limit
-
-    def sample(self, sample: Sample) -> None:
-        assert sample.bottleneck is Bottleneck.UNKNOWN, "no part is in flight"
-        self.samples.append((sample.now, sample.acknowledged, sample.writing))
-        self.limit = self.next
-
-    def searches(self, writing: int, *, ending: bool) -> bool:
-        return False
-
-    def refused(self, now: float) -> None:
-        self.slowed.append(now)
-        self.limit = self.next
-
-
-def shared_by(controller: Any) -> SharedSlots:
-    shared = SharedSlots(controller.limit)
-    shared.flight = controller
-    return shared
-
-
-async def test_the_budget_begins_as_the_controller_says() -> None:
-    assert SharedSlots(5).slots.total_tokens == SharedSlots(5).flight.limit == 5
-    shared = SharedSlots(None)
-    assert shared.slots.total_tokens == shared.flight.limit
-    assert shared.puts == set()
-    assert 1 <= shared.hashing.total_tokens <= min(4, os.cpu_count() or 1)
-
-
-async def test_what_all_uploads_sent_is_one_measure() -> None:
-    controller = Controller(2)
-    shared = shared_by(controller)
-    shared.adapt(1.0)
-    one, other = FakeGauge(10), FakeGauge(5)
-    shared.puts |= {one, other}
-    shared.bytes_sent = 100
-    shared.adapt(2.0)
-    shared.puts.remove(one)  # it ended, and is counted among the others
-    shared.bytes_sent += one.sent()
-    other.bytes = 7
-    shared.adapt(3.0)
-    assert controller.samples == [(1.0, 0, 0), (2.0, 115, 0), (3.0, 117, 0)]
-
-
-async def test_in_flight_is_what_has_a_slot() -> None:
-    controller = Controller(2)
-    shared = shared_by(controller)
-    slots = shared.slots.queue(lambda: 0)
-    async with slots:
-        shared.adapt(1.0)
-        async with slots:
-            shared.adapt(2.0)
-            controller.next = 4
-            shared.adapt(3.0)
-            shared.adapt(4.0)
-    assert [in_flight for _, _, in_flight in controller.samples] == [1, 2, 2, 2]
-    assert shared.slots.total_tokens == 4
-
-
-async def test_a_smaller_budget_takes_no_slot_away() -> None:
-    controller = Controller(3)
-    shared = shared_by(controller)
-    slots = shared.slots.queue(lambda: 0)
-    came = anyio.Event()
-
-    async def wait() -> None:
-        async with slots:
-            came.set()
-
-    async with anyio.create_task_group() as tasks:
-        async with slots:
-            async with slots, slots:
-                controller.next = 1
-                shared.refused(7.0)
-                assert controller.slowed == [7.0]
-                assert shared.slots.total_tokens == 1
-                assert shared.slots.borrowed_tokens == 3
-                tasks.start_soon(wait)
-            await anyio.wait_all_tasks_blocked()
-            assert not came.is_set()
-        await came.wait()
-
-
-async def test_a_larger_budget_lets_those_who_wait_in() -> None:
-    controller = Controller(1)
-    shared = shared_by(controller)
-    slots = shared.slots.queue(lambda: 0)
-    came = anyio.Event()
-
-    async def wait() -> None:
-        async with slots:
-            came.set()
-
-    async with slots, anyio.create_task_group() as tasks:
-        tasks.start_soon(wait)
-        await anyio.wait_all_tasks_blocked()
-        assert not came.is_set()
-        controller.next = 2
-        shared.adapt(1.0)
-        await came.wait()
 
 
 # -- what several tasks raised

@@ -88,11 +88,6 @@ async def test_a_connection_is_kept_if_another_request_can_follow(response: byte
         assert script.connections == (1 if kept else 2)
 
 
-async def test_a_body_that_ends_with_the_connection() -> None:
-    async with asking(b"HTTP/1.1 200 OK\r\n\r\nall there is") as (client, script):  # its only response, so it closes
-        assert (await client.request("GET", f"{script.url}/", {}, within=60)).body == b"all there is"
-
-
 @pytest.mark.parametrize("length", ["Content-Length: 1000\r\n", ""])
 async def test_the_response_to_head_has_no_body(length: str) -> None:
     async with asking(f"HTTP/1.1 404 Not Found\r\n{length}\r\n".encode(), OK) as (client, script):

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import hashlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -19,9 +18,8 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.service_client import ServiceStore
 from bigupload.testing.faults import ErrorIn200, Status
-from bigupload.testing.strict_s3 import StrictS3
 
-from .backends import ANY_UPLOAD, PART, TOKEN, Backend, crc, create, put, raised, strict
+from .backends import ANY_UPLOAD, PART, TOKEN, Backend, crc, create, put, raised
 from .support import BUCKET, content
 
 SIZE = PART + 17
@@ -140,40 +138,6 @@ async def test_a_store_that_does_not_know_of_copies_at_all(fake: Backend) -> Non
         e = await raised(store.copy_part(upload, Part(1, 0, PART), origin), [fake.secret])
         (row,) = await store.list_parts(upload, Algorithm.CRC64NVME)
     assert row.size == 0
-    assert isinstance(e, Fault)
-    assert e.kind is FaultKind.UNSUPPORTED
-
-
-@pytest.mark.slow
-async def test_a_version_is_copied_although_it_was_replaced(fake: Backend) -> None:
-    assert fake.s3 is not None
-    fake.s3.knobs.versioning = True
-    origin = await make(fake)
-    assert origin.version_id is not None
-    async with contextlib.aclosing(fake.store(origin.key)) as other:
-        upload = await create(other, 17)
-        record = await put(fake, other, upload, 1, LAST)
-        await other.complete(upload, [record], size=17, algorithm=Algorithm.CRC64NVME, checksum=crc(LAST))
-    async with uploading(fake) as (store, upload):
-        copied = await store.copy_part(upload, Part(1, 0, PART), origin)
-        assert copied.checksums[Algorithm.CRC64NVME.header] == crc(FIRST)
-        e = await raised(store.copy_part(upload, Part(1, 0, PART), dataclasses.replace(origin, version_id=None)), [])
-    assert isinstance(e, Fault)
-    assert e.kind is FaultKind.EXISTS
-
-
-@pytest.mark.slow
-async def test_a_customer_key_opens_the_object_and_encrypts_the_part(s3_tls: StrictS3, tmp_path: Path) -> None:
-    key = base64.b64encode(bytes(range(32))).decode()
-    store_with_key = strict(s3_tls, tmp_path)
-    origin = await make(store_with_key, sse_customer_key=key)
-    async with uploading(store_with_key, sse_customer_key=key) as (store, upload):
-        known = dataclasses.replace(origin, customer_key=True)
-        plain = await make(store_with_key, "plain")
-        for each in (known, plain):
-            copied = await store.copy_part(upload, Part(1, 0, PART), each)
-            assert copied.checksums[Algorithm.CRC64NVME.header] == crc(FIRST)
-        e = await raised(store.copy_part(upload, Part(1, 0, PART), origin), [key])
     assert isinstance(e, Fault)
     assert e.kind is FaultKind.UNSUPPORTED
 

@@ -109,20 +109,6 @@ async def test_a_file_that_was_deleted_is_moved_if_the_store_has_its_object(worl
     assert (await move(world, path)).source_deleted
 
 
-@each_case("proof", [None, "composite-etag"])
-async def test_a_weaker_proof_keeps_the_file_unless_it_is_named(world: World, source: Path, proof: str | None) -> None:
-    world.s3.knobs.echo_checksums = False
-    path = write(source / "file.bin", 3 * PART)
-    more = {} if proof is None else {"delete_if_proved": proof}
-    if proof is None:
-        with pytest.raises(errors.SourceNotDeleted, match=r"`DeleteSource\(proved_by='composite-etag'\)`"):
-            await move(world, path, **more)
-        assert stored(world).keys() == {"p/file.bin"}
-        assert files(source) == ["file.bin"]
-    else:
-        assert (await move(world, path, **more)).source_deleted
-
-
 def change(path: Path) -> None:
     path.write_bytes(b"y" * path.stat().st_size)
 
@@ -241,22 +227,6 @@ async def test_an_object_that_is_the_file_itself_is_not_deleted(
     assert files(source) == ["file.bin"]
 
 
-async def test_another_object_under_the_key_keeps_the_file(
-    world: World, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write(source / "file.bin")
-    set_aside = FileRemoval.set_aside
-
-    def with_another(self: FileRemoval) -> bool:
-        world.object("p/file.bin").etag = f'"{"0" * 32}"'
-        return set_aside(self)
-
-    monkeypatch.setattr(FileRemoval, "set_aside", with_another)
-    with pytest.raises(errors.ObjectMismatch, match="no longer the object"):
-        await move(world, path)
-    assert files(source) == ["file.bin"]
-
-
 REPLACED = {
     "other bytes": {"checksum": Checksum("CRC64NVME", "FULL_OBJECT", "AAAAAAAAAAA=")},
     "other bytes, with another checksum": {"checksum": Checksum("CRC32", "FULL_OBJECT", "AAAAAA==")},
@@ -362,13 +332,6 @@ async def test_what_is_no_file_of_this_machine(world: World, given: Any) -> None
     assert isinstance(outcome, UploadFailed)
     assert isinstance(outcome.error, errors.UsageError)
     assert ops(world) == []
-
-
-async def test_an_open_file_object_is_no_path(world: World, source: Path) -> None:
-    path = write(source / "file.bin")
-    with path.open("rb") as file, pytest.raises(errors.UsageError, match="is for files of this machine"):
-        await move(world, file)
-    assert path.exists()
 
 
 def fifo(path: Path) -> None:

@@ -58,27 +58,6 @@ async def test_a_resumed_upload_fetches_what_is_missing(world: World, web: WebSe
     assert result.resumed_parts == PARTS - len(missing)
 
 
-@pytest.mark.slow
-async def test_a_manifest_alone_resumes_a_url(world: World, web: WebServer) -> None:
-    await world.interrupted(f"{web.url}/film.mov", after=3)
-    unrecorded = set(range(1, PARTS + 1)) - set(world.manifest.parts)
-    web.asked.clear()
-    await world.resume()
-    assert holds(world)
-    assert sorted(start // PART + 1 for start, _ in web.ranges) == sorted(unrecorded)
-
-
-@pytest.mark.slow
-async def test_a_manifest_whose_url_had_a_query(world: World, web: WebServer, url: str) -> None:
-    await world.interrupted(url, after=3)
-    web.faults.append(WebFault(status=403, when=lambda asked: SECRET not in asked.path, times=9))
-    with pytest.raises(errors.SourceUnreadable, match=r"responded 403.* name the whole URL as `source`") as caught:
-        await world.resume()
-    assert caught.value.exit_code == errors.EXIT_RESUMABLE
-    await world.resume(source=url)
-    assert holds(world)
-
-
 async def test_another_version_is_fetched_and_compared(world: World, web: WebServer, url: str) -> None:
     await world.interrupted(url, after=3)
     kept = sorted(world.manifest.parts)

@@ -9,7 +9,6 @@ import gc
 import io
 import os
 import pickle
-import queue
 import signal
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from bigupload import events
 from bigupload.api import blocking_writer as writer_module
 from bigupload.engine import multipart_upload
 from bigupload.sources import part_pool
-from bigupload.sources.producers import PushedBytes
 from bigupload.testing.faults import Status
 from tests.tools.cases import each_case
 from tests.tools.waiting import until
@@ -275,24 +273,19 @@ def collected(forgotten: Callable[[], object]) -> None:
     gc.collect()
 
 
-def test_a_writer_that_is_collected(world: World) -> None:
-    def forgotten() -> None:
-        writer = opened(world)
-        writer.write(WHOLE)
-
-    with pytest.warns(ResourceWarning, match=r"never closed, so that nothing was committed"):
-        collected(forgotten)
-    assert stored(world) is None
+def text_opened(world: World, **more: Any) -> Any:
+    return bigupload.open_writer(TO, text=True, **of_function(target(world, **more)))
 
 
-def test_a_wrapper_that_is_collected(world: World) -> None:
+def wrapped(world: World) -> io.TextIOWrapper:
     """It closes what it wraps: the writer has to know that nobody asked for it."""
+    return io.TextIOWrapper(opened(world), "utf-8")
 
-    def forgotten() -> None:
-        io.TextIOWrapper(opened(world), "utf-8").write("x" * SIZE)
 
-    with pytest.warns(ResourceWarning, match=r"never closed"):
-        collected(forgotten)
+@pytest.mark.parametrize(("forgotten", "written"), [(opened, WHOLE), (wrapped, "x" * SIZE), (text_opened, "x" * SIZE)])
+def test_a_writer_that_is_collected(world: World, forgotten: Callable[[World], Any], written: bytes | str) -> None:
+    with pytest.warns(ResourceWarning, match=r"never closed, so that nothing was committed"):
+        collected(lambda: forgotten(world).write(written))
     assert stored(world) is None
 
 
@@ -321,15 +314,6 @@ def test_a_character_that_is_refused_is_not_written(world: World, encoding: str,
             writer.write(f"x{refused}")
         writer.write("after")
     assert stored(world) == hashed(b"before after")
-
-
-def test_text_that_is_collected(world: World) -> None:
-    def forgotten() -> None:
-        bigupload.open_writer(TO, text=True, **of_function(target(world))).write("x" * SIZE)
-
-    with pytest.warns(ResourceWarning, match=r"never closed"):
-        collected(forgotten)
-    assert stored(world) is None
 
 
 async def test_an_async_writer_that_is_collected(world: World) -> None:
@@ -479,24 +463,6 @@ def test_the_buffer_of_a_write_is_the_programs_again_at_once(world: World, size:
     assert stored(world) == hashed(WHOLE)
 
 
-def test_large_writes_are_not_collected_and_small_ones_are(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each copy, and each call of Python for a small write, is CPU time of the program."""
-    sizes: list[int] = []
-    write = writer_module._RawWriter.write
-
-    def noting(self: Any, data: Any, /) -> int:
-        sizes.append(len(data))
-        return write(self, data)
-
-    monkeypatch.setattr(writer_module._RawWriter, "write", noting)
-    with opened(world, part_size=PART) as writer:
-        writer.write(WHOLE)
-        assert sizes == [len(WHOLE)]
-        for _ in range(1_000):
-            writer.write(bytes(100))
-    assert len(sizes) <= 12
-
-
 def test_text(world: World) -> None:
     with bigupload.open_writer(TO, text=True, newline="\r\n", **of_function(target(world))) as writer:
         assert isinstance(writer, io.TextIOWrapper)
@@ -585,41 +551,6 @@ def test_a_write_that_was_interrupted(world: World) -> None:
     with pytest.raises(bigupload.UploadCancelled, match="interrupted half-way"):
         writer.close()
     assert stored(world) is None
-
-
-@each_case("encoding", ["utf-16", "iso2022_jp"])
-def test_text_whose_write_was_interrupted_before_its_first_byte(
-    world: World, monkeypatch: pytest.MonkeyPatch, encoding: str
-) -> None:
-    """The encoder has gone on, past a mark or a shift sequence that no byte has: made again, the write lacks it."""
-    goes_on = threading.Event()
-    fill = PushedBytes.fill
-
-    async def fill_later(self: PushedBytes, buffer: memoryview) -> int:
-        await until(goes_on.is_set)
-        return await fill(self, buffer)
-
-    class Interrupted(queue.SimpleQueue[None]):
-        def get(self, *_: Any) -> None:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(PushedBytes, "fill", fill_later)
-    world.s3.objects[BUCKET].pop("key", None)
-    text = "\u65e5\u672c\n" * 20_000
-    writer = bigupload.open_writer(
-        TO, text=True, encoding=encoding, newline="\n", **of_function(target(world, resume=False))
-    )
-    pushed = writer.buffer._core._pushed
-    with monkeypatch.context() as patch:
-        patch.setattr(pushed, "_changed", Interrupted())
-        with pytest.raises(KeyboardInterrupt):
-            writer.write(text)
-    goes_on.set()
-    with contextlib.suppress(bigupload.UploadCancelled):
-        writer.write(text)
-        writer.close()
-    writer.abandon()
-    assert stored(world) in (None, hashed(text.encode(encoding)))
 
 
 def test_a_write_that_comes_while_the_writer_is_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,14 +287,6 @@ def another_key(service: Service, owner: str) -> str:
     return KeyFile(Path(service.home, "keys.json")).create(owner)[1]
 
 
-def test_two_authorization_headers(service: Service) -> None:
-    """What stands before the service may have read the other one."""
-    key = ("Authorization", f"Bearer {service.key}")
-    for other in (key, ("authorization", "Bearer sk_other"), ("Authorization", "")):
-        response = httpx.get(f"{service.url}/v1/me", headers=[key, other], trust_env=False)
-        assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_key")
-
-
 def test_too_many_requests_of_one_key(strict: Service) -> None:
     eager, other = another_key(strict, "eager"), another_key(strict, "eager")
     assert strict.call("POST", "/v1/media/presign", key=eager, json=PHOTO).status_code == 200

@@ -286,6 +286,7 @@ def test_declared(filename: str, content_type: str, expected: MediaType) -> None
     [
         "", "jpg", ".jpg", "dir/.jpg", "x.jpg/", "x", "x.", "x.jpg.", "x.jpg ", "x.jpg. .", "a.jpg.exe", "a.heic",
         "x.jpg::$DATA", "x.jpg?", "x.jpg;y", "x.jpg%00.exe", "photo\u202egpj.exe", "x.mp\uff14", "a.jpg\u200b",
+        "x.exe", "x.svg", "x.html", "x.jp\u0261", "/.jpg", "..",
     ],
 )  # fmt: skip
 def test_names_that_say_nothing_on_the_list(filename: str) -> None:
@@ -308,6 +309,8 @@ def test_names_with_characters_that_do_harm(bad: str, place: str) -> None:
     [
         "", "image", "image/", "jpg", "text/html", "application/octet-stream", "image/heic", "video/x-matroska",
         "image/jpeg\r\nX-Evil: 1", "image/jpeg;\r\nX: 1", "image/jpeg\0", "image/jpeg\n", "image/jpeg, text/html",
+        "image/jpeg;a=b,text/html", 'image/jpeg;a="b,c" , text/html;x', "image/jpeg text/html", "image/svg+xml",
+        "image/*", "*/*", "/", " ",
         "image/jpeg; é", "image / jpeg",
     ],
 )  # fmt: skip

@@ -43,7 +43,6 @@ from tests.tools.directories import session_directory
 from tests.tools.service import Service, serving
 
 MONTH = {"keep": 30 * DAY}
-ONE_PUT = "one PUT takes at most 5 GiB: create a multipart upload"
 TYPES = "video/x-matroska mkv  # films\napplication/mxf mxf\nimage/jpeg\n"
 
 

@@ -110,12 +110,6 @@ async def test_files_of_unknown_size_count_before_they_are_there() -> None:
     assert await allowed(quota, "g", 19_000_000)
 
 
-async def test_owners_do_not_share() -> None:
-    quota = Store().quota()
-    assert await allowed(quota, "a", 100, "one")
-    assert await allowed(quota, "a", 100, "two")
-
-
 async def test_without_a_quota_nothing_is_listed() -> None:
     store = Store(a=1 << 60)
     assert await allowed(store.quota(None), "b", 1 << 60)
@@ -384,15 +378,6 @@ async def test_a_list_ends_with_the_service() -> None:
     before = asyncio.all_tasks()
     await quota.aclose()
     assert len(before - asyncio.all_tasks()) == 1
-
-
-async def test_a_promise_holds_until_it_expires() -> None:
-    store = Store()
-    quota = store.quota()
-    assert await allowed(quota, "a", 60)
-    assert quota.holds("me", "a")
-    store.now += URL_LIFETIME
-    assert not quota.holds("me", "a")  # its room may be another file's by now
 
 
 # -- with a store, and two replicas

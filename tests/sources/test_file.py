@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,11 +16,6 @@ from bigupload.sources.file import FileSource
 from .support import DATA, append
 
 # -- what can be uploaded
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(errors.SourceNotFound, match="no such file"):
-        FileSource(tmp_path / "missing")
 
 
 def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
@@ -34,11 +28,6 @@ def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
 def test_a_file_in_the_place_of_a_directory(path: Path) -> None:
     with pytest.raises(errors.SourceUnreadable, match="Not a directory"):
         FileSource(path / "child")
-
-
-def test_a_directory(tmp_path: Path) -> None:
-    with pytest.raises(errors.SourceUnsupported, match="is a directory"):
-        FileSource(tmp_path)
 
 
 def test_a_fifo_is_refused_without_waiting_for_its_writer(tmp_path: Path) -> None:
@@ -77,24 +66,6 @@ def test_a_fifo_that_takes_the_files_place_just_then(path: Path, monkeypatch: py
         os.fstat(opened[0])
 
 
-def test_no_permission(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> int:  # root may read everything, so the refusal is played
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(errors.SourceUnreadable, match="Permission denied") as caught:
-        FileSource(path)
-    assert isinstance(caught.value.__cause__, PermissionError)
-
-
-def test_an_empty_file(tmp_path: Path) -> None:
-    (tmp_path / "empty").touch()
-    with FileSource(tmp_path / "empty") as source:
-        assert source.fingerprint.size == 0
-        assert source.read_into(memoryview(bytearray(8)), 0) == 0
-        source.check()
-
-
 @pytest.mark.parametrize("path", ["/proc/cpuinfo", "/proc/self/status"])
 def test_a_file_that_has_more_than_it_says(path: str) -> None:
     """Its size is 0: it would become an empty object, proved by the checksum of nothing."""
@@ -113,15 +84,6 @@ def test_a_file_whose_size_does_not_follow_its_bytes(
         patch.setattr(os, "stat", lambda _: status)
         with pytest.raises(errors.SourceUnsupported, match=f"more bytes than its size of {len(DATA):,}"):
             source.check()
-
-
-def test_a_link_is_followed(path: Path) -> None:
-    link = path.with_name("link")
-    link.symlink_to(path)
-    with FileSource(link) as source:
-        assert source.path == str(link)
-        assert source.fingerprint.size == len(DATA)
-        source.check()
 
 
 def test_the_path_is_absolute(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,26 +171,6 @@ def test_short_reads_are_continued(source: FileSource, monkeypatch: pytest.Monke
     buffer = bytearray(1000)
     assert source.read_into(memoryview(buffer), 3) == 1000
     assert buffer == DATA[3:1003]
-
-
-@pytest.mark.usefixtures("way")
-def test_many_threads_read_at_once(source: FileSource) -> None:
-    wrong: list[int] = []
-
-    def read(seed: int) -> None:
-        buffer = bytearray(100)
-        for turn in range(200):
-            offset = (seed * 997 + turn * 131) % (len(DATA) - 100)
-            source.read_into(memoryview(buffer), offset)
-            if buffer != DATA[offset : offset + 100]:
-                wrong.append(offset)
-
-    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
 
 
 def test_a_disk_that_fails_says_where(source: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,13 +107,6 @@ CHANGES: list[tuple[Callable[[Path], None], bool]] = [
 ]  # fmt: skip
 
 
-def test_a_file_that_holds_still(source: FileSource) -> None:
-    buffer = bytearray(100)
-    source.read_into(memoryview(buffer), 0)
-    source.check()
-    assert buffer == DATA[:100]
-
-
 @pytest.mark.parametrize(("change", "same_size"), CHANGES)
 def test_every_change_is_noticed(
     path: Path, source: FileSource, change: Callable[[Path], None], same_size: bool
@@ -157,14 +150,6 @@ def test_a_descriptor_that_is_stale(source: FileSource, monkeypatch: pytest.Monk
         patched.setattr(os, "fstat", stale)
         with pytest.raises(errors.SourceUnreadable, match="Stale file handle"):
             source.check()
-
-
-def test_rename_over_by_a_file_of_another_size(path: Path, source: FileSource) -> None:
-    other = path.with_name("other")
-    other.write_bytes(b"short")
-    other.rename(path)
-    with pytest.raises(errors.SourceChanged):
-        source.check()
 
 
 def test_a_path_that_leads_nowhere_any_more(path: Path, tmp_path: Path) -> None:

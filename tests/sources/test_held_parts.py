@@ -18,11 +18,10 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.manifest import SourceKind
-from bigupload.core.part_plan import MIB, Limits, plan_stream
+from bigupload.core.part_plan import MIB, plan_stream
 from bigupload.sources import part_pool, producers
 from bigupload.sources.part_pool import Memory, PartPool
 from bigupload.sources.stream import StreamSource
-from tests.integration.support import content
 from tests.sources.streams import DATA, LIMITS, PLAN, cut, pool, read, stream_of
 from tests.tools.waiting import until
 
@@ -171,15 +170,6 @@ async def test_a_directory_that_is_none(tmp_path: Path) -> None:
         await cut(stream_of([DATA], parts=pool(memory=1, directory=tmp_path / "none")))
 
 
-async def test_memory_is_used_again_and_given_back() -> None:
-    parts = pool(memory=1000)
-    stream = stream_of([DATA], parts=parts)
-    await cut(stream, plan_stream(100, limits=LIMITS))
-    assert (parts._memory._used, len(parts._memory._free)) == (0, 1)
-    stream.close()
-    assert not parts._memory._free
-
-
 async def test_a_part_that_another_event_loop_releases_makes_room() -> None:
     memory = Memory(300)
     first, second = PartPool(memory=memory), PartPool(memory=memory)
@@ -322,20 +312,3 @@ async def test_a_temporary_file_is_closed_after_the_thread_that_writes_it(monkey
     release.set()
     assert was_open
     await until(lambda: files[0].closed)
-
-
-async def test_a_fast_pipe_fills_parts_of_a_megabyte() -> None:
-    reading, writing = os.pipe()
-    data = content(3 * MIB)
-
-    def write() -> None:
-        with os.fdopen(writing, "wb") as writer:
-            writer.write(data)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    with os.fdopen(reading, "rb") as file:
-        plan = plan_stream(MIB, limits=Limits(min_part_size=1))
-        found = await cut(stream_of(file, parts=pool(memory=4 * MIB)), plan)
-    thread.join()
-    assert b"".join(piece for _, piece in found) == data

@@ -156,16 +156,6 @@ def test_a_temporary_file_and_a_map() -> None:
             assert whole(opened(mapped)) == DATA
 
 
-def test_a_file_of_fsspec() -> None:
-    fsspec = pytest.importorskip("fsspec")
-    memory = fsspec.filesystem("memory")
-    memory.pipe("/folder/object.bin", DATA)
-    with memory.open("/folder/object.bin", "rb") as file:
-        assert name_of(file) == "object.bin"
-        assert whole(opened(file)) == DATA
-    memory.rm("/folder/object.bin")
-
-
 # -- what is refused
 
 
@@ -186,10 +176,6 @@ class ReadsText:
 def closed(file: Any) -> Any:
     file.close()
     return file
-
-
-async def produce() -> Any:
-    yield b""
 
 
 @each_case(

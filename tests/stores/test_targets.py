@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import pytest
 
 from bigupload import errors
@@ -17,11 +15,10 @@ from bigupload.manifests.state_directory import state_dir
 from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
 from bigupload.sources.file import FileSource
-from bigupload.stores import local_store, targets
+from bigupload.stores import local_store
 from bigupload.stores.s3 import access
 from bigupload.stores.s3.access import refuse_unsuited, region_of
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.service_client import ServiceStore
 from bigupload.stores.targets import connect, connect_service, oddities_of, parse_s3_url, reconnect, with_type_of
 from tests.tools.cases import each_case
 
@@ -205,12 +202,6 @@ async def test_reconnect_with_secrets_that_are_recorded_nowhere() -> None:
     assert {"access_key": found.access_key, "secret_key": found.secret_key, "session_token": found.token} == SECRETS
 
 
-async def test_a_store_gives_no_secret_away() -> None:
-    store = await connect("bucket", "key", S3Options(**SECRETS, region="r"))
-    assert store.options() == {"region": "r", "aws": True}
-    assert "secret" not in json.dumps(store.options())
-
-
 async def test_a_store_goes_on_with_the_object_that_an_upload_began_with() -> None:
     store = await connect("bucket", "key", S3Options(**SECRETS, storage_class="STANDARD", sse="AES256"))
     assert store.restore_options({"storage_class": "GLACIER", "sse": "AES256"}) == ["storage_class"]
@@ -329,29 +320,6 @@ async def test_the_region_is_recorded_once_it_is_known(monkeypatch: pytest.Monke
     assert request.url.startswith("https://bucket.s3.eu-north-1.amazonaws.com/key?")
 
 
-async def test_a_manifest_of_a_service_leads_back_to_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("BIGUPLOAD_API_KEY", "sk_of-the-environment")
-    movie = tmp_path / "movie.mov"
-    movie.write_bytes(b"x" * 5000)
-    with FileSource(movie) as source:
-        first = connect_service(
-            "https://Media.example/",
-            S3Options(ca_bundle=Path("/ca.pem")),
-            api_key=None,
-            name="movie.mov",
-            source=source,
-        )
-        target = Target(service="https://media.example", key="media/o/k.mov")
-        second = await reconnect(target, first.options(), api_key="sk_given", source=source)
-    assert isinstance(second, ServiceStore)
-    assert second.target == target
-    recorded = {"filename": "movie.mov", "content_type": "video/quicktime", "ca_bundle": "/ca.pem"}
-    assert second.options() == first.options() == recorded
-    assert first.target == Target(service="https://media.example", key="")
-    assert (first._http.key(), second._http.key()) == ("sk_of-the-environment", "sk_given")
-    assert first._head == second._head == b"x" * 4096
-
-
 @each_case("recorded", [{}, {"filename": 1, "content_type": "a/b"}, {"filename": "a"},
                                       {"filename": "a", "content_type": "a/b", "ca_bundle": 1}])  # fmt: skip
 async def test_a_manifest_of_a_service_that_lacks_something(recorded: dict[str, Any]) -> None:
@@ -377,25 +345,6 @@ def test_what_a_service_decides_by_itself(options: S3Options, named: str, tmp_pa
     (tmp_path / "a.png").write_bytes(b"")
     with FileSource(tmp_path / "a.png") as source, pytest.raises(errors.UsageError, match=f"leave out {named}$"):
         connect_service("https://media.example", options, api_key="sk_", name="a.png", source=source)
-
-
-async def test_the_local_store_is_started_and_its_secrets_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    running = type(
-        "Running",
-        (),
-        {"endpoint_url": "http://127.0.0.1:1", "region": "us-east-1", "access_key": "AK", "secret_key": "SK"},
-    )()
-    made: list[S3Store] = []
-
-    async def ensure_bucket(self: S3Store) -> None:
-        made.append(self)
-
-    monkeypatch.setattr(local_store, "start", lambda: running)
-    monkeypatch.setattr(S3Store, "ensure_bucket", ensure_bucket)
-    store = await connect("bucket", "key", S3Options(local=True, content_type="text/plain"))
-    assert made == [store]
-    assert store.target == Target(bucket="bucket", key="key", endpoint=targets.LOCAL)
-    assert store.options() == {"local": True, "content_type": "text/plain"}
 
 
 async def test_a_local_store_without_its_bucket_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,18 +395,6 @@ def test_the_state_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     assert state_dir().name == "bigupload"
     assert state_dir().is_absolute()
-
-
-def test_without_a_home_there_is_no_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_home(name: str, **_: object) -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("BIGUPLOAD_STATE_DIR", raising=False)
-    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
-    monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.setattr(platformdirs, "user_state_path", no_home)
-    with pytest.raises(errors.UsageError, match="BIGUPLOAD_STATE_DIR"):
-        state_dir()
 
 
 def test_a_media_service_gets_names_in_utf_8_only(tmp_path: Path) -> None:

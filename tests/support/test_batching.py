@@ -131,16 +131,6 @@ async def one_too_few(items: Sequence[int]) -> Sequence[int]:
     return items[1:]
 
 
-async def test_equal_items_each_get_their_own_result() -> None:
-    numbers = iter(range(100))
-
-    async def perform(items: Sequence[str]) -> Sequence[int]:
-        return [next(numbers) for _ in items]
-
-    batcher = Batcher(perform, max_batch=100)
-    assert sorted(await asyncio.gather(*submit(batcher, "x", "x", "x"))) == [0, 1, 2]
-
-
 async def test_a_cancelled_leader_hands_the_batch_on() -> None:
     work = Work()
     batcher = Batcher(work, max_batch=100)
@@ -247,19 +237,6 @@ class Slow:
         if self._failure is not None:
             raise self._failure
         return "done"
-
-
-async def test_undisturbed_it_just_awaits() -> None:
-    work = Slow()
-    work.gate.set()
-    assert await run_shielded(work()) == "done"
-
-
-async def test_undisturbed_its_failure_is_raised() -> None:
-    work = Slow(OSError("no"))
-    work.gate.set()
-    with pytest.raises(OSError, match="no"):
-        await run_shielded(work())
 
 
 @each_case("failure", [None, OSError("no")])

@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
-import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -170,15 +169,6 @@ async def test_more_slots_are_given_at_once_and_fewer_as_they_come_back() -> Non
     await scene.end_all()
 
 
-async def test_a_cancelled_scope_takes_no_slot_though_one_is_free() -> None:
-    slots = FairSlots(1)
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        async with slots.queue(lambda: 0):
-            pytest.fail("it was cancelled")
-    assert slots.borrowed_tokens == 0
-
-
 async def test_a_cancel_at_the_moment_of_the_grant_passes_the_slot_on() -> None:
     scene = Scene(1)
     for name in "abc":
@@ -191,18 +181,6 @@ async def test_a_cancel_at_the_moment_of_the_grant_passes_the_slot_on() -> None:
     await settle()
     assert scene.order == ["a", "c"]
     await scene.end_all()
-
-
-async def test_a_queue_of_which_all_were_cancelled_waits_no_more() -> None:
-    scene = Scene(1)
-    await scene.ask("a")
-    await scene.ask("gone", times=2)
-    for holder in scene.holders[1:]:
-        holder.task.cancel()
-    await scene.ask("b")
-    assert len(scene.slots._waiting) == 1, "or each upload that ends early would be kept"
-    await scene.end_all()
-    assert scene.order == ["a", "b"]
 
 
 STEPS = st.lists(

@@ -8,7 +8,6 @@ import hashlib
 import mmap
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ from bigupload.sources.file import FileSource
 from bigupload.sources.objects import FileObjectSource, MemorySource
 from bigupload.testing.faults import Stall
 from tests.integration.support import content, no_leaks, write
-from tests.integration.transport.support import Bench, bench, stalls, transport_to
+from tests.integration.transport.support import Bench, stalls, transport_to
 from tests.tools.waiting import until
 
 # -- exact bytes
@@ -39,41 +38,6 @@ async def test_exact_bytes_of_every_size(any_path: Bench) -> None:
                 assert response.etag == f'"{hashlib.md5(expected).hexdigest()}"'
                 assert set(response.checksums) == {"x-amz-checksum-crc64nvme"}
                 assert any_path.gauges[-1].sent() == size
-
-
-@pytest.mark.exhaustive
-async def test_several_mib_at_odd_offsets(any_path: Bench) -> None:
-    with FileSource(write(any_path.directory / "file", 20 * MIB)) as source:
-        async with transport_to(any_path) as transport:
-            for number, (offset, size) in enumerate([(1, 7 * MIB + 13), (4097, 5 * MIB - 1), (20 * MIB - 3, 3)], 1):
-                await any_path.put(transport, source, Part(number, offset, size))
-                assert any_path.stored(number) == content(20 * MIB)[offset : offset + size]
-
-
-@pytest.mark.exhaustive
-async def test_one_connection_serves_part_after_part(any_path: Bench) -> None:
-    with FileSource(write(any_path.directory / "file", 4 * MIB)) as source:
-        async with transport_to(any_path) as transport:
-            for number in range(1, 5):
-                await any_path.put(transport, source, Part(number, (number - 1) * MIB, MIB))
-            assert len(transport._client.pool._open) == 1
-
-
-@pytest.mark.exhaustive
-async def test_a_server_that_reads_slowly_gets_the_same_bytes(any_path: Bench) -> None:
-    """It stops reading within the body, so that every buffer on the path fills, and then continues."""
-    size = 24 * MIB
-    any_path.s3.script("UploadPart", Stall(after_bytes=3 * MIB))
-    with FileSource(write(any_path.directory / "file", size)) as source:
-        async with transport_to(any_path) as transport:
-            sending = asyncio.create_task(any_path.put(transport, source, Part(1, 0, size)))
-            await stalls(any_path)
-            sent = any_path.gauges[0].sent()
-            assert 0 < sent < size
-            any_path.s3.release()
-            await sending
-    assert any_path.stored() == content(size)
-    assert any_path.gauges[0].sent() == size
 
 
 @pytest.mark.exhaustive
@@ -97,18 +61,6 @@ async def test_the_reused_buffer_never_changes_what_was_sent(any_path: Bench) ->
         assert (
             hashlib.sha256(any_path.stored(n + 1)).digest() == hashlib.sha256(whole[n * size : (n + 1) * size]).digest()
         )
-
-
-class WithoutDescriptor(FileSource):
-    def fileno(self) -> None:
-        return None
-
-
-async def test_a_source_without_a_descriptor_is_copied(tmp_path: Path) -> None:
-    with bench(tmp_path, tls=False) as made, WithoutDescriptor(write(tmp_path / "file", 3 * MIB)) as source:
-        async with transport_to(made) as transport:
-            await made.put(transport, source, Part(1, 5, 2 * MIB))
-        assert made.stored() == content(3 * MIB)[5 : 5 + 2 * MIB]
 
 
 @pytest.mark.exhaustive
@@ -162,6 +114,7 @@ async def test_the_gauge_is_monotone_and_never_ahead_of_the_kernel(any_path: Ben
     assert seen[-1] == size
     assert seen[0] < size
     assert not any_path.gauges[0].paused()
+    assert any_path.stored() == content(size)
 
 
 @pytest.mark.exhaustive

@@ -15,7 +15,6 @@ from typing import Any
 import aiohappyeyeballs
 import pytest
 
-from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http import connection, connection_pool
@@ -120,14 +119,6 @@ async def test_tls_within_the_tls_of_a_proxy(
         async with no_leaks(), HttpTransport(ca_bundle=certificates.ca) as transport:
             for _ in range(2):
                 assert (await put(transport, f"https://127.0.0.1:{store}/key", size)).etag == '"e"'
-
-
-@pytest.mark.parametrize("url", ["socks5h://127.0.0.1:1080", "ftp://127.0.0.1:1", "http://127.0.0.1:x", "http://"])
-async def test_a_proxy_that_is_none_for_http(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    name_proxy(monkeypatch, url)
-    async with HttpTransport() as transport:
-        with pytest.raises(errors.UsageError, match="set https_proxy"):
-            await put(transport, "http://127.0.0.1:9/key")
 
 
 async def test_the_proxy_is_looked_up_again_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,25 +102,6 @@ async def test_a_part_that_is_cancelled_leaves_its_connection_to_another(held: a
         assert store.connections == 1
 
 
-async def test_a_part_that_is_cancelled_as_it_is_made_leaves_it_too(
-    held: asyncio.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = Store()
-    async with serving(store.serve) as port, no_leaks(), HttpTransport() as transport:
-        url = f"http://127.0.0.1:{port}/key"
-        transport.connect_ahead(url, 1)
-        (task,) = next(iter(transport._client.pool._coming.values()))
-        sending = asyncio.create_task(put(transport, url))
-        await until(lambda: not any(transport._client.pool._coming.values()))
-        task.add_done_callback(lambda _: sending.cancel())
-        held.set()
-        with pytest.raises(asyncio.CancelledError):
-            await sending
-        assert [len(kept) for kept in transport._client.pool._kept.values()] == [1]
-        await put(transport, url)
-        assert store.connections == 1
-
-
 async def test_a_part_that_needs_a_new_one_does_not_wait(held: asyncio.Event) -> None:
     store = Store()
     async with serving(store.serve) as port, no_leaks(), HttpTransport() as transport:
@@ -168,21 +149,6 @@ async def test_none_is_left_behind(held: asyncio.Event, caplog: pytest.LogCaptur
         transport.connect_ahead(f"http://127.0.0.1:{port}/key", 3)
         assert not transport._client.pool._ahead, "it is closed"
     assert not caplog.records
-
-
-async def test_its_end_waits_for_those_that_are_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No event loop closes while they still work."""
-    monkeypatch.setattr(ConnectionPool, "_connect_to", lambda *_: asyncio.Event().wait())
-    before = asyncio.all_tasks()
-    async with HttpTransport() as transport:
-        transport.connect_ahead("http://127.0.0.1:9", 3)
-        sending = asyncio.create_task(put(transport, "http://127.0.0.1:9/key"))
-        await until(
-            lambda: len(transport._client.pool._ahead) == 3 and any(map(len, transport._client.pool._coming.values()))
-        )
-        sending.cancel()
-        await asyncio.wait([sending])
-    assert asyncio.all_tasks() == before
 
 
 async def test_a_proxy_is_not_told_a_wrong_password_many_times(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from bigupload.ports import SignedRequest
 from bigupload.sources.file import FileSource
 from bigupload.testing.faults import Stall
 from tests.integration.support import content, no_leaks, write
-from tests.integration.transport.support import Bench, bench, stalls, transport_to
+from tests.integration.transport.support import Bench, stalls, transport_to
 from tests.tools.waiting import until
 
 
@@ -160,10 +160,3 @@ async def test_a_file_that_is_truncated_while_it_is_sent(any_path: Bench) -> Non
 class Unreadable(FileSource):
     def read_into(self, buffer: memoryview, offset: int) -> int:
         raise errors.SourceUnreadable("can't read it: Input/output error")
-
-
-async def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
-    with bench(tmp_path, tls=True) as made, Unreadable(write(tmp_path / "file", MIB)) as source:
-        async with no_leaks(), transport_to(made) as transport:
-            with pytest.raises(errors.SourceUnreadable):
-                await made.put(transport, source, Part(1, 0, MIB))

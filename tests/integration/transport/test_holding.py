@@ -187,19 +187,3 @@ async def test_a_held_body_takes_nothing_of_the_rate_limit(any_path: Bench, sour
         await sending
     assert now == pytest.approx(SIZE / rate, abs=0.2)
     assert any_path.stored() == content(SIZE)
-
-
-@pytest.mark.exhaustive
-async def test_a_small_body_in_memory_is_not_held(any_path: Bench) -> None:
-    """The transport has it at once."""
-    data = content(1000)
-
-    def started(gauge: Gauge) -> None:
-        gauge.hold(held=True)
-        any_path.gauges.append(gauge)
-
-    part = Part(1, 0, len(data))
-    async with no_leaks(), transport_to(any_path) as transport:
-        await transport.put(any_path.sign(part, data), MemorySource("file", data), part, on_start=started)
-    assert not any_path.gauges[0].paused()
-    assert any_path.stored() == data

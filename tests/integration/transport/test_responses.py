@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.put_transport import HttpTransport
 from bigupload.ports import SignedRequest
 from bigupload.sources.file import FileSource
-from bigupload.testing.faults import FlipBit, LostResponse, Reset, Status
+from bigupload.testing.faults import LostResponse, Reset, Status
 from tests.integration.support import assert_secretless, content, no_leaks, write
-from tests.integration.transport.support import Bench, bench, transport_to
+from tests.integration.transport.support import Bench, transport_to
 
 # -- responses before the body was read
 
@@ -108,28 +106,6 @@ async def test_a_kept_connection_that_died_is_not_tried_again_in_silence(any_pat
     assert any_path.s3.count("UploadPart") == 4
 
 
-async def test_the_store_says_that_other_bytes_arrived(any_path: Bench) -> None:
-    any_path.s3.script("UploadPart", FlipBit(at=5))
-    with FileSource(write(any_path.directory / "file", MIB)) as source:
-        async with transport_to(any_path) as transport:
-            with pytest.raises(Fault) as caught:
-                await any_path.put(transport, source, Part(1, 0, MIB))
-    assert caught.value.kind is FaultKind.CORRUPTED
-
-
-@pytest.mark.parametrize("status", [307, *(pytest.param(status, marks=pytest.mark.slow) for status in (301, 302, 308))])
-async def test_a_redirect_is_refused_and_not_followed(any_path: Bench, status: int) -> None:
-    where = f"{any_path.s3.url}/elsewhere/key?X-Amz-Signature=secret"
-    any_path.s3.script("UploadPart", Status(status, "TemporaryRedirect", headers={"Location": where}))
-    with FileSource(write(any_path.directory / "file", MIB)) as source:
-        async with transport_to(any_path) as transport:
-            with pytest.raises(Fault, match=r"redirects to https?://127") as caught:
-                await any_path.put(transport, source, Part(1, 0, MIB))
-    assert caught.value.kind is FaultKind.FINAL
-    assert_secretless(caught.value, ["secret"])
-    assert len([r for r in any_path.s3.requests if r.op in ("UploadPart", "PutObject")]) == 1
-
-
 @pytest.mark.parametrize(
     "status", [307, *(pytest.param(status, marks=pytest.mark.slow) for status in (301, 302, 303, 308))]
 )
@@ -149,79 +125,6 @@ async def test_a_redirect_takes_no_byte_to_another_host(any_path: Bench, status:
                 with pytest.raises(Fault, match=r"redirects to https?://127"):
                     await any_path.put(transport, source, Part(1, 0, MIB))
     assert heard == []
-
-
-async def test_nothing_listens(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    with FileSource(write(tmp_path / "file", 10)) as source:
-        async with no_leaks(), HttpTransport() as transport:
-            with pytest.raises(Fault, match=r"^127\.0\.0\.1:\d+ refuses the connection: ") as caught:
-                await transport.put(plain_request(port), source, Part(1, 0, 10), on_start=lambda _: None)
-    assert caught.value.kind is FaultKind.UNREACHABLE
-    assert_secretless(caught.value, ["secret"])
-
-
-async def test_no_such_host(tmp_path: Path) -> None:
-    with FileSource(write(tmp_path / "file", 10)) as source:
-        async with HttpTransport() as transport:
-            request = SignedRequest("http://no.such.host.invalid/key?X-Amz-Signature=secret", {}, 60)
-            with pytest.raises(Fault) as caught:
-                await transport.put(request, source, Part(1, 0, 10), on_start=lambda _: None)
-    assert caught.value.kind is FaultKind.UNREACHABLE
-    assert_secretless(caught.value, ["secret"])
-
-
-async def test_a_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
-    with bench(tmp_path, tls=True) as made, FileSource(write(tmp_path / "file", 10)) as source:
-        async with no_leaks(), HttpTransport() as transport:
-            with pytest.raises(Fault, match="`ca_bundle`") as caught:
-                await made.put(transport, source, Part(1, 0, 10))
-    assert caught.value.kind is FaultKind.FINAL
-    assert_secretless(caught.value)
-
-
-async def test_a_ca_bundle_that_is_none(tmp_path: Path) -> None:
-    with FileSource(write(tmp_path / "file", 10)) as source, socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        for bundle in (tmp_path / "missing.pem", source_path := tmp_path / "file"):
-            async with HttpTransport(ca_bundle=bundle) as transport:
-                request = SignedRequest(f"https://127.0.0.1:{port}/key", {}, 60)
-                with pytest.raises(errors.UsageError, match="CA bundle"):
-                    await transport.put(request, source, Part(1, 0, 10), on_start=lambda _: None)
-    assert source_path.exists()
-
-
-@pytest.mark.parametrize("url", ["", "nonsense", "ftp://127.0.0.1/x", "http://127.0.0.1:99999/x"])
-async def test_a_url_that_can_not_be_used(tmp_path: Path, url: str) -> None:
-    with FileSource(write(tmp_path / "file", 10)) as source:
-        async with HttpTransport() as transport:
-            with pytest.raises((errors.StoreRefused, Fault)) as caught:
-                await transport.put(
-                    SignedRequest(url + "?X-Amz-Signature=secret", {}, 60), source, Part(1, 0, 10),
-                    on_start=lambda _: None,
-                )  # fmt: skip
-    assert_secretless(caught.value, ["secret"])
-
-
-@pytest.mark.parametrize(
-    "response",
-    [
-        b"garbage\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\n",
-        b"",
-    ],
-    ids=["garbage", "a page without ETag", "half a head", "nothing"],
-)
-async def test_responses_that_are_none(tmp_path: Path, response: bytes) -> None:
-    async with raw_server(response, read=True) as port:
-        with FileSource(write(tmp_path / "file", 1000)) as source:
-            async with HttpTransport() as transport:
-                with pytest.raises(Fault) as caught:
-                    await transport.put(plain_request(port), source, Part(1, 0, 1000), on_start=lambda _: None)
-    assert caught.value.kind is FaultKind.BROKEN
-    assert_secretless(caught.value, ["secret"])
 
 
 def plain_request(port: int) -> SignedRequest:

@@ -98,22 +98,6 @@ def name_proxy(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         monkeypatch.setenv(name, url)
 
 
-async def test_the_users_proxy_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    proxy = ForwardProxy()
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    async with server:
-        with FileSource(write(tmp_path / "file", 3 * MIB)) as source, bench(tmp_path, tls=False) as made:
-            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-            monkeypatch.delenv("no_proxy", raising=False)
-            monkeypatch.delenv("NO_PROXY", raising=False)
-            async with transport_to(made) as transport:
-                await made.put(transport, source, Part(1, 0, 3 * MIB))
-            assert made.stored() == content(3 * MIB)
-            assert [target.partition("?")[0] for target in proxy.targets if "partNumber" in target] == [
-                f"{made.s3.url}/{BUCKET}/key"
-            ]
-
-
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 async def test_the_password_is_the_proxys_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool) -> None:
     """In a tunnel nothing would take it out again."""

@@ -51,39 +51,6 @@ def test_the_total_counts_what_was_not_accepted(run: Call) -> None:
     assert run("page/describe", source) == said
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_several_files_are_refused_in_the_plural(run: Call, language: str) -> None:
-    found = words(run, language)
-    alone = {"refused_type", "refused_nameless", "refused_token_type"}
-    refused = {name for name in found if name.startswith("refused_")}
-    assert alone < refused, "else nothing is looked at below"
-    for name in refused - alone:
-        assert set(found[name]) == {"one", "other"}, name
-
-
-def test_a_notice_of_several_files_says_they(run: Call) -> None:
-    source = """const make = () => ({ children: [], append(...all) { this.children.push(...all); },
-      replaceChildren(...all) { this.children = all; }, addEventListener() {},
-      get lastElementChild() { return this.children.at(-1); } });
-    const notices = make();
-    globalThis.document = { getElementById: () => notices, createElement: make };
-    const { later } = await import(at + "page/words.js");
-    m.showRefused(x.map(([name, reason]) => [name, later(reason)]));
-    delete globalThis.document;
-    return notices.children.map(({ children: [strong, text] }) => strong.textContent + text);"""
-    refused = [["a.jpg", "refused_twice"], ["b.jpg", "refused_twice"], ["c.jpg", "refused_empty"]]
-    assert run("page/refusals", source, refused) == [
-        "2 files were not added. They are already in the list. ",
-        "c.jpg was not added. It is empty. ",
-    ]
-
-
-def test_german_says_what_to_do(run: Call) -> None:
-    german = words(run, "de")
-    assert german["attention"]["other"] == "{count} Uploads warten auf Sie"
-    assert "Abgebrochen" not in german.values(), "what failed can be continued"
-
-
 def test_the_page_says_why_before_it_asks_the_service(run: Call) -> None:
     source = 'return [0, 6e9].map((size) => m.objection({ name: "a.mp4", type: "video/mp4", size })(x));'
     assert run("page/media", source, 1)[0] == "It is empty."

@@ -16,14 +16,6 @@ from tests.tools.service import Service
 # -- interrupted
 
 
-def test_killed_and_resumed(half: Client, proxy: ApiProxy, movie: Path) -> None:
-    ended = half.upload(movie, "--json")
-    assert ended.code == 0, ended.err
-    assert (ended.result["verified"], ended.result["resumed_parts"]) == ("full-object", AHEAD)
-    assert object_sha256(ended.result["url"]) == sha256(movie)
-    assert "create" not in proxy.calls
-
-
 @pytest.mark.slow
 def test_resumed_by_its_manifest_after_a_move(half: Client, proxy: ApiProxy, movie: Path) -> None:
     moved = movie.rename(movie.with_name("film.mp4"))

@@ -24,7 +24,6 @@ from tests.tools.buckets import Meddled, fresh_name, options_for
 pytestmark = pytest.mark.slow  # guards deploy/
 
 DOCKERFILE = DEPLOY / "Dockerfile"
-MUST_START_WITHIN = 60
 
 
 def instructions() -> list[tuple[str, str]]:

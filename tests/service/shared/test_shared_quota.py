@@ -115,20 +115,6 @@ async def test_an_abort_makes_room_once_the_list_shows_no_object(valkey: Valkey)
         assert await allowed(other, "c", 40)
 
 
-async def test_a_put_of_unknown_size_counts_as_4_mb(valkey: Valkey) -> None:
-    async with sharing(valkey, Store(), limit=5_000_000) as (one, other):
-        assert await allowed(one, "a", None)
-        assert not await allowed(other, "b", 1_000_001)
-        assert await allowed(other, "b", 1_000_000)
-
-
-async def test_a_promise_counts_a_50000th_of_the_quota_at_least(valkey: Valkey) -> None:
-    async with sharing(valkey, Store(), limit=1_000_000) as (one, other):
-        assert await allowed(one, "a", 1)
-        assert not await allowed(other, "b", 999_981)
-        assert await allowed(other, "b", 999_980)
-
-
 async def test_promises_that_the_engine_dropped_count_no_more(valkey: Valkey) -> None:
     store = Store()
     async with sharing(valkey, store) as (one, other), redis.asyncio.Redis.from_url(valkey.url) as admin:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import socket
 import stat
@@ -181,7 +180,3 @@ def test_a_file_of_roots_may_be_read_by_its_group(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(keys, "read_regular", lambda path: (path.read_bytes(), mounted))
     monkeypatch.setattr(os, "geteuid", lambda: 10001)
     assert load_webhook_secrets(file, create=False) == (SECRET,)
-
-
-def test_a_body_is_json_that_is_kept() -> None:
-    assert json.loads(EVENT.body)["data"]["key"] == "media/ada/1.jpg"
