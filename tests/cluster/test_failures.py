@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import bigupload
-from bigupload import RetryPolicy, errors, events
+from bigupload import RetryPolicy, __version__, errors, events
 from bigupload.cluster import membership, worker_side
 from bigupload.cluster.messages import FileId
 from bigupload.cluster.transport import ClusterTransport
