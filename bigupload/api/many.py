@@ -139,7 +139,6 @@ class UploadMany:
                 self._record = opened.enter_context(record)
                 self._open_record(record)
                 self._of_job.record, self._of_job.token = record.path, record.token
-                self._of_job.began = record.began if self._options.get("resume", True) else None
             await opened.enter_async_context(self._steps)
             if self._steps.deletion is not None:
                 await self._steps.deletion.restore_below(*self._directories)
@@ -152,7 +151,9 @@ class UploadMany:
             await self._steps.end()
 
     def _open_record(self, record: JobRecord) -> None:
-        record.open(resume=self._options.get("resume", True))
+        resume = self._options.get("resume", True)
+        record.open(resume=resume)
+        self._of_job.began = record.began if resume else None
 
     async def _work(self, job: Job[ManyItem, Row]) -> None:
         await job.run()

@@ -207,6 +207,7 @@ class SyncMany(UploadMany):
             record.peek(resume=resume, needs_mounts=needs_mounts)
         else:
             record.open(resume=resume, keep=True, needs_mounts=needs_mounts)
+        # No manifest is believed: the store has shown that the object is not the file, whatever was completed once.
         self._kept = record
         self._mounts = MountPoints(self._directory, record.mounts)
 

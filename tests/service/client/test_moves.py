@@ -14,6 +14,7 @@ from tests.service.client.support import Client, object_sha256, sha256, stopped
 from tests.service.client.test_tokens import token
 from tests.tools.api_proxy import ApiProxy
 from tests.tools.media import sample
+from tests.tools.receipts import rows_of
 from tests.tools.service import Service
 
 MOVE = ("--delete-source", "--json", "--progress", "none")
@@ -35,7 +36,7 @@ def test_a_file_is_deleted_when_the_service_has_it(client: Client, proxy: ApiPro
     assert list(clip.parent.iterdir()) == []
     assert object_sha256(ended.result["url"]) == digest
     assert proxy.calls == ["create", "complete", "check"]
-    assert [row["url"] for row in json.loads(receipt.read_text())["files"]] == [ended.result["url"]]
+    assert [row["url"] for row in rows_of(receipt)] == [ended.result["url"]]
     again = client.upload(clip, *MOVE)  # as after a kill behind the last record
     assert (again.code, again.result["skipped"], again.result["url"]) == (0, True, ended.result["url"])
     assert proxy.calls == ["create", "complete", "check", "check"]
