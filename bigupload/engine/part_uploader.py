@@ -81,7 +81,7 @@ class ChecksumsRefused(Exception):
         self.fault = fault
 
 
-class _Entry(enum.Enum):
+class _EntryState(enum.Enum):
     """How a part enters an attempt. The third way is a `Fault`: its group has made the attempt, which failed."""
 
     READY = "it is signed, unless it is already, and waits for a slot"
@@ -324,13 +324,13 @@ class PartUploader:
         """Send a part until its response proves it. Returns its record, and the number of attempts."""
         part, hashed, request, fresh = unproved.part, unproved.hashed, unproved.request, unproved.elsewhere
         attempts = self._context.retrier.attempts()
-        entry: _Entry | Fault = unproved.failed or _Entry.READY
+        entry: _EntryState | Fault = unproved.failed or _EntryState.READY
         while True:
             since = self._context.effects.clock()
             try:
                 if isinstance(entry, Fault):
                     raise entry
-                if entry is _Entry.READY:
+                if entry is _EntryState.READY:
                     request = await self._presigned(part, hashed, request)
                 async with self._context.slots:
                     self._prepared_until_now(part)
@@ -354,7 +354,7 @@ class PartUploader:
                 if fault.kind.asks_to_slow_down:
                     self._context.shared.refused(self._context.effects.clock())
                 retry = await self._context.retrier.pause(attempts, fault, since, part.number)
-                entry, fresh = _Entry.REFUSED if retry.resign else _Entry.READY, fault.kind.breaks_connection
+                entry, fresh = _EntryState.REFUSED if retry.resign else _EntryState.READY, fault.kind.breaks_connection
                 request = None if retry.resign else request
                 hashed = await self._hash_again(part, hashed) if retry.rehash else hashed
             else:
