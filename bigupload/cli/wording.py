@@ -40,7 +40,7 @@ COMMANDS = {
     "DeleteSource(proved_by='": "--delete-if-proved {}",
 }
 """Functions and steps of the library that take one text, by their beginnings."""
-_OF_THE_SERVICE = frozenset({"imports", "shared"})
+_OF_THE_SERVICE = frozenset({"shared"})
 
 
 def for_command_line(message: str) -> str:
