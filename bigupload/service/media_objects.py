@@ -20,7 +20,7 @@ from bigupload.records import dataclass
 from bigupload.s3_parameters import metadata_headers
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.s3.operations import ObjectPages, UploadPages, copy_source, told
+from bigupload.stores.s3.operations import ObjectPages, UploadPages, copy_source, required_field
 
 ATTACHMENT = "attachment"
 """The Content-Disposition of what browsers must not show, whatever type the store serves it with."""
@@ -41,9 +41,9 @@ class StoredVersion:
 def version_in(answer: Mapping[str, Any]) -> StoredVersion:
     """Return the version of the object that a response to HEAD or GET is about."""
     return StoredVersion(
-        size=told(answer, "ContentLength", int),
+        size=required_field(answer, "ContentLength", int),
         etag=answer.get("ETag", ""),
-        modified=told(answer, "LastModified", datetime.datetime),
+        modified=required_field(answer, "LastModified", datetime.datetime),
     )
 
 
@@ -103,11 +103,11 @@ class MediaBucket:
         answer = await self.bucket.call("to look at the object", "GetObject", Key=key, first=first, **arguments)
         total = answer.get("ContentRange", "").rpartition("/")[2]
         return ObjectHead(
-            size=int(total) if total.isdigit() else told(answer, "ContentLength", int),
+            size=int(total) if total.isdigit() else required_field(answer, "ContentLength", int),
             etag=answer.get("ETag", ""),
             content_type=answer.get("ContentType", ""),
             head=answer.get("Body", b""),
-            modified=told(answer, "LastModified", datetime.datetime),
+            modified=required_field(answer, "LastModified", datetime.datetime),
             headers=answer["Headers"],
         )
 

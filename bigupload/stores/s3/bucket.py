@@ -26,7 +26,15 @@ from bigupload.records import dataclass
 from bigupload.s3_parameters import OBJECT, REQUEST, parameters
 from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_access, no_answer, region_of, translated
 from bigupload.stores.s3.aws_files import configured_ca_bundle
-from bigupload.stores.s3.operations import Request, UploadPages, fields_of, load_parser, request_of, rows, told
+from bigupload.stores.s3.operations import (
+    Request,
+    UploadPages,
+    fields_of,
+    load_parser,
+    request_of,
+    required_field,
+    rows,
+)
 from bigupload.stores.s3.renewal import METHOD, Renewal, explain_refusal, fetch_keys, is_refusal, seconds_left
 from bigupload.stores.s3.signer import S3Signer, SigningKeys, validity
 from bigupload.support.daemon_threads import run_in_daemon_thread
@@ -308,9 +316,9 @@ class S3Bucket:
         """
         named = [{"Key": key} | ({"ETag": etag} if etag else {}) for key, etag in objects]
         response = await self.call("to delete objects", "DeleteObjects", Delete={"Objects": named})
-        deleted = {told(row, "Key", str) for row in rows(response, "Deleted")}
+        deleted = {required_field(row, "Key", str) for row in rows(response, "Deleted")}
         unsaid = dict.fromkeys((key for key, _ in objects if key not in deleted), NOT_BY_BATCH)
-        return unsaid | {told(row, "Key", str): row.get("Code", "") for row in rows(response, "Errors")}
+        return unsaid | {required_field(row, "Key", str): row.get("Code", "") for row in rows(response, "Errors")}
 
     async def exists(self) -> bool:
         """Look whether the bucket is there. Raises Fault(REFUSED) if these credentials may not look."""
@@ -448,10 +456,10 @@ class S3Bucket:
             if self._session is None or self._session[1] - self._now() < _SESSION_ENDS:
                 begins = _BucketCall("to begin a session", "CreateSession", _BEGINS_SESSION, self._answer_within)
                 answer = await self._answer(signer, keys, begins)
-                given = told(answer, "Credentials", dict)
+                given = required_field(answer, "Credentials", dict)
                 names = ("AccessKeyId", "SecretAccessKey", "SessionToken")
-                access, secret, token = (told(given, name, str) for name in names)
-                until = told(given, "Expiration", datetime).timestamp()
+                access, secret, token = (required_field(given, name, str) for name in names)
+                until = required_field(given, "Expiration", datetime).timestamp()
                 self._session = PlainKeys(access, secret, token, _EXPRESS), until
         return self._session[0]
 

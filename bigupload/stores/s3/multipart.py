@@ -33,8 +33,8 @@ from bigupload.stores.s3.operations import (
     copy_source,
     date_of,
     name_options,
+    required_field,
     rows,
-    told,
 )
 
 _SIZE, _CONDITION = "MpuObjectSize", "IfNoneMatch"
@@ -160,7 +160,7 @@ class S3Store:
         except Fault as fault:
             name_options(fault, self._options)
             raise
-        return Created(told(answer, "UploadId", str), declared)
+        return Created(required_field(answer, "UploadId", str), declared)
 
     async def sign(self, upload_id: str, parts: Sequence[UnsignedPart]) -> list[SignedRequest]:
         of_all = {"Key": self._key, "UploadId": upload_id}
@@ -201,10 +201,14 @@ class S3Store:
                 if self._lacks_key(fault):
                     raise _advised(fault, _NO_KEY) from fault
                 raise
-            told(page, "UploadId", str)
+            required_field(page, "UploadId", str)
             for row in rows(page, "Parts"):
                 checksum = row.get(f"Checksum{algorithm.s3_name}")
-                number, size, etag = told(row, "PartNumber", int), told(row, "Size", int), told(row, "ETag", str)
+                number, size, etag = (
+                    required_field(row, "PartNumber", int),
+                    required_field(row, "Size", int),
+                    required_field(row, "ETag", str),
+                )
                 found.append(ListedPart(number, size, etag, checksum, row.get("LastModified")))
             if len(found) > _MOST_ROWS:
                 raise Fault(FaultKind.FINAL, "the store lists more parts than an upload can have")
@@ -283,7 +287,7 @@ class S3Store:
         modified = answer.get("LastModified")
         return ObjectAttributes(
             etag=answer.get("ETag", ""),
-            size=told(answer, "ContentLength", int) if with_size else answer.get("ContentLength", 0),
+            size=required_field(answer, "ContentLength", int) if with_size else answer.get("ContentLength", 0),
             checksums=_checksums_of(answer),
             checksum_type=answer.get("ChecksumType"),
             modified="" if modified is None else modified.isoformat(),
@@ -304,7 +308,9 @@ class S3Store:
             raise
         if answer is None:
             return None
-        return ObjectPart(answer.get("ETag", ""), told(answer, "ContentLength", int), answer.get("PartsCount"))
+        return ObjectPart(
+            answer.get("ETag", ""), required_field(answer, "ContentLength", int), answer.get("PartsCount")
+        )
 
     async def sign_read(self) -> SignedRequest:
         """Presign a GET of the object. The caller may add Range and If-Match."""
@@ -329,7 +335,7 @@ class S3Store:
             )
             raise Fault(FaultKind.REFUSED, message, status=400, error=errors.ObjectNotShown) from fault
         if answer is not None and not (is_known_by_token and TOKEN in answer.get("Metadata", {})):
-            told(answer, "ETag", str)
+            required_field(answer, "ETag", str)
         return answer
 
     async def _head_with_checksums(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -391,7 +397,7 @@ class S3Store:
                     raise
                 without[refused[0]] = str(fault)
                 del arguments[refused[0]]
-        told(answer, "ETag", str)
+        required_field(answer, "ETag", str)
         means = {_CONDITION: f"; {LOOKS_INSTEAD}"}
         lacks = (f"{why}: sent without {HEADERS[name]}{means.get(name, '')}" for name, why in without.items())
         return dataclasses.replace(_facts(answer, algorithm), lacks=tuple(lacks))
@@ -428,7 +434,7 @@ class S3Store:
             page = await self._bucket.call("to list the objects", "ListObjectsV2", Prefix=folder, MaxKeys="1")
         except Fault:  # the store is unwell, or these credentials may not ask
             return False
-        return not any(told(row, "Key", str) == folder for row in rows(page, "Contents"))
+        return not any(required_field(row, "Key", str) == folder for row in rows(page, "Contents"))
 
     async def abort(self, upload_id: str) -> None:
         """Abort the upload, and repeat that until no part is listed: a part in flight may survive an abort.

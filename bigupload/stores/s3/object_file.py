@@ -15,7 +15,7 @@ from bigupload.http.client import read_range
 from bigupload.ports import SignedRequest
 from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import BucketPool, S3Bucket
-from bigupload.stores.s3.operations import told
+from bigupload.stores.s3.operations import required_field
 
 _RENEW_BEFORE = 60.0
 """Seconds before a presigned URL expires at which a new one is made."""
@@ -80,7 +80,7 @@ class ObjectFile:
             answer = await self._of_bucket.head(self._key, ChecksumMode="ENABLED")
             if answer is None:
                 raise errors.SourceNotFound(f"there is no object at {errors.IT}, or no such bucket", it=self._shown)
-            etag, size = told(answer, "ETag", str), told(answer, "ContentLength", int)
+            etag, size = required_field(answer, "ETag", str), required_field(answer, "ContentLength", int)
         except Fault as fault:
             raise fault.of_source(self._shown) from fault
         version_id = answer.get("VersionId")

@@ -17,7 +17,7 @@ from bigupload.options import S3Options
 from bigupload.ports import MultipartStore, SignedRequest, UnsignedPut
 from bigupload.s3_parameters import OBJECT, TOKEN, metadata_headers, parameters
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.operations import ObjectPages, name_options, rows, told
+from bigupload.stores.s3.operations import ObjectPages, name_options, required_field, rows
 
 ListedRow: TypeAlias = tuple[str, int, str]
 """An object's key, its size in bytes, and its ETag."""
@@ -98,8 +98,8 @@ class S3Objects:
         listed = rows(page, "Contents")
         if not all(row.get("Key") and "Size" in row for row in listed):
             for row in listed:  # one of them has not all that every store lists
-                told(row, "Key", str)
-                told(row, "Size", int)
+                required_field(row, "Key", str)
+                required_field(row, "Size", int)
         found = [(row["Key"], row["Size"], row.get("ETag", "")) for row in listed]
         if not all(key.startswith(prefix) for key, _, _ in found):  # they would be deleted
             raise Fault(

@@ -489,7 +489,7 @@ def _name(element: Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-def told(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
+def required_field(answer: Mapping[str, Any], name: str, kind: type[T]) -> T:
     """Return a field that every store's response has.
 
     Raises:

@@ -27,7 +27,16 @@ from bigupload.options import S3Options
 from bigupload.s3_parameters import OBJECT, REQUEST, metadata_headers
 from bigupload.stores.s3 import operations
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.operations import MOST_TAGS, OPERATIONS, XMLNS, document, fields_of, request_of, rows, told
+from bigupload.stores.s3.operations import (
+    MOST_TAGS,
+    OPERATIONS,
+    XMLNS,
+    document,
+    fields_of,
+    request_of,
+    required_field,
+    rows,
+)
 from bigupload.testing.strict_s3 import StrictS3
 from tests.tools import awkward_tree
 from tests.tools.buckets import options_for
@@ -318,9 +327,10 @@ def test_some_stores_answer_without_a_document(operation: str) -> None:
 
 
 def test_fields_that_must_be_there() -> None:
-    assert (told({"a": 1}, "a", int), rows({"a": [{}]}, "a"), rows({}, "a")) == (1, [{}], ())
+    assert (required_field({"a": 1}, "a", int), rows({"a": [{}]}, "a"), rows({}, "a")) == (1, [{}], ())
     for call in (
-        lambda: told({"a": "1"}, "a", int), lambda: told({"a": ""}, "a", str), lambda: told({}, "a", str),
+        lambda: required_field({"a": "1"}, "a", int), lambda: required_field({"a": ""}, "a", str),
+        lambda: required_field({}, "a", str),
         lambda: rows({"a": ["b"]}, "a"), lambda: rows({"a": "b"}, "a"),
         lambda: read("HeadObject", b"", {"content-length": "b"}),
     ):  # fmt: skip
