@@ -127,7 +127,7 @@ class Bars(Reporter):
             self._console.print(text, highlight=False, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
-        self._rows.tell_apart()
+        self._rows.make_names_distinct()
         return Group(*self._rows.render(*self._rows.all))
 
 

@@ -148,7 +148,7 @@ class _PlainJob(_Plain):
         elif not isinstance(event, events.JobProgress):
             self._narrate(path, event)
         elif self._due(path):
-            names = job_progress.told_apart(self._moving)
+            names = job_progress.distinct_names(self._moving)
             files = {names[each]: moved for each, moved in self._moving.items()}
             say(f"{one_line(path.name)}: {job_progress.line(event, files)}")
 

@@ -63,7 +63,7 @@ def counts(event: events.JobProgress) -> list[str]:
     return texts
 
 
-def told_apart(paths: Iterable[Path]) -> dict[Path, str]:
+def distinct_names(paths: Iterable[Path]) -> dict[Path, str]:
     """The names of files. Those that share one have as many of their directories before it as make them different."""
     names: dict[Path, str] = {}
     alike, length = list(paths), 1

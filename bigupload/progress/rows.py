@@ -291,10 +291,10 @@ class Rows(Generic[K]):
         self._paths.pop(key, None)
         return self._rows.pop(key, None)
 
-    def tell_apart(self) -> None:
+    def make_names_distinct(self) -> None:
         """Give longer names to those rows whose files have the same name."""
         rows, paths = dict(self._rows), dict(self._paths)
-        names = job_progress.told_apart(paths.values())
+        names = job_progress.distinct_names(paths.values())
         for key, row in rows.items():
             if key in paths:
                 row.name = names[paths[key]]
@@ -309,7 +309,7 @@ class Rows(Generic[K]):
 
     def of_job(self, total: RowState, counts: Sequence[str]) -> Group:
         """The largest files that are under way, the row of all files below them, and what became of files."""
-        self.tell_apart()
+        self.make_names_distinct()
         rows = sorted(self.all, key=lambda row: -(row.size or 0))[: job_progress.MOST_CURRENT]
         lines = self.render(*rows, total)
         if counts:
@@ -393,7 +393,7 @@ class RichProgress(ProgressOfCalls[RowState]):
             self._live.refresh()
 
     def _end(self, upload: events.UploadIdentity, bar: RowState) -> None:
-        self._rows.tell_apart()
+        self._rows.make_names_distinct()
         ended = self._rows.render(bar)
         self._rows.end(upload)
         if self._live is not None:
@@ -422,7 +422,7 @@ class RichProgress(ProgressOfCalls[RowState]):
             self._console.print(line, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
-        self._rows.tell_apart()
+        self._rows.make_names_distinct()
         return Group(*self._kept, *self._rows.render(*self._rows.all))
 
 

@@ -348,7 +348,7 @@ class PushedBytes:
         """The reader's. It has no bytes while the reader does something else."""
         self._filled = 0
         """Bytes in it."""
-        self._tell_reader: Callable[[], object] = int
+        self._wake_reader: Callable[[], object] = int
         """Lets `fill` return."""
         self._finished = False
         self._refusal: BaseException | None = None
@@ -372,13 +372,13 @@ class PushedBytes:
             if self._finished:
                 return 0
             self._buffer, self._filled = buffer, 0
-            self._tell_reader = partial(asyncio.get_running_loop().call_soon_threadsafe, is_over.set)
-            self._tell_writer()
+            self._wake_reader = partial(asyncio.get_running_loop().call_soon_threadsafe, is_over.set)
+            self._wake_writer()
         try:
             await is_over.wait()
         finally:
             with self._lock:
-                count, self._buffer, self._filled, self._tell_reader = self._filled, _NOWHERE, 0, int
+                count, self._buffer, self._filled, self._wake_reader = self._filled, _NOWHERE, 0, int
         return count
 
     def close(self) -> None:
@@ -439,14 +439,14 @@ class PushedBytes:
                     raise self._refusal
                 self._finished = True
                 self._refusal = ValueError("write to a closed writer")
-                self._tell_reader()
+                self._wake_reader()
 
     def stop(self, failure: BaseException) -> None:
         """Let what waits, and every later write, raise an error. The first one counts."""
         with self._lock:
             if self._refusal is None:
                 self._refusal = failure
-            self._tell_writer()
+            self._wake_writer()
 
     def _copy(self, data: memoryview) -> int:
         """Copy what there is room for, _MOST bytes at most: no other thread runs meanwhile. Returns how many."""
@@ -461,10 +461,10 @@ class PushedBytes:
             if count == room:
                 self._changed_in_loop.clear()
                 if count:
-                    self._tell_reader()
+                    self._wake_reader()
             return count
 
-    def _tell_writer(self) -> None:
+    def _wake_writer(self) -> None:
         if self._changed.empty():
             self._changed.put(None)
         self._changed_in_loop.set()

@@ -151,7 +151,7 @@ def rotate(log_path: Path) -> int:
     return 0
 
 
-def telling_line(log_path: Path, start: int) -> str:
+def reason_in_log(log_path: Path, start: int) -> str:
     """Find the line of the log with the reason: the last fatal one, else the last error, else the last line."""
     text = ""
     with contextlib.suppress(OSError):
@@ -499,7 +499,7 @@ def _wait_ready(home: Path, run: _Run, seconds: float, log_from: int = 0) -> Non
         return
     if run.ready and _is_ours(run):
         raise LocalStoreError(f"the local store (pid {run.pid}) does not respond: end it with bigupload store stop")
-    line = telling_line(home / "weed.log", log_from)
+    line = reason_in_log(home / "weed.log", log_from)
     if _is_ours(run):
         raise LocalStoreError(f"the local store was not ready in {seconds:g} s: {line} (see {home / 'weed.log'})")
     kind = _PortTakenError if "bind: " in line else LocalStoreError  # Go's wording of a listen that failed, everywhere

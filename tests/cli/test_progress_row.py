@@ -17,7 +17,7 @@ from bigupload.cli.narration import Narrator
 from bigupload.cli.progress_display import Bars, JobBars
 from bigupload.core.integrity import Verified
 from bigupload.engine.context import PutInFlight
-from bigupload.progress.job_progress import told_apart
+from bigupload.progress.job_progress import distinct_names
 from bigupload.progress.rows import RowState, cut_middle, most_name, render, update
 from tests.tools.cases import each_case
 
@@ -53,12 +53,12 @@ def test_files_of_one_name_are_told_apart() -> None:
     paths = [
         Path(path) for path in ("/d/movie.mov", "/d/inbox/movie.mov", "/d/old/inbox/movie.mov", "/d/a.mov", "total")
     ]
-    assert list(told_apart(paths[:2]).values()) == ["d/movie.mov", "inbox/movie.mov"]
-    names = told_apart(paths)
+    assert list(distinct_names(paths[:2]).values()) == ["d/movie.mov", "inbox/movie.mov"]
+    names = distinct_names(paths)
     assert [names[path] for path in paths] == [
         "d/movie.mov", "d/inbox/movie.mov", "old/inbox/movie.mov", "a.mov", "total",
     ]  # fmt: skip
-    assert told_apart([Path("a"), Path("/a")]) == {Path("a"): "a", Path("/a"): "/a"}
+    assert distinct_names([Path("a"), Path("/a")]) == {Path("a"): "a", Path("/a"): "/a"}
     for width in (70, 200):
         assert shown(half_way("inbox-of-2026-11/movie.mov"), width).startswith("inb")
         assert "…/movie.mov " in shown(half_way("inbox-of-2026-11/movie.mov"), width)
