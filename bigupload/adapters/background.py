@@ -45,7 +45,7 @@ class BackgroundUploaders:
         """
         Uploader(**options)  # checks the options
         self._options = options
-        self._turns = _TargetTurns()
+        self._target_locks = _TargetLocks()
         self._begin()
         _all.add(self)
 
@@ -82,9 +82,9 @@ class BackgroundUploaders:
 
         return call.run(_loop(), with_uploader)
 
-    def turn(self, target: object) -> contextlib.AbstractContextManager[None]:
-        """Wait for the turn of a target: two uploads of one source to it would share a manifest. The last one wins."""
-        return self._turns.of(target)
+    def lock_target(self, target: object) -> contextlib.AbstractContextManager[None]:
+        """Lock a target: two uploads of one source to it would share a manifest. The last one wins."""
+        return self._target_locks.of(target)
 
     def close(self) -> None:
         """Close the connections that no call uses, and those of the others when they end. Later calls open new ones."""
@@ -103,11 +103,11 @@ class BackgroundUploaders:
     def _forget(self) -> None:
         """In a forked process: leave everything to the one before."""
         self._finalizer.detach()
-        self._turns = _TargetTurns()
+        self._target_locks = _TargetLocks()
         self._begin()
 
 
-class _TargetTurns:
+class _TargetLocks:
     """One call for a target at a time."""
 
     def __init__(self) -> None:
@@ -116,18 +116,18 @@ class _TargetTurns:
 
     @contextlib.contextmanager
     def of(self, target: object) -> Iterator[None]:
-        """Wait for the turn of a target."""
+        """Lock a target."""
         with self._lock:
-            turn, waiting = self._of.get(target, (threading.Lock(), 0))
-            self._of[target] = turn, waiting + 1
+            lock, waiting = self._of.get(target, (threading.Lock(), 0))
+            self._of[target] = lock, waiting + 1
         try:
-            with turn:
+            with lock:
                 yield
         finally:
             with self._lock:
                 waiting = self._of[target][1] - 1
                 if waiting:
-                    self._of[target] = turn, waiting
+                    self._of[target] = lock, waiting
                 else:
                     del self._of[target]
 

@@ -188,7 +188,7 @@ class TakenOver:
             CannotTakeOver: Nothing was sent, and boto3 can do it.
             Exception: As boto3 raises it.
         """
-        with self._uploaders.turn((job.bucket, job.key)):
+        with self._uploaders.lock_target((job.bucket, job.key)):
             heard = _Heard(job.operation, callback)
             while True:
                 try:
