@@ -55,7 +55,7 @@ _RECONNECTS_WITHIN = 5.0
 """Seconds for a scheduler whose connection is lost to be there again: it may restart."""
 _WORKERS_GONE_AFTER = 60.0
 """Seconds for which a part waits for a worker: an adaptive cluster starts them on demand."""
-_SAID_AFTER = 10.0
+_WARN_AFTER = 10.0
 """Seconds of that until a warning: not while a scheduler that is lost may come back."""
 _KEEP_ALIVE = 10.0
 """Seconds between two messages to a worker that has PUTs: what hears nothing for a minute cancels them."""
@@ -76,7 +76,7 @@ _SILENT_AFTER = 5.0
 """Seconds without news from a worker that has PUTs: it reports every second."""
 
 
-def to_nobody(_: str) -> None:
+def warn_nobody(_: str) -> None:
     """Report nothing."""
 
 
@@ -179,7 +179,7 @@ class Member:
     """Parts that it ever got to hash."""
     outbox: Outbox = field(default_factory=Outbox)
     flushing: asyncio.Task[None] | None = None
-    told_share: float | None = None
+    sent_share: float | None = None
     gone: bool = False
     away_until: float = float("-inf")
     """Until when it gets parts only if nobody else can take them: it does not reach the store."""
@@ -213,9 +213,9 @@ class SharedFile:
     """The certificates to trust. A worker must have the same file."""
     hashing: set[asyncio.Task[dict[int, Hashed]]] = field(default_factory=set)
     """The hash tasks that are under way."""
-    say: Callable[[str], None] = to_nobody
+    warn: Callable[[str], None] = warn_nobody
     """Warns the caller of the upload."""
-    is_waiting_told: bool = False
+    has_warned_of_wait: bool = False
     """Whether the caller knows that parts wait for a worker."""
 
 
@@ -342,7 +342,7 @@ class Messenger:
         try:
             await put.done
         except asyncio.CancelledError:
-            self.tell(member, cancel=number)
+            self.cancel(member, put=number)
             raise
         finally:
             member.puts.pop(number, None)
@@ -367,10 +367,10 @@ class Messenger:
         for result in [each for each in self._hashes.values() if not each.done()]:
             result.set_result(("", pack_failure(broken)))
 
-    def tell(self, member: Member, *, cancel: int | None = None, stop: int | None = None) -> None:
+    def cancel(self, member: Member, *, put: int | None = None, hash_task: int | None = None) -> None:
         """Ask a worker to cancel a PUT, or to stop a hash task."""
-        member.outbox.cancels += [] if cancel is None else [cancel]
-        member.outbox.stops += [] if stop is None else [stop]
+        member.outbox.cancels += [] if put is None else [put]
+        member.outbox.stops += [] if hash_task is None else [hash_task]
         self.send(member)
 
     def send(self, member: Member) -> None:
@@ -384,7 +384,7 @@ class Messenger:
             try:
                 async with asyncio.timeout(ANSWER):
                     await _compat.call(self._client(), member.address, WORK, payload=self._packed(message, share))
-                member.told_share = share
+                member.sent_share = share
             except (WorkerUnreachable, OSError, TimeoutError, errors.ClusterUnreachable):
                 for put in [member.puts.get(int(str(each["id"]))) for each in message.puts]:
                     if put is not None:
@@ -430,7 +430,7 @@ class Messenger:
             if member.is_silent(self._clock()):
                 for put in member.puts.values():
                     put.gauge.waits = False  # or its last report would keep a PUT from stalling
-            if member.puts and (keep_alive or member.told_share != share):
+            if member.puts and (keep_alive or member.sent_share != share):
                 member.outbox.due = True
                 self.send(member)
 
@@ -450,7 +450,7 @@ class Messenger:
                 if (put := member.puts.get(each)) is not None:
                     _hear(put, state)
                 else:  # it was given up, and the worker may not know: it would go on, beside the one that has it now
-                    self.tell(member, cancel=each)
+                    self.cancel(member, put=each)
         elif (put := member.puts.get(number)) is not None:
             _hear(put, rest[0])
             if rest[1] is not None:
@@ -515,14 +515,14 @@ class Membership:
         )  # fmt: skip
         self._refused: dict[str, str] = {}
         """The reasons why workers take no part, by address."""
-        self.told_of_streams = False
+        self.has_warned_of_streams = False
         self._news: list[str] = []
         self._files: weakref.WeakKeyDictionary[Source, SharedFile] = weakref.WeakKeyDictionary()
 
     # -- the connection
 
-    async def connect(self, say: Callable[[str], None]) -> Any:
-        """The client, connected, with at least one worker. `say` is called if it waits long for one.
+    async def connect(self, warn: Callable[[str], None]) -> Any:
+        """The client, connected, with at least one worker. `warn` is called if it waits long for one.
 
         Raises:
             ClusterUnreachable: No scheduler responds, or no worker is there.
@@ -541,7 +541,7 @@ class Membership:
                 self._subscribe()
                 self._silent_for = 0.0
                 self._watching = asyncio.create_task(self._watch())
-            await self._wait_for(lambda: self._is_introduced and bool(self.members or self._refused), say)
+            await self._wait_for(lambda: self._is_introduced and bool(self.members or self._refused), warn)
             if not self.members:
                 others = f" ({len(self._refused)} workers can't be used)" if len(self._refused) > 1 else ""
                 raise errors.ClusterError(min(self._refused.values()) + others)
@@ -556,7 +556,7 @@ class Membership:
 
     async def until_connected(self) -> None:
         """Wait while Dask's client connects to its scheduler again. Raises ClusterUnreachable if it does not."""
-        await self._wait_for(lambda: self.client.status == "running", to_nobody)
+        await self._wait_for(lambda: self.client.status == "running", warn_nobody)
 
     def _subscribe(self) -> None:
         self._connection = _compat.connection(self._client)
@@ -693,8 +693,8 @@ class Membership:
         self.messages.lose_hashes(errors.ClusterUnreachable(self._failure))
         self._wake()
 
-    async def _wait_for(self, reached: Callable[[], bool], say: Callable[[str], None]) -> None:
-        """Wait until a condition holds, and after some seconds say for what.
+    async def _wait_for(self, reached: Callable[[], bool], warn: Callable[[str], None]) -> None:
+        """Wait until a condition holds, and after some seconds warn what it waits for.
 
         Raises:
             ClusterUnreachable: It does not hold after a minute, or the scheduler is gone.
@@ -702,7 +702,7 @@ class Membership:
         if not self._failure and reached():
             return  # without a timer for each part
         waiting = f"no worker of the Dask cluster can be used: waits {_WORKERS_GONE_AFTER:.0f} s for one"
-        saying = asyncio.get_running_loop().call_later(_SAID_AFTER, say, waiting)
+        timer = asyncio.get_running_loop().call_later(_WARN_AFTER, warn, waiting)
         try:
             async with asyncio.timeout(_WORKERS_GONE_AFTER):
                 while not (reached() or self._failure):
@@ -713,7 +713,7 @@ class Membership:
                 "the same call again"
             ) from None
         finally:
-            saying.cancel()
+            timer.cancel()
         if self._failure:
             raise errors.ClusterUnreachable(self._failure)
 
@@ -757,14 +757,14 @@ class Membership:
     # -- files
 
     async def share(
-        self, source: Source, ca_bundle: str | bool | None, say: Callable[[str], None] = to_nobody
+        self, source: Source, ca_bundle: str | bool | None, warn: Callable[[str], None] = warn_nobody
     ) -> SharedFile:
         """A file that workers read. The first call asks them whether they see the same one.
 
         Args:
             source: The file.
             ca_bundle: The certificates to trust, which workers must have too.
-            say: Called with each message about the file's upload.
+            warn: Called with each message about the file's upload.
 
         Raises:
             FileNotShared: A worker sees another file, or none.
@@ -773,10 +773,10 @@ class Membership:
         known = self._files.get(source)
         if known is not None and self._client is not None and not self._failure:
             return known  # each part asks
-        await self.connect(say)
+        await self.connect(warn)
         if source not in self._files:
             sampled = await run_in_thread(partial(sample, source))
-            file = SharedFile(FileId.of(source), sampled, ca_bundle=ca_bundle, say=say)
+            file = SharedFile(FileId.of(source), sampled, ca_bundle=ca_bundle, warn=warn)
             await asyncio.gather(*(self._look(member, file) for member in list(self.members.values())))
             for address, verdict in file.verdicts.items():
                 if verdict:
@@ -812,13 +812,13 @@ class Membership:
                 raise _not_shared(*next(iter(file.verdicts.items())))
             return bool(found)
 
-        def say(what: str) -> None:
-            if not file.is_waiting_told:  # of many parts that wait, one reports it
-                file.is_waiting_told = True
-                file.say(what)
+        def warn(what: str) -> None:
+            if not file.has_warned_of_wait:  # of many parts that wait, one reports it
+                file.has_warned_of_wait = True
+                file.warn(what)
 
-        await self._wait_for(look, say)
-        file.is_waiting_told = False
+        await self._wait_for(look, warn)
+        file.has_warned_of_wait = False
         return found[0]
 
     def avoid(self, member: Member) -> None:

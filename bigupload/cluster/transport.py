@@ -94,7 +94,7 @@ class RemoteHasher:
         self._next = 1
         self._parts = 1
         """Parts of the latest task. They double while parts are asked for in order."""
-        self._told: deque[Any] = deque()
+        self._finished: deque[Any] = deque()
         """Tasks whose results came, to be released."""
 
     async def hash(self, part: Part, wanted: Digests) -> Hashed:
@@ -175,20 +175,20 @@ class RemoteHasher:
         task = None
         try:
             task = self._submit(member, HashTask(cluster.topic, number, self._file.id, parts, wanted))
-            self._release_told()
+            self._release_finished()
             while not (await asyncio.wait({result}, timeout=_SUSPICIOUS_AFTER))[0]:
                 if task.status in _ENDED_SILENTLY:  # KilledWorker, a scheduler that is gone, somebody cancelled it
                     raise _TaskLost(f"a Dask task was lost ({task.status})")
                 if not await cluster.messages.responds(member):
                     raise _TaskLost(f"the worker {member.address} does not respond")
-            self._told.append(task)
+            self._finished.append(task)
             return result.result()
         except BaseException as e:
             result.cancel()
             if task is not None:
                 task.release()
             if isinstance(e, asyncio.CancelledError):
-                cluster.messages.tell(member, stop=number)
+                cluster.messages.cancel(member, hash_task=number)
             raise
         finally:
             member.hashing -= len(parts)
@@ -207,13 +207,13 @@ class RemoteHasher:
         except Exception as e:
             raise _TaskLost(f"a Dask task could not be begun ({type(e).__name__})") from None
 
-    def _release_told(self) -> None:
+    def _release_finished(self) -> None:
         """Release tasks when the scheduler, too, knows that they ended: before that, they would count as cancelled.
 
         This goes to the scheduler in one message with the next task.
         """
-        while self._told and self._told[0].status != "pending":
-            self._told.popleft().release()
+        while self._finished and self._finished[0].status != "pending":
+            self._finished.popleft().release()
 
 
 def following(part: Part, count: int, size: int) -> list[Part]:
@@ -262,12 +262,12 @@ class ClusterTransport:
         self._hashers: weakref.WeakKeyDictionary[Source, RemoteHasher] = weakref.WeakKeyDictionary()
         self._ca = os.path.abspath(ca_bundle) if isinstance(ca_bundle, Path) else ca_bundle  # noqa: PTH100 - as sources
 
-    async def join(self, source: Source, say: Callable[[str], None]) -> list[str]:
+    async def join(self, source: Source, warn: Callable[[str], None]) -> list[str]:
         """Connect, and ask the workers for a file.
 
         Args:
             source: The file.
-            say: Called with each message for the caller, now or while the file is sent.
+            warn: Called with each message for the caller, now or while the file is sent.
 
         Returns:
             The messages for the caller, once.
@@ -277,10 +277,10 @@ class ClusterTransport:
             ClusterError: The cluster can't be used.
         """
         if is_spread(source):
-            await self._cluster.share(source, self._ca, say)
+            await self._cluster.share(source, self._ca, warn)
             return self._cluster.news()
-        if not can_be_shared(source) and not self._cluster.told_of_streams:
-            self._cluster.told_of_streams = True
+        if not can_be_shared(source) and not self._cluster.has_warned_of_streams:
+            self._cluster.has_warned_of_streams = True
             return [f"{source.path} is sent from this machine: Dask workers read nothing but files that are complete"]
         return []
 

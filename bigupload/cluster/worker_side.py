@@ -169,7 +169,7 @@ class _Sending:
         self._count = 0
         self._responses: list[list[Any]] = []
         """The responses that were not sent to the coordinator yet."""
-        self._told = (0, False)
+        self._reported = (0, False)
 
     async def send(self, task: PutTask, source: FileSource, transport: HttpTransport) -> None:
         """Send them. Raises what `HttpTransport.put` raises."""
@@ -192,13 +192,13 @@ class _Sending:
 
     def has_news(self) -> bool:
         """Whether anything has changed since `news`."""
-        return bool(self._responses) or self._state() != self._told
+        return bool(self._responses) or self._state() != self._reported
 
     def news(self) -> list[Any]:
         """Return the arguments of `RemotePut.hear`."""
-        self._told = self._state()
+        self._reported = self._state()
         responses, self._responses = self._responses, []
-        return [*self._told, time.monotonic() - self._began, self._count, responses]
+        return [*self._reported, time.monotonic() - self._began, self._count, responses]
 
 
 class CoordinatorLink:
@@ -244,7 +244,7 @@ class CoordinatorLink:
             failure = pack_failure(e)
         finally:
             del self._puts[number], self._sending[number]
-        self._tell([number, sending.news(), failure])
+        self._publish([number, sending.news(), failure])
 
     def _transport(self, ca_bundle: str | bool | None) -> HttpTransport:
         if ca_bundle not in self._transports:
@@ -254,7 +254,7 @@ class CoordinatorLink:
             )
         return self._transports[ca_bundle]
 
-    def _tell(self, message: list[Any]) -> None:
+    def _publish(self, message: list[Any]) -> None:
         self._worker.log_event(self._topic, [self._worker.address, *message])
 
     async def _report(self) -> None:
@@ -264,7 +264,7 @@ class CoordinatorLink:
             await asyncio.sleep(self._interval)
             news = [[number, *sending.news()] for number, sending in self._sending.items() if sending.has_news()]
             if self._puts and (news or time.monotonic() - spoke >= _SIGN_OF_LIFE):
-                self._tell([0, news])
+                self._publish([0, news])
                 spoke = time.monotonic()
             FILES.close_unused(_IDLE_FILE)
         await self.close()

@@ -63,7 +63,7 @@ class TqdmProgress(ProgressOfCalls[Any]):
             case events.JobProgress():
                 whole = event.bytes_found if event.is_listed else None
                 _move(bar, whole, job_progress.done_of(event) + event.bytes_in_flight)
-                _say(bar, ", ".join(job_progress.counts(event)))
+                _set_postfix(bar, ", ".join(job_progress.counts(event)))
             case events.Completing():
                 _move(bar, bar.total, bar.total or bar.n)
             case events.Warned(message=message) if not bar.disable:  # one that is disabled has no file
@@ -71,7 +71,7 @@ class TqdmProgress(ProgressOfCalls[Any]):
             case _:
                 pass
         if (note := job_progress.note(event)) is not None:
-            _say(bar, note)
+            _set_postfix(bar, note)
 
     def _end(self, upload: events.UploadIdentity, bar: Any) -> None:
         bar.close()
@@ -100,5 +100,5 @@ def _move(bar: Any, total: int | None, done: int) -> None:
     bar.update(done - bar.n)
 
 
-def _say(bar: Any, text: str) -> None:
+def _set_postfix(bar: Any, text: str) -> None:
     bar.set_postfix_str(text)

@@ -133,7 +133,7 @@ async def test_workers_that_join_get_parts_and_the_last_one_may_leave(world: Wor
 async def test_a_cluster_without_workers_says_what_it_waits_for(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(membership, "_SAID_AFTER", 0.0)
+    monkeypatch.setattr(membership, "_WARN_AFTER", 0.0)
     with contextlib.ExitStack() as stack:
         cluster = Processes(tmp_path, stack)
 
