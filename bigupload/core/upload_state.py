@@ -82,7 +82,7 @@ class PartState(enum.IntEnum):
     UPLOADED = 2
 
 
-_PART_MOVES: dict[str, tuple[tuple[PartState, ...], PartState]] = {
+_PART_TRANSITIONS: dict[str, tuple[tuple[PartState, ...], PartState]] = {
     "take": ((PartState.PENDING,), PartState.IN_FLIGHT),
     "release": ((PartState.IN_FLIGHT,), PartState.PENDING),
     "record": ((PartState.IN_FLIGHT, PartState.PENDING), PartState.UPLOADED),  # pending: the store has it already
@@ -90,7 +90,7 @@ _PART_MOVES: dict[str, tuple[tuple[PartState, ...], PartState]] = {
 }
 
 
-class ImpossibleMove(AssertionError):
+class InvalidTransition(AssertionError):
     """A transition that is not in the table: a bug in the engine."""
 
 
@@ -108,14 +108,14 @@ class UploadState:
         """Go to the stage that follows.
 
         Raises:
-            ImpossibleMove: The result cannot happen in this stage.
+            InvalidTransition: The result cannot happen in this stage.
         """
         if result is StageResult.ALL_UPLOADED and self.missing:
-            raise ImpossibleMove(f"{self.missing} parts are missing")
+            raise InvalidTransition(f"{self.missing} parts are missing")
         try:
             self.stage = TRANSITIONS[self.stage][result]
         except KeyError:
-            raise ImpossibleMove(f"{result} can't happen in {self.stage}") from None
+            raise InvalidTransition(f"{result} can't happen in {self.stage}") from None
         if self.stage is Stage.NEW:
             self.plan = self._first_plan
             self._parts = bytearray(self.plan.count + 1)
@@ -127,12 +127,12 @@ class UploadState:
         while self._next <= self.plan.count:
             number, self._next = self._next, self._next + 1
             if self._parts[number] == PartState.PENDING:
-                self._move("take", number)
+                self._change("take", number)
                 yield self.plan.part(number)
 
     def take(self, number: int) -> None:
         """Take one part of a stream, which comes in the stream's order. It is in flight from then on."""
-        self._move("take", number)
+        self._change("take", number)
 
     def end(self, size: int) -> None:
         """The stream has ended after `size` bytes. Raises ValueError if the plan does not hold them."""
@@ -145,15 +145,15 @@ class UploadState:
 
     def record(self, number: int) -> None:
         """The part is in the store and in the journal."""
-        self._move("record", number)
+        self._change("record", number)
 
     def release(self, number: int) -> None:
         """The part is no longer in flight, and was not acknowledged."""
-        self._move("release", number)
+        self._change("release", number)
 
     def drop(self, number: int) -> None:
         """A part that was uploaded no longer counts."""
-        self._move("drop", number)
+        self._change("drop", number)
 
     def part(self, number: int) -> PartState:
         """The state of part `number`."""
@@ -169,10 +169,10 @@ class UploadState:
         """The number of parts that are not uploaded."""
         return self.plan.count - self._parts.count(PartState.UPLOADED)
 
-    def _move(self, move: str, number: int) -> None:
-        allowed, after = _PART_MOVES[move]
+    def _change(self, transition: str, number: int) -> None:
+        allowed, after = _PART_TRANSITIONS[transition]
         if not 1 <= number <= self.plan.count or self._parts[number] not in allowed:
-            raise ImpossibleMove(f"can't {move} part {number}")
+            raise InvalidTransition(f"can't {transition} part {number}")
         self._parts[number] = after
         if after is PartState.PENDING:
             self._next = min(self._next, number)

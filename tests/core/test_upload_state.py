@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from bigupload.core.part_plan import Part, Plan
-from bigupload.core.upload_state import TRANSITIONS, ImpossibleMove, PartState, Stage, StageResult, UploadState
+from bigupload.core.upload_state import TRANSITIONS, InvalidTransition, PartState, Stage, StageResult, UploadState
 from tests.tools.cases import each_case, examples
 
 # Written out a second time, as DESIGN section 4 tells it: the table is only worth what it is compared with.
@@ -42,7 +42,7 @@ def test_every_cell(stage: Stage, happened: StageResult) -> None:
     state = finished(stage)
     after = EXPECTED.get((stage, happened))
     if after is None:
-        with pytest.raises(ImpossibleMove, match="can't happen in"):
+        with pytest.raises(InvalidTransition, match="can't happen in"):
             state.advance(happened)
         assert state.stage is stage
         assert state.missing == 0
@@ -81,11 +81,11 @@ def test_parts_done_is_refused_while_one_is_missing() -> None:
     state = UploadState(Plan(25, 10), Stage.UPLOADING)
     state.record(1)
     state.record(3)
-    with pytest.raises(ImpossibleMove, match="1 parts are missing"):
+    with pytest.raises(InvalidTransition, match="1 parts are missing"):
         state.advance(StageResult.ALL_UPLOADED)
     for part in state.pending():
         assert part == Part(2, 10, 10)
-        with pytest.raises(ImpossibleMove):  # in flight is not there
+        with pytest.raises(InvalidTransition):  # in flight is not there
             state.advance(StageResult.ALL_UPLOADED)
         state.record(part.number)
     assert state.advance(StageResult.ALL_UPLOADED) is Stage.COMPLETING
@@ -121,7 +121,7 @@ def test_a_released_part_is_next_also_for_an_iterator_that_runs() -> None:
 @each_case("number", [-1, 0, 4])
 @each_case("move", ["record", "release", "drop"])
 def test_parts_outside_the_plan(move: str, number: int) -> None:
-    with pytest.raises(ImpossibleMove, match=f"can't {move} part {number}"):
+    with pytest.raises(InvalidTransition, match=f"can't {move} part {number}"):
         getattr(UploadState(Plan(25, 10)), move)(number)
 
 
@@ -153,7 +153,7 @@ class Parts(RuleBasedStateMachine):
             getattr(self.state, move)(number)
             self.model[number] = after
         else:
-            with pytest.raises(ImpossibleMove):
+            with pytest.raises(InvalidTransition):
                 getattr(self.state, move)(number)
 
     @rule(number=NUMBERS)
