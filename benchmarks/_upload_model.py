@@ -25,7 +25,7 @@ from functools import partial
 
 from bigupload.core.flight import Flight, Sample
 from bigupload.core.flight_trials import Bottleneck
-from bigupload.core.part_plan import BEGIN_ANEW_WITHIN, Plan, plan_parts, plan_small_parts
+from bigupload.core.part_plan import START_OVER_WITHIN, Plan, plan_parts, plan_small_parts
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.core.stored_rate import Filling, is_late
 
@@ -148,7 +148,7 @@ class Upload:
         self._way, self._flight, self._wakes = way, flight, wakes
         self._chance = random.Random(seed)
         self._begun_at = 0.0
-        self._began_anew: float | None = None
+        self._started_over: float | None = None
         self._begin_upload(0.0, plan_parts(int(way.size)))
         self._sent = 0.0
         self._filled = 0
@@ -172,15 +172,15 @@ class Upload:
         self._flying: list[_Connection] = []
         """The oldest part first."""
 
-    def _begin_anew(self, now: float) -> None:
+    def _start_over(self, now: float) -> None:
         """As `PartUploader` does: begin with smaller parts, if the connections are slow."""
         way, flight = self._way, self._flight
-        if self._began_anew is not None or flight.stored_parts.parts or self._sent > BEGIN_ANEW_WITHIN * way.size:
+        if self._started_over is not None or flight.stored_parts.parts or self._sent > START_OVER_WITHIN * way.size:
             return
         if flight.is_slow_for(int(self._part_size)):
             plan = plan_small_parts(int(way.size), flight.part_in_time)
             if plan is not None:
-                self._began_anew = self._sent / way.size
+                self._started_over = self._sent / way.size
                 self._begin_upload(now + ANEW_TAKES * way.rtt, plan)
 
     def run(self) -> Outcome:
@@ -194,7 +194,7 @@ class Upload:
             woken = self._move_all(now, self._available(tick))
             tick += 1
             self._sample(tick * TICK)
-            self._begin_anew(tick * TICK)
+            self._start_over(tick * TICK)
             limits.append(self._flight.limit)
             sent = [self._part_size - each.left for each in self._flying if not each.refused]
             stored = self._flight.stored_parts.parts
@@ -209,7 +209,7 @@ class Upload:
             at_risk=at_risk,
             begun=begun,
             part_size=self._part_size,
-            began_anew=self._began_anew,
+            began_anew=self._started_over,
         )
 
     def _sample(self, now: float) -> None:

@@ -358,7 +358,7 @@ class Messenger:
         for result in [each for each in self._hashes.values() if not each.done()]:
             result.set_exception(error)
 
-    def begin_anew(self, reason: str) -> None:
+    def start_over(self, reason: str) -> None:
         """Give up all requests to the workers, whose reports may be lost. They are sent again."""
         broken = Fault(FaultKind.BROKEN, reason)
         for member in self._members.values():
@@ -562,14 +562,14 @@ class Membership:
         self._connection = _compat.connection(self._client)
         self._client.subscribe_topic(self.topic, self.messages.on_event)
 
-    def _begin_anew(self) -> None:
+    def _start_over(self) -> None:
         """After Dask's client has connected again. The scheduler may be another one, and knows of no subscription.
 
         Reports of workers in between are lost, so that they are asked anew for all that they had.
         """
         _LOG.warning("connected to the Dask scheduler %s again", _compat.scheduler_address(self._client))
         self._subscribe()
-        self.messages.begin_anew("the connection to the Dask scheduler was lost")
+        self.messages.start_over("the connection to the Dask scheduler was lost")
         for member in self.members.values():
             member.gone = True
             if member.flushing is not None:
@@ -582,7 +582,7 @@ class Membership:
         while not self._is_scheduler_gone():
             if (connection := _compat.connection(self._client)) is not None:
                 if connection is not self._connection:
-                    self._begin_anew()
+                    self._start_over()
                 await self._look_around()
             keep_alive = self._clock() - kept_alive > _KEEP_ALIVE
             kept_alive = self._clock() if keep_alive else kept_alive

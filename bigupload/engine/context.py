@@ -450,7 +450,7 @@ class UploadContext:
     """Gets the bytes that are read to hash parts, for digests of the whole file; None: nobody wants any."""
     groups: GroupTransport | None = None
     """Hashes and sends groups of parts; None: each part is sent by itself."""
-    may_begin_anew: bool = False
+    may_start_over: bool = False
     """Whether the upload may be begun anew, in smaller parts or without checksums: it is of this run."""
     small_part_size: int | None = None
     """The part size in bytes if it was begun anew."""

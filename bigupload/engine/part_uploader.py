@@ -22,7 +22,7 @@ from bigupload.core import checksums
 from bigupload.core.checksums import Algorithm, Hashed
 from bigupload.core.integrity import NO_ETAG, ChecksumMismatch, prove_part
 from bigupload.core.manifest import PartRecord
-from bigupload.core.part_plan import BEGIN_ANEW_WITHIN, MIB, S3_LIMITS, Part, plan_parts, plan_small_parts
+from bigupload.core.part_plan import MIB, S3_LIMITS, START_OVER_WITHIN, Part, plan_parts, plan_small_parts
 from bigupload.core.rate_meter import RateMeter
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.core.upload_state import PartState, UploadState
@@ -364,7 +364,7 @@ class PartUploader:
     def _may_do_without_checksums(self, fault: Fault) -> bool:
         """Whether a refusal of a part is of its checksum, and the upload may be begun anew without."""
         context = self._context
-        if not (fault.names_checksum and fault.may_be_unsupported and context.may_begin_anew):
+        if not (fault.names_checksum and fault.may_be_unsupported and context.may_start_over):
             return False
         if self._arriving is not None or context.origin is not None or context.base is not None:
             return False
@@ -417,7 +417,7 @@ class PartUploader:
     def _better_part_size(self) -> int | None:
         """Return the part size to begin anew with, in bytes. None: go on."""
         context, flight, plan = self._context, self._context.shared.flight, self._state.plan
-        if not context.may_begin_anew or context.manifest.parts or not flight.is_slow_for(plan.part_size):
+        if not context.may_start_over or context.manifest.parts or not flight.is_slow_for(plan.part_size):
             return None
         if self._arriving is not None or self._groups is not None or context.origin is not None:
             return None
@@ -428,7 +428,7 @@ class PartUploader:
             return None
         if plan.part_size != plan_parts(size, limits=limits).part_size:  # that of the object before
             return None
-        if context.counts.bytes_sent + self._puts.sent() > BEGIN_ANEW_WITHIN * size:
+        if context.counts.bytes_sent + self._puts.sent() > START_OVER_WITHIN * size:
             return None
         small = plan_small_parts(size, flight.part_in_time, limits=limits)
         return None if small is None else small.part_size

@@ -217,7 +217,7 @@ class UploadRun:
 
         context = self._context
         while True:
-            context.may_begin_anew = not context.journal.exists
+            context.may_start_over = not context.journal.exists
             upload = MultipartUpload(context, manifest_id=self._id)
             try:
                 await upload.run()
@@ -225,7 +225,7 @@ class UploadRun:
                 await self._follow(e)
                 continue
             except PartsTooLarge as e:
-                await self._divide_anew(e.part_size)
+                await self._change_part_size(e.part_size)
                 continue
             except ChecksumsRefused as e:
                 await self._do_without_checksums(e.fault)
@@ -236,11 +236,11 @@ class UploadRun:
                 context.warn("the object is complete, but the source has changed since")
                 break
             context.warn("an earlier upload is complete, but the source has changed since: uploading it again")
-            self._begin_anew()
+            self._start_over()
         seconds = context.effects.clock() - self._began
         return result_of(context.journal, context.counts, seconds=seconds, required=context.settings.require_proof)
 
-    def _begin_anew(self) -> None:
+    def _start_over(self) -> None:
         context = self._context
         context.journal.set_aside()
         context.store.restore_options(self._asked)
@@ -277,7 +277,7 @@ class UploadRun:
         else:
             context.warn(f"{context.source.path} changed: uploading it as it is now; parts that are the same are kept")
 
-    async def _divide_anew(self, part_size: int) -> None:
+    async def _change_part_size(self, part_size: int) -> None:
         """Begin again in smaller parts. If the upload can't be aborted, go on with those that it has."""
         context = self._context
         before = format_part_size(context.manifest.plan.part_size)
@@ -316,7 +316,7 @@ class UploadRun:
             e.manifest = context.journal.path
             raise
         await context.journal.append(Aborted())
-        self._begin_anew()
+        self._start_over()
         context.emit(events.Restarted(reason=reason))
 
 

@@ -120,7 +120,7 @@ def _look_again(waiting: asyncio.Future[None]) -> None:
         waiting.set_result(None)
 
 
-def _share_anew() -> None:
+def _reset_after_fork() -> None:
     """In a process that was forked: it holds none of its parent's parts."""
     global _shared
     _shared = Memory(MEMORY)
@@ -129,7 +129,7 @@ def _share_anew() -> None:
 _shared = Memory(MEMORY)
 """What the pools of this process have."""
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_share_anew)
+    os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 class _InMemory:

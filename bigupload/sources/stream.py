@@ -15,7 +15,7 @@ from bigupload.sources.producers import UNFINISHED, MarkedProducer, Producer
 _HEAD = 4096
 """Bytes that are read before the upload begins. They show whether the stream is empty, and a media service sees
 by them whether it is media."""
-_ANEW = "start anew with `resume=False`, and the true `expected_size` or none"
+_START_OVER = "start anew with `resume=False`, and the true `expected_size` or none"
 """Advice for a wrong size. A run without `expected_size` keeps the size that the earlier run recorded."""
 
 
@@ -139,11 +139,11 @@ class StreamSource(SourceOfHeldParts):
         if longer or self.position > expected:
             return errors.SourceChanged(
                 f"{errors.IT} has more than the {expected:,} bytes that were expected{recorded}. Nothing was "
-                f"completed: {_ANEW}",
+                f"completed: {_START_OVER}",
                 it=self.path,
                 same_size=False,
             )
-        anew = "" if is_remote(self.path) else f". If that size is wrong, {_ANEW}"
+        anew = "" if is_remote(self.path) else f". If that size is wrong, {_START_OVER}"
         return errors.StreamInterrupted(
             f"{errors.IT} ended after {self.position:,} bytes, and {expected:,} were expected{recorded}: did its "
             f"writer fail? {UNFINISHED}{anew}",

@@ -180,7 +180,7 @@ async def upload(
             effects=Effects(sleep=lambda seconds: anyio.sleep(seconds / 10 if is_slow else seconds)),
         )
         if isinstance(store, SlowStore):
-            store.is_slow = lambda: context.may_begin_anew and context.small_part_size is None
+            store.is_slow = lambda: context.may_start_over and context.small_part_size is None
             context.shared.flight = SlowConnections(2)
         run = UploadRun(context)
         run.prepare(resume=True)

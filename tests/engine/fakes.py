@@ -58,6 +58,6 @@ def fake_context(
         "source": object(), "store": test, "transport": test,
         "hedging": HedgeSwitch(hedge), "hold": fine, "release": lambda part: None,
         "check_source": fine, "settings": UploadSettings(), "base": None, "copies_unread": False, "groups": None,
-        "may_begin_anew": False, "origin": None,
+        "may_start_over": False, "origin": None,
     }  # fmt: skip
     return SimpleNamespace(**made | more)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bigupload.core.manifest import Target
-from bigupload.core.part_plan import BEGIN_ANEW_WITHIN, MIB, Limits, Plan, plan_parts
+from bigupload.core.part_plan import MIB, START_OVER_WITHIN, Limits, Plan, plan_parts
 from bigupload.engine.context import SharedSlots, UploadSettings
 from bigupload.engine.part_uploader import PartsTooLarge
 
@@ -32,7 +32,7 @@ class SlowUpload(Upload):
 
     def __init__(self, plan: Plan = PLAN, concurrency: int | None = None) -> None:
         super().__init__(plan=plan, shared=SharedSlots(concurrency))
-        self.context.may_begin_anew = True
+        self.context.may_start_over = True
 
     def new_put(self) -> Put:
         return FarPut(lambda: self.now)
@@ -56,7 +56,7 @@ async def test_the_parts_of_slow_connections_are_too_large() -> None:
 
 
 def _is_old(context: Any) -> None:
-    context.may_begin_anew = False
+    context.may_start_over = False
 
 
 def _is_recorded(context: Any) -> None:
@@ -72,7 +72,7 @@ def _is_copied(context: Any) -> None:
 
 
 def _has_sent_much(context: Any) -> None:
-    context.counts.bytes_sent = int(BEGIN_ANEW_WITHIN * SIZE)
+    context.counts.bytes_sent = int(START_OVER_WITHIN * SIZE)
 
 
 def _may_have_no_smaller_ones(context: Any) -> None:

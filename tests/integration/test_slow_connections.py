@@ -37,7 +37,7 @@ def slow(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(Flight, "part_in_time", SMALL + 1)
     world.s3.script("UploadPart", Stall(), repeat=True)
     world.events = Events(world.s3)
-    monkeypatch.setattr("bigupload.engine.part_uploader.BEGIN_ANEW_WITHIN", 1.0)  # socket buffers take these parts
+    monkeypatch.setattr("bigupload.engine.part_uploader.START_OVER_WITHIN", 1.0)  # socket buffers take these parts
     return world
 
 
