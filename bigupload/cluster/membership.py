@@ -219,14 +219,14 @@ class SharedFile:
     """Whether the caller knows that parts wait for a worker."""
 
 
-def note_hashed(members: Mapping[str, Member], file: SharedFile, numbers: Collection[int], worker: str) -> None:
+def record_hashed(members: Mapping[str, Member], file: SharedFile, numbers: Collection[int], worker: str) -> None:
     """Remember that a worker has parts in memory, and will be the one to send them."""
     file.hashed_on.update(dict.fromkeys(numbers, worker))
     if worker in members:
         members[worker].ready.setdefault(file, set()).update(numbers)
 
 
-def note_sent(members: Mapping[str, Member], file: SharedFile, numbers: Collection[int]) -> str | None:
+def record_sent(members: Mapping[str, Member], file: SharedFile, numbers: Collection[int]) -> str | None:
     """Remember that parts are sent now. Returns the worker that has the first in memory; None if that is not known."""
     workers = [file.hashed_on.get(number) for number in numbers]
     for number, worker in zip(numbers, workers, strict=True):

@@ -24,8 +24,8 @@ from bigupload.cluster.membership import (
     Membership,
     RemoteGauge,
     SharedFile,
-    note_hashed,
-    note_sent,
+    record_hashed,
+    record_sent,
 )
 from bigupload.cluster.messages import FileDiffers, HashTask, PutTask, pack_hash_task, unpack_failure
 from bigupload.core.checksums import Digests, Hashed
@@ -154,7 +154,7 @@ class RemoteHasher:
                 await self._cluster.until_connected()
                 continue
             if answer[0] == "hashed":
-                note_hashed(self._cluster.members, self._file, [part.number for part in parts], address)
+                record_hashed(self._cluster.members, self._file, [part.number for part in parts], address)
                 return {part.number: Hashed(**found) for part, found in zip(parts, answer[1], strict=True)}
             error = unpack_failure(answer, address)
             if isinstance(error, FileDiffers):
@@ -365,7 +365,7 @@ class ClusterTransport:
         avoided = {worker for number in numbers for worker in file.failed_on.get(number, ())}
         if fresh:
             avoided.update(file.sent_by[number] for number in numbers if number in file.sent_by)
-        near = note_sent(cluster.members, file, numbers)
+        near = record_sent(cluster.members, file, numbers)
         member = await cluster.member_for(file, near=near, not_=avoided)
         file.sent_by.update(dict.fromkeys(numbers, member.address))
         gauge.worker, gauge.waits = member.address, False

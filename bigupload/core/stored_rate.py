@@ -95,7 +95,7 @@ class Stored:
 
     def passed(self, now: float, *, in_flight: bool) -> None:
         """Note that time passes. Time without anything in flight, or in which the machine slept, does not count."""
-        self._note_rate()
+        self._record_rate()
         if in_flight and 0 < now - self._sampled <= PAUSE:
             self._busy += now - self._sampled
         self._sampled = now
@@ -123,7 +123,7 @@ class Stored:
             del self._before[:REMEMBERED]
         self._has_news = True
 
-    def _note_rate(self) -> None:
+    def _record_rate(self) -> None:
         """Note the rate as of the latest part. Not for each part: thousands of small files are stored a second."""
         if self._has_news:
             self._rate_then, self._has_news = self.rate, False
@@ -147,7 +147,7 @@ class Stored:
     @property
     def latest_rate(self) -> float:
         """The rate as of the latest part: it does not fall until the next one."""
-        self._note_rate()
+        self._record_rate()
         return self._rate_then
 
     def seems_lost(self, late_for: float, backlog: float) -> bool:
@@ -168,7 +168,7 @@ class Stored:
         """
         if self.accepted - accepted > timeout:
             return True
-        self._note_rate()
+        self._record_rate()
         silent = now - max(accepted, self._at)
         rate = self._rate_then if self.late else max(self._rate_then, SLOWEST)
         drained = silent * rate >= 2 * backlog

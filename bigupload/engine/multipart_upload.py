@@ -427,7 +427,7 @@ class _Completion:
             algorithm=self._algorithm,
             checksum=expected.checksum if context.manifest.header.checksum.type is not None else None,
         )
-        context.retrier.note_response()
+        context.retrier.record_response()
         for lack in facts.lacks:
             context.warn(lack)
         verified = prove_object(facts, expected)

@@ -225,7 +225,7 @@ class GroupUploader:
 
         def on_response(index: int, response: PutResponse, seconds: float) -> None:
             self.puts.pace.arrived(seconds)
-            self.context.retrier.note_response()
+            self.context.retrier.record_response()
             try:
                 record = self.prove(parts[index], hashed[index], signed[index][0], response)
             except Fault as fault:

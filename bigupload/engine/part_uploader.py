@@ -358,7 +358,7 @@ class PartUploader:
                 request = None if retry.resign else request
                 hashed = await self._hash_again(part, hashed) if retry.rehash else hashed
             else:
-                self._context.retrier.note_response()
+                self._context.retrier.record_response()
                 return record, attempts.made
 
     def _may_do_without_checksums(self, fault: Fault) -> bool:

@@ -91,7 +91,7 @@ class Retrier:
         """Begin to count the attempts of a new request."""
         return Attempts(self.policy, self.effects.random)
 
-    def note_response(self) -> None:
+    def record_response(self) -> None:
         """Remember that the store responded just now. This ends an outage."""
         self.contact.responded_at = self.contact.heard_at = self.effects.clock()
         self.contact.unanswered_since = None
@@ -100,7 +100,7 @@ class Retrier:
             self.contact.outage.is_over.set()
             self.contact.outage = None
 
-    def note_contact(self, at: float) -> None:
+    def record_contact(self, at: float) -> None:
         """Remember that the store was there at some moment, although it has not responded yet."""
         if self.contact.responded_at is None:
             self.contact.responded_at = at
@@ -142,7 +142,7 @@ class Retrier:
             BigUploadError: That was the last attempt.
         """
         if fault.status is not None and (fault.status != 404 or fault.code):  # a mistyped URL gets a bare 404
-            self.note_response()
+            self.record_response()
         attempt = attempts.made
         if fault.kind is FaultKind.UNREACHABLE and self.contact.responded_at is None:
             await self._remember_contact(since)
@@ -168,7 +168,7 @@ class Retrier:
         """Count an earlier run's response as one from before `since`. It is asked for once."""
         answered_before, self.answered_before = self.answered_before, None
         if answered_before is not None and await answered_before():
-            self.note_contact(since - _INSTANT)
+            self.record_contact(since - _INSTANT)
 
     async def _wait_out(self, outage: _Outage, delay: float) -> None:
         """Wait for `delay` seconds, or until a moment after the outage: not all parts are to come back at once."""
@@ -230,12 +230,12 @@ class Retrier:
                 result = await call()
             except Fault as fault:
                 if fault.kind in expected:
-                    self.note_response()
+                    self.record_response()
                     raise
                 if fault.progressed:  # however slowly
                     attempts = self.attempts()
                 await self.pause(attempts, fault, since)
             else:
                 if contacts_store:
-                    self.note_response()
+                    self.record_response()
                 return result

@@ -257,7 +257,7 @@ class SinglePuts:
         finally:
             del self._puts[put]
             if put.sent() >= _SHOWS_A_STORE:
-                retrier.note_contact(put.began)
+                retrier.record_contact(put.began)
         if put.response is None:
             raise put.stalled(self._effects.clock())
         return put.response
@@ -405,7 +405,7 @@ class _OnePut:
                 fresh = fault.kind.breaks_connection
                 hashed = await self._hash_again(hashed) if retry.rehash else hashed
             else:
-                retrier.note_response()
+                retrier.record_response()
                 puts.confirm(self._manner, self._refusal, self._retrier.emit)
                 stored = puts.judge(stored, self._store, self._key, self._retrier.emit)
                 return stored if attempts.made == 1 else dataclasses.replace(stored, attempts=attempts.made)

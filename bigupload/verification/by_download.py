@@ -166,7 +166,7 @@ class _Comparison:
                 if again.resign:
                     self._signed = None
             else:
-                self._retrier.note_response()
+                self._retrier.record_response()
         await self._pair.check_source()
 
     def _is_beyond(self, offset: int) -> bool:

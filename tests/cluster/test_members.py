@@ -22,8 +22,8 @@ from bigupload.cluster.membership import (
     RemotePut,
     SharedFile,
     choose,
-    note_hashed,
-    note_sent,
+    record_hashed,
+    record_sent,
 )
 from bigupload.cluster.messages import FileId
 from bigupload.cluster.worker_side import CoordinatorLink
@@ -128,19 +128,19 @@ def test_of_two_that_have_nothing_to_do_the_one_that_got_less_gets_it() -> None:
 def test_what_a_worker_has_in_memory_and_has_yet_to_send_is_to_be_done_too() -> None:
     one, other, shared = member("a"), member("b", puts=1), file(a="", b="")
     members = {each.address: each for each in (one, other)}
-    note_hashed(members, shared, [1, 2], "tcp://a")
+    record_hashed(members, shared, [1, 2], "tcp://a")
     assert chosen(one, other, of=shared) == "b"
-    assert note_sent(members, shared, [2]) == "tcp://a"
-    assert note_sent(members, shared, [2]) == "tcp://a", "a second attempt"
-    assert note_sent(members, shared, [1]) == "tcp://a"
-    assert note_sent(members, shared, [3]) is None
+    assert record_sent(members, shared, [2]) == "tcp://a"
+    assert record_sent(members, shared, [2]) == "tcp://a", "a second attempt"
+    assert record_sent(members, shared, [1]) == "tcp://a"
+    assert record_sent(members, shared, [3]) is None
     assert chosen(one, other, of=shared) == "a"
 
 
 def test_what_is_in_memory_of_a_file_that_is_done_is_forgotten() -> None:
     one, other, shared = member("a"), member("b", puts=1), file(a="", b="")
-    note_hashed({"tcp://a": one}, shared, [1, 2], "tcp://a")
-    note_hashed({"tcp://a": one}, shared, [3], "tcp://gone")
+    record_hashed({"tcp://a": one}, shared, [1, 2], "tcp://a")
+    record_hashed({"tcp://a": one}, shared, [3], "tcp://gone")
     assert one.load() == (2, 0)
     del shared
     gc.collect()

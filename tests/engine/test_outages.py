@@ -31,7 +31,7 @@ async def test_the_end_of_an_outage_ends_the_waits_after_a_moment(world: World) 
     held = Held()
     effects = Effects(clock=lambda: world.now, sleep=held, random=lambda: 0.25)
     retrier = Retrier(policy=RetryPolicy(base_delay=400.0, max_delay=1000.0), emit=world.told.append, effects=effects)
-    retrier.note_response()
+    retrier.record_response()
     world.now += 1
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
@@ -40,7 +40,7 @@ async def test_the_end_of_an_outage_ends_the_waits_after_a_moment(world: World) 
             await anyio.wait_all_tasks_blocked()
             assert held.naps == [100.0] * 3
             retrier.policy = RetryPolicy(base_delay=8.0)
-            retrier.note_response()
+            retrier.record_response()
     assert held.naps == [100.0] * 3 + [2.0] * 3
     assert isinstance(world.told[-1], events.OutageEnded)
 
@@ -52,7 +52,7 @@ async def test_a_part_with_few_attempts_left_waits_its_time(world: World) -> Non
     policy = RetryPolicy(base_delay=20.0, max_delay=400.0, attempts=8)
     retrier = Retrier(policy=policy, emit=world.told.append, effects=effects)
     attempts = retrier.attempts()
-    retrier.note_response()
+    retrier.record_response()
     for _ in range(5):  # half of them and one
         attempts.after(fault(FaultKind.BROKEN), silence=0.0)
     world.now += 1
@@ -60,7 +60,7 @@ async def test_a_part_with_few_attempts_left_waits_its_time(world: World) -> Non
         tasks.start_soon(retrier.pause, attempts, fault(), world.now)
         await anyio.wait_all_tasks_blocked()
         assert isinstance(world.told[-1], events.OutageStarted)
-        retrier.note_response()
+        retrier.record_response()
         await anyio.wait_all_tasks_blocked()
         assert len(held.naps) == 1, "no shorter wait has begun"
         tasks.cancel_scope.cancel()
@@ -71,11 +71,11 @@ async def test_a_wait_beside_responses_is_as_long_as_the_policy_says(world: Worl
     effects = Effects(clock=lambda: world.now, sleep=held, random=lambda: 1.0)
     retrier = Retrier(policy=RetryPolicy(base_delay=20.0), emit=world.told.append, effects=effects)
     world.now += 1
-    retrier.note_response()
+    retrier.record_response()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(retrier.pause, retrier.attempts(), fault(), world.now - 1)
         await anyio.wait_all_tasks_blocked()
-        retrier.note_response()
+        retrier.record_response()
         await anyio.wait_all_tasks_blocked()
         assert held.naps == [20.0], "it still waits: there is no outage that could end"
         tasks.cancel_scope.cancel()
@@ -87,7 +87,7 @@ async def test_a_wait_beside_responses_is_as_long_as_the_policy_says(world: Worl
 async def test_an_outage_is_told_when_it_begins_now_and_then_and_when_it_ends(world: World) -> None:
     """However many parts meet it, and however often: each attempt had a line of its own."""
     retrier = world.retrier(give_up_after=900.0, max_delay=20.0)
-    retrier.note_response()
+    retrier.record_response()
     world.now += 1
     parts = [retrier.attempts() for _ in range(20)]
     for _ in range(30):
@@ -95,8 +95,8 @@ async def test_an_outage_is_told_when_it_begins_now_and_then_and_when_it_ends(wo
             await retrier.pause(attempts, fault(), world.now)
             world.now -= world.slept[-1]  # they wait at the same time
         world.now += 10
-    retrier.note_response()
-    retrier.note_response()
+    retrier.record_response()
+    retrier.record_response()
     assert retrier.counts.retries == 600
     assert world.told == [
         events.OutageStarted(reason="it failed", gives_up_in=pytest.approx(900.0)),
@@ -113,16 +113,16 @@ async def test_an_outage_is_told_when_it_begins_now_and_then_and_when_it_ends(wo
 async def test_an_outage_says_of_what_it_is(world: World) -> None:
     retrier = world.retrier()
     retrier.peer = "the source"
-    retrier.note_response()
+    retrier.record_response()
     await retrier.pause(retrier.attempts(), fault(), world.now + 1)
-    retrier.note_response()
+    retrier.record_response()
     assert [event.peer for event in world.told] == ["the source"] * 2
 
 
 async def test_a_store_that_refuses_is_no_outage(world: World) -> None:
     retrier = world.retrier()
     await retrier.pause(retrier.attempts(), fault(FaultKind.BUSY, status=503), world.now)
-    retrier.note_response()
+    retrier.record_response()
     assert [type(event) for event in world.told] == [events.Retrying]
 
 

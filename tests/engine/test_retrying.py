@@ -78,7 +78,7 @@ async def outage(world: World, retrier: Retrier, *, each: float = 0.0) -> float:
 async def test_hours_before_the_first_silent_attempt_do_not_count(world: World) -> None:
     """A part may be on its way for hours without a response to anything: that is no outage yet."""
     retrier = world.retrier(give_up_after=900.0)
-    retrier.note_response()
+    retrier.record_response()
     world.now += 9 * HOUR
     attempts = retrier.attempts()
     assert await retrier.pause(attempts, fault(), world.now - 0.1) == Retry(0.5)
@@ -88,7 +88,7 @@ async def test_hours_before_the_first_silent_attempt_do_not_count(world: World) 
 @pytest.mark.parametrize("limit", [900.0, 60.0, 7200.0])
 async def test_an_outage_is_given_up_after_its_time(world: World, limit: float) -> None:
     retrier = world.retrier(give_up_after=limit, max_delay=20.0)
-    retrier.note_response()
+    retrier.record_response()
     world.now += 9 * HOUR
     lasted = await outage(world, retrier, each=10.0)
     assert limit <= lasted <= limit + 30.0
@@ -97,7 +97,7 @@ async def test_an_outage_is_given_up_after_its_time(world: World, limit: float) 
 async def test_all_parts_share_one_outage(world: World) -> None:
     """A request that first fails late gets no new time limit."""
     retrier = world.retrier(give_up_after=900.0)
-    retrier.note_response()
+    retrier.record_response()
     world.now += 1
     began = world.now
     await retrier.pause(retrier.attempts(), fault(), began)
@@ -123,7 +123,7 @@ async def test_the_success_of_a_request_is_a_contact(world: World, contacts_stor
 async def test_a_contact_ends_the_outage(world: World) -> None:
     retrier = world.retrier(give_up_after=900.0)
     for _ in range(3):
-        retrier.note_response()
+        retrier.record_response()
         world.now += 1
         began = world.now
         await retrier.pause(retrier.attempts(), fault(), began)

@@ -41,10 +41,10 @@ async def test_silence_ends_it(world: World, kind: FaultKind, contact: str) -> N
     """Whether the store has responded before, has only taken bytes, or has never been heard of."""
     retrier = world.retrier(give_up_after=180.0, base_delay=0.0)
     if contact == "responded":
-        retrier.note_response()
+        retrier.record_response()
         world.now += 1
     elif contact == "shown":
-        retrier.note_contact(world.now)
+        retrier.record_contact(world.now)
     lasted, error = await silence(world, retrier, kind, each=100.0)
     assert lasted == 200.0
     assert "no response of the store for 3:20 min (no response)" in error
@@ -76,10 +76,10 @@ async def test_a_response_ends_the_silence(world: World) -> None:
     for _ in range(7):
         since = world.now
         world.now += 50
-        retrier.note_response()
+        retrier.record_response()
         world.now += 100
         await retrier.pause(attempts, Fault(FaultKind.STALLED, "no response"), since)
-    retrier.note_response()
+    retrier.record_response()
     with pytest.raises(errors.StoreUnreachable, match=r"\(8 attempts\)"):
         await retrier.pause(attempts, Fault(FaultKind.STALLED, "no response"), world.now)
 
@@ -96,7 +96,7 @@ async def test_a_store_that_asks_to_slow_down_is_not_silent(world: World) -> Non
 async def test_a_peer_that_takes_bytes_is_not_silent(world: World) -> None:
     """A part takes twenty minutes on a slow link that breaks before its end: no response came in that time."""
     retrier = world.retrier(give_up_after=900.0, base_delay=0.0)
-    retrier.note_response()
+    retrier.record_response()
     attempts = retrier.attempts()
     for _ in range(7):
         since = world.now
@@ -110,7 +110,7 @@ async def test_one_broken_connection_is_no_silence(world: World) -> None:
     """However short the time for an outage is."""
     retrier = world.retrier(give_up_after=0.0, base_delay=0.0)
     attempts = retrier.attempts()
-    retrier.note_response()
+    retrier.record_response()
     for _ in range(3):
         world.now += 1
         await retrier.pause(attempts, Fault(FaultKind.BROKEN, "no response"), world.now - 1)
