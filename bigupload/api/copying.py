@@ -13,7 +13,7 @@ from bigupload.api.arguments import UploadOptions
 from bigupload.api.state import UploaderState
 from bigupload.api.types import OpenedSource
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm
-from bigupload.core.integrity import CopyBase, CopyOrigin, CopySource, ObjectFacts, prove_object
+from bigupload.core.integrity import CopyOrigin, CopySource, ObjectFacts, PreviousVersion, prove_object
 from bigupload.core.manifest import Manifest
 from bigupload.core.part_plan import Limits, plan_parts
 from bigupload.engine.context import UploadContext, UploadSettings
@@ -58,7 +58,7 @@ def check_manifest(known: Manifest, size: int, algorithm: Algorithm, limits: Lim
         ) from None
 
 
-def base_of(known: Manifest, found: ObjectFacts | None, owner: str | None, *, customer_key: bool) -> CopyBase:
+def base_of(known: Manifest, found: ObjectFacts | None, owner: str | None, *, customer_key: bool) -> PreviousVersion:
     """Make the base of a new upload.
 
     Args:
@@ -88,7 +88,7 @@ def base_of(known: Manifest, found: ObjectFacts | None, owner: str | None, *, cu
         customer_key=customer_key,
     )
     checksums = tuple(known.parts[part.number].checksum for part in known.plan)
-    return CopyBase(source=source, part_size=known.plan.part_size, checksums=checksums)
+    return PreviousVersion(source=source, part_size=known.plan.part_size, checksums=checksums)
 
 
 _MOST_EXAMINED = 10
@@ -164,7 +164,7 @@ def check_delta_source(source: Source) -> None:
 
 async def find_base(
     context: UploadContext, known: Manifest | None, state: UploaderState, *, resume: bool
-) -> CopyBase | None:
+) -> PreviousVersion | None:
     """Find the object to copy from. If there is none, warn with the reason.
 
     Args:
@@ -184,7 +184,7 @@ async def find_base(
         return None
 
 
-async def _find_base(context: UploadContext, own: Manifest | None, state: UploaderState) -> CopyBase:
+async def _find_base(context: UploadContext, own: Manifest | None, state: UploaderState) -> PreviousVersion:
     """Find which of the completed uploads to the target made the object that is there."""
     target, settings = context.store.target, context.settings
     known = [own] if own is not None and own.completed is not None else []

@@ -157,7 +157,7 @@ async def _upload_in_parts(
                 run.prepare(resume=resume, compared=compared, replaces=replaces)
                 let_store_copy(context, found_source, store)
                 if delta and not context.copies_unread:
-                    context.base = await find_base(context, known, resources.state, resume=resume)
+                    context.previous_version = await find_base(context, known, resources.state, resume=resume)
                 result = await run.run_until_proved(follow_changes=True)
                 return result, context.source.fingerprint  # which may have been opened again
 

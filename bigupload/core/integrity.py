@@ -267,7 +267,7 @@ class CopyOrigin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CopyBase:
+class PreviousVersion:
     """An object and the checksums of its parts, so that the parts of a new upload that are the same can be copied."""
 
     source: CopySource

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from bigupload.core import checksums
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, Hashed, KeptDigests
-from bigupload.core.integrity import CopyBase, ExpectedObject, ObjectFacts, PartProof, Verified, prove_object
+from bigupload.core.integrity import ExpectedObject, ObjectFacts, PartProof, PreviousVersion, Verified, prove_object
 from bigupload.core.part_plan import S3_LIMITS, Part, Plan, PlanStep
 from bigupload.core.remote_url import is_remote
 from bigupload.errors import ObjectMismatch
@@ -154,7 +154,7 @@ class Header:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options for connecting, create and complete (profile, storage class, …), as the store's adapter wrote them."""
     version: int = 1
-    copies: CopyBase | None = None
+    copies: PreviousVersion | None = None
     """The object that was there before, for parts that are the same in it."""
     source_checksum: str | None = None
     """The checksum of an object that the store copies as a whole, from its store."""

@@ -16,7 +16,7 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.flight import SILENT, SMALL, Flight, Sample
 from bigupload.core.flight_trials import Bottleneck
 from bigupload.core.hedging import HedgeSwitch, PutProgress
-from bigupload.core.integrity import CopyBase, CopyOrigin, Verified
+from bigupload.core.integrity import CopyOrigin, PreviousVersion, Verified
 from bigupload.core.manifest import ChecksumRecord, Header, Manifest, PlanRecord, SourceIdentity, SourceKind
 from bigupload.core.part_plan import Part, Plan, plan_parts, plan_stream
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
@@ -436,7 +436,7 @@ class UploadContext:
     counts: RunCounts = field(default_factory=RunCounts)
     answered_before: Callable[[], Awaitable[bool]] | None = None
     """See `Retrier.answered_before`."""
-    base: CopyBase | None = None
+    previous_version: PreviousVersion | None = None
     """The object that was there before, from which the store copies parts that are the same; None: all are sent."""
     origin: CopyOrigin | None = None
     """The object that is the source, if the store can read it by itself; None: its bytes are read here."""
@@ -572,9 +572,9 @@ def plan_of(context: UploadContext) -> Plan:
             return plan_parts(context.source.fingerprint.size, context.small_part_size, limits=limits)
     if context.source.stream is not None and not context.source.stream.expected:
         return plan_stream(part_size, limits=limits)
-    if context.base is not None:
+    if context.previous_version is not None:
         with contextlib.suppress(errors.UsageError):  # a source that has grown meanwhile has to be sent whole
-            return plan_parts(context.source.fingerprint.size, context.base.part_size, limits=limits)
+            return plan_parts(context.source.fingerprint.size, context.previous_version.part_size, limits=limits)
     return plan_parts(context.source.fingerprint.size, part_size, limits=limits)
 
 
@@ -593,7 +593,7 @@ def new_header(
         created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         options=context.store.options(),
         version=2 if plan.steps else 1,
-        copies=context.base,
+        copies=context.previous_version,
         source_checksum=None if context.origin is None else context.origin.checksum,
         end_marker=None if context.source.stream is None else context.source.stream.end_marker,
     )

@@ -58,7 +58,10 @@ class MultipartUpload:
         if context.journal.exists:
             manifest = context.manifest
             _check_marker(context)
-            context.base, context.copying = manifest.header.copies, context.copying and not manifest.sends_all
+            context.previous_version, context.copying = (
+                manifest.header.copies,
+                context.copying and not manifest.sends_all,
+            )
             stage = Stage.OUTCOME_UNKNOWN if manifest.status == "completing" else Stage.RECONCILING
             algorithm = manifest.header.checksum.algorithm
             plan = manifest.first_plan
@@ -216,7 +219,7 @@ class MultipartUpload:
     async def _connect_ahead(self) -> None:
         """Connect for the first parts: this saves the round trips of each handshake."""
         context, plan = self._context, self._state.plan
-        sends_all = context.source.stream is None and context.base is None and not context.copies_unread
+        sends_all = context.source.stream is None and context.previous_version is None and not context.copies_unread
         if sends_all and plan.size is not None:
             with contextlib.suppress(Fault, errors.BigUploadError):  # create or a part will meet it again
                 if (address := await context.store.part_address()) is not None:

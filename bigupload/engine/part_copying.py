@@ -37,8 +37,8 @@ class PartCopier:
 
     def can_copy(self, part: Part, hashed: Hashed) -> bool:
         """Whether the object that was there before has this part."""
-        base = self._context.base
-        return base is not None and self._context.copying and base.has(part, hashed.checksum)
+        previous = self._context.previous_version
+        return previous is not None and self._context.copying and previous.has(part, hashed.checksum)
 
     async def copy(self, part: Part, hashed: Hashed) -> PartRecord | None:
         """Let the store copy a part from the object that was there before.
@@ -51,8 +51,8 @@ class PartCopier:
             CopyTakenForPart: The upload is of no use any more.
             BigUploadError: The upload stops.
         """
-        assert self._context.base is not None
-        response = await self._copied(part, self._context.base.source)
+        assert self._context.previous_version is not None
+        response = await self._copied(part, self._context.previous_version.source)
         proof = None if response is None else await self._prove(part, hashed, response)
         if response is None or proof is None:
             return None

@@ -195,7 +195,11 @@ class GroupUploader:
 
         It has one until a proof distinguished two bodies: by then, it is known how the store proves parts.
         """
-        if not self.puts.proofs_are_unambiguous or self.context.base is not None or self.context.copies_unread:
+        if (
+            not self.puts.proofs_are_unambiguous
+            or self.context.previous_version is not None
+            or self.context.copies_unread
+        ):
             return 1
         shared = self.context.shared
         return group_size(

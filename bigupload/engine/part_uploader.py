@@ -366,7 +366,7 @@ class PartUploader:
         context = self._context
         if not (fault.names_checksum and fault.may_be_unsupported and context.may_start_over):
             return False
-        if self._arriving is not None or context.origin is not None or context.base is not None:
+        if self._arriving is not None or context.origin is not None or context.previous_version is not None:
             return False
         manifest = context.manifest
         return manifest.header.checksum.type is not None and manifest.target.service is None and not manifest.parts

@@ -64,11 +64,13 @@ class Reconciler:
             Whether there were any. They are sent, although the store lists them.
         """
         context = self._context
-        base, plan = context.base, self._state.plan
+        previous, plan = context.previous_version, self._state.plan
         if context.manifest.header.copies is None and context.manifest.header.source_checksum is None:
             return False
         copied = [
-            n for n, part in context.manifest.parts.items() if base is None or base.has(plan.part(n), part.checksum)
+            n
+            for n, part in context.manifest.parts.items()
+            if previous is None or previous.has(plan.part(n), part.checksum)
         ]
         if self._dropped_copies or not copied:
             return False

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bigupload.core.checksums import UPLOAD_ALGORITHMS, Algorithm, ChecksumType, strong_etag
 from bigupload.core.checksums import encode as encode_digest
-from bigupload.core.integrity import CopyBase, CopySource, PartProof, Verified
+from bigupload.core.integrity import CopySource, PartProof, PreviousVersion, Verified
 from bigupload.core.manifest import (
     Aborted,
     ChecksumRecord,
@@ -59,7 +59,7 @@ def identities(sizes: st.SearchStrategy[int]) -> st.SearchStrategy[SourceIdentit
 
 
 BASES = st.builds(
-    CopyBase,
+    PreviousVersion,
     source=st.builds(
         CopySource,
         bucket=TEXT,

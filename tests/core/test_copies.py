@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 
-from bigupload.core.integrity import CopyBase, CopySource
+from bigupload.core.integrity import CopySource, PreviousVersion
 from bigupload.core.part_plan import Part, Plan
 
 CHECKSUMS = ("a", "b", "c", "d")
 
 
-def base(size: int, part_size: int = 10) -> CopyBase:
+def base(size: int, part_size: int = 10) -> PreviousVersion:
     source = CopySource(bucket="bucket", key="key", etag='"etag"', size=size)
-    return CopyBase(source=source, part_size=part_size, checksums=CHECKSUMS[: Plan(size, part_size).count])
+    return PreviousVersion(source=source, part_size=part_size, checksums=CHECKSUMS[: Plan(size, part_size).count])
 
 
 def test_the_same_range_with_the_same_checksum() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bigupload.core.integrity import CopyBase, CopySource, Verified
+from bigupload.core.integrity import CopySource, PreviousVersion, Verified
 from bigupload.core.manifest import Completed, Header, Target
 from bigupload.core.manifest_lines import decode, encode
 from tests.core import samples
@@ -49,7 +49,9 @@ def test_etags_are_as_the_store_knows_them(etag: str) -> None:
     assert decode(encode(part(1, etag=etag))) == part(1, etag=known)
     completed = Completed(etag=etag, verified=Verified.SIZE)
     assert decode(encode(completed)) == dataclasses.replace(completed, etag=known)
-    copies = CopyBase(source=CopySource(bucket="bucket", key="etag", etag=etag, size=9), part_size=5, checksums=())
+    copies = PreviousVersion(
+        source=CopySource(bucket="bucket", key="etag", etag=etag, size=9), part_size=5, checksums=()
+    )
     found = decode(encode(dataclasses.replace(header(), copies=copies)))
     assert isinstance(found, Header)
     assert found.copies == dataclasses.replace(copies, source=dataclasses.replace(copies.source, etag=known))

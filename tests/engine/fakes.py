@@ -57,7 +57,8 @@ def fake_context(
         "manifest": manifest, "shared": shared, "slots": shared.slots.queue(lambda: plan.size),
         "source": object(), "store": test, "transport": test,
         "hedging": HedgeSwitch(hedge), "hold": fine, "release": lambda part: None,
-        "check_source": fine, "settings": UploadSettings(), "base": None, "copies_unread": False, "groups": None,
+        "check_source": fine, "settings": UploadSettings(), "copies_unread": False, "groups": None,
+        "previous_version": None,
         "may_start_over": False, "origin": None,
     }  # fmt: skip
     return SimpleNamespace(**made | more)
