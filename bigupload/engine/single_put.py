@@ -61,22 +61,22 @@ class NothingProvesPut(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class OptionalHeaders:
     """Headers that a store may not know."""
 
     checksum: bool
     condition: bool
     """If-None-Match."""
 
-    def also(self, other: Manner) -> Manner:
-        """Return the manner that has only what both send."""
-        return Manner(self.checksum and other.checksum, self.condition and other.condition)
+    def intersection(self, other: OptionalHeaders) -> OptionalHeaders:
+        """Return those that both send."""
+        return OptionalHeaders(self.checksum and other.checksum, self.condition and other.condition)
 
-    def lesser(self) -> Iterator[Manner]:
-        """Yield the manners to try after refusals, the best proof first."""
+    def subsets(self) -> Iterator[OptionalHeaders]:
+        """Yield the headers to try after refusals, the best proof first."""
         for checksum, condition in ((True, False), (False, True), (False, False)):
-            less = Manner(checksum, condition)
-            if less != self and less.also(self) == less:
+            less = OptionalHeaders(checksum, condition)
+            if less != self and less.intersection(self) == less:
                 yield less
 
     def is_named(self, fault: Fault) -> bool:
@@ -130,7 +130,7 @@ class SinglePuts:
         self._hashing = shared.hashing.queue(lambda: 0, settings.priority)
         self._puts: dict[PutInFlight, Callable[[int], None] | None] = {}
         """The PUTs in flight, each with the function that gets the bytes sent."""
-        self._most = Manner(settings.algorithm.is_s3_checksum, condition=not store.replaces)
+        self._most = OptionalHeaders(settings.algorithm.is_s3_checksum, condition=not store.replaces)
         self._facts = facts
         self._refuses = f"put-{settings.algorithm}"
         """The name of the fact that the store refuses this checksum."""
@@ -138,7 +138,9 @@ class SinglePuts:
         recalls = settings.recalls and self._most.checksum and Verified.COMPOSITE_ETAG.satisfies(settings.require_proof)
         self._recalled = facts.recall(self._refuses) if facts is not None and recalls else None
         """What was remembered, until it turns out to be wrong."""
-        self.manner = self._most if self._recalled is None else Manner(checksum=False, condition=self._most.condition)
+        self.optional = (
+            self._most if self._recalled is None else OptionalHeaders(checksum=False, condition=self._most.condition)
+        )
         """The headers with which files are sent: fewer, once the store has taken a file only so."""
         self._confirmed = False
         """Whether the store has accepted a PUT as it is sent now."""
@@ -197,7 +199,7 @@ class SinglePuts:
         if self._recalled is not None:
             self.use_md5(retrier.emit, f"the store refused {self._algorithm} checksums in an earlier run")
         part = Part(1, 0, source.fingerprint.size)
-        one = _OnePut(self, store, source, part, key, name, retrier, report, self.manner)
+        one = _OnePut(self, store, source, part, key, name, retrier, report, self.optional)
         return await (one.until_proved() if found is None else one.made_before(found, "exists"))
 
     async def stat(self, store: ObjectStore, key: str, retrier: Retrier) -> ObjectFacts | None:
@@ -210,10 +212,10 @@ class SinglePuts:
                 retrier.emit(events.Warned(message=ONLY_CONDITION))
             return None
 
-    def headers(self, hashed: Hashed, manner: Manner) -> dict[str, str]:
+    def headers(self, hashed: Hashed, optional: OptionalHeaders) -> dict[str, str]:
         """The headers that prove the content of what is sent."""
         headers = {}
-        if manner.checksum:
+        if optional.checksum:
             headers[self._algorithm.header] = hashed.checksum
         if hashed.md5 is not None:
             headers[Algorithm.MD5.header] = checksums.encode(hashed.md5)
@@ -262,7 +264,7 @@ class SinglePuts:
             raise put.stalled(self._effects.clock())
         return put.response
 
-    def after_refusal(self, tried: Collection[Manner], fault: Fault) -> Manner | None:
+    def after_refusal(self, tried: Collection[OptionalHeaders], fault: Fault) -> OptionalHeaders | None:
         """Return how to send a file after a refusal that may be of its headers; None: a repetition would not help.
 
         Args:
@@ -273,35 +275,35 @@ class SinglePuts:
             return None
         if not self._confirmed:
             self._forget()
-        others = (self.manner,) if self._confirmed else (self.manner, *self._most.lesser())
+        others = (self.optional,) if self._confirmed else (self.optional, *self._most.subsets())
         return next((each for each in others if each not in tried and not each.is_named(fault)), None)
 
     def _forget(self) -> None:
         """What was remembered of the store is wrong, or costs the proof: find out again."""
         if self._recalled is not None and self._facts is not None:
             self._facts.note(self._refuses, None)
-            self._recalled, self.manner, self._confirmed = None, self._most, False
+            self._recalled, self.optional, self._confirmed = None, self._most, False
 
-    def confirm(self, manner: Manner, refusal: Fault | None, emit: Callable[[events.Event], None]) -> None:
+    def confirm(self, optional: OptionalHeaders, refusal: Fault | None, emit: Callable[[events.Event], None]) -> None:
         """Note that the store has taken a file: the first one decides how all others are sent.
 
         Until then, a refusal may be of the one file alone.
 
         Args:
-            manner: The headers that it was sent with.
+            optional: The headers that it was sent with.
             refusal: Why it was not sent with more.
             emit: Gets the warnings of this file's upload.
         """
         if self._confirmed:
             return
         self._confirmed = True
-        if self.manner.checksum and not manner.checksum:
+        if self.optional.checksum and not optional.checksum:
             self.use_md5(emit, f"the store refused {self._algorithm} checksums ({refusal})")
             if self._facts is not None and refusal is not None and _is_of_checksums(refusal):
                 self._facts.note(self._refuses, "refused")
-        if self.manner.condition and not manner.condition:
+        if self.optional.condition and not optional.condition:
             emit(events.Warned(message=f"{refusal}: {LOOKS_INSTEAD}"))
-        self.manner = self.manner.also(manner)
+        self.optional = self.optional.intersection(optional)
 
     def use_md5(self, emit: Callable[[events.Event], None], why: str) -> None:
         """Send the MD5 with every further file."""
@@ -362,7 +364,7 @@ class _OnePut:
     _name: str
     _retrier: Retrier
     _report: Callable[[int], None] | None
-    _manner: Manner
+    _optional: OptionalHeaders
     _refusal: Fault | None = None
     """The refusal because of which less is sent of it than of other files."""
     _may_be_stored: bool = False
@@ -372,18 +374,18 @@ class _OnePut:
         puts, retrier = self._puts, self._retrier
         hashed = await self._hash(md5=puts._with_md5)
         attempts: Attempts = retrier.attempts()
-        tried: set[Manner] = set()
+        tried: set[OptionalHeaders] = set()
         fresh = False
         while True:
             since = puts._effects.clock()
             request: SignedRequest | None = None
             try:
                 async with puts._slots:
-                    manner = self._manner = self._manner.also(puts.manner)
-                    if not (manner.condition or self._store.replaces):
+                    optional = self._optional = self._optional.intersection(puts.optional)
+                    if not (optional.condition or self._store.replaces):
                         await self._require_absent()
-                    headers = puts.headers(hashed, manner)
-                    unsigned = UnsignedPut(self._key, self._name, self._part.size, headers, manner.condition)
+                    headers = puts.headers(hashed, optional)
+                    unsigned = UnsignedPut(self._key, self._name, self._part.size, headers, optional.condition)
                     request = await self._store.sign_put(unsigned)
                     response = await puts.put(
                         self._source, self._part, request, retrier, fresh=fresh, report=self._report
@@ -396,9 +398,9 @@ class _OnePut:
                     return await self.made_before(found, "was created meanwhile")
                 if request is not None and fault.status is not None:
                     self._store.refused(request, fault)
-                tried.add(self._manner)
+                tried.add(self._optional)
                 if (other := puts.after_refusal(tried, fault)) is not None:
-                    self._manner, self._refusal = other, fault
+                    self._optional, self._refusal = other, fault
                     hashed = await self._hash(md5=puts._with_md5 or not other.checksum)
                     continue
                 retry = await self._pause(attempts, fault, since)
@@ -406,7 +408,7 @@ class _OnePut:
                 hashed = await self._hash_again(hashed) if retry.rehash else hashed
             else:
                 retrier.record_response()
-                puts.confirm(self._manner, self._refusal, self._retrier.emit)
+                puts.confirm(self._optional, self._refusal, self._retrier.emit)
                 stored = puts.judge(stored, self._store, self._key, self._retrier.emit)
                 return stored if attempts.made == 1 else dataclasses.replace(stored, attempts=attempts.made)
 
