@@ -497,16 +497,16 @@ class Gauge(Protocol):
         return False
 
     def paused(self) -> bool:
-        """Whether the sender waits by itself: it is held, or waits for the rate limit. That is not a stall."""
+        """Whether the sender waits by itself: it is paused, or waits for the rate limit. That is not a stall."""
         return False
 
-    def hold(self, *, held: bool) -> bool:
+    def set_paused(self, *, paused: bool) -> bool:
         """Pause the body, or go on. What the kernel has is sent all the same.
 
-        A body that is held sends a little now and then, so that the store does not close its connection.
+        A body that is paused sends a little now and then, so that the store does not close its connection.
 
         Returns:
-            Whether it is held now: not every body can be.
+            Whether it is paused now: not every body can be.
         """
         return False
 

@@ -109,7 +109,7 @@ class _Delay:
 
         Args:
             now: When.
-            took: Seconds that it was in flight, without those in which it was held.
+            took: Seconds that it was in flight, without those in which it was paused.
             most: Parts that may be in flight without a bound.
         """
         self._longer = self._longer + 1 if took > 2 * self._usual else 0

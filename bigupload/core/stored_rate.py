@@ -45,16 +45,16 @@ class Filling:
         self.bytes = 0
         """The bytes in the buffer."""
 
-    def look(self, now: float, acknowledged: int, is_full: Callable[[], bool], *, held: bool) -> int:
+    def look(self, now: float, acknowledged: int, is_full: Callable[[], bool], *, paused: bool) -> int:
         """Return the bytes that have turned out not to be goodput since the last look.
 
         Args:
             now: Seconds.
             acknowledged: Bytes so far.
             is_full: Whether the store's window is full.
-            held: Whether nothing is sent, so that the buffer becomes empty.
+            paused: Whether nothing is sent, so that the buffer becomes empty.
         """
-        if held:  # its buffer becomes empty. Bytes still in the send buffer are not goodput of the parts that write
+        if paused:  # its buffer becomes empty. Bytes still in the send buffer are not goodput of the parts that write
             more = acknowledged - self._seen if is_full() else 0
             self._since, self._from, self._seen = now, acknowledged, acknowledged
             return more

@@ -82,8 +82,8 @@ class _NotBegun(Gauge):
     def sent(self) -> int:
         return 0
 
-    def hold(self, *, held: bool) -> bool:
-        return held
+    def set_paused(self, *, paused: bool) -> bool:
+        return paused
 
 
 _NOT_BEGUN = _NotBegun()
@@ -113,7 +113,7 @@ class PutInFlight:
         self.began = now
         """The time at which it began, by the clock of its upload."""
         self.wrote_from = now
-        """The same, later by the time for which it was held."""
+        """The same, later by the time for which it was paused."""
         self.priority = priority
         """The priority of its upload."""
         self.attempt = attempt
@@ -125,7 +125,7 @@ class PutInFlight:
         self.response: PutResponse | None = None
         self.accepted: float | None = None
         """The time at which its last byte was accepted, as far as `look` has seen; None: not yet."""
-        self.is_held = False
+        self.is_paused = False
         """Whether it is paused, because others are to be stored first."""
         self.ended = asyncio.Event()  # anyio's costs ten times as much to make
         self._seen = 0
@@ -144,7 +144,7 @@ class PutInFlight:
 
     def started(self, gauge: Gauge) -> None:
         self.gauge = gauge
-        self.is_held = gauge.hold(held=self.is_held)
+        self.is_paused = gauge.set_paused(paused=self.is_paused)
         if self.part.size > SMALL:  # of small ones there may be thousands a second
             self.filling = Filling(self.began, was_full=gauge.window_is_full())
 
@@ -152,18 +152,18 @@ class PutInFlight:
         """Return the bytes of what is in flight now: of a group, one part's."""
         return self.gauge.sent()
 
-    def hold(self, *, held: bool) -> bool:
-        """Pause its body, or go on. Returns whether it is held now: not every body can be."""
-        if held != self.is_held:
-            self.is_held = self.gauge.hold(held=held)
-        return self.is_held
+    def set_paused(self, *, paused: bool) -> bool:
+        """Pause its body, or go on. Returns whether it is paused now: not every body can be."""
+        if paused != self.is_paused:
+            self.is_paused = self.gauge.set_paused(paused=paused)
+        return self.is_paused
 
     def look(self, now: float) -> int:
         """Return the bytes sent. Note when they changed, and when all of them were accepted."""
         sent = self.sent()
         if sent != self._seen or self.gauge.paused():
             self._seen, self._moved_at = sent, now
-        if self.is_held:
+        if self.is_paused:
             self.wrote_from += now - self._looked_at
         self._looked_at = now
         if sent < self.size:
@@ -190,7 +190,7 @@ class PutInFlight:
         )
 
     def took(self, now: float) -> float:
-        """Return the seconds since it began, without those in which it was held."""
+        """Return the seconds since it began, without those in which it was paused."""
         return now - self.wrote_from
 
     def progress(self, now: float) -> PutProgress:
@@ -273,8 +273,8 @@ class SharedSlots:
         self._adapted_at = -math.inf
         self.backlog = 0
         """Bytes of whole bodies that wait for their responses."""
-        self._holds = False
-        """Whether any part was held when `adapt` last looked: nothing else holds one."""
+        self._any_paused = False
+        """Whether any part was paused when `adapt` last looked: nothing else pauses one."""
 
     def spread(self, machines: int) -> None:
         """Let `machines` machines hash and send parts: each has as much room as one alone."""
@@ -295,7 +295,7 @@ class SharedSlots:
         return TICK / 4 if self.first_puts and self.flight.starts else TICK if self.machines == 1 else _TICK_OF_MANY
 
     def adapt(self, now: float) -> None:
-        """Show `Flight` what is in flight. Set the number of slots to its limit, and hold the newest parts above it.
+        """Show `Flight` what is in flight. Set the number of slots to its limit, and pause the newest parts above it.
 
         Every upload calls it at each tick: the first of them does it for all.
         """
@@ -307,7 +307,7 @@ class SharedSlots:
         of_parts = [part.look(now) for part in parts]
         sent += sum(of_parts)
         for part, of_part in zip(parts, of_parts, strict=True):
-            self._filled += part.filling.look(now, of_part, part.gauge.window_is_full, held=part.is_held)
+            self._filled += part.filling.look(now, of_part, part.gauge.window_is_full, paused=part.is_paused)
         waiting = [part for part in parts if part.accepted is not None]
         self.backlog = sum(part.size for part in waiting)
         writing = [(part, of_part) for part, of_part in zip(parts, of_parts, strict=True) if part.accepted is None]
@@ -321,7 +321,7 @@ class SharedSlots:
             Sample(
                 now=now,
                 acknowledged=sent - self._filled,
-                writing=self.slots.borrowed_tokens - sum(part.is_held for part in parts),
+                writing=self.slots.borrowed_tokens - sum(part.is_paused for part in parts),
                 part_size=sum(part.size for part in parts) / len(parts) if parts else 0.0,
                 is_late=self._is_late(waiting, now),
                 left=0 if waiting else min((part.size - of_part for part, of_part in writing), default=math.inf),
@@ -331,23 +331,23 @@ class SharedSlots:
             )
         )
         writers = self.flight.writers(len(waiting))
-        self._hold([part for part, _ in writing], writers, now)
-        self._holds = any(part.is_held for part in parts)
-        writes = [part for part, _ in writing if not part.is_held]
+        self._pause_newest([part for part, _ in writing], writers, now)
+        self._any_paused = any(part.is_paused for part in parts)
+        writes = [part for part, _ in writing if not part.is_paused]
         if self.flight.searches(len(writes), ending=self.slots.borrowed_tokens < self.slots.total_tokens):
             for part in writes:
                 part.gauge.search_again()
         self._resize()
 
-    def _hold(self, writing: Sequence[PutInFlight], writers: int, now: float) -> None:
-        """Let the first parts write, and hold the others.
+    def _pause_newest(self, writing: Sequence[PutInFlight], writers: int, now: float) -> None:
+        """Let the first parts write, and pause the others.
 
         A part whose connection has gone silent, for packets were lost, keeps no other part from writing: it may wait
         for many seconds until TCP tries again, and the link would be idle.
         """
         most, is_late = 2 * writers, self.flight.responses_are_late
         for part in writing:
-            part.hold(held=min(most, writers) <= 0)
+            part.set_paused(paused=min(most, writers) <= 0)
             most -= 1
             writers -= is_late or not part.is_silent(now)
 
@@ -392,10 +392,10 @@ class SharedSlots:
         return sent
 
     def _resize(self) -> None:
-        # A held part gives its place to uploads of higher priority. This is called for each small file.
-        wanted = self.slots.highest_waiting if self._holds else None
-        held = 0 if wanted is None else sum(part.is_held and part.priority < wanted for part in self.first_puts)
-        before, limit = self.slots.total_tokens, self.limit + held
+        # A paused part gives its slot to uploads of higher priority. This is called for each small file.
+        wanted = self.slots.highest_waiting if self._any_paused else None
+        paused = 0 if wanted is None else sum(part.is_paused and part.priority < wanted for part in self.first_puts)
+        before, limit = self.slots.total_tokens, self.limit + paused
         if limit != before:
             self.slots.total_tokens = limit
         if limit > before:

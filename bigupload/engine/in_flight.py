@@ -1,4 +1,4 @@
-"""The PUTs in flight: each holds one of the shared slots. One that is too much is held, and goes on later. One that
+"""The PUTs in flight: each holds one of the shared slots. One that is too much is paused, and goes on later. One that
 stalls is cancelled.
 
 A straggler, which is far slower than the others, is hedged: the part is sent a second time. The first response wins.
@@ -91,7 +91,7 @@ class PartsInFlight:
     @property
     def all_accepted(self) -> bool:
         """Whether something is in flight, and nothing of it is left to send now."""
-        return bool(self._puts) and all(put.accepted is not None or put.is_held for put in self._puts)
+        return bool(self._puts) and all(put.accepted is not None or put.is_paused for put in self._puts)
 
     def proved(self, proof: PartProof) -> None:
         """Note how a part was proved. Hedging needs a proof that distinguishes two bodies."""

@@ -177,7 +177,7 @@ _REFUSALS = 3
 """How often in a row `sendfile` may say EAGAIN although the socket is writable: memory for sockets may be short for a
 moment."""
 _TRICKLE_EVERY, _TRICKLE = 10.0, 8 * 1024
-"""Seconds after which a body that is held sends some bytes, and how many: S3 closes a connection that has sent no byte
+"""Seconds after which a paused body sends some bytes, and how many: S3 closes a connection that has sent no byte
 of its body for 20 s, and Apache, by default, one with less than 500 bytes a second."""
 RESPONSE_AFTER_WRITE_ERROR = 5.0
 """Seconds to wait for a response on a connection that can't be written to any more."""
@@ -258,9 +258,9 @@ class PartBody:
         self._refusals = 0
         """How often in a row `sendfile` said EAGAIN."""
         self._allowed = 0
-        """Up to where it may be written now: less than all with a rate limit, or while it is held."""
+        """Up to where it may be written now: less than all with a rate limit, or while it is paused."""
         self._rate_limited = False
-        self._held = False
+        self._is_paused = False
         self._released = asyncio.Event()
         self._stopping: Any = False  # not bool: mypy holds that what a thread has just read can't change meanwhile
         self._sent_when_stopped = 0
@@ -351,12 +351,12 @@ class PartBody:
         return socket_tuning.window_is_full(self._socket)
 
     def paused(self) -> bool:
-        return self._rate_limited or self._held
+        return self._rate_limited or self._is_paused
 
-    def hold(self, *, held: bool) -> bool:
-        if held != self._held:
-            self._held = held
-            if held:
+    def set_paused(self, *, paused: bool) -> bool:
+        if paused != self._is_paused:
+            self._is_paused = paused
+            if paused:
                 self._released.clear()
                 self._allowed = self._written
                 if self._writing is not None:
@@ -364,7 +364,7 @@ class PartBody:
             else:
                 self._released.set()
                 self.search_again()
-        return held
+        return paused
 
     def search_again(self) -> None:
         socket_tuning.search_again(self._socket)
@@ -576,7 +576,7 @@ class PartBody:
 
     async def _allow(self, wanted: int) -> int:
         """Wait until more bytes may be written, at most `wanted`, and allow them. Returns how many."""
-        if self._held:
+        if self._is_paused:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TRICKLE_EVERY):
                     await self._released.wait()

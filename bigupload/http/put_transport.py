@@ -228,7 +228,7 @@ class MemoryBody:
     def paused(self) -> bool:
         return False
 
-    def hold(self, *, held: bool) -> bool:
+    def set_paused(self, *, paused: bool) -> bool:
         return False  # the transport has it already
 
     def search_again(self) -> None:

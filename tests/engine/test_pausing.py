@@ -1,4 +1,4 @@
-"""Which parts are held, so that the others are stored sooner, and what becomes of those that make no progress."""
+"""Which parts are paused, so that the others are stored sooner, and what becomes of those that make no progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POLICY = RetryPolicy()
 
 
 class Gauge(FakeGauge):
-    """The gauge of a PUT, which notes whether it is held."""
+    """The gauge of a PUT, which notes whether it is paused."""
 
     def __init__(self, sent: int = 0, *, times: tuple[float, float] = (0.0, 0.0), window_is_full: bool = False) -> None:
         super().__init__(sent)
@@ -44,9 +44,9 @@ class Gauge(FakeGauge):
     def paused(self) -> bool:
         return bool(self.held) and self.held[-1]
 
-    def hold(self, *, held: bool) -> bool:
-        self.held.append(held)
-        return held
+    def set_paused(self, *, paused: bool) -> bool:
+        self.held.append(paused)
+        return paused
 
     def search_again(self) -> None:
         self.searches += 1
@@ -143,16 +143,16 @@ async def test_a_held_part_gives_its_slot_to_an_upload_of_higher_priority(priori
         tasks.cancel_scope.cancel()
 
 
-# -- which parts are held
+# -- which parts are paused
 
 
 async def test_the_time_in_which_a_part_was_held_makes_it_no_straggler() -> None:
     sky = Sky()
     held = put(0.0, Gauge(10), size=PART.size)  # a little is sent, so that the connection stays
-    held.hold(held=True)
+    held.set_paused(paused=True)
     for second in range(1, 60):
         held.look(float(second))
-    held.hold(held=False)
+    held.set_paused(paused=False)
     assert held.took(59.0) == 0
     assert held.progress(59.1).seconds == pytest.approx(0.1)
     assert sky.flights.pace.lagging([held.progress(59.1)], at_the_end=True) == []
@@ -176,7 +176,7 @@ async def test_the_newest_parts_are_held_and_the_oldest_are_released_first() -> 
     held = []
     for second, flight.most_writers in enumerate((4, 2, 1, 0, 1, 3, 9)):
         shared.adapt(10.0 + second)
-        held.append("".join("-" if part.is_held else "w" for part in sorted(parts, key=lambda part: part.began)))
+        held.append("".join("-" if part.is_paused else "w" for part in sorted(parts, key=lambda part: part.began)))
     assert held == ["wwww", "ww--", "w---", "----", "w---", "www-", "wwww"]
     gauge: Any = sorted(parts, key=lambda part: part.began)[1].gauge
     assert gauge.held == [False, True, False], "only what changes is said"
@@ -205,7 +205,7 @@ async def test_while_a_connection_is_silent_another_part_writes() -> None:
             gauge: Any = parts[0].gauge
             gauge.bytes = 2
         shared.adapt(10.0 + second)
-        held[second] = "".join("-" if part.is_held else "w" for part in parts)
+        held[second] = "".join("-" if part.is_paused else "w" for part in parts)
     assert held == {0.0: "w---", 1.0: "w---", 1.5: "ww--", 2.0: "w---", 4.0: "ww--"}
 
 
@@ -217,20 +217,20 @@ async def test_a_silence_that_the_peer_wants_lets_no_other_part_write(why: str) 
     shared = shared_with(flight, *parts)
     for second in range(9):
         shared.adapt(10.0 + second)
-    assert [part.is_held for part in parts] == [False, True]
+    assert [part.is_paused for part in parts] == [False, True]
 
 
 async def test_those_of_an_upload_with_priority_write_before_all_others() -> None:
     parts = [put(1.0, Gauge()), put(2.0, Gauge(), priority=1), put(3.0, Gauge(), priority=-1)]
     shared_with(Flight(writers=1), *parts).adapt(10.0)
-    assert [part.is_held for part in parts] == [True, False, True]
+    assert [part.is_paused for part in parts] == [True, False, True]
 
 
 async def test_a_whole_body_is_not_held_and_takes_no_writer() -> None:
     flight = Flight(writers=1)
     parts = [put(1.0, Gauge(1000)), put(2.0, Gauge(400)), put(3.0, Gauge(5))]
     shared_with(flight, *parts).adapt(10.0)
-    assert [part.is_held for part in parts] == [False, False, True]
+    assert [part.is_paused for part in parts] == [False, False, True]
     assert flight.waiting == [1]
 
 
@@ -238,7 +238,7 @@ async def test_a_part_that_is_held_before_it_has_a_connection_begins_held() -> N
     part = put()
     shared = shared_with(Flight(writers=0), part)
     shared.adapt(1.0)
-    assert part.is_held
+    assert part.is_paused
     assert not part.gauge.paused()
     gauge = Gauge()
     part.started(gauge)
@@ -368,10 +368,10 @@ async def test_a_body_that_goes_on_or_is_held_does_not_stall() -> None:
     for now in range(0, 200, 25):
         gauge.bytes += 1
         part.cancel_if_stalled(now, POLICY, shared)
-    part.hold(held=True)
+    part.set_paused(paused=True)
     for now in range(200, 400, 25):
         part.cancel_if_stalled(now, POLICY, shared)
-    part.hold(held=False)
+    part.set_paused(paused=False)
     part.cancel_if_stalled(400.0, POLICY, shared)
     assert not part.scope.cancel_called
     part.cancel_if_stalled(375 + POLICY.stall_after + 1, POLICY, shared)
@@ -421,7 +421,7 @@ async def test_a_part_that_stalled_fails_with_that(whole: bool) -> None:
 
 async def test_a_part_that_is_held_is_not_sent_twice_and_does_not_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[bool] = []
-    monkeypatch.setattr(Put, "hold", lambda self, *, held: held_now(held) or held)
+    monkeypatch.setattr(Put, "set_paused", lambda self, *, paused: held_now(paused) or paused)
     monkeypatch.setattr(Put, "paused", lambda self: held[-1])
     held_now = held.append
     sky = Sky()
