@@ -28,7 +28,7 @@ from bigupload.events import Warned
 from bigupload.manifests.state_directory import (
     CLEAN_EVERY,
     FACTS,
-    NOTES,
+    MANIFEST_INDEX,
     SUFFIX,
     EndpointFacts,
     is_clean_up_due,
@@ -86,10 +86,10 @@ class UploaderState:
         except errors.UsageError:
             return None
 
-    def _notes(self) -> Path | None:
-        """The directory of notes about manifests that this user began outside the state directory."""
+    def _index(self) -> Path | None:
+        """The directory with the index of the manifests that this user began outside the state directory."""
         directory = self._directory_or_none()
-        return None if directory is None else directory / NOTES
+        return None if directory is None else directory / MANIFEST_INDEX
 
     async def clean(self) -> None:
         """Delete old manifests of finished uploads: once for this Uploader, and once a day for the directory."""
@@ -111,9 +111,9 @@ class UploaderState:
             directory = Path(manifest).parent
             if not directory.is_dir():  # else a misspelled name hides the manifest
                 raise errors.UsageError(f"`manifest` is in a directory that must exist, and {directory} does not")
-            return FileJournal(Path(manifest), notes=self._notes(), executor=self._writers)
+            return FileJournal(Path(manifest), index=self._index(), executor=self._writers)
         name = f"{manifest_id(source.path, store.target)}{SUFFIX}"
-        journal = FileJournal(self.directory / name, notes=self._notes(), executor=self._writers)
+        journal = FileJournal(self.directory / name, index=self._index(), executor=self._writers)
         with contextlib.suppress(OSError):  # opening it says so
             if not journal.path.exists():
                 journal.warning = self._perhaps_begun(source, store)
@@ -167,7 +167,7 @@ class UploaderState:
 
         checked_path(manifest, "manifest")
         path = locate_manifest(manifest, self._directory_or_none())
-        with FileJournal(path, notes=self._notes(), advice=_NO_MANIFEST, executor=self._writers) as journal:
+        with FileJournal(path, index=self._index(), advice=_NO_MANIFEST, executor=self._writers) as journal:
             if not journal.exists:
                 raise errors.ManifestCorrupt(f"{errors.IT} is empty: upload the file again", it=path)
             yield journal

@@ -2,7 +2,7 @@
 
 Deleted are manifests of completed and aborted uploads (also those that were set aside), records of jobs that have
 finished or have no file (those of syncs and watches after a year), lock files that nobody holds, copies of damaged
-tails, half-written files of processes that were killed, notes about manifests elsewhere, and the progress of a `verify
+tails, half-written files of processes that were killed, the index of manifests elsewhere, and the progress of a `verify
 --download` that was interrupted 30 days ago. Manifests that can't be read stay.
 """
 
@@ -23,13 +23,13 @@ from bigupload import errors
 from bigupload.core.manifest import Aborted, Completed
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.lock import LOCK_SUFFIX, ManifestLock
-from bigupload.manifests.notes import leads_to
+from bigupload.manifests.manifest_index import manifest_of_entry
 from bigupload.manifests.state_directory import (
     CLEANED_MARK,
     DAY,
     JOB_SUFFIX,
+    MANIFEST_INDEX,
     NEW_SUFFIX,
-    NOTES,
     SUFFIX,
     is_clean_up_due,
 )
@@ -48,7 +48,7 @@ sync of these files from hashing them."""
 KEEP_REPEATED = 365 * DAY
 """Seconds for which the record of a sync or watch is kept at least, also by `status --clean`. It shows the next run
 which files are in the store: without it, a sync asks about each of them."""
-KEEP_NOTES = 180 * DAY
+KEEP_INDEX_ENTRIES = 180 * DAY
 """Seconds for which it is remembered that this user began a manifest outside the state directory, if it is finished or
 not there any more: it may be on a disk that is not mounted, or was moved. Later, resuming it asks for --trust."""
 MOST_EXAMINED = 2000
@@ -155,8 +155,10 @@ def clean(
     for path, _ in found["locks"]:
         run.delete_lock(path)
     with contextlib.suppress(OSError):
-        for path, status in _files(directory / NOTES):
-            if now - status.st_mtime >= KEEP_NOTES and ((noted := leads_to(path)) is None or is_finished(noted)):
+        for path, status in _files(directory / MANIFEST_INDEX):
+            if now - status.st_mtime >= KEEP_INDEX_ENTRIES and (
+                (indexed := manifest_of_entry(path)) is None or is_finished(indexed)
+            ):
                 run.delete(path)
     return run.cleaned
 

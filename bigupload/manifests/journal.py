@@ -15,7 +15,7 @@ from bigupload import errors
 from bigupload.core.manifest import Header, Manifest, Record
 from bigupload.core.manifest_lines import Replay, encode, replay
 from bigupload.manifests.lock import ManifestLock
-from bigupload.manifests.notes import delete_note, note_of, update_note, write_note
+from bigupload.manifests.manifest_index import delete_entry, entry_of, update_entry, write_entry
 from bigupload.manifests.state_directory import next_set_aside
 from bigupload.support.batching import Batcher
 from bigupload.support.cancellation import finish, run_shielded
@@ -100,7 +100,7 @@ class FileJournal:
         self,
         path: Path,
         *,
-        notes: Path | None = None,
+        index: Path | None = None,
         advice: str = ANOTHER_NAME,
         executor: concurrent.futures.Executor | None = None,
     ) -> None:
@@ -108,14 +108,14 @@ class FileJournal:
 
         Args:
             path: The manifest's file, which need not exist.
-            notes: A directory with a note for each manifest that this user began elsewhere than beside it, so that
+            index: A directory with an entry for each manifest that this user began elsewhere than beside it, so that
                 `written_here` can distinguish it from one that came from elsewhere, and `gc` and `status` find it.
             advice: What to do about a file that is not a manifest, as the end of a message.
             executor: Threads that write; None: those of the event loop, which the program around may keep busy.
         """
         self.path = path
         self.warning: str | None = None
-        self._notes = notes
+        self._index = index
         self._advice = advice
         self._executor = executor
         self._first_line = b""
@@ -145,23 +145,23 @@ class FileJournal:
 
         A manifest decides which file is sent where, with whose credentials. One that was downloaded may be a trap.
         """
-        if self._notes is None or not only_user_can_write(self._notes.parent):
+        if self._index is None or not only_user_can_write(self._index.parent):
             return False
-        if self.path.parent.resolve() == self._notes.parent.resolve():  # nobody else can have put it there
+        if self.path.parent.resolve() == self._index.parent.resolve():  # nobody else can have put it there
             return True
         try:
-            return only_user_can_write(self._notes) and is_private_file(note_of(self._notes, self._first_line).lstat())
+            return only_user_can_write(self._index) and is_private_file(entry_of(self._index, self._first_line).lstat())
         except OSError:
             return False
 
-    def _note(self, change: Callable[[Path, bytes, Path], object]) -> None:
-        """Write, update or delete the note of a manifest that lies elsewhere. Best effort.
+    def _update_index(self, change: Callable[[Path, bytes, Path], object]) -> None:
+        """Write, update or delete the index entry of a manifest outside the state directory. Best effort.
 
         Without it, resuming asks whether the manifest is trusted, and `gc` needs `--state`.
         """
-        if self._notes is not None and self.path.parent.resolve() != self._notes.parent.resolve():
+        if self._index is not None and self.path.parent.resolve() != self._index.parent.resolve():
             with contextlib.suppress(OSError):
-                change(self._notes, self._first_line, self.path)
+                change(self._index, self._first_line, self.path)
 
     def __enter__(self) -> FileJournal:
         self.open()
@@ -207,7 +207,7 @@ class FileJournal:
             raise errors.ManifestMismatch(f"{errors.IT} was replaced while it was opened: run again", it=self.path)
         if found.damage is not None:
             self._cut_tail(data[found.good_bytes :], found.damage)
-        self._note(update_note)
+        self._update_index(update_entry)
 
     def _open_file(self) -> None:
         self._fd = open_binary(self.path, os.O_WRONLY | os.O_APPEND, links=False)
@@ -241,7 +241,7 @@ class FileJournal:
             self._write(line)
             self._close_file()  # Windows can't rename an open file
             self._first_line = line
-            self._note(write_note)
+            self._update_index(write_entry)
             aside = None if self._renamed is None else next_set_aside(self.path)
             if aside is not None:
                 self.path.rename(aside)
@@ -312,7 +312,7 @@ class FileJournal:
 
     def retire(self) -> None:
         """Set aside the manifest of an upload that has ended, because its object was replaced. Best effort."""
-        self._note(delete_note)
+        self._update_index(delete_entry)
         self.set_aside()
         with contextlib.suppress(OSError):
             self.path.rename(next_set_aside(self.path))
@@ -320,7 +320,7 @@ class FileJournal:
     def close(self) -> None:
         """Close the file, and release the lock last of all. Idempotent."""
         if self._fd >= 0 and self._manifest is not None and self._manifest.completed is not None:
-            self._note(delete_note)
+            self._update_index(delete_entry)
         self._close_file()
         self._lock.release()
 

@@ -14,7 +14,7 @@ from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Header, Manifest, Target, same_target
 from bigupload.core.manifest_lines import decode
 from bigupload.manifests.journal import MAX_BYTES, read_manifest
-from bigupload.manifests.notes import NotedManifest, noted_manifests, own_id
+from bigupload.manifests.manifest_index import IndexedManifest, indexed_manifests, own_id
 from bigupload.manifests.state_directory import SUFFIX, find_manifests
 from bigupload.records import dataclass
 from bigupload.units import printable
@@ -82,17 +82,17 @@ def known_uploads(directory: Path) -> Iterator[KnownUpload]:
     for path in find_manifests(directory):
         with contextlib.suppress(errors.ManifestNotFound):
             yield read_known_upload(path)
-    for noted in _noted(directory):
+    for indexed in _indexed(directory):
         with contextlib.suppress(errors.ManifestNotFound):
-            upload = dataclasses.replace(read_known_upload(noted.path), id=noted.id)
+            upload = dataclasses.replace(read_known_upload(indexed.path), id=indexed.id)
             if upload.resumable or upload.status == "unreadable":
                 yield upload
 
 
-def _noted(directory: Path) -> list[NotedManifest]:
-    """Return the manifests that notes name. A note that can't be read is left out; `gc` is more careful."""
+def _indexed(directory: Path) -> list[IndexedManifest]:
+    """Return the manifests in the index. An entry that can't be read is left out; `gc` is more careful."""
     try:
-        found = noted_manifests(directory)
+        found = indexed_manifests(directory)
     except errors.ManifestError as e:
         _warn(str(e))
         return []
@@ -232,7 +232,7 @@ def locate_manifest(name: str | os.PathLike[str], directory: Path | None) -> Pat
         raise absent
     beginning = text.removesuffix(SUFFIX)
     named = {each.name.removesuffix(SUFFIX): each for each in manifests}
-    named |= {noted.id: noted.path for noted in _noted(directory)}
+    named |= {indexed.id: indexed.path for indexed in _indexed(directory)}
     named |= {replaced.id: replaced.manifest for replaced in replaced_uploads(directory)}
     found = [each for each in named if each.startswith(beginning)]
     if len(found) > 1:

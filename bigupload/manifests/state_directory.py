@@ -1,4 +1,4 @@
-"""The path of the state directory, and its contents: manifests, notes about manifests elsewhere, records of jobs,
+"""The path of the state directory, and its contents: manifests, the index of manifests elsewhere, records of jobs,
 the progress of downloads, and facts about stores.
 """
 
@@ -18,8 +18,8 @@ from bigupload.support.files import create_private, is_private_file, user_path
 
 SUFFIX = ".manifest.jsonl"
 """The end of a manifest's name. One that was set aside has a number behind it: `….manifest.jsonl.3`."""
-NOTES = "begun-here"
-"""The subdirectory with one note for each manifest that this user began outside the state directory."""
+MANIFEST_INDEX = "begun-here"
+"""The subdirectory with the index: one entry for each manifest that this user began outside the state directory."""
 JOB_SUFFIX = ".job.sqlite"
 """The end of the name of a job's record."""
 NEW_SUFFIX = ".new"
@@ -168,7 +168,7 @@ class EndpointFacts:
     def _valid(self, facts: dict[str, Any]) -> dict[str, tuple[str, float]]:
         now = self._clock()
         return {
-            name: (str(value), float(noted))
-            for name, (value, noted) in facts.items()
-            if 0 <= now - noted < KEPT_FOR  # a clock that was ahead must not make one last for ever
+            name: (str(value), float(recorded))
+            for name, (value, recorded) in facts.items()
+            if 0 <= now - recorded < KEPT_FOR  # a clock that was ahead must not make one last for ever
         }

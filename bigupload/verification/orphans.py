@@ -22,7 +22,7 @@ from bigupload.core.manifest_lines import Replay
 from bigupload.core.retry_policy import Fault, FaultKind, RetryPolicy
 from bigupload.engine.retrying import Retrier
 from bigupload.manifests.journal import FileJournal, read_manifest
-from bigupload.manifests.notes import noted_manifests
+from bigupload.manifests.manifest_index import indexed_manifests
 from bigupload.manifests.state_directory import SUFFIX, find_manifests, unlistable
 from bigupload.options import S3Options
 from bigupload.records import dataclass
@@ -69,7 +69,7 @@ def owned_by(read: Replay) -> OwnedUpload | None:
 
 
 class Owners:
-    """The manifests of this machine: those in the state directory, and those elsewhere that its notes name.
+    """The manifests of this machine: those in the state directory, and those elsewhere that its index names.
 
     They are read again before each decision, as far as they have changed.
 
@@ -116,7 +116,7 @@ class Owners:
                     self.unreadable.append(e)
 
     def _status_of(self, path: Path) -> os.stat_result | None:
-        """Return None if it is unknown now: a note may name a directory that can't be searched."""
+        """Return None if it is unknown now: an entry of the index may name a directory that can't be searched."""
         try:
             return path.lstat()
         except FileNotFoundError:
@@ -166,13 +166,13 @@ class Owners:
             try:
                 with os.scandir(place) as entries:  # not glob, which returns nothing for an unreadable directory
                     found += [Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX)]
-                for noted in noted_manifests(place):
-                    if noted.hangs:
+                for indexed in indexed_manifests(place):
+                    if indexed.hangs:
                         self.unreadable.append(
-                            errors.ManifestMismatch(f"the file system of the manifest {noted.path} does not respond")
+                            errors.ManifestMismatch(f"the file system of the manifest {indexed.path} does not respond")
                         )
                     else:
-                        found.append(noted.path)
+                        found.append(indexed.path)
             except FileNotFoundError:
                 continue
             except OSError as e:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from bigupload.manifests import journal, notes
-from bigupload.manifests.clean_up import KEEP_NOTES, clean
-from bigupload.manifests.state_directory import NOTES
+from bigupload.manifests import journal, manifest_index
+from bigupload.manifests.clean_up import KEEP_INDEX_ENTRIES, clean
+from bigupload.manifests.state_directory import MANIFEST_INDEX
 from bigupload.support import daemon_threads
 from bigupload.testing.faults import Ok, Status
 from bigupload.testing.strict_s3 import StrictS3
@@ -71,7 +71,7 @@ def test_status_and_resume_find_it(bigupload: Command, s3: StrictS3, apart: Path
     assert shown.startswith(f"{row['id'][:8]}  unfinished")
     ended = bigupload("resume", "--progress", "none")
     assert (ended.code, ended.out) == (0, f"{s3.url}/bucket/key\n")
-    assert list((state / NOTES).iterdir()) == []
+    assert list((state / MANIFEST_INDEX).iterdir()) == []
     assert bigupload("status").err == "this machine knows no upload\n"
 
 
@@ -91,9 +91,9 @@ def test_two_of_one_name(bigupload: Command, s3: StrictS3, file: Path, apart: Pa
     assert json.loads(bigupload("status", "--json").out)["manifest"] == str(apart)
 
 
-def test_a_note_of_an_earlier_version_is_filled(bigupload: Command, s3: StrictS3, apart: Path, state: Path) -> None:
-    (note,) = (state / NOTES).iterdir()
-    note.write_bytes(b"")
+def test_an_entry_of_an_earlier_version_is_filled(bigupload: Command, s3: StrictS3, apart: Path, state: Path) -> None:
+    (entry,) = (state / MANIFEST_INDEX).iterdir()
+    entry.write_bytes(b"")
     assert bigupload("status").out == ""
     assert bigupload("resume", apart, "--source", "nowhere").code == 1
     assert len(bigupload("status").out.splitlines()) == 1
@@ -104,45 +104,47 @@ def test_a_note_of_an_earlier_version_is_filled(bigupload: Command, s3: StrictS3
 def test_a_kill_at_any_step(
     bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """There is never a manifest whose note does not name it."""
+    """There is never a manifest whose index entry does not name it."""
     manifest = tmp_path / "my.jsonl"
 
     def kill(*_: object, **__: object) -> None:
         raise NoteKill
 
-    write_note = journal.write_note
+    write_entry = journal.write_entry
 
     def write_and_be_killed(*arguments: object) -> None:
         with monkeypatch.context() as patch:
-            owner: object = {"write": notes.os, "sync_to_disk": notes}.get(step, Path)
+            owner: object = {"write": manifest_index.os, "sync_to_disk": manifest_index}.get(step, Path)
             patch.setattr(owner, step, kill)
-            write_note(*arguments)  # type: ignore[arg-type]  # handed on
+            write_entry(*arguments)  # type: ignore[arg-type]  # handed on
 
-    monkeypatch.setattr(journal, "write_note", write_and_be_killed)
+    monkeypatch.setattr(journal, "write_entry", write_and_be_killed)
     with pytest.raises(BaseException):  # noqa: B017 - in whatever group
         stop(bigupload, s3, file, manifest)
     assert not manifest.exists()
-    monkeypatch.setattr(journal, "write_note", write_note)
+    monkeypatch.setattr(journal, "write_entry", write_entry)
     s3.clear()
     stop(bigupload, s3, file, manifest)
     assert gc(bigupload, s3).endswith("; 1 owned by manifests of this machine\n")
 
 
-def test_notes_that_can_not_be_written_stop_no_upload(
+def test_index_entries_that_can_not_be_written_stop_no_upload(
     bigupload: Command, s3: StrictS3, file: Path, tmp_path: Path, state: Path
 ) -> None:
     state.mkdir(mode=0o700)
-    (state / NOTES).write_text("in the way")
+    (state / MANIFEST_INDEX).write_text("in the way")
     assert bigupload("upload", file, *to(s3), "--manifest", tmp_path / "m", "--progress", "none").code == 0
     assert bigupload("status").code == 0
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("note", [b"", b"my.jsonl\n", b"/no/newline", b"/a\0b\n", b"/no/such/manifest\n"])
-def test_notes_that_name_nothing(bigupload: Command, s3: StrictS3, state: Path, stopped: Path, note: bytes) -> None:
-    (state / NOTES).mkdir(mode=0o700)
-    (state / NOTES / ("a" * 64)).write_bytes(note)
-    (state / NOTES / "another file").write_bytes(os.fsencode(stopped) + b"\n")
+@pytest.mark.parametrize("entry", [b"", b"my.jsonl\n", b"/no/newline", b"/a\0b\n", b"/no/such/manifest\n"])
+def test_index_entries_that_name_nothing(
+    bigupload: Command, s3: StrictS3, state: Path, stopped: Path, entry: bytes
+) -> None:
+    (state / MANIFEST_INDEX).mkdir(mode=0o700)
+    (state / MANIFEST_INDEX / ("a" * 64)).write_bytes(entry)
+    (state / MANIFEST_INDEX / "another file").write_bytes(os.fsencode(stopped) + b"\n")
     assert gc(bigupload, s3).endswith("; 1 owned by manifests of this machine\n")
     assert len(bigupload("status").out.splitlines()) == 1
 
@@ -165,29 +167,29 @@ def test_nothing_is_aborted_while_it_can_not_be_read(bigupload: Command, s3: Str
 def test_what_is_no_file_is_no_manifest(
     bigupload: Command, s3: StrictS3, apart: Path, state: Path, make: Callable[[Path], None]
 ) -> None:
-    (note,) = (state / NOTES).iterdir()
+    (entry,) = (state / MANIFEST_INDEX).iterdir()
     apart.unlink()
     make(apart)
     assert bigupload("status").out == ""
     assert gc(bigupload, s3).startswith("aborted 1 orphaned upload")
-    clean(state, now=note.stat().st_mtime + 2 * KEEP_NOTES)
-    assert not note.exists()
+    clean(state, now=entry.stat().st_mtime + 2 * KEEP_INDEX_ENTRIES)
+    assert not entry.exists()
 
 
-def test_notes_that_can_not_be_read_hide_nothing_else(
+def test_index_entries_that_can_not_be_read_hide_nothing_else(
     bigupload: Command, s3: StrictS3, stopped: Path, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Root's, say, of an upload with sudo. What `gc` would abort may be theirs, so that it aborts nothing."""
 
-    def refuse(note: Path) -> Path:
-        raise PermissionError(errno.EACCES, "Permission denied", str(note))
+    def refuse(entry: Path) -> Path:
+        raise PermissionError(errno.EACCES, "Permission denied", str(entry))
 
-    (state / NOTES).mkdir(mode=0o700)
-    (state / NOTES / ("a" * 64)).write_bytes(b"/m\n")
-    monkeypatch.setattr(notes, "_named_by", refuse)
+    (state / MANIFEST_INDEX).mkdir(mode=0o700)
+    (state / MANIFEST_INDEX / ("a" * 64)).write_bytes(b"/m\n")
+    monkeypatch.setattr(manifest_index, "_named_by", refuse)
     row = json.loads(bigupload("status", "--json").out)
     ended = bigupload("gc", "s3://bucket/", "--older-than", "0s", "--endpoint-url", s3.url)
-    assert_refused(ended, 1, "can't read the notes", "Permission denied; make them readable")
+    assert_refused(ended, 1, "can't read the index of manifests", "Permission denied; make its files readable")
     assert bigupload("resume", row["id"], "--progress", "none").code == 0
 
 
@@ -199,16 +201,16 @@ def test_what_began_later_in_the_same_file(bigupload: Command, s3: StrictS3, fil
     assert bigupload("status").out == ""
 
 
-def test_the_note_of_what_can_be_resumed_is_kept(bigupload: Command, apart: Path, state: Path) -> None:
-    (note,) = (state / NOTES).iterdir()
-    late = note.stat().st_mtime + 10 * KEEP_NOTES
+def test_the_index_entry_of_what_can_be_resumed_is_kept(bigupload: Command, apart: Path, state: Path) -> None:
+    (entry,) = (state / MANIFEST_INDEX).iterdir()
+    late = entry.stat().st_mtime + 10 * KEEP_INDEX_ENTRIES
     clean(state, now=late)
-    assert note.exists()
+    assert entry.exists()
     apart.rename(apart.with_name("moved"))
-    clean(state, now=note.stat().st_mtime + KEEP_NOTES - 1)
-    assert note.exists()
+    clean(state, now=entry.stat().st_mtime + KEEP_INDEX_ENTRIES - 1)
+    assert entry.exists()
     clean(state, now=late)
-    assert not note.exists()
+    assert not entry.exists()
 
 
 def test_what_resumes_is_told_by_its_source(bigupload: Command, s3: StrictS3, file: Path, stopped: Path) -> None:
@@ -263,10 +265,10 @@ def test_a_manifest_that_hangs_may_own_any_upload(
     assert s3.uploads
 
 
-def test_an_old_note_of_a_manifest_that_hangs_stays(apart: Path, state: Path, hung: set[str]) -> None:
+def test_an_old_index_entry_of_a_manifest_that_hangs_stays(apart: Path, state: Path, hung: set[str]) -> None:
     hung.add(str(apart))
-    clean(state, now=time.time() + KEEP_NOTES + 60)
-    assert len(list((state / NOTES).iterdir())) == 1
+    clean(state, now=time.time() + KEEP_INDEX_ENTRIES + 60)
+    assert len(list((state / MANIFEST_INDEX).iterdir())) == 1
 
 
 def test_a_directory_that_hangs_holds_up_no_status(

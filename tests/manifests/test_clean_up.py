@@ -17,7 +17,7 @@ from bigupload.manifests import clean_up
 from bigupload.manifests.clean_up import DAY, KEEP_FINISHED, clean, clean_if_due, forget_endpoint
 from bigupload.manifests.journal import FileJournal
 from bigupload.manifests.lock import ManifestLock
-from bigupload.manifests.state_directory import NOTES, SUFFIX, find_manifests, state_dir
+from bigupload.manifests.state_directory import MANIFEST_INDEX, SUFFIX, find_manifests, state_dir
 from tests.core.samples import ALL_PARTS, header, lines
 
 NOW = 2_000_000_000.0
@@ -135,22 +135,22 @@ def test_what_a_process_has_open_stays(state: Path, rest: str) -> None:
     assert list(state.iterdir()) == []
 
 
-def test_notes_are_deleted_after_half_a_year(state: Path) -> None:
-    (state / NOTES).mkdir(mode=0o700)
+def test_index_entries_are_deleted_after_half_a_year(state: Path) -> None:
+    (state / MANIFEST_INDEX).mkdir(mode=0o700)
     for days in (179, 181):
-        (state / NOTES / str(days)).touch()
-        os.utime(state / NOTES / str(days), (NOW - days * DAY,) * 2)
+        (state / MANIFEST_INDEX / str(days)).touch()
+        os.utime(state / MANIFEST_INDEX / str(days), (NOW - days * DAY,) * 2)
     clean(state, now=NOW)
-    assert [path.name for path in (state / NOTES).iterdir()] == ["179"]
+    assert [path.name for path in (state / MANIFEST_INDEX).iterdir()] == ["179"]
 
 
-async def test_the_note_goes_with_the_completed_upload(state: Path, tmp_path: Path) -> None:
-    notes = state / NOTES
-    with FileJournal(tmp_path / "m", notes=notes) as journal:
+async def test_the_index_entry_goes_with_the_completed_upload(state: Path, tmp_path: Path) -> None:
+    index = state / MANIFEST_INDEX
+    with FileJournal(tmp_path / "m", index=index) as journal:
         journal.begin(header())
-        assert len(list(notes.iterdir())) == 1
+        assert len(list(index.iterdir())) == 1
         await journal.append(*COMPLETED)
-    assert list(notes.iterdir()) == []
+    assert list(index.iterdir()) == []
 
 
 def test_a_directory_is_cleaned_once_a_day(state: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from bigupload.core.manifest import PartDropped
 from bigupload.manifests.clean_up import is_finished
 from bigupload.manifests.journal import FileJournal, read_manifest
-from bigupload.manifests.notes import leads_to
+from bigupload.manifests.manifest_index import manifest_of_entry
 from tests.core.samples import header, lines, part
 from tests.tools.other_systems import translate_line_ends
 from tests.tools.waiting import until
@@ -43,19 +43,19 @@ async def test_going_on_in_another_process(path: Path) -> None:
 async def test_bytes_are_those_that_were_written_where_text_is_translated(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows does that to files that `os.open` opened. A note names its manifest by the hash of the first line."""
-    notes = path.parent.parent / "elsewhere" / "notes"
+    """Windows does that to files that `os.open` opened. An index entry is named by a hash."""
+    index = path.parent.parent / "elsewhere" / "index"
     with monkeypatch.context() as patch:
         translate_line_ends(patch)
-        with FileJournal(path, notes=notes) as first:
+        with FileJournal(path, index=index) as first:
             first.begin(header())
             await first.append(part(1))
-        (note,) = notes.iterdir()
-        led_to, is_done = leads_to(note), is_finished(path)
+        (entry,) = index.iterdir()
+        led_to, is_done = manifest_of_entry(entry), is_finished(path)
         with FileJournal(path) as second:
             assert (set(second.manifest.parts), second.warning) == ({1}, None)
     assert path.read_bytes() == lines(header(), part(1))
-    assert note.read_bytes() == os.fsencode(path) + b"\n"
+    assert entry.read_bytes() == os.fsencode(path) + b"\n"
     assert (led_to, is_done) == (path, False)
 
 

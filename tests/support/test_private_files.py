@@ -187,73 +187,73 @@ def test_a_file_that_is_longer_than_any_manifest(path: Path) -> None:
 
 
 @pytest.fixture
-def notes(path: Path) -> Path:
+def index(path: Path) -> Path:
     return path.parent / "state" / "begun-here"
 
 
-def test_what_was_begun_here_is_known_wherever_it_goes(path: Path, notes: Path) -> None:
-    notes.parent.mkdir(mode=0o700)
-    owned(notes.parent, US)
-    with FileJournal(path, notes=notes) as journal:
+def test_what_was_begun_here_is_known_wherever_it_goes(path: Path, index: Path) -> None:
+    index.parent.mkdir(mode=0o700)
+    owned(index.parent, US)
+    with FileJournal(path, index=index) as journal:
         journal.begin(header())
         if os.getuid() == 0:
-            for made in (notes, *notes.iterdir()):
+            for made in (index, *index.iterdir()):
                 owned(made, US)
         assert journal.written_here
-    assert stat.S_IMODE(notes.stat().st_mode) == 0o700
+    assert stat.S_IMODE(index.stat().st_mode) == 0o700
     owned(path, US)
     moved = path.rename(path.with_name("moved"))
-    with FileJournal(moved, notes=notes) as journal:
+    with FileJournal(moved, index=index) as journal:
         assert journal.written_here
     with FileJournal(moved) as journal:
         assert not journal.written_here
 
 
-def test_what_came_from_elsewhere(path: Path, notes: Path) -> None:
-    notes.parent.mkdir(mode=0o700)
-    owned(notes.parent, US)
+def test_what_came_from_elsewhere(path: Path, index: Path) -> None:
+    index.parent.mkdir(mode=0o700)
+    owned(index.parent, US)
     path.write_bytes(lines(header()) + encode(part(1)))
     owned(path, US)
-    with FileJournal(path, notes=notes) as journal:
+    with FileJournal(path, index=index) as journal:
         assert journal.exists
         assert not journal.written_here
 
 
-def test_a_manifest_in_the_state_directory_is_known_where_nobody_else_can_write_there(path: Path, notes: Path) -> None:
-    notes.parent.mkdir(mode=0o700)
-    mine = owned(notes.parent, US) / "m"
+def test_a_manifest_in_the_state_directory_is_known_where_nobody_else_can_write_there(path: Path, index: Path) -> None:
+    index.parent.mkdir(mode=0o700)
+    mine = owned(index.parent, US) / "m"
     mine.write_bytes(lines(header()))
     owned(mine, US)
-    with FileJournal(mine, notes=notes) as journal:
+    with FileJournal(mine, index=index) as journal:
         assert journal.written_here
-        notes.parent.chmod(0o777)
+        index.parent.chmod(0o777)
         assert not journal.written_here
 
 
 @pytest.mark.parametrize("below", [True, False])
 def test_on_windows_the_directories_of_a_user_are_those_below_the_home(
-    path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch, below: bool
+    path: Path, index: Path, monkeypatch: pytest.MonkeyPatch, below: bool
 ) -> None:
     """Python shows the mode 0o777 for each directory there."""
-    notes.parent.mkdir()
-    notes.parent.chmod(0o777)
-    mine = owned(notes.parent, US) / "m"
+    index.parent.mkdir()
+    index.parent.chmod(0o777)
+    mine = owned(index.parent, US) / "m"
     mine.write_bytes(lines(header()))
-    monkeypatch.setenv("HOME", str(notes.parents[1] if below else notes.parent / "elsewhere"))
+    monkeypatch.setenv("HOME", str(index.parents[1] if below else index.parent / "elsewhere"))
     monkeypatch.setattr(files, "os", OtherOs("geteuid"))
-    with FileJournal(owned(mine, US), notes=notes) as journal:
+    with FileJournal(owned(mine, US), index=index) as journal:
         assert journal.written_here == below
 
 
-def test_notes_that_somebody_else_made_count_for_nothing(path: Path, notes: Path) -> None:
-    notes.parent.mkdir(mode=0o700)
-    owned(notes.parent, US)
-    with FileJournal(path, notes=notes) as journal:
+def test_index_entries_that_somebody_else_made_count_for_nothing(path: Path, index: Path) -> None:
+    index.parent.mkdir(mode=0o700)
+    owned(index.parent, US)
+    with FileJournal(path, index=index) as journal:
         journal.begin(header())
-        for made in (notes, *notes.iterdir()):
+        for made in (index, *index.iterdir()):
             owned(made, US)
         assert journal.written_here
-        for theirs in (notes, *notes.iterdir()):
+        for theirs in (index, *index.iterdir()):
             owned(theirs, THEM)
             assert not journal.written_here
             owned(theirs, US)

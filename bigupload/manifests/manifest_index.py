@@ -1,8 +1,8 @@
-"""Notes in the state directory about manifests elsewhere: that this user began them, and where they are.
+"""The index of manifests outside the state directory: which ones this user began, and their paths.
 
-A note is a file named by the hash of its manifest's first line. It holds the manifest's absolute path and a newline.
-That of an earlier version is empty: it shows only who began the manifest. A note only ever protects: `gc` spares an
-upload whose manifest a note names, and nothing is aborted or deleted because of one.
+An entry is a file in the state directory, named by the hash of its manifest's first line. It holds the manifest's
+absolute path and a newline. An entry of an old version is empty: it shows only who began the manifest. An entry only
+ever protects: `gc` spares an upload whose manifest is in the index, and nothing is aborted or deleted because of one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bigupload import errors
-from bigupload.manifests.state_directory import NOTES
+from bigupload.manifests.state_directory import MANIFEST_INDEX
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import hanging
 from bigupload.support.files import create_private, is_private_file, sync_directory
@@ -32,7 +32,7 @@ _GONE = (FileNotFoundError, NotADirectoryError)
 
 
 @dataclass(frozen=True, slots=True)
-class NotedManifest:
+class IndexedManifest:
     """A manifest outside the state directory that this user began."""
 
     path: Path
@@ -42,12 +42,12 @@ class NotedManifest:
     """Whether its file system hangs, so that nobody may look at it: who tries may never return."""
 
 
-def note_of(notes: Path, first_line: bytes) -> Path:
-    """Return the path of the note of a manifest.
+def entry_of(index: Path, first_line: bytes) -> Path:
+    """Return the path of the entry of a manifest.
 
     The first line has a random token, so nobody can guess the name who has not seen the manifest.
     """
-    return notes / _hash(first_line)
+    return index / _hash(first_line)
 
 
 def own_id(first_line: bytes) -> str:
@@ -59,72 +59,74 @@ def _hash(first_line: bytes) -> str:
     return hashlib.sha256(first_line).hexdigest()
 
 
-def write_note(notes: Path, first_line: bytes, manifest: Path) -> None:
-    """Note that this user began a manifest, and where it is. Blocking.
+def write_entry(index: Path, first_line: bytes, manifest: Path) -> None:
+    """Add a manifest that this user began, with its path. Blocking.
 
-    The note is written to another file which is then renamed: a process that is killed leaves a whole note or none.
+    The entry is written to another file which is then renamed: a process that is killed leaves a whole entry or none.
 
     Raises:
         OSError: It can't be written.
     """
-    notes.mkdir(mode=0o700, parents=True, exist_ok=True)
-    note = note_of(notes, first_line)
-    fresh = note.with_name(f"{note.name}.new")
+    index.mkdir(mode=0o700, parents=True, exist_ok=True)
+    entry = entry_of(index, first_line)
+    fresh = entry.with_name(f"{entry.name}.new")
     fd = create_private(fresh)
     try:
         os.write(fd, _content(manifest))
         sync_to_disk(fd)
     finally:
         os.close(fd)
-    fresh.replace(note)
-    sync_directory(notes)
+    fresh.replace(entry)
+    sync_directory(index)
 
 
-def update_note(notes: Path, first_line: bytes, manifest: Path) -> None:
-    """Record the new place of a moved manifest in its note; likewise that of an earlier version. Blocking.
+def update_entry(index: Path, first_line: bytes, manifest: Path) -> None:
+    """Record the new path of a moved manifest in its entry; likewise that of an earlier version. Blocking.
 
-    A manifest without a note gets none: it may have come from elsewhere.
-
-    Raises:
-        OSError: There is no note, or it can't be written.
-    """
-    note = note_of(notes, first_line)
-    if is_private_file(note.lstat()) and note.read_bytes() != _content(manifest):
-        write_note(notes, first_line, manifest)
-
-
-def delete_note(notes: Path, first_line: bytes, _: Path) -> None:
-    """Delete the note of a completed upload: it is never resumed, so that nobody asks who began it. Blocking.
+    A manifest without an entry gets none: it may have come from elsewhere.
 
     Raises:
-        OSError: There is no note, or it can't be deleted.
+        OSError: There is no entry, or it can't be written.
     """
-    note_of(notes, first_line).unlink()
+    entry = entry_of(index, first_line)
+    if is_private_file(entry.lstat()) and entry.read_bytes() != _content(manifest):
+        write_entry(index, first_line, manifest)
+
+
+def delete_entry(index: Path, first_line: bytes, _: Path) -> None:
+    """Delete the entry of a completed upload: it is never resumed, so that nobody asks who began it. Blocking.
+
+    Raises:
+        OSError: There is no entry, or it can't be deleted.
+    """
+    entry_of(index, first_line).unlink()
 
 
 def _content(manifest: Path) -> bytes:
     return os.fsencode(manifest.parent.resolve() / manifest.name) + b"\n"
 
 
-def noted_manifests(directory: Path) -> list[NotedManifest]:
-    """Return the manifests that the notes of a state directory name, the least recently written first. Blocking.
+def indexed_manifests(directory: Path) -> list[IndexedManifest]:
+    """Return the manifests in the index of a state directory, the least recently written first. Blocking.
 
     Left out are those that are gone, and what lies in the state directory itself. Whether the others can be read, or
     are finished, is for the caller to find out, except for those that hang.
 
     Raises:
-        ManifestError: The notes can't be read, so that nobody knows what they name.
+        ManifestError: The index can't be read, so that nobody knows which manifests it has.
     """
-    found: dict[Path, NotedManifest] = {}
+    found: dict[Path, IndexedManifest] = {}
     times: dict[Path, int] = {}
     try:
         inside = directory.resolve()
-        named = [(note, path) for note in _notes(directory / NOTES) if (path := _named_by(note)) is not None]
-        outside = [(note, path) for note, path in named if path.parent != inside]
+        named = [
+            (entry, path) for entry in _entries(directory / MANIFEST_INDEX) if (path := _named_by(entry)) is not None
+        ]
+        outside = [(entry, path) for entry, path in named if path.parent != inside]
         hung = hanging(path for _, path in outside)
-        for note, path in outside:
+        for entry, path in outside:
             if path in hung:
-                found[path], times[path] = NotedManifest(path, note.name[:_ID_LENGTH], hangs=True), 0
+                found[path], times[path] = IndexedManifest(path, entry.name[:_ID_LENGTH], hangs=True), 0
                 continue
             try:
                 status = path.lstat()
@@ -135,23 +137,23 @@ def noted_manifests(directory: Path) -> list[NotedManifest]:
                 continue
             except OSError:  # it is there, perhaps, and can't be read now
                 times[path] = 0
-            if path not in found or leads_to(note) is not None:  # another upload may have begun there since
-                found[path] = NotedManifest(path, note.name[:_ID_LENGTH])
+            if path not in found or manifest_of_entry(entry) is not None:  # another upload may have begun there since
+                found[path] = IndexedManifest(path, entry.name[:_ID_LENGTH])
     except OSError as e:
         raise errors.ManifestError(
-            f"can't read the notes about manifests in {directory / NOTES}: {e.strerror}; make them readable, or delete "
-            "those that are not yours"
+            f"can't read the index of manifests in {directory / MANIFEST_INDEX}: {e.strerror}; make its files "
+            "readable, or delete those that are not yours"
         ) from e
     return sorted(found.values(), key=lambda each: times[each.path])
 
 
-def leads_to(note: Path) -> Path | None:
-    """Return the manifest that a note names; None: it is not there any more, or something else is. Blocking.
+def manifest_of_entry(entry: Path) -> Path | None:
+    """Return the manifest that an entry names; None: it is not there any more, or something else is. Blocking.
 
     Raises:
-        OSError: The note can't be read, or the manifest's file system hangs.
+        OSError: The entry can't be read, or the manifest's file system hangs.
     """
-    path = _named_by(note)
+    path = _named_by(entry)
     if path is None:
         return None
     if hanging([path]):
@@ -168,24 +170,24 @@ def leads_to(note: Path) -> Path | None:
         return None
     except OSError as e:
         return None if e.errno == errno.ELOOP else path  # a link is not a manifest; anything else may pass
-    return path if note_of(note.parent, line) == note else None
+    return path if entry_of(entry.parent, line) == entry else None
 
 
-def _notes(notes: Path) -> Iterator[Path]:
+def _entries(index: Path) -> Iterator[Path]:
     try:
-        with os.scandir(notes) as entries:
+        with os.scandir(index) as entries:
             yield from [Path(entry.path) for entry in entries if re.fullmatch(_NAME, entry.name)]
     except _GONE:
         return
 
 
-def _named_by(note: Path) -> Path | None:
-    """The path in a note; None: it has none, is gone, or is not this user's."""
+def _named_by(entry: Path) -> Path | None:
+    """The path in an entry; None: it has none, is gone, or is not this user's."""
     try:
-        status = note.lstat()
+        status = entry.lstat()
         if not is_private_file(status) or status.st_size > _MAX_NOTE:
             return None
-        content = note.read_bytes()
+        content = entry.read_bytes()
     except FileNotFoundError:  # its upload completed meanwhile
         return None
     path = Path(os.fsdecode(content.removesuffix(b"\n")))
