@@ -291,7 +291,7 @@ class UploadMany:
             await self._suit(item, options),
             options,
             digests=self._steps.digests,
-            in_place=partial(self._in_place, item),
+            in_slot=partial(self._in_slot, item),
             job=self._of_job,
         )
         return self._row_of(item, result, fingerprint)
@@ -301,12 +301,12 @@ class UploadMany:
         return self._settings
 
     @contextlib.asynccontextmanager
-    async def _in_place(self, item: ManyItem) -> AsyncIterator[bool]:
-        """Wait for a file's place and its manifest. Yields whether the manifest was another file's of this call."""
+    async def _in_slot(self, item: ManyItem) -> AsyncIterator[bool]:
+        """Wait for a file's slot and its manifest. Yields whether the manifest was another file's of this call."""
         # A service has one manifest for all keys of a file: its records of one are not true of another.
         manifest = item.path if self._options.get("service") is not None and item.path else item.key
-        place = self._resources.places.place(item.shown, partial(size_of, item.source), self._settings.priority)
-        async with place, self._manifests.of(manifest) as is_anothers:
+        slot = self._resources.upload_slots.slot(item.shown, partial(size_of, item.source), self._settings.priority)
+        async with slot, self._manifests.of(manifest) as is_anothers:
             yield is_anothers
 
     async def _fingerprint(self, item: ManyItem) -> Fingerprint | None:

@@ -66,7 +66,7 @@ async def upload(
     options: UploadOptions,
     *,
     digests: Mapping[str, bool],
-    in_place: Callable[[], contextlib.AbstractAsyncContextManager[bool | None]] | None = None,
+    in_slot: Callable[[], contextlib.AbstractAsyncContextManager[bool | None]] | None = None,
     job: OfJob | None = None,
 ) -> Uploaded:
     """Upload a source, or resume its upload.
@@ -78,8 +78,8 @@ async def upload(
         settings: How to upload.
         options: The caller's options.
         digests: The digests of the whole file that are computed while its parts are hashed, if that is possible.
-        in_place: Waits until the upload has a place, and returns whether its manifest was another upload's before, and
-            is not believed. None: the caller has a place already.
+        in_slot: Waits until the upload has a slot, and returns whether its manifest was another upload's before, and
+            is not believed. None: the caller has a slot already.
         job: The upload's job.
     """
     await resources.state.clean()
@@ -88,9 +88,9 @@ async def upload(
         from bigupload.verification.file_digests import new_hashers
 
         whole = WholeDigests(new_hashers(settings.algorithm, **digests))
-    sent = await resources.small.send(call, given, settings, options, takes_place=in_place is not None, job=job)
+    sent = await resources.small.send(call, given, settings, options, takes_slot=in_slot is not None, job=job)
     if sent is None:
-        async with contextlib.nullcontext() if in_place is None else in_place() as is_anothers:
+        async with contextlib.nullcontext() if in_slot is None else in_slot() as is_anothers:
             began = None if job is None or is_anothers else job.began
             sent = await _upload_in_parts(resources, call, given, settings, options, began, whole)
     result, uploaded = sent

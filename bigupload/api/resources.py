@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from bigupload.api import checks
 from bigupload.api.arguments import UploaderOptions, UploadOptions
 from bigupload.api.calls import CallRegistry, OpenCall
-from bigupload.api.places import Places, divide_descriptors
 from bigupload.api.small_files import SmallFiles
 from bigupload.api.state import UploaderState
 from bigupload.api.types import OpenedSource
+from bigupload.api.upload_slots import UploadSlots, divide_descriptors
 from bigupload.core.manifest import SourceKind, Target
 from bigupload.core.retry_policy import RetryPolicy
 from bigupload.engine.context import SharedSlots, UploadContext, UploadSettings
@@ -54,7 +54,7 @@ if TYPE_CHECKING:  # imported where they are used: one PUT of a small file does 
 
 
 class UploaderResources:
-    """The calls, manifests, places, connections, slots and threads of one `Uploader`."""
+    """The calls, manifests, upload slots, connections, slots and threads of one `Uploader`."""
 
     def __init__(self, options: UploaderOptions) -> None:
         """Check the options; nothing is connected yet.
@@ -77,7 +77,7 @@ class UploaderResources:
         if (max_uploads := options.get("max_uploads")) is not None:
             checks.checked_number(max_uploads, "max_uploads", least=1)
         budget = divide_descriptors(descriptor_limit(), concurrency=concurrency, max_uploads=max_uploads)
-        self.places = Places(budget.uploads, are_all=max_uploads is not None)
+        self.upload_slots = UploadSlots(budget.uploads, are_all=max_uploads is not None)
         self.shared = SharedSlots(
             concurrency, most=budget.parts, hedge=options.get("hedge", True), rate=lambda: rate_now(rate)
         )

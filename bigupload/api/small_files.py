@@ -19,10 +19,10 @@ from bigupload import errors, events
 from bigupload.api.arguments import UploadOptions
 from bigupload.api.calls import OpenCall
 from bigupload.api.checks import checked_size
-from bigupload.api.places import Places
 from bigupload.api.sources import name_in_target, size_of
 from bigupload.api.state import UploaderState, existing_object
 from bigupload.api.types import UploadSource
+from bigupload.api.upload_slots import UploadSlots
 from bigupload.core.checksums import Algorithm
 from bigupload.core.manifest import Fingerprint, Manifest, SourceKind, Target, belongs_to, manifest_id
 from bigupload.core.part_plan import plan_parts
@@ -63,7 +63,7 @@ class SmallFileDependencies(Protocol):
     retry: RetryPolicy
     state: UploaderState
     buckets: BucketPool
-    places: Places
+    upload_slots: UploadSlots
     shared: SharedSlots
 
     def clock(self) -> float:
@@ -125,7 +125,7 @@ class SmallFiles:
         settings: UploadSettings,
         options: UploadOptions,
         *,
-        takes_place: bool,
+        takes_slot: bool,
         job: OfJob | None = None,
     ) -> Sent | None:
         """Upload a source by one PUT, if it is one for that.
@@ -135,7 +135,7 @@ class SmallFiles:
             given: The source.
             settings: How to upload.
             options: The caller's options.
-            takes_place: Whether the upload waits for a place of its own: the caller has none for it.
+            takes_slot: Whether the upload waits for a slot of its own: the caller has none for it.
             job: The upload's job. One with a lane takes care itself how many files it sends at once.
 
         Returns:
@@ -157,9 +157,9 @@ class SmallFiles:
                     return None
             if upload.lane.proves_too_little:
                 return None
-            if job.lane is not None or not takes_place:
+            if job.lane is not None or not takes_slot:
                 return await upload.run()
-            async with self._resources.places.for_put(settings.priority, self._resources.shared.limit + AHEAD):
+            async with self._resources.upload_slots.for_put(settings.priority, self._resources.shared.limit + AHEAD):
                 return await upload.run()
 
     async def _upload(
@@ -208,7 +208,7 @@ class SmallFiles:
 
         self._looking[directory] = looked = asyncio.Event()
         try:
-            return await self._resources.places.find(look)
+            return await self._resources.upload_slots.find(look)
         finally:
             self._looking.pop(directory, None)
             looked.set()

@@ -19,8 +19,8 @@ from bigupload.api.checks import (
     checked_path,
     checked_size,
 )
-from bigupload.api.places import UNKNOWN
 from bigupload.api.types import OpenedSource
+from bigupload.api.upload_slots import UNKNOWN
 from bigupload.core.manifest import SourceKind
 from bigupload.core.remote_url import SCHEMES, foreign_scheme, is_remote, shown_url
 from bigupload.options import S3Options

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from bigupload import errors
 from bigupload.api.arguments import StrPath
 from bigupload.api.checks import checked_path
-from bigupload.api.places import UNKNOWN
+from bigupload.api.upload_slots import UNKNOWN
 from bigupload.core.integrity import Verified
 from bigupload.core.manifest import Manifest, Target, manifest_id
 from bigupload.core.remote_url import is_remote, shown_url

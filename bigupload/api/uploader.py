@@ -165,7 +165,7 @@ class Uploader:
 
             check_delta(options, settings)
         subject = shown(source, options)
-        in_place = partial(self._resources.places.place, subject, partial(size_of, source), settings.priority)
+        in_slot = partial(self._resources.upload_slots.slot, subject, partial(size_of, source), settings.priority)
         send = partial(
             operations.upload,
             self._resources,
@@ -174,7 +174,7 @@ class Uploader:
             settings,
             options,
             digests=steps.digests,
-            in_place=in_place,
+            in_slot=in_slot,
         )
         path = os.path.abspath(source) if is_path(source) else ""  # noqa: PTH100 - as FileSource
 
@@ -352,7 +352,7 @@ class Uploader:
             size = partial(self._resources.state.bytes_left, manifest)
 
             async def resume() -> UploadResult:
-                async with self._resources.places.place(str(manifest), size, settings.priority):
+                async with self._resources.upload_slots.slot(str(manifest), size, settings.priority):
                     return await operations.resume(self._resources, call, manifest, settings, options)
 
             return await call.run(resume)
@@ -379,7 +379,7 @@ class Uploader:
         with log_failure(f"{source} → {to}"):
 
             async def adopt() -> UploadResult:
-                async with self._resources.places.place(str(source), partial(size_of, file), settings.priority):
+                async with self._resources.upload_slots.slot(str(source), partial(size_of, file), settings.priority):
                     return await operations.adopt(self._resources, call, to, file, settings, options)
 
             return await call.run(adopt)

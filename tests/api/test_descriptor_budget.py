@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from bigupload.api.places import (
+from bigupload.api.upload_slots import (
     MOST_UPLOADS,
     OF_A_PART,
     OF_AN_UPLOAD,

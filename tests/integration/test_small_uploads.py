@@ -13,7 +13,7 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 from bigupload.api import small_files
-from bigupload.api.places import MOST_UPLOADS
+from bigupload.api.upload_slots import MOST_UPLOADS
 from bigupload.engine import context
 from bigupload.sources.file import FileSource
 from bigupload.sources.objects import FileHolder, HeldFile

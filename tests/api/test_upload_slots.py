@@ -13,17 +13,17 @@ import pytest
 
 from bigupload import errors
 from bigupload.api import sources
-from bigupload.api.places import SMALL, UNKNOWN, Places
+from bigupload.api.upload_slots import SMALL, UNKNOWN, UploadSlots
 from tests.tools.waiting import until
 
 GB = 10**9
 
 
 class Crowd:
-    """Uploads by name that end when the test says so; `open` are those that have a place, in the order of that."""
+    """Uploads by name that end when the test says so; `open` are those that have a slot, in the order of that."""
 
-    def __init__(self, places: Places) -> None:
-        self.places = places
+    def __init__(self, slots: UploadSlots) -> None:
+        self.slots = slots
         self.open: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self._ends: dict[str, asyncio.Event] = {}
@@ -36,7 +36,7 @@ class Crowd:
             return size() if callable(size) else size
 
         async def work() -> None:
-            async with self.places.place(name, find_size, priority):
+            async with self.slots.slot(name, find_size, priority):
                 self.open.append(name)
                 await end.wait()
                 self.open.remove(name)
@@ -45,9 +45,7 @@ class Crowd:
         await until(lambda: len(self.open) + self.waiting() != before)
 
     def waiting(self) -> int:
-        return sum(
-            len(queue._waiters) for slots in (self.places._all, self.places._for_big) for queue in slots._waiting
-        )
+        return sum(len(queue._waiters) for each in (self.slots._all, self.slots._for_big) for queue in each._waiting)
 
     async def settle(self) -> None:
         for _ in range(10):
@@ -60,7 +58,7 @@ class Crowd:
 
 
 async def test_the_smallest_of_those_that_wait_is_next(caplog: pytest.LogCaptureFixture) -> None:
-    crowd = Crowd(Places(1))
+    crowd = Crowd(UploadSlots(1))
     caplog.set_level(logging.INFO, "bigupload")
     await crowd.add("first", 5 * GB)
     assert not caplog.records
@@ -77,9 +75,9 @@ async def test_the_smallest_of_those_that_wait_is_next(caplog: pytest.LogCapture
     ]
 
 
-async def test_big_ones_leave_places_for_small_and_urgent_ones() -> None:
+async def test_big_ones_leave_slots_for_small_and_urgent_ones() -> None:
     """They may take hours."""
-    crowd = Crowd(Places(8))
+    crowd = Crowd(UploadSlots(8))
     for number in range(8):
         await crowd.add(f"big {number}", SMALL + 1)
     assert len(crowd.open) == 6
@@ -95,8 +93,8 @@ async def test_big_ones_leave_places_for_small_and_urgent_ones() -> None:
         await crowd.end(name)
 
 
-async def test_small_ones_may_take_all_places() -> None:
-    crowd = Crowd(Places(4))
+async def test_small_ones_may_take_all_slots() -> None:
+    crowd = Crowd(UploadSlots(4))
     for number in range(6):
         await crowd.add(str(number), 1)
     assert crowd.open == ["0", "1", "2", "3"]
@@ -104,8 +102,8 @@ async def test_small_ones_may_take_all_places() -> None:
         await crowd.end(str(number))
 
 
-async def test_one_that_is_cancelled_or_fails_gives_its_place_back() -> None:
-    crowd = Crowd(Places(1))
+async def test_one_that_is_cancelled_or_fails_gives_its_slot_back() -> None:
+    crowd = Crowd(UploadSlots(1))
     for name in ("runs", "waits", "last"):
         await crowd.add(name, GB)
     for name in ("waits", "runs"):
@@ -115,7 +113,7 @@ async def test_one_that_is_cancelled_or_fails_gives_its_place_back() -> None:
     await crowd.end("last")
 
     with pytest.raises(errors.StoreRefused):
-        async with crowd.places.place("fails", lambda: GB, 0):
+        async with crowd.slots.slot("fails", lambda: GB, 0):
             raise errors.StoreRefused("no")
     await crowd.add("next", GB)
     assert "next" in crowd.open
@@ -124,7 +122,7 @@ async def test_one_that_is_cancelled_or_fails_gives_its_place_back() -> None:
 
 @pytest.mark.parametrize("error", [FileNotFoundError(2, "x"), ValueError("a NUL"), errors.ManifestNotFound("x")])
 async def test_what_has_no_size_because_it_fails_does_not_wait_to_fail(error: Exception) -> None:
-    crowd = Crowd(Places(1))
+    crowd = Crowd(UploadSlots(1))
     await crowd.add("runs", GB)
 
     def fail() -> int:
@@ -137,7 +135,7 @@ async def test_what_has_no_size_because_it_fails_does_not_wait_to_fail(error: Ex
 
 
 async def test_a_file_system_that_hangs_holds_up_nobody() -> None:
-    crowd = Crowd(Places(2, look_for=0.01))
+    crowd = Crowd(UploadSlots(2, look_for=0.01))
     before = threading.active_count()
     release = threading.Event()
 
@@ -147,9 +145,9 @@ async def test_a_file_system_that_hangs_holds_up_nobody() -> None:
 
     try:
         for _ in range(20):
-            async with crowd.places.place("hangs", hang, 0):
+            async with crowd.slots.slot("hangs", hang, 0):
                 pass
-        async with crowd.places.place("another", lambda: 1, 0):
+        async with crowd.slots.slot("another", lambda: 1, 0):
             pass
         assert threading.active_count() <= before + 8
     finally:
@@ -158,7 +156,7 @@ async def test_a_file_system_that_hangs_holds_up_nobody() -> None:
 
 async def test_a_size_is_waited_for_while_others_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands that begin at once take longer than a second, although no file system hangs."""
-    places = Places(1)
+    slots = UploadSlots(1)
     release = threading.Event()
     waits = 0
 
@@ -166,11 +164,11 @@ async def test_a_size_is_waited_for_while_others_are_found(monkeypatch: pytest.M
         nonlocal waits
         waits += 1
         if waits < 10:
-            places._looked += 1
+            slots._looked += 1
 
-    monkeypatch.setattr("bigupload.api.places.asyncio.wait", wait)
+    monkeypatch.setattr("bigupload.api.upload_slots.asyncio.wait", wait)
     try:
-        assert await places.find(lambda: release.wait() or 1) == UNKNOWN
+        assert await slots.find(lambda: release.wait() or 1) == UNKNOWN
         assert waits == 10
     finally:
         release.set()

@@ -32,11 +32,11 @@ _OF_THE_PROGRAM_AT_LEAST = 32
 
 _LOG = logging.getLogger("bigupload")
 SMALL = DEFAULT_PART_SIZE
-"""Bytes. Uploads of more than that never take all places."""
+"""Bytes. Uploads of more than that never take all slots."""
 UNKNOWN = 2**40
 """The assumed size of a source of unknown size, in bytes."""
 _KEPT_FREE = 4
-"""One place in this many is kept for small and urgent uploads."""
+"""One slot in this many is kept for small and urgent uploads."""
 _LOOKING_THREADS = 8
 
 
@@ -70,14 +70,14 @@ def divide_descriptors(
     return DescriptorBudget(uploads, parts)
 
 
-class Places:
-    """A place for each open upload, given in turns: the highest priority first, then the smallest.
+class UploadSlots:
+    """A slot for each open upload, given in this order: the highest priority first, then the smallest.
 
-    Big uploads can take hours. So a quarter of the places is for those of at most 16 MiB and of a priority above 0.
+    Big uploads can take hours. So a quarter of the slots is for those of at most 16 MiB and of a priority above 0.
     """
 
     def __init__(self, total: int, *, are_all: bool = False, look_for: float = 1.0) -> None:
-        """Make the places, all free.
+        """Make the slots, all free.
 
         Args:
             total: How many there are, at least 1.
@@ -89,7 +89,7 @@ class Places:
         self._for_puts = self._all if are_all else FairSlots(total)
         self._are_all = are_all
         self._queues: dict[int, SlotQueue] = {}
-        """The waiting uploads by one PUT, by priority. One queue for all, because each free place would look at each
+        """The waiting uploads by one PUT, by priority. One queue for all, because each free slot would look at each
         upload by itself."""
         self._look_for = look_for
         self._looking = asyncio.Semaphore(_LOOKING_THREADS)
@@ -97,7 +97,7 @@ class Places:
         """Changes when another size was found."""
 
     def for_put(self, priority: int, most: int) -> SlotQueue:
-        """Return the queue for the place of an upload by one PUT, which needs next to nothing while it is open.
+        """Return the queue for the slot of an upload by one PUT, which needs next to nothing while it is open.
 
         Args:
             priority: The upload's.
@@ -111,8 +111,8 @@ class Places:
         return queue
 
     @contextlib.asynccontextmanager
-    async def place(self, subject: str, find_size: Callable[[], int], priority: int) -> AsyncIterator[None]:
-        """Wait for a place of an upload, and have it during the block.
+    async def slot(self, subject: str, find_size: Callable[[], int], priority: int) -> AsyncIterator[None]:
+        """Wait for the slot of an upload, and hold it during the block.
 
         Args:
             subject: Which upload it is, for the log.
@@ -121,11 +121,11 @@ class Places:
             priority: The upload's.
         """
         needed = await self._needed(find_size, priority)
-        if any(places.full for places in needed):
+        if any(queue.full for queue in needed):
             _LOG.info("%s: waits until another upload ends", printable(subject))
         async with contextlib.AsyncExitStack() as taken:
-            for places in needed:
-                await taken.enter_async_context(places)
+            for queue in needed:
+                await taken.enter_async_context(queue)
             yield
 
     async def _needed(self, find_size: Callable[[], int], priority: int) -> list[SlotQueue]:
