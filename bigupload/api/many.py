@@ -91,7 +91,7 @@ class UploadMany:
         self._contact = Contact()
         self._of_job = OfJob(contact=self._contact)
         self._record: JobRecord | None = None
-        self._manifests = Turns()
+        self._manifests = KeyedLocks()
         self._tally = JobTally()
         self._failures = 0
         self._gone = 0
@@ -306,7 +306,7 @@ class UploadMany:
         # A service has one manifest for all keys of a file: its records of one are not true of another.
         manifest = item.path if self._options.get("service") is not None and item.path else item.key
         slot = self._resources.upload_slots.slot(item.shown, partial(size_of, item.source), self._settings.priority)
-        async with slot, self._manifests.of(manifest) as is_anothers:
+        async with slot, self._manifests.lock(manifest) as is_anothers:
             yield is_anothers
 
     async def _fingerprint(self, item: ManyItem) -> Fingerprint | None:
@@ -365,21 +365,21 @@ def is_to_record(row: Row) -> bool:
     return row.result is not None and row.fingerprint is not None and row.path != "" and not row.is_recorded
 
 
-class Turns:
-    """Gives a name to one at a time, and remembers which names were had, in 70 bytes each."""
+class KeyedLocks:
+    """One lock per name. Remembers which names were completed, in 70 bytes each."""
 
     def __init__(self) -> None:
         self._open: dict[str, anyio.Lock] = {}
-        self._had: set[int] = set()
+        self._completed: set[int] = set()
 
     @contextlib.asynccontextmanager
-    async def of(self, name: str) -> AsyncIterator[bool]:
-        """Wait for a name. Yields whether it was had before, by one that ended without an exception."""
+    async def lock(self, name: str) -> AsyncIterator[bool]:
+        """Hold a name's lock. Yields whether a block of this name has completed before, without an exception."""
         lock = self._open.setdefault(name, anyio.Lock())
         try:
             async with lock:
-                yield hash(name) in self._had
-                self._had.add(hash(name))
+                yield hash(name) in self._completed
+                self._completed.add(hash(name))
         finally:
             if not lock.locked():
                 self._open.pop(name, None)
