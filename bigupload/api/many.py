@@ -1,5 +1,5 @@
 """One call of `upload_many`: each file is an upload as `upload` makes it, several at a time, and small ones share one
-lane (`small_files`). And one call of `verify_many`.
+sender (`small_files`). And one call of `verify_many`.
 """
 
 from __future__ import annotations
@@ -201,13 +201,13 @@ class UploadMany:
         await self._record.record([recorded_file(row) for row in rows if is_to_record(row)])
 
     async def _prepare(self, opened: contextlib.AsyncExitStack) -> None:
-        """Open the lane of small files."""
-        lane = opened.enter_context(await self._resources.small.lane(self._bucket, self._s3, self._settings))
-        while not await lane.open(self._emit_of_job, self._contact):
+        """Open the sender of small files."""
+        sender = opened.enter_context(await self._resources.small.sender(self._bucket, self._s3, self._settings))
+        while not await sender.open(self._emit_of_job, self._contact):
             pass  # another call could not open it: this one reports its own error
-        self._of_job.lane = lane
+        self._of_job.sender = sender
         retrier = Retrier(policy=self._resources.retry, emit=self._emit_of_job, contact=self._contact)
-        await self._look_at_store(lane.objects_of(self._s3), retrier)
+        await self._look_at_store(sender.objects_of(self._s3), retrier)
 
     async def _look_at_store(self, objects: S3Objects, retrier: Retrier) -> None:
         """Look at the store before the first file."""
@@ -350,7 +350,7 @@ class UploadMany:
             key, url = found.place
             return result_of_record(found, self._record.path, bucket="", key=key, url=url)
         key = self._full_key(item.key)
-        url = self._to(item) if self._of_job.lane is None else self._of_job.lane.objects_of(self._s3).url(key)
+        url = self._to(item) if self._of_job.sender is None else self._of_job.sender.objects_of(self._s3).url(key)
         return result_of_record(found, self._record.path, bucket=self._bucket, key=key, url=url)
 
     def _full_key(self, key: str) -> str:

@@ -1,7 +1,7 @@
 """Small files, each by one PUT with its proof and without a manifest: the same way for every call that uploads files.
 
-Files that go to one bucket in the same way share a lane: the connection, what was learnt of the store, and the task
-that watches the PUTs in flight. A lane stays for later calls.
+Files that go to one bucket with the same options share a `BucketSender`: the connection, what was learnt of the store,
+and the task that watches the PUTs in flight. It stays for later calls.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class OfJob:
     began: float | None = None
     """When the job began, in seconds since 1970. What a manifest says was completed since then is in the store: a
     killed run may not have recorded it. None: no manifest is believed."""
-    lane: Lane | None = None
-    """The lane of its small files, which is open; None: each finds its own."""
+    sender: BucketSender | None = None
+    """The sender of its small files, which is open; None: each file finds its own."""
     contact: Contact | None = None
     """The store's responses to its small files; None: each has its own."""
     record: Path | None = None
@@ -100,23 +100,23 @@ class SmallFiles:
         """Connect to nothing yet."""
         self._resources = resources
         self._holder = FileHolder()
-        self._lanes: dict[tuple[Any, ...], Lane] = {}
-        """The lanes that new calls get, the one that was used last at the end."""
-        self._outdated: list[Lane] = []
-        """The lanes that nobody uses and nobody will get."""
+        self._senders: dict[tuple[Any, ...], BucketSender] = {}
+        """The senders that new calls get, the one that was used last at the end."""
+        self._outdated: list[BucketSender] = []
+        """The senders that nobody uses and nobody will get."""
         self._no_options = S3Options()
         self._last: tuple[S3Options | None, tuple[Any, ...]] = (None, ())
-        """The last options, and what of them makes two lanes different."""
+        """The last options, and what of them makes two senders different."""
         self._looking: dict[str, asyncio.Event] = {}
         """By directory, whether somebody has looked on which disk it is."""
 
     async def aclose(self) -> None:
-        """Close the lanes. Idempotent."""
-        lanes = [*self._lanes.values(), *self._outdated]
-        self._lanes.clear()
+        """Close the senders. Idempotent."""
+        senders = [*self._senders.values(), *self._outdated]
+        self._senders.clear()
         self._outdated.clear()
-        for lane in lanes:
-            await lane.aclose()
+        for sender in senders:
+            await sender.aclose()
 
     async def send(
         self,
@@ -136,7 +136,7 @@ class SmallFiles:
             settings: How to upload.
             options: The caller's options.
             takes_slot: Whether the upload waits for a slot of its own: the caller has none for it.
-            job: The upload's job. One with a lane takes care itself how many files it sends at once.
+            job: The upload's job. One with a sender takes care itself how many files it sends at once.
 
         Returns:
             The result, and the source's metadata when it was sent. None: it is to be uploaded in parts.
@@ -148,16 +148,16 @@ class SmallFiles:
         upload = await self._upload(call, given, settings, options, job)
         if upload is None:
             return None
-        with job.lane or await self.lane(upload.bucket, upload.s3, settings) as upload.lane:
-            if upload.lane.puts is None:
+        with job.sender or await self.sender(upload.bucket, upload.s3, settings) as upload.sender:
+            if upload.sender.puts is None:
                 identity = UploadIdentity(
                     source=upload.path or upload.name, target=options.get("to") or "", id="", manifest=None
                 )
-                if not await upload.lane.open(identified(identity, call.emit_as_own)):
+                if not await upload.sender.open(identified(identity, call.emit_as_own)):
                     return None
-            if upload.lane.proves_too_little:
+            if upload.sender.proves_too_little:
                 return None
-            if job.lane is not None or not takes_slot:
+            if job.sender is not None or not takes_slot:
                 return await upload.run()
             async with self._resources.upload_slots.for_put(settings.priority, self._resources.shared.limit + AHEAD):
                 return await upload.run()
@@ -176,7 +176,7 @@ class SmallFiles:
         locks = s3.object_lock_retain_until is not None or s3.object_lock_legal_hold
         if settings.algorithm is Algorithm.NONE and locks:
             return None
-        if job.lane is None:  # else the lane is open, and the size of the open file is soon enough
+        if job.sender is None:  # else the sender is open, and the size of the open file is soon enough
             size = await self._size(given, path)
             expected = checked_size(options.get("expected_size"), "expected_size")
             if size is None or not _fits(size, settings) or expected not in (None, size):
@@ -213,36 +213,36 @@ class SmallFiles:
             self._looking.pop(directory, None)
             looked.set()
 
-    async def lane(self, bucket: str, s3: S3Options, settings: UploadSettings) -> Lane:
-        """Return the lane of uploads to a bucket, to be used as a context manager, and at once."""
+    async def sender(self, bucket: str, s3: S3Options, settings: UploadSettings) -> BucketSender:
+        """Return the sender of uploads to a bucket, to be used as a context manager, and at once."""
         while self._outdated:
             await self._outdated.pop().aclose()
         if s3 is not self._last[0]:  # of a crowd, most have the same
             self._last = s3, (*connection_options(s3), s3.local, s3.if_none_match)
         chosen = settings.priority, settings.algorithm, settings.require_proof, settings.recalls
         key = (bucket, self._last[1], aws_environment(), *chosen)
-        lane, now = self._lanes.get(key), self._resources.clock()
-        if lane is not None and now - lane.made > MAX_AGE:
-            if not lane.users:
-                self._outdated.append(lane)
-            lane = None
-        if lane is None:
-            lane = self._lanes[key] = Lane(self._resources, key, bucket, s3, settings, now, self._left)
-        return lane
+        sender, now = self._senders.get(key), self._resources.clock()
+        if sender is not None and now - sender.made > MAX_AGE:
+            if not sender.users:
+                self._outdated.append(sender)
+            sender = None
+        if sender is None:
+            sender = self._senders[key] = BucketSender(self._resources, key, bucket, s3, settings, now, self._left)
+        return sender
 
-    def _left(self, lane: Lane) -> None:
-        """Nobody uses a lane any more."""
-        if self._lanes.get(lane.key) is not lane:
-            self._outdated.append(lane)
+    def _left(self, sender: BucketSender) -> None:
+        """Nobody uses a sender any more."""
+        if self._senders.get(sender.key) is not sender:
+            self._outdated.append(sender)
             return
-        self._lanes[lane.key] = self._lanes.pop(lane.key)
-        if len(self._lanes) > MOST_IDLE:
-            for each in [each for each in self._lanes.values() if not each.users][:-MOST_IDLE]:
-                self._outdated.append(self._lanes.pop(each.key))
+        self._senders[sender.key] = self._senders.pop(sender.key)
+        if len(self._senders) > MOST_IDLE:
+            for each in [each for each in self._senders.values() if not each.users][:-MOST_IDLE]:
+                self._outdated.append(self._senders.pop(each.key))
 
 
-class Lane:
-    """Shared by the uploads that go to one bucket in the same way, each within a `with` of it."""
+class BucketSender:
+    """Sends small files to one bucket with the same options. Each upload uses it within a `with` block."""
 
     def __init__(
         self,
@@ -252,13 +252,13 @@ class Lane:
         s3: S3Options,
         settings: UploadSettings,
         made: float,
-        left: Callable[[Lane], None],
+        left: Callable[[BucketSender], None],
     ) -> None:
         """Connect to nothing yet.
 
         Args:
             resources: The Uploader's resources.
-            key: The identity of the lane.
+            key: The identity of the sender.
             bucket: The bucket.
             s3: How to reach it.
             settings: How its files are sent.
@@ -291,7 +291,7 @@ class Lane:
         self._watching: asyncio.Task[None] | None = None
         self._finding_region = asyncio.Lock()
 
-    def __enter__(self) -> Lane:
+    def __enter__(self) -> BucketSender:
         self.users += 1
         self._watch()
         return self
@@ -386,19 +386,19 @@ class _SmallUpload:
     settings: UploadSettings
     options: UploadOptions
     job: OfJob
-    lane: Lane | None = None
+    sender: BucketSender | None = None
 
     async def run(self) -> Sent | None:
         """Upload it. None: it is to be uploaded in parts."""
-        lane, retry = self.lane, self.resources.retry
-        assert lane is not None
-        objects = lane.objects_of(self.s3)
+        sender, retry = self.sender, self.resources.retry
+        assert sender is not None
+        objects = sender.objects_of(self.s3)
         target, name = objects.target(self.key), self.path or self.name
         identifier = manifest_id(name, target)
         if not objects.replaces:  # it is known by its token
             token = hashlib.sha256(f"{self.job.token or os.urandom(16).hex()} {identifier}".encode()).hexdigest()
             objects = objects.with_token(token[:32])
-        manifest = f"{lane.directory}{identifier}{SUFFIX}"
+        manifest = f"{sender.directory}{identifier}{SUFFIX}"
         is_known = os.path.lexists(manifest)
         known = self._ended(manifest, name, target) if is_known else None
         if is_known and known is None:
@@ -406,23 +406,23 @@ class _SmallUpload:
         warns = known is not None and known.status == "completed" and objects.replaces
         changes = 0
         while (source := await self._open()) is not None:
-            has_region = lane.has_region
+            has_region = sender.has_region
             emit = self.call.emit_of_put(name, target, identifier)
             if known is not None and warns:
                 emit(events.Warned(message=complete_already(known, compared=False)))
                 warns = False
             try:
                 with contextlib.closing(source):
-                    result = await self._existing(lane, source, manifest, emit)
-                    result = result or await self._put(lane, objects, source, emit)
+                    result = await self._existing(sender, source, manifest, emit)
+                    result = result or await self._put(sender, objects, source, emit)
             except NothingProvesPut:
-                lane.proves_too_little = True
+                sender.proves_too_little = True
                 emit(events.Restarted(reason=_TOO_LITTLE))
                 return None
             except errors.WrongRegion:
                 if has_region:
                     raise
-                await lane.find_region(Retrier(policy=retry, emit=emit))
+                await sender.find_region(Retrier(policy=retry, emit=emit))
             except errors.SourceChanged:
                 changes += 1
                 if not self.settings.follow_changes or changes > _MOST_CHANGES:
@@ -472,23 +472,23 @@ class _SmallUpload:
             return None
         return source
 
-    async def _existing(self, lane: Lane, source: Source, manifest: str, emit: Emit) -> UploadResult | None:
+    async def _existing(self, sender: BucketSender, source: Source, manifest: str, emit: Emit) -> UploadResult | None:
         if not self.options.get("skip_existing", False):
             return None
         from bigupload.manifests.journal import FileJournal
 
-        store, journal, required = lane.store.at(self.key), FileJournal(Path(manifest)), self.settings.require_proof
+        store, journal, required = sender.store.at(self.key), FileJournal(Path(manifest)), self.settings.require_proof
         retry, pool = self.resources.retry, self.resources.buckets
         found = await existing_object(source, store, journal, self.s3, required, retry=retry, pool=pool)
         if found is not None:
             emit(UploadSkipped(url=found.url, etag=found.etag, verified=found.verified))
         return found
 
-    async def _put(self, lane: Lane, objects: S3Objects, source: Source, emit: Emit) -> UploadResult:
-        assert lane.puts is not None
+    async def _put(self, sender: BucketSender, objects: S3Objects, source: Source, emit: Emit) -> UploadResult:
+        assert sender.puts is not None
         clock, size = self.resources.clock, source.fingerprint.size
         began, counts = clock(), RunCounts()
-        contact = self.job.contact or Contact(responded_at=lane.responded_at)
+        contact = self.job.contact or Contact(responded_at=sender.responded_at)
         retrier = Retrier(policy=self.resources.retry, emit=emit, counts=counts, contact=contact)
         is_heard, is_of_many = self.call.is_heard, self.call.is_of_many
         report = partial(self._report, counts, size, self.call.observe if is_of_many else emit) if is_heard else None
@@ -504,8 +504,8 @@ class _SmallUpload:
                 resumed_bytes=0,
             )
             emit(started)
-        stored = await lane.puts.upload(source, self.key, self.name, retrier, store=objects, report=report)
-        lane.responded_at = contact.responded_at
+        stored = await sender.puts.upload(source, self.key, self.name, retrier, store=objects, report=report)
+        sender.responded_at = contact.responded_at
         url = objects.url(self.key)
         if report is not None:
             if not is_of_many:

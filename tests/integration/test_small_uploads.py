@@ -142,10 +142,12 @@ async def test_a_crowd_shares_one_lane(world: World) -> None:
         results = await asyncio.gather(
             *(uploader.upload(path, to=f"s3://{BUCKET}/p/", s3=world.options()) for path in paths)
         )
-        lanes = uploader._resources.small._lanes
-        assert len(lanes) == 1
-        (lane,) = lanes.values()
-        await until(lambda: lane._watching is not None and lane._watching.done(), within=60)  # none is left: it ends
+        senders = uploader._resources.small._senders
+        assert len(senders) == 1
+        (sender,) = senders.values()
+        await until(
+            lambda: sender._watching is not None and sender._watching.done(), within=60
+        )  # none is left: it ends
         await uploader.upload(paths[0], to=f"s3://{BUCKET}/p/", s3=world.options())
     assert ops(world) == ["PutObject"] * 41
     for path, result in zip(paths, results, strict=True):
@@ -153,13 +155,13 @@ async def test_a_crowd_shares_one_lane(world: World) -> None:
         assert world.holds(path, f"p/{path.name}")
 
 
-async def test_lanes_that_nobody_uses_are_few(world: World) -> None:
+async def test_unused_senders_are_few(world: World) -> None:
     for n in range(12):
         world.s3.create_bucket(f"bucket-{n}")
     async with no_leaks(), bigupload.Uploader(retry=FAST) as uploader:
         for n in range(12):
             await uploader.upload(b"x", to=f"s3://bucket-{n}/key", s3=world.options())
-        assert len(uploader._resources.small._lanes) <= 8
+        assert len(uploader._resources.small._senders) <= 8
 
 
 # -- events
