@@ -30,7 +30,7 @@ from bigupload.api.many_items import (
     result_of_record,
 )
 from bigupload.api.resources import UploaderResources
-from bigupload.api.small_files import AHEAD, OfJob
+from bigupload.api.small_files import AHEAD, JobContext
 from bigupload.api.sources import size_of
 from bigupload.api.steps import Row, Steps, outcome_of
 from bigupload.api.types import ManySource, VerificationFailed
@@ -89,7 +89,7 @@ class UploadMany:
         self._of_each = cast("UploadOptions", of_each)
         self._s3 = options.get("s3") or S3Options()
         self._contact = Contact()
-        self._of_job = OfJob(contact=self._contact)
+        self._job_context = JobContext(contact=self._contact)
         self._record: JobRecord | None = None
         self._manifests = KeyedLocks()
         self._tally = JobTally()
@@ -138,7 +138,7 @@ class UploadMany:
                 record = self._resources.state.job_record(name, *await self._job_target())
                 self._record = opened.enter_context(record)
                 self._open_record(record)
-                self._of_job.record, self._of_job.token = record.path, record.token
+                self._job_context.record, self._job_context.token = record.path, record.token
             await opened.enter_async_context(self._steps)
             if self._steps.deletion is not None:
                 await self._steps.deletion.restore_below(*self._directories)
@@ -153,7 +153,7 @@ class UploadMany:
     def _open_record(self, record: JobRecord) -> None:
         resume = self._options.get("resume", True)
         record.open(resume=resume)
-        self._of_job.began = record.began if resume else None
+        self._job_context.began = record.began if resume else None
 
     async def _work(self, job: Job[ManyItem, Row]) -> None:
         await job.run()
@@ -182,9 +182,9 @@ class UploadMany:
 
     def _tell_progress(self, *, is_finished: bool = False) -> None:
         late = self._resources.shared.flight.responses_are_late
-        self._emit_of_job(self._tally.progress(time.monotonic(), late=late, is_finished=is_finished))
+        self._emit_for_job(self._tally.progress(time.monotonic(), late=late, is_finished=is_finished))
 
-    def _emit_of_job(self, event: events.Event) -> None:
+    def _emit_for_job(self, event: events.Event) -> None:
         target = self._options.get("service") or self._prefix
         job = events.UploadIdentity(source="", target=target, id="", manifest=None)
         events.identified(job, self._call.emit_as_own)(event)
@@ -203,10 +203,10 @@ class UploadMany:
     async def _prepare(self, opened: contextlib.AsyncExitStack) -> None:
         """Open the sender of small files."""
         sender = opened.enter_context(await self._resources.small.sender(self._bucket, self._s3, self._settings))
-        while not await sender.open(self._emit_of_job, self._contact):
+        while not await sender.open(self._emit_for_job, self._contact):
             pass  # another call could not open it: this one reports its own error
-        self._of_job.sender = sender
-        retrier = Retrier(policy=self._resources.retry, emit=self._emit_of_job, contact=self._contact)
+        self._job_context.sender = sender
+        retrier = Retrier(policy=self._resources.retry, emit=self._emit_for_job, contact=self._contact)
         await self._look_at_store(sender.objects_of(self._s3), retrier)
 
     async def _look_at_store(self, objects: S3Objects, retrier: Retrier) -> None:
@@ -292,7 +292,7 @@ class UploadMany:
             options,
             digests=self._steps.digests,
             in_slot=partial(self._in_slot, item),
-            job=self._of_job,
+            job=self._job_context,
         )
         return self._row_of(item, result, fingerprint)
 
@@ -350,7 +350,11 @@ class UploadMany:
             key, url = found.place
             return result_of_record(found, self._record.path, bucket="", key=key, url=url)
         key = self._full_key(item.key)
-        url = self._to(item) if self._of_job.sender is None else self._of_job.sender.objects_of(self._s3).url(key)
+        url = (
+            self._to(item)
+            if self._job_context.sender is None
+            else self._job_context.sender.objects_of(self._s3).url(key)
+        )
         return result_of_record(found, self._record.path, bucket=self._bucket, key=key, url=url)
 
     def _full_key(self, key: str) -> str:

@@ -29,7 +29,7 @@ from bigupload.api.arguments import (
 from bigupload.api.calls import OpenCall
 from bigupload.api.event_delivery import LOG, log_orphans
 from bigupload.api.resources import UploaderResources
-from bigupload.api.small_files import OfJob
+from bigupload.api.small_files import JobContext
 from bigupload.api.sources import open_named, reopening, shown
 from bigupload.api.state import existing_object, object_exists, require_trust
 from bigupload.api.types import OpenedSource
@@ -67,7 +67,7 @@ async def upload(
     *,
     digests: Mapping[str, bool],
     in_slot: Callable[[], contextlib.AbstractAsyncContextManager[bool | None]] | None = None,
-    job: OfJob | None = None,
+    job: JobContext | None = None,
 ) -> Uploaded:
     """Upload a source, or resume its upload.
 

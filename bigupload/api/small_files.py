@@ -76,8 +76,8 @@ class SmallFileDependencies(Protocol):
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class OfJob:
-    """What the uploads of one job have in common."""
+class JobContext:
+    """The values that the uploads of one job share."""
 
     began: float | None = None
     """When the job began, in seconds since 1970. What a manifest says was completed since then is in the store: a
@@ -126,7 +126,7 @@ class SmallFiles:
         options: UploadOptions,
         *,
         takes_slot: bool,
-        job: OfJob | None = None,
+        job: JobContext | None = None,
     ) -> Sent | None:
         """Upload a source by one PUT, if it is one for that.
 
@@ -144,7 +144,7 @@ class SmallFiles:
         Raises:
             BigUploadError: It failed.
         """
-        job = job or OfJob()
+        job = job or JobContext()
         upload = await self._upload(call, given, settings, options, job)
         if upload is None:
             return None
@@ -163,7 +163,7 @@ class SmallFiles:
                 return await upload.run()
 
     async def _upload(
-        self, call: OpenCall, given: UploadSource, settings: UploadSettings, options: UploadOptions, job: OfJob
+        self, call: OpenCall, given: UploadSource, settings: UploadSettings, options: UploadOptions, job: JobContext
     ) -> _SmallUpload | None:
         """Return a file that one PUT can send. None: it is another source, or has an error, which others report."""
         chosen: Any = options
@@ -385,7 +385,7 @@ class _SmallUpload:
     s3: S3Options
     settings: UploadSettings
     options: UploadOptions
-    job: OfJob
+    job: JobContext
     sender: BucketSender | None = None
 
     async def run(self) -> Sent | None:

@@ -35,7 +35,7 @@ from bigupload.api.arguments import (
 from bigupload.api.calls import OpenCall, UploadHandle
 from bigupload.api.event_delivery import log_failure
 from bigupload.api.resources import UploaderResources
-from bigupload.api.small_files import OfJob
+from bigupload.api.small_files import JobContext
 from bigupload.api.sources import shown, size_of, subject_of
 from bigupload.api.steps import Row, Steps
 from bigupload.batch.tree import Selection
@@ -180,7 +180,7 @@ class Uploader:
 
         async def sent(*, believes: bool) -> Row:
             believes = believes and steps.deletes and options.get("resume", True)
-            result, fingerprint = await send(job=OfJob(began=0.0) if believes else None)
+            result, fingerprint = await send(job=JobContext(began=0.0) if believes else None)
             return Row(source=subject, path=path, key=result.key, result=result, fingerprint=fingerprint)
 
         async def one() -> UploadResult:

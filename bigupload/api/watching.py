@@ -131,7 +131,7 @@ class WatchMany(UploadMany):
                 f"{record.path} is damaged, or no record of this watch: delete it. The files are then hashed, and "
                 "compared with the objects"
             ) from e
-        self._of_job.began = record.began
+        self._job_context.began = record.began
 
     async def _look_at_store(self, objects: S3Objects, retrier: Retrier) -> None:
         """Look whether the bucket is there, once, and before the first file has settled.
