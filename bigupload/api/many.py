@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from bigupload.verification.by_checksum import Verification
 
 Outcome: TypeAlias = UploadResult | UploadFailed
-_TOLD_EVERY = 0.5
+_REPORT_EVERY = 0.5
 """Seconds between two `JobProgress` events."""
 _OF_EACH_FILE = UploadOptions.__annotations__.keys() & UploadManyOptions.__annotations__.keys() - {"on_event", "to"}
 
@@ -144,7 +144,7 @@ class UploadMany:
                 await self._steps.deletion.restore_below(*self._directories)
             if self._options.get("service") is None:
                 await self._prepare(opened)
-            async with self._telling():
+            async with self._reporting_progress():
                 await self._work(job)
                 await self._finish()
             self._steps.failed(self._failures)
@@ -164,23 +164,23 @@ class UploadMany:
             await self._record.finish(gone=self._gone)
 
     @contextlib.asynccontextmanager
-    async def _telling(self) -> AsyncIterator[None]:
+    async def _reporting_progress(self) -> AsyncIterator[None]:
         """Emit `JobProgress` at once, now and then, and at the end."""
-        reporting = asyncio.create_task(self._tell_now_and_then()) if self._call.is_heard else None
+        reporting = asyncio.create_task(self._report_periodically()) if self._call.is_heard else None
         try:
             yield
         finally:
             if reporting is not None:
                 await end_task(reporting)
         if reporting is not None:
-            self._tell_progress(is_finished=True)
+            self._report_progress(is_finished=True)
 
-    async def _tell_now_and_then(self) -> None:
+    async def _report_periodically(self) -> None:
         while True:
-            self._tell_progress()
-            await anyio.sleep(_TOLD_EVERY)
+            self._report_progress()
+            await anyio.sleep(_REPORT_EVERY)
 
-    def _tell_progress(self, *, is_finished: bool = False) -> None:
+    def _report_progress(self, *, is_finished: bool = False) -> None:
         late = self._resources.shared.flight.responses_are_late
         self._emit_for_job(self._tally.progress(time.monotonic(), late=late, is_finished=is_finished))
 
@@ -286,7 +286,7 @@ class UploadMany:
             self._record.may_lack_files |= self._s3.if_none_match
         result, fingerprint = await operations.upload(
             self._resources,
-            self._call.for_one_file(self._tally.mover(item)),
+            self._call.for_one_file(self._tally.observer(item)),
             item.source,
             await self._suit(item, options),
             options,

@@ -246,8 +246,8 @@ def result_of_record(found: RecordedFile, record: Path, *, bucket: str, key: str
 
 
 @dataclass(slots=True)
-class _Moving:
-    """Bytes of one file that is under way."""
+class _FileProgress:
+    """The progress of one file that is being uploaded, in bytes."""
 
     resumed: int = 0
     acknowledged: int = 0
@@ -288,7 +288,7 @@ class JobTally:
         self._files = {"uploaded": 0, "skipped": 0, "failed": 0}
         self._bytes = dict(self._files)
         self._meter = RateMeter()
-        self._moving: dict[int, _Moving] = {}
+        self._in_progress: dict[int, _FileProgress] = {}
         """By the item's identity: its key need not be its own."""
 
     async def counted(self, items: AsyncIterator[ManyItem]) -> AsyncIterator[ManyItem]:
@@ -300,13 +300,13 @@ class JobTally:
             yield item
         self._found.is_complete = True
 
-    def mover(self, item: ManyItem) -> Callable[[events.Event], None]:
-        """Return a function that takes the events of an item's upload."""
-        return self._moving.setdefault(id(item), _Moving()).observe
+    def observer(self, item: ManyItem) -> Callable[[events.Event], None]:
+        """Return the callback for the events of an item's upload."""
+        return self._in_progress.setdefault(id(item), _FileProgress()).observe
 
     def done(self, item: ManyItem, row: Row | None) -> None:
         """Count what became of an item. None: it would be uploaded."""
-        moving = self._moving.pop(id(item), None)
+        progress = self._in_progress.pop(id(item), None)
         size = _size(item)
         if row is not None and row.error is not None:
             self._count("failed", size)
@@ -319,7 +319,7 @@ class JobTally:
         if outcome is not None and outcome.skipped:
             self._count("skipped", size)
             return
-        resumed = moving.resumed if moving is not None else 0
+        resumed = progress.resumed if progress is not None else 0
         self._count("uploaded", size - resumed)
         self._bytes["skipped"] += resumed
 
@@ -339,13 +339,13 @@ class JobTally:
             late: Whether responses are late, so that what is in flight is not done.
             is_finished: Whether everything is done.
         """
-        moving = self._moving.values()
-        uploaded = self._bytes["uploaded"] + sum(max(0, each.acknowledged - each.resumed) for each in moving)
-        in_flight = sum(each.in_flight for each in moving)
-        skipped = self._bytes["skipped"] + sum(each.resumed for each in moving)
-        flying = [each for each in moving if each.in_flight]
+        files = self._in_progress.values()
+        uploaded = self._bytes["uploaded"] + sum(max(0, each.acknowledged - each.resumed) for each in files)
+        in_flight = sum(each.in_flight for each in files)
+        skipped = self._bytes["skipped"] + sum(each.resumed for each in files)
+        flying = [each for each in files if each.in_flight]
         self._meter.add(now, uploaded, in_flight, late=late)
-        hanging = [each.hangs_for for each in moving if each.hangs_for is not None]
+        hanging = [each.hangs_for for each in files if each.hangs_for is not None]
         hangs = max(hanging) if hanging and not in_flight else None
         to_send = self._found.bytes - skipped - self._bytes["failed"] if self._found.is_complete else None
         return events.JobProgress(

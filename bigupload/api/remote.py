@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # each upload has an opener, and few have something to open
 
     _CHECKED: type[ServedFile] = WebFile  # SCHEMES names it, so that no checker compares the two
 
-_UNTOLD = frozenset({DEFAULT, "binary/octet-stream", None})
-"""Types without information about a file. S3 gives the second one to objects that were stored without any."""
+_UNKNOWN_TYPES = frozenset({DEFAULT, "binary/octet-stream", None})
+"""Generic types: they carry no information. S3 gives the second one to objects that were stored without any."""
 _HEAD = 4096
 """Bytes by which a media service judges a file."""
 
@@ -92,7 +92,7 @@ class RemoteOpener:
         name = name or chosen_name(url, facts.file_name)
         if not name:
             raise errors.UsageError(f"{url.shown} has no name of its own: give it one, as in `name='movie.mov'`")
-        kind = _told(facts.content_type) if type_of(name).content_type == DEFAULT else None
+        kind = _usable_type(facts.content_type) if type_of(name).content_type == DEFAULT else None
         if facts.pin is not None and facts.size is not None:
             source = RemoteSource(url.shown, file, self.pool, size=facts.size, pin=facts.pin, head=facts.head)
             return OpenedSource(source=source, name=name, content_type=kind)
@@ -136,7 +136,7 @@ class RemoteOpener:
         return OpenedSource(
             source=source,
             name=name or url.name,
-            content_type=_told(version.content_type),
+            content_type=_usable_type(version.content_type),
             content_encoding=version.content_encoding,
             stored=file.as_copy_source(),
             checksums=version.checksums,
@@ -155,7 +155,7 @@ def _check_size(url: RemoteUrl, size: int | None, expected: int | None) -> None:
         raise errors.UsageError(message)
 
 
-def _told(content_type: str | None) -> str | None:
-    """The type that a server tells of a file; None: it has no information, or a store would not take it."""
+def _usable_type(content_type: str | None) -> str | None:
+    """The content type that a server gives for a file; None: it is unknown, or a store would not take it."""
     can_be_sent = content_type is not None and content_type.isascii() and content_type.isprintable()
-    return content_type if can_be_sent and content_type not in _UNTOLD else None
+    return content_type if can_be_sent and content_type not in _UNKNOWN_TYPES else None

@@ -532,7 +532,7 @@ class _SmallUpload:
         )
 
     def _report(self, counts: RunCounts, size: int, emit: Emit, sent: int, *, is_done: bool = False) -> None:
-        """Tell how much of it was sent: the events are those of an upload of one part."""
+        """Report how much of it was sent: the events are those of an upload of one part."""
         shared = self.resources.shared
         progress = events.Progress(
             bytes_uploaded=size if is_done else 0,

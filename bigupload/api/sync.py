@@ -236,7 +236,7 @@ class SyncMany(UploadMany):
             try:
                 async with contextlib.aclosing(results_while(job, job.run())) as rows:
                     async for row in rows:
-                        self._tell(self._outcome_of(row))
+                        self._report(self._outcome_of(row))
                 await self._store_list.read_all()
             except ListFailed as e:
                 raise e.cause from None
@@ -272,11 +272,11 @@ class SyncMany(UploadMany):
                     continue
                 for found in batch:
                     if isinstance(found, Omitted) and not found.is_failure:
-                        self._tell(found)
+                        self._report(found)
                     elif isinstance(found, Omitted) or (known := same.get(found.key)) is None:
                         yield found
                     elif not self._counts_same:
-                        await self._tell_same(found, known)
+                        await self._report_same(found, known)
 
     async def _same(self, files: Sequence[FileEntry]) -> dict[str, FileRow]:
         """Compare files with the list and the records. Returns those that are in the store, by their keys."""
@@ -297,7 +297,7 @@ class SyncMany(UploadMany):
             self._on_same(len(same), size)
         return same
 
-    async def _tell_same(self, found: FileEntry, known: FileRow) -> None:
+    async def _report_same(self, found: FileEntry, known: FileRow) -> None:
         """Report one file that is in the store already."""
         row = await self._steps(self._row_of_same(item_of(found), found, known))
         if self._on_same is None or row.error is not None:
@@ -307,7 +307,7 @@ class SyncMany(UploadMany):
         result = self._result_of(item, file_of_row(item.key, item.path, file.fingerprint, known))
         return self._row_of(item, result, file.fingerprint, is_recorded=is_recorded)
 
-    def _tell(self, outcome: SyncOutcome) -> None:
+    def _report(self, outcome: SyncOutcome) -> None:
         counts = self._counts
         if isinstance(outcome, UploadFailed) or (isinstance(outcome, SyncStep) and outcome.error is not None):
             counts["failed"] += 1
@@ -321,8 +321,8 @@ class SyncMany(UploadMany):
             counts["size"] += outcome.size
         self._on_outcome(outcome)
 
-    def _tell_step(self, key: str, size: int, *, action: Literal["upload", "delete"] = "delete", **more: Any) -> None:
-        self._tell(SyncStep(action=action, key=key, url=self._url_of(key), size=size, **more))
+    def _report_step(self, key: str, size: int, *, action: Literal["upload", "delete"] = "delete", **more: Any) -> None:
+        self._report(SyncStep(action=action, key=key, url=self._url_of(key), size=size, **more))
 
     def _url_of(self, key: str) -> str:
         return f"{self._prefix}{key[len(self._key_prefix) :]}"
@@ -377,7 +377,7 @@ class SyncMany(UploadMany):
         key = parse_s3_url(self._to(item))[1]
         if fingerprint is None or not os.access(item.path, os.R_OK):
             raise errors.SourceUnreadable(f"can't read {errors.IT}: Permission denied", it=item.shown)
-        self._tell_step(key, fingerprint.size, action="upload", source=item.path)
+        self._report_step(key, fingerprint.size, action="upload", source=item.path)
         return None
 
     # -- the end
@@ -422,7 +422,7 @@ class SyncMany(UploadMany):
             await self._standing.check()
             if self._dry_run:
                 for each in gone:
-                    self._tell_step(each.key, each.size)
+                    self._report_step(each.key, each.size)
             elif gone:
                 await self._delete_page(gone)
         if (away := leftovers.away) and not self._may_be_empty:
@@ -433,7 +433,7 @@ class SyncMany(UploadMany):
                     f"{paths[folder]} {why}, so nothing was deleted below it: mount it and make the same call "
                     f"again. If its files were deleted: `allow_empty=True`{all_of_them}"
                 )
-                self._tell_step(f"{self._key_prefix}{folder}", 0, error=error)
+                self._report_step(f"{self._key_prefix}{folder}", 0, error=error)
             self._not_deleted = f"a file system may not be mounted at {', '.join(paths.values())}"
         return away
 
@@ -448,7 +448,7 @@ class SyncMany(UploadMany):
             refused = None
         except errors.AccessDenied as e:
             for each in listed:
-                self._tell_deletion(each, e)
+                self._report_deletion(each, e)
             return
         if refused is None or not refused.keys() <= wanted.keys():  # of which keys it speaks is not known
             again = listed
@@ -459,14 +459,14 @@ class SyncMany(UploadMany):
     def _is_settled(self, listed: ListedObject, code: str | None) -> bool:
         """Report what one of many deletions ended with. False: the object has to be deleted alone."""
         if code == "PreconditionFailed":
-            self._tell_deletion(listed, self._replaced(listed))
+            self._report_deletion(listed, self._replaced(listed))
         elif code in _AWAY:
-            self._tell_deletion(listed)
+            self._report_deletion(listed)
         elif (kind := classify(403 if code == _DENIED else 400, code)).is_retried or kind is FaultKind.UNSUPPORTED:
             return False
         else:
             text = f"the store does not delete {self._url_of(listed.key)} ({code})"
-            self._tell_deletion(listed, Fault(kind, text, code=code).public())
+            self._report_deletion(listed, Fault(kind, text, code=code).public())
         return True
 
     async def _delete_one(self, listed: ListedObject) -> None:
@@ -481,10 +481,10 @@ class SyncMany(UploadMany):
             raise
         except errors.BigUploadError as e:
             error = e
-        self._tell_deletion(listed, error)
+        self._report_deletion(listed, error)
 
-    def _tell_deletion(self, listed: ListedObject, error: errors.BigUploadError | None = None) -> None:
-        self._tell_step(listed.key, listed.size, done=error is None, error=error)
+    def _report_deletion(self, listed: ListedObject, error: errors.BigUploadError | None = None) -> None:
+        self._report_step(listed.key, listed.size, done=error is None, error=error)
 
     def _replaced(self, listed: ListedObject) -> errors.BigUploadError:
         return errors.TargetReplaced(

@@ -111,7 +111,7 @@ class WatchMany(UploadMany):
         return _AT_ONCE
 
     @contextlib.asynccontextmanager
-    async def _telling(self) -> AsyncIterator[None]:
+    async def _reporting_progress(self) -> AsyncIterator[None]:
         yield  # a watch has no end to progress to
 
     async def _run(self, job: Job[ManyItem, Row]) -> None:

@@ -28,9 +28,9 @@ def tally(size: int, *, is_complete: bool = True) -> JobTally:
 @pytest.mark.parametrize(("late", "rate", "left"), [(False, 300, 1100 / 300), (True, 200, 7)])
 def test_what_is_in_flight_counts_while_responses_are_not_late(late: bool, rate: float, left: float) -> None:
     job, item = tally(2000), object()
-    told = job.mover(item)  # type: ignore[arg-type]
+    observe = job.observer(item)  # type: ignore[arg-type]
     for second in range(4):
-        told(moved(200 * second, 100 * second))
+        observe(moved(200 * second, 100 * second))
         event = job.progress(float(second), late=late)
     assert event.rate == pytest.approx(rate)
     # of 2,000 bytes, 600 are stored and 300 in flight
@@ -41,7 +41,7 @@ def test_what_is_in_flight_counts_while_responses_are_not_late(late: bool, rate:
 def test_while_files_are_found_nobody_knows_how_long_it_takes() -> None:
     job = tally(2000, is_complete=False)
     job.progress(0.0)
-    job.mover(object())(moved(0, 100))  # type: ignore[arg-type]  # a bare object is item enough
+    job.observer(object())(moved(0, 100))  # type: ignore[arg-type]  # a bare object is item enough
     event = job.progress(1.0)
     assert (event.rate, event.seconds_left) == (pytest.approx(100), None)
 
@@ -59,7 +59,7 @@ def test_while_files_are_found_nobody_knows_how_long_it_takes() -> None:
 def test_it_waits_if_all_that_is_in_flight_does(files: list[Any], late: bool, waits: bool) -> None:
     job, items = tally(2000), [object() for _ in files]
     for item, event in zip(items, files, strict=True):
-        job.mover(item)(event)  # type: ignore[arg-type]  # a bare object is item enough
+        job.observer(item)(event)  # type: ignore[arg-type]  # a bare object is item enough
     assert job.progress(0.0, late=late).is_waiting is waits
 
 
@@ -73,12 +73,12 @@ def test_it_waits_if_all_that_is_in_flight_does(files: list[Any], late: bool, wa
 )
 def test_reading_hangs_if_nothing_else_moves(files: list[Any], hangs: float | None) -> None:
     job, items = tally(2000), [object() for _ in files]
-    told = job.mover(items[0])  # type: ignore[arg-type]  # a bare object is item enough
+    observe = job.observer(items[0])  # type: ignore[arg-type]  # a bare object is item enough
     for second in range(3):
-        told(moved(100 * second, 0))
+        observe(moved(100 * second, 0))
         job.progress(float(second))
     for item, event in zip(items, files, strict=True):
-        job.mover(item)(event)  # type: ignore[arg-type]
+        job.observer(item)(event)  # type: ignore[arg-type]
     event = job.progress(3.0)
     assert event.source_hangs_for == hangs
     assert hangs is None or event.seconds_left is None

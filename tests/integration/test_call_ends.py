@@ -67,7 +67,7 @@ async def test_a_read_back_that_finds_another_byte(world: World, show: Any) -> N
 
 
 async def test_a_job_that_is_cancelled_at_once(world: World, show: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many, "_TOLD_EVERY", 3600)
+    monkeypatch.setattr(many, "_REPORT_EVERY", 3600)
     began = asyncio.Event()
 
     def on_event(event: events.Event) -> None:
