@@ -81,7 +81,7 @@ class FileComparison:
         return base + key.replace("/", os.sep)
 
     def find(self, files: Iterable[FileEntry]) -> SameFiles:
-        """Compare files, and mark their objects as met. Blocking, for some microseconds a file.
+        """Compare files, and mark their objects as matched. Blocking, for some microseconds a file.
 
         What is not found may be there all the same: its object may be listed later, or must be asked for.
         """
@@ -89,7 +89,7 @@ class FileComparison:
         keys = {prefix + each.key: each for each in files if each.inode and "\\" not in each.key}  # see `_object_of`
         there = [
             (each, etag)
-            for key, size, etag in self.listed.meet_all([*keys]).values()
+            for key, size, etag in self.listed.match_all([*keys]).values()
             if size == (each := keys[key]).size
         ]
         return self.proved(there)
@@ -347,7 +347,7 @@ class SyncMany(UploadMany):
         """Return the object of a file. Waits for the end of the list before it returns None."""
         if "\\" in item.key:  # SeaweedFS takes it for a slash: an object of that key is this file's, and stays
             await self._store_list.read_all()
-            self._inventory.meet(self._key_prefix + item.key.replace("\\", "/"))
+            self._inventory.match(self._key_prefix + item.key.replace("\\", "/"))
         return await self._store_list.find(self._key_prefix + item.key)
 
     async def _proved(self, item: ManyItem) -> UploadResult | None:
@@ -408,7 +408,7 @@ class SyncMany(UploadMany):
             await self._kept.finish(keep=lambda key: not is_gone(f"{directory}/{key}"), known=known)
 
     async def _delete(self) -> dict[str, str]:
-        """Delete the objects that no file was met for. Returns the directories that are away, with the reasons."""
+        """Delete the objects that no file matched. Returns the directories that are away, with the reasons."""
         leftovers = Leftovers(
             self._directory,
             self._key_prefix,
@@ -417,7 +417,7 @@ class SyncMany(UploadMany):
             follow_symlinks=self._selection.follow_symlinks,
             also_away=self._may_be_empty,
         )
-        for page in self._inventory.not_met():
+        for page in self._inventory.unmatched():
             gone = await run_in_daemon_thread(partial(leftovers.of, page), self._threads)
             await self._standing.check()
             if self._dry_run:

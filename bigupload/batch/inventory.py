@@ -1,4 +1,4 @@
-"""The objects below a prefix, looked up by key while the files are met, and those that no file was met for.
+"""The objects below a prefix, looked up by key while the files are listed, and those that no file matched.
 
 Not every store lists keys in the order of their bytes: SeaweedFS and S3's directory buckets do not. So the list is kept
 in a temporary SQLite database. A large one is on disk. It has no name there, and ends with the process.
@@ -30,13 +30,13 @@ _SCHEMA = (
     "PRAGMA journal_mode = OFF",
     "PRAGMA synchronous = OFF",
     "PRAGMA temp_store = FILE",
-    "CREATE TABLE object (key TEXT PRIMARY KEY, size INTEGER, etag TEXT, met INTEGER DEFAULT 0) WITHOUT ROWID",
+    "CREATE TABLE object (key TEXT PRIMARY KEY, size INTEGER, etag TEXT, matched INTEGER DEFAULT 0) WITHOUT ROWID",
 )
 _ADD = (
     "INSERT INTO object (key, size, etag) VALUES (?, ?, ?) "
-    "ON CONFLICT (key) DO UPDATE SET size = excluded.size, etag = excluded.etag"  # keys that were met stay met
+    "ON CONFLICT (key) DO UPDATE SET size = excluded.size, etag = excluded.etag"  # keys that were matched stay matched
 )
-_MEET = "UPDATE object SET met = 1 WHERE key IN ({}) RETURNING key, size, etag"
+_MATCH = "UPDATE object SET matched = 1 WHERE key IN ({}) RETURNING key, size, etag"
 _PAGE = 1000
 
 
@@ -75,28 +75,28 @@ class Inventory:
         except sqlite3.OperationalError as e:
             raise _unwritable(e) from e
 
-    def meet(self, key: str) -> ListedObject | None:
+    def match(self, key: str) -> ListedObject | None:
         """Look up the object of a file, and mark it as one that has a file; None if it does not exist."""
-        row = self.meet_all([key]).get(key)
+        row = self.match_all([key]).get(key)
         return None if row is None else ListedObject._make(row)
 
-    def meet_all(self, keys: Sequence[str]) -> dict[str, Row]:
-        """Look up the objects of a few hundred files, as `meet`. Returns those that exist, by their keys."""
+    def match_all(self, keys: Sequence[str]) -> dict[str, Row]:
+        """Look up the objects of a few hundred files, as `match`. Returns those that exist, by their keys."""
         if self._is_empty or not keys:  # empty: as when a directory is synced for the first time
             return {}
         try:
-            found = self._objects.execute(_MEET.format(",".join("?" * len(keys))), keys)
+            found = self._objects.execute(_MATCH.format(",".join("?" * len(keys))), keys)
             rows = found.fetchall()  # the statement is done when all of it is read
         except sqlite3.OperationalError as e:
             raise _unwritable(e) from e
         return {row[0]: row for row in rows}
 
-    def not_met(self) -> Iterator[list[ListedObject]]:
+    def unmatched(self) -> Iterator[list[ListedObject]]:
         """The objects that have no file, in the order of their keys, a thousand at a time."""
         last = ""
         while True:
             rows = self._objects.execute(
-                "SELECT key, size, etag FROM object WHERE key > ? AND NOT met ORDER BY key LIMIT ?", (last, _PAGE)
+                "SELECT key, size, etag FROM object WHERE key > ? AND NOT matched ORDER BY key LIMIT ?", (last, _PAGE)
             ).fetchall()
             if not rows:
                 return
@@ -186,7 +186,7 @@ class StoreList:
             ListFailed: The list failed.
         """
         while True:
-            found = self._inventory.meet(key)
+            found = self._inventory.match(key)
             if found is not None or self._has_ended:
                 return found
             await self._more()

@@ -108,4 +108,4 @@ async def test_objects_that_are_listed_otherwise(compared: Compared) -> None:
     backslash = FileEntry("tree/d\\e", "d\\e", 1, 1, 1, 1)
     compared.inventory.add([("p/d\\e", 1, "e"), ("p/none", 1, "e")])
     assert compared.find({"d\\e": backslash}, size_only=True) == (set(), set()), "some stores take it for a slash"
-    assert [each.key for page in compared.inventory.not_met() for each in page] == ["p/d\\e", "p/none"]
+    assert [each.key for page in compared.inventory.unmatched() for each in page] == ["p/d\\e", "p/none"]
