@@ -1,6 +1,7 @@
-"""The actions of a command after its files are uploaded and proved: their options, and their order.
+"""What follows once the files of a command are uploaded and proved: its options, and what they do in their order.
 
-A failure here is never a failure of the upload: the exit status is 3, and a line says what failed.
+`uploading` opens what the uploads of one command share. A failure here is never a failure of the upload: the exit
+status is 3, and a line prints what failed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,24 +18,28 @@ import click
 
 from bigupload import errors
 from bigupload.cli import complain
-from bigupload.cli.options import COMMAND, PATH, check_deletes, delete_options, joined, time_option
+from bigupload.cli.destination import Destination
+from bigupload.cli.options import COMMAND, PATH, PROOFS, joined, pace, time_option
+from bigupload.cli.wording import spelled
+from bigupload.records import dataclass
 from bigupload.support.output_file import OutputFile, output_file
 from bigupload.units import escaped, one_line
 
 if TYPE_CHECKING:
     from bigupload.api.steps.receipt import OpenReceipt
+    from bigupload.api.uploader import Uploader
     from bigupload.batch.tree import Selection
     from bigupload.cli.hash_lists import HashLists
+    from bigupload.cli.narration import Reporter
     from bigupload.cli.on_done import Spool
     from bigupload.cli.selection_options import Chosen
     from bigupload.engine.upload_run import Share, UploadResult
-    from bigupload.options import S3Options
 
 RECEIPT = "--receipt"
 ON_DONE = "--on-done"
 MHL = "--mhl"
-
 WRITE_CHECKSUMS = "--write-checksums"
+_DONE = "the upload is done, but "
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", "\r": r"\r"})
 
 _SHARE = time_option(
@@ -77,32 +82,59 @@ _CHECKSUMS = click.option(
     help="Write the SHA-256 of each file that is in the store, as sha256sum -c reads it.",
 )
 
-after_options = joined(_CHECKSUMS, _SHARE, _MHL(), _OTHERS, delete_options)
-watch_after_options = joined(_SHARE, _MHL(hidden=True), _OTHERS, delete_options)
+_DELETES = joined(
+    click.option(
+        "--delete-source", is_flag=True, help="Delete each file once its object is proved, unless it has changed."
+    ),
+    click.option(
+        "--delete-if-proved",
+        type=click.Choice(PROOFS),
+        default="full-object",
+        show_default=True,
+        help="With --delete-source: the proof that is needed to delete a file.",
+    ),
+    click.option(
+        "--delete-empty-dirs",
+        is_flag=True,
+        help="With --delete-source: also delete directories that become empty, below the named one.",
+    ),
+    click.option(
+        "--delete-links",
+        is_flag=True,
+        help="With --delete-source: also delete files with other hard links, and links (not their targets).",
+    ),
+)
+
+after_options = joined(_CHECKSUMS, _SHARE, _MHL(), _OTHERS, _DELETES)
+watch_after_options = joined(_SHARE, _MHL(hidden=True), _OTHERS, _DELETES)
 """The options of `watch`, which refuses --mhl."""
 
 
-class Wishes(NamedTuple):
-    """The actions that the options ask for after the uploads."""
+class AfterOptions(NamedTuple):
+    """The values of these options."""
 
     receipt: Path | None
     share: float | None
+    sha256: bool
     on_done: tuple[str, ...] | None
     on_done_timeout: float
     mhl: bool
-    deletes: bool
-    """Whether the command deletes what it has uploaded."""
-
-    @property
-    def named(self) -> list[str]:
-        """The options that were given."""
-        given = {RECEIPT: self.receipt, "--share": self.share, ON_DONE: self.on_done, MHL: self.mhl or None}
-        return [option for option, value in given.items() if value is not None]
+    delete_source: bool
+    delete_if_proved: str
+    delete_empty_dirs: bool
+    delete_links: bool
+    write_checksums: Path | None = None
 
     @property
     def wants_each(self) -> bool:
-        """Whether something follows for which each file counts that is in the store, also if it was there already."""
+        """Whether each file that is in the store counts, even if it was there already."""
         return self.on_done is not None or self.mhl
+
+    @property
+    def outputs(self) -> dict[str, Path]:
+        """The files to write, by their options."""
+        files = {WRITE_CHECKSUMS: self.write_checksums, RECEIPT: self.receipt}
+        return {option: file for option, file in files.items() if file is not None}
 
     def check_mhl(self, names: Sequence[str], chosen: Chosen, service: str | None) -> None:
         """Raise UsageError if a hash list is wanted of what is not one whole directory, for a bucket."""
@@ -118,69 +150,69 @@ class Wishes(NamedTuple):
         if len(names) != 1 or not os.path.isdir(names[0]):  # noqa: PTH112 - as the source is looked at
             raise click.UsageError(f"{MHL} lists the files of one directory: name it as the only source")
 
-    def check_not_dry(self, *, dry_run: bool) -> None:
-        """Raise UsageError if nothing is sent, so that nothing can follow."""
-        if dry_run and self.named:
-            raise click.UsageError(f"--dry-run proves nothing, so leave out {', '.join(self.named)}")
+    def check_dry_run(self) -> None:
+        """Raise UsageError for options that need an upload."""
+        if self.write_checksums is not None:
+            raise click.UsageError(
+                f"--dry-run sends nothing, so there is nothing to write: leave out {WRITE_CHECKSUMS}"
+            )
+        values = {RECEIPT: self.receipt, "--share": self.share, ON_DONE: self.on_done, MHL: self.mhl or None}
+        if given := [option for option, value in values.items() if value is not None]:
+            raise click.UsageError(f"--dry-run proves nothing, so leave out {', '.join(given)}")
 
-    def check_sources(self, directory: str, selection: Selection) -> None:
-        """Raise UsageError if the receipt would be one of the files of a directory that is uploaded."""
-        if self.receipt is not None:
-            from bigupload.batch.tree import check_not_among_sources
+    def check_outputs(self, source: str, selection: Selection) -> None:
+        """Raise UsageError if a file to write would be the source, or one of its files."""
+        from bigupload.batch.tree import check_not_among_sources
 
-            check_not_among_sources(RECEIPT, self.receipt, directory, selection)
+        for option, file in self.outputs.items():
+            check_not_among_sources(option, file, source, selection)
 
+    def check(self) -> None:
+        """Raise UsageError for a program without time, and for what contradicts `--delete-source`, or needs it."""
+        if not self.on_done_timeout > 0:
+            raise click.UsageError("--on-done-timeout must be above 0")
+        if not self.delete_source:
+            given = {name: getattr(self, name) for name in ("delete_empty_dirs", "delete_links")}
+            given["delete_if_proved"] = self.delete_if_proved != "full-object"
+            if name := next((name for name, value in given.items() if value), None):
+                raise click.UsageError(f"{spelled(name)} is for --delete-source: add that, or leave it out")
+        elif self.write_checksums is not None:
+            raise click.UsageError(
+                "--write-checksums reads the files once more until its list is whole, and they would be deleted "
+                "before: upload with --write-checksums first, then add --skip-existing --delete-source instead"
+            )
+        elif self.mhl:
+            raise click.UsageError(
+                "--mhl writes its list once all files are in the store, and they would be deleted before: upload with "
+                "--mhl first, then run the command with --skip-existing and without --mhl"
+            )
 
-def take_wishes(arguments: dict[str, Any]) -> Wishes:
-    """Take these options out of a command's arguments; `sha256` and `share` stay, as the library has them.
+    def steps(self, receipt: Any) -> tuple[Any, ...]:
+        """Return the library's steps. `receipt`: the receipt's path, or the open receipt; None: there is none."""
+        import bigupload  # which loads the steps that are named
 
-    Raises UsageError for a program that may take no time, and for what contradicts `--delete-source`, or needs it.
-    """
-    check_deletes(arguments)
-    own = ("receipt", "on_done", "on_done_timeout")
-    if not arguments["on_done_timeout"] > 0:
-        raise click.UsageError("--on-done-timeout must be above 0")
-    mhl = arguments.pop("mhl", False)
-    deletes = arguments.get("delete_source", False)
-    return Wishes(share=arguments.get("share"), mhl=mhl, deletes=deletes, **{name: arguments.pop(name) for name in own})
-
-
-def take_steps(arguments: dict[str, Any], *digests: str, receipt: Any = None) -> tuple[Any, ...]:
-    """Take the options of steps out of a command's arguments, and return the steps.
-
-    Args:
-        arguments: Those of the command.
-        digests: The digests that are wanted beside those of the options.
-        receipt: The receipt's path, or the receipt, if it is open already.
-    """
-    import bigupload  # which loads the steps that are named
-
-    sha256, share = arguments.pop("sha256"), arguments.pop("share")
-    deletes = {name: arguments.pop(f"delete_{name}") for name in ("source", "if_proved", "empty_dirs", "links")}
-    names: list[Any] = [*dict.fromkeys([*(["sha256"] if sha256 else []), *digests])]
-    steps: list[Any] = [bigupload.Digest(*names)] if names else []
-    if share is not None:
-        steps.append(bigupload.Link(share))
-    if receipt is not None:
-        steps.append(bigupload.Receipt(receipt))
-    if deletes["source"]:
-        of_proof = {"proved_by": deletes["if_proved"], "empty_dirs": deletes["empty_dirs"], "links": deletes["links"]}
-        steps.append(bigupload.DeleteSource(**of_proof))
-    return tuple(steps)
-
-
-def warn_of_program(wishes: Wishes) -> None:
-    """Warn if the program of `--on-done` is not there now. It may be there in time."""
-    if wishes.on_done is None:
-        return
-    import shutil
-
-    if shutil.which(wishes.on_done[0]) is None:
-        name = one_line(wishes.on_done[0])
-        complain(errors.BigUploadError(f"{ON_DONE}: there is no program {name} now"), "warning")
+        digests = {"sha256": self.sha256 or self.write_checksums is not None, "xxh128": self.mhl}
+        names: list[Any] = [name for name, is_wanted in digests.items() if is_wanted]
+        steps: list[Any] = [bigupload.Digest(*names)] if names else []
+        if self.share is not None:
+            steps.append(bigupload.Link(self.share))
+        if receipt is not None:
+            steps.append(bigupload.Receipt(receipt))
+        if self.delete_source:
+            proof: Any = self.delete_if_proved
+            step = bigupload.DeleteSource(proved_by=proof, empty_dirs=self.delete_empty_dirs, links=self.delete_links)
+            steps.append(step)
+        return tuple(steps)
 
 
-def tell_end(first: Share, count: int = 1) -> None:
+def take_after_options(arguments: dict[str, Any]) -> AfterOptions:
+    """Take these options out of a command's arguments. Raises UsageError as `AfterOptions.check`."""
+    found = AfterOptions(**{name: arguments.pop(name) for name in AfterOptions._fields if name in arguments})
+    found.check()
+    return found
+
+
+def print_link_end(first: Share, count: int = 1) -> None:
     """Print on standard error when a link ends, the first one of `count`."""
     ends = (first.expires_at or "").replace("T", " ").replace("+00:00", " UTC")
     what = "the link ends" if count == 1 else f"{count:,} links; the first ends"
@@ -260,87 +292,88 @@ def _line(sha256: str, name: str) -> str:
 
 
 class _Links:
-    """The links to the objects of one call: how many, when the first ends, and why there are some less."""
+    """The links to the objects of one command: how many, the first that ends, and those that could not be made."""
 
     def __init__(self) -> None:
         self._first: Share | None = None
-        self._count = 0
-        self._refused: list[str] = []
+        self._count = self._refused = 0
+        self._reason = ""
 
     def add(self, link: Share) -> None:
         if link.refused is not None:
-            self._refused.append(link.refused)
+            self._refused, self._reason = self._refused + 1, self._reason or link.refused
             return
         self._count += 1
         if self._first is None or (link.expires_at or "") < (self._first.expires_at or ""):
             self._first = link
 
-    def tell(self, *, is_quiet: bool) -> None:
+    def end(self, *, is_quiet: bool) -> None:
+        """Print when the first one ends. Raise BigUploadError if a link could not be made."""
         if self._first is not None and not is_quiet:
-            tell_end(self._first, self._count)
-
-    def check(self) -> None:
-        """Raise BigUploadError if a link could not be made."""
+            print_link_end(self._first, self._count)
         if self._refused:
-            some = f" to {len(self._refused):,} objects" if self._count or len(self._refused) > 1 else ""
-            raise errors.BigUploadError(f"there is no link{some}: {self._refused[0]}")
+            some = f" to {self._refused:,} objects" if self._count or self._refused > 1 else ""
+            raise errors.BigUploadError(f"there is no link{some}: {self._reason}")
 
 
 class AfterProof:
-    """The actions that follow the uploads of one call."""
+    """The actions that follow the uploads of one command, or one file of a watch."""
 
-    def __init__(self, wishes: Wishes, *, target: str, mode: str) -> None:
+    def __init__(self, wanted: AfterOptions, destination: Destination, *, mode: str) -> None:
+        """Open nothing yet. `mode`: that of `--progress`."""
         self.exit_status = errors.EXIT_OK
-        """The command's, once `after_proof` has ended."""
-        self.checksums = ChecksumList()
-        """The list of `--write-checksums`."""
-        self._wishes = wishes
-        self._target = target
+        """The command's, once `opened` has ended."""
+        self.receipt: OpenReceipt | None = None
+        """That of `--receipt`, which the library's calls share."""
+        self.hash_lists: HashLists | None = None
+        """Those of `--mhl`."""
+        self._wanted = wanted
+        self._destination = destination
         self._is_quiet = mode in ("none", "json")
         self._failed = self._files = self._size = 0
         self._last: UploadResult | None = None
         self._links = _Links()
-        self.receipt: OpenReceipt | None = None
-        """That of `--receipt`, which the library's calls share."""
-        self._given: Spool | None = None
-        """The receipt that the command of `--on-done` reads."""
-        self._hash_lists: HashLists | None = None
+        self._checksums = ChecksumList()
+        self._spool: Spool | None = None
+        """The receipt that the program of `--on-done` reads."""
 
-    async def prepare(self, opened: contextlib.AsyncExitStack, s3: S3Options | None) -> None:
-        """Open what is written meanwhile.
-
-        Args:
-            opened: Closes it.
-            s3: How to reach the store; None: the files go to a media service.
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[AfterProof]:
+        """Open the files to write. At the end, run the actions, unless an exception ends the uploads.
 
         Raises:
-            OutputUnwritable: The receipt can't be written.
+            BigUploadError: A file can't be written. Nothing was sent.
         """
-        wishes = self._wishes
-        options: dict[str, Any] = {"service": self._target} if s3 is None else {"to": self._target, "s3": s3}
-        if wishes.receipt is not None:
-            from bigupload.api.steps.receipt import open_receipt
+        wanted, call = self._wanted, self._destination.options
+        async with contextlib.AsyncExitStack() as opened:
+            if wanted.receipt is not None:
+                from bigupload.api.steps.receipt import open_receipt
 
-            opening = open_receipt(wishes.receipt, options, deletes=wishes.deletes)
-            self.receipt = await opened.enter_async_context(opening)
-        if wishes.on_done is not None:
-            from bigupload.api.steps.receipt import head_of
-            from bigupload.cli import on_done
-            from bigupload.verification.receipts import head_line
+                opening = open_receipt(wanted.receipt, call, deletes=wanted.delete_source)
+                self.receipt = await opened.enter_async_context(opening)
+            if wanted.on_done is not None:
+                from bigupload.api.steps.receipt import head_of
+                from bigupload.cli import on_done
+                from bigupload.verification.receipts import head_line
 
-            self._given = opened.enter_context(on_done.document())
-            self._given.write(head_line(*await head_of(options)))
+                self._spool = opened.enter_context(on_done.document())
+                self._spool.write(head_line(*await head_of(call)))
+            self._checksums = opened.enter_context(checksum_list(wanted.write_checksums))
+            yield self
+            await self._run_actions()
 
-    def add(self, result: UploadResult) -> None:
-        """A file is in the store."""
+    def add(self, result: UploadResult, name: Callable[[Path], str] = str) -> None:
+        """Add a file that is in the store. `name` returns the path that `sha256sum -c` must open."""
         self._files, self._size, self._last = self._files + 1, self._size + result.size, result
-        if self._hash_lists is not None:
-            self._hash_lists.add(result)
-        if self._given is not None:  # with the link, which is a secret, and not in receipts
+        if self._wanted.write_checksums is not None:  # a name takes a tenth of the time of a file that is there already
+            self._checksums.add(result.sha256, name(result.path))
+        if self.hash_lists is not None:
+            self.hash_lists.add(result)
+        if self._spool is not None:  # with the link, which is a secret, and not in receipts
             from bigupload.verification.receipts import row_of
 
             link = {} if result.share is None else {"share": dataclasses.asdict(result.share)}
-            self._given.write(row_of(result, **link))
+            self._spool.write(row_of(result, **link))
         if result.share is not None:
             self._links.add(result.share)
 
@@ -351,92 +384,125 @@ class AfterProof:
             status: The exit status that they have.
             failed: How many files are not in the store.
         """
-        self.exit_status, self._failed = status or self.exit_status, failed
+        self.exit_status, self._failed = status, failed
 
-    def list_hashes(self, hash_lists: HashLists) -> None:
-        """Write hash lists of the files, too."""
-        self._hash_lists = hash_lists
+    async def _run_actions(self) -> None:
+        """Run each action, even if another one failed."""
+        actions: list[Callable[[], Awaitable[None]]] = [self._end_links, self._end_checksums, self._end_receipt]
+        if self.exit_status == errors.EXIT_OK:
+            actions += [self._write_hash_lists, self._run_program]
+        for action in actions:
+            try:
+                await action()
+            except errors.BigUploadError as e:
+                complain(errors.BigUploadError(f"{_DONE}{str(e).removeprefix(_DONE)}"))
+                self.exit_status = self.exit_status or errors.EXIT_AFTERWARDS
 
-    async def follow(self) -> None:
-        """Do what is to follow, each of it also if another failed."""
-        is_proved = self.exit_status == errors.EXIT_OK
-        self._links.tell(is_quiet=self._is_quiet)
-        with self._reporting():
-            self._links.check()
-        with self._reporting():
-            self.checksums.end()
+    async def _end_links(self) -> None:
+        self._links.end(is_quiet=self._is_quiet)
+
+    async def _end_checksums(self) -> None:
+        self._checksums.end()
+
+    async def _end_receipt(self) -> None:
         if self.receipt is not None:
             self.receipt.failed = self._failed
-            with self._reporting(but=""):
-                await self.receipt.end()
-        if is_proved and self._hash_lists is not None:
-            with self._reporting():
-                for path in await self._hash_lists.write():
-                    name = one_line(escaped(path))
-                    complain(errors.BigUploadError(f"{name} differs from an earlier hash list of the directory"))
-                    self.exit_status = errors.EXIT_FAILED
-        if is_proved and self._given is not None and self._wishes.on_done is not None:
-            with self._reporting():
-                await self._run(self._wishes.on_done, self._given)
+            await self.receipt.end()
 
-    async def _run(self, words: Sequence[str], given: Spool) -> None:
+    async def _write_hash_lists(self) -> None:
+        for path in [] if self.hash_lists is None else await self.hash_lists.write():
+            name = one_line(escaped(path))
+            complain(errors.BigUploadError(f"{name} differs from an earlier hash list of the directory"))
+            self.exit_status = errors.EXIT_FAILED
+
+    async def _run_program(self) -> None:
+        wanted = self._wanted
+        if wanted.on_done is None or self._spool is None:
+            return
         from bigupload.cli import on_done
         from bigupload.verification.receipts import sums_line
 
-        given.write(sums_line(self._files, self._size, 0))
-        sums = {"files": self._files, "size": self._size, "target": self._target, "receipt": self._wishes.receipt}
+        self._spool.write(sums_line(self._files, self._size, 0))
+        target = self._destination.name
+        sums = {"files": self._files, "size": self._size, "target": target, "receipt": wanted.receipt}
         environment = on_done.variables(sums, self._last if self._files == 1 else None)
-        await on_done.run_command(words, given, environment, within=self._wishes.on_done_timeout)
+        await on_done.run_command(wanted.on_done, self._spool, environment, within=wanted.on_done_timeout)
 
-    @contextlib.contextmanager
-    def _reporting(self, but: str = "the upload is done, but ") -> Iterator[None]:
-        """Report a failure, which changes nothing of the uploads."""
-        try:
-            yield
-        except errors.BigUploadError as e:
-            complain(errors.BigUploadError(f"{but}{e}"))
-            self.exit_status = self.exit_status or errors.EXIT_AFTERWARDS
+
+async def after_one(result: UploadResult, wanted: AfterOptions, destination: Destination, *, mode: str) -> int:
+    """Run the actions for one file of a watch, which writes its receipt itself. Returns the exit status."""
+    try:
+        async with AfterProof(wanted._replace(receipt=None), destination, mode=mode).opened() as after:
+            after.add(result)
+    except errors.BigUploadError as e:
+        complain(errors.BigUploadError(f"{_DONE}{e}"))
+        return errors.EXIT_AFTERWARDS
+    return after.exit_status
+
+
+@dataclass(frozen=True, slots=True)
+class Uploading:
+    """What the uploads of one command share."""
+
+    uploader: Uploader
+    reporter: Reporter
+    after: AfterProof
+    _options: dict[str, Any]
+
+    def options(self, declared: type) -> dict[str, Any]:
+        """Return the options that a class of `api.arguments` declares, as far as they were given."""
+        return {name: self._options[name] for name in declared.__annotations__ if self._options.get(name) is not None}
+
+    async def list_hashes(self, directory: str, selection: Selection, to: str) -> None:
+        """Write hash lists of a directory at the end. `to`: where its files go."""
+        from bigupload.cli.hash_lists import open_hash_lists
+
+        self.after.hash_lists = await open_hash_lists(directory, selection, to, self.uploader, self._options)
 
 
 @contextlib.asynccontextmanager
-async def after_proof(
-    wishes: Wishes,
+async def uploading(
+    destination: Destination,
+    wanted: AfterOptions,
+    arguments: dict[str, Any],
     *,
-    target: str,
-    s3: S3Options | None,
-    mode: str,
-    warns: bool = True,
-    checksums: Path | None = None,
-) -> AsyncIterator[AfterProof]:
-    """Prepare what is to follow, and do it at the end, unless an exception ends the uploads.
+    job: bool = False,
+    endless: bool = False,
+) -> AsyncIterator[Uploading]:
+    """Open uploader, progress display and steps of one command. At its end, run the actions that follow.
 
     Args:
-        wishes: What is to follow.
-        target: Where the files go.
-        s3: How to reach the store; None: they go to a media service.
-        mode: That of `--progress`.
-        warns: Whether to warn of a program that is not there.
-        checksums: The file of `--write-checksums`.
+        destination: Where the files go.
+        wanted: What follows their proof.
+        arguments: The other options of the command.
+        job: As `reporting` takes it.
+        endless: As `reporting` takes it. Actions then follow each file, by `after_one`.
 
     Raises:
         BigUploadError: Something can't be done. Nothing was sent.
     """
-    async with contextlib.AsyncExitStack() as opened:
-        after = AfterProof(wishes, target=target, mode=mode)
-        await after.prepare(opened, s3)
-        after.checksums = opened.enter_context(checksum_list(checksums))
-        if warns:
-            warn_of_program(wishes)
-        yield after
-        await after.follow()
+    from bigupload.api.uploader import Uploader
+    from bigupload.cli.reporting import reporting
+
+    options, mode = {**arguments, **destination.options}, arguments["progress"]
+    options["resume"] = not options.pop("no_resume", False)
+    after = AfterProof(wanted, destination, mode=mode)
+    async with (
+        Uploader(**pace(options), temp_dir=options.pop("temp_dir", None)) as uploader,
+        contextlib.nullcontext() if endless else after.opened(),
+    ):
+        _warn_of_program(wanted)
+        options["then"] = wanted.steps(after.receipt or wanted.receipt)
+        with reporting(mode, job=job, endless=endless) as reporter:
+            yield Uploading(uploader, reporter, after, options)
 
 
-async def follow_one(result: UploadResult, wishes: Wishes, *, target: str, s3: S3Options, mode: str) -> int:
-    """Do what is to follow one file of a call that has no end. Returns the exit status that this means."""
-    try:
-        async with after_proof(wishes, target=target, s3=s3, mode=mode, warns=False) as after:
-            after.add(result)
-    except errors.BigUploadError as e:
-        complain(errors.BigUploadError(f"the upload is done, but {e}"))
-        return errors.EXIT_AFTERWARDS
-    return after.exit_status
+def _warn_of_program(wanted: AfterOptions) -> None:
+    """Warn if the program of `--on-done` is not there now. It may be there in time."""
+    if wanted.on_done is None:
+        return
+    import shutil
+
+    if shutil.which(wanted.on_done[0]) is None:
+        name = one_line(wanted.on_done[0])
+        complain(errors.BigUploadError(f"{ON_DONE}: there is no program {name} now"), "warning")

@@ -49,6 +49,11 @@ class Destination:
         return self.service or self.url or ""
 
     @property
+    def options(self) -> dict[str, Any]:
+        """The library's arguments for it."""
+        return {"to": self.url, "service": self.service, "s3": self.s3}
+
+    @property
     def many_files(self) -> bool:
         """Whether the target takes many files, each below it."""
         return self.url is None or is_prefix(self.url)

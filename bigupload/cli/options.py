@@ -409,29 +409,6 @@ def on_change_option(default: str | None) -> Callable[[F], F]:
     )
 
 
-delete_options = joined(
-    click.option(
-        "--delete-source", is_flag=True, help="Delete each file once its object is proved, unless it has changed."
-    ),
-    click.option(
-        "--delete-if-proved",
-        type=click.Choice(PROOFS),
-        default="full-object",
-        show_default=True,
-        help="With --delete-source: the proof that is needed to delete a file.",
-    ),
-    click.option(
-        "--delete-empty-dirs",
-        is_flag=True,
-        help="With --delete-source: also delete directories that become empty, below the named one.",
-    ),
-    click.option(
-        "--delete-links",
-        is_flag=True,
-        help="With --delete-source: also delete files with other hard links, and links (not their targets).",
-    ),
-)
-
 follow_options = joined(
     click.option(
         "--follow",
@@ -498,23 +475,3 @@ def s3_options(arguments: dict[str, Any], **more: Any) -> S3Options:
             "warning",
         )
     return options
-
-
-def check_deletes(arguments: dict[str, Any]) -> None:
-    """Raise UsageError for what contradicts the deletion, or needs it."""
-    if not arguments["delete_source"]:
-        given = {name: arguments[name] for name in ("delete_empty_dirs", "delete_links")}
-        given["delete_if_proved"] = arguments["delete_if_proved"] != "full-object"
-        if name := next((name for name, value in given.items() if value), None):
-            raise click.UsageError(f"{spelled(name)} is for --delete-source: add that, or leave it out")
-        return
-    if arguments.get("write_checksums") is not None:
-        raise click.UsageError(
-            "--write-checksums reads the files once more until its list is whole, and they would be deleted before: "
-            "upload with --write-checksums first, then add --skip-existing --delete-source instead"
-        )
-    if arguments.get("mhl"):
-        raise click.UsageError(
-            "--mhl writes its list once all files are in the store, and they would be deleted before: upload with "
-            "--mhl first, then run the command with --skip-existing and without --mhl"
-        )

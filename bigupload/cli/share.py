@@ -31,7 +31,7 @@ def share(lasts: float, as_json: bool, **arguments: Any) -> None:
     The store is asked first whether the object is there, and whether these credentials may read it.
     """
     from bigupload.api.uploader import Uploader
-    from bigupload.cli.after_proof import tell_end
+    from bigupload.cli.after_proof import print_link_end
     from bigupload.cli.running import run
 
     at = object_destination(arguments)
@@ -41,7 +41,7 @@ def share(lasts: float, as_json: bool, **arguments: Any) -> None:
             link = await uploader.share(at.name, s3=at.s3, lasts=lasts)
         click.echo(json.dumps(dataclasses.asdict(link)) if as_json else link.url)
         if not as_json:
-            tell_end(link)
+            print_link_end(link)
         return errors.EXIT_OK
 
     raise SystemExit(run(print_link, stopped="nothing was changed"))

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import events
-from bigupload.cli.after_proof import (
-    WRITE_CHECKSUMS,
-    Wishes,
-    after_options,
-    after_proof,
-    name_below,
-    take_steps,
-    take_wishes,
-)
+from bigupload.cli.after_proof import AfterOptions, after_options, name_below, take_after_options, uploading
 from bigupload.cli.destination import Destination, directory_and_target, directory_destination
 from bigupload.cli.options import (
     CHECKSUMS,
@@ -26,7 +18,6 @@ from bigupload.cli.options import (
     library_options,
     object_options,
     on_change_option,
-    pace,
     transfer_options,
 )
 from bigupload.cli.selection_options import CommandWithRules, limit_options, take_selection
@@ -68,19 +59,15 @@ def sync(directory: str, target: str | None, **arguments: Any) -> None:
             "a media service makes a new object for each upload: name a bucket, as s3://BUCKET/FOLDER/"
         )
     destination = directory_destination(directory, target, arguments)
-    dry_run = arguments["dry_run"]
-    if dry_run and arguments["write_checksums"] is not None:
-        raise click.UsageError("--dry-run sends nothing, so there is nothing to write: leave out --write-checksums")
-    wishes = take_wishes(arguments)
-    wishes.check_not_dry(dry_run=dry_run)
+    dry_run, wanted = arguments["dry_run"], take_after_options(arguments)
+    if dry_run:
+        wanted.check_dry_run()
     chosen = take_selection(ctx, arguments)
-    wishes.check_mhl([directory], chosen, None)
-    arguments["selection"] = chosen.selection
-    arguments["dry_run"] = dry_run
-    arguments["resume"] = not arguments.pop("no_resume")
+    wanted.check_mhl([directory], chosen, None)
+    arguments |= {"selection": chosen.selection, "dry_run": dry_run}
     stopped = "nothing was sent" if dry_run else "the same command resumes"
     kept = KeptParts()
-    command = partial(_sync, directory, destination, arguments, wishes, kept)
+    command = partial(_sync, directory, destination, arguments, wanted, kept)
     raise SystemExit(run(command, stopped=stopped, kept="" if dry_run else kept))
 
 
@@ -91,62 +78,46 @@ def _has_entries(directory: str) -> bool:
 
 
 async def _sync(
-    directory: str, destination: Destination, arguments: dict[str, Any], wishes: Wishes, kept: KeptParts
+    directory: str, destination: Destination, arguments: dict[str, Any], wanted: AfterOptions, kept: KeptParts
 ) -> int:
     from bigupload.api.arguments import SyncOptions
-    from bigupload.api.uploader import Uploader
-    from bigupload.batch.tree import check_not_among_sources
     from bigupload.cli.job_report import SyncReport
-    from bigupload.cli.reporting import mode_of, reporting
+    from bigupload.cli.reporting import mode_of
     from bigupload.engine.upload_run import UploadResult
 
-    options: dict[str, Any] = {name: arguments.pop(name) for name in SyncOptions.__annotations__ if name in arguments}
-    options.update(to=destination.url, s3=destination.s3)
-    mode, checksums = arguments["progress"], arguments["write_checksums"]
     only_sums = arguments["json_summary"] and not arguments["as_json"]
     as_json = only_sums or arguments["as_json"]
-    if checksums is not None:
-        check_not_among_sources(WRITE_CHECKSUMS, checksums, directory, options["selection"])
-    wishes.check_sources(directory, options["selection"])
-    digests = [*(["sha256"] if checksums is not None else []), *(["xxh128"] if wishes.mhl else [])]
-    name_of, target = name_below(directory), destination.name
-    async with (
-        Uploader(**pace(arguments)) as uploader,
-        after_proof(wishes, target=target, s3=options["s3"], mode=mode, checksums=checksums) as after,
-    ):
-        options["then"] = take_steps(arguments, *digests, receipt=after.receipt)
+    wanted.check_outputs(directory, arguments["selection"])
+    name_of = name_below(directory)
+    async with uploading(destination, wanted, arguments, job=True) as shared:
+        options = shared.options(SyncOptions)
         for step in options["then"]:
-            step.check(options)  # before anything is said of a comparison
-        if wishes.mhl:
-            from bigupload.cli.hash_lists import open_hash_lists
+            step.check(options)  # before a comparison is shown
+        if wanted.mhl:
+            await shared.list_hashes(directory, arguments["selection"], destination.name)
+        mode = mode_of(arguments["progress"])
+        report = SyncReport(shared.reporter, as_json=as_json, mode=mode, dry_run=arguments["dry_run"])
+        report.only_sums = only_sums
+        if destination.many_files and _has_entries(directory):  # else an error says so
+            report.begin("comparing the directory with the bucket")
 
-            lists = await open_hash_lists(directory, options["selection"], target, uploader, options)
-            after.list_hashes(lists)
-        with reporting(mode, job=True) as reporter:
-            report = SyncReport(reporter, as_json=as_json, mode=mode_of(mode), dry_run=options["dry_run"])
-            report.only_sums = only_sums
-            if destination.many_files and _has_entries(directory):  # else an error says so
-                report.begin("comparing the directory with the bucket")
+        def on_event(event: events.Event) -> None:
+            kept.on_event(event)
+            report.on_event(event)
 
-            def on_event(event: events.Event) -> None:
-                kept.on_event(event)
-                report.on_event(event)
+        def on_outcome(outcome: SyncOutcome) -> None:
+            kept.on_outcome(outcome)
+            report.on_sync(outcome)
+            if isinstance(outcome, UploadResult):
+                shared.after.add(outcome, name_of)
 
-            def on_outcome(outcome: SyncOutcome) -> None:
-                kept.on_outcome(outcome)
-                report.on_sync(outcome)
-                if isinstance(outcome, UploadResult):
-                    if checksums is not None:  # the name takes a tenth of the time of a file that is there already
-                        after.checksums.add(outcome.sha256, name_of(outcome.path))
-                    after.add(outcome)
+        def on_same(files: int, size: int) -> None:
+            kept.on_same(files, size)
+            report.on_same(files)
 
-            def on_same(files: int, size: int) -> None:
-                kept.on_same(files, size)
-                report.on_same(files)
-
-            if not (wishes.wants_each or (as_json and not only_sums)):
-                options["on_same"] = on_same
-            with report.running():
-                result = await uploader.sync(directory, on_outcome=on_outcome, on_event=on_event, **options)
-            after.ended(report.end(result), failed=report.failed)
-    return after.exit_status
+        if not (wanted.wants_each or (as_json and not only_sums)):
+            options["on_same"] = on_same
+        with report.running():
+            result = await shared.uploader.sync(directory, on_outcome=on_outcome, on_event=on_event, **options)
+        shared.after.ended(report.end(result), failed=report.failed)
+    return shared.after.exit_status

@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,15 +23,12 @@ import click
 from bigupload import errors, events
 from bigupload.cli import complain
 from bigupload.cli.after_proof import (
-    RECEIPT,
-    WRITE_CHECKSUMS,
-    AfterProof,
-    Wishes,
+    AfterOptions,
+    Uploading,
     after_options,
-    after_proof,
     name_below,
-    take_steps,
-    take_wishes,
+    take_after_options,
+    uploading,
 )
 from bigupload.cli.destination import Destination, upload_destination
 from bigupload.cli.options import (
@@ -44,7 +41,6 @@ from bigupload.cli.options import (
     library_options,
     object_options,
     on_change_option,
-    pace,
     transfer_options,
 )
 from bigupload.cli.selection_options import (
@@ -63,10 +59,7 @@ from bigupload.records import dataclass
 from bigupload.units import escaped, format_size
 
 if TYPE_CHECKING:
-    from bigupload.api.uploader import Uploader
-    from bigupload.cli.narration import Reporter
     from bigupload.cli.running import KeptParts
-    from bigupload.engine.upload_run import UploadResult
 
 _STANDARD_INPUT = Path("-")
 _PIPE_BYTES = 1024 * 1024
@@ -144,12 +137,12 @@ def upload_named(names: tuple[str, ...], arguments: dict[str, Any]) -> None:
     files = [_source_named(name) for name in dict.fromkeys(names)]
     if arguments["delete_source"]:
         _check_deletable(files)
-    chosen, wishes = take_selection(click.get_current_context(), arguments), take_wishes(arguments)
-    wishes.check_not_dry(dry_run=chosen.dry_run)
+    chosen, wanted = take_selection(click.get_current_context(), arguments), take_after_options(arguments)
     stopped = "the same command without --no-resume resumes" if arguments["no_resume"] else "the same command resumes"
     if chosen.dry_run:
+        wanted.check_dry_run()
         stopped = "nothing was sent"
-    call = _UploadCommand(destination, arguments, wishes, KeptParts())
+    call = _UploadCommand(destination, arguments, wanted, KeptParts())
     is_near = chosen.dry_run or arguments["dask"]
     with contextlib.nullcontext() if is_near else destination.connecting():  # the checks import much
         is_job = chosen.is_for(names) or is_better_a_job(names, arguments)
@@ -157,7 +150,7 @@ def upload_named(names: tuple[str, ...], arguments: dict[str, Any]) -> None:
             check_many(names, chosen, arguments, destination.url, local=destination.s3.local)
         else:
             _check_files(files, arguments, destination)
-        wishes.check_mhl(names, chosen, destination.service)
+        wanted.check_mhl(names, chosen, destination.service)
         command = partial(call.job, names, chosen) if is_job else partial(call.each, files or [_sample()])
         raise SystemExit(run(command, stopped=stopped, kept=call.kept))
 
@@ -248,7 +241,7 @@ class _UploadCommand:
 
     destination: Destination
     arguments: dict[str, Any]
-    wishes: Wishes
+    wanted: AfterOptions
     kept: KeptParts
 
     async def each(self, files: Sequence[Path | str]) -> int:
@@ -260,16 +253,16 @@ class _UploadCommand:
                 self._check_outputs(str(file))
         codes: list[int] = []
         at_once = asyncio.Semaphore(_FILES_AT_ONCE)
-        async with self._uploading() as uploading:
+        async with uploading(self.destination, self.wanted, self.arguments) as shared:
 
             async def one(source: Path | str) -> None:
                 label = _label_of(source, self.arguments, self.destination)
                 async with at_once:
-                    uploading.reporter.begin(label, await waits_for(local=self.destination.s3.local))
+                    shared.reporter.begin(label, await waits_for(local=self.destination.s3.local))
                     try:
-                        codes.append(await self._one(uploading, source, label))
+                        codes.append(await self._one(shared, source, label))
                     finally:
-                        uploading.reporter.end(label)
+                        shared.reporter.end(label)
 
             if len(files) == 1:  # in no task of its own: one PUT does without anyio
                 await one(files[0])
@@ -279,24 +272,23 @@ class _UploadCommand:
                 async with anyio.create_task_group() as tasks:
                     for source in files:
                         tasks.start_soon(one, source)
-            uploading.after.ended(worst(codes), failed=sum(map(bool, codes)))
-        return uploading.after.exit_status
+            shared.after.ended(worst(codes), failed=sum(map(bool, codes)))
+        return shared.after.exit_status
 
     def _check_outputs(self, source: str) -> None:
         """Raise UsageError if what is written beside the upload of a file would be the file, or replace it."""
         from bigupload.batch.tree import Selection, check_not_among_sources
 
-        log = click.get_current_context().meta.get(LOG_FILE)
-        for option, file in ((WRITE_CHECKSUMS, self.arguments["write_checksums"]), (LOG_FILE, log)):
-            if file is not None:
-                check_not_among_sources(option, file, source, Selection())
-        self.wishes.check_sources(source, Selection())
+        if (log := click.get_current_context().meta.get(LOG_FILE)) is not None:
+            check_not_among_sources(LOG_FILE, log, source, Selection())
+        self.wanted.check_outputs(source, Selection())
 
-    async def _one(self, uploading: _Uploading, source: Path | str, label: Path) -> int:
+    async def _one(self, shared: Uploading, source: Path | str, label: Path) -> int:
+        from bigupload.api.arguments import UploadOptions
         from bigupload.cli.reporting import result_line
 
         completed: list[events.Event] = []
-        reporter, as_json = uploading.reporter, self.arguments["as_json"]
+        reporter, as_json = shared.reporter, self.arguments["as_json"]
         named = shown_url(source) if isinstance(source, str) else escaped(str(label))
 
         def on_event(event: events.Event) -> None:
@@ -307,7 +299,7 @@ class _UploadCommand:
 
         try:
             opened = _open_standard_input() if source == _STANDARD_INPUT else source
-            result = await uploading.uploader.upload(opened, on_event=on_event, **uploading.options)
+            result = await shared.uploader.upload(opened, on_event=on_event, **shared.options(UploadOptions))
         except asyncio.CancelledError:
             if completed:  # stopped too late: the upload is done
                 complain(errors.BigUploadError("the object is complete and proved"), named)
@@ -322,7 +314,7 @@ class _UploadCommand:
                 reporter.on_failure(failed_json(where, self._key_of(label), e))
             return e.exit_code
         self.kept.on_outcome(result)
-        uploading.add(result, str(source))
+        shared.after.add(result, lambda _: str(source))
         reporter.on_result(result_line(result, as_json=as_json))
         if result.source_deleted and not as_json and self.arguments["progress"] != "none":
             from bigupload.cli.narration import say
@@ -350,7 +342,7 @@ class _UploadCommand:
 
         mode, as_json, destination = self.arguments["progress"], self.arguments["as_json"], self.destination
         listed = ListedFiles(names, chosen, destination.url or "s3://bucket/", mode == "none")
-        listed.may_be_empty = self.arguments["delete_source"]  # moved files are gone
+        listed.may_be_empty = self.wanted.delete_source  # moved files are gone
         await listed.open()
         if chosen.dry_run:
             return await dry_run(listed, as_json=as_json, service=destination.service)
@@ -361,77 +353,33 @@ class _UploadCommand:
                 return await self.each([Path(file.path)])
             return errors.EXIT_OK
         note = await waits_for(local=destination.s3.local)
-        for option, output in ((WRITE_CHECKSUMS, self.arguments["write_checksums"]), (RECEIPT, self.wishes.receipt)):
+        for option, output in self.wanted.outputs.items():
             await listed.check_output(option, output)
-        if self.arguments["delete_source"]:
+        if self.wanted.delete_source:
             await listed.check_deletable()
         name_of = name_below(listed.top)
-        async with self._uploading(job=True) as uploading:
-            if self.wishes.mhl:
-                from bigupload.cli.hash_lists import open_hash_lists
-
-                hash_lists = await open_hash_lists(
-                    names[0], chosen.selection, listed.to, uploading.uploader, uploading.options
-                )
-                uploading.after.list_hashes(hash_lists)
-            options = {k: v for k, v in uploading.options.items() if k in UploadManyOptions.__annotations__}
-            report = JobReport(uploading.reporter, as_json=as_json, sums=chosen.is_for(names), mode=mode_of(mode))
+        async with uploading(destination, self.wanted, self.arguments, job=True) as shared:
+            if self.wanted.mhl:
+                await shared.list_hashes(names[0], chosen.selection, listed.to)
+            report = JobReport(shared.reporter, as_json=as_json, sums=chosen.is_for(names), mode=mode_of(mode))
             report.begin(note)
 
             def on_event(event: events.Event) -> None:
                 self.kept.on_event(event)
                 report.on_event(event)
 
-            outcomes = uploading.uploader.upload_many(listed.found(), job=listed.job, on_event=on_event, **options)
+            outcomes = shared.uploader.upload_many(
+                listed.found(), job=listed.job, on_event=on_event, **shared.options(UploadManyOptions)
+            )
             with report.running():
                 async with contextlib.aclosing(outcomes):
                     async for outcome in outcomes:
                         self.kept.on_outcome(outcome)
                         report.on_outcome(outcome)
                         if not isinstance(outcome, UploadFailed):
-                            uploading.add(outcome, name_of(outcome.path))
-            uploading.after.ended(report.finish(), failed=report.failed)
-        return uploading.after.exit_status
-
-    @contextlib.asynccontextmanager
-    async def _uploading(self, *, job: bool = False) -> AsyncIterator[_Uploading]:
-        """Begin uploads, and do at the end what is to follow. `job` is that of `reporting`."""
-        from bigupload.api.uploader import Uploader
-        from bigupload.cli.reporting import reporting
-
-        options = {name: value for name, value in self.arguments.items() if name not in _OF_COMMANDS}
-        if options["idle"] is None:
-            del options["idle"]
-        mode, checksums, at = self.arguments["progress"], self.arguments["write_checksums"], self.destination
-        options |= {"to": at.url, "service": at.service, "s3": at.s3, "resume": not self.arguments["no_resume"]}
-        reached = None if at.service else at.s3
-        digests = [*(["sha256"] if checksums is not None else []), *(["xxh128"] if self.wishes.mhl else [])]
-        async with (
-            Uploader(**pace(options), temp_dir=options.pop("temp_dir")) as uploader,
-            after_proof(self.wishes, target=at.name, s3=reached, mode=mode, checksums=checksums) as after,
-        ):
-            with reporting(mode, job=job) as reporter:
-                options["then"] = take_steps(options, *digests, receipt=after.receipt)
-                yield _Uploading(uploader, reporter, options, after)
-
-
-_OF_COMMANDS = frozenset({"as_json", "progress", "write_checksums", "no_resume"})
-"""Options that the library does not have."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Uploading:
-    """Shared by the uploads of one call."""
-
-    uploader: Uploader
-    reporter: Reporter
-    options: dict[str, Any]
-    after: AfterProof
-
-    def add(self, result: UploadResult, name: str) -> None:
-        """A file is in the store. `name` is what `sha256sum -c` shall open."""
-        self.after.checksums.add(result.sha256, name)
-        self.after.add(result)
+                            shared.after.add(outcome, name_of)
+            shared.after.ended(report.finish(), failed=report.failed)
+        return shared.after.exit_status
 
 
 def _with_kept(error: errors.BigUploadError, kept: KeptParts) -> errors.BigUploadError:

@@ -12,11 +12,10 @@ from bigupload import errors, events
 from bigupload.cli import complain
 from bigupload.cli.after_proof import (
     MHL,
-    Wishes,
-    follow_one,
-    take_steps,
-    take_wishes,
-    warn_of_program,
+    AfterOptions,
+    after_one,
+    take_after_options,
+    uploading,
     watch_after_options,
 )
 from bigupload.cli.destination import Destination, directory_and_target, directory_destination
@@ -27,7 +26,6 @@ from bigupload.cli.options import (
     library_options,
     local_path,
     object_options,
-    pace,
     transfer_options,
 )
 from bigupload.cli.selection_options import CommandWithRules, rule_options, take_rules
@@ -79,53 +77,45 @@ def watch(directory: str, target: str | None, **arguments: Any) -> None:
             f"sync DIR s3://BUCKET/FOLDER/ {MHL}"
         )
     arguments["selection"] = take_rules(ctx, arguments)
-    receipt = arguments["receipt"]
-    wishes = take_wishes(arguments)._replace(receipt=None)  # the watch writes it
-    arguments["then"] = take_steps(arguments, receipt=receipt)
+    wanted = take_after_options(arguments)
     path = local_path(directory)
     if (log := ctx.meta[LOG_FILE]) is not None:  # each upload of it would make it grow
         from bigupload.batch.tree import check_not_among_sources
 
         check_not_among_sources(LOG_FILE, log, str(path), arguments["selection"])
-    raise SystemExit(run(lambda: _watch(path, destination, arguments, wishes)))
+    raise SystemExit(run(lambda: _watch(path, destination, arguments, wanted)))
 
 
-async def _watch(directory: Path, destination: Destination, arguments: dict[str, Any], wishes: Wishes) -> int:
+async def _watch(directory: Path, destination: Destination, arguments: dict[str, Any], wanted: AfterOptions) -> int:
     from bigupload.api.arguments import WatchOptions
-    from bigupload.api.uploader import Uploader
     from bigupload.batch.job import UploadFailed
-    from bigupload.cli.reporting import reporting, worst
+    from bigupload.cli.reporting import worst
     from bigupload.engine.upload_run import UploadResult
 
-    options: dict[str, Any] = {name: arguments.pop(name) for name in WatchOptions.__annotations__ if name in arguments}
-    mode = arguments["progress"]
-    options.update(to=destination.url, s3=destination.s3)
+    mode, as_json, absolute = arguments["progress"], arguments["as_json"], directory.absolute()
     seen, afterwards = _Seen(), errors.EXIT_OK
-    target = destination.name
-    warn_of_program(wishes)
-    async with Uploader(**pace(arguments)) as uploader:
-        with reporting(mode, endless=True) as reporter:
+    async with uploading(destination, wanted, arguments, endless=True) as shared:
+        reporter = shared.reporter
 
-            def on_event(event: events.Event) -> None:
-                reporter.on_event(Path(event.upload.source or directory.absolute()), event)
+        def on_event(event: events.Event) -> None:
+            reporter.on_event(Path(event.upload.source or absolute), event)
 
-            idle = format_seconds(options["idle"])
-            watching = uploader.watch(directory, on_event=on_event, **options)
-            if directory.is_dir():  # else an error says so
-                reporter.begin(directory.absolute(), f"watching: files are uploaded once unchanged for {idle}")
-            async with contextlib.aclosing(watching) as outcomes:
-                async for outcome in outcomes:
-                    path = Path(outcome.source) if isinstance(outcome, UploadFailed) else outcome.path
-                    reporter.end(path)
-                    seen.add(path, outcome, reporter, as_json=arguments["as_json"])
-                    if isinstance(outcome, UploadResult) and not outcome.skipped:
-                        status = await follow_one(outcome, wishes, target=target, s3=options["s3"], mode=mode)
-                        afterwards = status or afterwards
-                    reporter.begin(directory.absolute(), f"watching: {seen}")
-            reporter.end(directory.absolute())
-        if mode != "none" and not arguments["as_json"]:
-            with contextlib.suppress(OSError):  # nobody reads it
-                click.echo(f"bigupload: {seen}", err=True)
+        watching = shared.uploader.watch(directory, on_event=on_event, **shared.options(WatchOptions))
+        if directory.is_dir():  # else an error says so
+            idle = format_seconds(arguments["idle"])
+            reporter.begin(absolute, f"watching: files are uploaded once unchanged for {idle}")
+        async with contextlib.aclosing(watching) as outcomes:
+            async for outcome in outcomes:
+                path = Path(outcome.source) if isinstance(outcome, UploadFailed) else outcome.path
+                reporter.end(path)
+                seen.add(path, outcome, reporter, as_json=as_json)
+                if isinstance(outcome, UploadResult) and not outcome.skipped:
+                    afterwards = await after_one(outcome, wanted, destination, mode=mode) or afterwards
+                reporter.begin(absolute, f"watching: {seen}")
+        reporter.end(absolute)
+    if mode != "none" and not as_json:
+        with contextlib.suppress(OSError):  # nobody reads it
+            click.echo(f"bigupload: {seen}", err=True)
     return worst(list(seen.failed.values())) or afterwards
 
 
