@@ -342,5 +342,10 @@ def complain(error: errors.BigUploadError, what: str = "") -> None:
     message = printable(for_command_line(str(error)))  # not cut, as other foreign texts are: its end has the advice
     is_named = error.it is not None and error.it in (what, os.path.abspath(what))  # noqa: PTH100 - pathlib is slow
     about = f"{one_line(what)}: " if what and not is_named else ""
-    with contextlib.suppress(OSError):  # nobody reads it
-        click.echo(f"bigupload: {about}{message}", err=True)
+    print_line(f"bigupload: {about}{message}")
+
+
+def print_line(text: str) -> None:
+    """Print a line on standard error. A command does not end because nobody reads that."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from bigupload.api.uploader import Uploader
     from bigupload.batch.tree import Selection
     from bigupload.cli.hash_lists import HashLists
-    from bigupload.cli.narration import Reporter
     from bigupload.cli.on_done import Spool
+    from bigupload.cli.reporting import Reporter
     from bigupload.cli.selection_options import Chosen
     from bigupload.engine.upload_run import Share, UploadResult
 

@@ -85,7 +85,7 @@ def object_destination(arguments: dict[str, Any], missing: str = "", *, name: st
     """Take the destination of a command whose argument `name` is an object or a bucket that is there.
 
     Raises:
-        UsageError: Nothing names it, and so `missing` says.
+        UsageError: Nothing names it; `missing` is the message.
     """
     url = url_or_local(arguments, name)
     if url is None:

@@ -156,7 +156,7 @@ async def verify_hash_lists(directory: Path, arguments: Mapping[str, Any]) -> in
         raise errors.UsageError(f"{escaped(str(directory / FOLDER))} is not there: no hash list of this directory")
     shown = f"{directory}{os.sep}{FOLDER}"
     ways = {format_: f"the {format_.upper()} of each file is that of the hash list" for format_ in FORMATS}
-    sums = VerificationReport(shown, as_json=arguments["as_json"], is_quiet=arguments["progress"] == "none", ways=ways)
+    sums = VerificationReport(shown, arguments, ways=ways)
     reading, listed = asyncio.Semaphore(os.cpu_count() or 1), set(_listed(histories))
 
     async def one(path: str) -> None:

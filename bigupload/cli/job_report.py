@@ -23,9 +23,8 @@ from bigupload import errors, events
 from bigupload.api.types import SyncStep, VerificationFailed
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.tree import Omitted
-from bigupload.cli import complain, writing_results
-from bigupload.cli.narration import TOTAL, Reporter, say
-from bigupload.cli.reporting import result_line, worst
+from bigupload.cli import complain, print_line, writing_results
+from bigupload.cli.reporting import TOTAL, Reporter, result_line, worst
 from bigupload.cli.wording import for_command_line
 from bigupload.core.remote_url import is_remote
 from bigupload.units import counted, escaped, format_rate, format_seconds, format_size, one_line, printable
@@ -94,6 +93,11 @@ class Failures:
         if others := self._counts[_OTHERS]:
             lines.append(f"  … and {others:,} more for other reasons")
         return [*lines, "  With --json, standard output names each of them."] if self.count > most else lines
+
+    def print_table(self) -> None:
+        """Print the table on standard error."""
+        for line in self.table():
+            print_line(line if line.startswith(" ") else f"bigupload: {line}")
 
 
 class LeftOut:
@@ -192,7 +196,7 @@ class JobReport:
             sources_deleted=outcome.source_deleted,
         )
         self._reporter.end(outcome.path)
-        if self._is_told(outcome):
+        if self._is_printed(outcome):
             self._reporter.on_result(result_line(outcome, as_json=self._as_json))
 
     def fail(self, path: str, key: str, error: errors.BigUploadError, shown: str) -> None:
@@ -205,7 +209,7 @@ class JobReport:
         if self._as_json and not self.only_sums:
             self._reporter.on_result(failed_json(absolute(path), key, error))
 
-    def _is_told(self, result: UploadResult | None) -> bool:
+    def _is_printed(self, result: UploadResult | None) -> bool:
         """Whether to print a line for a result. On a terminal, nobody reads a million lines."""
         return not self.only_sums and (self._as_json or not sys.stdout.isatty())
 
@@ -218,7 +222,7 @@ class JobReport:
             self._reporter.end(TOTAL)
             has_begun = self._as_json and not isinstance(e, errors.UsageError)  # a wrong call has no object
             if self._sum_of["files"] or self.failed or has_begun:
-                self._tell(
+                self._print_end(
                     e.exit_code if isinstance(e, errors.BigUploadError) else None,
                     error=e if isinstance(e, errors.BigUploadError) else errors.UploadCancelled("stopped"),
                 )
@@ -228,26 +232,24 @@ class JobReport:
         """Print the results. Return the exit status."""
         self._reporter.end(TOTAL)
         status = worst([*self.codes])
-        self._tell(status)
+        self._print_end(status)
         return status
 
-    def _tell(self, status: int | None, error: errors.BigUploadError | None = None) -> None:
+    def _print_end(self, status: int | None, error: errors.BigUploadError | None = None) -> None:
         """Print the failures and the sums. After a signal, `running` prints the number of stored files."""
         seconds = self._clock() - self._began
-        is_said = (
-            error is None and self.failed == 1 and not self._sum_of["files"]
-        )  # a table and sums would say that again
-        if is_said and self._mode == "bar" and self._latest is not None:
+        # Then a table and sums would repeat it.
+        is_printed = error is None and self.failed == 1 and not self._sum_of["files"]
+        if is_printed and self._mode == "bar" and self._latest is not None:
             self._latest()
-        elif not is_said and self._mode in ("bar", "plain"):
-            for line in self._failures.table():
-                say(line if line.startswith(" ") else f"bigupload: {line}")
+        elif not is_printed and self._mode in ("bar", "plain"):
+            self._failures.print_table()
         if self._as_json and self._sums:
             ended = {"exit_status": status, "seconds": round(seconds, 3)}
             why = {"error": errors.name_of(error), "message": for_command_line(str(error))} if error is not None else {}
             self._reporter.on_result(json.dumps({**self._total(), **ended, **why}))
-        elif not self._as_json and not is_said and self._mode != "none" and status is not None:
-            say(f"bigupload: {'until now: ' if error is not None else ''}{self._sum(seconds)}")
+        elif not self._as_json and not is_printed and self._mode != "none" and status is not None:
+            print_line(f"bigupload: {'until now: ' if error is not None else ''}{self._sum(seconds)}")
 
     def _total(self) -> dict[str, Any]:
         return {name: self._sum_of[name] for name in _TOTALS} | {"failed": self.failed}
@@ -264,34 +266,24 @@ class JobReport:
             text += f" ({format_size(total['bytes_copied'])} copied by the store)"
         elif 0 < total["bytes_sent"] < total["size"]:
             text += f" ({format_size(total['bytes_sent'])} sent now)"
-        told = {
+        counts = {
             "{:,} already there": total["skipped"],
             "{:,} deleted here": total["sources_deleted"],
             self._deleting: total["deleted"],
             "{:,} failed": self.failed,
         }
-        return "".join([text, *(f", {words.format(count)}" for words, count in told.items() if count)])
+        return "".join([text, *(f", {words.format(count)}" for words, count in counts.items() if count)])
 
 
 def failed_json(path: str, key: str, error: errors.BigUploadError) -> str:
-    """The JSON object of a file that could not be uploaded."""
-    return json.dumps(failed_fields(path, key, error), default=str)
-
-
-def failed_line(failed: UploadFailed | VerificationFailed) -> str:
-    """The JSON object of a file that failed."""
-    return failed_json(absolute(failed.source), failed.key, failed.error)
+    """Return the JSON object of a file that failed."""
+    fields = {"path": path, "key": key, "error": errors.name_of(error), "message": for_command_line(str(error))}
+    return json.dumps(fields | {"manifest": error.manifest}, default=str)
 
 
 def absolute(source: str) -> str:
     """Return the path of a file as its result has it. A URL stays as it is."""
     return source if is_remote(source) else os.path.abspath(source)  # noqa: PTH100 - as FileSource
-
-
-def failed_fields(path: str, key: str, error: errors.BigUploadError) -> dict[str, Any]:
-    """Return the JSON object of a failure."""
-    fields: dict[str, Any] = {"path": path, "key": key, "error": errors.name_of(error)}
-    return fields | {"message": for_command_line(str(error)), "manifest": error.manifest}
 
 
 class SyncReport(JobReport):
@@ -334,7 +326,7 @@ class SyncReport(JobReport):
             self._sum_of.update(files=1, size=step.size)
         else:
             self._sum_of["deleted"] += 1
-        if self._is_told(None):
+        if self._is_printed(None):
             self._reporter.on_result(self._line(step))
 
     def _line(self, step: SyncStep) -> str:
@@ -346,10 +338,10 @@ class SyncReport(JobReport):
             return f"{step.action}  {format_size(step.size):>10}  {printable(escaped(step.url))}"
         return f"deleted {printable(escaped(step.url))}"
 
-    def _is_told(self, result: UploadResult | None) -> bool:
+    def _is_printed(self, result: UploadResult | None) -> bool:
         if self._dry_run and not self._as_json:  # its purpose
             return result is None
-        return (self._as_json or result is None or not result.skipped) and super()._is_told(result)
+        return (self._as_json or result is None or not result.skipped) and super()._is_printed(result)
 
     def end(self, result: SyncResult) -> int:
         """Print the sum. Return the exit status."""
@@ -380,13 +372,12 @@ _WAYS = {
 class VerificationReport:
     """Print the result of each file, and the sums."""
 
-    def __init__(self, against: str, *, as_json: bool, is_quiet: bool, ways: Mapping[str, str] = _WAYS) -> None:
+    def __init__(self, against: str, arguments: Mapping[str, Any], *, ways: Mapping[str, str] = _WAYS) -> None:
         """Begin with nothing.
 
         Args:
             against: What the files are compared with, for the sums.
-            as_json: Whether a result is a JSON object.
-            is_quiet: Whether to print results alone.
+            arguments: The command's.
             ways: What each proof means.
         """
         self._against = against
@@ -394,8 +385,9 @@ class VerificationReport:
         self._failures = Failures()
         self._first: Callable[[], None] | None = None
         """Prints the first failure."""
-        self._as_json = as_json
-        self._is_quiet = is_quiet
+        self._as_json = arguments["as_json"]
+        self._is_quiet = arguments["progress"] == "none"
+        """Whether to print results alone."""
         self._proofs: Counter[str] = Counter()
         self._codes: list[int] = []
         self._size = 0
@@ -409,7 +401,7 @@ class VerificationReport:
             self._first = self._first or report
             if self._is_quiet:  # nobody asked for a table
                 report()
-            line = failed_line(found)
+            line = failed_json(absolute(found.source), found.key, found.error)
         else:
             self._proofs[found.verified] += 1
             self._size += found.size
@@ -424,7 +416,7 @@ class VerificationReport:
         count, status = self._proofs.total(), worst(self._codes)
         summary = f"verified {counted(count, 'file')}, {format_size(self._size)}, against {one_line(self._against)}"
         failed = f"; {len(self._codes):,} failed" if self._codes else ""
-        self._tell_failures()
+        self._print_failures()
         with writing_results(summary + failed):
             if self._as_json:
                 sums = {"files": count, "size": self._size, "failed": len(self._codes), "exit_status": status}
@@ -436,14 +428,13 @@ class VerificationReport:
             click.echo(f"bigupload: {summary}{self._how()}{failed}", err=True)
         return status
 
-    def _tell_failures(self) -> None:
+    def _print_failures(self) -> None:
         if self._is_quiet:
             return
         if self._failures.count == 1 and self._first is not None:
             self._first()
             return
-        for line in self._failures.table():
-            click.echo(line if line.startswith(" ") else f"bigupload: {line}", err=True)
+        self._failures.print_table()
 
     def _how(self) -> str:
         """Return what each proof means, and of how many files it is, if there are several."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 import click
 
 from bigupload import errors
-from bigupload.cli import CLOSED, discard_output
+from bigupload.cli import CLOSED, discard_output, print_line
 from bigupload.cli.options import PATH, file_option, need_service
 from bigupload.service import keys as service_keys
 from bigupload.service.keys import KeyFile, check_owner, default_key_file, default_secret_file, load_secret
@@ -47,8 +46,7 @@ def create(owner: str, path: Path | None, as_json: bool) -> None:
         file.revoke(key.id)  # nobody has it
         discard_output()
         raise errors.BigUploadError(f"the key can't be printed ({e.strerror}), and was revoked: create another") from e
-    with contextlib.suppress(OSError):
-        click.echo(f"bigupload: key {key.id} of {key.owner}: shown only once, so keep it now", err=True)
+    print_line(f"bigupload: key {key.id} of {key.owner}: shown only once, so keep it now")
 
 
 @keys.command("list")

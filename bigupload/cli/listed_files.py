@@ -18,7 +18,7 @@ from bigupload import errors
 from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, read_ahead
 from bigupload.batch.tree import FileEntry, Found, Omitted
 from bigupload.cli import complain, discard_output
-from bigupload.cli.job_report import LeftOut, absolute, failed_fields
+from bigupload.cli.job_report import LeftOut, absolute, failed_json
 from bigupload.cli.selection_options import Chosen, is_many, names_many
 from bigupload.core.selection import split_glob
 from bigupload.records import dataclass
@@ -81,7 +81,7 @@ class ListedFiles:
             yield item
         left_out.finish()
         if is_empty:
-            self._tell_empty()
+            self._report_empty()
 
     async def check_output(self, option: str, file: Path | None) -> None:
         """Raise UsageError if a file that is written meanwhile would be, or replace, a source or the list of them."""
@@ -148,7 +148,7 @@ class ListedFiles:
             self.names, self.chosen.selection, now=time.time(), prefix=prefix, files=self.chosen.read_list()
         )
 
-    def _tell_empty(self) -> None:
+    def _report_empty(self) -> None:
         what = printable(", ".join(self.names)) if self.names else f"the list {self.chosen.list_name}"
         text = f"nothing to {self.verb}: {what} has no file" + (
             " that the options select" if self.chosen.selects else ""
@@ -186,7 +186,7 @@ async def dry_run(listed: ListedFiles, *, as_json: bool, service: str | None) ->
             error = errors.SourceError(f"{errors.IT}: {file.reason}", it=escaped(file.path))
             complain(error, escaped(file.path))
             if as_json:
-                _print(json.dumps(failed_fields(absolute(file.path), "", error)))
+                _print(failed_json(absolute(file.path), "", error))
             continue
         count, size = count + 1, size + file.size
         target = service or listed.target(file)

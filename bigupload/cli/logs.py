@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import click
-
+from bigupload.cli import print_line
 from bigupload.cli.wording import for_command_line
 from bigupload.errors import UsageError
 from bigupload.support.files import open_to_append, reason_of
@@ -129,8 +128,7 @@ class _File(logging.Handler):
             if self._is_whole:
                 self._is_whole = False
                 lost = printable(f"bigupload: warning: lines are missing in the log file {self._path}: {reason_of(e)}")
-                with contextlib.suppress(OSError):  # nobody reads it
-                    click.echo(lost, err=True)
+                print_line(lost)
 
     def close(self) -> None:
         super().close()

@@ -14,9 +14,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import click
-
 from bigupload import errors
+from bigupload.cli import print_line
 from bigupload.records import dataclass
 from bigupload.support.systems import STOP_SIGNALS, on_signal
 from bigupload.units import counted, format_size
@@ -67,7 +66,7 @@ async def _supervise(command: Callable[[], Awaitable[int]], stopped: str, kept: 
             _leave(_status(number))
         received.append(number)
         task.cancel()
-        loop.call_later(_REASSURE_AFTER, _say, "bigupload: stopping; press Ctrl-C again to quit at once")
+        loop.call_later(_REASSURE_AFTER, print_line, "bigupload: stopping; press Ctrl-C again to quit at once")
 
     for number in STOP_SIGNALS:
         if signal.getsignal(number) is signal.SIG_IGN:  # nohup or a background job: the caller wants that
@@ -80,7 +79,7 @@ async def _supervise(command: Callable[[], Awaitable[int]], stopped: str, kept: 
     except asyncio.CancelledError:
         if not received:
             raise
-        _say(f"bigupload: stopped: {kept}{stopped}")
+        print_line(f"bigupload: stopped: {kept}{stopped}")
         return _status(received[0])
 
 
@@ -117,14 +116,9 @@ class _Stuck:
             return
         with contextlib.suppress(OSError, ValueError):
             if select.select([], [2], [], 0)[1]:  # it may be the one that blocks
-                said = f"stopped at once (does anything read what it prints?): {self._stopped}"
-                os.write(2, f"bigupload: {said}\n".encode())
+                text = f"stopped at once (does anything read what it prints?): {self._stopped}"
+                os.write(2, f"bigupload: {text}\n".encode())
         os._exit(_status(number))
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):
-        click.echo(text, err=True)
 
 
 def _leave(status: int) -> None:

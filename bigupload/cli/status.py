@@ -29,9 +29,9 @@ from bigupload.cli.unfinished import (
     is_growing,
     job_named,
     known_here,
+    print_jobs,
+    print_streams,
     shown_ids,
-    tell_jobs,
-    tell_streams,
 )
 from bigupload.core.manifest import Manifest
 from bigupload.core.remote_url import path_of
@@ -207,10 +207,10 @@ def status(
         rows = [*(_upload_row(each, shown[each.id]) for each in uploads), *map(_job_row, jobs)]
         for line in lines_of(rows, terminal_width()):
             click.echo(line)
-    _tell_held(uploads)
+    _print_held(uploads)
     if not as_json:
-        tell_streams(uploads)
-        tell_jobs(jobs)
+        print_streams(uploads)
+        print_jobs(jobs)
         if not uploads and not jobs:
             limited = only_unfinished or since is not None
             click.echo(f"this machine knows no {'such upload' if limited else 'upload'}", err=True)
@@ -252,7 +252,7 @@ def _job_row(job: KnownJob) -> StatusRow:
     return StatusRow((name, state, done, age), one_line(job.shown), one_line(job.target), note)
 
 
-def _tell_held(uploads: Sequence[KnownUpload]) -> None:
+def _print_held(uploads: Sequence[KnownUpload]) -> None:
     """Print the parts that the store keeps, and the commands for them."""
     unfinished = [upload for upload in uploads if upload.resumable]
     replaced = [upload for upload in uploads if upload.status == "replaced"]

@@ -58,7 +58,7 @@ def remove(yes: bool) -> None:
     for path in removed.left:
         click.echo(f"left alone, not the local store's: {printable(str(path))}", err=True)
     _forget()
-    _tell_keys()
+    _print_keys()
 
 
 def _ask(question: str) -> None:
@@ -77,7 +77,7 @@ def _ask(question: str) -> None:
     raise errors.BigUploadError("nothing was removed")
 
 
-def _tell_keys() -> None:
+def _print_keys() -> None:
     """Print that API keys stay, also those of `serve --local`: a key does not name its service."""
     from bigupload.service.keys import default_key_file
 

@@ -94,7 +94,7 @@ _CONNECTION = ("local", "endpoint_url", "profile", "ca_bundle", "no_verify_ssl",
 _EXPECTED_SIZE = "--expected-size"
 
 
-def tell_streams(uploads: Sequence[KnownUpload]) -> None:
+def print_streams(uploads: Sequence[KnownUpload]) -> None:
     """Print the command that resumes each unfinished upload of a pipe or a growing file. Running ones are left out."""
     left = [each for each in uploads if each.resumable and not is_locked(each.manifest)]
     growing = [each for each in left if is_growing(each)]
@@ -125,7 +125,7 @@ def tell_streams(uploads: Sequence[KnownUpload]) -> None:
         )
 
 
-def tell_jobs(jobs: Sequence[KnownJob]) -> None:
+def print_jobs(jobs: Sequence[KnownJob]) -> None:
     """Print the unfinished jobs of many files, and the command that continues each. Running ones are left out."""
     left = [job for job in jobs if job.status == "unfinished" and not job.gone and not is_locked(job.record)]
     if not left:
@@ -223,8 +223,8 @@ def unfinished() -> dict[str, KnownUpload]:
         click.echo(f"{' and '.join(unreadable)} can't be read: see bigupload status", err=True)
     elif not uploads:
         click.echo("nothing to resume: this machine knows no unfinished upload of one file", err=True)
-    tell_streams(uploads)
-    tell_jobs(jobs)
+    print_streams(uploads)
+    print_jobs(jobs)
     ids = shown_ids(known)
     return {ids[upload.id]: upload for upload in uploads if upload.is_file and not is_growing(upload)}
 

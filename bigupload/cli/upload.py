@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors, events
-from bigupload.cli import complain
+from bigupload.cli import complain, print_line
 from bigupload.cli.after_proof import (
     AfterOptions,
     Uploading,
@@ -317,9 +317,7 @@ class _UploadCommand:
         shared.after.add(result, lambda _: str(source))
         reporter.on_result(result_line(result, as_json=as_json))
         if result.source_deleted and not as_json and self.arguments["progress"] != "none":
-            from bigupload.cli.narration import say
-
-            say(f"bigupload: {named}: deleted here")
+            print_line(f"bigupload: {named}: deleted here")
         return errors.EXIT_OK
 
     def _key_of(self, label: Path) -> str:
@@ -385,12 +383,12 @@ class _UploadCommand:
 def _with_kept(error: errors.BigUploadError, kept: KeptParts) -> errors.BigUploadError:
     """The end of a cluster, or of reading a file, with what is in the store: nothing of that is lost."""
     parts = str(kept).removesuffix("; ")
-    told = f"{error} ({parts})" if parts else str(error)
+    text = f"{error} ({parts})" if parts else str(error)
     if isinstance(error, errors.ClusterUnreachable) and parts:
-        return errors.ClusterUnreachable(told, it=error.it)
+        return errors.ClusterUnreachable(text, it=error.it)
     if isinstance(error, errors.SourceUnreadable) and error.manifest is not None:  # a file server restarts, perhaps
-        told += ": make the same call again when it can be read"
-        return errors.SourceUnreadable(told, manifest=error.manifest, it=error.it)
+        text += ": make the same call again when it can be read"
+        return errors.SourceUnreadable(text, manifest=error.manifest, it=error.it)
     return error
 
 

@@ -48,11 +48,11 @@ async def verify_listed(path: str, chosen: Chosen, options: S3Options, arguments
     Returns:
         The exit status.
     """
-    url, as_json, checksums = arguments["url"], arguments["as_json"], arguments["write_checksums"]
+    url, checksums = arguments["url"], arguments["write_checksums"]
     listed = ListedFiles([path], chosen, url, arguments["progress"] == "none", "verify")
     await listed.open()
     await listed.check_output(WRITE_CHECKSUMS, checksums)
-    sums = VerificationReport(url, as_json=as_json, is_quiet=listed.is_quiet)
+    sums = VerificationReport(url, arguments)
     _, prefix = parse_s3_url(url, "x")
     prefix = prefix.removesuffix("x")
     with checksum_list(checksums) as sha256s:
@@ -109,9 +109,7 @@ async def verify_receipt(path: Path | None, options: S3Options, arguments: dict[
         raise errors.UsageError(f"the receipt {escaped(str(name))} has no file: there is nothing to verify")
     require_proof = Verified(arguments["require_proof"])
     ways = _OF_OBJECTS if path is None else _OF_COPIES
-    sums = VerificationReport(
-        str(name), as_json=arguments["as_json"], is_quiet=arguments["progress"] == "none", ways=ways
-    )
+    sums = VerificationReport(str(name), arguments, ways=ways)
     pool = BucketPool()
     try:
         if path is None:

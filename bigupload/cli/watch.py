@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors, events
-from bigupload.cli import complain
+from bigupload.cli import complain, print_line
 from bigupload.cli.after_proof import (
     MHL,
     AfterOptions,
@@ -34,7 +34,7 @@ from bigupload.units import counted, escaped, format_seconds, format_size
 
 if TYPE_CHECKING:
     from bigupload.batch.job import UploadFailed
-    from bigupload.cli.narration import Reporter
+    from bigupload.cli.reporting import Reporter
     from bigupload.engine.upload_run import UploadResult
 
 
@@ -114,8 +114,7 @@ async def _watch(directory: Path, destination: Destination, arguments: dict[str,
                 reporter.begin(absolute, f"watching: {seen}")
         reporter.end(absolute)
     if mode != "none" and not as_json:
-        with contextlib.suppress(OSError):  # nobody reads it
-            click.echo(f"bigupload: {seen}", err=True)
+        print_line(f"bigupload: {seen}")
     return worst(list(seen.failed.values())) or afterwards
 
 
@@ -137,7 +136,7 @@ class _Seen:
         if isinstance(outcome, UploadFailed):
             error, retry_in = outcome.error, outcome.retry_in
             self.failed[path] = error.exit_code if retry_in is None else errors.EXIT_RESUMABLE
-            if not isinstance(error, errors.SourceChanged):  # which says so itself
+            if not isinstance(error, errors.SourceChanged):  # whose message has it
                 when = "when it changes" if retry_in is None else f"in {format_seconds(retry_in)}"
                 error = errors.BigUploadError(f"{error}; it is tried again {when}", it=error.it)
             complain(error, escaped(outcome.source))
