@@ -170,9 +170,9 @@ class JobReport:
         """Files that failed, and objects that were not deleted."""
         return self._failures.count
 
-    def begin(self, note: str) -> None:
+    def begin(self, status: str) -> None:
         """Show what the first file waits for."""
-        self._reporter.begin(TOTAL, note)
+        self._reporter.begin(TOTAL, status)
 
     def on_event(self, event: events.Event) -> None:
         """Take an event of a file, or of all of them."""

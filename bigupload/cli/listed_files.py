@@ -19,7 +19,7 @@ from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, read_
 from bigupload.batch.tree import FileEntry, Found, Omitted
 from bigupload.cli import complain, discard_output
 from bigupload.cli.job_report import LeftOut, absolute, failed_json
-from bigupload.cli.selection_options import Chosen, is_many, names_many
+from bigupload.cli.selection_options import Chosen, is_many, is_prefix, names_many
 from bigupload.core.selection import split_glob
 from bigupload.records import dataclass
 from bigupload.support.daemon_threads import run_in_daemon_thread
@@ -135,15 +135,12 @@ class ListedFiles:
     @property
     def is_prefix(self) -> bool:
         """Whether the target is what keys begin with, and not one object."""
-        return self.to.endswith("/") or is_many(self.names, self.chosen) or not self._key()
-
-    def _key(self) -> str:
-        from bigupload.stores.s3.access import split_bucket
-
-        return split_bucket(self.to.partition("://")[2])[1]
+        return is_many(self.names, self.chosen) or is_prefix(self.to)
 
     def _open(self) -> FileListing:
-        prefix = self._key() if self.is_prefix else None
+        from bigupload.stores.s3.access import split_bucket
+
+        prefix = split_bucket(self.to.partition("://")[2])[1] if self.is_prefix else None
         return FileListing(
             self.names, self.chosen.selection, now=time.time(), prefix=prefix, files=self.chosen.read_list()
         )
@@ -153,7 +150,7 @@ class ListedFiles:
         text = f"nothing to {self.verb}: {what} has no file" + (
             " that the options select" if self.chosen.selects else ""
         )
-        if not (self.may_be_empty or self.chosen.may_be_empty()):
+        if not self.may_be_empty and self.chosen.selection.newer_than is None:
             raise errors.UsageError(text)
         if not self.is_quiet:
             complain(errors.SourceError(text))

@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 from bigupload import errors
+from bigupload.cli.after_proof import ON_DONE
 from bigupload.support.systems import KILL, end_group, way_of_ending
 from bigupload.units import format_seconds, one_line
 
 if TYPE_CHECKING:
     from bigupload.engine.upload_run import UploadResult
 
-OPTION = "--on-done"
 PREFIX = "BIGUPLOAD_DONE_"
 _ENDS_WITHIN = 5.0
 """Seconds that a command has to end after SIGTERM."""
@@ -68,7 +68,7 @@ def _naming() -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise errors.BigUploadError(f"can't keep what {OPTION} is to read: {e.strerror}") from e
+        raise errors.BigUploadError(f"can't keep what {ON_DONE} is to read: {e.strerror}") from e
 
 
 def variables(sums: Mapping[str, object], one: UploadResult | None) -> dict[str, str]:
@@ -107,7 +107,7 @@ async def run_command(words: Sequence[str], given: Spool, environment: Mapping[s
 
 
 def _failed(words: Sequence[str], how: str) -> errors.BigUploadError:
-    return errors.BigUploadError(f"{OPTION} {one_line(words[0])} {how}")
+    return errors.BigUploadError(f"{ON_DONE} {one_line(words[0])} {how}")
 
 
 async def _ended(words: Sequence[str], *, within: float, stdin: int, environment: Mapping[str, str]) -> int | None:

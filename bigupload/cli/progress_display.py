@@ -86,10 +86,10 @@ class Bars(Reporter):
         finally:
             self.close()
 
-    def begin(self, path: Path, note: str) -> None:
+    def begin(self, path: Path, status: str) -> None:
         is_new = path not in self._rows
-        self._rows.begin(path, path).note = note
-        if is_new:  # a note that changes is drawn as rows are
+        self._rows.begin(path, path).note = status
+        if is_new:  # a status that changes is drawn as rows are
             self._live.refresh()
 
     def end(self, path: Path) -> None:
@@ -140,8 +140,8 @@ class JobBars(Bars):
         self._counts: list[str] = []
         super().__init__(narrator, endless=True, refreshes_a_second=_REFRESHES_A_SECOND)
 
-    def begin(self, path: Path, note: str) -> None:
-        self._total, self._total_path = self._rows.named(path.name, note), path
+    def begin(self, path: Path, status: str) -> None:
+        self._total, self._total_path = self._rows.named(path.name, status), path
         self._live.refresh()
 
     def end(self, path: Path) -> None:

@@ -62,8 +62,8 @@ class Reporter:
         self._broken: OSError | None = None
         self._has_failed = False
 
-    def begin(self, path: Path, note: str) -> None:
-        """Work on a file begins; `note` is what it waits for until its first event."""
+    def begin(self, path: Path, status: str) -> None:
+        """Work on a file begins; `status` is what it waits for until its first event."""
 
     def end(self, path: Path) -> None:
         """Work on a file is over, whichever way."""
@@ -130,7 +130,7 @@ def _message(event: events.Event) -> str | None:
 
 
 def _is_sent_again(event: events.Retrying) -> bool:
-    """Whether all of a body was sent, and is sent once more. `PutInFlight.stalled` has the words."""
+    """Whether all of a body was sent, and is sent again. `PutInFlight.stalled` has the words."""
     return event.reason.startswith("no response to ")
 
 
@@ -236,19 +236,19 @@ class _Plain(_Silent):
         self._clock = clock
         self._began = clock()
         self._next: dict[Path, float] = {}
-        self._next_note: dict[Path, float] = {}
+        self._next_status: dict[Path, float] = {}
         self._followed: set[Path] = set()
         """Files with a printed line: their wait for the end gets one, too."""
 
-    def begin(self, path: Path, note: str) -> None:
+    def begin(self, path: Path, status: str) -> None:
         now = self._clock()
-        if note != CONNECTING and now >= self._next_note.get(path, now):
-            self._next_note[path] = now + self._interval(now)
-            print_line(f"{one_line(path.name)}: {printable(note)}")
+        if status != CONNECTING and now >= self._next_status.get(path, now):
+            self._next_status[path] = now + self._interval(now)
+            print_line(f"{one_line(path.name)}: {printable(status)}")
 
     def end(self, path: Path) -> None:
         self._next.pop(path, None)
-        self._next_note.pop(path, None)
+        self._next_status.pop(path, None)
         self._followed.discard(path)
 
     def on_event(self, path: Path, event: events.Event) -> None:
@@ -295,8 +295,8 @@ class _PlainJob(_Plain):
         self._moving: dict[Path, tuple[int, int]] = {}
         """Sizes, and acknowledged bytes."""
 
-    def begin(self, path: Path, note: str) -> None:
-        super().begin(Path("bigupload"), note)  # no file is at work yet
+    def begin(self, path: Path, status: str) -> None:
+        super().begin(Path("bigupload"), status)  # no file is at work yet
 
     def end(self, path: Path) -> None:
         self._moving.pop(path, None)

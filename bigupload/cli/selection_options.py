@@ -132,10 +132,6 @@ class Chosen:
         words = [f"--include={rule[1:]}" if rule.startswith("!") else f"--exclude={rule}" for rule in selection.exclude]
         return [*words, *(f"{name}={value}" for name, value in named.items() if value is not None)]
 
-    def may_be_empty(self) -> bool:
-        """Whether an empty selection is expected."""
-        return self.selection.newer_than is not None
-
     @property
     def list_name(self) -> str:
         """The name of the list of `--files-from` in messages."""

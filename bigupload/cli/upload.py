@@ -350,7 +350,7 @@ class _UploadCommand:
                     raise errors.SourceError(f"{errors.IT}: {file.reason}", it=escaped(file.path))
                 return await self.each([Path(file.path)])
             return errors.EXIT_OK
-        note = await waits_for(local=destination.s3.local)
+        status = await waits_for(local=destination.s3.local)
         for option, output in self.wanted.outputs.items():
             await listed.check_output(option, output)
         if self.wanted.delete_source:
@@ -360,7 +360,7 @@ class _UploadCommand:
             if self.wanted.mhl:
                 await shared.list_hashes(names[0], chosen.selection, listed.to)
             report = JobReport(shared.reporter, as_json=as_json, sums=chosen.is_for(names), mode=mode_of(mode))
-            report.begin(note)
+            report.begin(status)
 
             def on_event(event: events.Event) -> None:
                 self.kept.on_event(event)
