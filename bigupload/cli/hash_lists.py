@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from bigupload.batch.tree import Omitted, Selection
 from bigupload.cli.job_report import VerificationReport
 from bigupload.core.checksums import Hasher
 from bigupload.core.selection import selects
+from bigupload.records import dataclass
 from bigupload.support.cancellation import for_each
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.units import escaped
@@ -71,34 +73,27 @@ async def open_hash_lists(
         return read_history(root)
 
     upload = partial(uploader.upload, **{name: options[name] for name in _OF_EACH if name in options})
-    return HashLists(root, await run_in_daemon_thread(look), selection, to, upload)
+    history = await run_in_daemon_thread(look)
+    is_ignored = _ignoring((history or History(root)).ignored)
+    return HashLists(root, history, selection, to, upload, is_ignored)
 
 
+@dataclass(slots=True)
 class HashLists:
     """The hash list of one upload of a directory."""
 
-    def __init__(
-        self,
-        root: Path,
-        history: History | None,
-        selection: Selection,
-        to: str,
-        upload: Callable[..., Awaitable[UploadResult]],
-    ) -> None:
-        self._root = root
-        self._top = os.path.abspath(root)  # noqa: PTH100 - keeps links, as the paths of results do
-        self._history = history
-        self._selection = selection
-        self._to = to
-        self._upload = upload
-        self._files: list[HashedFile] = []
-        ignored = history.ignored if history is not None else History(root).ignored
-        self._ignored = _ignoring(ignored)
+    _root: Path
+    _history: History | None
+    _selection: Selection
+    _to: str
+    _upload: Callable[..., Awaitable[UploadResult]]
+    _is_ignored: Callable[[str], bool]
+    _files: list[HashedFile] = field(default_factory=list)
 
     def add(self, result: UploadResult) -> None:
         """A file is in the store. Those of the hash lists themselves have no hash."""
-        path = Path(os.path.relpath(result.path, self._top)).as_posix()
-        if result.xxh128 is None or self._ignored(path):
+        path = Path(os.path.relpath(result.path, self._root)).as_posix()
+        if result.xxh128 is None or self._is_ignored(path):
             return
         modified = None
         with contextlib.suppress(OSError):
