@@ -545,7 +545,7 @@ async def sync(
         UsageError: The options contradict one another, or there is no file (see `allow_empty`).
         SourceError: There is no such directory. DirectoryGone if it was there.
         ManifestLocked: The same sync is running.
-        BigUploadError: What befalls every file, such as a bucket that is not there.
+        BigUploadError: An error that affects every file, such as a bucket that is not there.
     """
 
 async def upload(
@@ -675,7 +675,7 @@ def upload_many(
 
     Raises:
         UsageError: The options contradict one another.
-        BigUploadError: While results are taken: what would befall every other file, too, such as a bucket that is
+        BigUploadError: While results are taken: an error that affects all other files, such as a bucket that is
             not there.
     """
 
@@ -799,7 +799,7 @@ def verify_many(
 
     Raises:
         UsageError: The options contradict one another, or the URL names one object.
-        BigUploadError: While results are taken: what would befall every other object, too.
+        BigUploadError: While results are taken: an error that affects all other objects.
     """
 
 def watch(
@@ -1137,7 +1137,7 @@ class Uploader:
 
         Raises:
             UsageError: The options contradict one another.
-            BigUploadError: While results are taken: what would befall every other file, too, such as a bucket that is
+            BigUploadError: While results are taken: an error that affects all other files, such as a bucket that is
                 not there.
         """
     def watch(
@@ -1257,7 +1257,7 @@ class Uploader:
             UsageError: The options contradict one another, or there is no file (see `allow_empty`).
             SourceError: There is no such directory. DirectoryGone if it was there.
             ManifestLocked: The same sync is running.
-            BigUploadError: What befalls every file, such as a bucket that is not there.
+            BigUploadError: An error that affects every file, such as a bucket that is not there.
         """
     async def resume(
         self,
@@ -1408,7 +1408,7 @@ class Uploader:
 
         Raises:
             UsageError: The options contradict one another, or the URL names one object.
-            BigUploadError: While results are taken: what would befall every other object, too.
+            BigUploadError: While results are taken: an error that affects all other objects.
         """
     async def read_back(
         self,

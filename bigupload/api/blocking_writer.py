@@ -248,8 +248,8 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
         self._process = os.getpid()
         self._opened_in = sys.exception()
         self._closing = threading.RLock()
-        self._turn = threading.RLock()
-        """Of a write. While a thread waits for the lock that `_buffer` has, Python runs no handlers of signals."""
+        self._write_lock = threading.RLock()
+        """Held during a write: while a thread waits for the lock of `_buffer`, Python runs no signal handlers."""
         self._raw = _RawWriter(thread)
         self._buffer = io.BufferedWriter(self._raw, _SMALL)
         """Collects small writes, and hands on large ones without a copy."""
@@ -290,10 +290,10 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
             TypeError: It is text.
             BigUploadError: The upload failed. Nothing was committed.
         """
-        has_turn = False
+        is_locked = False
         try:
-            with self._turn:
-                has_turn = True
+            with self._write_lock:
+                is_locked = True
                 return self._buffer.write(data)
         except ValueError:
             if self.closed or self._buffer.raw is None:
@@ -302,7 +302,7 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
         except (TypeError, BufferError, RuntimeError, errors.BigUploadError):
             raise
         except BaseException:  # of a signal's handler, perhaps when the bytes had been collected
-            if has_turn:
+            if is_locked:
                 self._core._pushed.torn = True
             raise
 
@@ -391,7 +391,7 @@ class UploadWriter(WriterReport, io.BufferedIOBase):
         """Flush, and take no other thread's write from now on."""
         if self._buffer.raw is not None:  # else a close that was interrupted has done it
             flush()
-            with self._turn:
+            with self._write_lock:
                 self._buffer.detach()
 
     def _end(self) -> None:

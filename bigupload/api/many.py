@@ -34,7 +34,7 @@ from bigupload.api.small_files import AHEAD, JobContext
 from bigupload.api.sources import size_of
 from bigupload.api.steps import Row, Steps, outcome_of
 from bigupload.api.types import ManySource, VerificationFailed
-from bigupload.batch.job import Job, UploadFailed, befalls_all, results_while
+from bigupload.batch.job import Job, UploadFailed, affects_all, results_while
 from bigupload.batch.listing import CountedFiles
 from bigupload.core.manifest import Fingerprint
 from bigupload.engine.context import UploadSettings
@@ -239,7 +239,7 @@ class UploadMany:
         # A store that responds with errors is asked for each file: a large one's responses are not seen here.
         responded = max(self._last_success, self._contact.responded_at or 0.0) >= began
         others_go = isinstance(error, errors.StoreUnavailable) or responded
-        if befalls_all(error, others_go=others_go):
+        if affects_all(error, others_go=others_go):
             raise error
         self._failures += 1
         self._gone += await run_in_daemon_thread(item.is_gone, self._resources.shared.checking)
@@ -328,7 +328,7 @@ class UploadMany:
         found = self._record.find(item.key, item.path, fingerprint)
         if found is None or not found.verified.satisfies(self._settings.require_proof):
             return None
-        if found.place is None and self._options.get("service") is not None:  # an earlier version recorded none
+        if found.location is None and self._options.get("service") is not None:  # an earlier version recorded none
             return None
         return self._row_of(item, self._result_of(item, found), fingerprint, is_recorded=True)
 
@@ -346,8 +346,8 @@ class UploadMany:
     def _result_of(self, item: ManyItem, found: RecordedFile) -> UploadResult:
         """The result of a file that is in the store already."""
         assert self._record is not None
-        if found.place is not None:
-            key, url = found.place
+        if found.location is not None:
+            key, url = found.location
             return result_of_record(found, self._record.path, bucket="", key=key, url=url)
         key = self._full_key(item.key)
         url = (
@@ -430,7 +430,7 @@ class VerifyMany:
                 raise errors.UsageError(f"{item.key}: only files can be compared with objects")
             return await self._verify(item.source, url)
         except errors.BigUploadError as e:
-            if befalls_all(e, others_go=not isinstance(e, errors.StoreUnreachable)):
+            if affects_all(e, others_go=not isinstance(e, errors.StoreUnreachable)):
                 raise
             key = url.partition("://")[2].partition("/")[2] if item.key else ""
             return VerificationFailed(source=item.shown, key=key, error=e)

@@ -224,7 +224,7 @@ def recorded_file(row: Row) -> RecordedFile:
         checksum=result.checksum,
         verified=result.verified,
         version_id=result.version_id,
-        place=None if result.bucket else (result.key, result.url),
+        location=None if result.bucket else (result.key, result.url),
     )
 
 

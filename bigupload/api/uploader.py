@@ -255,7 +255,7 @@ class Uploader:
 
         Raises:
             UsageError: The options contradict one another.
-            BigUploadError: While results are taken: what would befall every other file, too, such as a bucket that is
+            BigUploadError: While results are taken: an error that affects all other files, such as a bucket that is
                 not there.
         """
         options = self._given(options, _to)
@@ -320,7 +320,7 @@ class Uploader:
             UsageError: The options contradict one another, or there is no file (see `allow_empty`).
             SourceError: There is no such directory. DirectoryGone if it was there.
             ManifestLocked: The same sync is running.
-            BigUploadError: What befalls every file, such as a bucket that is not there.
+            BigUploadError: An error that affects every file, such as a bucket that is not there.
         """
         options = self._given(options, _to)
         call = self._begin("sync", options, SyncOptions)
@@ -436,7 +436,7 @@ class Uploader:
 
         Raises:
             UsageError: The options contradict one another, or the URL names one object.
-            BigUploadError: While results are taken: what would befall every other object, too.
+            BigUploadError: While results are taken: an error that affects all other objects.
         """
         options = self._given(options)
         call = self._begin("verify_many", options, VerifyOptions)

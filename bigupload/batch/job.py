@@ -24,7 +24,7 @@ _MOST_UNRECORDED = 128
 only if more may be worked on at once."""
 
 
-def befalls_all(error: errors.BigUploadError, *, others_go: bool) -> bool:
+def affects_all(error: errors.BigUploadError, *, others_go: bool) -> bool:
     """Whether every other file would fail with an error now.
 
     Args:

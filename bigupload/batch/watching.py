@@ -26,7 +26,7 @@ from typing import TypeAlias, TypeVar
 import anyio
 
 from bigupload import errors
-from bigupload.batch.job import befalls_all
+from bigupload.batch.job import affects_all
 from bigupload.batch.listing import StandingDirectory
 from bigupload.batch.tree import FileEntry, Found, Omitted, Selection, walk
 from bigupload.core.manifest import Fingerprint
@@ -268,7 +268,7 @@ class Watching:
             return None
         if error.fails_others == "always" or isinstance(error, errors.UsageError):
             raise error
-        concerns_all = befalls_all(error, others_go=self.files.others_uploaded(begin.key))
+        concerns_all = affects_all(error, others_go=self.files.others_uploaded(begin.key))
         again = self.files.failed(begin.key, self.clock(), again=error.resumable, concerns_all=concerns_all)
         return math.inf if again is None else again
 

@@ -55,11 +55,11 @@ _FILES = (
     "CREATE TABLE file (key TEXT PRIMARY KEY, path TEXT, size INTEGER, mtime INTEGER, ctime INTEGER, inode INTEGER, "
     "etag TEXT, checksum TEXT, verified TEXT, version TEXT) WITHOUT ROWID"
 )
-_PLACES = "CREATE TABLE IF NOT EXISTS place (key TEXT PRIMARY KEY, object TEXT, url TEXT) WITHOUT ROWID"
+_LOCATIONS = "CREATE TABLE IF NOT EXISTS place (key TEXT PRIMARY KEY, object TEXT, url TEXT) WITHOUT ROWID"
 _ADD = "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ADD_PLACE = "INSERT OR REPLACE INTO place VALUES (?, ?, ?)"
+_ADD_LOCATION = "INSERT OR REPLACE INTO place VALUES (?, ?, ?)"
 _FIND_ALL = "SELECT key, path, size, mtime, ctime, inode, etag, checksum, verified, version FROM file WHERE key IN ({})"
-_FIND_PLACE = "SELECT object, url FROM place WHERE key = ?"
+_FIND_LOCATION = "SELECT object, url FROM place WHERE key = ?"
 _APPLICATION = 0x62757031  # "bup1": a database of another program or version is left alone
 _SCHEMA = (
     f"PRAGMA application_id = {_APPLICATION}",
@@ -96,7 +96,7 @@ class RecordedFile:
     """"<algorithm>:<as S3 writes it>"; None if the store holds none."""
     verified: Verified
     version_id: str | None
-    place: tuple[str, str] | None = None
+    location: tuple[str, str] | None = None
     """The object's key and URL, if a media service chose them; None: they are known from the key."""
 
 
@@ -118,8 +118,8 @@ def _add_to(opened: sqlite3.Connection, files: Sequence[RecordedFile]) -> None:
         for each in files
     ]
     opened.executemany(_ADD, rows)
-    if places := [(each.key, *each.place) for each in files if each.place is not None]:
-        opened.executemany(_ADD_PLACE, places)
+    if locations := [(each.key, *each.location) for each in files if each.location is not None]:
+        opened.executemany(_ADD_LOCATION, locations)
 
 
 FileRow: TypeAlias = tuple[str, int, int, int, int, str, str | None, str, str | None]
@@ -128,7 +128,7 @@ checksum, the value of a `Verified`, version. A tuple, because a sync compares a
 
 
 def file_of_row(
-    key: str, path: str, fingerprint: Fingerprint, row: FileRow, place: tuple[str, str] | None = None
+    key: str, path: str, fingerprint: Fingerprint, row: FileRow, location: tuple[str, str] | None = None
 ) -> RecordedFile:
     """Return the record of a file. The caller gives all that the row has not."""
     *_, etag, checksum, verified, version = row
@@ -140,7 +140,7 @@ def file_of_row(
         checksum=checksum,
         verified=Verified(verified),
         version_id=version,
-        place=place,
+        location=location,
     )
 
 
@@ -293,10 +293,10 @@ class JobRecord:
         self._endpoint = endpoint
         self._now = now
         self._executor = executor
-        self._turn = threading.Lock()
+        self._write_lock = threading.Lock()
         """Held while a thread writes: the connection has one transaction at a time."""
         self._lock = ManifestLock(path, held="this job is running already")
-        self._has_places = False
+        self._has_locations = False
         """Whether earlier runs recorded keys and URLs that a media service chose."""
         self._writing: sqlite3.Connection | None = None
         self._reading: sqlite3.Connection | None = None
@@ -397,13 +397,13 @@ class JobRecord:
             for column in job.keys() - stored:
                 opened.execute(f"ALTER TABLE job ADD COLUMN {column}")
             opened.execute(_BEGIN_RUN, job)
-            opened.execute(_PLACES)
+            opened.execute(_LOCATIONS)
             opened.execute(_MOUNTS)
             opened.executemany(_ADD_MOUNT, [(key,) for key in self.mounts])
         self._reading = open_database(self.path)
         self.mounts = _mounts(self._reading)
         self.is_new = self._reading.execute("SELECT 1 FROM file LIMIT 1").fetchone() is None
-        self._has_places = self._reading.execute("SELECT 1 FROM place LIMIT 1").fetchone() is not None
+        self._has_locations = self._reading.execute("SELECT 1 FROM place LIMIT 1").fetchone() is not None
 
     def _create(self) -> None:
         """Make the file, whole or not at all: beside its place, and then moved there."""
@@ -438,9 +438,9 @@ class JobRecord:
         assert self._reading is not None
         with self._translated():
             found = _find_in(self._reading, key, path, fingerprint)
-            if found is None or not self._has_places:
+            if found is None or not self._has_locations:
                 return found
-            return dataclasses.replace(found, place=self._reading.execute(_FIND_PLACE, (key,)).fetchone())
+            return dataclasses.replace(found, location=self._reading.execute(_FIND_LOCATION, (key,)).fetchone())
 
     def find_all(self, keys: Sequence[str]) -> dict[str, FileRow]:
         """Look up a few hundred files together. Blocking, for a millisecond.
@@ -449,7 +449,7 @@ class JobRecord:
             What is recorded, by key, whether or not the files are as they were. Nothing where a media service chose
             the objects' keys: `find` has these.
         """
-        if self.is_new or self._has_places or not keys:
+        if self.is_new or self._has_locations or not keys:
             return {}
         assert self._reading is not None
         with self._translated():
@@ -466,7 +466,7 @@ class JobRecord:
 
     async def _call(self, function: Callable[..., None], *arguments: object) -> None:
         def write() -> None:
-            with self._turn:
+            with self._write_lock:
                 function(*arguments)
 
         await finish(asyncio.get_running_loop().run_in_executor(self._executor, write))

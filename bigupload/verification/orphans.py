@@ -78,7 +78,7 @@ class Owners:
     """
 
     def __init__(self, directory: Path, others: Sequence[Path] = ()) -> None:
-        """Name the places; `refresh` reads them.
+        """Name the directories and manifests; `refresh` reads them.
 
         Args:
             directory: The state directory, which need not exist.
@@ -87,10 +87,10 @@ class Owners:
         Raises:
             UsageError: One of `others` does not exist.
         """
-        self._places = [directory, *others]
-        for place in others:
-            if not place.exists():
-                raise errors.UsageError(f"no such manifest or directory: {place}")
+        self._paths = [directory, *others]
+        for path in others:
+            if not path.exists():
+                raise errors.UsageError(f"no such manifest or directory: {path}")
         self._known: dict[Path, tuple[tuple[int, ...], OwnedUpload | None]] = {}
         self.unreadable: list[errors.ManifestError] = []
 
@@ -155,18 +155,18 @@ class Owners:
 
     def _set_aside(self) -> list[Path]:
         found: list[Path] = []
-        for place in self._places:
+        for path in self._paths:
             with contextlib.suppress(errors.ManifestError):  # one of them may be a manifest
-                found += [path for path in find_manifests(place, set_aside=True) if not path.name.endswith(SUFFIX)]
+                found += [each for each in find_manifests(path, set_aside=True) if not each.name.endswith(SUFFIX)]
         return found
 
     def _manifests(self) -> list[Path]:
         found: list[Path] = []
-        for place in self._places:
+        for path in self._paths:
             try:
-                with os.scandir(place) as entries:  # not glob, which returns nothing for an unreadable directory
+                with os.scandir(path) as entries:  # not glob, which returns nothing for an unreadable directory
                     found += [Path(entry.path) for entry in entries if entry.name.endswith(SUFFIX)]
-                for indexed in indexed_manifests(place):
+                for indexed in indexed_manifests(path):
                     if indexed.hangs:
                         self.unreadable.append(
                             errors.ManifestMismatch(f"the file system of the manifest {indexed.path} does not respond")
@@ -176,11 +176,11 @@ class Owners:
             except FileNotFoundError:
                 continue
             except OSError as e:
-                if place is self._places[0]:
-                    raise unlistable(place, e) from e
+                if path is self._paths[0]:
+                    raise unlistable(path, e) from e
                 if not isinstance(e, NotADirectoryError):
-                    raise errors.ManifestError(f"can't list the manifests in {place}: {e.strerror}") from e
-                found.append(place)
+                    raise errors.ManifestError(f"can't list the manifests in {path}: {e.strerror}") from e
+                found.append(path)
         return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bigupload import errors
-from bigupload.batch.job import befalls_all
+from bigupload.batch.job import affects_all
 from tests.tools.cases import each_case
 
 
@@ -23,5 +23,5 @@ from tests.tools.cases import each_case
     ],
 )
 def test_whose_failure_it_is(error: type[errors.BigUploadError], alone: bool, beside_others: bool) -> None:
-    assert befalls_all(error("no"), others_go=False) is alone
-    assert befalls_all(error("no"), others_go=True) is beside_others
+    assert affects_all(error("no"), others_go=False) is alone
+    assert affects_all(error("no"), others_go=True) is beside_others

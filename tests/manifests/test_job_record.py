@@ -96,7 +96,7 @@ async def test_files_that_are_looked_up_together(tmp_path: Path, threads: concur
         assert found[FILE.key][:5] == (stored_path(FILE.path), f.size, f.mtime_ns, f.ctime_ns, f.inode)
         assert found["017"][5] == '"17"'
         assert made.find_all([]) == {}
-        await made.record([dataclasses.replace(FILE, place=("key", "url"))])
+        await made.record([dataclasses.replace(FILE, location=("key", "url"))])
     with record(tmp_path, threads) as of_service:
         assert of_service.find_all(keys) == {}, "only `find` knows what the service named them"
 
@@ -325,14 +325,14 @@ async def test_a_look_into_a_record_changes_nothing(tmp_path: Path, threads: con
 
 
 async def test_what_a_media_service_chose_is_recorded(tmp_path: Path, threads: concurrent.futures.Executor) -> None:
-    placed = dataclasses.replace(FILE, place=("media/1.jpg", "https://cdn/1.jpg"))
+    located = dataclasses.replace(FILE, location=("media/1.jpg", "https://cdn/1.jpg"))
     with record(tmp_path, threads) as first:
-        await first.record([placed, dataclasses.replace(FILE, key="other")])
+        await first.record([located, dataclasses.replace(FILE, key="other")])
     with record(tmp_path, threads) as second:
-        assert second.find(FILE.key, FILE.path, FILE.fingerprint) == placed
+        assert second.find(FILE.key, FILE.path, FILE.fingerprint) == located
         found = second.find("other", FILE.path, FILE.fingerprint)
         assert found is not None
-        assert found.place is None
+        assert found.location is None
 
 
 async def test_a_record_of_an_earlier_version_goes_on(tmp_path: Path, threads: concurrent.futures.Executor) -> None:

@@ -158,11 +158,11 @@ class OpenDeleteSource:
         except (OSError, ValueError):  # sending it says why
             return
         if self._forbidden is None:
-            self._forbidden = [os.path.realpath(place) for place in self._own_places()]
+            self._forbidden = [os.path.realpath(each) for each in self._own_directories()]
         real = os.path.realpath(path)
-        if place := next((place for place in self._forbidden if real.startswith(f"{place}{os.sep}")), None):
+        if directory := next((each for each in self._forbidden if real.startswith(f"{each}{os.sep}")), None):
             raise errors.SourceNotDeleted(
-                f"{errors.IT} can't be deleted: it is part of what bigupload itself keeps in {shown(place)}",
+                f"{errors.IT} can't be deleted: it is part of what bigupload itself keeps in {shown(directory)}",
                 it=shown(path),
             )
         check_can_be_deleted(path, links=self._step.links)
@@ -175,14 +175,14 @@ class OpenDeleteSource:
                     it=shown(path),
                 )
 
-    def _own_places(self) -> list[Path]:
+    def _own_directories(self) -> list[Path]:
         from bigupload.stores.local_store import default_data_dir
 
-        places = []
+        directories = []
         for find in (default_data_dir, lambda: self._call.resources.state.directory):
             with contextlib.suppress(errors.BigUploadError):
-                places.append(find())
-        return places
+                directories.append(find())
+        return directories
 
     # -- after the proof
 
