@@ -18,17 +18,17 @@ from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.fair_slots import FairSlots, SlotQueue
 from bigupload.units import printable
 
-MOST_UPLOADS = 64
+MAX_UPLOADS = 64
 """Uploads that are open at once, where nothing limits them. Each has one request to the store's API at a time, and one
 bucket takes 64 of these."""
-OF_AN_UPLOAD = 8
-"""Descriptors: the source, the manifest, its lock, two connections for requests, two for a part that is sent a second
+DESCRIPTORS_PER_UPLOAD = 8
+"""The source, the manifest, its lock, two connections for requests, two for a part that is sent a second
 time, and one file that is open for a moment."""
-OF_A_PART = 2
-"""Descriptors: the connection, and its duplicate that sends the body."""
-_OF_THE_PROGRAM = 4
+DESCRIPTORS_PER_PART = 2
+"""The connection, and its duplicate that sends the body."""
+_RESERVED_SHARE = 4
 """One descriptor in this many is left to the program, to Python and to the event loop."""
-_OF_THE_PROGRAM_AT_LEAST = 32
+_MIN_RESERVED = 32
 
 _LOG = logging.getLogger("bigupload")
 SMALL = DEFAULT_PART_SIZE
@@ -58,15 +58,15 @@ def divide_descriptors(
         concurrency: The parts in flight that the caller chose; None: as many as fit.
         max_uploads: The uploads that the caller chose; None: as many as fit.
     """
-    parts, uploads = concurrency or MOST, max_uploads or MOST_UPLOADS
+    parts, uploads = concurrency or MOST, max_uploads or MAX_UPLOADS
     if limit is None:
         return DescriptorBudget(uploads, parts)
-    room = limit - max(_OF_THE_PROGRAM_AT_LEAST, limit // _OF_THE_PROGRAM)
+    room = limit - max(_MIN_RESERVED, limit // _RESERVED_SHARE)
     if concurrency is None:
-        for_parts = room // 2 if max_uploads is None else room - OF_AN_UPLOAD * max_uploads
-        parts = max(1, min(MOST, for_parts // OF_A_PART))
+        for_parts = room // 2 if max_uploads is None else room - DESCRIPTORS_PER_UPLOAD * max_uploads
+        parts = max(1, min(MOST, for_parts // DESCRIPTORS_PER_PART))
     if max_uploads is None:
-        uploads = max(1, min(MOST_UPLOADS, (room - OF_A_PART * parts) // OF_AN_UPLOAD))
+        uploads = max(1, min(MAX_UPLOADS, (room - DESCRIPTORS_PER_PART * parts) // DESCRIPTORS_PER_UPLOAD))
     return DescriptorBudget(uploads, parts)
 
 

@@ -7,9 +7,9 @@ import itertools
 import pytest
 
 from bigupload.api.upload_slots import (
-    MOST_UPLOADS,
-    OF_A_PART,
-    OF_AN_UPLOAD,
+    DESCRIPTORS_PER_PART,
+    DESCRIPTORS_PER_UPLOAD,
+    MAX_UPLOADS,
     DescriptorBudget,
     divide_descriptors,
 )
@@ -29,9 +29,9 @@ def test_it_fits_wherever_it_can() -> None:
     """And leaves a quarter, and never less than 32, to the program around."""
     for limit in range(50, 5000):
         found = divide_descriptors(limit)
-        used = OF_AN_UPLOAD * found.uploads + OF_A_PART * found.parts
+        used = DESCRIPTORS_PER_UPLOAD * found.uploads + DESCRIPTORS_PER_PART * found.parts
         assert used <= limit - max(32, limit // 4)
-        assert 1 <= found.uploads <= MOST_UPLOADS
+        assert 1 <= found.uploads <= MAX_UPLOADS
         assert 1 <= found.parts <= MOST
 
 

@@ -13,7 +13,7 @@ import pytest
 import bigupload
 from bigupload import Verified, errors, events
 from bigupload.api import small_files
-from bigupload.api.upload_slots import MOST_UPLOADS
+from bigupload.api.upload_slots import MAX_UPLOADS
 from bigupload.engine import context
 from bigupload.sources.file import FileSource
 from bigupload.sources.objects import FileHolder, HeldFile
@@ -482,4 +482,4 @@ async def test_files_that_the_page_cache_does_not_have_take_few_threads(
         waiting = len(inside)
         released.set()
         assert await working == len(paths)
-    assert waiting <= MOST_UPLOADS + 8
+    assert waiting <= MAX_UPLOADS + 8
