@@ -96,10 +96,10 @@ class OpenCall:
         return size
 
     @property
-    def is_heard(self) -> bool:
-        """Whether anybody reads events: if not, they need not be made."""
+    def has_listeners(self) -> bool:
+        """Whether there is an event handler, an observer or a log: without one, no events are made."""
         if self._whole is not None:
-            return self._whole.is_heard
+            return self._whole.has_listeners
         return bool(self.observers) or self.handler.has_reader or LOG.isEnabledFor(logging.INFO)
 
     @property

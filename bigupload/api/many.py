@@ -166,7 +166,7 @@ class UploadMany:
     @contextlib.asynccontextmanager
     async def _reporting_progress(self) -> AsyncIterator[None]:
         """Emit `JobProgress` at once, now and then, and at the end."""
-        reporting = asyncio.create_task(self._report_periodically()) if self._call.is_heard else None
+        reporting = asyncio.create_task(self._report_periodically()) if self._call.has_listeners else None
         try:
             yield
         finally:
@@ -220,11 +220,11 @@ class UploadMany:
         return row
 
     async def _row(self, item: ManyItem) -> Row | None:
-        """What becomes of one file; None: nothing, because nothing is to be sent."""
+        """Return the row of one file; None: nothing has to be sent."""
         began, row = self._resources.clock(), None
         try:
             with log_failure(f"{item.shown} → {self._to(item)}"):
-                row = await self._taken_through(item)
+                row = await self._process(item)
                 if row is not None and row.error is not None:
                     raise row.error
         except errors.BigUploadError as e:
@@ -233,7 +233,7 @@ class UploadMany:
         return row
 
     async def _failed(self, item: ManyItem, row: Row, began: float) -> Row | None:
-        """What becomes of a file that failed. Raises its error if that ends the job."""
+        """Return the row of a file that failed. Raises its error if that ends the job."""
         error = row.error
         assert error is not None
         # A store that responds with errors is asked for each file: a large one's responses are not seen here.
@@ -245,8 +245,8 @@ class UploadMany:
         self._gone += await run_in_daemon_thread(item.is_gone, self._resources.shared.checking)
         return row
 
-    async def _taken_through(self, item: ManyItem) -> Row | None:
-        """Take one file through all that is to be done with it."""
+    async def _process(self, item: ManyItem) -> Row | None:
+        """Run all steps of one file."""
         deletion = self._steps.deletion
         if deletion is not None and item.path and (item.omitted is None or item.key):
             await deletion.begin(item.path)

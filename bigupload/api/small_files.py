@@ -490,9 +490,11 @@ class _SmallUpload:
         began, counts = clock(), RunCounts()
         contact = self.job.contact or Contact(responded_at=sender.responded_at)
         retrier = Retrier(policy=self.resources.retry, emit=emit, counts=counts, contact=contact)
-        is_heard, is_of_many = self.call.is_heard, self.call.is_of_many
-        report = partial(self._report, counts, size, self.call.observe if is_of_many else emit) if is_heard else None
-        if is_heard and not is_of_many:
+        has_listeners, is_of_many = self.call.has_listeners, self.call.is_of_many
+        report = (
+            partial(self._report, counts, size, self.call.observe if is_of_many else emit) if has_listeners else None
+        )
+        if has_listeners and not is_of_many:
             started = events.UploadStarted(
                 path=Path(source.path),
                 target=str(objects.target(self.key)),

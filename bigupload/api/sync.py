@@ -157,8 +157,8 @@ class SyncMany(UploadMany):
         self._may_be_empty = options.get("allow_empty", False) or steps.deletes
         self._on_outcome: Callable[[SyncOutcome], object] = options.get("on_outcome") or (lambda _: None)
         self._on_same = options.get("on_same")
-        is_heard = options.get("on_outcome") is not None and self._on_same is None
-        self._counts_same = not is_heard and not steps.reports_each
+        wants_each = options.get("on_outcome") is not None and self._on_same is None
+        self._counts_same = not wants_each and not steps.reports_each
         """Whether nobody wants a result of each file that is in the store already."""
         self._known_rows = 0
         """The number of files of this sync that are recorded."""

@@ -170,13 +170,13 @@ class WatchMany(UploadMany):
             self._watching.uploaded(begin, row.fingerprint)
         return row
 
-    async def _taken_through(self, item: ManyItem) -> Row | None:
+    async def _process(self, item: ManyItem) -> Row | None:
         if item.omitted is None:
             try:
                 parse_s3_url(self._to(item))
             except errors.UsageError as e:
                 raise errors.SourceUnsupported(f"can't be an object's name: {e}") from e
-        return await super()._taken_through(item)
+        return await super()._process(item)
 
     async def _failed(self, item: ManyItem, row: Row, began: float) -> Row | None:
         error, begin = row.error, _begin_of(item)

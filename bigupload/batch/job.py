@@ -150,7 +150,7 @@ class Job(Generic[T, R]):
 
     async def _work_all(self) -> None:
         """Start workers until the items are exhausted, and wait for all of them."""
-        self._staff()
+        self._start_workers()
         while self._workers:
             ended, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
             self._workers -= ended
@@ -158,7 +158,7 @@ class Job(Generic[T, R]):
                 each.result()
         self._done.close()
 
-    def _staff(self) -> None:
+    def _start_workers(self) -> None:
         """Start one more worker if there may be one. Each item that is taken starts one at most."""
         if not self._exhausted and self._active < self._at_once():
             self._active += 1
@@ -179,7 +179,7 @@ class Job(Generic[T, R]):
                     self._exhausted = True
                     return
                 self._unrecorded += 1
-            self._staff()
+            self._start_workers()
             result = await self._work(item)
             if result is not None:
                 await self._done.put(result)
