@@ -360,7 +360,7 @@ async def read_back(
     Raises:
         ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
         ObjectMismatch: The object is not the file.
-        TargetReplaced: Another object took its place meanwhile.
+        TargetReplaced: It was replaced by another object during the call.
     """
 
 async def resume(
@@ -583,7 +583,7 @@ async def upload(
     Args:
         source: A path; a URL; bytes; a binary file object, of which the rest from its position on is uploaded; an
             iterable or async iterable of bytes; or a stream reader. It is not closed, and must not be used
-            meanwhile.
+            during the upload.
         to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the source's name.
         service: The URL of a media service, instead of `to`.
         api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -942,7 +942,7 @@ class Uploader:
         Args:
             source: A path; a URL; bytes; a binary file object, of which the rest from its position on is uploaded; an
                 iterable or async iterable of bytes; or a stream reader. It is not closed, and must not be used
-                meanwhile.
+                during the upload.
             to: "s3://BUCKET/KEY", or "s3://BUCKET/FOLDER/" to keep the source's name.
             service: The URL of a media service, instead of `to`.
             api_key: The media service's key; None: the environment variable BIGUPLOAD_API_KEY.
@@ -1429,7 +1429,7 @@ class Uploader:
         Raises:
             ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
             ObjectMismatch: The object is not the file.
-            TargetReplaced: Another object took its place meanwhile.
+            TargetReplaced: It was replaced by another object during the call.
         """
     async def share(self, url: str, *, s3: S3Options | None = None, lasts: float | str = "7d") -> Share:
         """Make a link to an object, by which anyone can read it until the link ends.

@@ -126,7 +126,7 @@ class UploaderOptions(RetryOptions, StateOptions, total=False):
 
     Attributes:
         concurrency: Parts in flight over all uploads, from 1 to 256; None adapts it to the path.
-        max_uploads: Uploads that are open at once. More of them wait for their turn, and open nothing meanwhile. None
+        max_uploads: Uploads that are open at once. More of them wait in a queue, and open nothing. None
             means 64, or fewer if this process may not open so many files (`ulimit -n`): 8 descriptors for each, 2 for
             each part in flight, and a quarter for the rest of the program; files that one PUT sends do not count
             then. The calls of the functions in one event loop share them.
@@ -305,7 +305,7 @@ class UploadManyOptions(JobOptions, total=False):
             such a stream has probably failed. A file may be empty in any case.
         job: The name of the job, whose record says which files are in the store; None: no record. The same call with
             the same name and target sends only what is missing or has changed since; other files may be among them.
-            Once all files are in the store, the job is finished, and the same call begins anew. Without a record, only
+            Once all files are in the store, the job is finished, and the same call starts over. Without a record, only
             files that are sent in parts resume.
         resume: Continue an unfinished job, and resume unfinished uploads of these files to this target. False forgets
             what the job recorded, and sets manifests aside.

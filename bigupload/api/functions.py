@@ -38,7 +38,7 @@ class FunctionOptions(TypedDict, total=False):
 
 class _Shared:
     """The `Uploader` of all calls in one event loop that name none: with one each, a program that makes a thousand
-    calls at once would have a thousand uploads open, and each would connect anew."""
+    calls at once would have a thousand uploads open, and each would connect again."""
 
     open: ClassVar[dict[asyncio.AbstractEventLoop, _Shared]] = {}
 

@@ -51,7 +51,7 @@ Emit: TypeAlias = Callable[[events.Event], None]
 AHEAD = 4
 """Files that are read and hashed while as many as there may be are in flight."""
 _MOST_CHANGES = 3
-"""The number of times that a file is sent again because it changed meanwhile, with `on_change="restart"`."""
+"""The number of times that a file is sent again because it changed during that, with `on_change="restart"`."""
 _ASK_FOR_MORE = frozenset({"service", "manifest", "delta", "follow", "idle", "end_marker"})
 """Options that one PUT has nothing for."""
 _TOO_LITTLE = "one PUT of it proves less than is required"

@@ -1,4 +1,4 @@
-"""The uploads of one `Uploader` that may be open at once. The others wait, and open no file meanwhile.
+"""The uploads of one `Uploader` that may be open at once. The others wait, and open no file.
 
 How many there may be, and how many parts, follows from the descriptors that the process may open.
 """
@@ -82,7 +82,7 @@ class UploadSlots:
         Args:
             total: How many there are, at least 1.
             are_all: Whether those that one PUT sends take them, too: the caller chose the number.
-            look_for: Seconds to wait for a source's size if no other is found meanwhile: a file system may hang.
+            look_for: Seconds to wait for a source's size if no other is found in that time: a file system may hang.
         """
         self._all = FairSlots(total)
         self._for_big = FairSlots(total - total // _KEPT_FREE)

@@ -101,7 +101,7 @@ class Uploader:
         Args:
             source: A path; a URL; bytes; a binary file object, of which the rest from its position on is uploaded; an
                 iterable or async iterable of bytes; or a stream reader. It is not closed, and must not be used
-                meanwhile.
+                during the upload.
 
         Returns:
             Where the object is and how it was proved.
@@ -454,7 +454,7 @@ class Uploader:
         Raises:
             ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
             ObjectMismatch: The object is not the file.
-            TargetReplaced: Another object took its place meanwhile.
+            TargetReplaced: It was replaced by another object during the call.
         """
         options = self._given(options)
         call = self._begin("read_back", options, ReadBackOptions)

@@ -323,7 +323,7 @@ def read_exclude_file(path: str | os.PathLike[str]) -> list[FileRule]:
 def check_not_among_sources(
     option: str, file: Path, directory: str, selection: Selection, *, done: str = "uploaded"
 ) -> None:
-    """Raise UsageError if a file that is written meanwhile would be, or replace, one of those that are read.
+    """Raise UsageError if a file that is written during the walk would be, or replace, one of those that are read.
 
     Args:
         option: The option or argument that names the file, as messages spell it.

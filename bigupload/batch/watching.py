@@ -241,7 +241,7 @@ class Watching:
                 return None
             return await upload()
         finally:
-            self._dirty = True  # changes of the file were not reported meanwhile
+            self._dirty = True  # changes of the file were not reported during the upload
             self._wake.set()
 
     def uploaded(self, begin: Begin, fingerprint: Fingerprint) -> None:
@@ -249,7 +249,7 @@ class Watching:
         self.files.uploaded(begin.key, fingerprint, self.clock())
 
     async def changed(self, begin: Begin) -> float | None:
-        """It can't be followed, or was written meanwhile: it is uploaded when it has settled. Returns as `failed`."""
+        """It can't be followed, or was written during the upload. It is uploaded once it has settled. As `failed`."""
         if (now := await self._look(begin)) is None:
             return None
         self.files.changed(begin.key, now, self.clock())
@@ -313,7 +313,7 @@ class WatchedFiles:
         self._options = selection.walk_options(now=now, prefix=prefix)
 
     def found(self) -> Iterator[Found]:
-        """List them, and what can't be one of them. Blocking. What vanishes meanwhile is left out without a word."""
+        """List them, and what can't be one of them. Blocking. Files that vanish during that are omitted silently."""
         for found in walk(self._directory, self._scopes, self._options):
             if isinstance(found, FileEntry):
                 yield found
@@ -328,7 +328,7 @@ _BEGUN_WITHIN = 200
 _NOT_UTF_8 = "Unable to decode path"
 """The error that ends watchfiles when a name that is not UTF-8 changes (watchfiles 1.3, src/lib.rs)."""
 _AGAIN_AFTER = 0.5
-"""Seconds until watching begins again after that. A listing then finds what changed meanwhile."""
+"""Seconds until watching begins again after that. A listing then finds the changes since."""
 
 
 def require_file_events() -> None:

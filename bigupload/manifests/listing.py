@@ -74,7 +74,7 @@ def known_uploads(directory: Path) -> Iterator[KnownUpload]:
     """Read the manifests of a directory, the least recently written first. Blocking.
 
     Those of unfinished uploads that this user began with a manifest elsewhere come after them. Another process may
-    rename or delete manifests meanwhile: those are left out.
+    rename or delete manifests at the same time: those are left out.
 
     Raises:
         ManifestError: The directory can't be listed.
@@ -198,7 +198,7 @@ def _target_of(path: Path) -> Target | None:
 
 
 def has_manifest_of_service(directory: Path, url: str) -> bool:
-    """Return whether an upload through the media service at `url` was begun. Blocking; false if nobody can tell."""
+    """Return whether an upload through the media service at `url` was begun. Blocking; false if that is unknown."""
     try:
         found = find_manifests(directory, set_aside=True)
     except errors.ManifestError:

@@ -94,7 +94,7 @@ class ManifestLock:
     def release(self) -> None:
         """Delete the lock file and release the lock. Idempotent.
 
-        Deleting comes first: filelock does not take a file that was deleted meanwhile, so that nobody can hold the
+        Deleting comes first: filelock does not take a file that was deleted since, so that nobody can hold the
         old file while somebody else creates and locks a new one.
         """
         if self._lock.is_locked:

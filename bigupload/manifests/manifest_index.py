@@ -188,7 +188,7 @@ def _named_by(entry: Path) -> Path | None:
         if not is_private_file(status) or status.st_size > _MAX_NOTE:
             return None
         content = entry.read_bytes()
-    except FileNotFoundError:  # its upload completed meanwhile
+    except FileNotFoundError:  # its upload completed in the meantime
         return None
     path = Path(os.fsdecode(content.removesuffix(b"\n")))
     return path if content.endswith(b"\n") and b"\0" not in content and path.is_absolute() else None

@@ -219,7 +219,7 @@ async def verify(
         ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
         ObjectMismatch: The object is not the file.
         ProofTooWeak: It is proved by less than `require_proof`.
-        SourceError: The file can't be read, or changed meanwhile.
+        SourceError: The file can't be read, or changed during the call.
         StoreError: The store refused, or can't be reached.
     """
     began = time.monotonic()

@@ -70,8 +70,8 @@ async def read_back(
     Raises:
         ObjectNotFound: There is no object. It is a subclass of ObjectMismatch.
         ObjectMismatch: The object is not the file. The message names the first byte that differs.
-        TargetReplaced: Another object took its place meanwhile.
-        SourceError: The file can't be read, or changed meanwhile.
+        TargetReplaced: It was replaced by another object during the call.
+        SourceError: The file can't be read, or changed during the call.
         StoreError: The store refused, or can't be reached.
     """
     policy, began = retry or RetryPolicy(), time.monotonic()

@@ -311,7 +311,7 @@ class OrphanSearch:
         self.on_orphan(orphan)
 
     async def _examine(self, store: S3Store, bucket: str, candidate: _Candidate) -> Orphan | None:
-        """Return None if the upload is owned, alive, or has ended meanwhile."""
+        """Return None if the upload is owned, alive, or has ended since it was listed."""
         try:
             rows = await self.retrier.request(
                 lambda: store.list_parts(candidate.upload_id, Algorithm.NONE), expected={FaultKind.GONE}
@@ -323,7 +323,7 @@ class OrphanSearch:
         if idle < self.older_than:
             self.report.alive += 1
             return None
-        self._read_manifests()  # as late as possible: the upload may have been adopted meanwhile
+        self._read_manifests()  # as late as possible: the upload may have been adopted since
         if self.owners.own(bucket, candidate.key, candidate.upload_id):
             self.report.owned += 1
             return None
