@@ -260,7 +260,7 @@ def choose(
 
 
 class RateShares:
-    """Divides the bandwidth limit among the places that send: the workers, and this machine."""
+    """Divides the bandwidth limit among the senders: the workers, and this machine."""
 
     def __init__(self, rate: Callable[[], float | None], here: RateLimiter) -> None:
         """Let this machine have all of it.
@@ -271,22 +271,22 @@ class RateShares:
         """
         self._rate = rate
         self._limiter = here
-        self._places = 1
+        self._senders = 1
 
     def share(self) -> float | None:
-        """Return the rate of one place, in bytes a second; None: no limit now."""
+        """Return the rate of one sender, in bytes a second; None: no limit now."""
         rate = self._rate()
-        return None if rate is None else rate / self._places
+        return None if rate is None else rate / self._senders
 
     def divide(self, workers: int) -> bool:
         """Divide the limit among `workers` workers that send, and this machine if it sends.
 
         Returns:
-            Whether each place has less now.
+            Whether each sender has less now.
         """
-        before, self._places = self._places, max(1, workers + self._limiter.in_use)
+        before, self._senders = self._senders, max(1, workers + self._limiter.in_use)
         self._limiter.change(self.share())
-        return self._places > before
+        return self._senders > before
 
 
 class Messenger:

@@ -122,10 +122,10 @@ def parse_remote(url: str) -> RemoteUrl:
     if not parts.hostname or re.search(_NO_HOST, parts.hostname) or port == 0:
         raise UsageError("the URL names no host: write it like https://host/path/film.mov")
     scheme = parts.scheme
-    place = f"{scheme}://{_host(parts)}{f':{port}' if port not in (None, SCHEMES[scheme].port) else ''}"
+    origin = f"{scheme}://{_host(parts)}{f':{port}' if port not in (None, SCHEMES[scheme].port) else ''}"
     path = _quoted(parts.path) or "/"
     query = f"?{_quoted(parts.query)}" if parts.query else ""
-    return RemoteUrl(scheme, f"{place}{path}{query}", f"{place}{path}")
+    return RemoteUrl(scheme, f"{origin}{path}{query}", f"{origin}{path}")
 
 
 def shown_url(url: str) -> str:

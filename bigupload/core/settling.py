@@ -16,7 +16,7 @@ from bigupload.records import dataclass
 AT_ONCE = 4
 """Files that are uploaded at a time, and as many that are followed: the parts of one fill most links."""
 _SMALL = 4
-"""Files of at most a part that take the place of one: each is a few round trips and a wait for the disk."""
+"""Files of at most a part that take the slot of one: each is a few round trips and a wait for the disk."""
 FIRST_PAUSE, LONGEST_PAUSE = 30.0, 900.0
 """Seconds between two attempts of an upload that failed: each pause is twice the last. A file that changed is tried at
 once."""
@@ -83,7 +83,7 @@ class SettlingFiles:
         self._growing: dict[str, None] = {}
         """Files that may be followed, in the order in which they were found."""
         self._open = {False: 0, True: 0}
-        """The quarters of places that are taken, by files that are followed or not."""
+        """The quarters of slots that are taken, by files that are followed or not."""
         self._listing = 0
         self._held_until = -math.inf
         self._held = 0
@@ -159,7 +159,7 @@ class SettlingFiles:
         return file
 
     def _takes(self, file: _Unsettled) -> int:
-        """The quarters of a place that a file's upload takes."""
+        """The quarters of a slot that a file's upload takes."""
         return _SMALL if file.fingerprint.size > self._follow_from else 1
 
     # -- decisions

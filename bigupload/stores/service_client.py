@@ -125,11 +125,11 @@ def _link(value: Any) -> str:
     text = _line(value)
     if " " in text or "@" in urlsplit(text).netloc:  # sent unchanged: a space would end the request line
         raise ValueError("not a URL")
-    _place_of(text)
+    _origin_of(text)
     return text
 
 
-def _place_of(url: str) -> WebOrigin:
+def _origin_of(url: str) -> WebOrigin:
     """Return the origin of a URL. Raises ValueError if it is not a URL of http or https."""
     parts = urlsplit(url)
     return origin_of(f"{parts.scheme}://{parts.netloc}")  # it is remembered, and the rest may be a secret
@@ -389,13 +389,13 @@ class ServiceHttp:
         try:
             to = urlsplit(urljoin(self.url, location))
             origin = origin_of(f"{to.scheme}://{to.netloc}")
-            place = f"{origin.scheme}://{origin.header}{to.path}".partition(_API)[0]
+            address = f"{origin.scheme}://{origin.header}{to.path}".partition(_API)[0]
         except ValueError:
-            place = "elsewhere"
+            address = "elsewhere"
         if self._known:
-            return self._stray(f"it redirects to {one_line(place)}", status)
+            return self._stray(f"it redirects to {one_line(address)}", status)
         return errors.StoreRefused(
-            f"{self.url} redirects to {one_line(place)}: name the service by that URL if you trust it, "
+            f"{self.url} redirects to {one_line(address)}: name the service by that URL if you trust it, "
             "the API key was not sent there"
         )
 
@@ -561,7 +561,7 @@ class ServiceStore:
         if created.plan != (plan.part_size, plan.count, sent_as.value):
             raise self._http.stranger("its plan differs from the requested part size, number of parts or checksum")
         self._parts_at = None  # another upload may go to another store
-        self._check_places(created.signed)
+        self._check_origins(created.signed)
         self.target = Target(service=self._http.url, key=created.key)
         self._public_url = created.public_url
         self._kept = {
@@ -597,11 +597,11 @@ class ServiceStore:
             raise errors.UploadExpired(
                 "the upload's handle has expired: make the same call again to start a new upload"
             ) from fault
-        self._check_places(signed)
+        self._check_origins(signed)
         return signed
 
-    def _check_places(self, requests: Sequence[SignedRequest]) -> None:
-        """Check where the part URLs lead: never from https to http, and to one place only.
+    def _check_origins(self, requests: Sequence[SignedRequest]) -> None:
+        """Check where the part URLs lead: never from https to http, and to one origin only.
 
         Only the service knows where the store is. But if the client reached the service by https, nobody on the
         network may read the file. With https, the target also needs a trusted certificate, so a URL cannot send a
@@ -611,15 +611,15 @@ class ServiceStore:
             StoreRefused: A URL breaks one of these rules.
         """
         for request in requests:
-            place = _place_of(request.url)
-            if place.scheme != "https" and self._http.url.startswith("https:"):
+            origin = _origin_of(request.url)
+            if origin.scheme != "https" and self._http.url.startswith("https:"):
                 raise errors.StoreRefused(
-                    f"{self._http.url} signed URLs for {place.host} without encryption (http): nothing was sent. "
+                    f"{self._http.url} signed URLs for {origin.host} without encryption (http): nothing was sent. "
                     "Its operator must give the store an https endpoint"
                 )
-            if self._parts_at not in (None, place):
-                raise self._http.stranger(f"it sends parts of one upload to {place.host} and elsewhere")
-            self._parts_at = place
+            if self._parts_at not in (None, origin):
+                raise self._http.stranger(f"it sends parts of one upload to {origin.host} and elsewhere")
+            self._parts_at = origin
 
     def refused(self, request: SignedRequest, fault: Fault) -> None:
         """Nothing explains it: the service signs with credentials of its own."""

@@ -279,12 +279,12 @@ def hanging(paths: Iterable[AnyPath]) -> set[AnyPath]:
 def _spread(paths: Iterable[AnyPath]) -> list[AnyPath]:
     """The first path of each directory, then the second of each: one that hangs takes not all threads at once."""
     seen: collections.Counter[str] = collections.Counter()
-    places: list[tuple[int, AnyPath]] = []
+    ranked: list[tuple[int, AnyPath]] = []
     for path in paths:
         directory = os.path.dirname(os.fspath(path))  # noqa: PTH120 - of any path, without a Path for each
-        places.append((seen[directory], path))
+        ranked.append((seen[directory], path))
         seen[directory] += 1
-    return [path for _, path in sorted(places, key=lambda each: each[0])]
+    return [path for _, path in sorted(ranked, key=lambda each: each[0])]
 
 
 def _look(path: str | os.PathLike[str]) -> None:

@@ -68,7 +68,7 @@ class FairSlots:
 
     def _grant(self) -> None:
         while self._waiting and self._borrowed < self._total:
-            queue = min(self._waiting, key=_place)  # of equals, the first that began to wait
+            queue = min(self._waiting, key=_rank)  # of equals, the first that began to wait
             self._rounds += 1 / len(self._waiting)
             self._borrowed += 1
             del self._waiting[queue]
@@ -77,8 +77,8 @@ class FairSlots:
 
     def _line_up(self, queue: SlotQueue) -> None:
         if queue._waiters and queue not in self._waiting:
-            queue._take_turn()
-            queue._update_place()
+            queue._update_turn()
+            queue._update_rank()
             self._waiting[queue] = None
 
 
@@ -96,7 +96,7 @@ class SlotQueue:
         self._held = 0
         self._turn = 0.0
         self._waiters: deque[asyncio.Event] = deque()
-        self._place: tuple[int, int, float] = (0, 0, 0.0)
+        self._rank: tuple[int, int, float] = (0, 0, 0.0)
 
     @property
     def full(self) -> bool:
@@ -107,11 +107,11 @@ class SlotQueue:
         await checkpoint_if_cancelled()
         slots = self._slots
         if not slots._waiting and slots._borrowed < slots._total:  # nobody waits: as below, in a tenth of the time
-            self._take_turn()
+            self._update_turn()
             slots._rounds += 1
             slots._borrowed += 1
             self._held += 1
-            self._update_place()
+            self._update_rank()
             return
         granted = asyncio.Event()  # anyio's costs ten times as much to make
         self._waiters.append(granted)
@@ -131,7 +131,7 @@ class SlotQueue:
     async def __aexit__(self, *exc: object) -> None:
         self._give_back()
 
-    def _take_turn(self) -> None:
+    def _update_turn(self) -> None:
         """Find out when this queue's turn is, by what it has left."""
         self._turn = self._slots._rounds + _ROUNDS_PER_DOUBLING * math.log2(1 + max(0, self._left()) / _UNIT)
 
@@ -142,7 +142,7 @@ class SlotQueue:
 
     def _give_back(self) -> None:
         self._held -= 1
-        self._update_place()
+        self._update_rank()
         self._slots._borrowed -= 1
         self._slots._grant()
 
@@ -151,9 +151,9 @@ class SlotQueue:
         if not self._waiters:
             self._slots._waiting.pop(self, None)
 
-    def _update_place(self) -> None:
-        self._place = (-self._priority, self._held, self._turn)
+    def _update_rank(self) -> None:
+        self._rank = (-self._priority, self._held, self._turn)
 
 
-def _place(queue: SlotQueue) -> tuple[int, int, float]:
-    return queue._place
+def _rank(queue: SlotQueue) -> tuple[int, int, float]:
+    return queue._rank

@@ -33,8 +33,8 @@ def rate_now(limit: float | RateSchedule | None, time_of_day: Callable[[], float
 class RateLimiter:
     """A limiter that lets bytes through in the order in which callers ask.
 
-    Places in the queue are booked without awaiting. So callers are served in order, and none is lost. The place of a
-    cancelled caller stays unused. If the limit follows a schedule, a change holds for those who wait, too.
+    Positions in the queue are booked without awaiting. So callers are served in order, and none is lost. That of
+    a cancelled caller stays unused. If the limit follows a schedule, a change holds for those who wait, too.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class RateLimiter:
         self._updated = clock()
         self._taken = -math.inf
         self._passed = 0.0  # bytes that could have been sent so far
-        self._booked = 0.0  # the end of the last caller's place in the queue, on the same scale
+        self._booked = 0.0  # the end of the last caller's position in the queue, on the same scale
 
     @property
     def slice(self) -> int:
@@ -85,9 +85,9 @@ class RateLimiter:
         self._taken = self._updated
         saved_up = 0.0 if self._rate is None else self._rate * _BURST
         self._booked = max(self._booked, self._passed - saved_up) + count
-        place = self._booked
-        while self._rate is not None and place - self._passed > _ROUNDING:
-            await self._sleep(min((place - self._passed) / self._rate, _LOOK_AGAIN))
+        position = self._booked
+        while self._rate is not None and position - self._passed > _ROUNDING:
+            await self._sleep(min((position - self._passed) / self._rate, _LOOK_AGAIN))
             self._update()
 
     def _update(self) -> None:

@@ -257,8 +257,8 @@ def _leave_to(theirs: Callable[[], None], reason: str, extra: Mapping[str, Any] 
 
 def _is_for_boto3(e: errors.BigUploadError) -> bool:
     """Whether nothing was sent, for a reason that does not concern boto3."""
-    has_no_place = isinstance(e, errors.ManifestUnwritable) and e.lasting and e.manifest is None
-    return has_no_place or isinstance(e, errors.UsageError | errors.ManifestLocked)
+    is_unrecordable = isinstance(e, errors.ManifestUnwritable) and e.lasting and e.manifest is None
+    return is_unrecordable or isinstance(e, errors.UsageError | errors.ManifestLocked)
 
 
 class _Heard:

@@ -28,7 +28,7 @@ __all__ = [
     "UploadedKey",
 ]
 
-_PLACES = {
+_MODULES = {
     "MediaService": "forms",
     "S3ManifestStaticStorage": "storage",
     "S3StaticStorage": "storage",
@@ -40,10 +40,10 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     except ModuleNotFoundError as e:
         from bigupload.units import install_command
 

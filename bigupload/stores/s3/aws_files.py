@@ -20,7 +20,7 @@ from bigupload.records import dataclass
 
 CONFIG = ("AWS_CONFIG_FILE", "~/.aws/config")
 CREDENTIALS = ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
-"""The variables that name the files, and their usual places."""
+"""The variables that name the files, and their usual paths."""
 _PROFILE_VARIABLES = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 _PROFILE = re.compile(r"[\w.@+/:-]+")
 
@@ -82,7 +82,7 @@ def read_settings(options: S3Options) -> Settings | None:
 
 def no_profile(profile: str) -> errors.UsageError:
     """Make the error for a profile that is in none of the files."""
-    files = f"{place_of(CONFIG)} or the credentials file"
+    files = f"{path_setting(CONFIG)} or the credentials file"
     return errors.UsageError(f"there is no profile {profile} in {files}: name another `profile`, or add it")
 
 
@@ -150,14 +150,14 @@ def nested(value: str) -> dict[str, str]:
     return {name.strip(): text.strip() for name, _, text in pairs}
 
 
-def place_of(file: tuple[str, str]) -> str:
+def path_setting(file: tuple[str, str]) -> str:
     """Return the path of CONFIG or CREDENTIALS, as the user writes it."""
     return os.environ.get(*file)
 
 
 def _path_of(file: tuple[str, str]) -> str:
     """Return a file's path. Not by pathlib, which raises where nobody knows the home directory or may look into it."""
-    return os.path.expanduser(os.path.expandvars(place_of(file)))  # noqa: PTH111 - see above
+    return os.path.expanduser(os.path.expandvars(path_setting(file)))  # noqa: PTH111 - see above
 
 
 def _identity(path: str) -> tuple[str, int, int, int]:

@@ -143,7 +143,7 @@ class S3Bucket:
         self._session: tuple[PlainKeys, float] | None = None
         """For a directory bucket: the keys of the session, and its end in seconds since the epoch."""
         self._beginning = asyncio.Lock()
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._concurrency = asyncio.Semaphore(_AT_ONCE)
 
     @functools.cached_property
     def ca_bundle(self) -> CaBundle:
@@ -229,7 +229,7 @@ class S3Bucket:
         given, signed = self.renewal.current, self._now()
         try:
             keys = await self._keys(reached)
-            async with self._places:
+            async with self._concurrency:
                 return await self._answer(reached.signer, keys, call)
         except Fault as fault:
             if fault.is_decided:

@@ -268,8 +268,8 @@ def request_of(
 
 def copy_source(bucket: str, key: str, version_id: str | None = None) -> str:
     """Return the parameter CopySource: an object that the store is to copy. The bucket may be an access point's ARN."""
-    place = f"{bucket}/object/{key}" if bucket.startswith("arn:") else f"{bucket}/{key}"
-    return quote(place, safe="/~") + (f"?versionId={quote(version_id, safe='')}" if version_id else "")
+    path = f"{bucket}/object/{key}" if bucket.startswith("arn:") else f"{bucket}/{key}"
+    return quote(path, safe="/~") + (f"?versionId={quote(version_id, safe='')}" if version_id else "")
 
 
 # -- responses
@@ -557,10 +557,10 @@ class _Pages:
         if self.ended:
             return
         start = self._following(page)
-        place = hash(tuple(start.items()))
-        if place in self._been:
+        position = hash(tuple(start.items()))
+        if position in self._been:
             raise Fault(FaultKind.FINAL, f"the store's list of {self._listed} repeats a page")
-        self._been.add(place)
+        self._been.add(position)
         self.start = start
 
     def _following(self, page: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import Credentials, CredentialsSource, identity_of
 from bigupload.records import dataclass
 from bigupload.stores.s3.access import PlainKeys
-from bigupload.stores.s3.aws_files import CONFIG, CREDENTIALS, place_of
+from bigupload.stores.s3.aws_files import CONFIG, CREDENTIALS, path_setting
 from bigupload.stores.s3.signer import SigningKeys
 from bigupload.support.daemon_threads import run_in_daemon_thread
 
@@ -77,8 +77,8 @@ def _origin(method: str, profile: str | None) -> str:
         METHOD: "that `credentials` returned",
         "env": "from AWS_ACCESS_KEY_ID",
         "explicit": "that were given",
-        "shared-credentials-file": f"{of_profile} in {place_of(CREDENTIALS)}",
-        "config-file": f"{of_profile} in {place_of(CONFIG)}",
+        "shared-credentials-file": f"{of_profile} in {path_setting(CREDENTIALS)}",
+        "config-file": f"{of_profile} in {path_setting(CONFIG)}",
         "iam-role": "of this machine's role",
         "container-role": "of this machine's role",
     }
