@@ -39,18 +39,18 @@ class WholeDigests:
         self.hashers = hashers
         self.size = 0
         """Bytes that they have got."""
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._done: dict[int, int] = {}
         """The ends of parts that were hashed, by their beginnings."""
 
     def feed(self, offset: int, chunk: memoryview) -> None:
         """Take a chunk of the file, if it is the next one."""
-        if offset == self.size and self._turn.acquire(blocking=False):
+        if offset == self.size and self._lock.acquire(blocking=False):
             try:
                 if offset == self.size:
                     self._take(chunk)
             finally:
-                self._turn.release()
+                self._lock.release()
 
     def part_done(self, source: Source, part: Part, buffer: memoryview, check: Callable[[], object]) -> None:
         """A part was hashed: read what can be taken by now. Blocking.
@@ -62,8 +62,8 @@ class WholeDigests:
             check: Called after each chunk. What it raises ends the reading.
         """
         self._done[part.offset] = part.offset + part.size
-        # A thread that finds another one at it leaves the part to that one, which looks again after its turn.
-        while self._end_of_next() is not None and self._turn.acquire(blocking=False):
+        # A thread that finds another one at it leaves the part to that one, which looks again after it.
+        while self._end_of_next() is not None and self._lock.acquire(blocking=False):
             try:
                 while (end := self._end_of_next()) is not None:
                     chunk = buffer[: min(len(buffer), end - self.size)]
@@ -74,7 +74,7 @@ class WholeDigests:
             except SourceError:  # which others report
                 return
             finally:
-                self._turn.release()
+                self._lock.release()
 
     def _end_of_next(self) -> int | None:
         """The end of the hashed part that has the next byte; None: that part is not hashed yet."""

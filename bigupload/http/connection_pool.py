@@ -312,7 +312,7 @@ class Addresses:
         self._known: dict[tuple[str, int], tuple[list[AddressRow], float]] = {}
         """The rows, and when they were looked up."""
         self._asked: dict[tuple[str, int], asyncio.Task[list[AddressRow]]] = {}
-        self._turn = -1
+        self._rotation = -1
 
     async def of(self, host: str, port: int) -> list[AddressRow]:
         """Return the addresses, rotated by one at each call, so that few connections use all of them, too.
@@ -330,8 +330,8 @@ class Addresses:
                 task = self._asked[key] = asyncio.create_task(self._ask(key))
                 task.add_done_callback(retrieve)
             rows = await asyncio.shield(self._asked[key])
-        self._turn += 1
-        first = self._turn % len(rows)
+        self._rotation += 1
+        first = self._rotation % len(rows)
         return rows[first:] + rows[:first]
 
     def forget(self) -> None:

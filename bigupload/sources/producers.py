@@ -359,9 +359,9 @@ class PushedBytes:
         """Has something once there may be room, or will never be any. A signal's handler may raise in the writer at any
         point: unlike those of `threading`, this wait is one call of C, which that leaves as it was."""
         self._changed_in_loop = asyncio.Event()
-        self._turn = asyncio.Lock()
-        self._in_turn = 0
-        """Tasks that have the turn, or wait for it."""
+        self._writing = asyncio.Lock()
+        self._writers = 0
+        """Tasks that have the lock, or wait for it."""
         self._since_rest = 0
         """Bytes that tasks have written since other tasks could run."""
 
@@ -405,20 +405,20 @@ class PushedBytes:
     async def push_in_loop(self, data: memoryview) -> None:
         """Write bytes, in the reader's loop. Writes are whole, in the order of the calls. Raises what `push` raises."""
         self._since_rest += len(data)
-        if not self._in_turn and self._since_rest < _REST and len(data) <= len(self._buffer) - self._filled:
+        if not self._writers and self._since_rest < _REST and len(data) <= len(self._buffer) - self._filled:
             self._copy(data)
             return
-        self._in_turn += 1
+        self._writers += 1
         try:
-            async with self._turn:
+            async with self._writing:
                 if self._since_rest >= _REST:
                     self._since_rest = 0
                     await asyncio.sleep(0)
-                await self._push_in_turn(data)
+                await self._push_locked(data)
         finally:
-            self._in_turn -= 1
+            self._writers -= 1
 
-    async def _push_in_turn(self, data: memoryview) -> None:
+    async def _push_locked(self, data: memoryview) -> None:
         rest = data
         try:
             while (count := self._copy(rest)) < len(rest):
@@ -431,7 +431,7 @@ class PushedBytes:
 
     async def finish(self) -> None:
         """End the bytes here, after all writes that wait. Raises what a write would raise."""
-        async with self._turn:
+        async with self._writing:
             if self.torn:
                 self.stop(_interrupted())
             with self._lock:

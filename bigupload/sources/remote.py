@@ -120,7 +120,7 @@ class RemoteSource(SourceOfHeldParts):
         """Fetch a part. What has come of it stays if the request fails, for the next call. See `ports.Source.hold`."""
         fetched = self._fetched.get(part.number)
         if fetched is None:
-            if not wait:  # fetched ahead of their turn, parts would take the room of those that can be sent
+            if not wait:  # fetched ahead of the others, parts would take the room of those that can be sent
                 return False
             async with self._admission:
                 await self._wait_for_share(part.size)
