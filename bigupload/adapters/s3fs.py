@@ -126,9 +126,9 @@ class S3FileSystem(s3fs.S3FileSystem):
             OSError: The file can't be read, the store refused, or the object is not proved to be the file.
         """
         path = os.path.abspath(lpath)  # noqa: PTH100 - as the manifest has it; and no name is taken for a URL
-        theirs = super()._put_file
+        original = super()._put_file
         if os.path.isdir(path):  # noqa: PTH112 - it is a text already
-            await theirs(lpath, rpath, callback=callback)
+            await original(lpath, rpath, callback=callback)
             return
         size = os.path.getsize(lpath)  # noqa: PTH202 - its error names the path as it was given
         if "ContentType" not in kwargs and (guessed := mimetypes.guess_type(path)[0]) is not None:
@@ -139,7 +139,7 @@ class S3FileSystem(s3fs.S3FileSystem):
         except CannotTakeOver as reason:
             _warn(reason)
             more = {"chunksize": chunksize, "max_concurrency": max_concurrency, "mode": mode}
-            await theirs(lpath, rpath, callback=callback, **more, **kwargs)
+            await original(lpath, rpath, callback=callback, **more, **kwargs)
             return
         if chunksize is not None and chunksize < size:
             options["part_size"] = chunksize
@@ -149,7 +149,7 @@ class S3FileSystem(s3fs.S3FileSystem):
             await self._uploader.hold_for(self)
         own: UploaderOptions = {**self._uploader.options, "concurrency": max_concurrency}
         of_call: _SharedUploader | Uploader = self._uploader if max_concurrency is None else Uploader(**own)
-        async with self._as_theirs(f"{path} to {to[5:]}", rpath), of_call as uploader:
+        async with self._translated_errors(f"{path} to {to[5:]}", rpath), of_call as uploader:
             result = await uploader.upload(path, to=to, on_event=report, **options)
         report(result.size)
         self._forget(rpath)
@@ -243,19 +243,19 @@ class S3FileSystem(s3fs.S3FileSystem):
             key, secret = found.get("aws_access_key_id"), found.get("aws_secret_access_key")
             token = found.get("aws_session_token")
         if key is None or secret is None:
-            theirs = await self.session.get_credentials()
-            if theirs is None:
+            credentials = await self.session.get_credentials()
+            if credentials is None:
                 raise errors.CredentialsError("s3fs found no credentials")
-            key, secret, token, *_ = await theirs.get_frozen_credentials()
+            key, secret, token, *_ = await credentials.get_frozen_credentials()
         return Credentials(access_key=key, secret_key=secret, session_token=token)
 
     @contextlib.asynccontextmanager
-    async def _as_theirs(self, where: str, rpath: str) -> AsyncGenerator[None]:
+    async def _translated_errors(self, where: str, rpath: str) -> AsyncGenerator[None]:
         """Raise bigupload's errors as the exceptions that s3fs raises for the same."""
         try:
             yield
         except errors.BigUploadError as e:
-            raise _as_theirs(e, self._s3, where, rpath) from e
+            raise _translate_error(e, self._s3, where, rpath) from e
 
     def _forget(self, rpath: str) -> None:
         """Drop what s3fs has listed of an object and of the directories that it is in."""
@@ -309,7 +309,7 @@ class S3WriteFile(s3fs.core.S3File):
                 raise FileExistsError(errno.EEXIST, "there is an object", path)
             given["IfNoneMatch"] = "*"
         to, options = sync(fs.loop, fs._options, path, given)
-        with self._as_theirs():
+        with self._translated_errors():
             self._writer = bigupload.open_writer(
                 to,
                 s3=options["s3"],
@@ -322,7 +322,7 @@ class S3WriteFile(s3fs.core.S3File):
     @property
     def result(self) -> UploadResult:
         """The result of the upload: the object and its proof. Raises ValueError before `close`."""
-        with self._as_theirs():
+        with self._translated_errors():
             return self._pushed.result
 
     @property
@@ -332,11 +332,11 @@ class S3WriteFile(s3fs.core.S3File):
         return self._writer
 
     @contextlib.contextmanager
-    def _as_theirs(self) -> Generator[None]:
+    def _translated_errors(self) -> Generator[None]:
         try:
             yield
         except errors.BigUploadError as e:
-            raise _as_theirs(e, self.fs._s3, self.path, self.path) from e
+            raise _translate_error(e, self.fs._s3, self.path, self.path) from e
 
     def write(self, data: Any) -> int:
         """Write bytes. Waits while the memory for parts is full. Returns how many: all of them."""
@@ -344,7 +344,7 @@ class S3WriteFile(s3fs.core.S3File):
             raise ValueError("I/O operation on closed file.")
         if self.forced:
             raise ValueError("This file has been force-flushed, can only close")
-        with self._as_theirs():
+        with self._translated_errors():
             written = self._pushed.write(data)
         self.loc += written
         return written
@@ -370,7 +370,7 @@ class S3WriteFile(s3fs.core.S3File):
         if not self.closed:  # of a text that is around it, some may be missing
             self.discard()
             raise ValueError(f"{self.path} was never closed, so that nothing was committed")
-        with self._as_theirs():
+        with self._translated_errors():
             self._pushed.close()
         if self.fs.version_aware:
             self.version_id = self.result.version_id
@@ -516,15 +516,15 @@ def _steps(update: Callable[[int], object]) -> Callable[[events.Event | int], No
     return report
 
 
-def _as_theirs(e: errors.BigUploadError, client: Any, where: str, path: str) -> Exception:
+def _translate_error(e: errors.BigUploadError, client: Any, where: str, path: str) -> Exception:
     if isinstance(e, errors.TargetExists):
         return FileExistsError(errno.EEXIST, str(e), path)
     if isinstance(e, errors.UsageError):
         return ValueError(str(e))
     made = translated(e, client, "PutObject", where)
     if isinstance(made, ClientError):
-        theirs: Exception = translate_boto_error(made, set_cause=False)
-        return theirs
+        raised: Exception = translate_boto_error(made, set_cause=False)
+        return raised
     if isinstance(made, OSError | BotoCoreError):
         return made
     return OSError(errno.EBUSY if isinstance(e, errors.ManifestLocked) else errno.EIO, str(e), path)

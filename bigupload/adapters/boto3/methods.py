@@ -73,7 +73,7 @@ class TakenOver:
         self._client = client
         self._own = {name: vars(client)[name] for name in _METHODS if name in vars(client)}
         """The methods that another program has put in place of the class's."""
-        self._theirs_file, self._theirs_object = client.upload_file, client.upload_fileobj
+        self._original_upload_file, self._original_upload_fileobj = client.upload_file, client.upload_fileobj
         self._session = ClientSession(client)
         self._reach = partial(s3_options, client, self._session)
         self._proof: Any = Verified(require_proof)
@@ -122,10 +122,10 @@ class TakenOver:
         from botocore.exceptions import ClientError
 
         others: dict[str, Any] = {"ExtraArgs": ExtraArgs, "Callback": Callback, "Config": Config}
-        theirs = partial(self._theirs_file, Filename, Bucket, Key, **others)
+        original = partial(self._original_upload_file, Filename, Bucket, Key, **others)
         path: object = os.fspath(Filename) if hasattr(Filename, "__fspath__") else Filename
         if not isinstance(path, str) or not _are_texts(Bucket, Key):
-            theirs()  # says what is wrong
+            original()  # says what is wrong
             return
         try:
             job = BotoRequest(Bucket, Key, ExtraArgs, Config, self._reach).of_file(path)
@@ -135,7 +135,7 @@ class TakenOver:
             reason = str(e)
         except ClientError as e:
             raise S3UploadFailedError(f"Failed to upload {path} to {Bucket}/{Key}: {e}") from e.__cause__
-        _leave_to(theirs, reason, ExtraArgs)
+        _leave_to(original, reason, ExtraArgs)
 
     def upload_fileobj(
         self,
@@ -167,9 +167,9 @@ class TakenOver:
             Exception: What `Fileobj` raised.
         """
         others: dict[str, Any] = {"ExtraArgs": ExtraArgs, "Callback": Callback, "Config": Config}
-        theirs = partial(self._theirs_object, Fileobj, Bucket, Key, **others)
+        original = partial(self._original_upload_fileobj, Fileobj, Bucket, Key, **others)
         if not _can_read(Fileobj) or not _are_texts(Bucket, Key):
-            theirs()  # says what is wrong
+            original()  # says what is wrong
             return
         try:
             job = BotoRequest(Bucket, Key, ExtraArgs, Config, self._reach).of_object(Fileobj)
@@ -177,7 +177,7 @@ class TakenOver:
             return
         except CannotTakeOver as e:
             reason = str(e)
-        _leave_to(theirs, reason, ExtraArgs)
+        _leave_to(original, reason, ExtraArgs)
 
     # -- the upload
 
@@ -246,13 +246,13 @@ def _are_texts(*names: object) -> bool:
     return all(isinstance(name, str) for name in names)
 
 
-def _leave_to(theirs: Callable[[], None], reason: str, extra: Mapping[str, Any] | None) -> None:
+def _leave_to(original: Callable[[], None], reason: str, extra: Mapping[str, Any] | None) -> None:
     from boto3.s3.transfer import S3Transfer
 
     if all(name in S3Transfer.ALLOWED_UPLOAD_ARGS for name in extra or ()):  # else it is a mistake, as boto3 says
         message = f"boto3 makes this upload itself, so that it does not resume: {reason}"
         warnings.warn(message, NotTakenOver, stacklevel=3)
-    theirs()
+    original()
 
 
 def _is_for_boto3(e: errors.BigUploadError) -> bool:

@@ -64,7 +64,7 @@ class WrittenFile(s3.S3File):
             return len(data)
         if self._writer is None:
             self._writer = self._storage.open_writer(self.obj.key)
-        with self._as_theirs():
+        with self._translated_errors():
             written = self._writer.write(data)
         self._raw_bytes_written += written
         return written
@@ -124,7 +124,7 @@ class WrittenFile(s3.S3File):
             if self._is_dropped:
                 return
             if self._writer is not None:
-                with self._as_theirs():
+                with self._translated_errors():
                     self._writer.close()
             elif (now := unwinding(self._opened_in)) is not None:
                 raise errors.UsageError(refused_close(now))
@@ -151,7 +151,7 @@ class WrittenFile(s3.S3File):
         self._reset_file_properties()
 
     @contextlib.contextmanager
-    def _as_theirs(self) -> Generator[None]:
+    def _translated_errors(self) -> Generator[None]:
         """Raise bigupload's errors as the exceptions of boto3."""
         try:
             yield
