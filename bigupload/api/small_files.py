@@ -38,7 +38,7 @@ from bigupload.manifests.state_directory import SUFFIX
 from bigupload.options import S3Options
 from bigupload.ports import Source
 from bigupload.records import dataclass
-from bigupload.sources.objects import FileHolder, MemorySource, bytes_of
+from bigupload.sources.objects import MemorySource, SmallFileReader, bytes_of
 from bigupload.sources.opening import checked_name, is_path
 from bigupload.stores.s3.bucket import MAX_AGE, MOST_IDLE, BucketPool, aws_environment, connection_options
 from bigupload.stores.s3.multipart import S3Store
@@ -99,7 +99,7 @@ class SmallFiles:
     def __init__(self, resources: SmallFileDependencies) -> None:
         """Connect to nothing yet."""
         self._resources = resources
-        self._holder = FileHolder()
+        self._reader = SmallFileReader()
         self._senders: dict[tuple[Any, ...], BucketSender] = {}
         """The senders that new calls get, the one that was used last at the end."""
         self._outdated: list[BucketSender] = []
@@ -189,21 +189,21 @@ class SmallFiles:
         to = options.get("to") or f"s3://{LOCAL_BUCKET}/"
         bucket, key = key_of_file(to, path, name) if path and named is None else parse_s3_url(to, name)
         return _SmallUpload(
-            self._resources, self._holder, call, given, path, name, bucket, key, s3, settings, options, job
+            self._resources, self._reader, call, given, path, name, bucket, key, s3, settings, options, job
         )
 
     async def _size(self, given: UploadSource, path: str) -> int | None:
-        holder, directory = self._holder, os.path.dirname(path)  # noqa: PTH120 - microseconds count
-        if path and not holder.is_local(path) and (first := self._looking.get(directory)) is not None:
+        reader, directory = self._reader, os.path.dirname(path)  # noqa: PTH120 - microseconds count
+        if path and not reader.is_local(path) and (first := self._looking.get(directory)) is not None:
             await first.wait()  # a thread for each would take longer than all else
-        if not path or holder.is_local(path):  # waits for nothing
+        if not path or reader.is_local(path):  # waits for nothing
             try:
                 return os.stat(path).st_size if path else size_of(given)  # noqa: PTH116 - as above
             except (OSError, ValueError):
                 return None
 
         def look() -> int:
-            holder.look_where(path)
+            reader.look_where(path)
             return size_of(given)
 
         self._looking[directory] = looked = asyncio.Event()
@@ -374,7 +374,7 @@ class _SmallUpload:
     """The upload of a source that one PUT may send."""
 
     resources: SmallFileDependencies
-    holder: FileHolder
+    reader: SmallFileReader
     call: OpenCall
     given: UploadSource
     path: str
@@ -463,7 +463,7 @@ class _SmallUpload:
             source = MemorySource(self.name, bytes_of(self.given))
         else:
             try:
-                source = await self.holder.open(self.path)
+                source = await self.reader.open(self.path)
             except errors.SourceError:
                 return None
         rereads = self.settings.verify_source and source.view(0, 1) is None

@@ -133,42 +133,42 @@ def _failure(name: str, e: Exception, offset: int) -> errors.SourceUnreadable:
     return errors.SourceUnreadable(f"can't read {errors.IT} at byte {offset:,}: {reason}", it=name)
 
 
-MOST_HELD = MIB
-"""Bytes of a file that is held. A larger one costs little more by being read twice, and no memory."""
+MAX_SMALL_FILE = MIB
+"""Bytes of a file that is kept in memory. A larger one costs little more by being read twice, and no memory."""
 _BUDGET = 64 * MIB
-"""Bytes of all files that are held at a time. Further files are not held."""
+"""Bytes of all files in memory at a time. Further files are not kept in memory."""
 _MOST_DIRECTORIES = 10_000
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _NO_LINKS = _FLAGS | getattr(os, "O_NOFOLLOW", 0)
 
 
-class HeldFile(MemorySource):
+class SmallFile(MemorySource):
     """A file whose bytes are in memory. Implements `ports.Source`."""
 
     kind = SourceKind.FILE
 
-    def __init__(self, path: str, data: bytearray, status: os.stat_result, holder: FileHolder) -> None:
+    def __init__(self, path: str, data: bytearray, status: os.stat_result, reader: SmallFileReader) -> None:
         """Take what was read.
 
         Args:
-            path: The file's path, as `FileHolder.open` got it.
+            path: The file's path, as `SmallFileReader.open` got it.
             data: All its bytes.
             status: Its metadata before and after they were read.
-            holder: Learns when they are let go.
+            reader: Learns when they are let go.
         """
         self.path = path
         self.fingerprint = fingerprint_of(status)
         self._data = memoryview(data)
-        self._holder = holder
+        self._reader = reader
 
     def close(self) -> None:
         """Let the bytes go. May be called again."""
-        self._holder.held -= len(self._data)
+        self._reader.held -= len(self._data)
         super().close()
 
 
-class FileHolder:
-    """Opens files, and holds the small ones."""
+class SmallFileReader:
+    """Opens files, and reads the small ones into memory."""
 
     def __init__(self) -> None:
         """Hold nothing."""
@@ -195,11 +195,11 @@ class FileHolder:
             finally:
                 close_read(fd)
 
-    async def open(self, path: str) -> HeldFile | FileSource:
+    async def open(self, path: str) -> SmallFile | FileSource:
         """Open a file. The caller closes it.
 
         Args:
-            path: Its path. An absolute one makes `HeldFile.path` absolute.
+            path: Its path. An absolute one makes `SmallFile.path` absolute.
 
         Raises:
             SourceError: It can't be opened or read, or is not a regular file.
@@ -215,7 +215,7 @@ class FileHolder:
                 return found
         return await open_in_thread(lambda: self._open(path))
 
-    async def _open_first(self, path: str, directory: str) -> HeldFile | FileSource:
+    async def _open_first(self, path: str, directory: str) -> SmallFile | FileSource:
         if len(self._first) >= _MOST_DIRECTORIES:
             self._first.clear()
         self._first[directory] = opened = asyncio.Event()
@@ -224,11 +224,11 @@ class FileHolder:
         finally:
             opened.set()
 
-    def _open(self, path: str) -> HeldFile | FileSource:
+    def _open(self, path: str) -> SmallFile | FileSource:
         """In a thread."""
         return self._read(path, wait=True) or FileSource(path)
 
-    def _read(self, path: str, *, wait: bool) -> HeldFile | None:
+    def _read(self, path: str, *, wait: bool) -> SmallFile | None:
         """Read a small file; None: it is not small, changes, or has something about it that `FileSource` looks into.
 
         Args:
@@ -242,7 +242,7 @@ class FileHolder:
         try:
             status = os.fstat(fd)
             size = status.st_size
-            if not stat.S_ISREG(status.st_mode) or size > MOST_HELD or self.held + size > _BUDGET:
+            if not stat.S_ISREG(status.st_mode) or size > MAX_SMALL_FILE or self.held + size > _BUDGET:
                 return None
             data = bytearray(size + 1)  # one more, to see whether it ends there
             read = read_cached(fd, memoryview(data), 0)
@@ -259,7 +259,7 @@ class FileHolder:
             return None
         del data[size:]
         self.held += size
-        return HeldFile(path, data, status, self)
+        return SmallFile(path, data, status, self)
 
     def _remember(self, path: str, fd: int) -> None:
         if len(self._local) >= _MOST_DIRECTORIES:

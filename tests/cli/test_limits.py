@@ -14,7 +14,7 @@ import pytest
 from bigupload.cli import OUT_OF_MEMORY
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.sources.file import FileSource
-from bigupload.sources.objects import FileHolder
+from bigupload.sources.objects import SmallFileReader
 from bigupload.support.files import OUT_OF_DESCRIPTORS
 from bigupload.testing.strict_s3 import StrictS3
 from tests.crash.running import Place, driver
@@ -41,7 +41,7 @@ def test_files_that_do_not_fit_end_in_one_line(
     tree.mkdir()
     (tree / "small").write_bytes(b"small")
     calls = {
-        ("sync", tree, *to(s3, "s3://bucket/p/")): (FileHolder, "_read"),
+        ("sync", tree, *to(s3, "s3://bucket/p/")): (SmallFileReader, "_read"),
         ("upload", file, *to(s3), *IN_PARTS): (FileSource, "read_into"),  # it comes in an exception group
     }
     for call, (where, name) in calls.items():

@@ -488,7 +488,7 @@ async def test_the_manifest_of_an_object_that_is_replaced_is_set_aside(world: Wo
     path, state = world.file(10), world.directory / "state"
     more: dict[str, Any] = {"part_size": KIB, "verify_source": True, "state_dir": state}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bigupload.sources.objects.MOST_HELD", 0)  # a file that is read twice goes by parts
+        patch.setattr("bigupload.sources.objects.MAX_SMALL_FILE", 0)  # a file that is read twice goes by parts
         results(await sent([path], world.options(), **more))
     (manifest,) = state.glob("*.manifest.jsonl")
     path.write_bytes(b"other")

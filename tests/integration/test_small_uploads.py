@@ -16,7 +16,7 @@ from bigupload.api import small_files
 from bigupload.api.upload_slots import MAX_UPLOADS
 from bigupload.engine import context
 from bigupload.sources.file import FileSource
-from bigupload.sources.objects import FileHolder, HeldFile
+from bigupload.sources.objects import SmallFile, SmallFileReader
 from bigupload.testing.faults import LostResponse, Reset, Status
 from tests.tools.waiting import until
 
@@ -59,7 +59,7 @@ async def test_bytes_in_memory(world: World, source: Any) -> None:
 
 
 async def test_a_file_that_is_read_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigupload.sources.objects.MOST_HELD", KIB)
+    monkeypatch.setattr("bigupload.sources.objects.MAX_SMALL_FILE", KIB)
     path = world.file(SIZE)
     await put(world, path)
     assert ops(world) == ["PutObject"]
@@ -79,7 +79,7 @@ async def test_a_file_that_is_read_twice(world: World, monkeypatch: pytest.Monke
     ids=lambda more: next(iter(more)),
 )
 async def test_what_one_put_can_t_do(world: World, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]) -> None:
-    monkeypatch.setattr("bigupload.sources.objects.MOST_HELD", 0)  # else a file in memory has no bytes to verify
+    monkeypatch.setattr("bigupload.sources.objects.MAX_SMALL_FILE", 0)  # else a file in memory has no bytes to verify
     if "manifest" in more:
         more = {"manifest": world.directory / more["manifest"]}
     if "options" in more:
@@ -288,7 +288,7 @@ async def test_a_file_that_is_not_there(world: World, to: str) -> None:
 
 @pytest.mark.parametrize("size", [SIZE, SIZE + 1])
 async def test_a_file_that_changes_while_it_is_sent(world: World, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigupload.sources.objects.MOST_HELD", 0)
+    monkeypatch.setattr("bigupload.sources.objects.MAX_SMALL_FILE", 0)
     path = world.file(SIZE)
     changes = 0
 
@@ -448,10 +448,10 @@ async def test_files_that_the_page_cache_does_not_have_take_few_threads(
     world: World, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Each is opened and read in a thread, and a slow disk lets them wait there."""
-    released, lock, open_it = threading.Event(), threading.Lock(), FileHolder._open
+    released, lock, open_it = threading.Event(), threading.Lock(), SmallFileReader._open
     inside: list[str] = []
 
-    def slowly(self: FileHolder, path: str) -> HeldFile | FileSource:
+    def slowly(self: SmallFileReader, path: str) -> SmallFile | FileSource:
         with lock:
             inside.append(path)
         assert released.wait(60)
@@ -460,7 +460,7 @@ async def test_files_that_the_page_cache_does_not_have_take_few_threads(
     def uncached(*_: object) -> int:
         raise BlockingIOError
 
-    monkeypatch.setattr(FileHolder, "_open", slowly)
+    monkeypatch.setattr(SmallFileReader, "_open", slowly)
     monkeypatch.setattr("bigupload.sources.objects.read_cached", uncached)
     paths = []
     for number in range(150):  # of the files of a directory, the first is opened alone

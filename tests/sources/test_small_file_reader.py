@@ -14,40 +14,40 @@ from bigupload.core.manifest import SourceKind
 from bigupload.core.part_plan import Part
 from bigupload.sources import objects
 from bigupload.sources.file import FileSource, open_in_thread
-from bigupload.sources.objects import FileHolder, HeldFile
+from bigupload.sources.objects import SmallFile, SmallFileReader
 
 
 @pytest.fixture(params=["asked", "not asked"], ids=["page cache", "no page cache"])
-def holder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> FileHolder:
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SmallFileReader:
     """Also where the page cache can't be asked, as on a network's file system."""
     if request.param == "not asked":
         monkeypatch.setattr("bigupload.support.pages._NOWAIT", None)
-    return FileHolder()
+    return SmallFileReader()
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 100_000])
-async def test_its_bytes_are_in_memory(holder: FileHolder, tmp_path: Path, size: int) -> None:
+async def test_its_bytes_are_in_memory(reader: SmallFileReader, tmp_path: Path, size: int) -> None:
     path = tmp_path / "file"
     path.write_bytes(os.urandom(size))
     with FileSource(path) as plain:
         for _ in range(3):  # the second one is opened without a thread
-            found = await holder.open(str(path))
-            assert isinstance(found, HeldFile)
+            found = await reader.open(str(path))
+            assert isinstance(found, SmallFile)
             assert await found.hold(Part(1, 0, size))
             assert bytes(found.view(0, size)) == path.read_bytes()
             assert (found.kind, found.path, found.fingerprint) == (SourceKind.FILE, plain.path, plain.fingerprint)
             buffer = memoryview(bytearray(10))
             assert bytes(buffer[: found.read_into(buffer, 1)]) == path.read_bytes()[1:11]
-            assert holder.held == size
+            assert reader.held == size
             found.close()
             found.close()
-            assert holder.held == 0
+            assert reader.held == 0
 
 
-async def test_it_stays_as_it_was(holder: FileHolder, tmp_path: Path) -> None:
+async def test_it_stays_as_it_was(reader: SmallFileReader, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"before")
-    found = await holder.open(str(path))
+    found = await reader.open(str(path))
     path.write_bytes(b"after it")
     path.unlink()
     assert bytes(found.view(0, 6) or b"") == b"before"
@@ -55,41 +55,41 @@ async def test_it_stays_as_it_was(holder: FileHolder, tmp_path: Path) -> None:
 
 
 async def test_large_files_and_too_many_are_not_held(
-    holder: FileHolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reader: SmallFileReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"1234")
-    monkeypatch.setattr(objects, "MOST_HELD", 3)
-    with await holder.open(str(path)) as found:  # type: ignore[union-attr]  # it is a FileSource
+    monkeypatch.setattr(objects, "MAX_SMALL_FILE", 3)
+    with await reader.open(str(path)) as found:  # type: ignore[union-attr]  # it is a FileSource
         assert isinstance(found, FileSource)
-    monkeypatch.setattr(objects, "MOST_HELD", 4)
+    monkeypatch.setattr(objects, "MAX_SMALL_FILE", 4)
     monkeypatch.setattr(objects, "_BUDGET", 7)
-    first = await holder.open(str(path))
-    assert isinstance(first, HeldFile)
-    second = await holder.open(str(path))
+    first = await reader.open(str(path))
+    assert isinstance(first, SmallFile)
+    second = await reader.open(str(path))
     assert isinstance(second, FileSource)
     second.close()
     first.close()
-    assert isinstance(await holder.open(str(path)), HeldFile)
+    assert isinstance(await reader.open(str(path)), SmallFile)
 
 
-async def test_links_are_followed_and_other_things_refused(holder: FileHolder, tmp_path: Path) -> None:
+async def test_links_are_followed_and_other_things_refused(reader: SmallFileReader, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"1234")
     for _ in range(2):
-        assert (await holder.open(str(path))).fingerprint.size == 4
+        assert (await reader.open(str(path))).fingerprint.size == 4
         (tmp_path / "link").unlink(missing_ok=True)
         (tmp_path / "link").symlink_to(path)
-        assert (await holder.open(str(tmp_path / "link"))).fingerprint.size == 4
+        assert (await reader.open(str(tmp_path / "link"))).fingerprint.size == 4
         with pytest.raises(errors.SourceNotFound):
-            await holder.open(str(tmp_path / "missing"))
+            await reader.open(str(tmp_path / "missing"))
         with pytest.raises(errors.SourceUnsupported):
-            await holder.open(str(tmp_path))
+            await reader.open(str(tmp_path))
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(errors.SourceUnsupported):
-        await holder.open(str(tmp_path / "pipe"))
+        await reader.open(str(tmp_path / "pipe"))
     with pytest.raises(errors.SourceUnsupported):
-        await holder.open("/proc/self/status")  # which has more bytes than it says
+        await reader.open("/proc/self/status")  # which has more bytes than it says
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Has an entry for each file that is opened in a thread. All files are in a page cache that can be asked."""
     taken: list[str] = []
 
-    async def counted(open_it: Callable[[], HeldFile | FileSource]) -> HeldFile | FileSource:
+    async def counted(open_it: Callable[[], SmallFile | FileSource]) -> SmallFile | FileSource:
         taken.append("a thread")
         return await open_in_thread(open_it)
 
@@ -114,8 +114,8 @@ async def test_of_many_files_at_once_only_the_first_of_a_directory_takes_a_threa
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         path.write_text(path.name)
-    holder = FileHolder()
-    found = await asyncio.gather(*(holder.open(str(path)) for path in paths))
+    reader = SmallFileReader()
+    found = await asyncio.gather(*(reader.open(str(path)) for path in paths))
     assert [bytes(each.view(0, 2) or b"").decode() for each in found] == [path.name for path in paths]
     assert len(threads) == 2
 
@@ -124,15 +124,15 @@ async def test_a_first_file_that_fails_or_is_cancelled_does_not_hold_up_the_othe
     tmp_path: Path, threads: list[str]
 ) -> None:
     (tmp_path / "file").write_bytes(b"1234")
-    holder = FileHolder()
-    missing = asyncio.create_task(holder.open(str(tmp_path / "missing")))
-    cancelled = asyncio.create_task(holder.open(f"{tmp_path}/other/missing"))
-    other = asyncio.create_task(holder.open(str(tmp_path / "file")))
+    reader = SmallFileReader()
+    missing = asyncio.create_task(reader.open(str(tmp_path / "missing")))
+    cancelled = asyncio.create_task(reader.open(f"{tmp_path}/other/missing"))
+    other = asyncio.create_task(reader.open(str(tmp_path / "file")))
     await asyncio.sleep(0)
     cancelled.cancel()
     with pytest.raises(errors.SourceNotFound):
         await missing
     assert (await other).fingerprint.size == 4
     with pytest.raises(errors.SourceNotFound):
-        await holder.open(f"{tmp_path}/other/missing")
+        await reader.open(f"{tmp_path}/other/missing")
     assert len(threads) >= 3
