@@ -283,7 +283,7 @@ class Facts(Protocol):
         """Return a fact; None: nothing is known."""
         ...
 
-    def note(self, name: str, value: str | None) -> None:
+    def record(self, name: str, value: str | None) -> None:
         """Remember a fact for a while; None: forget it."""
         ...
 

@@ -281,7 +281,7 @@ class SinglePuts:
     def _forget(self) -> None:
         """What was remembered of the store is wrong, or costs the proof: find out again."""
         if self._recalled is not None and self._facts is not None:
-            self._facts.note(self._refuses, None)
+            self._facts.record(self._refuses, None)
             self._recalled, self.optional, self._confirmed = None, self._most, False
 
     def confirm(self, optional: OptionalHeaders, refusal: Fault | None, emit: Callable[[events.Event], None]) -> None:
@@ -300,7 +300,7 @@ class SinglePuts:
         if self.optional.checksum and not optional.checksum:
             self.use_md5(emit, f"the store refused {self._algorithm} checksums ({refusal})")
             if self._facts is not None and refusal is not None and _is_of_checksums(refusal):
-                self._facts.note(self._refuses, "refused")
+                self._facts.record(self._refuses, "refused")
         if self.optional.condition and not optional.condition:
             emit(events.Warned(message=f"{refusal}: {LOOKS_INSTEAD}"))
         self.optional = self.optional.intersection(optional)

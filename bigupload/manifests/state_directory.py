@@ -132,7 +132,7 @@ class EndpointFacts:
         value, _ = self._read().get(self._endpoint, {}).get(name, (None, 0.0))
         return value
 
-    def note(self, name: str, value: str | None) -> None:
+    def record(self, name: str, value: str | None) -> None:
         """Remember a fact from now on; None: forget it. Blocking: this writes a small file, if it can."""
         import json
 
