@@ -59,7 +59,7 @@ _WARN_AFTER = 10.0
 """Seconds of that until a warning: not while a scheduler that is lost may come back."""
 _KEEP_ALIVE = 10.0
 """Seconds between two messages to a worker that has PUTs: what hears nothing for a minute cancels them."""
-_AWAY = 30.0
+_AVOID_FOR = 30.0
 """Seconds for which a worker that does not reach the store gets nothing."""
 _LEAVE = 2.0
 """Seconds to notify the workers that this coordinator is done."""
@@ -181,7 +181,7 @@ class Member:
     flushing: asyncio.Task[None] | None = None
     sent_share: float | None = None
     gone: bool = False
-    away_until: float = float("-inf")
+    avoided_until: float = float("-inf")
     """Until when it gets parts only if nobody else can take them: it does not reach the store."""
 
     def is_silent(self, now: float) -> bool:
@@ -252,7 +252,7 @@ def choose(
     """
     usable = [m for m in members if file.verdicts.get(m.address) == "" and not m.gone and not m.is_silent(now)]
     usable = [m for m in usable if m.address not in not_] or usable
-    usable = [m for m in usable if m.away_until <= now] or usable
+    usable = [m for m in usable if m.avoided_until <= now] or usable
     for member in usable:
         if member.address == near and member.address not in not_:
             return member
@@ -823,7 +823,7 @@ class Membership:
 
     def avoid(self, member: Member) -> None:
         """Give a worker that does not reach the store nothing for a while, if others do."""
-        member.away_until = self._clock() + _AWAY
+        member.avoided_until = self._clock() + _AVOID_FOR
 
 
 def _not_shared(worker: str, verdict: str) -> errors.FileNotShared:

@@ -172,7 +172,7 @@ def test_one_that_is_gone_or_silent_gets_nothing() -> None:
 
 def test_one_that_does_not_reach_the_store_gets_nothing_while_others_do() -> None:
     away = member("a")
-    away.away_until = 30.0
+    away.avoided_until = 30.0
     assert chosen(away, member("b", puts=9, heard=29.0), now=29.0) == "b"
     assert chosen(away, now=29.0) == "a"
     assert chosen(away, member("b", puts=9, heard=30.0), now=30.0) == "a"

@@ -219,7 +219,7 @@ async def test_a_part_is_hashed_again_if_what_its_task_found_gets_lost(
     world: World, here: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "_SUSPICIOUS_AFTER", 0.1)
-    monkeypatch.setattr(membership, "_AWAY", 0.0)
+    monkeypatch.setattr(membership, "_AVOID_FOR", 0.0)
     lost: list[Any] = []
     told = Messenger.on_event
 
