@@ -30,7 +30,7 @@ from bigupload.api.steps import Row, Steps
 from bigupload.api.types import SyncOutcome, SyncResult, SyncStep
 from bigupload.batch.inventory import Inventory, ListedObject, ListFailed, MountPoints, StoreList
 from bigupload.batch.job import Job, UploadFailed, results_while
-from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, StandingDirectory, batches_ahead
+from bigupload.batch.listing import CountedFiles, FileListing, FoundFiles, RequiredDirectory, batches_ahead
 from bigupload.batch.tree import FileEntry, Found, Omitted, Selection
 from bigupload.core.integrity import Verified
 from bigupload.core.retry_policy import Fault, FaultKind, classify
@@ -166,7 +166,7 @@ class SyncMany(UploadMany):
         self._reading = asyncio.Semaphore(os.cpu_count() or 1)
         self._threads = asyncio.Semaphore(1)
         note = "Nothing more was deleted. " if self._deletes else ""
-        self._standing = StandingDirectory(self._directory, "sync", self._threads, note)
+        self._root = RequiredDirectory(self._directory, "sync", self._threads, note)
         self._files = 0
         self._counts = dict.fromkeys(("uploaded", "same", "deleted", "failed", "size"), 0)
         self._not_deleted: str | None = None
@@ -197,7 +197,7 @@ class SyncMany(UploadMany):
         return SyncResult(**self._counts, seconds=seconds, not_deleted=self._not_deleted)
 
     async def _run(self, job: Job[ManyItem, Row]) -> None:
-        await self._standing.check()
+        await self._root.check()
         await super()._run(job)
 
     def _open_record(self, record: JobRecord) -> None:
@@ -384,7 +384,7 @@ class SyncMany(UploadMany):
 
     async def _finish(self) -> None:
         """Delete the objects that have no file, if that is wanted and may be. All files have been looked at."""
-        await self._standing.check()
+        await self._root.check()
         selection = self._selection
         is_of_a_time = selection.newer_than is not None or selection.older_than is not None
         if not self._files and not self._failures and not self._may_be_empty and not is_of_a_time:
@@ -392,50 +392,50 @@ class SyncMany(UploadMany):
             raise errors.UsageError(
                 f"nothing to sync: {self._directory} has no file{what}. If that is right: `allow_empty=True`"
             )
-        away: dict[str, str] = {}
+        unmounted: dict[str, str] = {}
         if self._deletes and self._failures:
             self._not_deleted = f"{counted(self._failures, 'file')} failed"
         elif self._deletes and not self._files and not self._may_be_empty:
             self._not_deleted = "no file was found"
         elif self._deletes:
-            away = await self._delete()
+            unmounted = await self._delete()
         if not self._dry_run and not self._counts["failed"]:
             directory = self._directory
             known = None if self._size_only or self._steps.deletes else self._known_rows
             if self._deletes and selection.is_all:
                 # Else files that the selection leaves out may be missing there.
-                await self._kept.record_mounts(self._mounts.found, forget={*away} | self._mounts.merged)
+                await self._kept.record_mounts(self._mounts.found, forget={*unmounted} | self._mounts.merged)
             await self._kept.finish(keep=lambda key: not is_gone(f"{directory}/{key}"), known=known)
 
     async def _delete(self) -> dict[str, str]:
-        """Delete the objects that no file matched. Returns the directories that are away, with the reasons."""
+        """Delete the objects that no file matched. Returns the directories that are not mounted, with the reasons."""
         leftovers = Leftovers(
             self._directory,
             self._key_prefix,
             self._scope,
             self._mounts,
             follow_symlinks=self._selection.follow_symlinks,
-            also_away=self._may_be_empty,
+            also_unmounted=self._may_be_empty,
         )
         for page in self._inventory.unmatched():
             gone = await run_in_daemon_thread(partial(leftovers.of, page), self._threads)
-            await self._standing.check()
+            await self._root.check()
             if self._dry_run:
                 for each in gone:
                     self._report_step(each.key, each.size)
             elif gone:
                 await self._delete_page(gone)
-        if (away := leftovers.away) and not self._may_be_empty:
-            all_of_them = f", which deletes below all {len(away)} that are named" if len(away) > 1 else ""
-            paths = {folder: f"{self._directory}/{folder}".rstrip("/") for folder in away}
-            for folder, why in away.items():
+        if (unmounted := leftovers.unmounted) and not self._may_be_empty:
+            all_of_them = f", which deletes below all {len(unmounted)} that are named" if len(unmounted) > 1 else ""
+            paths = {folder: f"{self._directory}/{folder}".rstrip("/") for folder in unmounted}
+            for folder, why in unmounted.items():
                 error = errors.DirectoryGone(
                     f"{paths[folder]} {why}, so nothing was deleted below it: mount it and make the same call "
                     f"again. If its files were deleted: `allow_empty=True`{all_of_them}"
                 )
                 self._report_step(f"{self._key_prefix}{folder}", 0, error=error)
             self._not_deleted = f"a file system may not be mounted at {', '.join(paths.values())}"
-        return away
+        return unmounted
 
     async def _delete_page(self, listed: Sequence[ListedObject]) -> None:
         wanted = {each.key: each.etag for each in listed}
@@ -460,7 +460,7 @@ class SyncMany(UploadMany):
         """Report what one of many deletions ended with. False: the object has to be deleted alone."""
         if code == "PreconditionFailed":
             self._report_deletion(listed, self._replaced(listed))
-        elif code in _AWAY:
+        elif code in _GONE:
             self._report_deletion(listed)
         elif (kind := classify(403 if code == _DENIED else 400, code)).is_retried or kind is FaultKind.UNSUPPORTED:
             return False
@@ -473,7 +473,7 @@ class SyncMany(UploadMany):
         error: errors.BigUploadError | None = None
         try:
             await self._retrier.request(
-                lambda: self._objects.delete(listed.key, etag=listed.etag), expected=_AWAY_OR_REPLACED
+                lambda: self._objects.delete(listed.key, etag=listed.etag), expected=_GONE_OR_REPLACED
             )
         except Fault as fault:
             error = None if fault.kind is FaultKind.GONE else self._replaced(listed)
@@ -498,8 +498,8 @@ _SINGLE_AT_ONCE = 16
 _NOT_IN_BATCHES = frozenset({FaultKind.UNSUPPORTED, FaultKind.FINAL})
 """The store has no such request; or XML can't hold one of the keys."""
 _DENIED = "AccessDenied"
-_AWAY = (None, "NoSuchKey")
-_AWAY_OR_REPLACED = frozenset({FaultKind.GONE, FaultKind.EXISTS})
+_GONE = (None, "NoSuchKey")
+_GONE_OR_REPLACED = frozenset({FaultKind.GONE, FaultKind.EXISTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,18 +515,18 @@ class Leftovers:
     mounts: MountPoints
     follow_symlinks: bool = False
     """False: symbolic links were left out, and with them all that they may lead to."""
-    also_away: bool = False
+    also_unmounted: bool = False
     """Whether objects below a directory may go whose file system may not be mounted."""
-    away: dict[str, str] = field(default_factory=dict)
+    unmounted: dict[str, str] = field(default_factory=dict)
     """Such directories, with the reasons: those of the objects that `of` has seen."""
 
     def of(self, listed: Sequence[ListedObject]) -> list[ListedObject]:
         """Return the objects that may be deleted. Blocking: the directory is asked for each."""
         gone = [each for each in listed if self._may_go(each.key[len(self.prefix) :])]
         self.mounts.look_again()  # after the files: an unmount hides them
-        below = {each.key: away for each in gone if (away := self.mounts.away(each.key[len(self.prefix) :]))}
-        self.away.update(below.values())
-        return gone if self.also_away else [each for each in gone if each.key not in below]
+        below = {each.key: found for each in gone if (found := self.mounts.unmounted(each.key[len(self.prefix) :]))}
+        self.unmounted.update(below.values())
+        return gone if self.also_unmounted else [each for each in gone if each.key not in below]
 
     def _may_go(self, key: str) -> bool:
         names = key.split("/")
@@ -535,6 +535,6 @@ class Leftovers:
         return selects(self.scope, key) and is_gone(f"{self.directory}/{key}") and not self._is_below_link(names)
 
     def _is_below_link(self, names: Sequence[str]) -> bool:
-        """Whether a link that was left out is on the way to a file: what it leads to may be away for a while."""
+        """Whether a link that was left out is on the way to a file: its target may be unmounted for a while."""
         above = ("/".join((self.directory, *names[:count])) for count in range(1, len(names)))
         return not self.follow_symlinks and any(map(os.path.islink, above))

@@ -116,7 +116,7 @@ class WatchMany(UploadMany):
 
     async def _run(self, job: Job[ManyItem, Row]) -> None:
         with log_failure(self._directory):
-            await self._watching.standing.check()  # else `status` would list a watch of a missing directory
+            await self._watching.root.check()  # else `status` would list a watch of a missing directory
             self._directories = [self._directory]
             await super()._run(job)
 

@@ -6,10 +6,10 @@ in a temporary SQLite database. A large one is on disk. It has no name there, an
 `StoreList` reads the list while the files are compared with it. An object that was listed exists, so its file is
 compared at once. That an object does not exist is certain only at the end of the list, so the other files wait for it.
 
-`MountPoints` has the file systems that are mounted below the directory, and whether one is away whose files were synced
-once. A directory on which nothing is mounted any more looks as if its files had been deleted. A mount point is on
-another device than the directory above it. Numbers of devices are not compared with those of earlier days: they change
-with a start of the machine, and a stick gets the number of the one before it.
+`MountPoints` has the file systems that are mounted below the directory. It finds those that are not mounted now, and
+whose files were synced once. A directory on which nothing is mounted any more looks as if its files had been deleted. A
+mount point is on another device than the directory above it. Numbers of devices are not compared with those of earlier
+days: they change with a start of the machine, and a stick gets the number of the one before it.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ _OF_EXT = "lost+found"
 """The directory that an empty file system has, if it is one of ext2 to ext4."""
 
 
-def why_away(*, was_mounted: bool, is_mounted: bool, is_empty: bool) -> str | None:
+def why_unmounted(*, was_mounted: bool, is_mounted: bool, is_empty: bool) -> str | None:
     """Return why the files of a directory may only be out of sight; None: what is gone from it was deleted.
 
     Args:
@@ -261,23 +261,23 @@ class MountPoints:
             yield each
 
     def look_again(self) -> None:
-        """Let `away` look at the directories of now, not at what an earlier look found: one may be unmounted since."""
+        """Let `unmounted` look at the directories again: one may have been unmounted since."""
         self._devices.clear()
         self._away.clear()
 
-    def away(self, key: str) -> tuple[str, str] | None:
-        """Return the topmost directory above a file that may be away, with the reason; None: there is none."""
+    def unmounted(self, key: str) -> tuple[str, str] | None:
+        """Return the topmost directory above a file that may not be mounted, with the reason; None: there is none."""
         folder = _folder(key)
         if folder not in self._away:
             if len(self._away) >= _MOST_KNOWN:
                 self._away.clear()
-            whys = ((above, self._why_away(above)) for above in _above(folder))
+            whys = ((above, self._why_unmounted(above)) for above in _above(folder))
             self._away[folder] = next(((above, why) for above, why in whys if why is not None), None)
         return self._away[folder]
 
-    def _why_away(self, folder: str) -> str | None:
+    def _why_unmounted(self, folder: str) -> str | None:
         is_mounted = self._is_mounted(folder)
-        return why_away(
+        return why_unmounted(
             was_mounted=folder in self._recorded or folder in self.found,
             is_mounted=is_mounted,
             is_empty=is_mounted and _is_empty(f"{self._directory}/{folder}"),

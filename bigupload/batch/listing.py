@@ -451,7 +451,7 @@ def _next_batch(items: Iterator[T], clock: Callable[[], float]) -> _Batch[T]:
 
 
 @dataclass(slots=True)
-class StandingDirectory:
+class RequiredDirectory:
     """A directory that must stay where it is while its files are uploaded."""
 
     path: str

@@ -27,7 +27,7 @@ import anyio
 
 from bigupload import errors
 from bigupload.batch.job import affects_all
-from bigupload.batch.listing import StandingDirectory
+from bigupload.batch.listing import RequiredDirectory
 from bigupload.batch.tree import FileEntry, Found, Omitted, Selection, walk
 from bigupload.core.manifest import Fingerprint
 from bigupload.core.selection import exclude, scope_of
@@ -87,7 +87,7 @@ class Watching:
     """Seconds since the epoch, as files have them."""
     pause: Pause = field(default_factory=lambda: _pause)
     """Waits for an event, or for the given seconds."""
-    standing: StandingDirectory = field(init=False)
+    root: RequiredDirectory = field(init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     _no_events: str | None = None
@@ -102,7 +102,7 @@ class Watching:
 
     def __post_init__(self) -> None:
         """Look at nothing yet; `found` begins."""
-        self.standing = StandingDirectory(self.directory, "watch", self._threads)
+        self.root = RequiredDirectory(self.directory, "watch", self._threads)
 
     async def found(self) -> AsyncGenerator[Begin | Omitted, None]:
         """The files to upload now, of each of which the caller makes an `attempt` meanwhile; and what can't be read.
@@ -110,7 +110,7 @@ class Watching:
         Raises:
             SourceError: There is no such directory, or it has vanished. What was open has ended before.
         """
-        await self.standing.check()
+        await self.root.check()
         self._began = self.clock()
         async with self.events(self._changed, self._no_more_events) if self.events else contextlib.nullcontext():
             while not self._is_over():
@@ -166,7 +166,7 @@ class Watching:
     async def _look_at_directory(self) -> None:
         if self._gone is None:
             try:
-                await self.standing.check()
+                await self.root.check()
             except errors.SourceError as e:
                 self._gone = e
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bigupload.batch import inventory
-from bigupload.batch.inventory import MountPoints, why_away
+from bigupload.batch.inventory import MountPoints, why_unmounted
 from bigupload.batch.tree import FileEntry
 from tests.tools.cases import each_case
 
@@ -27,7 +27,7 @@ from tests.tools.cases import each_case
     ],
 )
 def test_the_decision(was_mounted: bool, is_mounted: bool, is_empty: bool, says: str | None) -> None:
-    why = why_away(was_mounted=was_mounted, is_mounted=is_mounted, is_empty=is_empty)
+    why = why_unmounted(was_mounted=was_mounted, is_mounted=is_mounted, is_empty=is_empty)
     assert (why is None) if says is None else (why is not None and says in why)
 
 
@@ -62,11 +62,11 @@ def test_the_topmost_one_is_named(devices: dict[str, int]) -> None:
     recorded = {"a/b/", "a/b/c/d/", "e/"}
     devices |= {"a/": 1, "a/b/": 1}
     mounts = MountPoints("top", recorded)
-    for key, away in (("a/x", None), ("x", None), ("a/b/x", "a/b/"), ("a/b/c/d/x", "a/b/"), ("e/f/x", "e/")):
-        found = mounts.away(key)
-        assert (found and found[0]) == away, key
-    devices |= {"a/b/": 9, "a/b/c/": 9}  # the inner one alone is away
-    found = MountPoints("top", recorded).away("a/b/c/d/x")
+    for key, expected in (("a/x", None), ("x", None), ("a/b/x", "a/b/"), ("a/b/c/d/x", "a/b/"), ("e/f/x", "e/")):
+        found = mounts.unmounted(key)
+        assert (found and found[0]) == expected, key
+    devices |= {"a/b/": 9, "a/b/c/": 9}  # the inner one alone is not mounted
+    found = MountPoints("top", recorded).unmounted("a/b/c/d/x")
     assert found is not None
     assert found[0] == "a/b/c/d/"
 
@@ -76,4 +76,4 @@ def test_many_directories_take_no_more_memory(devices: dict[str, int], monkeypat
     devices |= {f"{at}/": 1 + at % 2 for at in range(20)}
     mounts = noted(MountPoints("top", ()), *(f"{at}/x" for at in range(20)))
     assert mounts.found == {f"{at}/" for at in range(1, 20, 2)}
-    assert [mounts.away(f"{at}/x") for at in range(20)] == [None] * 20
+    assert [mounts.unmounted(f"{at}/x") for at in range(20)] == [None] * 20

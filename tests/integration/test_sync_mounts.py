@@ -123,7 +123,7 @@ async def test_what_is_unmounted_between_two_pages(tree: Path) -> None:
         grow(disk, {"2": b""})
         assert leftovers.of(listed) == listed
     assert leftovers.of(listed) == listed[1:]
-    assert [*leftovers.away] == ["sub/disk/"]
+    assert [*leftovers.unmounted] == ["sub/disk/"]
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
