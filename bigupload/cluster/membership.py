@@ -583,7 +583,7 @@ class Membership:
             if (connection := _compat.connection(self._client)) is not None:
                 if connection is not self._connection:
                     self._start_over()
-                await self._look_around()
+                await self._update_members()
             keep_alive = self._clock() - kept_alive > _KEEP_ALIVE
             kept_alive = self._clock() if keep_alive else kept_alive
             self.messages.remind(keep_alive=keep_alive)
@@ -599,8 +599,8 @@ class Membership:
             self._lost = self._clock()
         return not _compat.reconnects(self._client) or self._clock() - self._lost > _RECONNECTS_WITHIN
 
-    async def _look_around(self) -> None:
-        """Look which workers there are, for as long as the scheduler is connected."""
+    async def _update_members(self) -> None:
+        """Ask which workers there are, for as long as the scheduler is connected."""
         asked = self._clock()
         asking = asyncio.ensure_future(_compat.workers_of(self._client))
         try:
@@ -631,12 +631,12 @@ class Membership:
     async def _introduce(self, there: set[str]) -> None:
         """Let new workers take part, and ask those about files that were not asked yet."""
         new = there - self.members.keys() - self._refused.keys()
-        await asyncio.gather(*(self._welcome(address) for address in new))
+        await asyncio.gather(*(self._admit(address) for address in new))
         self._is_introduced = self._is_introduced or bool(there)
         self._wake()
         await asyncio.gather(
             *(
-                self._look(member, file)
+                self._verify_file(member, file)
                 for file in list(self._files.values())
                 for member in list(self.members.values())
                 if member.address not in file.verdicts and not member.is_silent(self._clock())
@@ -645,8 +645,8 @@ class Membership:
         self._spread(max(1, len(self.members)))
         self._wake()
 
-    async def _welcome(self, address: str) -> None:
-        """Let a worker take part. One that does not respond is asked again with the next look."""
+    async def _admit(self, address: str) -> None:
+        """Let a worker take part. One that does not respond is asked again at the next update."""
         from bigupload.cluster.worker_side import install
 
         try:
@@ -777,14 +777,14 @@ class Membership:
         if source not in self._files:
             sampled = await run_in_thread(partial(sample, source))
             file = SharedFile(FileId.of(source), sampled, ca_bundle=ca_bundle, warn=warn)
-            await asyncio.gather(*(self._look(member, file) for member in list(self.members.values())))
+            await asyncio.gather(*(self._verify_file(member, file) for member in list(self.members.values())))
             for address, verdict in file.verdicts.items():
                 if verdict:
                     raise _not_shared(address, verdict)
             self._files.setdefault(source, file)
         return self._files[source]
 
-    async def _look(self, member: Member, file: SharedFile) -> None:
+    async def _verify_file(self, member: Member, file: SharedFile) -> None:
         with contextlib.suppress(WorkerUnreachable, OSError, TimeoutError):  # then it gets no part of this file
             async with asyncio.timeout(ANSWER):
                 file.verdicts[member.address] = verdict = await _compat.call(

@@ -322,7 +322,7 @@ async def install(dask_worker: Any) -> str:
         return "OK"
 
     async def look(file: Any, expected: str, ca: Any) -> str:
-        return await asyncio.to_thread(_look, FileId.unpack(file), expected, ca)
+        return await asyncio.to_thread(_verify_file, FileId.unpack(file), expected, ca)
 
     async def leave(topic: str) -> str:
         link = _LINKS.get((dask_worker.address, topic))
@@ -336,7 +336,7 @@ async def install(dask_worker: Any) -> str:
     return SPOKEN
 
 
-def _look(file: FileId, expected: str, ca_bundle: str | bool | None) -> str:
+def _verify_file(file: FileId, expected: str, ca_bundle: str | bool | None) -> str:
     """Describe the error of a file here; "" if it is the coordinator's."""
     if isinstance(ca_bundle, str) and not Path(ca_bundle).is_file():
         return f"no such file: {ca_bundle}"

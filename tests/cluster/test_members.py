@@ -260,7 +260,7 @@ async def test_a_coordinator_that_was_stopped_does_not_take_its_scheduler_for_go
 
     async def is_gone(seconds: float, *, answers: bool) -> bool:
         monkeypatch.setattr(_compat, "workers_of", looks(seconds, answers=answers))
-        await member._look_around()
+        await member._update_members()
         return member._is_scheduler_gone()
 
     assert not await is_gone(0.0, answers=True)
