@@ -225,7 +225,7 @@ class Upload:
         for each in flying:
             each.is_full = each.is_full or self._is_full(each)
             sent = int(self._part_size - each.left)
-            self._filled += each.filling.look(now, sent, partial(self._is_full, each), paused=each.held)
+            self._filled += each.filling.update(now, sent, partial(self._is_full, each), paused=each.held)
         self._flight.sample(
             Sample(
                 now=now,

@@ -45,7 +45,7 @@ class Filling:
         self.bytes = 0
         """The bytes in the buffer."""
 
-    def look(self, now: float, acknowledged: int, is_full: Callable[[], bool], *, paused: bool) -> int:
+    def update(self, now: float, acknowledged: int, is_full: Callable[[], bool], *, paused: bool) -> int:
         """Return the bytes that have turned out not to be goodput since the last look.
 
         Args:

@@ -124,12 +124,12 @@ class PutInFlight:
         """The number of times that this PUT was hedged."""
         self.response: PutResponse | None = None
         self.accepted: float | None = None
-        """The time at which its last byte was accepted, as far as `look` has seen; None: not yet."""
+        """The time at which its last byte was accepted, as far as `update` has seen; None: not yet."""
         self.is_paused = False
         """Whether it is paused, because others are to be stored first."""
         self.ended = asyncio.Event()  # anyio's costs ten times as much to make
         self._seen = 0
-        self._moved_at = self._looked_at = now
+        self._moved_at = self._updated_at = now
         self.filling = Filling(now)
         """Its bytes that fill the buffer of a store that reads slowly."""
 
@@ -158,14 +158,14 @@ class PutInFlight:
             self.is_paused = self.gauge.set_paused(paused=paused)
         return self.is_paused
 
-    def look(self, now: float) -> int:
+    def update(self, now: float) -> int:
         """Return the bytes sent. Note when they changed, and when all of them were accepted."""
         sent = self.sent()
         if sent != self._seen or self.gauge.paused():
             self._seen, self._moved_at = sent, now
         if self.is_paused:
-            self.wrote_from += now - self._looked_at
-        self._looked_at = now
+            self.wrote_from += now - self._updated_at
+        self._updated_at = now
         if sent < self.size:
             self.accepted = None
         elif self.accepted is None and self.gauge is not _NOT_BEGUN:
@@ -200,7 +200,7 @@ class PutInFlight:
         """Cancel a PUT without progress, or one whose response is overdue."""
         if self.ended.is_set() or self.scope.cancel_called:
             return
-        self.look(now)
+        self.update(now)
         if self.accepted is None:
             stalled = now - self._moved_at > policy.stall_after
         else:
@@ -304,10 +304,10 @@ class SharedSlots:
         self._adapted_at = now
         sent = self.bytes_sent + sum(put.sent() for put in self.puts - self.first_puts)
         parts = sorted(self.first_puts, key=lambda part: (-part.priority, part.began))
-        of_parts = [part.look(now) for part in parts]
+        of_parts = [part.update(now) for part in parts]
         sent += sum(of_parts)
         for part, of_part in zip(parts, of_parts, strict=True):
-            self._filled += part.filling.look(now, of_part, part.gauge.window_is_full, paused=part.is_paused)
+            self._filled += part.filling.update(now, of_part, part.gauge.window_is_full, paused=part.is_paused)
         waiting = [part for part in parts if part.accepted is not None]
         self.backlog = sum(part.size for part in waiting)
         writing = [(part, of_part) for part, of_part in zip(parts, of_parts, strict=True) if part.accepted is None]

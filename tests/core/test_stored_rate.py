@@ -124,22 +124,26 @@ def test_a_part_that_others_overtook_is_overdue(later: float, overdue: bool) -> 
 
 def test_what_fills_a_buffer_is_no_goodput() -> None:
     filling = Filling(0.0)
-    assert filling.look(0.1, 500, lambda: False, paused=False) == 0
-    assert filling.look(0.2, 900, lambda: True, paused=False) == 900
-    assert filling.look(0.3, 1000, lambda: True, paused=False) == 0, "it is read now"
-    assert filling.look(0.4, 1040, lambda: True, paused=True) == 40, "what the system had to send yet"
-    assert filling.look(0.5, 1050, lambda: False, paused=True) == 0, "on a link, it takes the place of what others send"
-    assert filling.look(0.6, 1350, lambda: True, paused=False) == 300, "it is filled again"
+    assert filling.update(0.1, 500, lambda: False, paused=False) == 0
+    assert filling.update(0.2, 900, lambda: True, paused=False) == 900
+    assert filling.update(0.3, 1000, lambda: True, paused=False) == 0, "it is read now"
+    assert filling.update(0.4, 1040, lambda: True, paused=True) == 40, "what the system had to send yet"
+    assert filling.update(0.5, 1050, lambda: False, paused=True) == 0, (
+        "on a link, it takes the place of what others send"
+    )
+    assert filling.update(0.6, 1350, lambda: True, paused=False) == 300, "it is filled again"
     assert filling.bytes == 300
 
 
 def test_a_window_that_becomes_full_late_or_was_full_before_shows_no_filling() -> None:
-    assert Filling(0.0).look(7.0, 900, lambda: True, paused=False) == 900, "24 connections fill 4 MB each over 16 MB/s"
+    assert Filling(0.0).update(7.0, 900, lambda: True, paused=False) == 900, (
+        "24 connections fill 4 MB each over 16 MB/s"
+    )
     late = Filling(0.0)
-    assert late.look(FILLS_WITHIN + 0.1, 900, lambda: True, paused=False) == 0
-    assert late.look(FILLS_WITHIN + 0.2, 1000, lambda: True, paused=False) == 0
+    assert late.update(FILLS_WITHIN + 0.1, 900, lambda: True, paused=False) == 0
+    assert late.update(FILLS_WITHIN + 0.2, 1000, lambda: True, paused=False) == 0
     before = Filling(0.0, was_full=True)
-    assert before.look(0.1, 900, lambda: True, paused=False) == 0
+    assert before.update(0.1, 900, lambda: True, paused=False) == 0
     assert before.bytes == 0
 
 

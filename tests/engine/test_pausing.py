@@ -151,7 +151,7 @@ async def test_the_time_in_which_a_part_was_held_makes_it_no_straggler() -> None
     held = put(0.0, Gauge(10), size=PART.size)  # a little is sent, so that the connection stays
     held.set_paused(paused=True)
     for second in range(1, 60):
-        held.look(float(second))
+        held.update(float(second))
     held.set_paused(paused=False)
     assert held.took(59.0) == 0
     assert held.progress(59.1).seconds == pytest.approx(0.1)

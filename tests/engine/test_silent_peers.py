@@ -122,5 +122,5 @@ def test_bytes_that_buffers_take_show_no_life() -> None:
     for seconds, expected in ((4.0, None), (6.0, 106.0)):
         put = PutInFlight(source, part, SignedRequest("https://store/a", {}, 3600), 100.0)
         put.started(FakeGauge(10))
-        put.look(100.0 + seconds)
+        put.update(100.0 + seconds)
         assert put.stalled(200.0).moved_at == expected
