@@ -175,7 +175,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def begin_held(self: PutInFlight, *arguments: Any, **more: Any) -> None:
         begin(self, *arguments, **more)
-        self.is_held = True
+        self.is_paused = True
 
     monkeypatch.setattr(PutInFlight, "__init__", begin_held)
     monkeypatch.setattr(Flight, "writers", lambda self, waiting: 2)
