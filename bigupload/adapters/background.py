@@ -1,7 +1,7 @@
 """Uploads for callers that have no event loop, in any thread: they run in one loop, in a thread of their own.
 
 Connections stay open between calls, because a program may upload thousands of small files, each by a call. A process
-that was forked begins anew: it has neither the thread nor the right to use the connections.
+that was forked starts over: it has neither the thread nor the right to use the connections.
 """
 
 from __future__ import annotations

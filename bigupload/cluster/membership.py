@@ -416,7 +416,7 @@ class Messenger:
         return True
 
     def divide_rate(self) -> None:
-        """Divide the bandwidth limit anew. What would be too much is taken back at once."""
+        """Divide the bandwidth limit again. What would be too much is taken back at once."""
         if self.shares is not None and self.shares.divide(sum(bool(m.puts) for m in self._members.values())):
             self.remind(keep_alive=False)
 
@@ -565,7 +565,7 @@ class Membership:
     def _start_over(self) -> None:
         """After Dask's client has connected again. The scheduler may be another one, and knows of no subscription.
 
-        Reports of workers in between are lost, so that they are asked anew for all that they had.
+        Reports of workers in between are lost, so that they are asked again for all that they had.
         """
         _LOG.warning("connected to the Dask scheduler %s again", _compat.scheduler_address(self._client))
         self._subscribe()

@@ -206,7 +206,7 @@ class Flight:
         return max(0 if waiting else 1, self.limit - waiting) if self._by_stored else self.limit
 
     def searches(self, writing: int, *, ending: bool) -> bool:
-        """Return whether the parts that write search for the link's rate anew, since others have left them room.
+        """Return whether the parts that write search for the link's rate again, since others have left them room.
 
         Where no part waits, as at the end of an upload, those that are left have connections that were some of many. By
         itself, BBR goes up from its share by a quarter in eight round trips.

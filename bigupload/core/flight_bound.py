@@ -243,7 +243,7 @@ class Bound:
         self._delay = None
 
     def interrupt(self, now: float) -> None:
-        """Drop the measurements: they were not goodput. A trial is measured anew."""
+        """Drop the measurements: they were not goodput. A trial is measured again."""
         self._goodput.clear()
         if self.trial is not None:
             self.trial.since = now

@@ -18,9 +18,9 @@ MIB = 1024 * 1024
 GIB = 1024 * MIB
 DEFAULT_PART_SIZE = 16 * MIB
 SMALLER = 0.75
-"""A file that was begun is divided anew only if its parts become that much smaller."""
+"""A file that was begun is divided again only if its parts become that much smaller."""
 START_OVER_WITHIN = 0.05
-"""The share of a file that may have been sent when it is divided anew. All of it is sent again."""
+"""The share of a file that may have been sent when it is divided again. All of it is sent again."""
 _STEPS = 10
 """Part sizes in a stream's plan."""
 

@@ -173,7 +173,7 @@ class Fault(Exception):
         """When the peer last took bytes of the request, by the clock of its upload; None: never, or only what fits into
         buffers."""
         self.progressed = False
-        """Whether enough of what was requested has come, and is not requested again: then the attempts count anew."""
+        """Whether enough of what was requested has come, and is not requested again: then attempts count from zero."""
         self.region = region
         """The bucket's region, if the store names it because the request was signed for another one."""
         self.it: str | None = None

@@ -451,9 +451,9 @@ class UploadContext:
     groups: GroupTransport | None = None
     """Hashes and sends groups of parts; None: each part is sent by itself."""
     may_start_over: bool = False
-    """Whether the upload may be begun anew, in smaller parts or without checksums: it is of this run."""
+    """Whether the upload may start over, in smaller parts or without checksums: it is of this run."""
     small_part_size: int | None = None
-    """The part size in bytes if it was begun anew."""
+    """The part size in bytes if it started over."""
     declares: bool = True
     """Whether a new upload declares its checksum: until the store refuses that of a part."""
     retrier: Retrier = field(init=False)

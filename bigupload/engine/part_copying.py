@@ -23,7 +23,7 @@ _REFUSALS = frozenset({FaultKind.GONE, FaultKind.EXISTS, FaultKind.UNSUPPORTED, 
 
 
 class CopyTakenForPart(Exception):
-    """The store took a copy for a part without bytes. Not every store lets that be replaced: the upload begins anew."""
+    """The store took a copy for a part without bytes. Not every store lets that be replaced: the upload starts over."""
 
 
 class PartCopier:

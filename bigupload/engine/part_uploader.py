@@ -70,7 +70,7 @@ class PartsTooLarge(Exception):
 
 
 class ChecksumsRefused(Exception):
-    """The store took the upload with its checksum, and refuses the parts'. The upload may be begun anew without.
+    """The store took the upload with its checksum, and refuses the parts'. The upload may start over without.
 
     It is raised before any part is recorded.
     """
@@ -153,7 +153,7 @@ class PartUploader:
 
         Raises:
             UnknownUpload: The store no longer knows the upload id.
-            PartsTooLarge, ChecksumsRefused: The upload should be begun anew.
+            PartsTooLarge, ChecksumsRefused: The upload should start over.
             BigUploadError: The upload stops.
         """
         import anyio  # the request that creates the upload is sent before
@@ -362,7 +362,7 @@ class PartUploader:
                 return record, attempts.made
 
     def _may_do_without_checksums(self, fault: Fault) -> bool:
-        """Whether a refusal of a part is of its checksum, and the upload may be begun anew without."""
+        """Whether a refusal of a part is of its checksum, and the upload may start over without."""
         context = self._context
         if not (fault.names_checksum and fault.may_be_unsupported and context.may_start_over):
             return False
@@ -415,7 +415,7 @@ class PartUploader:
             raise PartsTooLarge(part_size)
 
     def _better_part_size(self) -> int | None:
-        """Return the part size to begin anew with, in bytes. None: go on."""
+        """Return the part size to start over with, in bytes. None: go on."""
         context, flight, plan = self._context, self._context.shared.flight, self._state.plan
         if not context.may_start_over or context.manifest.parts or not flight.is_slow_for(plan.part_size):
             return None

@@ -262,5 +262,5 @@ class Reconciler:
         if dropped:
             await self._context.journal.append(*dropped)
             for record in dropped:
-                if self._state.part(record.number) is PartState.UPLOADED:  # not if the upload begins anew
+                if self._state.part(record.number) is PartState.UPLOADED:  # not if the upload starts over
                     self._state.drop(record.number)

@@ -115,7 +115,7 @@ def tune_for_path(sock: Any, congestion: str) -> None:
 
 
 def search_again(sock: Any) -> None:
-    """Let BBR find the rate of a connection anew, as at its start: its body was paused, or others have left it room.
+    """Let BBR find the rate of a connection again, as at its start: its body was paused, or others have left it room.
 
     It keeps the rate that it had among many others, and goes up from there by a quarter in eight round trips: on a path
     of 150 ms, it would take 16 s until it has the link for itself. Other algorithms begin with slow start after a

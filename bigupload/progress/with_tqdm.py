@@ -93,7 +93,7 @@ def _restart(bar: Any, total: int | None, begun: int) -> None:
 
 
 def _move(bar: Any, total: int | None, done: int) -> None:
-    if total is not None and bar.total is None:  # tqdm's way to start a notebook's bar anew, its clock, too
+    if total is not None and bar.total is None:  # tqdm's way to restart a notebook's bar, its clock, too
         began = getattr(bar, "start_t", None)  # a bar that is disabled has none
         bar.reset(total)
         bar.start_t = began

@@ -197,7 +197,7 @@ class TakenOver:
                 except errors.BigUploadError as e:
                     if job.again is not None and heard.resumed and not e.resumable:
                         job.again()  # the upload of an earlier run was aborted now: it can't be the reason twice
-                        heard = heard.anew()
+                        heard = heard.for_next_attempt()
                         continue
                     if job.again is not None and _is_for_boto3(e):
                         job.again()
@@ -273,7 +273,7 @@ class _Heard:
         self.resumed = False
         """Whether an earlier run had begun the upload."""
 
-    def anew(self) -> _Heard:
+    def for_next_attempt(self) -> _Heard:
         """Return the listener for the next attempt."""
         return _Heard(self._first, self._callback, self._reported)
 
