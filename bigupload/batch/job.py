@@ -109,6 +109,8 @@ class Job(Generic[T, R]):
         self._taking = asyncio.Lock()
         self._exhausted = False
         self._workers: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        """Set when a worker ends."""
         self._active = 0
         """Workers that will take another item."""
         self._unrecorded = 0
@@ -152,7 +154,9 @@ class Job(Generic[T, R]):
         """Start workers until the items are exhausted, and wait for all of them."""
         self._start_workers()
         while self._workers:
-            ended, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
+            await self._ended.wait()
+            self._ended.clear()
+            ended = {each for each in self._workers if each.done()}
             self._workers -= ended
             for each in ended:
                 each.result()
@@ -164,6 +168,7 @@ class Job(Generic[T, R]):
             self._active += 1
             worker = asyncio.create_task(self._worker())
             worker.add_done_callback(retrieve)  # of several that fail, only one is reported
+            worker.add_done_callback(lambda _: self._ended.set())
             self._workers.add(worker)
 
     async def _worker(self) -> None:

@@ -131,3 +131,25 @@ async def test_a_slow_record_holds_the_job_up(at_once: int, most: int) -> None:
 async def test_what_can_t_be_recorded_ends_the_job() -> None:
     with pytest.raises(OSError):
         await collected(Job(numbers(5000), double, at_once=lambda: 3, record=Recorded(fails=True).record))
+
+
+async def test_an_item_that_raises_ends_a_job_that_waits_for_its_next_item() -> None:
+    """Of a watch, the next file may come in a week. The worker that began first waits for it."""
+
+    async def slow() -> AsyncIterator[int]:
+        for number in range(3):
+            yield number
+        await asyncio.Event().wait()
+
+    began = asyncio.Event()
+
+    async def work(item: int) -> int:
+        if item == 2:
+            began.set()
+            raise ZeroDivisionError
+        if item == 1:
+            await began.wait()
+        return item
+
+    with pytest.raises(ZeroDivisionError):
+        await collected(Job(slow(), work, at_once=lambda: 4))

@@ -128,7 +128,7 @@ class Machine:
         for record in (self._directory / "home").rglob("*.sqlite"):
             with contextlib.closing(sqlite3.connect(record)) as opened, opened:
                 tables = {name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-                for table, column in (("job", "began"), ("job", "finished"), ("past", "finished")):
+                for table, column in (("job", "began"), ("job", "finished"), ("job", "past")):
                     if table in tables:
                         opened.execute(
                             f"UPDATE {table} SET {column} = strftime('%Y-%m-%dT%H:%M:%f+00:00', {column}, '-1 day') "

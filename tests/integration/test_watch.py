@@ -302,7 +302,7 @@ async def test_its_uploader_is_closed(world: World, directory: Path) -> None:
 @pytest.mark.slow
 async def test_what_its_on_event_raises(world: World, directory: Path) -> None:
     def on_event(event: events.Event) -> None:
-        if isinstance(event, events.UploadStarted):
+        if isinstance(event, events.UploadCompleted):
             raise ZeroDivisionError
 
     write(directory / "a", 10)
