@@ -37,7 +37,7 @@ _COMMON = frozenset({"verbose", "quiet", "log_file", "log_level", "color", "conf
 
 def man_page() -> str:
     """The page as troff, with the macros of man(7)."""
-    ctx = click.Context(_cli, info_name="bigupload")
+    ctx = click.Context(_cli, info_name="bigupload", **_cli.context_settings)
     lines = [
         ".TH BIGUPLOAD 1",
         ".SH NAME",
@@ -57,7 +57,7 @@ def man_page() -> str:
     ]
     for words, command in settings.leaves(_cli):
         name = " ".join(("bigupload", *words))
-        ctx = click.Context(command, info_name=name)
+        ctx = click.Context(command, info_name=name, **command.context_settings)
         usage = " ".join(command.collect_usage_pieces(ctx))
         lines += [f'.SS "{_plain(" ".join(words))}"', f".B {_plain(name)}", _plain(usage), ".PP"]
         lines += _paragraphs(inspect.cleandoc(command.help or ""))
