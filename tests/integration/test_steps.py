@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 from pathlib import Path
@@ -127,3 +128,27 @@ async def test_one_step_needs_no_tuple(world: World) -> None:
     result = await bigupload.upload(path, TO, s3=world.options(), then=DeleteSource())
     assert (await upload(world, world.file(10, "other"), DeleteSource(), own)).source_deleted, "and one may follow"
     assert (result.source_deleted, path.exists()) == (True, False)
+
+
+@pytest.mark.parametrize("job", [None, "nightly"])
+@pytest.mark.parametrize("size", [10, 2 * PART])
+async def test_what_a_step_waits_for_is_cancelled(world: World, size: int, job: str | None) -> None:
+    """That ends the call, as any other exception of a step. A call that is cancelled is another thing."""
+    paths = [world.file(size, f"{number}.bin") for number in range(4)]
+
+    async def waits(row: Row) -> Row:
+        if row.source.endswith("1.bin"):
+            waiting = asyncio.create_task(asyncio.sleep(60))
+            asyncio.get_running_loop().call_soon(waiting.cancel)
+            await waiting
+        return row
+
+    async with asyncio.timeout(30):
+        async with bigupload.Uploader(retry=FAST) as uploader:
+            outcomes = uploader.upload_many(
+                paths, to=TO, s3=world.options(), part_size=PART, then=waits, **({"job": job} if job else {})
+            )
+            with pytest.raises(RuntimeError, match="a step was cancelled"):
+                [each async for each in outcomes]
+            with pytest.raises(RuntimeError, match="a step was cancelled"):
+                await uploader.upload(paths[1], to=TO, s3=world.options(), part_size=PART, then=waits)

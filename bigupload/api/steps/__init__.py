@@ -6,6 +6,7 @@ and returns one. Before anything is sent, each says what it can't do.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -201,7 +202,13 @@ class _Own:
         yield self._work
 
     async def _work(self, row: Row) -> Row:
-        returned = await self.function(row)
+        try:
+            returned = await self.function(row)
+        except asyncio.CancelledError as e:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # else something that the step waits for was cancelled, not the call
+                raise
+            raise RuntimeError("a step was cancelled, and its call was not") from e
         if not isinstance(returned, Row):
             raise errors.UsageError(f"a step returns the row, and this one returned {type(returned).__name__}")
         return returned
