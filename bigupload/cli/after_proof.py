@@ -19,7 +19,7 @@ import click
 from bigupload import errors
 from bigupload.cli import complain
 from bigupload.cli.destination import Destination
-from bigupload.cli.options import COMMAND, PATH, PROOFS, joined, pace, time_option
+from bigupload.cli.options import COMMAND, ON_DONE, PATH, PROOFS, joined, pace, time_option
 from bigupload.cli.wording import spelled
 from bigupload.records import dataclass
 from bigupload.support.output_file import OutputFile, output_file
@@ -30,13 +30,12 @@ if TYPE_CHECKING:
     from bigupload.api.uploader import Uploader
     from bigupload.batch.tree import Selection
     from bigupload.cli.hash_lists import HashLists
+    from bigupload.cli.narration import Reporter
     from bigupload.cli.on_done import Spool
-    from bigupload.cli.reporting import Reporter
     from bigupload.cli.selection_options import Chosen
     from bigupload.engine.upload_run import Share, UploadResult
 
 RECEIPT = "--receipt"
-ON_DONE = "--on-done"
 MHL = "--mhl"
 WRITE_CHECKSUMS = "--write-checksums"
 _DONE = "the upload is done, but "

@@ -24,7 +24,8 @@ from bigupload.api.types import SyncStep, VerificationFailed
 from bigupload.batch.job import UploadFailed
 from bigupload.batch.tree import Omitted
 from bigupload.cli import complain, print_line, writing_results
-from bigupload.cli.reporting import TOTAL, Reporter, result_line, worst
+from bigupload.cli.narration import TOTAL, Reporter
+from bigupload.cli.reporting import result_line, worst
 from bigupload.cli.wording import for_command_line
 from bigupload.core.remote_url import is_remote
 from bigupload.units import counted, escaped, format_rate, format_seconds, format_size, one_line, printable

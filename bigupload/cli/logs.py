@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bigupload.cli import print_line
+import click
+
 from bigupload.cli.wording import for_command_line
 from bigupload.errors import UsageError
 from bigupload.support.files import open_to_append, reason_of
@@ -128,7 +129,8 @@ class _File(logging.Handler):
             if self._is_whole:
                 self._is_whole = False
                 lost = printable(f"bigupload: warning: lines are missing in the log file {self._path}: {reason_of(e)}")
-                print_line(lost)
+                with contextlib.suppress(OSError):  # nobody reads it
+                    click.echo(lost, err=True)
 
     def close(self) -> None:
         super().close()

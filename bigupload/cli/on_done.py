@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 from bigupload import errors
-from bigupload.cli.after_proof import ON_DONE
+from bigupload.cli.options import ON_DONE
 from bigupload.support.systems import KILL, end_group, way_of_ending
 from bigupload.units import format_seconds, one_line
 

@@ -34,6 +34,7 @@ else:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+ON_DONE = "--on-done"
 _MOST_KEY_FILE = 4096
 """Bytes that are read of a key's file: more than any key, so that a wrong file is noticed."""
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from bigupload import events
 from bigupload.cli.help import is_plain
-from bigupload.cli.reporting import Narrator, Reporter, about
+from bigupload.cli.narration import Narrator, Reporter, about
 from bigupload.progress import job_progress
 from bigupload.progress.rows import LiveUnread, Rows, RowState, VisibleCursor, perhaps_unread, update, update_total
 from bigupload.units import printable

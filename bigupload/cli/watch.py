@@ -34,7 +34,7 @@ from bigupload.units import counted, escaped, format_seconds, format_size
 
 if TYPE_CHECKING:
     from bigupload.batch.job import UploadFailed
-    from bigupload.cli.reporting import Reporter
+    from bigupload.cli.narration import Reporter
     from bigupload.engine.upload_run import UploadResult
 
 

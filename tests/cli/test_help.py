@@ -11,9 +11,9 @@ import pytest
 
 from bigupload.cli import _cli
 from bigupload.cli.help import EXAMPLES, FEW, groups, options_of
+from bigupload.cli.narration import Narrator
 from bigupload.cli.options import DURATION, SIZE, DerivedOption
 from bigupload.cli.progress_display import Bars
-from bigupload.cli.reporting import Narrator
 from bigupload.cli.settings import leaves
 
 from .support import Command

@@ -13,7 +13,7 @@ from bigupload import Verified, errors, events
 from bigupload.batch.job import UploadFailed
 from bigupload.cli import reporting
 from bigupload.cli.job_report import Failures, JobReport, LeftOut
-from bigupload.cli.reporting import Narrator
+from bigupload.cli.narration import Narrator
 from bigupload.engine.upload_run import UploadResult
 from bigupload.errors import IT
 from bigupload.progress import job_progress

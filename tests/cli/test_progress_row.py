@@ -13,8 +13,8 @@ from rich.cells import cell_len
 
 from bigupload import events
 from bigupload.cli import reporting
+from bigupload.cli.narration import Narrator
 from bigupload.cli.progress_display import Bars, JobBars
-from bigupload.cli.reporting import Narrator
 from bigupload.core.integrity import Verified
 from bigupload.engine.context import PutInFlight
 from bigupload.progress.job_progress import distinct_names
