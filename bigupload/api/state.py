@@ -39,7 +39,7 @@ from bigupload.ports import Source
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.targets import LOCAL, Store
 from bigupload.support.cancellation import run_shielded
-from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread, run_in_thread
+from bigupload.support.daemon_threads import DaemonThreadPool, run_in_daemon_thread
 
 if TYPE_CHECKING:  # modules that only some calls need are imported by them
     from bigupload.api.calls import OpenCall
@@ -190,7 +190,7 @@ class UploaderState:
         directory = self._directory_or_none()
         if directory is None:
             return []
-        return await run_in_thread(
+        return await run_in_daemon_thread(
             lambda: list(itertools.islice(completed_uploads(directory, target), most)), self._readers
         )
 
@@ -201,14 +201,14 @@ class UploaderState:
         directory = self._directory_or_none()
         if directory is None:
             return False
-        return await run_in_thread(lambda: has_manifest_of_service(directory, service), self._readers)
+        return await run_in_daemon_thread(lambda: has_manifest_of_service(directory, service), self._readers)
 
     async def list_uploads(self) -> list[KnownUpload]:
         """List the uploads of the manifests in the directory. Raises ManifestError if it can't be listed."""
         from bigupload.manifests.listing import known_uploads
 
         directory = self.directory
-        return await run_in_thread(lambda: list(known_uploads(directory)), self._readers)
+        return await run_in_daemon_thread(lambda: list(known_uploads(directory)), self._readers)
 
 
 def _clean_if_due(directory: Path) -> None:

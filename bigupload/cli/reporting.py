@@ -195,9 +195,9 @@ async def waits_for(*, local: bool) -> str:
     if not local:
         return CONNECTING
     from bigupload.stores import local_store
-    from bigupload.support.daemon_threads import run_in_thread
+    from bigupload.support.daemon_threads import run_in_daemon_thread
 
-    return STARTING_STORE if await run_in_thread(local_store.running) is None else CONNECTING
+    return STARTING_STORE if await run_in_daemon_thread(local_store.running) is None else CONNECTING
 
 
 def result_line(result: UploadResult, *, as_json: bool) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from bigupload import errors
 from bigupload.cluster._compat import require_dask
 from bigupload.records import dataclass
-from bigupload.support.daemon_threads import run_in_thread, starting_threads
+from bigupload.support.daemon_threads import run_in_daemon_thread, starting_threads
 from bigupload.units import install_command
 
 _START = 60.0
@@ -51,7 +51,7 @@ class LocalWorkers:
         from distributed import Security
 
         try:
-            security = await run_in_thread(Security.temporary)
+            security = await run_in_daemon_thread(Security.temporary)
         except ImportError:
             raise errors.UsageError(f"a local cluster needs cryptography: {install_command('dask')}") from None
         with starting_threads():  # one waits for the process's end

@@ -43,7 +43,7 @@ from bigupload.core.checksums import Hashed
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import Gauge, OnNews, PutResponse, Source
 from bigupload.records import dataclass
-from bigupload.support.daemon_threads import run_in_thread
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.rate_limiter import RateLimiter
 
 _LOG = logging.getLogger("bigupload.cluster")
@@ -775,7 +775,7 @@ class Membership:
             return known  # each part asks
         await self.connect(warn)
         if source not in self._files:
-            sampled = await run_in_thread(partial(sample, source))
+            sampled = await run_in_daemon_thread(partial(sample, source))
             file = SharedFile(FileId.of(source), sampled, ca_bundle=ca_bundle, warn=warn)
             await asyncio.gather(*(self._verify_file(member, file) for member in list(self.members.values())))
             for address, verdict in file.verdicts.items():

@@ -45,7 +45,7 @@ from bigupload.ports import (
     Transport,
 )
 from bigupload.records import dataclass
-from bigupload.support.daemon_threads import run_in_thread
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.units import printable
 
 _MOST_PARTS = 8
@@ -291,7 +291,7 @@ class ClusterTransport:
     async def hash(self, source: Source, part: Part, wanted: Digests) -> Hashed:
         """Hash a part on a worker. See `ports.HashElsewhere`."""
         if not is_spread(source):
-            return await run_in_thread(partial(hash_part, source, part, wanted, check=lambda: None))
+            return await run_in_daemon_thread(partial(hash_part, source, part, wanted, check=lambda: None))
         return await (await self._hasher(source)).hash(part, wanted)
 
     async def _hasher(self, source: Source) -> RemoteHasher:
@@ -373,7 +373,7 @@ class ClusterTransport:
         try:
             await cluster.messages.put(member, task, gauge, on_news)
         except FileDiffers as e:
-            await run_in_thread(source.check)  # has it changed here, too?
+            await run_in_daemon_thread(source.check)  # has it changed here, too?
             file.verdicts[member.address] = str(e)
             raise Fault(FaultKind.BROKEN, f"{e} (on the worker {member.address})") from None
         except Fault as fault:

@@ -9,7 +9,6 @@ for that: they count only if the checksum that is computed beside them is the ob
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -22,7 +21,7 @@ from bigupload.core.part_plan import MIB, Part
 from bigupload.errors import IT, UPLOAD_AS_IT_IS, SourceChanged, SourceError, SourceUnreadable
 from bigupload.ports import HashElsewhere, Source
 from bigupload.records import dataclass
-from bigupload.support.daemon_threads import run_in_thread
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 from bigupload.support.pages import thread_buffer
 
@@ -172,7 +171,7 @@ class PartHasher:
             try:
                 # A read that hangs in a network file system must not hold up a cancel: the thread is left behind.
                 hashing = partial(self._hash, part, wanted, left_behind)
-                return await run_in_thread(hashing, contextlib.nullcontext(), abandon_on_cancel=True)
+                return await run_in_daemon_thread(hashing)
             finally:
                 left_behind.set()
                 self._reading.threads -= 1
@@ -194,13 +193,10 @@ class PartHasher:
         return self._ahead[part.number]
 
     def _hash(self, part: Part, wanted: Digests, left_behind: threading.Event) -> Hashed:
-        import anyio.from_thread
-
         def check() -> None:
             self._reading.progressed()
             if left_behind.is_set():
                 raise _LeftBehind
-            anyio.from_thread.check_cancelled()  # at the same chunk, where a scope is cancelled
 
         # Checked often: hashing gigabytes would delay Ctrl-C.
         hashed = hash_part(self._source, part, wanted, check=check, whole=self._whole)

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from bigupload import errors
 from bigupload.core.part_plan import MIB, Part
 from bigupload.ports import Unwatched
-from bigupload.support.daemon_threads import run_in_thread
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.files import is_out_of_descriptors, reason_of
 from bigupload.support.pages import page_buffer
 from bigupload.support.systems import read_at, write_at
@@ -210,7 +210,7 @@ class _InFile:
         return self._buffer[: self.size - offset]
 
     async def filled(self, offset: int, size: int) -> None:
-        await run_in_thread(partial(self._write, offset, size), self._writers)
+        await run_in_daemon_thread(partial(self._write, offset, size), self._writers)
 
     def _write(self, offset: int, size: int) -> None:
         try:

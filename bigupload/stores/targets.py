@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 import os
@@ -21,7 +20,7 @@ from bigupload.s3_parameters import MOST_KEY_BYTES, RENAME, refused_character, w
 from bigupload.stores.s3.access import configured_endpoint, refuse_unsuited, split_bucket, translated
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.support.daemon_threads import run_in_daemon_thread, run_in_thread
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.units import escaped
 
 if TYPE_CHECKING:  # imported where they are used: most uploads need neither
@@ -160,8 +159,7 @@ async def _reach_local(options: S3Options) -> S3Options:
         raise errors.UsageError("`local` has its own endpoint: leave out `endpoint_url`")
     from bigupload.stores import local_store
 
-    # A thread beside the program's own, which may all be waiting for uploads.
-    running = await run_in_thread(local_store.start, asyncio.Semaphore(1))
+    running = await run_in_daemon_thread(local_store.start)
     return dataclasses.replace(
         options,
         endpoint_url=running.endpoint_url,
@@ -224,7 +222,7 @@ async def _connect_local(
         return store
     try:
         if await store.ensure_bucket():
-            await run_in_thread(functools.partial(local_store.make_room, bucket), asyncio.Semaphore(1))
+            await run_in_daemon_thread(functools.partial(local_store.make_room, bucket))
     except BaseException:
         await store.aclose()
         raise

@@ -12,14 +12,12 @@ import collections
 import concurrent.futures
 import contextlib
 import contextvars
-import math
 import os
 import queue
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -42,33 +40,6 @@ def starting_threads() -> Iterator[None]:
             "the system lets this process start no further thread: allow more (ulimit -u, or the container's limit of "
             "pids), or more memory (ulimit -v), or upload less at once"
         ) from e
-
-
-async def run_in_thread(
-    function: Callable[[], R],
-    limiter: AbstractAsyncContextManager[Any] | None = None,
-    *,
-    abandon_on_cancel: bool = False,
-) -> R:
-    """Call a blocking function in one of anyio's threads, which are kept for the next calls.
-
-    Args:
-        function: What to call.
-        limiter: Entered for the call, a semaphore for instance. Nothing else bounds the calls. None: anyio's own limit.
-        abandon_on_cancel: Whether a cancelled caller returns at once. Else it waits for the call.
-
-    Returns:
-        What `function` returned.
-
-    Raises:
-        BaseException: What `function` raised; OutOfThreads if the system has no thread left.
-    """
-    import anyio.to_thread  # an upload of a small file does without
-
-    async with contextlib.nullcontext() if limiter is None else limiter:
-        unbounded = None if limiter is None else anyio.CapacityLimiter(math.inf)
-        with starting_threads():
-            return await anyio.to_thread.run_sync(function, limiter=unbounded, abandon_on_cancel=abandon_on_cancel)
 
 
 class DaemonThreadPool(Executor):

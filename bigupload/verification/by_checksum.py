@@ -13,13 +13,11 @@ import asyncio
 import contextlib
 import functools
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import anyio
-import anyio.from_thread
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm, combine_crc, digest_of, new_hasher
@@ -36,7 +34,7 @@ from bigupload.stores.s3.bucket import BucketPool
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.stores.targets import connect, parse_s3_url
 from bigupload.support.cancellation import for_each
-from bigupload.support.daemon_threads import run_in_thread
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.pages import page_buffer
 
 _CHECKS_AT_ONCE = 8
@@ -69,7 +67,7 @@ class FileAndObject:
     attributes: ObjectAttributes
     checking: asyncio.Semaphore
     """Threads that ask the file system whether the file has changed."""
-    reading: asyncio.Semaphore | contextlib.nullcontext[None]
+    reading: asyncio.Semaphore | None
     """Threads that read the file. The program's own may all be waiting for this."""
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
@@ -167,7 +165,7 @@ async def open_both(
                     f"{url} has {attributes.size:,} bytes, and the file has {source.fingerprint.size:,}"
                 )
             checking = asyncio.Semaphore(_CHECKS_AT_ONCE)
-            given = reading or contextlib.nullcontext()
+            given = reading
             yield FileAndObject(source, bucket, key, store, retrier, attributes, checking, given)
 
 
@@ -368,25 +366,31 @@ class _Proof:
         for size in cuts:
             offsets.append(offsets[-1] + size)
 
-        async def digest(number: int) -> None:
-            hash_cut = functools.partial(self._hash, algorithms, offsets[number], cuts[number])
-            # A read may hang in a network file system: a cancel leaves the thread behind.
-            digests[number] = await run_in_thread(hash_cut, self._pair.reading, abandon_on_cancel=True)
+        left_behind = threading.Event()
 
-        await for_each(range(len(cuts)), digest, at_once=os.cpu_count() or 1)
+        async def digest(number: int) -> None:
+            hash_cut = functools.partial(self._hash, algorithms, offsets[number], cuts[number], left_behind)
+            # A read may hang in a network file system: a cancel leaves the thread behind.
+            digests[number] = await run_in_daemon_thread(hash_cut, self._pair.reading)
+
+        try:
+            await for_each(range(len(cuts)), digest, at_once=os.cpu_count() or 1)
+        finally:
+            left_behind.set()
         return digests
 
-    def _hash(self, algorithms: Sequence[Algorithm], offset: int, size: int) -> list[bytes]:
+    def _hash(
+        self, algorithms: Sequence[Algorithm], offset: int, size: int, left_behind: threading.Event
+    ) -> list[bytes]:
         hashers = [new_hasher(algorithm) for algorithm in algorithms]
         buffer = memoryview(page_buffer(min(_BUFFER, size)))
         end = offset + size
-        while offset < end:
+        while offset < end and not left_behind.is_set():
             chunk = buffer[: min(_BUFFER, end - offset)]
             self._pair.read_into(chunk, offset)
             for hasher in hashers:
                 hasher.update(chunk)
             offset += len(chunk)
-            anyio.from_thread.check_cancelled()
         return [hasher.digest() for hasher in hashers]
 
 

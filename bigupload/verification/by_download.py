@@ -23,7 +23,7 @@ from bigupload.ports import SignedRequest
 from bigupload.records import dataclass
 from bigupload.stores.s3.bucket import BucketPool
 from bigupload.support.cancellation import for_each
-from bigupload.support.daemon_threads import run_in_thread
+from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.verification.by_checksum import Compared, FileAndObject, open_both
 
 READ_BACK = "read-back"
@@ -130,7 +130,7 @@ class _Comparison:
                 return False
             # A read may hang in a network file system: a cancel leaves the thread behind.
             compare = partial(self._equal_bytes, data, at)
-            same = await run_in_thread(compare, self._pair.reading, abandon_on_cancel=True)
+            same = await run_in_daemon_thread(compare, self._pair.reading)
             at += len(data)
             self.compared += len(data)
             if same < len(data):

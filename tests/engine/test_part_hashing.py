@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import itertools
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
 import pytest
 
@@ -22,6 +22,7 @@ from bigupload.core.part_plan import MIB, Part, Plan
 from bigupload.engine.part_hashing import PartHasher
 from bigupload.errors import SourceChanged, SourceUnreadable
 from bigupload.sources.file import FileSource
+from tests.tools.waiting import until
 
 SIZE = 2 * MIB + 12_345
 DATA = bytes((n * n + n // 256) % 256 for n in range(65_537)) * (SIZE // 65_537 + 1)
@@ -144,39 +145,51 @@ class Zeros:
         pass
 
 
+class Cancelling(Zeros):
+    """Cancels a scope in its read `number`, which ends after the caller of the hash has left it behind."""
+
+    def __init__(self, scope: anyio.CancelScope, number: int = 1) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._scope = scope
+        self._number = number
+        self.left = threading.Event()
+        super().__init__(self._cancel)
+
+    def _cancel(self, number: int) -> None:
+        if number == self._number:
+            self._loop.call_soon_threadsafe(self._scope.cancel)
+            assert self.left.wait(60)
+
+
 @pytest.mark.parametrize("read", [1, 3])
 async def test_a_cancelled_scope_ends_the_hash_of_a_big_part(read: int) -> None:
     """At the next chunk, and not with the part."""
-    scope = anyio.CancelScope()
-    threads = anyio.CapacityLimiter(1)
-
-    def cancel(number: int) -> None:
-        if number == read:
-            anyio.from_thread.run_sync(scope.cancel)
-
-    source = Zeros(cancel)
+    scope, threads, before = anyio.CancelScope(), anyio.CapacityLimiter(1), set(threading.enumerate())
+    source = Cancelling(scope, read)
     with scope:
         await PartHasher(source, Algorithm.CRC64NVME, threads).hash(Part(1, 0, 1000 * MIB))
     assert scope.cancelled_caught
-    assert source.reads == read
     assert threads.borrowed_tokens == 0
+    source.left.set()
+    await until(lambda: set(threading.enumerate()) <= before)
+    assert source.reads == read
 
 
 async def test_after_an_interrupted_hash_the_next_is_right(source: FileSource) -> None:
-    """The thread, its slot and its buffer are used again."""
-    threads = anyio.CapacityLimiter(1)
-    scope = anyio.CancelScope()
-    interrupted = Zeros(lambda number: anyio.from_thread.run_sync(scope.cancel))
+    """The slot is used again, and the buffer of the thread that was left behind is not."""
+    threads, scope = anyio.CapacityLimiter(1), anyio.CancelScope()
+    interrupted = Cancelling(scope)
     with scope:
         await PartHasher(interrupted, Algorithm.MD5, threads).hash(Part(1, 0, 2 * MIB))
     assert scope.cancelled_caught
+    interrupted.left.set()
     found = await PartHasher(source, Algorithm.MD5, threads).hash(Part(1, 0, SIZE))
     assert found.md5 == hashlib.md5(DATA).digest()
 
 
 async def test_a_shielded_hash_goes_to_its_end() -> None:
-    scope = anyio.CancelScope()
-    source = Zeros(lambda number: anyio.from_thread.run_sync(scope.cancel))
+    scope, loop = anyio.CancelScope(), asyncio.get_running_loop()
+    source = Zeros(lambda _: [loop.call_soon_threadsafe(scope.cancel)].clear())
     with scope, anyio.CancelScope(shield=True):
         await PartHasher(source, Algorithm.CRC64NVME, anyio.CapacityLimiter(1)).hash(Part(1, 0, 4 * MIB))
     assert source.reads == 4
