@@ -7,6 +7,7 @@ number of items nor a slow reader makes it need more memory.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -76,6 +77,11 @@ class _Buffer(Generic[R]):
         self._room.set()
         return taken
 
+    def take_all(self) -> None:
+        """Let nobody wait for room any more."""
+        self._most = sys.maxsize
+        self._room.set()
+
     def close(self) -> None:
         """Add no more."""
         self._closed = True
@@ -142,7 +148,7 @@ class Job(Generic[T, R]):
     async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """End what still runs, but record what was done."""
         working, *recording = tasks
-        self._results.close()  # its reader takes the items that are there; nobody waits for room any more
+        self._results.take_all()  # its reader gets what was done, before it gets the error
         for each in (working, *self._workers):
             each.cancel()
         await asyncio.wait([working, *self._workers])

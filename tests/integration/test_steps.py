@@ -37,6 +37,7 @@ async def upload(world: World, source: Any, *then: Any, **more: Any) -> UploadRe
         ((Receipt("a"), Receipt("b")), "Receipt is there twice"),
         ((Link,), "a step is .*, not Link"),
         ((7,), "a step is .*, not int"),
+        (lambda row: row, "which is not async"),
         ("receipt.json", "a step is .*, not str"),
     ],
 )
@@ -78,7 +79,7 @@ async def test_each_step_gets_what_the_one_before_it_returned(world: World, size
 
     async def see(row: Row) -> Row:
         seen.append(row)
-        return dataclasses.replace(row, key="another")
+        return dataclasses.replace(row, result=dataclasses.replace(row.proved, seconds=7.0))
 
     result = await upload(world, path, Digest("sha256"), see, Link("1h"), see, Receipt(receipt), DeleteSource())
     first, second = seen
@@ -86,7 +87,7 @@ async def test_each_step_gets_what_the_one_before_it_returned(world: World, size
     assert second.result is not None
     assert (first.path, first.source) == (str(path), str(path))
     assert first.result.sha256 == result.sha256 == hashlib.sha256(world.object("p/file.bin").body).hexdigest()
-    assert (first.result.share, second.key) == (None, "another")
+    assert (first.result.share, second.result.seconds, result.seconds) == (None, 7.0, 7.0)
     assert second.result.share is not None
     assert (result.source_deleted, path.exists(), receipt.exists()) == (True, False, True)
 
@@ -115,11 +116,11 @@ async def test_a_step_of_the_callers_own_that_fails(world: World) -> None:
     with pytest.raises(ZeroDivisionError):
         await upload(world, paths[0], fail, DeleteSource())
     with pytest.raises(errors.UsageError, match="a step returns the row, and this one returned NoneType"):
-        await upload(world, paths[0], lambda _: _nothing())
+        await upload(world, paths[0], _nothing)
     assert paths[0].exists()
 
 
-async def _nothing() -> None:
+async def _nothing(_: Row) -> None:
     return None
 
 
@@ -138,9 +139,9 @@ async def test_what_a_step_waits_for_is_cancelled(world: World, size: int, job: 
 
     async def waits(row: Row) -> Row:
         if row.source.endswith("1.bin"):
-            waiting = asyncio.create_task(asyncio.sleep(60))
-            asyncio.get_running_loop().call_soon(waiting.cancel)
-            await waiting
+            never = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(never.cancel)
+            await never
         return row
 
     async with asyncio.timeout(30):
@@ -152,3 +153,83 @@ async def test_what_a_step_waits_for_is_cancelled(world: World, size: int, job: 
                 [each async for each in outcomes]
             with pytest.raises(RuntimeError, match="a step was cancelled"):
                 await uploader.upload(paths[1], to=TO, s3=world.options(), part_size=PART, then=waits)
+
+
+@pytest.mark.parametrize("change", [{"result": None}, {"path": "/etc/passwd"}, {"key": "other"}])
+async def test_a_step_changes_what_is_not_its_own(world: World, change: dict[str, Any]) -> None:
+    async def changes(row: Row) -> Row:
+        return dataclasses.replace(row, **change)
+
+    path = world.file(10)
+    with pytest.raises(errors.UsageError, match="a step keeps a row's result"):
+        await upload(world, path, changes, DeleteSource())
+    assert path.exists()
+
+
+@pytest.mark.parametrize("size", [10, 2 * PART])
+async def test_a_file_whose_step_failed_is_not_sent_again(world: World, size: int) -> None:
+    async def fails(row: Row) -> Row:
+        raise errors.SourceError("the database is away")
+
+    paths = [world.file(size, f"{number}.bin") for number in range(3)]
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        found = []
+        for step in (fails, own):
+            options: Any = {"to": TO, "s3": world.options(), "part_size": PART, "job": "nightly"}
+            found.append([each async for each in uploader.upload_many(paths, then=step, **options)])
+    assert all(isinstance(each, UploadFailed) for each in found[0])
+    assert all(isinstance(each, UploadResult) and each.skipped for each in found[1])
+
+
+async def test_the_outcomes_before_an_exception_of_a_step_are_yielded(world: World) -> None:
+    """The files of these are deleted: nobody else would tell the program."""
+    paths, ended = [world.file(10, f"{number:02}.bin") for number in range(20)], asyncio.Event()
+
+    async def fails(row: Row) -> Row:
+        if row.source.endswith("19.bin"):
+            await ended.wait()
+            raise ZeroDivisionError
+        return row
+
+    got, deleted = list[Any](), 0
+
+    async def counts(row: Row) -> Row:
+        nonlocal deleted
+        deleted += 1
+        if deleted == 19:
+            ended.set()
+        return row
+
+    async def move(uploader: bigupload.Uploader) -> None:
+        options: Any = {"to": TO, "s3": world.options(), "job": "nightly", "then": (fails, DeleteSource(), counts)}
+        async for each in uploader.upload_many(paths, **options):
+            got.append(each)
+
+    async with bigupload.Uploader(retry=FAST) as uploader:
+        with pytest.raises(ZeroDivisionError):
+            await move(uploader)
+    assert sorted(each.path for each in got) == paths[:19] == [path for path in paths if not path.exists()]
+
+
+async def test_a_sync_does_the_steps_of_files_that_are_there_side_by_side(world: World) -> None:
+    at_once, most, together = 0, 0, asyncio.Event()
+
+    async def counts(row: Row) -> Row:
+        nonlocal at_once, most
+        at_once, most = at_once + 1, max(most, at_once + 1)
+        if at_once == 5:
+            together.set()
+        async with asyncio.timeout(30):
+            await together.wait()
+        at_once -= 1
+        return row
+
+    (world.directory / "tree").mkdir()
+    for number in range(5):
+        world.file(10, f"tree/{number}")
+    for _ in range(2):
+        most = 0
+        together.clear()
+        result = await bigupload.sync(world.directory / "tree", TO, s3=world.options(), then=counts)
+        assert (result.uploaded + result.same, most) == (5, 5)
+    assert result.same == 5

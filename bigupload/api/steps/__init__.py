@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -105,7 +106,7 @@ class Steps:
         """The digests of whole files that are wanted, as `file_digests.with_digests` takes them."""
         self.deletes = self._call.deletes
         """Whether the files are deleted."""
-        self.wants_each = any(kind in ("Digest", "DeleteSource") for kind in kinds)
+        self.wants_each = any(kind in ("Digest", "Link", "DeleteSource", "_Own") for kind in kinds)
         """Whether each file has to be looked at by itself, also if it was in the store before."""
         self.reports_each = "Receipt" in kinds or "_Own" in kinds
         """Whether each file counts, also if it was in the store before."""
@@ -147,9 +148,12 @@ class Steps:
             await self._exits.__aexit__(*exc)
 
     async def __call__(self, row: Row) -> Row:
-        """Do them for a file that is in the store. What one of them raises is the file's error; but see `known`."""
+        """Do them for a file that is in the store. A BigUploadError of one of them is the file's, and ends them."""
         for work in self._opened:
-            row = await work(row)
+            try:
+                row = await work(row)
+            except errors.BigUploadError as e:
+                row = dataclasses.replace(row, error=e)
             if row.error is not None:
                 break
         return row
@@ -211,6 +215,9 @@ class _Own:
             raise RuntimeError("a step was cancelled, and its call was not") from e
         if not isinstance(returned, Row):
             raise errors.UsageError(f"a step returns the row, and this one returned {type(returned).__name__}")
+        names = ("source", "path", "key", "fingerprint")
+        if returned.result is None or any(getattr(returned, name) != getattr(row, name) for name in names):
+            raise errors.UsageError(f"a step keeps a row's result, and its {', '.join(names)}")
         return returned
 
 
@@ -219,10 +226,12 @@ def _is_ours(step: object) -> bool:
 
 
 def _checked(step: object) -> Work:
-    if not callable(step) or inspect.isclass(step):
+    is_plain = inspect.isroutine(step) and not inspect.iscoroutinefunction(step)
+    if is_plain or inspect.isclass(step) or not callable(step):
+        what = f"{step.__name__}, which is not async" if inspect.isfunction(step) else type(step).__name__
         raise errors.UsageError(
-            "a step is a Digest, Link, Receipt or DeleteSource, or an async function that takes a row and "
-            f"returns one, not {step.__name__ if inspect.isclass(step) else type(step).__name__}"
+            "a step is a Digest, Link, Receipt or DeleteSource, or an async function that takes a row and returns one, "
+            f"not {step.__name__ if inspect.isclass(step) else what}"
         )
     return cast("Work", step)
 
