@@ -44,8 +44,8 @@ class ListedFiles:
     """Whether to print failures only."""
     verb: str = "upload"
     """The verb for the files in messages."""
-    may_be_empty: bool = False
-    """Whether a job without any file is allowed."""
+    deletes: bool = False
+    """Whether each file is deleted once it is in the store. Then the job may be without any: moved files are gone."""
     _listing: FileListing = field(init=False)
 
     async def open(self) -> None:
@@ -109,10 +109,11 @@ class ListedFiles:
         text = os.fsencode(" ".join(map(quoted, words))).decode(errors="backslashreplace")
         if len(text) > _LONGEST_JOB:
             text = f"{text[:_LONGEST_JOB]}… {sha256(text.encode()).hexdigest()[:16]}"
+        command = "move" if self.deletes else "upload"
         if self.chosen.files_from != Path("-"):
-            return JobName(text, "upload", words)
+            return JobName(text, command, words)
         typed = ["--files-from=-" if word.startswith("--files-from=") else word for word in words]
-        return JobName(text, "upload", typed, os.path.abspath("."))  # noqa: PTH100 - the directory of its paths
+        return JobName(text, command, typed, os.path.abspath("."))  # noqa: PTH100 - the directory of its paths
 
     @property
     def top(self) -> str:
@@ -150,7 +151,7 @@ class ListedFiles:
         text = f"nothing to {self.verb}: {what} has no file" + (
             " that the options select" if self.chosen.selects else ""
         )
-        if not self.may_be_empty and self.chosen.selection.newer_than is None:
+        if not self.deletes and self.chosen.selection.newer_than is None:
             raise errors.UsageError(text)
         if not self.is_quiet:
             complain(errors.SourceError(text))

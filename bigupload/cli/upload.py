@@ -340,7 +340,7 @@ class _UploadCommand:
 
         mode, as_json, destination = self.arguments["progress"], self.arguments["as_json"], self.destination
         listed = ListedFiles(names, chosen, destination.url or "s3://bucket/", mode == "none")
-        listed.may_be_empty = self.wanted.delete_source  # moved files are gone
+        listed.deletes = self.wanted.delete_source
         await listed.open()
         if chosen.dry_run:
             return await dry_run(listed, as_json=as_json, service=destination.service)

@@ -209,7 +209,7 @@ class KnownJob:
     @property
     def shown(self) -> str:
         """Its name for a person: a list that came through a pipe is `--files-from=-`, as it was typed."""
-        return " ".join(map(quoted, self.arguments)) if self.command == "upload" else self.name
+        return " ".join(map(quoted, self.arguments)) if self.command in ("upload", "move") else self.name
 
 
 class JobName(str):

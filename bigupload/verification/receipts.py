@@ -236,7 +236,10 @@ def read_receipt(path: Path) -> ReadReceipt:
             f"can't read the receipt {errors.IT}: {reason_of(e)}", it=escaped(str(path))
         ) from e
     if reader.sums is None:
-        raise reader.damaged("it does not end with its sums, so a part of it may be missing")
+        raise errors.UsageError(
+            f"{escaped(str(path))} does not end with its sums: if the command that writes it was killed, run it again; "
+            "if this is a copy, use a whole one"
+        )
     return ReadReceipt(target=reader.target, endpoint=reader.endpoint, files=[*latest.values()], is_torn=reader.is_torn)
 
 

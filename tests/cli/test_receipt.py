@@ -441,10 +441,13 @@ def test_a_receipt_that_was_damaged_proves_nothing(
     for end in (*range(27), *range(61, len(text), 7), len(text) - 1):
         damaged.write_text(text[:end])
         says = "is a receipt that was damaged: it " if end > 60 else "is not a receipt"
+        if "\n" in text[:end]:  # the head is whole: its command may have been killed
+            says = "does not end with its sums: if the command that writes it was killed, run it again"
         assert_refused(bigupload("verify", "--receipt", damaged, "--endpoint-url", s3.url), 2, says)
     lines = text.splitlines(keepends=True)
     for at in range(1, len(lines)):
-        refused("".join([*lines[:at], *lines[at + 1 :]]), "it ")
+        if at + 1 < len(lines):
+            refused("".join([*lines[:at], *lines[at + 1 :]]), "it ")
         half = lines[at][: len(lines[at]) // 2]
         refused("".join([*lines[:at], f"{half}\n", *lines[at + 1 :]]), "a field is missing or wrong")
     damaged.write_text(text + lines[1][:20])  # of a receipt that was appended to

@@ -285,7 +285,10 @@ async def test_what_a_crash_tears_is_cut_off(world: World, tree: Path, receipt: 
             found_then = read_receipt(receipt)
             assert (len(found_then.files), found_then.is_torn) == (len(rows), torn != b"")
         else:
-            with pytest.raises(errors.UsageError, match="is a receipt that was damaged: it does not end with its sums"):
+            with pytest.raises(
+                errors.UsageError,
+                match="does not end with its sums",
+            ):
                 read_receipt(receipt)
         async with growing(receipt, world.s3.url):
             found = read(receipt)
