@@ -6,7 +6,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from bigupload.service.keys import KeyFile
 from bigupload.stores.local_store import LocalStore
 from tests.examples.test_thumbnails import DOCS, completed
 from tests.tools.buckets import fresh_name
-from tests.tools.http_stub import Response, http_stub
 from tests.tools.media import sample
 from tests.tools.service import serving
 from tests.tools.weed import weed_client
@@ -55,16 +53,3 @@ def test_the_facts_of_each_upload_are_stored(weed: LocalStore, tmp_path: Path) -
     assert b"X-Amz" not in whole
     assert json.loads(whole)["streams"][0]["codec_name"] == "png"
     client.close()
-
-
-def test_a_playlist_opens_no_other_url() -> None:
-    """It calls itself a film. ffprobe would fetch what it names if the program did not name the format."""
-    with http_stub() as stub:
-        inside = f"{stub.url}/inside.ts"
-        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{inside}\n#EXT-X-ENDLIST\n".encode()
-        stub.responses["/film"] = Response(body=playlist, headers={"Content-Type": "application/x-mpegurl"})
-        question = {"key": "media/shop/a.mp4", "contentType": "video/mp4", "url": f"{stub.url}/film"}
-        command = [sys.executable, str(PROGRAM), "s3://nowhere/"]
-        done = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert {each.path for each in stub.received} == {"/film"}

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,14 +108,17 @@ def is_like(color: Any, other: tuple[int, int, int]) -> bool:
     return all(abs(one - two) < 40 for one, two in zip(color, other, strict=True))
 
 
-def test_a_playlist_opens_no_other_url(tools: Path) -> None:
-    """It calls itself a film; ffmpeg would read it, and fetch what it names, if the program did not name the format."""
+@pytest.mark.parametrize("program", [PROGRAM, DOCS / "examples" / "media_facts.py"])
+def test_a_playlist_opens_no_other_url(tools: Path, program: Path) -> None:
+    """It calls itself a film; ffmpeg and ffprobe would fetch what it names, if the program did not name the format."""
+    if program != PROGRAM and shutil.which("ffprobe") is None:
+        pytest.skip("ffprobe is not installed")
     with http_stub() as stub:
         inside = f"{stub.url}/inside.ts"
         playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{inside}\n#EXT-X-ENDLIST\n".encode()
         stub.responses["/film"] = Response(body=playlist, headers={"Content-Type": "application/x-mpegurl"})
         question = {"key": "media/shop/a.mp4", "contentType": "video/mp4", "url": f"{stub.url}/film"}
-        command = [sys.executable, str(PROGRAM), "s3://nowhere/"]
+        command = [sys.executable, str(program), "s3://nowhere/"]
         done = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert {each.path for each in stub.received} == {"/film"}

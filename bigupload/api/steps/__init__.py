@@ -6,17 +6,18 @@ and returns one. Before anything is sent, each says what it can't do.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextlib
 import dataclasses
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 from bigupload import errors
 from bigupload.api.calls import OpenCall
 from bigupload.api.types import Row as Row
-from bigupload.api.types import Step, UploadSource
+from bigupload.api.types import UploadSource
 from bigupload.api.types import Work as Work
 from bigupload.batch.tree import Selection
 from bigupload.engine.upload_run import UploadResult
@@ -40,12 +41,34 @@ class StepCall:
     """Whether one of its steps deletes the files."""
 
 
-class OpenableStep(Step, Protocol):
-    """A step that can be opened."""
+class OurStep(abc.ABC):
+    """A step of ours. `Steps` knows the others only by what is declared here."""
 
+    deletes: ClassVar[bool] = False
+    """Whether it deletes the files."""
+    precedes_deletion: ClassVar[bool] = True
+    """Whether it comes before the step that deletes the files: it needs them, or says what became of them."""
+    is_repeatable: ClassVar[bool] = False
+    """Whether a call may have several of its kind."""
+    wants_each: ClassVar[bool] = True
+    """Whether it has work with a file that was in the store before."""
+    reports_each: ClassVar[bool] = False
+    """Whether such a file counts for it, even if it has no work."""
+    algorithms: tuple[str, ...] = ()
+    """The digests of whole files that it wants, as `file_digests.with_digests` takes them."""
+
+    def check(self, options: Mapping[str, Any]) -> None:  # noqa: B027 - most steps fit any call
+        """Raise UsageError for what it can't do in a call with these options. Nothing was sent."""
+
+    def check_source(self, source: UploadSource) -> None:  # noqa: B027 - as above
+        """Raise UsageError for a source that it can't be done with, before that is sent."""
+
+    def check_beside(self, directory: str, selection: Selection) -> None:  # noqa: B027 - as above
+        """Raise UsageError if it writes one of the files of a directory."""
+
+    @abc.abstractmethod
     def opened(self, call: StepCall) -> contextlib.AbstractAsyncContextManager[Work]:
         """Open it for a call. Raises BigUploadError if it can't be done. Nothing was sent."""
-        ...
 
 
 class Deletion(Protocol):
@@ -88,27 +111,23 @@ class Steps:
             UsageError: One of them can't be done, or not in this order.
         """
         given = then if isinstance(then, Sequence) else () if then is None else (then,)
-        self._steps: list[Any] = [each if _is_ours(each) else _Own(_checked(each)) for each in given]
-        kinds = [type(each).__name__ for each in self._steps]
-        last = max((at for at, kind in enumerate(kinds) if kind in ("Digest", "Link", "Receipt")), default=0)
-        if "DeleteSource" in kinds[:last]:
+        self._steps = [each if isinstance(each, OurStep) else _Own(_checked(each)) for each in given]
+        last = max((at for at, each in enumerate(self._steps) if each.precedes_deletion), default=0)
+        if any(each.deletes for each in self._steps[:last]):
             raise errors.UsageError("`DeleteSource` comes after the digests, the links and the receipt: name it last")
-        if twice := next((kind for kind in kinds if kind not in ("_Own", "Digest") and kinds.count(kind) > 1), None):
-            raise errors.UsageError(f"{twice} is there twice as a step: leave one out")
-        self._call = StepCall(
-            function=function, options=options, resources=resources, call=call, deletes="DeleteSource" in kinds
-        )
+        kinds = [type(each) for each in self._steps if not each.is_repeatable]
+        if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
+            raise errors.UsageError(f"{twice.__name__} is there twice as a step: leave one out")
+        self.deletes = any(each.deletes for each in self._steps)
+        """Whether the files are deleted."""
+        self._call = StepCall(function=function, options=options, resources=resources, call=call, deletes=self.deletes)
         for each in self._steps:
             each.check(options)
-        self.digests: dict[str, bool] = {
-            name: True for each in self._steps if kinds and hasattr(each, "algorithms") for name in each.algorithms
-        }
+        self.digests = {name: True for each in self._steps for name in each.algorithms}
         """The digests of whole files that are wanted, as `file_digests.with_digests` takes them."""
-        self.deletes = self._call.deletes
-        """Whether the files are deleted."""
-        self.wants_each = any(kind in ("Digest", "Link", "DeleteSource", "_Own") for kind in kinds)
+        self.wants_each = any(each.wants_each for each in self._steps)
         """Whether each file has to be looked at by itself, also if it was in the store before."""
-        self.reports_each = "Receipt" in kinds or "_Own" in kinds
+        self.reports_each = any(each.reports_each for each in self._steps)
         """Whether each file counts, also if it was in the store before."""
         self.deletion: Deletion | None = None
         self._opened: list[Work] = []
@@ -128,8 +147,7 @@ class Steps:
     def check_beside(self, directory: str, selection: Selection) -> None:
         """Raise UsageError if a step writes one of the files of a directory."""
         for each in self._steps:
-            if hasattr(each, "check_beside"):
-                each.check_beside(directory, selection)
+            each.check_beside(directory, selection)
 
     async def __aenter__(self) -> Steps:
         if not self._steps:  # of a crowd of uploads, most have none
@@ -138,7 +156,7 @@ class Steps:
             for each in self._steps:
                 work = await exits.enter_async_context(each.opened(self._call))
                 self._opened.append(work)
-                if each.__class__.__name__ == "DeleteSource":
+                if each.deletes:
                     self.deletion = cast("Deletion", work)
             self._exits = exits.pop_all()
         return self
@@ -190,16 +208,14 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class _Own:
+class _Own(OurStep):
     """A step of the caller's own."""
 
+    precedes_deletion = False
+    is_repeatable = True
+    reports_each = True
+
     function: Work
-
-    def check(self, options: Mapping[str, Any]) -> None:
-        pass
-
-    def check_source(self, source: UploadSource) -> None:
-        pass
 
     @contextlib.asynccontextmanager
     async def opened(self, call: StepCall) -> AsyncIterator[Work]:
@@ -219,10 +235,6 @@ class _Own:
         if returned.result is None or any(getattr(returned, name) != getattr(row, name) for name in names):
             raise errors.UsageError(f"a step keeps a row's result, and its {', '.join(names)}")
         return returned
-
-
-def _is_ours(step: object) -> bool:
-    return hasattr(step, "opened") and not inspect.isclass(step)
 
 
 def _checked(step: object) -> Work:

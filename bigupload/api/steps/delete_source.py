@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bigupload import errors
 from bigupload.api.checks import checked_proof
-from bigupload.api.steps import Row, StepCall, Work
+from bigupload.api.steps import OurStep, Row, StepCall, Work
 from bigupload.api.types import UploadSource
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import Verified, replaced_by
@@ -56,12 +56,15 @@ _BEST_PROOFS = {
 """The best proof of a whole object that the checksums of its parts give, where it is not the best of all."""
 
 
-class DeleteSource:
+class DeleteSource(OurStep):
     """A step that deletes each file once its object is proved, unless it has changed: `UploadResult.source_deleted`.
 
     The store is asked for the object once more, immediately before. A call that was killed is completed by the same
     call. A file that must stay fails by SourceNotDeleted.
     """
+
+    deletes = True
+    precedes_deletion = False
 
     def __init__(
         self, *, proved_by: Verified | ProofName = "full-object", empty_dirs: bool = False, links: bool = False

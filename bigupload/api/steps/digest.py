@@ -9,19 +9,21 @@ from functools import partial
 from typing import Any, Literal
 
 from bigupload import errors
-from bigupload.api.steps import Row, StepCall, Work
+from bigupload.api.steps import OurStep, Row, StepCall, Work
 from bigupload.api.types import UploadSource
 from bigupload.sources.opening import is_path
 
 _ALGORITHMS = ("sha256", "xxh128")
 
 
-class Digest:
+class Digest(OurStep):
     """A step that computes digests of each file: `UploadResult.sha256`, `UploadResult.xxh128`.
 
     If the store has a checksum of the whole object, they come from the read that hashes the parts. Otherwise the file
     is read once more. A file that is no longer what was uploaded fails by SourceChanged.
     """
+
+    is_repeatable = True
 
     def __init__(self, *algorithms: Literal["sha256", "xxh128"]) -> None:
         """Name the digests.

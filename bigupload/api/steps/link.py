@@ -14,8 +14,7 @@ from typing import Any
 
 from bigupload import errors
 from bigupload.api.checks import checked_lifetime
-from bigupload.api.steps import Row, StepCall, Work
-from bigupload.api.types import UploadSource
+from bigupload.api.steps import OurStep, Row, StepCall, Work
 from bigupload.core.retry_policy import Fault
 from bigupload.engine.retrying import Contact, Retrier
 from bigupload.engine.upload_run import Share
@@ -26,7 +25,7 @@ from bigupload.stores.targets import connect, parse_s3_url
 from bigupload.units import format_span
 
 
-class Link:
+class Link(OurStep):
     """A step that makes a link to each object: `UploadResult.share`.
 
     The upload is complete also if none can be made: `Share.refused` has the reason then. A `sync` and a `watch` make
@@ -50,9 +49,6 @@ class Link:
         if options.get("service") is not None:
             raise errors.UsageError("the media service decides who reads its files: leave out `Link`")
         refuse_unshareable(options.get("s3") or S3Options())
-
-    def check_source(self, source: UploadSource) -> None:
-        """Any source will do."""
 
     @contextlib.asynccontextmanager
     async def opened(self, call: StepCall) -> AsyncIterator[Work]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bigupload import errors
-from bigupload.api.steps import Row, StepCall, Work
-from bigupload.api.types import StrPath, UploadSource
+from bigupload.api.steps import OurStep, Row, StepCall, Work
+from bigupload.api.types import StrPath
 from bigupload.batch.tree import Selection, check_not_among_sources
 from bigupload.engine.upload_run import UploadResult
 from bigupload.options import S3Options
@@ -44,13 +44,16 @@ _MOST_AT_ONCE = 500
 """Rows of one write."""
 
 
-class Receipt:
+class Receipt(OurStep):
     """A step that writes each file that is in the store into a receipt: what was proved, how and when.
 
     It takes its name when all is done. With `DeleteSource`, and of a `watch`, an earlier receipt is continued, and a
     file is in it before it is deleted. If it can't be written, OutputUnwritable is raised before anything is sent, or
     at the end, where the message says that the upload is done.
     """
+
+    wants_each = False
+    reports_each = True
 
     def __init__(self, path: StrPath) -> None:
         """Name the file.
@@ -66,9 +69,6 @@ class Receipt:
         """Raise UsageError if nothing is sent."""
         if options.get("dry_run", False):
             raise errors.UsageError(f"`dry_run` sends nothing, so there is no receipt: leave out {_NAME}")
-
-    def check_source(self, source: UploadSource) -> None:
-        """Any source will do. A receipt that would replace one of many does not take its name."""
 
     def check_beside(self, directory: str, selection: Selection) -> None:
         """Raise UsageError if the receipt would be a file that is read, or one of a directory."""
