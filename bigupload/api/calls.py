@@ -258,7 +258,7 @@ def _descriptors_for_modules() -> Iterator[None]:
     except (OSError, ImportError) as e:
         if not is_out_of_descriptors(e):
             raise
-        raise errors.StoreUnreachable(f"{OUT_OF_DESCRIPTORS}, and make the same call again") from e
+        raise errors.StoreUnreachable(f"{OUT_OF_DESCRIPTORS}, and try again") from e
 
 
 class CallRegistry:

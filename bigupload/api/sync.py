@@ -430,7 +430,7 @@ class SyncMany(UploadMany):
             paths = {folder: f"{self._directory}/{folder}".rstrip("/") for folder in unmounted}
             for folder, why in unmounted.items():
                 error = errors.DirectoryGone(
-                    f"{paths[folder]} {why}, so nothing was deleted below it: mount it and make the same call "
+                    f"{paths[folder]} {why}, so nothing was deleted below it: mount it and try "
                     f"again. If its files were deleted: `allow_empty=True`{all_of_them}"
                 )
                 self._report_step(f"{self._key_prefix}{folder}", 0, error=error)

@@ -465,7 +465,7 @@ class RequiredDirectory:
 
     async def check(self) -> None:
         """Raise SourceError if the directory is not there, or is not the one that it was at the first check."""
-        path, when_back = self.path, f"{self.note}Make the same call again when it is back"
+        path, when_back = self.path, f"{self.note}Try again when it is back"
         try:
             status = await run_in_daemon_thread(Path(path).stat, self.threads)
         except OSError as e:

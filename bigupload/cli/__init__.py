@@ -303,7 +303,7 @@ def _lacking(error: BaseException) -> tuple[str, int] | None:
         from bigupload.support.files import OUT_OF_DESCRIPTORS, is_out_of_descriptors
 
         if is_out_of_descriptors(error):
-            return f"{OUT_OF_DESCRIPTORS}, and run the same command again", errors.EXIT_RESUMABLE
+            return f"{OUT_OF_DESCRIPTORS}, and try again", errors.EXIT_RESUMABLE
         if isinstance(error, FileNotFoundError) and error.filename is None and _is_homeless():
             return "the working directory was deleted: change into another one, then run again", errors.EXIT_FAILED
     return None

@@ -387,7 +387,7 @@ def _with_kept(error: errors.BigUploadError, kept: KeptParts) -> errors.BigUploa
     if isinstance(error, errors.ClusterUnreachable) and parts:
         return errors.ClusterUnreachable(text, it=error.it)
     if isinstance(error, errors.SourceUnreadable) and error.manifest is not None:  # a file server restarts, perhaps
-        text += ": make the same call again when it can be read"
+        text += ": try again when it can be read"
         return errors.SourceUnreadable(text, manifest=error.manifest, it=error.it)
     return error
 

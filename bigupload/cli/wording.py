@@ -1,8 +1,7 @@
 """The library's messages in the words of the command line: options and commands, not arguments and functions.
 
 The library names an argument in backticks: `part_size`, or with its value: `resume=False`. It names a function with
-its first argument: `abort('…')`, or alone. "Make the same call" becomes "run the same command". Other code in backticks
-stays as it is, as `chcp 65001` does.
+its first argument: `abort('…')`, or alone. Other code in backticks stays as it is, as `chcp 65001` does.
 
 A mark in the text is the lightest form of such a hint. About 200 messages have one. They reach a command as errors, as
 the `message` of events, as lines of a log and as help. Three of these four are plain text, and public. A hint as an
@@ -45,8 +44,7 @@ _OF_THE_SERVICE = frozenset({"shared"})
 
 def for_command_line(message: str) -> str:
     """Return a message of the library with options in place of arguments, and commands in place of functions."""
-    message = message.replace("make the same call", "run the same command")
-    first, *pieces = message.replace("Make the same call", "Run the same command").split("`")
+    first, *pieces = message.split("`")
     shown, closes = first, False  # whether the mark before a piece ends code that was translated
     for number, piece in enumerate(pieces, 1):
         words = None if closes or number == len(pieces) else _translated(piece)

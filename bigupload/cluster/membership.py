@@ -684,9 +684,7 @@ class Membership:
             settle(put, Fault(FaultKind.BROKEN, f"the worker {member.address} is gone"))
 
     def _lose_scheduler(self) -> None:
-        self._failure = (
-            f"the Dask scheduler {_compat.scheduler_address(self._client)} is gone: make the same call again later"
-        )
+        self._failure = f"the Dask scheduler {_compat.scheduler_address(self._client)} is gone: try again later"
         for member in self.members.values():
             for put in list(member.puts.values()):
                 settle(put, errors.ClusterUnreachable(self._failure))
@@ -709,8 +707,8 @@ class Membership:
                     await self._changed.wait()
         except TimeoutError:
             raise errors.ClusterUnreachable(
-                f"no worker of the Dask cluster can be used since {_WORKERS_GONE_AFTER:.0f} s: start workers, and make "
-                "the same call again"
+                f"no worker of the Dask cluster can be used since {_WORKERS_GONE_AFTER:.0f} s: start workers, "
+                "and try again"
             ) from None
         finally:
             timer.cancel()

@@ -370,7 +370,7 @@ class Attempts:
     def _counted(self, fault: Fault, limit: int) -> Retry:
         if self.made >= min(limit, self._policy.attempts):
             error = type(fault.public())
-            raise error(f"{fault} ({self.made} attempts): make the same call again later", it=fault.it) from fault
+            raise error(f"{fault} ({self.made} attempts): try again later", it=fault.it) from fault
         delay = self._policy.delay(self.made, self._random)
         self.made += 1
         # The next attempt may fail hours later (a large part, a laptop that slept), with a signature that has expired.

@@ -97,7 +97,7 @@ class PartCopier:
                 if fault.kind is FaultKind.EXISTS and context.origin is not None and context.origin.source is source:
                     raise errors.SourceChanged(
                         f"{errors.IT} was replaced or deleted while it was copied. Nothing was completed: "
-                        "make the same call again to upload it as it is now",
+                        "try again to upload it as it is now",
                         it=context.source.path,
                         same_size=True,
                     ) from fault

@@ -20,7 +20,7 @@ from bigupload.engine.part_hashing import PartHasher
 from bigupload.engine.reconcile import Reconciler
 from bigupload.ports import Stream
 
-_AGAIN = "make the same call with the same bytes again to resume"
+_AGAIN = "try again with the same bytes to resume"
 
 
 class StreamParts:
@@ -116,7 +116,7 @@ class StreamParts:
             if await self._is_same(part, record) is not True:
                 raise errors.SourceChanged(
                     f"an earlier run completed {self._context.manifest.target}, and this stream is another one: it "
-                    f"differs in the part from byte {part.offset:,} on. Nothing was changed: make the same call "
+                    f"differs in the part from byte {part.offset:,} on. Nothing was changed: try "
                     "again to replace the object",
                     same_size=False,
                 )

@@ -113,7 +113,7 @@ class WebFile:
         if response.status in (412, 416) or etag not in (None, self._pin) or (found and found.size != self._size):
             raise errors.SourceChanged(
                 f"{errors.IT} changed while it was uploaded: it has another ETag or size now. Nothing was "
-                "completed: make the same call again to upload it as it is now",
+                "completed: try again to upload it as it is now",
                 it=self._url.shown,
                 same_size=True,
             )
@@ -147,7 +147,7 @@ class WebFile:
         except Fault as fault:
             raise errors.SourceUnreachable(
                 f"{errors.IT}: {fault}. The server sends no ranges of one version, so "
-                "that it has to be read from its beginning again: make the same call again to resume",
+                "that it has to be read from its beginning again: try again to resume",
                 it=self._url.shown,
             ) from None
         return done

@@ -376,7 +376,7 @@ class JobRecord:
             )
             allow = "or allow it with `allow_empty=True`"
             if isinstance(e, OSError | sqlite3.OperationalError):
-                again = f"{text} make the same call again when it can be read, {allow}"
+                again = f"{text} try again when it can be read, {allow}"
                 raise errors.ManifestUnwritable(again, lasting=is_lasting(e)) from e
             raise errors.ManifestCorrupt(
                 f"{text} mount all of it, and sync once with `resume=False` and without `delete`, {allow}"

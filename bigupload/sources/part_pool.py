@@ -230,13 +230,11 @@ class _InFile:
 
         where = self._directory or tempfile.gettempdir()
         advice = (
-            "Make"
-            if is_out_of_descriptors(e)
-            else "Free some space, or name another directory with `temp_dir`, and make"
+            "Try" if is_out_of_descriptors(e) else "Free some space, or name another directory with `temp_dir`, and try"
         )
         return errors.StreamInterrupted(
             f"can't {action} a part of {format_size(self.size)} in {where}, where parts wait for the store: "
-            f"{reason_of(e)}. {advice} the same call with the same bytes again"
+            f"{reason_of(e)}. {advice} again with the same bytes"
         )
 
     @contextlib.contextmanager

@@ -27,7 +27,7 @@ from bigupload.support.daemon_threads import DaemonThreadPool
 _MOST = MIB
 """Bytes to ask a file object or reader for at a time."""
 
-UNFINISHED = "Nothing was completed: make the same call again, with all of the bytes"
+UNFINISHED = "Nothing was completed: try again, with all of the bytes"
 """Advice for a stream that ended too early."""
 
 

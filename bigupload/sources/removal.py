@@ -216,7 +216,7 @@ class FileRemoval:
                 return False
             if aside is not None:
                 self._hold(self._aside, aside)  # fails while another process is at it
-                raise _kept(self._path, f"an interrupted move has left {self._aside}: make the same call again")
+                raise _kept(self._path, f"an interrupted move has left {self._aside}: try again")
             assert status is not None
             self._check(status, renamed=False)
             self._hold(self._name, status)
@@ -362,7 +362,7 @@ class FileRemoval:
 
     def _changed(self) -> errors.SourceChanged:
         return errors.SourceChanged(
-            f"{errors.IT} changed after it was proved to be in the store: it was not deleted; make the same call again",
+            f"{errors.IT} changed after it was proved to be in the store: it was not deleted; try again",
             it=shown(self._path),
             same_size=False,
         )

@@ -201,8 +201,8 @@ _API = "/v1/media/multipart"
 _KEY = re.compile(r"[!-~]{1,8192}")  # upload tokens are long
 _CODE = re.compile(r"[a-z_]{1,64}")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
-_THAT_DOES = "set BIGUPLOAD_API_KEY to one that does and make the same call again"
-_BAD_KEY = "set BIGUPLOAD_API_KEY to a valid one and make the same call again"
+_THAT_DOES = "set BIGUPLOAD_API_KEY to one that does and try again"
+_BAD_KEY = "set BIGUPLOAD_API_KEY to a valid one and try again"
 
 _FAULTS = {
     "upload_gone": FaultKind.GONE,
@@ -221,18 +221,18 @@ _PUBLIC: dict[str, tuple[type[errors.StoreError], str]] = {
     ),
     "token_expired": (
         errors.CredentialsError,
-        "the upload token has expired: set BIGUPLOAD_API_KEY to a new one and make the same call again",
+        "the upload token has expired: set BIGUPLOAD_API_KEY to a new one and try again",
     ),
     "token_used_up": (
         errors.AccessDenied,
-        "the upload token allows no more uploads: set BIGUPLOAD_API_KEY to another one and make the same call again",
+        "the upload token allows no more uploads: set BIGUPLOAD_API_KEY to another one and try again",
     ),
     "token_size_exceeded": (errors.AccessDenied, f"the file is larger than the upload token allows: {_THAT_DOES}"),
     "token_type_refused": (errors.AccessDenied, f"the upload token does not allow this type of file: {_THAT_DOES}"),
     "not_your_upload": (
         errors.AccessDenied,
-        "this upload was created with another owner's API key: set BIGUPLOAD_API_KEY to a key of that owner and make "
-        "the same call again, or upload the file again with `resume=False`",
+        "this upload was created with another owner's API key: set BIGUPLOAD_API_KEY to a key of that owner and try "
+        "again, or upload the file again with `resume=False`",
     ),
     "not_found": (
         errors.StoreRefused,
@@ -594,9 +594,7 @@ class ServiceStore:
         except Fault as fault:
             if fault.code != _EXPIRED:
                 raise
-            raise errors.UploadExpired(
-                "the upload's handle has expired: make the same call again to start a new upload"
-            ) from fault
+            raise errors.UploadExpired("the upload's handle has expired: try again to start a new upload") from fault
         self._check_origins(signed)
         return signed
 

@@ -324,7 +324,7 @@ async def reconnect(
             raise errors.ManifestMismatch(
                 "this manifest of an earlier version does not record whether its upload is at AWS or at the "
                 "endpoint_url of the AWS configuration. If at AWS, set AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true and "
-                f"make the same call again. If at the endpoint, take the upload over: `adopt('{target}')`"
+                f"try again. If at the endpoint, take the upload over: `adopt('{target}')`"
             )
     return S3Store(target.bucket, target.key, options, pool=pool)
 

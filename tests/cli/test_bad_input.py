@@ -64,7 +64,7 @@ def test_a_file_that_can_t_be_read_any_more(
         patch.setattr(FileSource, "_read", stale)
         ended = bigupload("upload", file, *to(s3), *IN_PARTS, "--progress", "none")
     assert_refused(ended, 75, f"can't read {file} at byte 5,242,880: Stale file handle")
-    assert ended.complaint.endswith(": run the same command again when it can be read")
+    assert ended.complaint.endswith(": try again when it can be read")
     assert bigupload("upload", file, *to(s3), *IN_PARTS, "--progress", "none").code == 0
 
 
@@ -214,7 +214,7 @@ def test_an_endpoint_that_refuses_the_connection(
     where = ["--to", "s3://bucket/key", "--endpoint-url", f"http://127.0.0.1:{port}"]
     ended = bigupload("upload", file, *where, "--progress", "none")
     said = f"127.0.0.1:{port} refuses the connection: check that it runs, its address and its port"
-    assert_refused(ended, 75, said, "run the same command again")
+    assert_refused(ended, 75, said, "try again")
     ended = bigupload("gc", "s3://bucket", *where[2:])
     assert_refused(ended, 75, said)
 

@@ -80,7 +80,7 @@ def test_a_library_that_finds_no_descriptor(
         with monkeypatch.context() as patch:
             patch.setattr(PartHasher, "hash", unloaded)
             ended = bigupload("upload", file, *to(s3), *IN_PARTS)
-        said = f"bigupload: {file}: {OUT_OF_DESCRIPTORS}, and run the same command again"
+        said = f"bigupload: {file}: {OUT_OF_DESCRIPTORS}, and try again"
         assert (ended.code, ended.err.splitlines()[-1]) == (75, said)
         assert "Traceback" not in ended.err
         assert bigupload("upload", file, *to(s3), *IN_PARTS).code == 0

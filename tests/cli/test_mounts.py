@@ -117,7 +117,7 @@ def test_a_sync_names_what_is_not_mounted(bigupload: Command, s3: StrictS3, tree
     ended = bigupload(*sync(s3, "--delete"))
     assert (ended.code, ended.out) == (75, "deleted s3://bucket/p/b\n")
     assert "tree/disk was a file system of its own when its files were synced, and is none now" in ended.err
-    assert "so nothing was deleted below it: mount it and run the same command again" in ended.err
+    assert "so nothing was deleted below it: mount it and try again" in ended.err
     assert "If its files were deleted: --allow-empty" in ended.err
     kept = "a file system may not be mounted at tree/disk"
     assert f"some objects were kept: {kept}" in ended.err

@@ -93,7 +93,7 @@ def test_a_store_that_is_away_for_now(
     s3.script("GetObject", Status(503, "SlowDown"), repeat=True)
     log = tmp_path / "log"
     ended = bigupload("--log-file", log, "verify", file, *there(s3), "--download", "--progress", "none")
-    assert_refused(ended, 75, "503 SlowDown", "run the same command again later")
+    assert_refused(ended, 75, "503 SlowDown", "try again later")
     assert f"{file} → s3://bucket/key: request: attempt 1 failed" in log.read_text(encoding="utf-8")
 
 

@@ -37,8 +37,6 @@ _OTHERS_MESSAGES = {"cli", "service", "progress", "testing", "adapters"}
         ("`abort` deletes its parts", "bigupload abort deletes its parts"),
         ("`chcp 65001`, `with`", "`chcp 65001`, `with`"),
         ("a file named `x` or `abort(1)`", "a file named `x` or `abort(1)`"),
-        ("(8 attempts): make the same call again later", "(8 attempts): run the same command again later"),
-        ("Make the same call again", "Run the same command again"),
         (
             "`DeleteSource(proved_by='size')` or `Digest('sha256')`",
             "--delete-if-proved size or --sha256 (or --write-checksums)",

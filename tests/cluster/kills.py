@@ -204,7 +204,7 @@ def recorded_parts(place: Place) -> set[int]:
 
 
 Act = Callable[[Cluster, Upload], None]
-GONE = r"the Dask scheduler \S+ is gone: run the same command again later"
+GONE = r"the Dask scheduler \S+ is gone: try again later"
 IN_STORE = rf" \((at least )?\d+ of {PARTS} parts are (known to be )?in the store\)"
 SCHEDULER_GONE = rf"bigupload: \S+file\.bin: {GONE}({IN_STORE})?"
 NO_WORKERS = (

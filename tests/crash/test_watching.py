@@ -270,7 +270,7 @@ def test_the_directory_is_deleted(watch: Watch) -> None:
     assert ended.code == 75
     (line,) = [line for line in ended.err.splitlines() if not line.startswith("{")]
     assert "can't see" in line
-    assert "Run the same command again when it is back" in line
+    assert "Try again when it is back" in line
     assert hashlib.sha256(fetch(watch.weed, watch.bucket, "raw/slow.bin")).hexdigest() == digest
 
 

@@ -71,7 +71,7 @@ async def test_retry_after_is_obeyed(world: World) -> None:
 async def test_a_part_that_goes_on_failing_ends_the_run_resumable(world: World) -> None:
     world.s3.script("UploadPart", Status(500, "InternalError"), part_number=2, repeat=True)
     path = world.file(3 * PART)
-    with pytest.raises(errors.StoreUnavailable, match="make the same call again later") as caught:
+    with pytest.raises(errors.StoreUnavailable, match="try again later") as caught:
         await world.upload(path, concurrency=1, retry=replace(FAST, attempts=3))
     assert (caught.value.exit_code, caught.value.manifest) == (errors.EXIT_RESUMABLE, world.manifest_path)
     assert world.sent().count(2) == 3

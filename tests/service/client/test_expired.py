@@ -48,4 +48,4 @@ def test_a_handle_that_expires_half_way(
     client: Client, proxy: ApiProxy, movie: Path, expire: Callable[[str], str]
 ) -> None:
     proxy.change["sign"] = lambda body: body.update(upload=expire(body["upload"]))
-    stopped(client.upload(movie), 75, "has expired", "run the same command again")
+    stopped(client.upload(movie), 75, "has expired", "try again")

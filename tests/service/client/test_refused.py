@@ -24,9 +24,7 @@ def test_a_key_that_is_revoked_half_way(client: Client, proxy: ApiProxy, service
         service.revoke(client.key)
 
     proxy.before["sign"] = revoke
-    stopped(
-        client.upload(movie), 75, "does not accept this API key", "set BIGUPLOAD_API_KEY", "run the same command again"
-    )
+    stopped(client.upload(movie), 75, "does not accept this API key", "set BIGUPLOAD_API_KEY", "try again")
     done = client.recorded()
     ended = client.upload(movie, "--json", key=service.new_key("press"))
     assert ended.code == 0, ended.err

@@ -121,7 +121,7 @@ async def test_a_key_or_token_that_ended_says_what_to_do(fake: Fake, store: Serv
     assert isinstance(refused, errors.CredentialsError)
     assert refused.resumable
     assert "set BIGUPLOAD_API_KEY" in str(refused)
-    assert "make the same call again" in str(refused)
+    assert "try again" in str(refused)
 
 
 async def test_an_expired_handle(fake: Fake, store: ServiceStore) -> None:
@@ -130,7 +130,7 @@ async def test_an_expired_handle(fake: Fake, store: ServiceStore) -> None:
     signing = await refusal_of(CALLS["sign"](store))
     assert isinstance(signing, errors.UploadExpired)
     assert signing.resumable
-    assert "make the same call again to start a new upload" in str(signing)
+    assert "try again to start a new upload" in str(signing)
     for name in ("complete", "stat"):
         ended = await refusal_of(CALLS[name](store))
         assert isinstance(ended, errors.UploadGone)
