@@ -45,9 +45,9 @@ from rich.table import Table
 
 from bigupload.cli.serve import LOCAL_BUCKET
 from bigupload.options import S3Options
-from bigupload.service.counting import PATIENCE
-from bigupload.service.object_keys import account_of
-from bigupload.service.sweep import Sweep, SweepMemory, mark_of
+from bigupload.service.media.object_keys import account_of
+from bigupload.service.uploads.counting import PATIENCE
+from bigupload.service.uploads.sweep import Sweep, SweepMemory, mark_of
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.bucket import S3Bucket

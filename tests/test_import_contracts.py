@@ -39,7 +39,7 @@ TURNED_ROUND = {
     "stores.s3.bucket": "stores.service_client",
     "support.batching": "core.checksums",
     "cli.upload": "api.functions",
-    "service.app": "cli.options",
+    "service.http.app": "cli.options",
     "testing.strict_s3.model": "core.checksums",  # the fake, from the uploader
 }
 

@@ -14,7 +14,7 @@ import bigupload
 from bigupload import errors, events
 from bigupload.cli import _cli, settings
 from bigupload.cli.options import DerivedOption
-from bigupload.service.upload_tokens import TokenRequest
+from bigupload.service.access.upload_tokens import TokenRequest
 from tests.tools import library_tables
 from tests.tools.cases import each_case
 

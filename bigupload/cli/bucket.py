@@ -31,8 +31,8 @@ from bigupload.units import format_size, one_line, parse_duration
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
-    from bigupload.service.policy import MediaTypes
-    from bigupload.service.sweep import Removal
+    from bigupload.service.media.policy import MediaTypes
+    from bigupload.service.uploads.sweep import Removal
     from bigupload.stores.s3.bucket import S3Bucket
 
 bucket_argument = click.argument("url", metavar="s3://BUCKET")
@@ -79,8 +79,8 @@ def take_policy(arguments: dict[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: A value can't be.
     """
-    from bigupload.service.object_keys import KeyTemplate
-    from bigupload.service.policy import PUBLISHED_POLICY
+    from bigupload.service.media.object_keys import KeyTemplate
+    from bigupload.service.media.policy import PUBLISHED_POLICY
 
     size, types, keep, template = (arguments.pop(name) for name in ("max_size", "types", "keep", "key_template"))
     found: dict[str, Any] = {}
@@ -97,7 +97,7 @@ def take_policy(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _types(text: str) -> MediaTypes:
-    from bigupload.service.policy import ANY_TYPES, PUBLISHED_TYPES, read_types
+    from bigupload.service.media.policy import ANY_TYPES, PUBLISHED_TYPES, read_types
 
     for known in (ANY_TYPES, PUBLISHED_TYPES):
         if text == known.name:
@@ -145,7 +145,7 @@ def take_hooks(arguments: dict[str, Any]) -> dict[str, Any]:
         UsageError: A hook can't be.
         ServiceError: There is no secret to sign with, or it can't be read.
     """
-    from bigupload.service.hooks import check_hook, is_url
+    from bigupload.service.webhooks.hooks import check_hook, is_url
     from bigupload.service.webhooks.sending import check_webhook_url, default_webhook_secret_file, load_webhook_secrets
 
     file = arguments.pop("webhook_secret_file")
@@ -189,7 +189,7 @@ def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> N
     The rules: media are deleted after 7 days (or --keep), browsers may PUT, and anyone may GET media/*. Your own rules
     stay. It is safe to run this again: what is not named of the policy stays as it is. Then restart the service.
     """
-    from bigupload.service.cors import check_origin
+    from bigupload.service.access.cors import check_origin
 
     for origin in origins:
         check_origin(origin, patterns=True)
@@ -208,7 +208,7 @@ def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> N
 
 async def set_up_bucket(bucket: S3Bucket, policy: Mapping[str, Any], **more: Any) -> None:
     """Set a bucket's policy and its rules, and warn of what the store did not accept. `more`: as `set_up` has it."""
-    from bigupload.service.bucket_rules import set_up
+    from bigupload.service.uploads.bucket_rules import set_up
 
     for warning in await set_up(bucket, named=policy, **more):
         complain(errors.BigUploadError(warning), "warning")
@@ -244,9 +244,9 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
 
     async def sweep_all() -> int:
         from bigupload.service.access_log import AccessLog
-        from bigupload.service.hooks import HookSettings, opened_hooks
-        from bigupload.service.policy import read_policy
-        from bigupload.service.sweep import Sweep
+        from bigupload.service.media.policy import read_policy
+        from bigupload.service.uploads.sweep import Sweep
+        from bigupload.service.webhooks.hooks import HookSettings, opened_hooks
         from bigupload.service.webhooks.telling import telling_for
 
         async with reached(name, options) as bucket, opened_hooks(HookSettings(**asked), AccessLog()) as hooks:

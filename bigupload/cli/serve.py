@@ -29,8 +29,8 @@ from bigupload.units import format_size
 
 if TYPE_CHECKING:
     from bigupload.options import S3Options
-    from bigupload.service.keys import KeyFile
-    from bigupload.service.settings import PostsApi
+    from bigupload.service.access.keys import KeyFile
+    from bigupload.service.uploads.posts import PostsApi
 
 
 LOCAL_BUCKET = "bigupload-media"
@@ -133,9 +133,9 @@ def serve(**arguments: Any) -> None:
     import asyncio
 
     from bigupload.cli.running import collect_garbage
-    from bigupload.service.keys import KeyFile, default_key_file, default_secret_file, load_secret
-    from bigupload.service.serving import serve as run
-    from bigupload.service.settings import ServeSettings
+    from bigupload.service.access.keys import KeyFile, default_key_file, default_secret_file, load_secret
+    from bigupload.service.http.serving import serve as run
+    from bigupload.service.http.settings import ServeSettings
     from bigupload.stores.targets import reach
 
     choose(click.get_current_context(), arguments, "bucket", "local")
@@ -184,9 +184,9 @@ def _bucket_name(url: str | None) -> str:
 
 def _check_addresses(arguments: Mapping[str, Any]) -> None:
     """Raise UsageError for one that can't be, before the store is reached."""
+    from bigupload.service.access.cors import CrossOrigin
+    from bigupload.service.access.shared import check_shared_url
     from bigupload.service.access_log import TrustedProxies
-    from bigupload.service.cors import CrossOrigin
-    from bigupload.service.shared import check_shared_url
 
     urls = {"--client-endpoint-url": "signing_endpoint", "--public-url": "public_url", "--posts-url": "posts_url"}
     for option, name in urls.items():
@@ -246,7 +246,7 @@ def _print(text: str) -> None:
 
 
 def _posts_api(url: str | None, authorization: Path | None) -> PostsApi | None:
-    from bigupload.service.settings import PostsApi
+    from bigupload.service.uploads.posts import PostsApi
 
     if url is None:
         return None
@@ -272,7 +272,7 @@ def _posts_api(url: str | None, authorization: Path | None) -> PostsApi | None:
 def check_url(url: str, as_json: bool, allow_private_media_hosts: bool) -> None:
     """Check whether URL can be used as a media item: public, with the bytes of a medium and the right Content-Type."""
     from bigupload.cli.running import run
-    from bigupload.service.direct_url import DirectUrls
+    from bigupload.service.media.direct_url import DirectUrls
 
     async def checked() -> int:
         async with DirectUrls(allow_private=allow_private_media_hosts) as urls:

@@ -79,7 +79,7 @@ def _ask(question: str) -> None:
 
 def _print_keys() -> None:
     """Print that API keys stay, also those of `serve --local`: a key does not name its service."""
-    from bigupload.service.keys import default_key_file
+    from bigupload.service.access.keys import default_key_file
 
     if (path := default_key_file()).exists():
         click.echo(

@@ -10,22 +10,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bigupload.service.app import create_app as create_app
-    from bigupload.service.hooks import FinishedFile as FinishedFile
-    from bigupload.service.hooks import NewUpload as NewUpload
-    from bigupload.service.settings import PostsApi as PostsApi
-    from bigupload.service.settings import ServiceConfig as ServiceConfig
-    from bigupload.service.upload_tokens import mint_token as mint_token
+    from bigupload.service.access.upload_tokens import mint_token as mint_token
+    from bigupload.service.http.app import create_app as create_app
+    from bigupload.service.http.settings import ServiceConfig as ServiceConfig
+    from bigupload.service.uploads.bucket_rules import set_up as set_up
+    from bigupload.service.uploads.posts import PostsApi as PostsApi
+    from bigupload.service.webhooks.hooks import FinishedFile as FinishedFile
+    from bigupload.service.webhooks.hooks import NewUpload as NewUpload
 
-__all__ = ["FinishedFile", "NewUpload", "PostsApi", "ServiceConfig", "create_app", "mint_token"]
+__all__ = ["FinishedFile", "NewUpload", "PostsApi", "ServiceConfig", "create_app", "mint_token", "set_up"]
 
 _PLACES = {
-    "create_app": "app",
-    "mint_token": "upload_tokens",
-    "ServiceConfig": "settings",
-    "PostsApi": "settings",
-    "FinishedFile": "hooks",
-    "NewUpload": "hooks",
+    "create_app": "http.app",
+    "mint_token": "access.upload_tokens",
+    "set_up": "uploads.bucket_rules",
+    "ServiceConfig": "http.settings",
+    "PostsApi": "uploads.posts",
+    "FinishedFile": "webhooks.hooks",
+    "NewUpload": "webhooks.hooks",
 }
 
 

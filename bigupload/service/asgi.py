@@ -29,12 +29,12 @@ from aiohttp import web
 from bigupload import errors
 from bigupload.http.response_head import BodyReader, Headers, ResponseHead
 from bigupload.records import dataclass
-from bigupload.service.app import LOG, ROOT_PATH
-from bigupload.service.app import create_app as create_aiohttp_app
-from bigupload.service.connections import ClientConnection, Connections
-from bigupload.service.middleware import IN_FLIGHT, connection_factory
+from bigupload.service.http.app import LOG, ROOT_PATH
+from bigupload.service.http.app import create_app as create_aiohttp_app
+from bigupload.service.http.connections import ClientConnection, Connections
+from bigupload.service.http.middleware import IN_FLIGHT, connection_factory
+from bigupload.service.http.settings import ServiceConfig as ServiceConfig
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.settings import ServiceConfig as ServiceConfig
 
 __all__ = ["AsgiService", "ServiceConfig", "create_app", "mount", "scope_of"]
 

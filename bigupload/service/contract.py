@@ -25,8 +25,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from bigupload.core.checksums import UploadChecksum
-from bigupload.service.media import HEAD_BYTES as HEAD_BYTES
-from bigupload.service.object_keys import is_user, why_not
+from bigupload.service.media.media_types import HEAD_BYTES as HEAD_BYTES
+from bigupload.service.media.object_keys import is_user, why_not
 
 URL_LIFETIME = 3600
 """Seconds: 1 hour."""

@@ -32,8 +32,8 @@ from serving import serving
 
 import bigupload
 from bigupload.adapters.django import UploadField
+from bigupload.service import set_up
 from bigupload.service.asgi import ServiceConfig, create_app, mount
-from bigupload.service.bucket_rules import set_up
 from bigupload.stores import local_store
 from bigupload.stores.s3.bucket import S3Bucket
 

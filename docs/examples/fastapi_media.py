@@ -17,9 +17,8 @@ import httpx
 from serving import serving
 
 import bigupload
-from bigupload.service import mint_token
+from bigupload.service import mint_token, set_up
 from bigupload.service.asgi import ServiceConfig, create_app
-from bigupload.service.bucket_rules import set_up
 from bigupload.stores import local_store
 from bigupload.stores.s3.bucket import S3Bucket
 

@@ -13,8 +13,7 @@ import aiohttp
 from aiohttp import web
 
 import bigupload
-from bigupload.service import ServiceConfig, create_app
-from bigupload.service.bucket_rules import set_up
+from bigupload.service import ServiceConfig, create_app, set_up
 from bigupload.stores import local_store
 from bigupload.stores.s3.bucket import S3Bucket
 

@@ -26,7 +26,7 @@ import bigupload
 from bigupload import errors, events
 from bigupload.cli import _cli, settings
 from bigupload.cli.help import EXAMPLES, groups, options_of
-from bigupload.service.endpoints import document
+from bigupload.service.http.endpoints import document
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

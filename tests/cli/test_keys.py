@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.service.keys import KeyFile, load_secret, token_signing_key
+from bigupload.service.access.keys import KeyFile, load_secret, token_signing_key
 from tests.crash.running import COMMAND, REPOSITORY, Ended, Place, driver
 
 from .support import Command

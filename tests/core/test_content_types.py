@@ -8,7 +8,7 @@ import re
 import pytest
 
 from bigupload.core.content_types import _TABLE, _TEXTS, DEFAULT, type_of
-from bigupload.service.media import MEDIA_TYPES
+from bigupload.service.media.media_types import MEDIA_TYPES
 from tests.tools.cases import each_case
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.service.keys import KeyFile
+from bigupload.service.access.keys import KeyFile
 from bigupload.stores.local_store import LocalStore
 from tests.examples.test_thumbnails import DOCS, completed
 from tests.tools.buckets import fresh_name

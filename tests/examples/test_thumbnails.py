@@ -17,7 +17,7 @@ import imageio_ffmpeg
 import pytest
 from PIL import Image
 
-from bigupload.service.keys import KeyFile
+from bigupload.service.access.keys import KeyFile
 from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import fresh_name
 from tests.tools.http_stub import Response, http_stub

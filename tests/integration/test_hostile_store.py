@@ -17,7 +17,7 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
-from bigupload.service.sweep import Sweep, SweepTally
+from bigupload.service.uploads.sweep import Sweep, SweepTally
 from bigupload.stores.s3 import multipart, operations
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.verification import orphans

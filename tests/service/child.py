@@ -7,7 +7,7 @@ import os
 import signal
 from multiprocessing.connection import Connection
 
-from bigupload.service.processes import begin_child, when_parent_ends
+from bigupload.service.http.processes import begin_child, when_parent_ends
 from tests.tools.other_systems import LoopOfWindows
 
 

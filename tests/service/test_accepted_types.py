@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bigupload import errors
-from bigupload.service.media import JPEG
-from bigupload.service.policy import ANY_TYPES, read_types
+from bigupload.service.media.media_types import JPEG
+from bigupload.service.media.policy import ANY_TYPES, read_types
 from bigupload.service.problems import Problem, Refused
 from tests.tools.cases import each_case
 

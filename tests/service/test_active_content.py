@@ -7,9 +7,9 @@ import pytest
 
 from bigupload.core.checksums import Algorithm
 from bigupload.service import contract as c
-from bigupload.service.handles import Handles
-from bigupload.service.policy import ANY_TYPES, Policy
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.access.handles import Handles
+from bigupload.service.media.policy import ANY_TYPES, Policy
+from bigupload.service.uploads.uploads import MediaUploads
 from tests.service.test_multipart import digest
 from tests.tools.buckets import Meddled
 

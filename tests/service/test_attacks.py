@@ -12,9 +12,9 @@ import pytest
 
 from bigupload.core.checksums import Algorithm
 from bigupload.core.integrity import ObjectFacts
-from bigupload.service.handles import Handles
+from bigupload.service.access.handles import Handles
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.bucket import S3Bucket
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload

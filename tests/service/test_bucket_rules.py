@@ -13,7 +13,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service.bucket_rules import browser_trouble, set_up
+from bigupload.service.uploads.bucket_rules import browser_trouble, set_up
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.operations import fields_of
 from bigupload.testing.faults import Reset, Status

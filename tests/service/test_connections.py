@@ -17,9 +17,9 @@ import pytest
 from aiohttp import web
 
 from bigupload.service.access_log import AccessLog
-from bigupload.service.connections import ClientConnection, Connections, LoopErrors, most_connections
-from bigupload.service.middleware import RequestMiddleware, RequestsInFlight, connection_factory
-from bigupload.service.monitoring import Metrics
+from bigupload.service.http.connections import ClientConnection, Connections, LoopErrors, most_connections
+from bigupload.service.http.middleware import RequestMiddleware, RequestsInFlight, connection_factory
+from bigupload.service.http.monitoring import Metrics
 from bigupload.stores.local_store import LocalStore
 from tests.tools.cases import each_case
 from tests.tools.declared import what_is_wrong

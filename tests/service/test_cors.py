@@ -9,7 +9,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.__main__ import main
-from bigupload.service.cors import CrossOrigin, check_origin
+from bigupload.service.access.cors import CrossOrigin, check_origin
 from bigupload.stores.local_store import LocalStore
 from tests.tools.cases import each_case
 from tests.tools.declared import what_is_wrong

@@ -12,9 +12,9 @@ from botocore.credentials import RefreshableCredentials
 from bigupload.core.retry_policy import Fault
 from bigupload.options import S3Options
 from bigupload.service import contract as c
-from bigupload.service.handles import Handles
+from bigupload.service.access.handles import Handles
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.renewal import CREDENTIALS_EXPIRING
 

@@ -9,8 +9,8 @@ import pydantic
 import pytest
 
 from bigupload.service import contract as c
+from bigupload.service.access.upload_tokens import TokenRequest
 from bigupload.service.problems import words_for
-from bigupload.service.upload_tokens import TokenRequest
 from tests.service.test_attacks import PHOTO
 from tests.tools.service import Service
 

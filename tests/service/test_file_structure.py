@@ -20,13 +20,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigupload.service import contract as c
-from bigupload.service import media
-from bigupload.service.file_structure import BLOCK, MAX_PIXELS, MOST_BLOCKS, MOST_READS, PIECE, check_file, check_start
-from bigupload.service.handles import Handles
-from bigupload.service.media import GIF, HEAD_BYTES, JPEG, MEDIA_TYPES, MOV, MP4, PNG, WEBM, WEBP
+from bigupload.service.access.handles import Handles
+from bigupload.service.media import media_types
+from bigupload.service.media.file_structure import (
+    BLOCK,
+    MAX_PIXELS,
+    MOST_BLOCKS,
+    MOST_READS,
+    PIECE,
+    check_file,
+    check_start,
+)
+from bigupload.service.media.media_types import GIF, HEAD_BYTES, JPEG, MEDIA_TYPES, MOV, MP4, PNG, WEBM, WEBP
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.sweep import Sweep
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.sweep import Sweep
+from bigupload.service.uploads.uploads import MediaUploads
 from tests.service.test_media import REAL, ftyp
 from tests.tools.buckets import Meddled, Next
 from tests.tools.cases import each_case
@@ -272,28 +280,28 @@ async def test_an_mp4_that_begins_with_an_empty_box(tmp_path: Path) -> None:
     film = sample("dash.mp4")  # its index holds no places in the file, which moves by the box
     for before in (FREE, FREE * 2, b"\0\0\0\x08wide", b"\0\0\0\x08skip"):
         assert plays(before + film, tmp_path)
-        assert media.identify(before + film) is MP4
+        assert media_types.identify(before + film) is MP4
         await checked("MP4", before + film)
-    assert media.identify(box(b"free", bytes(HEAD_BYTES)) + film) is MOV  # what is behind it is not seen
-    media.check_head(box(b"free", bytes(HEAD_BYTES)) + film, MP4)
+    assert media_types.identify(box(b"free", bytes(HEAD_BYTES)) + film) is MOV  # what is behind it is not seen
+    media_types.check_head(box(b"free", bytes(HEAD_BYTES)) + film, MP4)
 
 
 @each_case(("recipe", "declared"), [("mp4", MOV), ("mov", MP4), ("mjpeg.mov", MP4), ("m4v", MOV)])
-def test_films_go_by_each_other_s_names(recipe: str, declared: media.MediaType) -> None:
-    media.check_head(sample(recipe), declared)
+def test_films_go_by_each_other_s_names(recipe: str, declared: media_types.MediaType) -> None:
+    media_types.check_head(sample(recipe), declared)
     for other in (JPEG, PNG, GIF, WEBP, WEBM):
         with pytest.raises(Refused):
-            media.check_head(sample(recipe), other)
+            media_types.check_head(sample(recipe), other)
 
 
 async def test_films_of_phones(tmp_path: Path) -> None:
     film = sample("mp4", "3gp5")
     assert film[8:12] == b"3gp5"
     assert plays(film, tmp_path)
-    assert media.identify(film) is MP4
+    assert media_types.identify(film) is MP4
     await checked("MP4", film)
-    assert media.identify(ftyp(b"3gp5", b"isom", b"mp41")) is None  # H.263, say
-    assert media.identify(ftyp(b"3g2a", b"avc1")) is None
+    assert media_types.identify(ftyp(b"3gp5", b"isom", b"mp41")) is None  # H.263, say
+    assert media_types.identify(ftyp(b"3g2a", b"avc1")) is None
 
 
 # -- in the store

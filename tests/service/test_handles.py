@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from itsdangerous import URLSafeSerializer
 
 from bigupload.core.checksums import Algorithm
-from bigupload.service.handles import Handle, Handles
-from bigupload.service.policy import LONGEST_UPLOAD
+from bigupload.service.access.handles import Handle, Handles
+from bigupload.service.media.policy import LONGEST_UPLOAD
 from bigupload.service.problems import Problem, Refused
 from tests.service.test_attacks import refusal
 from tests.service.test_multipart import PART, create, film, upload

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from bigupload.core.checksums import Algorithm
-from bigupload.service.endpoints import ENDPOINTS
-from bigupload.service.keys import KeyFile
+from bigupload.service.access.keys import KeyFile
+from bigupload.service.http.endpoints import ENDPOINTS
 from bigupload.stores.local_store import LocalStore
 from tests.service.direct_url.test_private_addresses import HOSTS
 from tests.service.test_attacks import PHOTO, refusal

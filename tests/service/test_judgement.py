@@ -10,12 +10,12 @@ import httpx
 import pytest
 
 from bigupload.service import contract as c
-from bigupload.service.finishing import check_headers, check_size
-from bigupload.service.handles import Handles
-from bigupload.service.object_keys import note_key
+from bigupload.service.access.handles import Handles
+from bigupload.service.media.object_keys import note_key
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.sweep import Removal, Sweep
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.finishing import check_headers, check_size
+from bigupload.service.uploads.sweep import Removal, Sweep
+from bigupload.service.uploads.uploads import MediaUploads
 from tests.service.test_races import DATA, once
 from tests.service.test_races import sent as sent_in_parts
 from tests.tools.buckets import Meddled, Next

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from bigupload import errors
-from bigupload.service.media import JPEG
-from bigupload.service.object_keys import KeyTemplate
+from bigupload.service.media.media_types import JPEG
+from bigupload.service.media.object_keys import KeyTemplate
 from tests.tools.cases import each_case
 
 NOW = datetime(2026, 2, 3, tzinfo=UTC)

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from bigupload.service import contract as c
-from bigupload.service.handles import Handles
+from bigupload.service.access.handles import Handles
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.strict_s3 import StrictS3
 from tests.service.test_multipart import PART, create

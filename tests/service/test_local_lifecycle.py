@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.service.bucket_rules import set_up
-from bigupload.service.sweep import Sweep, SweepReport
+from bigupload.service.uploads.bucket_rules import set_up
+from bigupload.service.uploads.sweep import Sweep, SweepReport
 from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import Meddled, fresh_name, options_for
 from tests.tools.media import sample

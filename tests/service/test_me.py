@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from bigupload.service.upload_tokens import MeResponse
+from bigupload.service.access.upload_tokens import MeResponse
 from tests.service.posts.support import refusal
 from tests.tools.service import Service
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigupload.service import media
-from bigupload.service.media import GIF, HEAD_BYTES, JPEG, MEDIA_TYPES, MOV, MP4, PNG, WEBM, WEBP, MediaType
-from bigupload.service.policy import PUBLISHED_TYPES
+from bigupload.service.media import media_types
+from bigupload.service.media.media_types import GIF, HEAD_BYTES, JPEG, MEDIA_TYPES, MOV, MP4, PNG, WEBM, WEBP, MediaType
+from bigupload.service.media.policy import PUBLISHED_TYPES
 from bigupload.service.problems import Problem, Refused
 from tests.tools import cases
 from tests.tools.cases import each_case
@@ -60,38 +60,38 @@ def png(
 
 @each_case(("recipe", "expected"), REAL.items())
 def test_real_files(recipe: str, expected: MediaType) -> None:
-    assert media.identify(sample(recipe)) is expected
-    media.check_head(sample(recipe)[:HEAD_BYTES], expected)
+    assert media_types.identify(sample(recipe)) is expected
+    media_types.check_head(sample(recipe)[:HEAD_BYTES], expected)
 
 
 @each_case("recipe", ELSE)
 def test_real_files_that_are_not_on_the_list(recipe: str) -> None:
-    assert media.identify(sample(recipe)) is None
+    assert media_types.identify(sample(recipe)) is None
 
 
 @each_case("brand", ["iso5", "iso6", "mp41", "mp42", "M4V ", "avc1", "MSNV", "dash"])
 def test_mp4_of_every_brand(brand: str) -> None:
-    assert media.identify(sample("mp4", brand)) is MP4
+    assert media_types.identify(sample("mp4", brand)) is MP4
 
 
 @each_case("brand", BRANDS)
 def test_a_brand_alone_is_enough(brand: str) -> None:
-    assert media.identify(ftyp(brand.encode(), b"abcd", b"efgh", b"ijkl", b"mnop")) is MP4
+    assert media_types.identify(ftyp(brand.encode(), b"abcd", b"efgh", b"ijkl", b"mnop")) is MP4
 
 
 @each_case("brand", NOT_MP4)
 def test_relatives_of_mp4_that_name_it_beside_themselves(brand: str) -> None:
-    assert media.identify(ftyp(brand.encode(), b"isom", b"mp41", b"mp42")) is None
+    assert media_types.identify(ftyp(brand.encode(), b"isom", b"mp41", b"mp42")) is None
 
 
 def test_a_brand_that_nobody_knows() -> None:
-    assert media.identify(ftyp(b"zzzz", b"isom")) is MP4
-    assert media.identify(ftyp(b"zzzz", b"yyyy")) is None
+    assert media_types.identify(ftyp(b"zzzz", b"isom")) is MP4
+    assert media_types.identify(ftyp(b"zzzz", b"yyyy")) is None
 
 
 def test_the_major_brand_decides_between_mp4_and_mov() -> None:
-    assert media.identify(ftyp(b"qt  ", b"isom", b"mp42")) is MOV
-    assert media.identify(ftyp(b"mp42", b"isom", b"qt  ")) is MP4
+    assert media_types.identify(ftyp(b"qt  ", b"isom", b"mp42")) is MOV
+    assert media_types.identify(ftyp(b"mp42", b"isom", b"qt  ")) is MP4
 
 
 @each_case(
@@ -107,7 +107,7 @@ def test_the_major_brand_decides_between_mp4_and_mov() -> None:
     ],
 )
 def test_quicktime_from_before_file_types(head: bytes) -> None:
-    assert media.identify(head) is MOV
+    assert media_types.identify(head) is MOV
 
 
 @each_case(
@@ -122,7 +122,7 @@ def test_quicktime_from_before_file_types(head: bytes) -> None:
     ],
 )
 def test_not_quite_quicktime(head: bytes) -> None:
-    assert media.identify(head) is None
+    assert media_types.identify(head) is None
 
 
 def archive() -> bytes:
@@ -145,7 +145,7 @@ JFIF = b"\xff\xe0\0\x10JFIF\0\1\2\0\0\1\0\1\0\0"
     ],
 )
 def test_jpegs_as_cameras_write_them(head: bytes) -> None:
-    assert media.identify(head) is JPEG
+    assert media_types.identify(head) is JPEG
 
 
 @each_case("blocks", [b"", b"!\xfe\x03abc\x02de\0", b"!\xff\x0bNETSCAPE2.0\x03\1\0\0\0!\xf9\x04\0\0\0\0\0"])
@@ -155,8 +155,8 @@ def test_gifs_with_and_without_tables_and_extensions(blocks: bytes, table: int) 
     local = bytes([0x80 | table]) + bytes(3 << (table + 1))
     own = b"GIF89a\1\0\1\0\0\0\0" + blocks + picture + local + b"\x08\1\0\0;"
     common = b"GIF87a\1\0\1\0" + local[:1] + b"\0\0" + local[1:] + blocks + picture + b"\0\2\1\0\0;"
-    assert media.identify(own) is GIF
-    assert media.identify(common) is GIF
+    assert media_types.identify(own) is GIF
+    assert media_types.identify(common) is GIF
 
 
 POLYGLOTS = {
@@ -195,46 +195,46 @@ POLYGLOTS = {
 
 @each_case("head", POLYGLOTS.values())
 def test_what_only_begins_like_media(head: bytes) -> None:
-    assert media.identify(head) is None
+    assert media_types.identify(head) is None
 
 
 @each_case("recipe", REAL)
 def test_every_shorter_head_is_the_same_type_or_none(recipe: str) -> None:
     whole = sample(recipe)[:200]
     lengths = range(len(whole)) if cases.thorough else [*range(64), *range(64, len(whole), 7)]
-    found = {length: media.identify(whole[:length]) for length in lengths}
+    found = {length: media_types.identify(whole[:length]) for length in lengths}
     assert set(found.values()) <= {None, REAL[recipe]}
     assert all(found[length] is None for length in range(12))
 
 
 def test_built_right_is_not_enough_where_the_library_says_it_is_two_things(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert media.identify(png()) is PNG
+    assert media_types.identify(png()) is PNG
     for named in (set(), {JPEG}, {PNG, JPEG}):
-        monkeypatch.setattr(media, "_by_magic", lambda head, named=named: named)
-        assert media.identify(png()) is None
-        assert (media.identify(ftyp(b"isom", b"mp41")) is MP4) == (named == set())
+        monkeypatch.setattr(media_types, "_by_magic", lambda head, named=named: named)
+        assert media_types.identify(png()) is None
+        assert (media_types.identify(ftyp(b"isom", b"mp41")) is MP4) == (named == set())
 
 
 @given(
     st.sampled_from(["jpg", "png", "gif", "webp", "mp4", "mov", "webm"]), st.integers(0, 60), st.binary(max_size=300)
 )
 def test_identify_never_raises(recipe: str, length: int, rest: bytes) -> None:
-    found = media.identify(sample(recipe)[:length] + rest)
+    found = media_types.identify(sample(recipe)[:length] + rest)
     assert found is None or found in MEDIA_TYPES
 
 
 def test_only_the_head_is_looked_at() -> None:
     head = sample("animated.gif")[:HEAD_BYTES]
     assert len(head) == HEAD_BYTES
-    assert media.identify(head + b"<html>" * 1000) is GIF
+    assert media_types.identify(head + b"<html>" * 1000) is GIF
 
 
 def test_check_head_says_what_it_is_instead() -> None:
     with pytest.raises(Refused, match="not MP4: its first bytes are of PNG") as refused:
-        media.check_head(sample("png"), MP4)
+        media_types.check_head(sample("png"), MP4)
     assert refused.value.problem is Problem.NOT_MEDIA
     with pytest.raises(Refused, match="not GIF: its first bytes match none of JPEG, PNG") as refused:
-        media.check_head(b"MZ", GIF)
+        media_types.check_head(b"MZ", GIF)
     assert refused.value.problem is Problem.NOT_MEDIA
 
 

@@ -14,9 +14,8 @@ import httpx
 import pytest
 
 from bigupload.service import contract as c
-from bigupload.service.handles import Handles
-from bigupload.service.hooks import FinishedFile, Hooks, NewUpload, Question
-from bigupload.service.object_keys import (
+from bigupload.service.access.handles import Handles
+from bigupload.service.media.object_keys import (
     FILENAME,
     MOST_BYTES,
     decoded,
@@ -26,7 +25,8 @@ from bigupload.service.object_keys import (
     why_not,
     with_filename,
 )
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.uploads import MediaUploads
+from bigupload.service.webhooks.hooks import FinishedFile, Hooks, NewUpload, Question
 from bigupload.stores.local_store import LocalStore
 from tests.service.receipts.test_serving import completed, read
 from tests.service.test_attacks import refusal

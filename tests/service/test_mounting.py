@@ -19,9 +19,9 @@ from aiohttp import web
 
 from bigupload import errors
 from bigupload.service import ServiceConfig, create_app
-from bigupload.service.bucket_rules import set_up
-from bigupload.service.keys import KeyFile
-from bigupload.service.policy import ANY_TYPES
+from bigupload.service.access.keys import KeyFile
+from bigupload.service.media.policy import ANY_TYPES
+from bigupload.service.uploads.bucket_rules import set_up
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_attacks import PHOTO, refusal
 from tests.tools.buckets import Meddled, fresh_name, options_for

@@ -10,9 +10,12 @@ from typing import Any
 import httpx
 import jsonschema
 
-from bigupload.service import endpoints, handles, media, posts, uploads
-from bigupload.service.endpoints import ENDPOINTS, document
+from bigupload.service.access import handles
+from bigupload.service.http import endpoints
+from bigupload.service.http.endpoints import ENDPOINTS, document
+from bigupload.service.media import media_types
 from bigupload.service.problems import Problem
+from bigupload.service.uploads import posts, uploads
 from bigupload.service.webhooks.sending import Signer, new_secret
 from bigupload.service.webhooks.telling import BODIES
 from tests.tools.service import Service
@@ -113,7 +116,7 @@ def test_every_code_is_declared_where_it_can_come_from() -> None:
     assert groups.union(endpoint.name for endpoint in ENDPOINTS) >= {
         place for problem in Problem for place in problem.at
     }
-    for module in (handles, media, posts, uploads, endpoints):
+    for module in (handles, media_types, posts, uploads, endpoints):
         named = set(re.findall(r"Problem\.([A-Z_]+)", inspect.getsource(module)))
         assert {Problem[name] for name in named} <= declared
 

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from bigupload.service import contract as c
-from bigupload.service.handles import Handles
-from bigupload.service.policy import Policy
+from bigupload.service.access.handles import Handles
+from bigupload.service.media.policy import Policy
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.uploads import MediaUploads
 from tests.service.posts.support import refusal
 from tests.tools.buckets import Meddled
 from tests.tools.cases import each_case
@@ -103,7 +103,7 @@ def test_a_list_in_another_order_and_of_a_prefix(service: Service) -> None:
 
 
 async def test_too_many_files_are_not_sorted(bucket: Meddled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigupload.service.owner_files._MOST_SORTED", 1)
+    monkeypatch.setattr("bigupload.service.uploads.owner_files._MOST_SORTED", 1)
     uploads = files_of(bucket, keep=None)
     for _ in range(2):
         made = await uploads.presign("me", c.PresignRequest(filename="a.jpg", content_type="image/jpeg"))
@@ -143,7 +143,7 @@ def test_many_files_are_deleted_at_once(service: Service) -> None:
 
 
 async def test_a_user_s_files_are_deleted_a_page_at_a_time(bucket: Meddled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigupload.service.owner_files._PAGE", 2)
+    monkeypatch.setattr("bigupload.service.uploads.owner_files._PAGE", 2)
     uploads = files_of(bucket, keep=None)
     for _ in range(3):
         request = c.PresignRequest(filename="a.jpg", content_type="image/jpeg", user="ann")

@@ -15,12 +15,11 @@ import pytest
 from bigupload import errors
 from bigupload.cli import main
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service.app import policy_module
-from bigupload.service.bucket_rules import set_up
-from bigupload.service.keys import KeyFile
-from bigupload.service.media import MAX_FILE_SIZE, MEDIA_TYPES
-from bigupload.service.object_keys import KeyTemplate
-from bigupload.service.policy import (
+from bigupload.service.access.keys import KeyFile
+from bigupload.service.http.app import policy_module
+from bigupload.service.media.media_types import MAX_FILE_SIZE, MEDIA_TYPES
+from bigupload.service.media.object_keys import KeyTemplate
+from bigupload.service.media.policy import (
     ANY_TYPES,
     DAY,
     POLICY_KEY,
@@ -32,7 +31,8 @@ from bigupload.service.policy import (
     read_policy,
     read_types,
 )
-from bigupload.service.sweep import Sweep, SweepReport
+from bigupload.service.uploads.bucket_rules import set_up
+from bigupload.service.uploads.sweep import Sweep, SweepReport
 from bigupload.stores.local_store import LocalStore
 from bigupload.stores.s3.operations import document, fields_of
 from tests.service.sweep.support import JPG, SECOND, Clock, keys, put

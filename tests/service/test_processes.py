@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from bigupload import errors
-from bigupload.service import processes, serving
-from bigupload.service.processes import ChildProcess
+from bigupload.service.http import processes, serving
+from bigupload.service.http.processes import ChildProcess
 from tests.service.child import until_its_parent_ends
 from tests.tools.other_systems import LoopOfWindows
 from tests.tools.waiting import until

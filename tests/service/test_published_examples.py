@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bigupload.service.media import MEDIA_TYPES
+from bigupload.service.media.media_types import MEDIA_TYPES
 from tests.tools.http_stub import HttpStub, Response
 from tests.tools.media import sample
 from tests.tools.service import Service

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from bigupload.service.endpoints import ENDPOINTS, Endpoint, document
+from bigupload.service.http.endpoints import ENDPOINTS, Endpoint, document
 from tests.service.test_attacks import PHOTO
 from tests.tools.cases import each_case
 from tests.tools.service import Service

@@ -11,14 +11,14 @@ import pytest
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
+from bigupload.service.access.handles import Handles
 from bigupload.service.contract import URL_LIFETIME
-from bigupload.service.counting import KeptCount, KeptCounts
-from bigupload.service.handles import Handles
+from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.media_objects import MediaBucket
-from bigupload.service.object_keys import KeyTemplate
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.quota import Quota, Unit, promised_bytes
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.counting import KeptCount, KeptCounts
+from bigupload.service.uploads.quota import Quota, Unit, promised_bytes
+from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import film
 from tests.tools.buckets import Meddled

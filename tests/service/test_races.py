@@ -15,12 +15,12 @@ from bigupload import errors
 from bigupload.core.checksums import Algorithm
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
-from bigupload.service.handles import Handles
-from bigupload.service.object_keys import note_key
-from bigupload.service.policy import STORED_FOR
+from bigupload.service.access.handles import Handles
+from bigupload.service.media.object_keys import note_key
+from bigupload.service.media.policy import STORED_FOR
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.store_health import refusal_of
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.uploads import MediaUploads
 from tests.service.test_multipart import PART, described, film
 from tests.tools.buckets import Meddled, Next
 from tests.tools.media import sample

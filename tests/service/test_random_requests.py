@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis.specs.openapi import checks
 
 from bigupload.service.contract import ErrorResponse
-from bigupload.service.endpoints import document
+from bigupload.service.http.endpoints import document
 from bigupload.service.problems import Problem
 from tests.service.test_multipart import PART
 from tests.tools.http_stub import HttpStub, Response

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bigupload.errors import UsageError
-from bigupload.service import callers as module
-from bigupload.service.callers import RequestRateLimit
+from bigupload.service.access import callers as module
+from bigupload.service.access.callers import RequestRateLimit
 from tests.tools.cases import each_case, examples
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.errors import ServiceError
-from bigupload.service import keys
-from bigupload.service.keys import load_secret
+from bigupload.service.access import keys
+from bigupload.service.access.keys import load_secret
 
 LONG = "0123456789abcdef" * 2
 
@@ -45,7 +45,7 @@ def test_no_two_are_alike(path: Path) -> None:
 @pytest.mark.slow
 def test_all_who_start_at_once_have_the_same(path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from bigupload.service.keys import load_secret;"
+        "import sys; from pathlib import Path; from bigupload.service.access.keys import load_secret;"
         "print(*load_secret(Path(sys.argv[1]), create=True))"
     )
     processes = [

@@ -18,8 +18,8 @@ import pytest
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
 from bigupload.service.access_log import AccessLog, LoggedRequest, write_line
-from bigupload.service.monitoring import Metrics
-from bigupload.service.serving import listen
+from bigupload.service.http.monitoring import Metrics
+from bigupload.service.http.serving import listen
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, create, cut, described, film, send, upload
 from tests.service.test_workers import healthy

@@ -9,7 +9,7 @@ import jwt
 import pytest
 
 from bigupload.core.checksums import Algorithm
-from bigupload.service.upload_tokens import TokenRequest
+from bigupload.service.access.upload_tokens import TokenRequest
 from tests.service.posts.support import refusal
 from tests.service.test_multipart import PART, create, cut, described, film, send
 from tests.service.test_users import token

@@ -11,12 +11,12 @@ import httpx
 import pytest
 
 from bigupload.service import contract as c
-from bigupload.service.callers import Caller
-from bigupload.service.handles import Handles
-from bigupload.service.media import JPEG
-from bigupload.service.object_keys import KeyTemplate, account_of, is_user
+from bigupload.service.access.callers import Caller
+from bigupload.service.access.handles import Handles
+from bigupload.service.media.media_types import JPEG
+from bigupload.service.media.object_keys import KeyTemplate, account_of, is_user
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_attacks import refusal
 from tests.service.test_multipart import PART, create

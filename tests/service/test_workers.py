@@ -14,7 +14,7 @@ import aiohttp
 import httpx
 import pytest
 
-from bigupload.service.middleware import RequestsInFlight
+from bigupload.service.http.middleware import RequestsInFlight
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, create
 from tests.tools.service import Service, serving

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from bigupload.service.endpoints import ENDPOINTS
+from bigupload.service.http.endpoints import ENDPOINTS
 
 _DECLARED = {(endpoint.method, endpoint.path): {p.code for p in endpoint.problems} for endpoint in ENDPOINTS}
 _SECRET = re.compile(r"sk_|X-Amz-|Signature|Bearer|WzEs\w{20}|\.eJ[\w-]{20}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bigupload.service.direct_url import Rule
+from bigupload.service.media.direct_url import Rule
 from bigupload.service.problems import Problem
 
 PAGE = Path(__file__).parents[2] / "docs" / "errors.md"

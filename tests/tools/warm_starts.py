@@ -269,7 +269,7 @@ if __name__ == "__main__":
     import bigupload.cli.upload
     import bigupload.engine.upload_run
     import bigupload.manifests.listing
-    import bigupload.service.app  # noqa: F401 - to be warm
+    import bigupload.service.http.app  # noqa: F401 - to be warm
 
     for name in sys.argv[2:]:
         importlib.import_module(name)

@@ -24,7 +24,7 @@ from typing import Any
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
-from bigupload.service.object_keys import EVENTS_PREFIX
+from bigupload.service.media.object_keys import EVENTS_PREFIX
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.operations import ObjectPages
 

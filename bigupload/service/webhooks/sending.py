@@ -22,7 +22,7 @@ import aiohttp
 from bigupload import __version__
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
-from bigupload.service.keys import read_secrets, service_file
+from bigupload.service.access.keys import read_secrets, service_file
 from bigupload.service.webhooks.notes import Event
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what each begins with

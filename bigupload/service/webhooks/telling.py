@@ -18,14 +18,14 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from bigupload.service.access.handles import Handle
 from bigupload.service.contract import ErrorDetail
-from bigupload.service.handles import Handle
-from bigupload.service.hooks import FinishedFile, NewUpload
+from bigupload.service.media.object_keys import KeyTemplate, public_urls
+from bigupload.service.media.policy import Policy
 from bigupload.service.media_objects import StoredVersion, version_of
-from bigupload.service.object_keys import KeyTemplate, public_urls
-from bigupload.service.policy import Policy
 from bigupload.service.problems import Refused
 from bigupload.service.store_health import quietly
+from bigupload.service.webhooks.hooks import FinishedFile, NewUpload
 from bigupload.service.webhooks.notes import LEASE, Delivery, Event, Note, Notes, event
 from bigupload.stores.s3.bucket import S3Bucket
 

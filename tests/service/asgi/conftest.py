@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bigupload.service.bucket_rules import set_up
+from bigupload.service.uploads.bucket_rules import set_up
 from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import Meddled, fresh_name, options_for
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bigupload import errors
 from bigupload.service.asgi import AsgiService, ServiceConfig, create_app, mount, scope_of
-from bigupload.service.bucket_rules import set_up
+from bigupload.service.uploads.bucket_rules import set_up
 from bigupload.stores.local_store import LocalStore
 from tests.service.asgi.test_connection import Client, body, declared, settled
 from tests.tools.buckets import Meddled, fresh_name, options_for

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from bigupload.service.bucket_rules import set_up
+from bigupload.service.uploads.bucket_rules import set_up
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.app_site import HTML

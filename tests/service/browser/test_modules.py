@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bigupload.core import retry_policy
-from bigupload.service import media
+from bigupload.service.media import media_types
 from tests.tools import problem_tables
 from tests.tools.cases import each_case
 from tests.tools.node import Call
@@ -304,24 +304,29 @@ def test_what_is_stored_and_what_is_on_the_way_are_told_apart(
 
 # --- the service's list of media
 
-BY_EXTENSION = {extension: kind for kind in media.MEDIA_TYPES for extension in kind.extensions}
+BY_EXTENSION = {extension: kind for kind in media_types.MEDIA_TYPES for extension in kind.extensions}
 
 
 def test_the_page_takes_what_the_service_takes(run: Call) -> None:
-    names = [f"a.{end}" for kind in media.MEDIA_TYPES for end in kind.extensions]
+    names = [f"a.{end}" for kind in media_types.MEDIA_TYPES for end in kind.extensions]
     names += ["A.MP4", ".mp4", "a", "a.", "a.exe", "a.mp4.exe", "a.tiff", "a.mp4 "]
     for name, content_type in zip(names, run("page/media", "return x.map(m.contentType);", names), strict=True):
-        kind = BY_EXTENSION.get(media.extension_of(name))
+        kind = BY_EXTENSION.get(media_types.extension_of(name))
         assert content_type == (kind and kind.content_type), name
-    assert run("page/policy", "return m.POLICY.maxSize;") == media.MAX_FILE_SIZE
+    assert run("page/policy", "return m.POLICY.maxSize;") == media_types.MAX_FILE_SIZE
 
 
 def test_the_client_declares_what_the_published_service_takes(run: Call) -> None:
     """Of other names it declares what the browser says: a service may take other types."""
-    names = [f"a.{end}" for kind in media.MEDIA_TYPES for end in kind.extensions] + ["a.MOV", "a.mkv", ".mp4", "a"]
+    names = [f"a.{end}" for kind in media_types.MEDIA_TYPES for end in kind.extensions] + [
+        "a.MOV",
+        "a.mkv",
+        ".mp4",
+        "a",
+    ]
     types = run("client/content_type", 'return x.map((name) => m.contentTypeOf({ name, type: "x/y" }));', names)
     for name, content_type in zip(names, types, strict=True):
-        kind = BY_EXTENSION.get(media.extension_of(name))
+        kind = BY_EXTENSION.get(media_types.extension_of(name))
         assert content_type == (kind.content_type if kind else "x/y"), name
     assert run("client/content_type", 'return m.contentTypeOf({ name: "a", type: "" });') == "application/octet-stream"
 

@@ -22,9 +22,10 @@ import asyncio, sys
 from pathlib import Path
 from aiohttp import web
 from bigupload import S3Options
-from bigupload.service import ServiceConfig, create_app
-from bigupload.service.bucket_rules import set_up
-from bigupload.service.keys import KeyFile
+from bigupload.service import ServiceConfig
+from bigupload.service import create_app
+from bigupload.service.uploads.bucket_rules import set_up
+from bigupload.service.access.keys import KeyFile
 from bigupload.stores.s3.bucket import S3Bucket
 
 async def main(url, region, access_key, secret_key, keys):

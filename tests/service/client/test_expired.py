@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.service.handles import Handles
-from bigupload.service.keys import load_secret
+from bigupload.service.access.handles import Handles
+from bigupload.service.access.keys import load_secret
 from tests.service.client.support import Client, object_sha256, sha256, stopped
 from tests.tools.api_proxy import ApiProxy
 from tests.tools.service import Service

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bigupload.service.keys import load_secret
-from bigupload.service.upload_tokens import TokenRequest, UploadTokens
+from bigupload.service.access.keys import load_secret
+from bigupload.service.access.upload_tokens import TokenRequest, UploadTokens
 from tests.service.client.support import Client, object_sha256, sha256, stopped
 from tests.tools.api_proxy import ApiProxy
 from tests.tools.service import Service

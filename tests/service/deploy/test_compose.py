@@ -17,7 +17,7 @@ import httpx
 import pytest
 import yaml
 
-from bigupload.service.serving import DRAIN_WITHIN
+from bigupload.service.http.serving import DRAIN_WITHIN
 from bigupload.stores.local_store import _find_weed
 from tests.service.deploy.support import DEPLOY, ROOT, names_a_host, options_of
 from tests.tools.media import sample

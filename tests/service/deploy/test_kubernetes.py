@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from bigupload.service.serving import DRAIN_WITHIN, LAST_RESPONSES_WITHIN
+from bigupload.service.http.serving import DRAIN_WITHIN, LAST_RESPONSES_WITHIN
 from tests.service.deploy.support import DEPLOY, names_a_host, options_of
 from tests.tools.cases import each_case
 

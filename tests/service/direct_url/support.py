@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from bigupload.service.contract import CheckResponse
-from bigupload.service.direct_url import DirectUrls, UrlCheck
+from bigupload.service.media.direct_url import DirectUrls, UrlCheck
 
 SITE = "127.0.0.2"
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

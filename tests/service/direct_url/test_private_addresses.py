@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from bigupload.service import direct_url
-from bigupload.service.direct_url import Rule, UrlCheck, is_public
-from bigupload.service.media import PNG
+from bigupload.service.media import direct_url
+from bigupload.service.media.direct_url import Rule, UrlCheck, is_public
+from bigupload.service.media.media_types import PNG
 from tests.service.direct_url.support import SITE, Resolve, Site, check, raw_server, resolving
 from tests.tools.media import sample
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bigupload.service.direct_url import Rule
-from bigupload.service.media import PNG
+from bigupload.service.media.direct_url import Rule
+from bigupload.service.media.media_types import PNG
 from tests.service.direct_url.support import Site, check
 from tests.tools.media import sample
 

@@ -13,10 +13,10 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bigupload.service import direct_url
 from bigupload.service.contract import CheckResponse
-from bigupload.service.direct_url import Rule, _without_secrets, is_public_host, sharing_service
-from bigupload.service.media import GIF, MAX_FILE_SIZE, MP4, PNG
+from bigupload.service.media import direct_url
+from bigupload.service.media.direct_url import Rule, _without_secrets, is_public_host, sharing_service
+from bigupload.service.media.media_types import GIF, MAX_FILE_SIZE, MP4, PNG
 from bigupload.testing.certificates import make_certificates
 from tests.service.direct_url.support import SITE, Site, check, raw_server, resolving
 from tests.tools.cases import each_case

@@ -19,7 +19,8 @@ from standardwebhooks import Webhook
 
 from bigupload.errors import UsageError
 from bigupload.service.access_log import AccessLog
-from bigupload.service.hooks import (
+from bigupload.service.problems import Problem, Refused
+from bigupload.service.webhooks.hooks import (
     FinishedFile,
     HookFailed,
     Hooks,
@@ -29,7 +30,6 @@ from bigupload.service.hooks import (
     check_hook,
     opened_hooks,
 )
-from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.sending import new_secret
 from tests.tools.cases import each_case
 from tests.tools.http_stub import HttpStub, Response

@@ -17,9 +17,13 @@ import pytest
 
 from bigupload.core.checksums import Algorithm
 from bigupload.service import contract as c
+from bigupload.service.access.handles import Handles
+from bigupload.service.access.upload_tokens import TokenRequest, UploadTokens
 from bigupload.service.access_log import AccessLog
-from bigupload.service.handles import Handles
-from bigupload.service.hooks import (
+from bigupload.service.problems import Problem, Refused
+from bigupload.service.uploads.sweep import Sweep
+from bigupload.service.uploads.uploads import MediaUploads
+from bigupload.service.webhooks.hooks import (
     FinishedFile,
     HookFailed,
     Hooks,
@@ -29,10 +33,6 @@ from bigupload.service.hooks import (
     ask_command,
     opened_hooks,
 )
-from bigupload.service.problems import Problem, Refused
-from bigupload.service.sweep import Sweep
-from bigupload.service.upload_tokens import TokenRequest, UploadTokens
-from bigupload.service.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, described, film, upload
 from tests.service.test_races import DATA, PHOTO, creation, sent

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.service.keys import KeyFile
+from bigupload.service.access.keys import KeyFile
 from tests.service.keys.support import NOON
 
 

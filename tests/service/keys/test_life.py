@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.errors import UsageError
-from bigupload.service import keys as module
-from bigupload.service.keys import KeyFile
+from bigupload.service.access import keys as module
+from bigupload.service.access.keys import KeyFile
 from tests.service.keys.support import NOON, NOON_TEXT, run_code
 from tests.tools.cases import each_case
 
@@ -158,7 +158,7 @@ def test_default_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 
 def test_the_extra_is_not_needed() -> None:
-    code = "import sys, bigupload.service.keys, bigupload.cli.keys; print(*sys.modules)"
+    code = "import sys, bigupload.service.access.keys, bigupload.cli.keys; print(*sys.modules)"
     process = run_code(code)
     loaded = {name.partition(".")[0] for name in process.communicate(timeout=60)[0].split()}
     assert "click" in loaded

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.errors import ServiceError
-from bigupload.service import keys
-from bigupload.service.keys import KeyFile, load_secret
+from bigupload.service.access import keys
+from bigupload.service.access.keys import KeyFile, load_secret
 from tests.tools.other_systems import OtherOs
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bigupload.errors import ServiceError
-from bigupload.service import keys as module
-from bigupload.service.keys import KeyFile
+from bigupload.service.access import keys as module
+from bigupload.service.access.keys import KeyFile
 from tests.service.keys.support import NOON_TEXT
 
 # -- at start

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from bigupload.errors import ServiceError
-from bigupload.service import keys
-from bigupload.service.keys import KeyFile
+from bigupload.service.access import keys
+from bigupload.service.access.keys import KeyFile
 from tests.service.keys.support import run_code
 
 CREATE = """
 import sys
 from pathlib import Path
-from bigupload.service.keys import KeyFile
+from bigupload.service.access.keys import KeyFile
 for _ in range(int(sys.argv[2])):
     print(KeyFile(Path(sys.argv[1])).create("me")[1])
 """
@@ -48,7 +48,7 @@ def test_who_does_not_get_the_lock_says_so(file: KeyFile, path: Path, monkeypatc
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from bigupload.service.keys import KeyFile
+from bigupload.service.access.keys import KeyFile
 def die(*args):
     if sys.argv[2] == "half written":
         os.ftruncate(args[0], os.fstat(args[0]).st_size // 2)

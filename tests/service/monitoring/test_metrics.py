@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bigupload.core.checksums import Algorithm
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import ServiceConfig, create_app
-from bigupload.service.monitoring import Metrics, OpenUploads
+from bigupload.service.http.monitoring import Metrics, OpenUploads
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_attacks import PHOTO
 from tests.service.test_mounting import SECRETS, fresh_bucket, running, user_of

@@ -99,6 +99,6 @@ async def test_without_a_provider_nothing_is_recorded(weed: LocalStore) -> None:
 
 @pytest.mark.slow
 def test_the_library_is_not_imported() -> None:
-    code = "import sys, bigupload.service.serving; print(*sys.modules)"
+    code = "import sys, bigupload.service.http.serving; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not any(name.startswith("opentelemetry") for name in done.stdout.split())

@@ -10,11 +10,11 @@ import httpx
 import pytest
 
 from bigupload.service import contract as c
-from bigupload.service.handles import Handles
-from bigupload.service.object_keys import KeyTemplate
-from bigupload.service.posts import _with_copies
+from bigupload.service.access.handles import Handles
+from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.posts import _with_copies
+from bigupload.service.uploads.uploads import MediaUploads
 from tests.service.posts.support import CREATED, post, refusal, sent
 from tests.service.test_multipart import PART, film, upload
 from tests.tools.buckets import Meddled, Next

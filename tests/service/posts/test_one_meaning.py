@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bigupload.service.posts import _check_unambiguous
 from bigupload.service.problems import Refused
+from bigupload.service.uploads.posts import _check_unambiguous
 from tests.service.posts.support import CREATED, refusal
 from tests.tools.cases import each_case, examples
 from tests.tools.http_stub import HttpStub

@@ -11,9 +11,9 @@ import pytest
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.integrity import ObjectFacts
 from bigupload.service import contract as c
+from bigupload.service.media.policy import PUBLISHED_POLICY, Policy
 from bigupload.service.media_objects import ObjectHead, version_of
-from bigupload.service.policy import PUBLISHED_POLICY, Policy
-from bigupload.service.receipts import LIFETIME, TYPE, Receipts, key_id, published
+from bigupload.service.uploads.receipts import LIFETIME, TYPE, Receipts, key_id, published
 from bigupload.service.webhooks.notes import event
 from tests.tools.cases import each_case
 

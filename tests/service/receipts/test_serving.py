@@ -24,8 +24,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bigupload.core.checksums import Algorithm
-from bigupload.service.posts import _that_fit
-from bigupload.service.receipts import _ReceiptKey, key_id
+from bigupload.service.uploads.posts import _that_fit
+from bigupload.service.uploads.receipts import _ReceiptKey, key_id
 from bigupload.stores.local_store import LocalStore
 from tests.service.posts.support import CREATED, post, sent
 from tests.service.test_attacks import refusal

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from bigupload.service.keys import KeyFile
+from bigupload.service.access.keys import KeyFile
 from bigupload.stores.local_store import LocalStore
 from tests.tools.service import Service, serving
 from tests.tools.valkey import valkey_running

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from bigupload.service.counting import KeptCount
+from bigupload.service.access.shared.engine import SharedEngine
 from bigupload.service.problems import Refused
-from bigupload.service.quota import Quota
-from bigupload.service.shared.engine import SharedEngine
+from bigupload.service.uploads.counting import KeptCount
+from bigupload.service.uploads.quota import Quota
 from tests.service.test_quota import Notes, SlowStore, Store, allowed
 from tests.tools.valkey import Valkey, valkey_running
 
@@ -91,7 +91,7 @@ async def test_a_promise_ends(valkey: Valkey) -> None:
 
 
 async def test_an_open_upload_counts_for_as_long_as_it_is_open(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigupload.service.quota.URL_LIFETIME", 0)  # as if its first URLs had ended
+    monkeypatch.setattr("bigupload.service.uploads.quota.URL_LIFETIME", 0)  # as if its first URLs had ended
     store = Store()
     async with sharing(valkey, store) as (one, other):
         store.open = {"a"}
@@ -128,7 +128,7 @@ async def test_promises_that_the_engine_dropped_count_no_more(valkey: Valkey) ->
 
 
 async def test_no_replica_waits_for_a_long_list(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigupload.service.quota._PARTLY", 1)
+    monkeypatch.setattr("bigupload.service.uploads.quota._PARTLY", 1)
     store = SlowStore(a=30, b=40)
     async with (
         redis.asyncio.Redis.from_url(valkey.url) as admin,
@@ -155,7 +155,7 @@ async def test_an_engine_that_was_emptied_goes_on_by_the_count_that_was_kept(val
 async def test_what_a_process_notes_for_the_time_without_an_engine_does_not_grow(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bigupload.service.quota._FEW_PROMISES", 200)
+    monkeypatch.setattr("bigupload.service.uploads.quota._FEW_PROMISES", 200)
     store = Store()
     async with sharing(valkey, store, count=1, limit=10**9) as (quota,):
         for number in range(240):

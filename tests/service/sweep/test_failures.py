@@ -11,7 +11,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service.sweep import Sweep, SweepReport
+from bigupload.service.uploads.sweep import Sweep, SweepReport
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.service.sweep.support import EXE, JPG, SECOND, WEEK, Clock, keys, made, open_upload, put, stored

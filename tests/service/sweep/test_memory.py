@@ -15,9 +15,9 @@ import pytest
 import bigupload
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service import sweeper
 from bigupload.service.access_log import AccessLog
-from bigupload.service.sweep import RULES, Sweep, SweepLock, SweepMemory, SweepReport, mark_of
+from bigupload.service.http import sweeper
+from bigupload.service.uploads.sweep import RULES, Sweep, SweepLock, SweepMemory, SweepReport, mark_of
 from tests.service.sweep.support import EXE, Clock, keys, made, put
 from tests.tools.buckets import Meddled, Next
 from tests.tools.waiting import until

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service.sweep import Sweep, SweepReport
+from bigupload.service.uploads.sweep import Sweep, SweepReport
 from bigupload.testing.strict_s3 import StrictS3
 from tests.service.sweep.support import JPG, SECOND, WEEK, Clock, keys, made, open_keys, open_upload, put, stored
 from tests.tools.buckets import Meddled, Next

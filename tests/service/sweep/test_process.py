@@ -15,12 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from bigupload.service import sweeper
 from bigupload.service.access_log import AccessLog
-from bigupload.service.bucket_rules import set_up
-from bigupload.service.hooks import Hooks
-from bigupload.service.policy import ANY_TYPES, POLICY_KEY
-from bigupload.service.settings import ServeSettings
+from bigupload.service.http import sweeper
+from bigupload.service.http.settings import ServeSettings
+from bigupload.service.media.policy import ANY_TYPES, POLICY_KEY
+from bigupload.service.uploads.bucket_rules import set_up
+from bigupload.service.webhooks.hooks import Hooks
 from bigupload.stores.local_store import LocalStore
 from tests.service.posts.support import sent
 from tests.service.sweep.support import keys, made, put
@@ -106,7 +106,7 @@ async def test_a_sweeper_that_ends_is_started_again(
         "import sys\n"
         "from importlib import import_module\n"
         "if '--multiprocessing-fork' not in sys.argv and 'serve' in sys.argv:\n"
-        "    import_module('bigupload.service.sweeper')._RESTART_AFTER = 0.1\n"
+        "    import_module('bigupload.service.http.sweeper')._RESTART_AFTER = 0.1\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with serving(weed, tmp_path, "--sweep-every", "0.2", cold=True) as service:

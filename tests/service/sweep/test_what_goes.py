@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from bigupload import errors
+from bigupload.service.media.object_keys import note_key
+from bigupload.service.media.policy import Policy
 from bigupload.service.media_objects import MediaBucket
-from bigupload.service.object_keys import note_key
-from bigupload.service.policy import Policy
-from bigupload.service.sweep import Reason, Removal, Sweep, SweepReport
+from bigupload.service.uploads.sweep import Reason, Removal, Sweep, SweepReport
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
 from tests.service.sweep.support import EXE, JPG, SECOND, WEEK, Clock, keys, made, open_keys, open_upload, put, stored

@@ -13,14 +13,14 @@ import pytest
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
-from bigupload.service.handles import Handles
+from bigupload.service.access.handles import Handles
+from bigupload.service.access.upload_tokens import LONGEST_TOKEN, MadeBefore, TokenCounts, UploadToken
+from bigupload.service.media.object_keys import TOKENS_PREFIX
+from bigupload.service.media.policy import LONGEST_UPLOAD
 from bigupload.service.media_objects import MediaBucket
-from bigupload.service.object_keys import TOKENS_PREFIX
-from bigupload.service.policy import LONGEST_UPLOAD
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.sweep import Sweep
-from bigupload.service.upload_tokens import LONGEST_TOKEN, MadeBefore, TokenCounts, UploadToken
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.sweep import Sweep
+from bigupload.service.uploads.uploads import MediaUploads
 from tests.service.sweep.support import Clock, keys
 from tests.service.test_multipart import PART
 from tests.service.test_races import creation

@@ -14,8 +14,8 @@ import jwt
 import pytest
 
 from bigupload.core.checksums import Algorithm
-from bigupload.service.endpoints import ENDPOINTS
-from bigupload.service.keys import token_signing_key
+from bigupload.service.access.keys import token_signing_key
+from bigupload.service.http.endpoints import ENDPOINTS
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_attacks import PHOTO, refusal
 from tests.service.test_multipart import PART, create, cut, described, film, send

@@ -10,11 +10,7 @@ import httpx
 import pytest
 
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service.media_objects import MediaBucket
-from bigupload.service.policy import LONGEST_UPLOAD
-from bigupload.service.problems import Problem, Refused
-from bigupload.service.sweep import Sweep
-from bigupload.service.upload_tokens import (
+from bigupload.service.access.upload_tokens import (
     FRESH_FOR,
     MOST_OF_OWNER,
     STALE_AFTER,
@@ -22,6 +18,10 @@ from bigupload.service.upload_tokens import (
     RevokeRequest,
     UploadToken,
 )
+from bigupload.service.media.policy import LONGEST_UPLOAD
+from bigupload.service.media_objects import MediaBucket
+from bigupload.service.problems import Problem, Refused
+from bigupload.service.uploads.sweep import Sweep
 from bigupload.stores.local_store import LocalStore
 from tests.service.sweep.support import Clock, keys
 from tests.service.test_attacks import refusal
@@ -143,7 +143,7 @@ async def test_one_owner_s_revocations_are_bounded(
     bucket: Meddled, replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MOST_OF_OWNER == 1000
-    monkeypatch.setattr("bigupload.service.upload_tokens.MOST_OF_OWNER", 2)
+    monkeypatch.setattr("bigupload.service.access.upload_tokens.MOST_OF_OWNER", 2)
     for name in ("t1", "t2"):
         await replica.revoke(id=name)
     with pytest.raises(Refused) as caught:

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bigupload.errors import UsageError
+from bigupload.service.access.keys import token_signing_key
+from bigupload.service.access.upload_tokens import MAX_TOKEN_LENGTH, TokenLimits, TokenRequest, UploadTokens, mint_token
 from bigupload.service.contract import PresignRequest
-from bigupload.service.keys import token_signing_key
-from bigupload.service.media import JPEG, MP4
-from bigupload.service.object_keys import MOST_BYTES
+from bigupload.service.media.media_types import JPEG, MP4
+from bigupload.service.media.object_keys import MOST_BYTES
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.upload_tokens import MAX_TOKEN_LENGTH, TokenLimits, TokenRequest, UploadTokens, mint_token
 from tests.tools.cases import each_case
 
 SECRET, OLD = "s" * 40, "o" * 40

@@ -11,13 +11,13 @@ from typing import Any
 
 from standardwebhooks import Webhook
 
+from bigupload.service.access.handles import Handles
 from bigupload.service.access_log import AccessLog
-from bigupload.service.handles import Handles
-from bigupload.service.hooks import Ask, Hooks
-from bigupload.service.object_keys import KeyTemplate
-from bigupload.service.sweep import Sweep, SweepReport
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.media.object_keys import KeyTemplate
+from bigupload.service.uploads.sweep import Sweep, SweepReport
+from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
+from bigupload.service.webhooks.hooks import Ask, Hooks
 from bigupload.service.webhooks.notes import DONE, WAITING
 from bigupload.service.webhooks.sending import Signer, connections, new_secret
 from bigupload.service.webhooks.telling import BODIES, Telling

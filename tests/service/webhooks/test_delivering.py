@@ -14,11 +14,11 @@ import pytest
 
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
-from bigupload.service.hooks import HookFailed, Question
-from bigupload.service.policy import STORED_FOR
+from bigupload.service.media.policy import STORED_FOR
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks import delivering
 from bigupload.service.webhooks.delivering import RETRIED_FOR
+from bigupload.service.webhooks.hooks import HookFailed, Question
 from bigupload.service.webhooks.notes import LEASE, WAITING, Note
 from bigupload.service.webhooks.notes import event as event_of
 from bigupload.service.webhooks.sending import Sent

@@ -14,7 +14,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from bigupload.errors import ServiceError, UsageError
-from bigupload.service import keys
+from bigupload.service.access import keys
 from bigupload.service.webhooks.delivering import RETRIED_FOR, next_attempt, next_look
 from bigupload.service.webhooks.notes import event
 from bigupload.service.webhooks.sending import (

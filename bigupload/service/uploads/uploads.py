@@ -25,30 +25,30 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.ports import UnsignedPart
 from bigupload.s3_parameters import metadata_headers, tag_headers
 from bigupload.service import contract as c
-from bigupload.service import media
-from bigupload.service.callers import BoundUser
-from bigupload.service.counting import KeptCounts
-from bigupload.service.file_structure import check_start
-from bigupload.service.finishing import FINAL_PROBLEMS, Finishing, UploadOutcomes, check_size
-from bigupload.service.handles import Handle, Handles, handle_from_json
-from bigupload.service.hooks import Hooks, NewUpload
+from bigupload.service.access.callers import BoundUser
+from bigupload.service.access.handles import Handle, Handles, handle_from_json
+from bigupload.service.access.upload_tokens import MadeBefore, TokenCounts, UploadToken
+from bigupload.service.media import media_types
+from bigupload.service.media.file_structure import check_start
+from bigupload.service.media.object_keys import account_of, encoded, public_urls, why_not, with_filename
+from bigupload.service.media.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
 from bigupload.service.media_objects import ATTACHMENT, MediaBucket, version_in
-from bigupload.service.object_keys import account_of, encoded, public_urls, why_not, with_filename
-from bigupload.service.owner_files import OwnerFiles
-from bigupload.service.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
-from bigupload.service.posts import PostedMedia
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.quota import Quotas
 from bigupload.service.store_health import quietly, refusal_of, store_faults_as_refusals
-from bigupload.service.upload_tokens import MadeBefore, TokenCounts, UploadToken
+from bigupload.service.uploads.counting import KeptCounts
+from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing, UploadOutcomes, check_size
+from bigupload.service.uploads.owner_files import OwnerFiles
+from bigupload.service.uploads.posts import PostedMedia
+from bigupload.service.uploads.quota import Quotas
+from bigupload.service.webhooks.hooks import Hooks, NewUpload
 from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.support.cancellation import for_each
 
 if TYPE_CHECKING:
-    from bigupload.service.receipts import Receipts
-    from bigupload.service.shared.engine import SharedEngine
+    from bigupload.service.access.shared.engine import SharedEngine
+    from bigupload.service.uploads.receipts import Receipts
 
 
 _ANY_TYPE = "application/octet-stream"
@@ -193,7 +193,7 @@ class MediaUploads:
         self._check_size(request.size)
         if request.head is not None:
             head = from_base64(request.head, "head")
-            media.check_head(head, kind)
+            media_types.check_head(head, kind)
             check_start(kind.name, head, request.size)
         plan = plan_of(request)
         algorithm = Algorithm(request.checksum_algorithm)
@@ -236,7 +236,7 @@ class MediaUploads:
         self,
         owner: str,
         request: c.CreateRequest,
-        kind: media.MediaType,
+        kind: media_types.MediaType,
         plan: Plan,
         mark: str,
         token: UploadToken | None,

@@ -22,19 +22,9 @@ import pydantic
 from aiohttp import web
 
 from bigupload.service import contract as c
-from bigupload.service.access_log import AccessLog, TrustedProxies
-from bigupload.service.callers import Caller, authenticate
-from bigupload.service.cors import CrossOrigin
-from bigupload.service.direct_url import DirectUrls
-from bigupload.service.endpoints import ENDPOINTS, Endpoint, document
-from bigupload.service.middleware import IN_FLIGHT, LOGGED, RequestMiddleware, RequestsInFlight
-from bigupload.service.monitoring import Metrics, Tracing
-from bigupload.service.opening import OpenService, opened
-from bigupload.service.policy import Policy
-from bigupload.service.posts import PostResponse, Posts
-from bigupload.service.problems import Problem, Refused, words_for
-from bigupload.service.settings import ServiceConfig
-from bigupload.service.upload_tokens import (
+from bigupload.service.access.callers import Caller, authenticate
+from bigupload.service.access.cors import CrossOrigin
+from bigupload.service.access.upload_tokens import (
     MeRequest,
     MeResponse,
     RevokedResponse,
@@ -42,6 +32,16 @@ from bigupload.service.upload_tokens import (
     TokenRequest,
     TokenResponse,
 )
+from bigupload.service.access_log import AccessLog, TrustedProxies
+from bigupload.service.http.endpoints import ENDPOINTS, Endpoint, document
+from bigupload.service.http.middleware import IN_FLIGHT, LOGGED, RequestMiddleware, RequestsInFlight
+from bigupload.service.http.monitoring import Metrics, Tracing
+from bigupload.service.http.opening import OpenService, opened
+from bigupload.service.http.settings import ServiceConfig
+from bigupload.service.media.direct_url import DirectUrls
+from bigupload.service.media.policy import Policy
+from bigupload.service.problems import Problem, Refused, words_for
+from bigupload.service.uploads.posts import PostResponse, Posts
 from bigupload.service.webhooks import sending
 
 _BODY_WITHIN = 60.0

@@ -15,8 +15,7 @@ from pydantic_core import core_schema
 from bigupload import __version__
 from bigupload.records import dataclass
 from bigupload.service import contract as c
-from bigupload.service.problems import Problem
-from bigupload.service.upload_tokens import (
+from bigupload.service.access.upload_tokens import (
     MeRequest,
     MeResponse,
     RevokedResponse,
@@ -24,6 +23,7 @@ from bigupload.service.upload_tokens import (
     TokenRequest,
     TokenResponse,
 )
+from bigupload.service.problems import Problem
 from bigupload.service.webhooks.telling import BODIES
 
 _KIB = 1024

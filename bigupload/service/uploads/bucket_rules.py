@@ -19,9 +19,9 @@ from xml.etree import ElementTree
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
-from bigupload.service.cors import ANY_ORIGIN
-from bigupload.service.object_keys import REFUSED_PREFIX
-from bigupload.service.policy import (
+from bigupload.service.access.cors import ANY_ORIGIN
+from bigupload.service.media.object_keys import REFUSED_PREFIX
+from bigupload.service.media.policy import (
     DAY,
     LONGEST_UPLOAD,
     POLICY_KEY,

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
+from bigupload.service.access.cors import CrossOrigin
 from bigupload.service.access_log import AccessLog, LoggedRequest
-from bigupload.service.connections import ClientConnection, Connections
-from bigupload.service.cors import CrossOrigin
-from bigupload.service.monitoring import Metrics, Tracing
+from bigupload.service.http.connections import ClientConnection, Connections
+from bigupload.service.http.monitoring import Metrics, Tracing
 from bigupload.service.problems import Problem, Refused
 
 

@@ -17,7 +17,7 @@ from itsdangerous import BadData, URLSafeSerializer
 from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import Plan
 from bigupload.records import dataclass
-from bigupload.service.policy import LONGEST_UPLOAD
+from bigupload.service.media.policy import LONGEST_UPLOAD
 from bigupload.service.problems import Problem, Refused
 
 _VERSION = 1

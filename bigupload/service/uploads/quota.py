@@ -27,15 +27,15 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from bigupload.records import dataclass
+from bigupload.service.access.shared import EngineAwayError
 from bigupload.service.contract import URL_LIFETIME
-from bigupload.service.counting import PATIENCE, Counts, KeptCount, KeptCounts, RunningCount
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.shared import EngineAwayError
+from bigupload.service.uploads.counting import PATIENCE, Counts, KeptCount, KeptCounts, RunningCount
 from bigupload.units import counted, format_size
 
 if TYPE_CHECKING:
-    from bigupload.service.object_keys import KeyTemplate
-    from bigupload.service.shared.engine import SharedEngine  # loads the client of Redis
+    from bigupload.service.access.shared.engine import SharedEngine  # loads the client of Redis
+    from bigupload.service.media.object_keys import KeyTemplate
 
 _FRESH_FOR = 60.0
 """For how many seconds a list counts."""

@@ -24,13 +24,13 @@ from aiohttp import web
 
 from bigupload import errors
 from bigupload.service.access_log import AccessLog
-from bigupload.service.app import LOG, create_app
-from bigupload.service.connections import ACCEPTED_AT_ONCE, Connections, LoopErrors, most_connections
-from bigupload.service.middleware import IN_FLIGHT, connection_factory
-from bigupload.service.monitoring import MULTIPROCESS_DIR, count_ended_worker
-from bigupload.service.processes import ChildProcess, begin_child, heeded_signals, when_parent_ends
-from bigupload.service.settings import ServeSettings
-from bigupload.service.sweeper import sweeping
+from bigupload.service.http.app import LOG, create_app
+from bigupload.service.http.connections import ACCEPTED_AT_ONCE, Connections, LoopErrors, most_connections
+from bigupload.service.http.middleware import IN_FLIGHT, connection_factory
+from bigupload.service.http.monitoring import MULTIPROCESS_DIR, count_ended_worker
+from bigupload.service.http.processes import ChildProcess, begin_child, heeded_signals, when_parent_ends
+from bigupload.service.http.settings import ServeSettings
+from bigupload.service.http.sweeper import sweeping
 from bigupload.support.systems import on_signal
 
 DRAIN_WITHIN = 20.0

@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bigupload.core.checksums import ChecksumType
 from bigupload.core.integrity import ObjectFacts, Verified
 from bigupload.service import contract as c
+from bigupload.service.media.object_keys import carried_by, decoded
+from bigupload.service.media.policy import Policy
 from bigupload.service.media_objects import ObjectHead, version_of
-from bigupload.service.object_keys import carried_by, decoded
-from bigupload.service.policy import Policy
 from bigupload.service.webhooks.notes import event_id
 
 LIFETIME = 7 * 86_400

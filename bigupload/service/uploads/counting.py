@@ -16,8 +16,8 @@ from typing import Any
 from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.records import dataclass
+from bigupload.service.media.object_keys import COUNTS_PREFIX
 from bigupload.service.media_objects import MediaBucket
-from bigupload.service.object_keys import COUNTS_PREFIX
 
 PATIENCE = 2.0
 """Seconds for which a request waits for a count: then it goes on by what is known."""

@@ -34,14 +34,14 @@ import filelock
 from bigupload import __version__, errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.records import dataclass
-from bigupload.service import media
-from bigupload.service.finishing import FINAL_PROBLEMS, Finishing
-from bigupload.service.hooks import Hooks
+from bigupload.service.media import media_types
+from bigupload.service.media.object_keys import REFUSED_PREFIX
+from bigupload.service.media.policy import LONGEST_UPLOAD, PUBLISHED_POLICY, Policy
 from bigupload.service.media_objects import MediaBucket, StoredVersion
-from bigupload.service.object_keys import REFUSED_PREFIX
-from bigupload.service.policy import LONGEST_UPLOAD, PUBLISHED_POLICY, Policy
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing
 from bigupload.service.webhooks.delivering import RETRIED_FOR
+from bigupload.service.webhooks.hooks import Hooks
 from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.bucket import NOT_BY_BATCH
 from bigupload.stores.s3.operations import ObjectPages
@@ -496,7 +496,7 @@ class Sweep:
     async def _refusal(self, item: _Listed, *, dry_run: bool) -> Refused | None:
         """Return why an object must be deleted; None if it may stay. Raises Fault if it was deleted or replaced
         meanwhile, and Refused if the hook did not answer."""
-        head = await self._objects.look(item.key, first=media.HEAD_BYTES, etag=item.etag)
+        head = await self._objects.look(item.key, first=media_types.HEAD_BYTES, etag=item.etag)
         if head is None:
             raise Fault(FaultKind.GONE, "the object was deleted meanwhile", status=404)
         try:

@@ -16,7 +16,7 @@ from redis import exceptions
 from redis.backoff import NoBackoff
 
 from bigupload import errors
-from bigupload.service.shared import EngineAwayError, check_shared_url
+from bigupload.service.access.shared import EngineAwayError, check_shared_url
 
 T = TypeVar("T")
 

@@ -26,18 +26,18 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
 from bigupload.s3_parameters import TOKEN
 from bigupload.service import contract as c
-from bigupload.service import media
-from bigupload.service.file_structure import Read, check_file
-from bigupload.service.handles import Handle
-from bigupload.service.hooks import FinishedFile, Hooks
-from bigupload.service.media import HEAD_BYTES, MediaType
+from bigupload.service.access.handles import Handle
+from bigupload.service.media import media_types
+from bigupload.service.media.file_structure import Read, check_file
+from bigupload.service.media.media_types import HEAD_BYTES, MediaType
+from bigupload.service.media.object_keys import HEADER as _METADATA
+from bigupload.service.media.object_keys import PASSED_PREFIX, carried_by, decoded, note_key
+from bigupload.service.media.policy import Policy
 from bigupload.service.media_objects import ATTACHMENT, MediaBucket, ObjectHead, StoredVersion, version_of
-from bigupload.service.object_keys import HEADER as _METADATA
-from bigupload.service.object_keys import PASSED_PREFIX, carried_by, decoded, note_key
-from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.quota import Quotas
 from bigupload.service.store_health import store_faults_as_refusals
+from bigupload.service.uploads.quota import Quotas
+from bigupload.service.webhooks.hooks import FinishedFile, Hooks
 from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.units import format_two_sizes
@@ -52,7 +52,7 @@ FINAL_PROBLEMS = tuple(problem for problem in Problem if "judged" in problem.at)
 """The problems for which an object is deleted."""
 
 
-async def judge(key: str, head: ObjectHead, *, read: Read, policy: Policy, now: datetime) -> media.MediaType:
+async def judge(key: str, head: ObjectHead, *, read: Read, policy: Policy, now: datetime) -> media_types.MediaType:
     """Return the type of the object `head` at `key`.
 
     Args:
@@ -68,7 +68,7 @@ async def judge(key: str, head: ObjectHead, *, read: Read, policy: Policy, now: 
     """
     check_size(head.size, policy.max_file_size)
     kind = policy.types.declared(key, head.content_type)
-    media.check_head(head.head, kind)
+    media_types.check_head(head.head, kind)
     check_headers(head.headers, now)
     await check_file(kind.name, head.head, head.size, read)
     return kind
@@ -138,7 +138,7 @@ def _expires_in_time(expires: str, now: datetime) -> bool:
 
 
 if TYPE_CHECKING:
-    from bigupload.service.receipts import Receipts  # the sweep signs none
+    from bigupload.service.uploads.receipts import Receipts  # the sweep signs none
 
 _KEPT = ("content-disposition",)
 

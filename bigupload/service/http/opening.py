@@ -12,29 +12,29 @@ from urllib.parse import urlsplit
 from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.records import dataclass
+from bigupload.service.access.callers import RequestRateLimit, SharedRequestRate
+from bigupload.service.access.handles import Handles
+from bigupload.service.access.keys import KeyFile
+from bigupload.service.access.upload_tokens import Revocations, UploadTokens
 from bigupload.service.access_log import AccessLog
-from bigupload.service.bucket_rules import browser_trouble
-from bigupload.service.callers import RequestRateLimit, SharedRequestRate
-from bigupload.service.handles import Handles
-from bigupload.service.hooks import Hooks, opened_hooks
-from bigupload.service.keys import KeyFile
+from bigupload.service.http.monitoring import Metrics, MonitoredBucket, OpenUploads, Tracing
+from bigupload.service.http.settings import ServiceConfig
+from bigupload.service.media.object_keys import public_urls
+from bigupload.service.media.policy import Policy, agreed_policy
 from bigupload.service.media_objects import MediaBucket
-from bigupload.service.monitoring import Metrics, MonitoredBucket, OpenUploads, Tracing
-from bigupload.service.object_keys import public_urls
-from bigupload.service.policy import Policy, agreed_policy
-from bigupload.service.receipts import Receipts
-from bigupload.service.settings import ServiceConfig
 from bigupload.service.store_health import StoreHealth
-from bigupload.service.upload_tokens import Revocations, UploadTokens
-from bigupload.service.uploads import MediaUploads
+from bigupload.service.uploads.bucket_rules import browser_trouble
+from bigupload.service.uploads.receipts import Receipts
+from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
+from bigupload.service.webhooks.hooks import Hooks, opened_hooks
 from bigupload.service.webhooks.sending import Signer, connections
 from bigupload.service.webhooks.telling import Telling, telling_for
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.targets import reach
 
 if TYPE_CHECKING:
-    from bigupload.service.shared.engine import SharedEngine
+    from bigupload.service.access.shared.engine import SharedEngine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ async def _engine(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> As
     if config.shared is None:
         yield None
         return
-    from bigupload.service.shared.engine import SharedEngine  # the client of Redis, which few services need
+    from bigupload.service.access.shared.engine import SharedEngine  # the client of Redis, which few services need
 
     def tell(reason: str | None) -> None:
         metrics.shared_responds(reason is None)

@@ -22,8 +22,8 @@ from datetime import datetime
 from urllib.parse import quote, unquote
 
 from bigupload.errors import UsageError
-from bigupload.service import media
-from bigupload.service.media import MediaType, is_unsafe
+from bigupload.service.media import media_types
+from bigupload.service.media.media_types import MediaType, is_unsafe
 from bigupload.service.media_objects import ObjectHead
 
 REFUSED_PREFIX = "refused/"
@@ -174,7 +174,7 @@ def account_of(owner: str, user: str | None) -> str:
 
 def is_user(name: str) -> bool:
     """Return whether `name` can be an end user's: it becomes a folder of keys, so it may not be too long."""
-    sound = bool(name) and not media.is_unsafe(name) and len(name) <= _LONGEST_USER_FOLDER
+    sound = bool(name) and not media_types.is_unsafe(name) and len(name) <= _LONGEST_USER_FOLDER
     return sound and len(_user_folder(name)) <= _LONGEST_USER_FOLDER
 
 

@@ -10,7 +10,7 @@ import inspect
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -20,15 +20,14 @@ from limits.aio.strategies import MovingWindowRateLimiter
 
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
-from bigupload.service.keys import KeyFile, check_owner
-from bigupload.service.object_keys import is_user
+from bigupload.service.access.keys import KeyFile, check_owner
+from bigupload.service.access.shared import EngineAwayError
+from bigupload.service.access.upload_tokens import Revocations, UploadToken, UploadTokens
+from bigupload.service.media.object_keys import is_user
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.settings import Authorize
-from bigupload.service.shared import EngineAwayError
-from bigupload.service.upload_tokens import Revocations, UploadToken, UploadTokens
 
 if TYPE_CHECKING:
-    from bigupload.service.shared.engine import SharedEngine
+    from bigupload.service.access.shared.engine import SharedEngine
 
 _log = logging.getLogger(__name__)
 _OF_THE_HOST = {
@@ -38,6 +37,12 @@ _OF_THE_HOST = {
     429: Problem.RATE_LIMITED,
 }
 """The problem for each HTTPException that `authorize` may raise, by its status. Any other status is a bug."""
+
+
+Authorize = Callable[[web.Request], Awaitable[str | tuple[str, str] | None] | str | tuple[str, str] | None]
+"""Returns the owner for whom a request acts, or the owner and one of its end users, or None for nobody. It may be
+async, and may raise an HTTPException of the status 401, 403, 404 or 429, of aiohttp or of Starlette: then the request
+is refused."""
 
 
 @dataclass(frozen=True, slots=True)

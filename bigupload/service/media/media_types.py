@@ -9,7 +9,7 @@ import re
 from typing import Literal
 
 from bigupload.records import dataclass
-from bigupload.service.file_structure import is_gif, is_jpeg, is_mov, is_mp4, is_png, is_webm, is_webp
+from bigupload.service.media.file_structure import is_gif, is_jpeg, is_mov, is_mp4, is_png, is_webm, is_webp
 from bigupload.service.problems import Problem, Refused
 
 MAX_FILE_SIZE = 5_000_000_000

@@ -17,12 +17,12 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.manifests.state_directory import state_dir
 from bigupload.service.access_log import AccessLog
-from bigupload.service.hooks import Hooks, opened_hooks
-from bigupload.service.monitoring import Metrics
-from bigupload.service.policy import POLICY_KEY, PUBLISHED_POLICY, Policy, read_policy
-from bigupload.service.processes import ChildProcess, begin_child, when_parent_ends
-from bigupload.service.settings import ServeSettings
-from bigupload.service.sweep import Sweep, SweepLock, SweepMemory, rules_of
+from bigupload.service.http.monitoring import Metrics
+from bigupload.service.http.processes import ChildProcess, begin_child, when_parent_ends
+from bigupload.service.http.settings import ServeSettings
+from bigupload.service.media.policy import POLICY_KEY, PUBLISHED_POLICY, Policy, read_policy
+from bigupload.service.uploads.sweep import Sweep, SweepLock, SweepMemory, rules_of
+from bigupload.service.webhooks.hooks import Hooks, opened_hooks
 from bigupload.service.webhooks.telling import telling_for
 from bigupload.stores.s3.bucket import S3Bucket
 

@@ -40,12 +40,12 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.errors import BigUploadError, UsageError
 from bigupload.records import dataclass
 from bigupload.service import contract as c
-from bigupload.service.cors import check_origin
-from bigupload.service.handles import Handle
-from bigupload.service.keys import check_owner, token_signing_key
-from bigupload.service.media import MediaType, is_of
+from bigupload.service.access.cors import check_origin
+from bigupload.service.access.handles import Handle
+from bigupload.service.access.keys import check_owner, token_signing_key
+from bigupload.service.media.media_types import MediaType, is_of
+from bigupload.service.media.object_keys import REVOKED_PREFIX, TOKENS_PREFIX
 from bigupload.service.media_objects import MediaBucket
-from bigupload.service.object_keys import REVOKED_PREFIX, TOKENS_PREFIX
 from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.store_health import quietly, store_faults_as_refusals
 

@@ -27,9 +27,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from bigupload import __version__
 from bigupload.records import dataclass
-from bigupload.service import media
-from bigupload.service.file_structure import check_start
-from bigupload.service.media import HEAD_BYTES, MAX_FILE_SIZE, MediaType
+from bigupload.service.media import media_types
+from bigupload.service.media.file_structure import check_start
+from bigupload.service.media.media_types import HEAD_BYTES, MAX_FILE_SIZE, MediaType
 from bigupload.service.problems import Problem, Refused
 from bigupload.units import format_two_sizes, one_line
 
@@ -364,22 +364,22 @@ def _judge(response: _Response, progress: _FollowedUrl) -> tuple[MediaType, int 
         )
     if response.status != 200:
         raise _RuleBroken(Rule.BAD_STATUS, f"the host responds with {response.status} instead of 200")
-    declared = media.by_content_type(response.content_type)
+    declared = media_types.by_content_type(response.content_type)
     if _is_page(response, declared):
         where = "returns" if not progress.redirects else f"redirects to {one_line(progress.host)}, which returns"
         raise _RuleBroken(Rule.HTML, f"the URL {where} an HTML page, not a media file")
     if response.size is not None and response.size > MAX_FILE_SIZE:
         size, limit = format_two_sizes(response.size, MAX_FILE_SIZE)
         raise _RuleBroken(Rule.TOO_LARGE, f"the file has {size}, and the limit is {limit}")
-    found = media.identify(response.head)
+    found = media_types.identify(response.head)
     said = one_line(response.content_type) or "missing"
     if declared is None:
-        wanted = f"the file is {found.name} ({found.content_type})" if found else f"supported are {media.NAMES}"
+        wanted = f"the file is {found.name} ({found.content_type})" if found else f"supported are {media_types.NAMES}"
         raise _RuleBroken(Rule.WRONG_CONTENT_TYPE, f"the host's Content-Type is {said}: {wanted}")
     if response.encoding not in ("", "identity"):
         raise _RuleBroken(Rule.NOT_MEDIA, "the host sends the file compressed (Content-Encoding): serve it as it is")
     if found is None:
-        raise _RuleBroken(Rule.NOT_MEDIA, f"the first bytes match none of {media.NAMES}")
+        raise _RuleBroken(Rule.NOT_MEDIA, f"the first bytes match none of {media_types.NAMES}")
     if found is not declared:
         raise _RuleBroken(
             Rule.WRONG_CONTENT_TYPE,

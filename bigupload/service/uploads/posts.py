@@ -12,6 +12,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -22,18 +23,26 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.socket_tuning import CONNECT_TIMEOUT
 from bigupload.records import dataclass
 from bigupload.service import contract as c
-from bigupload.service.callers import BoundUser
-from bigupload.service.direct_url import DirectUrls
-from bigupload.service.finishing import FINAL_PROBLEMS, Finishing
-from bigupload.service.media import HEAD_BYTES, MediaType
+from bigupload.service.access.callers import BoundUser
+from bigupload.service.media.direct_url import DirectUrls
+from bigupload.service.media.media_types import HEAD_BYTES, MediaType
+from bigupload.service.media.policy import Policy
 from bigupload.service.media_objects import MediaBucket, ObjectHead
-from bigupload.service.policy import Policy
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.settings import PostsApi
 from bigupload.service.store_health import StoreHealth, store_faults_as_refusals
+from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing
 
 if TYPE_CHECKING:
-    from bigupload.service.receipts import Receipts
+    from bigupload.service.uploads.receipts import Receipts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostsApi:
+    """The posts API. A caller's key is never forwarded: `authorization` is the service's own."""
+
+    url: str
+    authorization: str | None = field(default=None, repr=False)
+    """The whole value of the Authorization header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,9 +24,9 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
-from bigupload.service import media
-from bigupload.service.media import MAX_FILE_SIZE, MEDIA_TYPES, MediaType
-from bigupload.service.object_keys import KeyTemplate
+from bigupload.service.media import media_types
+from bigupload.service.media.media_types import MAX_FILE_SIZE, MEDIA_TYPES, MediaType
+from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.problems import Problem, Refused
 from bigupload.units import counted, format_size
 
@@ -89,15 +89,15 @@ class MediaTypes:
         Raises:
             Refused: UNSUPPORTED_MEDIA: it is not accepted, or the two names disagree.
         """
-        media.check_filename(filename)
-        named = self._by_extension.get(media.extension_of(filename))
+        media_types.check_filename(filename)
+        named = self._by_extension.get(media_types.extension_of(filename))
         if named is None:
             raise Refused(
                 Problem.UNSUPPORTED_MEDIA,
                 f"the file name must end in one of {_listed(f'.{end}' for end in self._by_extension)}",
                 field="filename",
             )
-        typed = self._by_content_type.get(media.content_type_of(content_type))
+        typed = self._by_content_type.get(media_types.content_type_of(content_type))
         if typed is None:
             allowed = _listed(kind.content_type for kind in self.types)
             raise Refused(Problem.UNSUPPORTED_MEDIA, f"the content type must be one of {allowed}", field="contentType")
@@ -112,7 +112,7 @@ class MediaTypes:
 
     def allows(self, pattern: str) -> bool:
         """Return whether any accepted type is of the content type `pattern`, or of a family like `image/*`."""
-        return any(media.is_of(each, pattern) for each in self._by_content_type)
+        return any(media_types.is_of(each, pattern) for each in self._by_content_type)
 
     def to_json(self) -> str | list[dict[str, list[str]]]:
         """Return the name of the list, or its rows."""
@@ -141,8 +141,8 @@ class _AnyTypes(MediaTypes):
 
     def declared(self, filename: str, content_type: str) -> MediaType:
         """As above. A name without a usable extension counts as .bin, and so does one that browsers run."""
-        media.check_filename(filename)
-        extension, content = media.extension_of(filename), media.content_type_of(content_type)
+        media_types.check_filename(filename)
+        extension, content = media_types.extension_of(filename), media_types.content_type_of(content_type)
         if extension in self._by_extension or content in self._by_content_type:
             return super().declared(filename, content_type)
         if not _CONTENT_TYPE.fullmatch(content):

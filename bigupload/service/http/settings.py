@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from bigupload.errors import UsageError
 from bigupload.options import S3Options
 from bigupload.records import dataclass
+from bigupload.service.access.callers import Authorize
+from bigupload.service.access.keys import SHORTEST_SECRET
+from bigupload.service.access.shared import check_shared_url
 from bigupload.service.access_log import write_line
-from bigupload.service.hooks import HookSettings, check_hook
-from bigupload.service.keys import SHORTEST_SECRET
-from bigupload.service.policy import PUBLISHED_POLICY
-from bigupload.service.shared import check_shared_url
+from bigupload.service.media.policy import PUBLISHED_POLICY
 from bigupload.service.store_health import STORE_TIMEOUT
+from bigupload.service.uploads.posts import PostsApi
+from bigupload.service.webhooks.hooks import HookSettings, check_hook
 from bigupload.service.webhooks.sending import check_secret, check_webhook_url
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostsApi:
-    """The posts API. A caller's key is never forwarded: `authorization` is the service's own."""
-
-    url: str
-    authorization: str | None = field(default=None, repr=False)
-    """The whole value of the Authorization header."""
-
-
-Authorize = Callable[[web.Request], Awaitable[str | tuple[str, str] | None] | str | tuple[str, str] | None]
-"""Returns the owner for whom a request acts, or the owner and one of its end users, or None for nobody. It may be
-async, and may raise an HTTPException of the status 401, 403, 404 or 429, of aiohttp or of Starlette: then the request
-is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
