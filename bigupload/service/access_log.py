@@ -18,11 +18,11 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import field
 from typing import Any
 
-from aiohttp import web
+from multidict import CIMultiDictProxy
 
 from bigupload import errors
 from bigupload.records import dataclass
@@ -42,13 +42,13 @@ class TrustedProxies:
         """`networks`: addresses, or networks like "10.0.0.0/8". Raises UsageError for anything else."""
         self._networks = [_network(text) for text in networks]
 
-    def client(self, request: web.BaseRequest) -> str | None:
-        """Return the client's address; the peer's, unless the peer is a trusted proxy and says more."""
-        found = request.remote
+    def client(self, remote: str | None, headers: CIMultiDictProxy[str]) -> str | None:
+        """Return the client's address; the peer's (`remote`), unless the peer is a trusted proxy and says more."""
+        found = remote
         peer = None if found is None else _address(found)
         if peer is None or not self._trusts(peer):
             return found
-        for _, hop in zip(range(_MOST_HOPS), reversed(_hops(request)), strict=False):
+        for _, hop in zip(range(_MOST_HOPS), reversed(_hops(headers)), strict=False):
             address = _address(hop)
             if address is None:  # "unknown", or no address at all: whoever is nearer is the last who is known
                 break
@@ -61,21 +61,23 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
 
-def _hops(request: web.BaseRequest) -> list[str]:
+def _hops(headers: CIMultiDictProxy[str]) -> list[str]:
     """Return the addresses that proxies have written, the client's first.
 
     `Forwarded` counts only where there is no `X-Forwarded-For`: common balancers write the latter, and pass on a
     `Forwarded` that their client made up.
     """
-    listed = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    listed = ",".join(headers.getall("X-Forwarded-For", ()))
     if listed.strip():
         return [hop.strip() for hop in listed.split(",")]
-    return list(_forwarded(request))
+    # Cut at every comma, also in quotes: what a client wrote can't take in what its proxy added.
+    return [_forwarded_for(element) for element in ",".join(headers.getall("Forwarded", ())).split(",")]
 
 
-def _forwarded(request: web.BaseRequest) -> Iterator[str]:
-    for element in request.forwarded:
-        yield element.get("for", "")
+def _forwarded_for(element: str) -> str:
+    """`for=192.0.2.60;proto=http`: RFC 7239, 4."""
+    pairs = (pair.partition("=") for pair in element.split(";"))
+    return next((value.strip().strip('"') for name, _, value in pairs if name.strip().lower() == "for"), "")
 
 
 def _address(text: str) -> _Address | None:
@@ -157,24 +159,15 @@ class AccessLog:
         self._clock = clock
         self._proxies = proxies if proxies is not None else TrustedProxies()
 
-    def begin(self, request: web.Request) -> LoggedRequest:
-        """Begin a request."""
-        resource = request.match_info.route.resource
+    def begin(
+        self, remote: str | None, headers: CIMultiDictProxy[str], *, method: str = "?", route: str = "?"
+    ) -> LoggedRequest:
+        """Begin a request. Of one that is not valid HTTP, nothing else is logged."""
         return LoggedRequest(
             id=secrets.token_hex(8),
-            method=request.method if request.method.isalpha() and len(request.method) < 16 else "?",
-            route=resource.canonical if resource is not None else "?",
-            remote=self._proxies.client(request),
-            started=self._clock(),
-        )
-
-    def begin_unread(self, request: web.BaseRequest) -> LoggedRequest:
-        """Begin a request that is not valid HTTP. Nothing of it is logged."""
-        return LoggedRequest(
-            id=secrets.token_hex(8),
-            method="?",
-            route="?",
-            remote=self._proxies.client(request),
+            method=method if method.isalpha() and len(method) < 16 else "?",
+            route=route,
+            remote=self._proxies.client(remote, headers),
             started=self._clock(),
         )
 

@@ -8,7 +8,7 @@ and says what to do.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 
@@ -162,12 +162,15 @@ class Refused(Exception):
         *,
         field: str | None = None,
         retry_after: float | None = None,
+        allow: Collection[str] = (),
     ) -> None:
         super().__init__(message or problem.meaning)
         self.problem = problem
         self.field = field
         self.retry_after = retry_after
         """Seconds."""
+        self.allow = allow
+        """The methods of the path, if the request has another one."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the body of the response."""

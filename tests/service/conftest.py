@@ -29,10 +29,18 @@ def one_tls_context() -> Iterator[None]:
 _GENEROUS = ("--requests", "10000", "--open-uploads", "1000", "--sweep-every", "0")
 
 
-@pytest.fixture(scope="session")
-def service(weed: LocalStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """`bigupload serve --local`, generous with requests, and never sweeping what a test is about to look at."""
-    with session_directory(tmp_path_factory, "service") as home, serving(weed, home, *_GENEROUS) as running:
+@pytest.fixture(scope="session", params=["aiohttp", pytest.param("asgi", marks=pytest.mark.slow)])
+def service(
+    request: pytest.FixtureRequest, weed: LocalStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """`bigupload serve --local`, generous with requests, and never sweeping what a test is about to look at.
+
+    Each test runs over both edges.
+    """
+    with (
+        session_directory(tmp_path_factory, f"service-{request.param}") as home,
+        serving(weed, home, *_GENEROUS, asgi=request.param == "asgi") as running,
+    ):
         yield running
         assert what_is_wrong(running.log()) == []
 

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from bigupload.errors import UsageError
 from bigupload.service.access_log import TrustedProxies
@@ -20,8 +19,7 @@ LIST = "X-Forwarded-For"
 
 
 def client(peer: str | None, *headers: tuple[str, str], networks: tuple[str, ...] = NETWORKS) -> str | None:
-    request = make_mocked_request("GET", "/", headers=CIMultiDict(headers))
-    return TrustedProxies(networks).client(request.clone(remote=peer) if peer is not None else request)
+    return TrustedProxies(networks).client(peer, CIMultiDictProxy(CIMultiDict(headers)))
 
 
 @each_case(

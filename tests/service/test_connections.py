@@ -17,9 +17,9 @@ import pytest
 from aiohttp import web
 
 from bigupload.service.access_log import AccessLog
+from bigupload.service.call import Answer, Call
+from bigupload.service.http.app import application, connection_factory
 from bigupload.service.http.connections import ClientConnection, Connections, LoopErrors, most_connections
-from bigupload.service.http.middleware import RequestMiddleware, RequestsInFlight, connection_factory
-from bigupload.service.http.monitoring import Metrics
 from bigupload.stores.local_store import LocalStore
 from tests.tools.cases import each_case
 from tests.tools.declared import what_is_wrong
@@ -93,26 +93,19 @@ class Served:
         self.entered = asyncio.Event()
         self.log = AccessLog(write=lambda line: self.lines.append(json.loads(line)))
 
-    async def _hello(self, _: web.Request) -> web.Response:
-        return web.Response(text="hello")
-
-    async def _wait(self, _: web.Request) -> web.Response:
-        self.entered.set()
-        await self.go.wait()
-        return web.Response(text="done")
-
-    async def _big(self, _: web.Request) -> web.Response:
-        return web.Response(body=bytes(50_000_000))
+    async def _answer(self, call: Call, _: object) -> Answer:
+        logged = self.log.begin(call.remote, call.headers)
+        try:
+            if call.path == "/wait":
+                self.entered.set()
+                await self.go.wait()
+            return Answer(body={"/": b"hello", "/wait": b"done", "/big": bytes(50_000_000)}[call.path])
+        finally:
+            self.log.end(logged, status=200)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Served]:
-        in_flight = RequestsInFlight()
-        around = RequestMiddleware(self.log, Metrics(self.log.seconds), in_flight)
-        app = web.Application(middlewares=[around.middleware])
-        app.router.add_get("/", self._hello)
-        app.router.add_get("/wait", self._wait)
-        app.router.add_get("/big", self._big)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        runner = web.AppRunner(application(self._answer), shutdown_timeout=0.1)
         await runner.setup()
         assert runner.server is not None
         loop = asyncio.get_running_loop()

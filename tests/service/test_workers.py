@@ -14,7 +14,8 @@ import aiohttp
 import httpx
 import pytest
 
-from bigupload.service.http.middleware import RequestsInFlight
+from bigupload.service.http.handling import RequestsInFlight
+from bigupload.service.http.serving import drain
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, create
 from tests.tools.service import Service, serving
@@ -142,7 +143,7 @@ async def test_connections_are_accepted_until_the_delay_is_over() -> None:
     async def sleep(seconds: float) -> None:
         seen.append((seconds, server.is_serving(), in_flight.stopping))
 
-    await in_flight.drain(server, delay=5, within=0, sleep=sleep)
+    await drain(server, in_flight, delay=5, within=0, sleep=sleep)
     assert seen == [(5, True, True)]
     assert not server.is_serving()
 

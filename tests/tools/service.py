@@ -68,11 +68,13 @@ def serving(
     local: bool = True,
     ignored: tuple[signal.Signals, ...] = (),
     cold: bool = False,
+    asgi: bool = False,
 ) -> Iterator[Service]:
     """`bigupload serve --local` over a store that runs, on a free port, its files under `home`.
 
     Args:
         ignored: signals that it ignores from its start.
+        asgi: whether uvicorn serves it, as an ASGI application.
         cold: whether it needs an interpreter of its own, for what that does at its start, or for the caller's limits.
     """
     home.mkdir(parents=True, exist_ok=True)
@@ -88,9 +90,9 @@ def serving(
         environment |= {"AWS_REGION": store.region, "AWS_ENDPOINT_URL": store.endpoint_url}
     process: Started | subprocess.Popen[str]
     with (home / "log").open("a") as log:
-        if cold:
+        if cold or asgi:
             with heard(*ignored):
-                anew = [sys.executable, "-m", "bigupload", *command]
+                anew = [sys.executable, "-m", "tests.tools.asgi_service" if asgi else "bigupload", *command]
                 process = subprocess.Popen(anew, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
         else:
             process = STARTS.start(command, environment, error=log.fileno(), ignored=ignored)

@@ -11,9 +11,8 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
@@ -23,6 +22,7 @@ from bigupload.records import dataclass
 from bigupload.service.access.keys import KeyFile, check_owner
 from bigupload.service.access.shared import EngineAwayError
 from bigupload.service.access.upload_tokens import Revocations, UploadToken, UploadTokens
+from bigupload.service.call import Call
 from bigupload.service.media.object_keys import is_user
 from bigupload.service.problems import Problem, Refused
 
@@ -39,10 +39,11 @@ _OF_THE_HOST = {
 """The problem for each HTTPException that `authorize` may raise, by its status. Any other status is a bug."""
 
 
-Authorize = Callable[[web.Request], Awaitable[str | tuple[str, str] | None] | str | tuple[str, str] | None]
-"""Returns the owner for whom a request acts, or the owner and one of its end users, or None for nobody. It may be
-async, and may raise an HTTPException of the status 401, 403, 404 or 429, of aiohttp or of Starlette: then the request
-is refused."""
+Authorize = Callable[[Any], Awaitable[str | tuple[str, str] | None] | str | tuple[str, str] | None]
+"""Gets aiohttp's request, or under ASGI a `Call`.
+
+Returns the owner for whom it acts, or the owner and one of its end users, or None for nobody. It may be async, and may
+raise an HTTPException of the status 401, 403, 404 or 429, of aiohttp or of Starlette: then the request is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Caller:
 
 
 async def authenticate(
-    request: web.Request,
+    call: Call,
     authorize: Authorize | None,
     keys: KeyFile | None,
     tokens: UploadTokens,
@@ -102,7 +103,7 @@ async def authenticate(
     """Return who sent a request.
 
     Args:
-        request: The request.
+        call: The request.
         authorize: The application's, if it knows its users by other means: asked first.
         keys: The API keys; None: no keys.
         tokens: Verifies upload tokens.
@@ -112,11 +113,11 @@ async def authenticate(
         Refused: Nobody who is known; or a token, and the store does not say which ones were revoked.
     """
     if authorize is not None:
-        found = await _authorized(authorize, request)
+        found = await _authorized(authorize, call)
         if found is not None:
             owner, user = found if isinstance(found, tuple) else (found, None)
             return Caller(owner=_checked_owner(owner), user=_checked_user(user), key_id=None)
-    sent = request.headers.getall("Authorization", [""])
+    sent = call.headers.getall("Authorization", [""])
     if len(sent) > 1:  # a proxy may have read the other one
         raise Refused(Problem.INVALID_KEY, "the request has more than one Authorization header")
     scheme, _, rest = sent[0].partition(" ")
@@ -128,7 +129,7 @@ async def authenticate(
         if token.key_id is not None and (keys is None or not keys.holds(token.key_id, token.owner)):
             raise Refused(Problem.INVALID_TOKEN, "the API key for which this upload token was made was revoked")
         await revocations.check(token)
-        token.check_sender(request)
+        token.check_sender(call)
         return Caller(owner=token.owner, user=token.user, key_id=token.key_id, token=token)
     key = None if keys is None else keys.find(presented)
     if key is None:
@@ -156,10 +157,10 @@ def _checked_user(name: object) -> str | None:
     raise Refused(Problem.NOT_ALLOWED, "the application's name for this user can't be an end user's")
 
 
-async def _authorized(authorize: Authorize, request: web.Request) -> str | tuple[str, str] | None:
+async def _authorized(authorize: Authorize, call: Call) -> str | tuple[str, str] | None:
     """Return whom the application knows. It may raise an HTTPException, of aiohttp or of its own framework."""
     try:
-        found = authorize(request)
+        found = authorize(call if call.request is None else call.request)
         return await found if inspect.isawaitable(found) else found
     except Exception as e:
         status = getattr(e, "status", None) or getattr(e, "status_code", None)

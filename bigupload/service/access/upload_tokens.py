@@ -50,7 +50,7 @@ from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.store_health import quietly, store_faults_as_refusals
 
 if TYPE_CHECKING:
-    from aiohttp import web  # whoever only mints tokens needs no server
+    from bigupload.service.call import Call
 
 MAX_TOKEN_LENGTH = 4096
 """Characters: a header has room for it."""
@@ -106,16 +106,16 @@ class TokenLimits(_ShownLimits):
     origins: Annotated[list[Origin], Field(min_length=1, max_length=16)] | None = None
     """The origins whose pages may use it, as `https://app.example.com`. Then programs, which send no origin, can't."""
 
-    def check_sender(self, request: web.Request) -> None:
+    def check_sender(self, call: Call) -> None:
         """Raise Refused unless the token allows the sender of a request: its page is of one of the origins.
 
         A page can't choose these headers. To its own origin a browser sends no `Origin` with a GET, but says that it
         is: https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header
         """
-        if self.origins is None or request.headers.getall("Origin", []) in [[origin] for origin in self.origins]:
+        if self.origins is None or call.headers.getall("Origin", []) in [[origin] for origin in self.origins]:
             return
-        is_same = "Origin" not in request.headers and request.headers.get("Sec-Fetch-Site") == "same-origin"
-        if not is_same or request.host not in {urlsplit(origin).netloc for origin in self.origins}:
+        is_same = "Origin" not in call.headers and call.headers.get("Sec-Fetch-Site") == "same-origin"
+        if not is_same or call.host not in {urlsplit(origin).netloc for origin in self.origins}:
             raise Refused(Problem.TOKEN_ORIGIN_REFUSED)
 
     def check(self, kind: MediaType, upload: c.PresignRequest | c.CreateRequest | Handle) -> None:

@@ -8,10 +8,11 @@ content.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -133,16 +134,20 @@ class ClientConnection(web.RequestHandler):
             self._arm(self._connections.headers_within)
         super().data_received(data)
 
-    def begin_request(self) -> None:
-        """Handle the end of a request's headers. The rest of the request has other time limits."""
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """Handle the work on a request, from the end of its headers. Its response may be in flight after that.
+
+        The rest of the request has other time limits.
+        """
         self._stop_timer()
         self._connections.is_busy(self)
-
-    def end_request(self) -> None:
-        """Handle the end of a request. Its response may still be in flight."""
-        if self._client is not None:
-            self._is_idle = True
-            self._wait(self._connections.idle_for)
+        try:
+            yield
+        finally:
+            if self._client is not None:
+                self._is_idle = True
+                self._wait(self._connections.idle_for)
 
     def abort(self) -> None:
         """Close at once, without sending buffered bytes."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client
-from aiohttp import web
+from multidict import CIMultiDict
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -31,6 +31,7 @@ from bigupload import __version__, errors
 from bigupload.core.retry_policy import Fault
 from bigupload.service import contract as c
 from bigupload.service.access_log import LoggedRequest
+from bigupload.service.call import Answer, Call
 from bigupload.stores.s3.bucket import S3Bucket
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ class Metrics:
         with contextlib.suppress(OSError):
             self._waiting.set(number)
 
-    async def handler(self, _: web.Request) -> web.Response:
+    def exposition(self) -> Answer:
         """Prometheus's own text format."""
         registry = self._registry
         if os.environ.get(MULTIPROCESS_DIR):
@@ -243,9 +244,9 @@ class Metrics:
         more = CollectorRegistry()
         for collector in self._more:
             more.register(collector)
-        return web.Response(
+        return Answer(
             body=prometheus_client.generate_latest(registry) + prometheus_client.generate_latest(more),
-            headers={"Content-Type": prometheus_client.CONTENT_TYPE_LATEST},
+            headers=CIMultiDict({"Content-Type": prometheus_client.CONTENT_TYPE_LATEST}),
         )
 
 
@@ -318,7 +319,7 @@ class Tracing:
             self._tracer = trace.get_tracer("bigupload", __version__)
 
     @contextlib.contextmanager
-    def of_request(self, request: web.Request, logged: LoggedRequest) -> Iterator[Callable[[int], None]]:
+    def of_request(self, call: Call, logged: LoggedRequest) -> Iterator[Callable[[int], None]]:
         """Make the span of a request, which continues its sender's trace. Yields what takes the response's status."""
         if self._tracer is None:
             yield lambda _: None
@@ -327,7 +328,7 @@ class Tracing:
 
         with self._tracer.start_as_current_span(
             f"{logged.method} {logged.route}",
-            context=propagate.extract(request.headers),
+            context=propagate.extract(call.headers),
             kind=trace.SpanKind.SERVER,
             attributes={"http.request.method": logged.method, "http.route": logged.route},
             record_exception=False,

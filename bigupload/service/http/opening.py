@@ -19,11 +19,13 @@ from bigupload.service.access.upload_tokens import Revocations, UploadTokens
 from bigupload.service.access_log import AccessLog
 from bigupload.service.http.monitoring import Metrics, MonitoredBucket, OpenUploads, Tracing
 from bigupload.service.http.settings import ServiceConfig
+from bigupload.service.media.direct_url import DirectUrls
 from bigupload.service.media.object_keys import public_urls
 from bigupload.service.media.policy import Policy, agreed_policy
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.store_health import StoreHealth
 from bigupload.service.uploads.bucket_rules import browser_trouble
+from bigupload.service.uploads.posts import Posts
 from bigupload.service.uploads.receipts import Receipts
 from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
@@ -42,6 +44,7 @@ class OpenService:
     """The parts of a running application."""
 
     uploads: MediaUploads
+    posts: Posts
     keys: KeyFile | None
     tokens: UploadTokens
     rate: RequestRateLimit | SharedRequestRate
@@ -92,16 +95,19 @@ async def opened(
         telling = None
         if config.webhook_urls:
             telling = telling_for(bucket, policy, config.public_url, uploads=config.webhook_uploads)
-        urls = public_urls(bucket.url, config.public_url)
-        receipts = Receipts(config.secrets, public_url=urls, policy=policy, clock=time.time)
+        public_url = public_urls(bucket.url, config.public_url)
+        receipts = Receipts(config.secrets, public_url=public_url, policy=policy, clock=time.time)
         uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts)
         await stack.enter_async_context(contextlib.aclosing(uploads))
         metrics.also(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
         await stack.enter_async_context(contextlib.aclosing(open_uploads))
         await stack.enter_async_context(_delivering(config, uploads, log, metrics))
         revocations = Revocations(MediaBucket(bucket))
+        urls = await stack.enter_async_context(DirectUrls(allow_private=config.allow_private_media_hosts))
+        http = await stack.enter_async_context(connections())
         yield OpenService(
             uploads=uploads,
+            posts=Posts(uploads.posted, urls, http, config.posts_api, health),
             keys=keys,
             tokens=UploadTokens(config.secrets, clock=time.time),
             rate=_rate(config, engine, metrics),

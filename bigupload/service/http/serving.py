@@ -17,16 +17,16 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from multiprocessing.connection import Connection, wait
 
 from aiohttp import web
 
 from bigupload import errors
 from bigupload.service.access_log import AccessLog
-from bigupload.service.http.app import LOG, create_app
+from bigupload.service.http.app import SERVICE, connection_factory, create_app
 from bigupload.service.http.connections import ACCEPTED_AT_ONCE, Connections, LoopErrors, most_connections
-from bigupload.service.http.middleware import IN_FLIGHT, connection_factory
+from bigupload.service.http.handling import RequestsInFlight
 from bigupload.service.http.monitoring import MULTIPROCESS_DIR, count_ended_worker
 from bigupload.service.http.processes import ChildProcess, begin_child, heeded_signals, when_parent_ends
 from bigupload.service.http.settings import ServeSettings
@@ -212,17 +212,46 @@ async def _work_until_stopped(settings: ServeSettings, parent: Connection, *, sw
 async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str]:
     """Run the service and yield its URL. At the end, finish the requests in flight."""
     app = create_app(settings)
-    log = app[LOG]
+    log = app[SERVICE].log
     async with contextlib.AsyncExitStack() as stack:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=LAST_RESPONSES_WITHIN, handle_signals=False)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         listener = listen(settings.host, settings.port)
         server = await _accept(listener, runner, log)
-        stack.push_async_callback(app[IN_FLIGHT].drain, server, delay=settings.stop_delay, within=DRAIN_WITHIN)
+        in_flight, delay = app[SERVICE].in_flight, settings.stop_delay
+        stack.push_async_callback(drain, server, in_flight, delay=delay, within=DRAIN_WITHIN)
         if sweeps and settings.sweep_every > 0:
             await stack.enter_async_context(sweeping(settings, log))
         yield url_of(settings.host, listener.getsockname()[1])
+
+
+async def drain(
+    server: asyncio.Server,
+    in_flight: RequestsInFlight,
+    *,
+    delay: float,
+    within: float,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Serve on for `delay` seconds, accept no more connections, and finish the requests in flight.
+
+    During the delay, a load balancer sees that `/readyz` fails and sends new requests elsewhere. Each response says
+    `Connection: close` meanwhile: a connection that was closed while it is idle could just be sending the next request.
+    aiohttp's own shutdown would wait without reading the rest of a body that is still arriving.
+
+    Args:
+        server: What accepts the connections.
+        in_flight: The requests.
+        delay: Seconds to go on accepting connections.
+        within: The most seconds to wait for the requests in flight after that.
+        sleep: Waits for the delay.
+    """
+    in_flight.stopping = True
+    if delay > 0:
+        await sleep(delay)
+    server.close()
+    await in_flight.finished(within=within)
 
 
 async def _accept(listener: socket.socket, runner: web.AppRunner, log: AccessLog) -> asyncio.Server:

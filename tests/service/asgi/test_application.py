@@ -8,14 +8,16 @@ import json
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from bigupload import errors
-from bigupload.service.asgi import AsgiService, ServiceConfig, create_app, mount, scope_of
+from bigupload.service.asgi import AsgiService, ServiceConfig, create_app, mount, path_in_app, scope_of
+from bigupload.service.call import Call
+from bigupload.service.http.handling import Service
 from bigupload.service.uploads.bucket_rules import set_up
 from bigupload.stores.local_store import LocalStore
-from tests.service.asgi.test_connection import Client, body, declared, settled
+from tests.service.asgi.client import Client, body, declared, settled
 from tests.tools.buckets import Meddled, fresh_name, options_for
+from tests.tools.cases import each_case
 
 SECRETS = ("0123456789abcdef" * 2,)
 
@@ -30,13 +32,7 @@ def service(weed: LocalStore, bucket: str, lines: list[str] | None = None, **mor
 
 
 async def get(app: Any, path: str = "/readyz", **more: Any) -> tuple[int, bytes]:
-    client = Client(method="GET", path=path, **more)
-    return await asked(app, client)
-
-
-async def asked(app: Any, client: Client) -> tuple[int, bytes]:
-    await app(client.scope, client.receive, client.send)
-    return client.sent[0]["status"], b"".join(message["body"] for message in client.sent[1:])
+    return await Client(method="GET", path=path, **more).asks(app)
 
 
 class Lifespan:
@@ -92,10 +88,10 @@ async def test_a_start_that_breaks_does_not_look_like_no_lifespan(
 ) -> None:
     """Servers go on without a lifespan if an exception is all that they get."""
 
-    async def broken(_: object) -> None:
+    def broken(_: object) -> None:
         raise LookupError("secret")
 
-    monkeypatch.setattr(web.AppRunner, "setup", broken)
+    monkeypatch.setattr(Service, "running", broken)
     span = Lifespan(service(weed, "any"))
     with pytest.raises(LookupError):
         async with span as said:
@@ -156,14 +152,17 @@ def test_each_event_loop_starts_it_anew_and_two_at_once_are_refused(weed: LocalS
 
 async def test_the_prefix_without_a_slash_leads_to_the_page(weed: LocalStore) -> None:
     client = Client(method="GET", path="/p é", root_path="/p é")
-    assert (await asked(service(weed, "b"), client))[0] == 308
-    assert client.sent[0]["headers"] == [(b"location", b"/p%20%C3%A9/")]
+    assert (await client.asks(service(weed, "b")))[0] == 308
+    assert (b"location", b"/p%20%C3%A9/") in client.sent[0]["headers"]
 
 
-async def test_the_end_waits_for_what_a_client_left_behind(weed: LocalStore, ready: str) -> None:
+async def test_what_was_begun_goes_on_when_the_client_leaves_and_the_end_waits_for_it(
+    weed: LocalStore, ready: str
+) -> None:
+    """A server may cancel what it serves then."""
     begun, goes_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(_: web.Request) -> str:
+    async def slow(_: Call) -> str:
         begun.set()
         await goes_on.wait()
         return "ada"
@@ -175,27 +174,118 @@ async def test_the_end_waits_for_what_a_client_left_behind(weed: LocalStore, rea
         client = Client(method="GET", path="/v1/media")
         asking = asyncio.create_task(app(client.scope, client.receive, client.send))
         await begun.wait()
-        client.leaves.set()
-        await asking
+        asking.cancel()
+        await asyncio.wait({asking})
         closing = asyncio.create_task(stack.pop_all().aclose())
         await settled()
         assert not closing.done()
         goes_on.set()
         await closing
+    assert client.sent == []
     assert json.loads(lines[-1])["status"] == 200
 
 
-async def test_a_client_that_leaves_before_its_body_is_read_is_no_bug(weed: LocalStore, ready: str) -> None:
+JSON_TYPE = (b"content-type", b"application/json")
+PRESIGN = b'{"filename": "a.jpg", "contentType": "image/jpeg"}'
+
+
+@each_case("pieces", [[PRESIGN], [PRESIGN[:9], b"", PRESIGN[9:], b""]])
+@each_case("has_length", [True, False])
+async def test_a_body_in_any_pieces(weed: LocalStore, ready: str, pieces: list[bytes], has_length: bool) -> None:
+    app = service(weed, ready)
+    async with app.lifespan():
+        headers = [JSON_TYPE, *(declared(len(PRESIGN)) if has_length else [])]
+        status, answer = await Client(body(*pieces), path="/v1/media/presign", headers=headers).asks(app)
+        assert (status, json.loads(answer)["key"].startswith("media/ada/")) == (200, True)
+
+
+@each_case("length", [None, 10_000_000, b"1" * 5000])
+async def test_a_body_that_is_too_long_is_received_no_further(weed: LocalStore, ready: str, length: Any) -> None:
+    app = service(weed, ready)
+    async with app.lifespan():
+        told = [] if length is None else [(b"content-length", b"%d" % length if isinstance(length, int) else length)]
+        client = Client(body(*[bytes(65_536)] * 100), path="/v1/media/presign", headers=[JSON_TYPE, *told])
+        status, answer = await client.asks(app)
+        assert (status, json.loads(answer)["error"]["code"]) == (413, "body_too_large")
+        assert client.received <= (0 if told else 2)
+
+
+async def test_a_client_that_leaves_in_its_body_is_no_bug(weed: LocalStore, ready: str) -> None:
     lines: list[str] = []
     app = service(weed, ready, lines)
     async with app.lifespan():
-        headers = [*declared(2), (b"content-type", b"application/json")]
-        client = Client(body(b"{", b"}")[:1], path="/v1/media/presign", headers=headers)
+        client = Client(body(b"{", b"}")[:1], path="/v1/media/presign", headers=[*declared(2), JSON_TYPE])
         client.leaves.set()
-        await app(client.scope, client.receive, client.send)
-        await settled()
+        await client.asks(app)
     line = json.loads(lines[-1])
     assert (line["status"], line["code"]) == (400, "invalid_json")
+
+
+async def test_a_host_that_fails_while_the_body_is_received(weed: LocalStore, ready: str) -> None:
+    async def failing() -> dict[str, Any]:
+        raise LookupError("a bug of the host")
+
+    app = service(weed, ready)
+    async with app.lifespan():
+        client = Client(path="/v1/media/presign", headers=[JSON_TYPE])
+        await app(client.scope, failing, client.send)
+        assert client.sent[0]["status"] == 500
+
+
+async def test_head(weed: LocalStore, ready: str) -> None:
+    app = service(weed, ready)
+    async with app.lifespan():
+        client = Client(method="HEAD", path="/healthz")
+        assert await client.asks(app) == (200, b"")
+        assert dict(client.sent[0]["headers"])[b"content-length"] == b"16"
+
+
+async def test_what_authorize_and_the_log_know_of_the_client(weed: LocalStore, ready: str) -> None:
+    asked: list[Call] = []
+    lines: list[str] = []
+    app = service(weed, ready, lines, authorize=lambda call: asked.append(call) or "ada")
+    async with app.lifespan():
+        headers = [
+            (b"host", b"media.example.com"),
+            (b"cookie", b'a=1; sessionid="x=y"'),
+            (b"x-a", b"b"),
+            (b"X-A", b"c"),
+        ]
+        more = {"client": ["192.0.2.1", 5], "session": {"user": "ada"}}
+        assert (await get(app, "/p/v1/media", root_path="/p", headers=headers, **more))[0] == 200
+    [call] = asked
+    assert scope_of(call)["session"] == {"user": "ada"}
+    assert (call.method, call.path, call.prefix, call.host) == ("GET", "/v1/media", "/p", "media.example.com")
+    assert call.cookies == {"a": "1", "sessionid": "x=y"}
+    assert call.headers.getall("x-a") == ["b", "c"]
+    line = json.loads(lines[-1])
+    assert (line["remote"], line["route"]) == ("192.0.2.1", "/p/v1/media")
+    with pytest.raises(LookupError, match="by ASGI"):
+        scope_of(object())
+
+
+@each_case("path", ["*", "", "http://evil.example/"])
+async def test_a_path_that_is_none(weed: LocalStore, ready: str, path: str) -> None:
+    app = service(weed, ready)
+    async with app.lifespan():
+        status, answer = await get(app, path or "x")
+        assert (status, json.loads(answer)["error"]["code"]) == (400, "malformed_request")
+
+
+@each_case(
+    ("of", "there"),
+    [
+        ({"path": "/v1/x"}, "/v1/x"),
+        ({"path": "/m/v1/x", "root_path": "/m"}, "/v1/x"),
+        ({"path": "/m/v1/x", "root_path": "/m/"}, "/v1/x"),
+        ({"path": "/v1/x", "root_path": "/m"}, "/v1/x"),  # a proxy took the prefix away
+        ({"path": "/media/x", "root_path": "/m"}, "/media/x"),
+        ({"path": "/m", "root_path": "/m"}, ""),
+        ({"path": "/m/", "root_path": "/m"}, "/"),
+    ],
+)
+def test_the_path_below_the_prefix(of: dict[str, str], there: str) -> None:
+    assert path_in_app(of) == there
 
 
 async def test_two_in_one_process_and_a_host_beside_them(weed: LocalStore, ready: str) -> None:
@@ -203,7 +293,7 @@ async def test_two_in_one_process_and_a_host_beside_them(weed: LocalStore, ready
         await send({"type": "http.response.start", "status": 418, "headers": []})
         await send({"type": "http.response.body", "body": scope["path"].encode()})
 
-    def user(request: web.Request) -> str | None:
+    def user(request: Call) -> str | None:
         return scope_of(request).get("user")
 
     one, two = service(weed, ready, authorize=user), service(weed, ready)
@@ -237,13 +327,6 @@ async def test_scopes_that_are_no_requests(weed: LocalStore) -> None:
         await app({"type": "pigeon"}, client.receive, client.send)
 
 
-async def test_what_can_t_be_sent_on_is_refused(weed: LocalStore, ready: str) -> None:
-    app = service(weed, ready)
-    async with app.lifespan():
-        status, told = await get(app, "/readyz", headers=[(b"x", b"a\r\nb: c")])
-        assert (status, json.loads(told)["error"]["code"]) == (400, "malformed_request")
-
-
 async def test_a_query_that_no_endpoint_knows(weed: LocalStore, ready: str) -> None:
     app = service(weed, ready)
     async with app.lifespan():
@@ -252,5 +335,5 @@ async def test_a_query_that_no_endpoint_knows(weed: LocalStore, ready: str) -> N
             assert (status, says in answer) == (400, True)
             assert b"invalid_query" in answer
         client = Client(method="GET", path="/v1/media", query_string=b"user=ada")
-        assert (await asked(app, client))[0] == 200
+        assert (await client.asks(app))[0] == 200
         assert b"server" not in dict(client.sent[0]["headers"])

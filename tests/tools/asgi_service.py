@@ -1,0 +1,45 @@
+"""`bigupload`, whose `serve` answers by ASGI: uvicorn is its server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
+
+from bigupload.__main__ import main
+from bigupload.service import asgi
+from bigupload.service.http import serving
+from bigupload.service.http.settings import ServeSettings
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """`serve` has handlers of its own."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str]:
+    """In place of `serving.running`."""
+    assert not sweeps or settings.sweep_every == 0
+    listener = serving.listen(settings.host, settings.port)
+    with contextlib.closing(listener):
+        config = uvicorn.Config(
+            asgi.create_app(settings), log_config=None, log_level="critical", lifespan="on", proxy_headers=False
+        )
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            assert not task.done()
+            await asyncio.sleep(0.01)
+        yield serving.url_of(settings.host, listener.getsockname()[1])
+        server.should_exit = True
+        await task
+
+
+if __name__ == "__main__":
+    serving.running = running
+    main()
