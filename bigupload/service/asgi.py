@@ -19,7 +19,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from bigupload import errors
 from bigupload.records import dataclass
-from bigupload.service.call import Answer, Call, ClientLeftError, refusal
+from bigupload.service.call import Answer, ClientLeftError, WebCall, refusal
 from bigupload.service.http.handling import Service
 from bigupload.service.http.settings import ServiceConfig as ServiceConfig
 from bigupload.service.problems import Problem, Refused
@@ -219,10 +219,10 @@ def root_path(scope: Mapping[str, Any]) -> str:
     return str(scope.get("root_path") or "").rstrip("/")
 
 
-def _call_of(scope: Scope, receive: Receive) -> Call:
+def _call_of(scope: Scope, receive: Receive) -> WebCall:
     headers = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
     client = scope.get("client")
-    return Call(
+    return WebCall(
         method=scope["method"],
         path=path_in_app(scope),
         query_string=(scope.get("query_string") or b"").decode("ascii", "surrogateescape"),

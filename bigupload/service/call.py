@@ -24,7 +24,7 @@ class ClientLeftError(Exception):
 
 
 @dataclass(kw_only=True)
-class Call:
+class WebCall:
     """A request. `authorize` gets it where the framework has no request of its own."""
 
     method: str

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from bigupload.service.access_log import AccessLog
-from bigupload.service.call import Answer, Call
+from bigupload.service.call import Answer, WebCall
 from bigupload.service.http.app import application, connection_factory
 from bigupload.service.http.connections import ClientConnection, Connections, LoopErrors, most_connections
 from bigupload.stores.local_store import LocalStore
@@ -93,7 +93,7 @@ class Served:
         self.entered = asyncio.Event()
         self.log = AccessLog(write=lambda line: self.lines.append(json.loads(line)))
 
-    async def _answer(self, call: Call, _: object) -> Answer:
+    async def _answer(self, call: WebCall, _: object) -> Answer:
         logged = self.log.begin(call.remote, call.headers)
         try:
             if call.path == "/wait":

@@ -22,7 +22,7 @@ from bigupload.records import dataclass
 from bigupload.service.access.keys import KeyFile, check_owner
 from bigupload.service.access.shared import EngineAwayError
 from bigupload.service.access.upload_tokens import Revocations, UploadToken, UploadTokens
-from bigupload.service.call import Call
+from bigupload.service.call import WebCall
 from bigupload.service.media.object_keys import is_user
 from bigupload.service.problems import Problem, Refused
 
@@ -40,7 +40,7 @@ _OF_THE_HOST = {
 
 
 Authorize = Callable[[Any], Awaitable[str | tuple[str, str] | None] | str | tuple[str, str] | None]
-"""Gets aiohttp's request, or under ASGI a `Call`.
+"""Gets aiohttp's request, or under ASGI a `WebCall`.
 
 Returns the owner for whom it acts, or the owner and one of its end users, or None for nobody. It may be async, and may
 raise an HTTPException of the status 401, 403, 404 or 429, of aiohttp or of Starlette: then the request is refused."""
@@ -94,7 +94,7 @@ class Caller:
 
 
 async def authenticate(
-    call: Call,
+    call: WebCall,
     authorize: Authorize | None,
     keys: KeyFile | None,
     tokens: UploadTokens,
@@ -157,7 +157,7 @@ def _checked_user(name: object) -> str | None:
     raise Refused(Problem.NOT_ALLOWED, "the application's name for this user can't be an end user's")
 
 
-async def _authorized(authorize: Authorize, call: Call) -> str | tuple[str, str] | None:
+async def _authorized(authorize: Authorize, call: WebCall) -> str | tuple[str, str] | None:
     """Return whom the application knows. It may raise an HTTPException, of aiohttp or of its own framework."""
     try:
         found = authorize(call if call.request is None else call.request)

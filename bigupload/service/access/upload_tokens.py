@@ -50,7 +50,7 @@ from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.store_health import quietly, store_faults_as_refusals
 
 if TYPE_CHECKING:
-    from bigupload.service.call import Call
+    from bigupload.service.call import WebCall
 
 MAX_TOKEN_LENGTH = 4096
 """Characters: a header has room for it."""
@@ -106,7 +106,7 @@ class TokenLimits(_ShownLimits):
     origins: Annotated[list[Origin], Field(min_length=1, max_length=16)] | None = None
     """The origins whose pages may use it, as `https://app.example.com`. Then programs, which send no origin, can't."""
 
-    def check_sender(self, call: Call) -> None:
+    def check_sender(self, call: WebCall) -> None:
         """Raise Refused unless the token allows the sender of a request: its page is of one of the origins.
 
         A page can't choose these headers. To its own origin a browser sends no `Origin` with a GET, but says that it

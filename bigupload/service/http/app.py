@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import HttpVersion10, HttpVersion11, web
 
 from bigupload.service.access_log import AccessLog
-from bigupload.service.call import Answer, Call, ClientLeftError
+from bigupload.service.call import Answer, ClientLeftError, WebCall
 from bigupload.service.http.connections import ClientConnection, Connections
 from bigupload.service.http.handling import SAFE_HEADERS, Service
 from bigupload.service.http.settings import ServiceConfig
@@ -27,7 +27,7 @@ _VERSIONS = frozenset({HttpVersion10, HttpVersion11})
 """Of HTTP. aiohttp's parser lets 0.9 and 2.0 pass."""
 SERVICE = web.AppKey("service", Service)
 
-Answering = Callable[[Call, Refused | None], Awaitable[Answer]]
+Answering = Callable[[WebCall, Refused | None], Awaitable[Answer]]
 
 
 def create_app(config: ServiceConfig) -> web.Application:
@@ -72,7 +72,7 @@ async def _not_called(_: web.Request) -> web.StreamResponse:
 
 async def _respond(request: web.Request, prefix: str, answering: Answering) -> web.Response:
     path = request.match_info.get("path")
-    call = Call(
+    call = WebCall(
         method=request.method,
         path=request.path if path is None else f"/{path}",
         query_string=request.rel_url.raw_query_string,

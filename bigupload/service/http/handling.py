@@ -31,7 +31,7 @@ from bigupload.service.access.upload_tokens import (
     TokenResponse,
 )
 from bigupload.service.access_log import AccessLog, TrustedProxies
-from bigupload.service.call import JSON, Answer, Call, ClientLeftError, as_json, refusal
+from bigupload.service.call import JSON, Answer, ClientLeftError, WebCall, as_json, refusal
 from bigupload.service.http.endpoints import ENDPOINTS, Endpoint, document
 from bigupload.service.http.monitoring import Metrics, Tracing
 from bigupload.service.http.opening import OpenService, opened
@@ -55,7 +55,7 @@ SAFE_HEADERS = {
 _API = re.compile(r"/v[0-9]+/")
 """The paths that pages of other origins may read: the API, not the page, the metrics or the document."""
 
-Handler = Callable[[Call], Awaitable[Answer]]
+Handler = Callable[[WebCall], Awaitable[Answer]]
 
 
 class RequestsInFlight:
@@ -160,7 +160,7 @@ class Service:
             self._page = PageFiles(self._opened.store_origin, self._opened.policy, own_users=own_users)
             yield
 
-    async def answer(self, call: Call, refused: Refused | None = None) -> Answer:
+    async def answer(self, call: WebCall, refused: Refused | None = None) -> Answer:
         """Answer a request; `refused`: the edge refuses it."""
         found: tuple[str, Mapping[str, str], Handler] | None = None
         if refused is None:
@@ -192,7 +192,7 @@ class Service:
         return answer
 
     async def _respond(
-        self, call: Call, found: tuple[str, Mapping[str, str], Handler] | None, refused: Refused | None
+        self, call: WebCall, found: tuple[str, Mapping[str, str], Handler] | None, refused: Refused | None
     ) -> Answer:
         try:
             if refused is not None:
@@ -214,10 +214,10 @@ class Service:
 
     # -- what is not of the API
 
-    async def _healthz(self, _: Call) -> Answer:
+    async def _healthz(self, _: WebCall) -> Answer:
         return as_json({"status": "ok"})
 
-    async def _readyz(self, _: Call) -> Answer:
+    async def _readyz(self, _: WebCall) -> Answer:
         """Say whether a load balancer should send requests here."""
         if self.in_flight.stopping:
             return as_json({"status": "stopping"}, status=503)
@@ -225,22 +225,22 @@ class Service:
             return as_json({"status": "the store does not respond"}, status=503)
         return as_json({"status": "ok"})
 
-    async def _exposed(self, _: Call) -> Answer:
+    async def _exposed(self, _: WebCall) -> Answer:
         return self._metrics.exposition()
 
-    async def _described(self, call: Call) -> Answer:
+    async def _described(self, call: WebCall) -> Answer:
         """The OpenAPI document. A mounted service names the prefix at which it is."""
         return Answer(body=_document_at(call.prefix), headers=CIMultiDict({"Content-Type": f"{JSON}; charset=utf-8"}))
 
-    async def _page_file(self, call: Call) -> Answer:
+    async def _page_file(self, call: WebCall) -> Answer:
         assert self._page is not None
         return self._page.page(call)
 
-    async def _client_file(self, call: Call) -> Answer:
+    async def _client_file(self, call: WebCall) -> Answer:
         assert self._page is not None
         return self._page.client(call)
 
-    async def _preflight(self, methods: Collection[str], call: Call) -> Answer:
+    async def _preflight(self, methods: Collection[str], call: WebCall) -> Answer:
         """Answer the OPTIONS by which a browser asks whether a page of another origin may call an endpoint."""
         wanted = call.headers.get("Access-Control-Request-Method")
         headers = self._cors.preflight(call.headers.get("Origin"), wanted, methods)
@@ -256,14 +256,14 @@ class Service:
         return functools.partial(self._public if endpoint.public else self._private, endpoint, work)
 
     @staticmethod
-    async def _public(endpoint: Endpoint, work: Callable[[], pydantic.BaseModel], call: Call) -> Answer:
+    async def _public(endpoint: Endpoint, work: Callable[[], pydantic.BaseModel], call: WebCall) -> Answer:
         _check_query(call, endpoint.query)
         answer = _answer(work())
         answer.headers["Cache-Control"] = _KEEP_PUBLIC
         return answer
 
     async def _private(
-        self, endpoint: Endpoint, work: Callable[[Caller, Any, bytes], Coroutine[Any, Any, Any]], call: Call
+        self, endpoint: Endpoint, work: Callable[[Caller, Any, bytes], Coroutine[Any, Any, Any]], call: WebCall
     ) -> Answer:
         parts, logged = self._parts, call.logged
         caller = await authenticate(call, self._config.authorize, parts.keys, parts.tokens, parts.revocations)
@@ -377,7 +377,7 @@ def _check_tags(caller: Caller, tags: Mapping[str, str] | None) -> None:
 # -- requests
 
 
-async def _body(call: Call, most: int, *, typed: bool) -> bytes:
+async def _body(call: WebCall, most: int, *, typed: bool) -> bytes:
     """The body. `typed`: its type must be named, as a page of another origin can't do without being asked (CORS).
 
     Whoever presents a key or token need not: no browser sends those by itself.
@@ -425,7 +425,7 @@ def _path(loc: tuple[int | str, ...]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc).removeprefix(".")
 
 
-def _check_query(call: Call, known: Collection[str]) -> None:
+def _check_query(call: WebCall, known: Collection[str]) -> None:
     """Raise Refused for a misspelt parameter. Without it, more would be listed or deleted than was meant."""
     try:
         unquote_to_bytes(call.query_string).decode()
@@ -438,7 +438,7 @@ def _check_query(call: Call, known: Collection[str]) -> None:
         raise Refused(Problem.INVALID_QUERY, message + (f"only {', '.join(known)}" if known else "none"), field=shown)
 
 
-def _parameters(model: type[pydantic.BaseModel], call: Call) -> Any:
+def _parameters(model: type[pydantic.BaseModel], call: WebCall) -> Any:
     """The parameters of the path and the query."""
     twice = next((name for name in call.query if len(call.query.getall(name)) > 1), None)
     if twice is not None:

@@ -31,7 +31,7 @@ from bigupload import __version__, errors
 from bigupload.core.retry_policy import Fault
 from bigupload.service import contract as c
 from bigupload.service.access_log import LoggedRequest
-from bigupload.service.call import Answer, Call
+from bigupload.service.call import Answer, WebCall
 from bigupload.stores.s3.bucket import S3Bucket
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ class Tracing:
             self._tracer = trace.get_tracer("bigupload", __version__)
 
     @contextlib.contextmanager
-    def of_request(self, call: Call, logged: LoggedRequest) -> Iterator[Callable[[int], None]]:
+    def of_request(self, call: WebCall, logged: LoggedRequest) -> Iterator[Callable[[int], None]]:
         """Make the span of a request, which continues its sender's trace. Yields what takes the response's status."""
         if self._tracer is None:
             yield lambda _: None
@@ -385,7 +385,7 @@ class MonitoredBucket(S3Bucket):
         self._tracing = tracing
 
     async def call(self, what: str, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Call an operation of S3, as `S3Bucket.call` says."""
+        """WebCall an operation of S3, as `S3Bucket.call` says."""
         began = time.perf_counter()
         problem: str | None = None
         with self._tracing.of_store_call(operation) as failed:

@@ -13,7 +13,7 @@ from importlib.resources.abc import Traversable
 
 from multidict import CIMultiDict
 
-from bigupload.service.call import Answer, Call
+from bigupload.service.call import Answer, WebCall
 from bigupload.service.media.policy import Policy
 from bigupload.service.problems import Problem, Refused
 
@@ -51,12 +51,12 @@ class PageFiles:
             )
         )
 
-    def page(self, call: Call) -> Answer:
+    def page(self, call: WebCall) -> Answer:
         """Answer with a file of the page."""
         name = call.parameters.get("name", "index.html")
         return _answer(call, name, self._page.get(name), {"Content-Security-Policy": self._policy})
 
-    def client(self, call: Call) -> Answer:
+    def client(self, call: WebCall) -> Answer:
         """Answer with a module of the client, or with the one that exports them all."""
         name = call.parameters.get("name")
         content = _ENTRY if name is None else self._client.get(name)
@@ -67,7 +67,7 @@ def _read(folder: Traversable, *, ends: str = "") -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and f.name.endswith(ends)}
 
 
-def _answer(call: Call, name: str, content: bytes | None, more: dict[str, str]) -> Answer:
+def _answer(call: WebCall, name: str, content: bytes | None, more: dict[str, str]) -> Answer:
     """Answer with a file. A browser keeps it, and asks each time whether it is still the same."""
     if content is None:
         raise Refused(Problem.NOT_FOUND)

@@ -11,22 +11,22 @@ from typing import Any
 from bigupload.options import S3Options
 from bigupload.service import PostsApi
 from bigupload.service.asgi import AsgiService, ServiceConfig, create_app, mount, scope_of
-from bigupload.service.call import Call
+from bigupload.service.call import WebCall
 from tests.tools.uvicorn_host import listen, serve
 
 PREFIXES = {"fastapi": "/a/media", "starlette": "/media", "django": "/media", "alone": ""}
 SECRET = "0123456789abcdef" * 2
 
 
-def user_of_session(request: Call) -> str | None:
+def user_of_session(request: WebCall) -> str | None:
     return scope_of(request)["session"].get("user")
 
 
-def user_of_header(request: Call) -> str | None:
+def user_of_header(request: WebCall) -> str | None:
     return request.headers.get("X-User")
 
 
-def user_of_django(request: Call) -> str | None:
+def user_of_django(request: WebCall) -> str | None:
     from django.contrib.sessions.backends.signed_cookies import SessionStore
 
     return SessionStore(session_key=request.cookies.get("sessionid")).get("user")

@@ -11,7 +11,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.service.asgi import AsgiService, ServiceConfig, create_app, mount, path_in_app, scope_of
-from bigupload.service.call import Call
+from bigupload.service.call import WebCall
 from bigupload.service.http.handling import Service
 from bigupload.service.uploads.bucket_rules import set_up
 from bigupload.stores.local_store import LocalStore
@@ -162,7 +162,7 @@ async def test_what_was_begun_goes_on_when_the_client_leaves_and_the_end_waits_f
     """A server may cancel what it serves then."""
     begun, goes_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(_: Call) -> str:
+    async def slow(_: WebCall) -> str:
         begun.set()
         await goes_on.wait()
         return "ada"
@@ -241,7 +241,7 @@ async def test_head(weed: LocalStore, ready: str) -> None:
 
 
 async def test_what_authorize_and_the_log_know_of_the_client(weed: LocalStore, ready: str) -> None:
-    asked: list[Call] = []
+    asked: list[WebCall] = []
     lines: list[str] = []
     app = service(weed, ready, lines, authorize=lambda call: asked.append(call) or "ada")
     async with app.lifespan():
@@ -293,7 +293,7 @@ async def test_two_in_one_process_and_a_host_beside_them(weed: LocalStore, ready
         await send({"type": "http.response.start", "status": 418, "headers": []})
         await send({"type": "http.response.body", "body": scope["path"].encode()})
 
-    def user(request: Call) -> str | None:
+    def user(request: WebCall) -> str | None:
         return scope_of(request).get("user")
 
     one, two = service(weed, ready, authorize=user), service(weed, ready)
