@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import uvicorn
 
 from bigupload.__main__ import main
+from bigupload.cli import serve
 from bigupload.service import asgi
 from bigupload.service.http import serving
 from bigupload.service.http.settings import ServeSettings
@@ -42,4 +43,5 @@ async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str
 
 if __name__ == "__main__":
     serving.running = running
+    serve.LOCAL_BUCKET += "-asgi"  # owners of the same names may be in the other one
     main()

@@ -88,15 +88,19 @@ class Routes:
     """Which handler a path and a method have."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[str, re.Pattern[str], Mapping[str, Handler]]] = []
+        self._plain: dict[str, Mapping[str, Handler]] = {}
+        self._patterns: list[tuple[str, re.Pattern[str], Mapping[str, Handler]]] = []
 
     def add(self, path: str, handlers: Mapping[str, Handler]) -> None:
         """Add the handlers of a path, by method. `{name}` in it is one step; `{key}` may have slashes, and has one.
 
         A `{key}` at the end is never another declared path.
         """
+        if "{" not in path:
+            self._plain[path] = handlers
+            return
         pattern = re.escape(path).replace(r"\{name\}", r"(?P<name>[^/]+)").replace(r"\{key\}", r"(?P<key>.+)")
-        self._rows.append((path, re.compile(pattern, re.DOTALL), handlers))
+        self._patterns.append((path, re.compile(pattern, re.DOTALL), handlers))
 
     def find(self, method: str, path: str) -> tuple[str, Mapping[str, str], Handler]:
         """Return the declared path, what its names stand for, and the handler.
@@ -104,11 +108,13 @@ class Routes:
         Raises:
             Refused: NOT_FOUND, or METHOD_NOT_ALLOWED.
         """
-        allowed: set[str] = set()
-        is_declared = any(path == row[0] for row in self._rows)
-        for declared, pattern, handlers in self._rows:
+        plain = self._plain.get(path, {})
+        if method in plain:
+            return path, {}, plain[method]
+        allowed = set(plain)
+        for declared, pattern, handlers in self._patterns:
             match = pattern.fullmatch(path)
-            if match is None or (declared.endswith("{key}") and (is_declared or "/" not in match["key"][1:-1])):
+            if match is None or (declared.endswith("{key}") and (plain or "/" not in match["key"][1:-1])):
                 continue
             if method in handlers:
                 return declared, match.groupdict(), handlers[method]
