@@ -55,6 +55,7 @@ class AsgiService:
         self._config = config
         self._next: Service | None = Service(config)  # here, to fail at once
         self._starting: asyncio.Task[_Started] | None = None
+        self._answering: set[asyncio.Task[Answer]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of a server, as ASGI 3 describes it."""
@@ -113,6 +114,8 @@ class AsgiService:
         call = _call_of(scope, receive)
         malformed = None if call.path.startswith("/") else Refused(Problem.MALFORMED_REQUEST)
         answering = asyncio.create_task(service.answer(call, malformed))
+        self._answering.add(answering)  # an event loop keeps no task by itself
+        answering.add_done_callback(self._answering.discard)
         answer = await asyncio.shield(answering)  # a server may cancel this when the client leaves
         await _send(answer, send, with_body=call.method != "HEAD")
 
@@ -220,7 +223,7 @@ def root_path(scope: Mapping[str, Any]) -> str:
 
 
 def _call_of(scope: Scope, receive: Receive) -> WebCall:
-    headers = CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+    headers = CIMultiDict((_text(name), _text(value)) for name, value in scope["headers"])
     client = scope.get("client")
     return WebCall(
         method=scope["method"],
@@ -234,6 +237,11 @@ def _call_of(scope: Scope, receive: Receive) -> WebCall:
     )
 
 
+def _text(value: bytes) -> str:
+    """As aiohttp reads a header."""
+    return value.decode(errors="surrogateescape")
+
+
 async def _body(receive: Receive) -> AsyncIterator[bytes]:
     more = True
     while more:
@@ -245,7 +253,8 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
 
 
 async def _send(answer: Answer, send: Send, *, with_body: bool = True) -> None:
-    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
+    rows = answer.headers.items()
+    headers = [(name.lower().encode(), value.encode(errors="surrogateescape")) for name, value in rows]
     if answer.status not in _WITHOUT_BODY:
         headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

@@ -8,10 +8,11 @@ import json
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from bigupload import errors
-from bigupload.service.asgi import AsgiService, ServiceConfig, create_app, mount, path_in_app, scope_of
-from bigupload.service.call import WebCall
+from bigupload.service.asgi import AsgiService, ServiceConfig, _send, create_app, mount, path_in_app, scope_of
+from bigupload.service.call import Answer, WebCall
 from bigupload.service.http.handling import Service
 from bigupload.service.uploads.bucket_rules import set_up
 from bigupload.stores.local_store import LocalStore
@@ -230,6 +231,17 @@ async def test_a_host_that_fails_while_the_body_is_received(weed: LocalStore, re
         client = Client(path="/v1/media/presign", headers=[JSON_TYPE])
         await app(client.scope, failing, client.send)
         assert client.sent[0]["status"] == 500
+
+
+async def test_headers_of_any_bytes(weed: LocalStore, ready: str) -> None:
+    """As aiohttp takes and gives them: a posts API's type of a body, say, comes back as it was."""
+    app = service(weed, ready)
+    async with app.lifespan():
+        assert (await get(app, "/healthz", headers=[(b"x", b"\xff\xe9"), (b"y", "é".encode())]))[0] == 200
+    client = Client()
+    odd = b"text/plain; x=\xff".decode(errors="surrogateescape")
+    await _send(Answer(headers=CIMultiDict({"Content-Type": odd})), client.send)
+    assert client.sent[0]["headers"][0] == (b"content-type", b"text/plain; x=\xff")
 
 
 async def test_head(weed: LocalStore, ready: str) -> None:
