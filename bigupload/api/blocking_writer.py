@@ -419,7 +419,7 @@ class TextUploadWriter(WriterReport, io.TextIOWrapper):
         """Applications get writers from `open_writer`."""
         # Python writes the byte order mark of UTF-16 only where it could seek: _textiowrapper_fix_encoder_state in
         # https://github.com/python/cpython/blob/main/Modules/_io/textio.c
-        writer.seekable = lambda: True  # type: ignore[method-assign]
+        writer.seekable = lambda: True  # type: ignore[method-assign]  # of this one object
         super().__init__(writer, encoding or "utf-8", newline=newline)
         del writer.seekable
         self._core = writer._core

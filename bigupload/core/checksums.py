@@ -379,7 +379,7 @@ def _of_library(name: str) -> Callable[..., int] | None:
 def _library() -> Any:
     """Return the library; None if it is not one of those that were tried, or can't be loaded alone."""
     # Written in Python, and small. It has no types of its own, and may not be there when a program is checked.
-    import awscrt  # type: ignore[import-untyped, import-not-found, unused-ignore]
+    import awscrt  # type: ignore[import-untyped, import-not-found, unused-ignore]  # may be absent
 
     try:
         version = tuple(map(int, awscrt.__version__.split(".")[:2]))

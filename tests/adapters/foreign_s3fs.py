@@ -34,7 +34,7 @@ DIFFERENT = {
 made: collections.Counter[str] = collections.Counter()
 
 
-class S3FileSystem(adapter.S3FileSystem):  # type: ignore[misc]
+class S3FileSystem(adapter.S3FileSystem):  # type: ignore[misc]  # s3fs has no types
     """Counts what is uploaded how."""
 
     async def _put_file(self, *arguments: Any, **named: Any) -> None:

@@ -28,7 +28,7 @@ def tally(size: int, *, is_complete: bool = True) -> JobTally:
 @pytest.mark.parametrize(("late", "rate", "left"), [(False, 300, 1100 / 300), (True, 200, 7)])
 def test_what_is_in_flight_counts_while_responses_are_not_late(late: bool, rate: float, left: float) -> None:
     job, item = tally(2000), object()
-    observe = job.observer(item)  # type: ignore[arg-type]
+    observe = job.observer(item)  # type: ignore[arg-type]  # a bare object is item enough
     for second in range(4):
         observe(moved(200 * second, 100 * second))
         event = job.progress(float(second), late=late)
@@ -78,7 +78,7 @@ def test_reading_hangs_if_nothing_else_moves(files: list[Any], hangs: float | No
         observe(moved(100 * second, 0))
         job.progress(float(second))
     for item, event in zip(items, files, strict=True):
-        job.observer(item)(event)  # type: ignore[arg-type]
+        job.observer(item)(event)  # type: ignore[arg-type]  # a bare object is item enough
     event = job.progress(3.0)
     assert event.source_hangs_for == hangs
     assert hangs is None or event.seconds_left is None

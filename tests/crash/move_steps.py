@@ -70,10 +70,10 @@ def _put_in_place_of_s3(store: _Store) -> None:
         """No file is sent by one PUT."""
 
     for module in (resources, operations, delete_source):
-        module.connect = connect  # type: ignore[assignment]
-    resources.UploaderResources.transport = connect  # type: ignore[assignment]
-    resources.SmallFiles.send = nothing  # type: ignore[assignment,method-assign]
-    many.UploadMany._prepare = nothing  # type: ignore[assignment,method-assign]
+        module.connect = connect  # type: ignore[assignment]  # a fake
+    resources.UploaderResources.transport = connect  # type: ignore[assignment]  # a fake
+    resources.SmallFiles.send = nothing  # type: ignore[assignment,method-assign]  # a fake
+    many.UploadMany._prepare = nothing  # type: ignore[assignment,method-assign]  # a fake
 
 
 async def move(directory: Path, reach: Callable[[str], object] = lambda _: None, *, listed: bool = False) -> bool:

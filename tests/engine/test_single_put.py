@@ -107,7 +107,7 @@ async def test_refusals_of_checksums_that_come_after_a_file_was_taken_without() 
 
     async def upload(number: int) -> Verified:
         source = MemorySource(f"{number}", b"abc")
-        return (await puts.upload(source, f"{number}", "", retrier, store=store)).verified  # type: ignore[arg-type]
+        return (await puts.upload(source, f"{number}", "", retrier, store=store)).verified  # type: ignore[arg-type]  # a fake
 
     found = await asyncio.gather(*(upload(number) for number in range(5)))
     assert found == [Verified.COMPOSITE_ETAG] * 5

@@ -27,7 +27,7 @@ def test_it_is_where_platformdirs_says(
         else:
             monkeypatch.setenv(name, value)
     expected: Path = getattr(platformdirs, f"user_{kind}_path")("bigupload")
-    assert user_path(kind, instead="an option") == expected  # type: ignore[arg-type]
+    assert user_path(kind, instead="an option") == expected  # type: ignore[arg-type]  # also what is no path
 
 
 def test_a_usual_home_does_without_platformdirs() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Iterator
 
 import uvicorn
@@ -16,6 +17,14 @@ from bigupload.service.http.settings import ServeSettings
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()  # or it has failed
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """`serve` has handlers of its own."""
@@ -33,9 +42,8 @@ async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str
         )
         server = _Server(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started:
-            assert not task.done()
-            await asyncio.sleep(0.01)
+        await server.is_up.wait()
+        assert server.started
         yield serving.url_of(settings.host, listener.getsockname()[1])
         server.should_exit = True
         await task

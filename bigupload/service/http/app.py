@@ -54,20 +54,19 @@ def create_app(config: ServiceConfig) -> web.Application:
 def application(answering: Answering) -> web.Application:
     """Make an application that hands each request on, whatever its path is."""
 
-    @web.middleware
-    async def edge(request: web.Request, handler: object) -> web.StreamResponse:
+    async def respond(request: web.Request) -> web.StreamResponse:
         with request.protocol.busy() if isinstance(request.protocol, ClientConnection) else contextlib.nullcontext():
             return await _respond(request, everything.canonical.removesuffix("/{path}"), answering)
 
+    @web.middleware
+    async def edge(request: web.Request, handler: object) -> web.StreamResponse:
+        """Also what no route matches is answered: `OPTIONS *`."""
+        return await respond(request)
+
     app = web.Application(middlewares=[edge])
-    everything = app.router.add_resource("/{path:.*}")
-    everything.add_route("*", _not_called)
+    everything = app.router.add_resource("/{path:.*}")  # it knows the prefix at which the application is mounted
+    everything.add_route("*", respond)
     return app
-
-
-async def _not_called(_: web.Request) -> web.StreamResponse:
-    """A route's handler. The middleware answers in its place, also what no route matches (`OPTIONS *`)."""
-    raise NotImplementedError
 
 
 async def _respond(request: web.Request, prefix: str, answering: Answering) -> web.Response:

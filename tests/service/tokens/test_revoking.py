@@ -127,7 +127,7 @@ async def test_without_the_store_tokens_hold_for_a_minute(bucket: Meddled, repli
     async def fails(*_: Any, **__: Any) -> Any:
         raise Fault(FaultKind.UNREACHABLE, "gone")
 
-    bucket.call = fails  # type: ignore[method-assign]
+    bucket.call = fails  # type: ignore[method-assign]  # a fake
     replica.now += STALE_AFTER - 1
     assert await replica.takes(token())
     replica.now += 1
