@@ -208,8 +208,8 @@ GONE = r"the Dask scheduler \S+ is gone: try again later"
 IN_STORE = rf" \((at least )?\d+ of {PARTS} parts are (known to be )?in the store\)"
 SCHEDULER_GONE = rf"bigupload: \S+file\.bin: {GONE}({IN_STORE})?"
 NO_WORKERS = (
-    r"bigupload: \S+file\.bin: no worker of the Dask cluster can be used since 60 s: start workers, and run the same "
-    rf"command again{IN_STORE}"
+    r"bigupload: \S+file\.bin: no worker of the Dask cluster can be used since 60 s: start workers, "
+    rf"and try again{IN_STORE}"
 )
 TERMINATED = (
     rf"bigupload: stopped: ((at least )?\d+ of {PARTS} parts are (known to be )?in the store|no part .*); "

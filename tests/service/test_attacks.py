@@ -156,7 +156,7 @@ def test_a_total_that_lies_is_found_out_and_deleted(service: Service, weed: Loca
         aws_access_key_id=weed.access_key,
         aws_secret_access_key=weed.secret_key,
     )
-    where = {"Bucket": "bigupload-media", "Key": made["key"], "UploadId": upload_id, "PartNumber": 1}
+    where = {"Bucket": service.bucket, "Key": made["key"], "UploadId": upload_id, "PartNumber": 1}
     etag = client.upload_part(**where, Body=film(PART + 1))["ETag"]
     client.close()
     body = {"upload": made["upload"], "parts": [{"partNumber": 1, "etag": etag}]}
@@ -253,7 +253,7 @@ async def test_a_complete_that_comes_second_tells_what_the_first_one_found(servi
     assert service.call("POST", "/v1/media/multipart/complete", json=body).status_code == 422
     handles = Handles((service.home / "secret").read_text().split(), clock=lambda: 0)
     reached = options_for(weed)
-    async with contextlib.aclosing(S3Bucket("bigupload-media", reached)) as bucket:
+    async with contextlib.aclosing(S3Bucket(service.bucket, reached)) as bucket:
         facts = ObjectFacts(size=PART, etag='"x"')
         with pytest.raises(Refused) as caught:
             await MediaUploads(bucket, handles).outcomes.judged(handles.decode(handle, owner="local"), facts)

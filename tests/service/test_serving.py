@@ -42,7 +42,7 @@ def test_two_replicas_serve_one_upload_in_turns(weed: LocalStore, service: Servi
     pieces = cut(data)
     parts = described(pieces, Algorithm.CRC64NVME)
     one = service
-    with serving(weed, one.home, "--sweep-every", "0") as two:
+    with serving(weed, one.home, "--sweep-every", "0", asgi=one.asgi) as two:
         assert one.url != two.url
         made = create(one, len(data), firstParts=parts[:1]).json()
         etags = send(made["signed"], pieces[:1])
@@ -90,18 +90,18 @@ def test_a_secret_may_be_replaced_without_ending_uploads(weed: LocalStore, tmp_p
 
 def test_the_store_is_reached_signed_for_and_shown_at_three_addresses(weed: LocalStore, service: Service) -> None:
     """The service talks to 127.0.0.1, clients to localhost, the public to a CDN."""
-    home = service.home  # it has made bucket, rules and key
+    home, bucket = service.home, service.bucket  # it has made bucket, rules and key
     clients = weed.endpoint_url.replace("127.0.0.1", "localhost")
-    more = ("--bucket", "s3://bigupload-media", "--client-endpoint-url", clients, "--sweep-every", "0")
+    more = ("--bucket", f"s3://{bucket}", "--client-endpoint-url", clients, "--sweep-every", "0")
     with serving(weed, home, *more, local=False) as service:
         _, body = upload(service, film(PART))  # by now the service has spoken to the store itself
         done = service.call("POST", "/v1/media/multipart/complete", json=body).json()
-        assert done["publicUrl"].startswith(f"{clients}/bigupload-media/media/local/")
+        assert done["publicUrl"].startswith(f"{clients}/{bucket}/media/local/")
         assert httpx.get(done["publicUrl"], trust_env=False).status_code == 200
     with serving(weed, home, *more, "--public-url", "https://cdn.example/m", local=False) as service:
         body = {"filename": "a.jpg", "contentType": "image/jpeg"}
         response = service.call("POST", "/v1/media/presign", json=body).json()
-        assert response["uploadUrl"].startswith(f"{clients}/bigupload-media/media/local/")
+        assert response["uploadUrl"].startswith(f"{clients}/{bucket}/media/local/")
         assert response["publicUrl"] == f"https://cdn.example/m/{response['key']}"
         put = httpx.put(
             response["uploadUrl"], headers={"Content-Type": "image/jpeg"}, content=b"\xff\xd8\xff", trust_env=False

@@ -51,5 +51,5 @@ async def running(settings: ServeSettings, *, sweeps: bool) -> AsyncIterator[str
 
 if __name__ == "__main__":
     serving.running = running
-    serve.LOCAL_BUCKET += "-asgi"  # owners of the same names may be in the other one
+    serve.LOCAL_BUCKET += "-asgi"  # as `Service.bucket` says
     main()

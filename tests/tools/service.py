@@ -29,6 +29,12 @@ class Service:
     """Of its keys, its secret and its log."""
     process: Started | subprocess.Popen[str]
     environment: dict[str, str] = field(repr=False)
+    asgi: bool = False
+
+    @property
+    def bucket(self) -> str:
+        """The name of its bucket: each edge has its own, because tests name owners."""
+        return f"bigupload-media{'-asgi' if self.asgi else ''}"
 
     def call(self, method: str, path: str, *, key: str | None = None, **arguments: Any) -> httpx.Response:
         """One request with an API key."""
@@ -105,7 +111,7 @@ def serving(
             (home / "key").write_text(key)
         else:
             key = (home / "key").read_text() if (home / "key").exists() else ""
-        yield Service(url, key, home, process, environment)
+        yield Service(url, key, home, process, environment, asgi)
     finally:
         if process.poll() is None:
             process.terminate()
