@@ -18,8 +18,8 @@ from bigupload.service import contract as c
 from bigupload.service.access.handles import Handles
 from bigupload.service.media.object_keys import note_key
 from bigupload.service.media.policy import STORED_FOR
+from bigupload.service.media_objects import refusal_of
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.store_health import refusal_of
 from bigupload.service.uploads.uploads import MediaUploads
 from tests.service.test_multipart import PART, described, film
 from tests.tools.buckets import Meddled, Next

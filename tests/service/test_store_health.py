@@ -16,8 +16,8 @@ import pytest
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.service.media_objects import StoreHealth
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.store_health import StoreHealth
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, create, cut, described, film, send

@@ -45,9 +45,8 @@ from bigupload.service.access.handles import Handle
 from bigupload.service.access.keys import check_owner, token_signing_key
 from bigupload.service.media.media_types import MediaType, is_of
 from bigupload.service.media.object_keys import REVOKED_PREFIX, TOKENS_PREFIX
-from bigupload.service.media_objects import MediaBucket
+from bigupload.service.media_objects import MediaBucket, quietly, store_faults_as_refusals
 from bigupload.service.problems import Problem, Refused, words_for
-from bigupload.service.store_health import quietly, store_faults_as_refusals
 
 if TYPE_CHECKING:
     from bigupload.service.call import WebCall

@@ -22,8 +22,7 @@ from bigupload.service.http.settings import ServiceConfig
 from bigupload.service.media.direct_url import DirectUrls
 from bigupload.service.media.object_keys import public_urls
 from bigupload.service.media.policy import Policy, agreed_policy
-from bigupload.service.media_objects import MediaBucket
-from bigupload.service.store_health import StoreHealth
+from bigupload.service.media_objects import MediaBucket, StoreHealth
 from bigupload.service.uploads.bucket_rules import browser_trouble
 from bigupload.service.uploads.posts import Posts
 from bigupload.service.uploads.receipts import Receipts

@@ -33,9 +33,15 @@ from bigupload.service.media.media_types import HEAD_BYTES, MediaType
 from bigupload.service.media.object_keys import HEADER as _METADATA
 from bigupload.service.media.object_keys import PASSED_PREFIX, carried_by, decoded, note_key
 from bigupload.service.media.policy import Policy
-from bigupload.service.media_objects import ATTACHMENT, MediaBucket, ObjectHead, StoredVersion, version_of
+from bigupload.service.media_objects import (
+    ATTACHMENT,
+    MediaBucket,
+    ObjectHead,
+    StoredVersion,
+    store_faults_as_refusals,
+    version_of,
+)
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.store_health import store_faults_as_refusals
 from bigupload.service.uploads.quota import Quotas
 from bigupload.service.webhooks.hooks import FinishedFile, Hooks
 from bigupload.service.webhooks.telling import Telling

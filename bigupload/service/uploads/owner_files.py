@@ -16,9 +16,8 @@ from bigupload.service import contract as c
 from bigupload.service.media.media_types import content_type_of, is_of
 from bigupload.service.media.object_keys import PASSED_PREFIX, account_of, decoded
 from bigupload.service.media.policy import Policy
-from bigupload.service.media_objects import MediaBucket, version_in, version_of
+from bigupload.service.media_objects import MediaBucket, store_faults_as_refusals, version_in, version_of
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.store_health import store_faults_as_refusals
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.operations import ObjectPages, UploadPages
 

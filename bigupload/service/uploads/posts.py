@@ -27,9 +27,8 @@ from bigupload.service.access.callers import BoundUser
 from bigupload.service.media.direct_url import DirectUrls
 from bigupload.service.media.media_types import HEAD_BYTES, MediaType
 from bigupload.service.media.policy import Policy
-from bigupload.service.media_objects import MediaBucket, ObjectHead
+from bigupload.service.media_objects import MediaBucket, ObjectHead, StoreHealth, store_faults_as_refusals
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.store_health import StoreHealth, store_faults_as_refusals
 from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing
 
 if TYPE_CHECKING:

@@ -32,9 +32,15 @@ from bigupload.service.media import media_types
 from bigupload.service.media.file_structure import check_start
 from bigupload.service.media.object_keys import account_of, encoded, public_urls, why_not, with_filename
 from bigupload.service.media.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
-from bigupload.service.media_objects import ATTACHMENT, MediaBucket, version_in
+from bigupload.service.media_objects import (
+    ATTACHMENT,
+    MediaBucket,
+    quietly,
+    refusal_of,
+    store_faults_as_refusals,
+    version_in,
+)
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.store_health import quietly, refusal_of, store_faults_as_refusals
 from bigupload.service.uploads.counting import KeptCounts
 from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing, UploadOutcomes, check_size
 from bigupload.service.uploads.owner_files import OwnerFiles

@@ -22,9 +22,8 @@ from bigupload.service.access.handles import Handle
 from bigupload.service.contract import ErrorDetail
 from bigupload.service.media.object_keys import KeyTemplate, public_urls
 from bigupload.service.media.policy import Policy
-from bigupload.service.media_objects import StoredVersion, version_of
+from bigupload.service.media_objects import StoredVersion, quietly, version_of
 from bigupload.service.problems import Refused
-from bigupload.service.store_health import quietly
 from bigupload.service.webhooks.hooks import FinishedFile, NewUpload
 from bigupload.service.webhooks.notes import LEASE, Delivery, Event, Note, Notes, event
 from bigupload.stores.s3.bucket import S3Bucket
