@@ -22,16 +22,24 @@ from hypothesis import strategies as st
 from bigupload.service import contract as c
 from bigupload.service.access.handles import Handles
 from bigupload.service.media import media_types
-from bigupload.service.media.file_structure import (
+from bigupload.service.media.media_types import (
     BLOCK,
+    GIF,
+    HEAD_BYTES,
+    JPEG,
     MAX_PIXELS,
+    MEDIA_TYPES,
     MOST_BLOCKS,
     MOST_READS,
+    MOV,
+    MP4,
     PIECE,
+    PNG,
+    WEBM,
+    WEBP,
     check_file,
     check_start,
 )
-from bigupload.service.media.media_types import GIF, HEAD_BYTES, JPEG, MEDIA_TYPES, MOV, MP4, PNG, WEBM, WEBP
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads.sweep import Sweep
 from bigupload.service.uploads.uploads import MediaUploads

@@ -28,8 +28,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from bigupload import __version__
 from bigupload.records import dataclass
 from bigupload.service.media import media_types
-from bigupload.service.media.file_structure import check_start
-from bigupload.service.media.media_types import HEAD_BYTES, MAX_FILE_SIZE, MediaType
+from bigupload.service.media.media_types import HEAD_BYTES, MAX_FILE_SIZE, MediaType, check_start
 from bigupload.service.problems import Problem, Refused
 from bigupload.units import format_two_sizes, one_line
 

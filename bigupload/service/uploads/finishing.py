@@ -28,8 +28,7 @@ from bigupload.s3_parameters import TOKEN
 from bigupload.service import contract as c
 from bigupload.service.access.handles import Handle
 from bigupload.service.media import media_types
-from bigupload.service.media.file_structure import Read, check_file
-from bigupload.service.media.media_types import HEAD_BYTES, MediaType
+from bigupload.service.media.media_types import HEAD_BYTES, MediaType, Read, check_file
 from bigupload.service.media.object_keys import HEADER as _METADATA
 from bigupload.service.media.object_keys import PASSED_PREFIX, carried_by, decoded, note_key
 from bigupload.service.media.policy import Policy

@@ -29,7 +29,7 @@ from bigupload.service.access.callers import BoundUser
 from bigupload.service.access.handles import Handle, Handles, handle_from_json
 from bigupload.service.access.upload_tokens import MadeBefore, TokenCounts, UploadToken
 from bigupload.service.media import media_types
-from bigupload.service.media.file_structure import check_start
+from bigupload.service.media.media_types import check_start
 from bigupload.service.media.object_keys import account_of, encoded, public_urls, why_not, with_filename
 from bigupload.service.media.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
 from bigupload.service.media_objects import (
