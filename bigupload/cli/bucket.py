@@ -145,8 +145,13 @@ def take_hooks(arguments: dict[str, Any]) -> dict[str, Any]:
         UsageError: A hook can't be.
         ServiceError: There is no secret to sign with, or it can't be read.
     """
-    from bigupload.service.webhooks.hooks import check_hook, is_url
-    from bigupload.service.webhooks.sending import check_webhook_url, default_webhook_secret_file, load_webhook_secrets
+    from bigupload.service.webhooks.hooks import (
+        check_hook,
+        check_webhook_url,
+        default_webhook_secret_file,
+        is_url,
+        load_webhook_secrets,
+    )
 
     file = arguments.pop("webhook_secret_file")
     found = {name: arguments.pop(name, None) for name in ("before_create", "before_finish", "hook_timeout")}

@@ -15,7 +15,7 @@ from bigupload.cli.options import connection_options, local_option, need_service
 from bigupload.cli.running import run
 
 if TYPE_CHECKING:
-    from bigupload.service.webhooks.notes import Note, Notes
+    from bigupload.service.webhooks.telling import Note, Notes
 
 _LONGEST = 7 * 24 * 3600.0
 """Seconds for which delivered events are kept."""
@@ -31,7 +31,7 @@ def webhooks() -> None:
 def secret(webhook_secret_file: Path | None) -> None:
     """Print the secret by which receivers verify events. Makes one if there is none."""
     need_service()
-    from bigupload.service.webhooks.sending import default_webhook_secret_file, load_webhook_secrets
+    from bigupload.service.webhooks.hooks import default_webhook_secret_file, load_webhook_secrets
 
     click.echo(load_webhook_secrets(webhook_secret_file or default_webhook_secret_file(), create=True)[-1])
 
@@ -45,22 +45,22 @@ def test(webhook_urls: tuple[str, ...], webhook_secret_file: Path | None) -> Non
     Exit status 1 if one of them did not answer with 2xx.
     """
     need_service()
-    from bigupload.service.webhooks import sending
-    from bigupload.service.webhooks.notes import event
+    from bigupload.service.webhooks import hooks
+    from bigupload.service.webhooks.telling import event
 
     for url in webhook_urls:
-        sending.check_webhook_url(url)
-    secrets = sending.load_webhook_secrets(webhook_secret_file or sending.default_webhook_secret_file(), create=False)
+        hooks.check_webhook_url(url)
+    secrets = hooks.load_webhook_secrets(webhook_secret_file or hooks.default_webhook_secret_file(), create=False)
 
     async def send_all() -> int:
         status = errors.EXIT_OK
         for url in webhook_urls:
             now, began = time.time(), time.monotonic()
             what = event("webhook.test", f"{now!r} {url}", {"message": "bigupload webhooks test"}, now)
-            async with sending.connections() as http:
-                sent = await sending.send(http, url, what, signer=sending.Signer(secrets), now=now)
+            async with hooks.connections() as http:
+                sent = await hooks.send(http, url, what.id, what.body, signer=hooks.Signer(secrets), now=now)
             milliseconds = (time.monotonic() - began) * 1000
-            click.echo(f"{sending.host_of(url)}: {sent.result}: {sent.said} ({milliseconds:.0f} ms)")
+            click.echo(f"{hooks.host_of(url)}: {sent.result}: {sent.said} ({milliseconds:.0f} ms)")
             if sent.result != "delivered":
                 status = errors.EXIT_FAILED
         return status
@@ -88,7 +88,7 @@ def replay(since: float | None, ids: tuple[str, ...], as_json: bool, **arguments
     name, options = take_bucket(arguments)
 
     async def replay_all() -> int:
-        from bigupload.service.webhooks.notes import Notes
+        from bigupload.service.webhooks.telling import Notes
 
         async with reached(name, options) as bucket:
             notes = Notes(bucket, time.time)
@@ -104,7 +104,7 @@ def replay(since: float | None, ids: tuple[str, ...], as_json: bool, **arguments
 
 
 async def _replay(notes: Notes, since: float, ids: set[str], *, as_json: bool) -> set[str]:
-    from bigupload.service.webhooks.notes import Note
+    from bigupload.service.webhooks.telling import Note
 
     found = set[str]()
     async for note in notes.done_since(since):

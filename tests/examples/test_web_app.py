@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from bigupload.service.uploads.bucket_rules import set_up
-from bigupload.service.webhooks.sending import new_secret
+from bigupload.service.webhooks.hooks import new_secret
 from bigupload.stores.local_store import LocalStore
 from tests.tools.buckets import Meddled, fresh_name, options_for
 

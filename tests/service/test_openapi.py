@@ -16,7 +16,7 @@ from bigupload.service.http.endpoints import ENDPOINTS, document
 from bigupload.service.media import media_types
 from bigupload.service.problems import Problem
 from bigupload.service.uploads import posts, uploads
-from bigupload.service.webhooks.sending import Signer, new_secret
+from bigupload.service.webhooks.hooks import Signer, new_secret
 from bigupload.service.webhooks.telling import BODIES
 from tests.tools.service import Service
 

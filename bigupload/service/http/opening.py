@@ -28,8 +28,7 @@ from bigupload.service.uploads.posts import Posts
 from bigupload.service.uploads.receipts import Receipts
 from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
-from bigupload.service.webhooks.hooks import Hooks, opened_hooks
-from bigupload.service.webhooks.sending import Signer, connections
+from bigupload.service.webhooks.hooks import Hooks, Signer, connections, opened_hooks
 from bigupload.service.webhooks.telling import Telling, telling_for
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.targets import reach

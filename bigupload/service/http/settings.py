@@ -17,8 +17,7 @@ from bigupload.service.access_log import write_line
 from bigupload.service.media.policy import PUBLISHED_POLICY
 from bigupload.service.media_objects import STORE_TIMEOUT
 from bigupload.service.uploads.posts import PostsApi
-from bigupload.service.webhooks.hooks import HookSettings, check_hook
-from bigupload.service.webhooks.sending import check_secret, check_webhook_url
+from bigupload.service.webhooks.hooks import HookSettings, check_hook, check_secret, check_webhook_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

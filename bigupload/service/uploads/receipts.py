@@ -26,7 +26,7 @@ from bigupload.service import contract as c
 from bigupload.service.media.object_keys import carried_by, decoded
 from bigupload.service.media.policy import Policy
 from bigupload.service.media_objects import ObjectHead, version_of
-from bigupload.service.webhooks.notes import event_id
+from bigupload.service.webhooks.telling import event_id
 
 LIFETIME = 7 * 86_400
 """Seconds: as long as an upload may be open. A secret that signs nothing any more is kept for this time, too."""

@@ -19,9 +19,8 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.service.access_log import AccessLog
 from bigupload.service.problems import Refused
-from bigupload.service.webhooks.notes import EVENT_PREFIX, WAITING, Delivery, Note
-from bigupload.service.webhooks.sending import Sent, Signer, host_of, receiver_of, send
-from bigupload.service.webhooks.telling import Telling
+from bigupload.service.webhooks.hooks import Sent, Signer, host_of, receiver_of, send
+from bigupload.service.webhooks.telling import EVENT_PREFIX, WAITING, Delivery, Note, Telling
 
 RETRIED_FOR = 24 * 3600.0
 """Seconds after which an event that nobody took is given up."""
@@ -304,7 +303,7 @@ class Deliverer:
         if name in self._stopped:
             sent = Sent(result="stopped", said="410 before")
         else:
-            sent = await send(self._http, url, note.event, signer=self._signer, now=now)
+            sent = await send(self._http, url, note.event.id, note.event.body, signer=self._signer, now=now)
         result: str = sent.result
         delivery.said = sent.said
         self._away.pop(name, None)

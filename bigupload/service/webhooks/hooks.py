@@ -1,35 +1,46 @@
-"""Ask the operator's hooks, and answer the client by what they say. A hook is a command, a URL or a function,
-as a setting names it. It answers with nothing to accept, and with a reason to refuse.
+"""Requests to the operator's programs: hooks are asked, and receivers of webhooks get events. Knows neither notes nor
+media.
 
-A command gets JSON on its standard input; its exit status, and one line of its output, are the answer. It runs without
-a shell, in a process group of its own, which is killed at the time limit: a scanner's children must not go on when
-nobody waits for them. A URL gets a signed POST of JSON; its status, and a reason in its body, are the answer.
+A hook is a command, a URL or a function, as a setting names it. It answers with nothing to accept, and with a reason to
+refuse. A command gets JSON on its standard input; its exit status, and one line of its output, are the answer. It runs
+without a shell, in a process group of its own, which is killed at the time limit: a scanner's children must not go on
+when nobody waits for them. A URL gets a signed POST of JSON; its status, and a reason in its body, are the answer.
+
+Every POST is signed as https://www.standardwebhooks.com says, by that project's own library, which is imported on first
+need.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import contextlib
 import functools
+import hashlib
 import inspect
 import json
-import math
+import os
 import re
 import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import field, fields
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 
+from bigupload import __version__
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
+from bigupload.service.access.keys import read_secrets, service_file
 from bigupload.service.access_log import AccessLog
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.webhooks.sending import Signer, connections, why_no_answer
+from bigupload.support.cancellation import retrieve
 from bigupload.support.daemon_threads import run_in_daemon_thread
 from bigupload.support.systems import KILL, end_group, way_of_ending
 from bigupload.units import one_line, printable, split_command
@@ -219,11 +230,12 @@ class Hooks:
         before_create: Ask | None = None,
         before_finish: Ask | None = None,
         *,
-        within: float = math.inf,
+        within: float | None = None,
         log: AccessLog | None = None,
         count: Count = lambda *_: None,
     ) -> None:
-        """`within`: seconds for which a question waits for its turn, while others take all places."""
+        """`within`: seconds that a question may take, and for which it waits for its turn while others take all places;
+        None: no limit."""
         self._within = within
         self._before_create = before_create
         self._before_finish = before_finish
@@ -258,16 +270,12 @@ class Hooks:
             about = {"owner": file.owner, "object": file.key}  # `key` is an API key in this log
             question = self._ask(BEFORE_FINISH, self._before_finish, file, about, Problem.FILE_REFUSED)
             asking = self._asking[which] = asyncio.create_task(question)
-            asking.add_done_callback(lambda done: self._asked(which, done))
+            asking.add_done_callback(lambda _: self._asking.pop(which))
+            asking.add_done_callback(retrieve)  # nobody may wait for it any more
         try:
             await asyncio.shield(asking)
         except Refused as e:  # one of its own for each request, which may add a field
             raise Refused(e.problem, str(e), retry_after=e.retry_after) from e.__cause__
-
-    def _asked(self, which: tuple[str, str], done: asyncio.Task[None]) -> None:
-        del self._asking[which]
-        if not done.cancelled():
-            done.exception()  # taken, also if nobody waits for it any more
 
     async def aclose(self) -> None:
         """End the questions that are under way."""
@@ -277,13 +285,16 @@ class Hooks:
         await asyncio.gather(*asking, return_exceptions=True)
 
     async def _ask(self, name: str, ask: Ask, question: Question, about: dict[str, str], problem: Problem) -> None:
-        began = time.monotonic()
+        began, what = time.monotonic(), f"{_AT_ONCE} other questions"
         try:
-            async with self._place(name):
-                began = time.monotonic()
+            async with asyncio.timeout(self._within) as limit, self._places[name]:
+                began, what = time.monotonic(), "the hook"
+                if self._within is not None:
+                    limit.reschedule(asyncio.get_running_loop().time() + self._within)
                 reason = await ask(question)
-        except HookFailed as e:
-            why = one_line(_without_urls(str(e)))
+        except (HookFailed, TimeoutError) as e:
+            text = f"{what} took longer than {self._within:g} s" if isinstance(e, TimeoutError) else str(e)
+            why = one_line(_without_urls(text))
             self._tell(name, "failed", about, began, error=why)
             raise Refused(Problem.CHECK_FAILED, retry_after=_RETRY_AFTER) from HookFailed(why)  # causes are logged
         if reason is None:
@@ -292,20 +303,6 @@ class Hooks:
         said = _short(reason) or None
         self._tell(name, "refused", about, began, reason=said)
         raise Refused(problem, said)
-
-    @contextlib.asynccontextmanager
-    async def _place(self, name: str) -> AsyncIterator[None]:
-        """Hold one of a hook's places. Hanging questions hold up others for as long as one may take, and no longer."""
-        places = self._places[name]
-        try:
-            async with asyncio.timeout(None if self._within == math.inf else self._within):
-                await places.acquire()
-        except TimeoutError:
-            raise HookFailed(f"{_AT_ONCE} other questions took longer than {self._within:g} s") from None
-        try:
-            yield
-        finally:
-            places.release()
 
     def _tell(self, name: str, result: str, about: dict[str, str], began: float, **more: Any) -> None:
         self._count(name, result)
@@ -338,39 +335,32 @@ def _short(reason: str) -> str:
 async def opened_hooks(config: HookSettings, log: AccessLog, count: Count = lambda *_: None) -> AsyncIterator[Hooks]:
     """Make the hooks that `config` names. Raises UsageError for those that can't be."""
     named = (config.before_create, config.before_finish)
-    async with contextlib.AsyncExitStack() as stack:
-        http = None
-        if any(isinstance(hook, str) and is_url(hook) for hook in named):
-            http = await stack.enter_async_context(connections())
+    async with connections() as http:
         asks = (None if hook is None else _ask_of(hook, config, http) for hook in named)
-        yield await stack.enter_async_context(
-            contextlib.aclosing(Hooks(*asks, within=config.hook_timeout, log=log, count=count))
-        )
+        hooks = Hooks(*asks, within=config.hook_timeout, log=log, count=count)
+        async with contextlib.aclosing(hooks):
+            yield hooks
 
 
-def _ask_of(hook: str | Callable[[Any], Any], config: HookSettings, http: aiohttp.ClientSession | None) -> Ask:
-    within = config.hook_timeout
+def _ask_of(hook: str | Callable[[Any], Any], config: HookSettings, http: aiohttp.ClientSession) -> Ask:
     if not isinstance(hook, str):
-        return functools.partial(_ask_function, hook, within=within, threads=asyncio.Semaphore(_AT_ONCE))
-    if http is not None and is_url(hook):
-        return functools.partial(ask_url, http, hook, signer=Signer(config.webhook_secrets), within=within)
-    return functools.partial(ask_command, words_of(hook), within=within)
+        return functools.partial(_ask_function, hook, threads=asyncio.Semaphore(_AT_ONCE))
+    if is_url(hook):
+        return functools.partial(ask_url, http, hook, signer=Signer(config.webhook_secrets))
+    return functools.partial(ask_command, words_of(hook))
 
 
 async def _ask_function(
-    function: Callable[[Any], Any], question: Question, *, within: float, threads: asyncio.Semaphore
+    function: Callable[[Any], Any], question: Question, *, threads: asyncio.Semaphore
 ) -> str | None:
     # Not in the event loop's own threads: calls that hang would take them all, and those look up host names.
     try:
-        async with asyncio.timeout(within):
-            if inspect.iscoroutinefunction(function):
-                answer: Any = await function(question)
-            else:
-                answer = await run_in_daemon_thread(functools.partial(function, question), threads)
-                if isinstance(answer, Awaitable):  # of an object whose __call__ is async
-                    answer = await answer
-    except TimeoutError:
-        raise HookFailed(f"the function took longer than {within:g} s") from None
+        if inspect.iscoroutinefunction(function):
+            answer: Any = await function(question)
+        else:
+            answer = await run_in_daemon_thread(functools.partial(function, question), threads)
+            if isinstance(answer, Awaitable):  # of an object whose __call__ is async
+                answer = await answer
     except Exception as e:
         raise HookFailed(f"the function raised {type(e).__name__}") from e
     if answer is not None and not isinstance(answer, str):
@@ -378,41 +368,30 @@ async def _ask_function(
     return answer
 
 
-async def ask_url(
-    http: aiohttp.ClientSession, url: str, question: Question, *, signer: Signer, within: float
-) -> str | None:
-    """POST a question to a URL. Redirects are not followed.
+async def ask_url(http: aiohttp.ClientSession, url: str, question: Question, *, signer: Signer) -> str | None:
+    """POST a question to a URL.
 
     Args:
         http: The connections.
         url: The hook's URL.
         question: The body.
         signer: Signs the request, as webhooks are signed.
-        within: The time limit, in seconds.
 
     Returns:
         None for a status 2xx. The reason for a status 4xx whose body is `{"reason": "…"}`: without it, a 404 of a
         wrong URL would refuse every file.
 
     Raises:
-        HookFailed: Every other answer, or none in time.
+        HookFailed: Every other answer, or none.
     """
-    body = as_line(question)
-    headers = signer.headers(f"hook_{secrets.token_hex(16)}", body, time.time())
     try:
-        async with http.post(
-            url, data=body, headers=headers, allow_redirects=False, timeout=aiohttp.ClientTimeout(total=within)
-        ) as response:
-            status, answer = response.status, bytearray()
-            async for chunk in response.content.iter_any():
-                answer += chunk[: _MOST_ANSWER - len(answer)]
-    except TimeoutError:
-        raise HookFailed(f"the URL did not answer within {within:g} s") from None
-    except (aiohttp.ClientError, OSError) as e:  # its text can hold the URL, which may be a secret
-        raise HookFailed(f"the URL did not answer: {why_no_answer(e)}") from None
+        asked = f"hook_{secrets.token_hex(16)}"
+        status, _, answer = await _post(http, url, asked, as_line(question), signer, time.time(), read=_MOST_ANSWER)
+    except _NoAnswer as e:
+        raise HookFailed(f"the URL did not answer: {e}") from None
     if 200 <= status < 300:
         return None
-    reason = _reason(bytes(answer))
+    reason = _reason(answer)
     if 400 <= status < 500 and status not in _NO_REFUSALS and reason is not None:
         return reason
     raise HookFailed(f"the URL answered with {status}" + ("" if reason else " and no reason"))
@@ -426,19 +405,18 @@ def _reason(body: bytes) -> str | None:
     return reason if isinstance(reason, str) and printable(reason) else None
 
 
-async def ask_command(words: Sequence[str], question: Question, *, within: float) -> str | None:
-    """Run a command.
+async def ask_command(words: Sequence[str], question: Question) -> str | None:
+    """Run a command. If the call is cancelled, what is left of the command is killed.
 
     Args:
         words: The program and its arguments.
         question: What it gets on its standard input.
-        within: Its time limit, in seconds.
 
     Returns:
         None if it accepts, or the first line of its standard output if it refuses.
 
     Raises:
-        HookFailed: It could not be started, took too long, or ended in another way.
+        HookFailed: It could not be started, or ended in another way.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -451,21 +429,17 @@ async def ask_command(words: Sequence[str], question: Question, *, within: float
     except OSError as e:
         raise HookFailed(f"the command can't be started: {e.strerror}") from None
     try:
-        async with asyncio.timeout(within):
-            said, complained, _ = await asyncio.gather(
-                _output(process.stdout), _output(process.stderr), _feed(process.stdin, as_line(question))
-            )
-            status = await process.wait()
-    except TimeoutError:
-        raise HookFailed(f"the command took longer than {within:g} s") from None
+        said, complained, _ = await asyncio.gather(
+            _output(process.stdout), _output(process.stderr), _feed(process.stdin, as_line(question))
+        )
+        status = await process.wait()
     finally:
         await _end(process)
     if status == REFUSES and (reason := _first_line(said)):
         return reason
     if status != 0:
         line = _first_line(complained) or _first_line(said)
-        how = way_of_ending(status)
-        raise HookFailed(f"the command ended with {how}: {line}" if line else f"the command ended with {how}")
+        raise HookFailed(f"the command ended with {way_of_ending(status)}" + (f": {line}" if line else ""))
     return None
 
 
@@ -502,3 +476,203 @@ def _first_line(output: bytes) -> str:
     """Return the first line with anything to read: one of control characters alone says nothing."""
     lines = output.decode(errors="replace").splitlines()
     return next((line.strip() for line in lines if printable(line)), "")
+
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - what each begins with
+_FEWEST_BYTES, _MOST_BYTES = 24, 64
+"""Bytes of a secret, as Standard Webhooks asks for."""
+VARIABLE = "BIGUPLOAD_WEBHOOK_SECRET_FILE"
+
+
+class Signer:
+    """Signs with all of a list of secrets, so that a receiver may know any one of them."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        """Make it. `secrets`: each as `check_secret` wants it."""
+        from standardwebhooks import Webhook
+
+        self._by = [Webhook(secret) for secret in secrets]
+
+    def headers(self, message_id: str, body: bytes, now: float) -> dict[str, str]:
+        """Return the headers of a request.
+
+        Args:
+            message_id: The same for each attempt of one message.
+            body: The request's body, in UTF-8.
+            now: The time of this attempt, in seconds since 1970.
+        """
+        at, text = datetime.fromtimestamp(int(now), UTC), body.decode()
+        return {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"bigupload/{__version__}",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(now)),
+            "webhook-signature": " ".join(each.sign(message_id, at, text) for each in self._by),
+        }
+
+
+def check_secret(secret: str) -> None:
+    """Raise UsageError unless `secret` is `whsec_` and then 24 to 64 bytes in base64."""
+    try:
+        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not secret.startswith(SECRET_PREFIX) or not _FEWEST_BYTES <= len(key) <= _MOST_BYTES:
+        raise UsageError(
+            f"a webhook secret is {SECRET_PREFIX} and then {_FEWEST_BYTES} to {_MOST_BYTES} bytes in base64: "
+            "bigupload webhooks secret makes one"
+        )
+
+
+def new_secret() -> str:
+    """Return a new secret."""
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def default_webhook_secret_file() -> Path:
+    """`$BIGUPLOAD_WEBHOOK_SECRET_FILE`, or a file among the user's data."""
+    return service_file(VARIABLE, "webhook-secret")
+
+
+def load_webhook_secrets(path: Path, *, create: bool) -> tuple[str, ...]:
+    """Return the secrets of a file, one a line. Requests are signed by each of them.
+
+    Args:
+        path: The file, which nobody else may read; of a file of root's, a group may.
+        create: Whether to make it with a new secret if it is missing.
+
+    Raises:
+        ServiceError: It is missing, unreadable, readable for others, or holds something else.
+    """
+    new, advice = new_secret if create else None, "bigupload webhooks secret makes one"
+    return tuple(read_secrets(path, "webhook secret file", check_secret, new=new, advice=advice))
+
+
+ANSWER_WITHIN = 15.0
+"""Seconds that a receiver may take. It should note the event and answer, and work afterwards."""
+_GONE = 410
+_LONGEST_WAIT = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """The outcome of one attempt."""
+
+    result: Literal["delivered", "stopped", "failed"]
+    """`stopped`: the receiver wants no more events (410)."""
+    said: str
+    """The status, or the reason without one. No secret is in it."""
+    retry_after: float | None = None
+    """Seconds that the receiver asks to wait."""
+    answered: bool = True
+    """Whether there was any answer."""
+
+
+def check_webhook_url(url: str) -> None:
+    """Raise UsageError unless `url` is an http(s) URL without a user name. It may be secret, so it is not repeated."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.username is None and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or parts.fragment or any(c.isspace() or not c.isprintable() for c in url):
+        raise UsageError("a webhook's URL is not one: write it like https://app.example.com/webhooks")
+
+
+def receiver_of(url: str) -> str:
+    """Return a name for a receiver that hides its URL."""
+    return hashlib.sha256(url.encode()).hexdigest()[:16]
+
+
+def host_of(url: str) -> str:
+    """Return the part of a webhook's URL that may be logged."""
+    return urlsplit(url).hostname or ""
+
+
+def connections() -> aiohttp.ClientSession:
+    """Return the connections to the operator's URLs: without cookies, proxies and passwords of the environment.
+
+    Each is closed after its request. A server may close an idle one at the moment when it is used again, and then
+    nobody knows whether the request arrived.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True),
+        timeout=aiohttp.ClientTimeout(total=None),  # who sends has a limit of its own
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+    )
+
+
+class _NoAnswer(Exception):
+    """A URL did not answer. The text says why in plain words: aiohttp's own can hold the URL, which may be secret."""
+
+    def __init__(self, e: Exception) -> None:
+        match e:
+            case aiohttp.ClientConnectorDNSError():
+                why = "there is no such host"
+            case aiohttp.ClientSSLError():
+                why = "its TLS certificate is not trusted, or it speaks no TLS"
+            case aiohttp.ClientConnectorError(errno=int(number)):
+                why = os.strerror(number)  # like "Connection refused"
+            case _:
+                why = "the connection ended early"
+        super().__init__(why)
+
+
+async def _post(
+    http: aiohttp.ClientSession, url: str, message_id: str, body: bytes, signer: Signer, now: float, *, read: int = 0
+) -> tuple[int, Mapping[str, str], bytes]:
+    """Return the status, the headers and the first `read` bytes of the body with which a URL answers a signed POST.
+
+    Redirects are not followed: they could lead anywhere. Raises _NoAnswer.
+    """
+    headers = signer.headers(message_id, body, now)
+    try:
+        async with http.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            answer = bytearray()
+            if read:
+                async for chunk in response.content.iter_any():
+                    answer += chunk[: read - len(answer)]
+            return response.status, response.headers, bytes(answer)
+    except (aiohttp.ClientError, OSError) as e:
+        raise _NoAnswer(e) from None
+
+
+async def send(
+    http: aiohttp.ClientSession,
+    url: str,
+    message_id: str,
+    body: str,
+    *,
+    signer: Signer,
+    now: float,
+    within: float = ANSWER_WITHIN,
+) -> Sent:
+    """Send an event.
+
+    Args:
+        http: From `connections`.
+        url: The receiver.
+        message_id: The event's id.
+        body: Its body.
+        signer: Signs it.
+        now: The time, in seconds since 1970, which is signed, too.
+        within: The time limit, in seconds.
+    """
+    try:
+        async with asyncio.timeout(within):
+            status, headers, _ = await _post(http, url, message_id, body.encode(), signer, now)
+    except TimeoutError:
+        return Sent(result="failed", said=f"no answer within {within:g} s", answered=False)
+    except _NoAnswer as e:
+        return Sent(result="failed", said=f"no answer: {e}", answered=False)
+    wait = headers.get("Retry-After", "")
+    if 200 <= status < 300:
+        return Sent(result="delivered", said=str(status))
+    if status == _GONE:
+        return Sent(result="stopped", said=str(status))
+    seconds = float(min(int(wait), _LONGEST_WAIT)) if wait.isascii() and wait.isdigit() and len(wait) < 10 else None
+    said = f"{status}, and redirects are not followed" if 300 <= status < 400 else str(status)
+    return Sent(result="failed", said=said, retry_after=seconds)

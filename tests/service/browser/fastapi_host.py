@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from bigupload import S3Options
 from bigupload.service import mint_token
 from bigupload.service.asgi import ServiceConfig, create_app
-from bigupload.service.webhooks.sending import new_secret
+from bigupload.service.webhooks.hooks import new_secret
 from tests.tools.uvicorn_host import listen, serve
 
 SECRET, HOOK_SECRET = secrets.token_urlsafe(32), new_secret()

@@ -14,7 +14,7 @@ from bigupload.service import contract as c
 from bigupload.service.media.policy import PUBLISHED_POLICY, Policy
 from bigupload.service.media_objects import ObjectHead, version_of
 from bigupload.service.uploads.receipts import LIFETIME, TYPE, Receipts, key_id, published
-from bigupload.service.webhooks.notes import event
+from bigupload.service.webhooks.telling import event
 from tests.tools.cases import each_case
 
 SECRET, OLD = "s" * 40, "o" * 40

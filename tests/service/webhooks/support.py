@@ -17,10 +17,8 @@ from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.uploads.sweep import Sweep, SweepReport
 from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
-from bigupload.service.webhooks.hooks import Ask, Hooks
-from bigupload.service.webhooks.notes import DONE, WAITING
-from bigupload.service.webhooks.sending import Signer, connections, new_secret
-from bigupload.service.webhooks.telling import BODIES, Telling
+from bigupload.service.webhooks.hooks import Ask, Hooks, Signer, connections, new_secret
+from bigupload.service.webhooks.telling import BODIES, DONE, WAITING, Telling
 from bigupload.stores.s3.bucket import S3Bucket
 from tests.tools.http_stub import HttpStub
 

@@ -18,10 +18,9 @@ from bigupload.service.media.policy import STORED_FOR
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks import delivering
 from bigupload.service.webhooks.delivering import RETRIED_FOR
-from bigupload.service.webhooks.hooks import HookFailed, Question
-from bigupload.service.webhooks.notes import LEASE, WAITING, Note
-from bigupload.service.webhooks.notes import event as event_of
-from bigupload.service.webhooks.sending import Sent
+from bigupload.service.webhooks.hooks import HookFailed, Question, Sent
+from bigupload.service.webhooks.telling import LEASE, WAITING, Note
+from bigupload.service.webhooks.telling import event as event_of
 from bigupload.testing.strict_s3 import StrictS3
 from tests.service.test_races import DATA, PHOTO, sent
 from tests.service.webhooks.support import SECRET, Clock, Replica, done, replica, told, waiting

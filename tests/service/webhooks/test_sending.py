@@ -16,8 +16,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from bigupload.errors import ServiceError, UsageError
 from bigupload.service.access import keys
 from bigupload.service.webhooks.delivering import RETRIED_FOR, next_attempt, next_look
-from bigupload.service.webhooks.notes import event
-from bigupload.service.webhooks.sending import (
+from bigupload.service.webhooks.hooks import (
     Sent,
     Signer,
     check_secret,
@@ -29,6 +28,7 @@ from bigupload.service.webhooks.sending import (
     receiver_of,
     send,
 )
+from bigupload.service.webhooks.telling import event
 from tests.tools.cases import each_case
 from tests.tools.http_stub import HttpStub, Response
 
@@ -38,7 +38,9 @@ EVENT = event("media.completed", "1", {"key": "media/ada/1.jpg", "metadata": {"n
 
 async def answered(url: str, *, now: float | None = None, within: float = 15.0) -> Sent:
     async with connections() as http:
-        return await send(http, url, EVENT, signer=Signer([SECRET]), now=now or time.time(), within=within)
+        return await send(
+            http, url, EVENT.id, EVENT.body, signer=Signer([SECRET]), now=now or time.time(), within=within
+        )
 
 
 async def test_the_reference_library_verifies_an_event(session_stub: HttpStub) -> None:

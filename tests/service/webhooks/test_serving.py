@@ -15,8 +15,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from bigupload.cli.webhooks import _line
-from bigupload.service.webhooks.notes import LEASE, Delivery, Note
-from bigupload.service.webhooks.notes import event as event_of
+from bigupload.service.webhooks.telling import LEASE, Delivery, Note
+from bigupload.service.webhooks.telling import event as event_of
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import PART, film, upload
 from tests.service.webhooks.support import Clock, documented, done, names, replica, waiting
