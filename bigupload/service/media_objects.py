@@ -29,7 +29,7 @@ from bigupload.s3_parameters import metadata_headers
 from bigupload.service.problems import Problem, Refused
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.multipart import S3Store
-from bigupload.stores.s3.operations import ObjectPages, UploadPages, copy_source, required_field
+from bigupload.stores.s3.operations import UploadPages, copy_source, required_field
 from bigupload.stores.s3.renewal import CREDENTIALS_EXPIRING
 from bigupload.support.cancellation import retrieve
 
@@ -223,11 +223,11 @@ class MediaBucket:
 
     async def note_keys(self, prefix: str, *, most: int | None = None, after: str = "") -> list[str]:
         """Return the keys of at most `most` notes under `prefix`, those after `after`."""
-        pages, found = ObjectPages(after), list[str]()
-        while not pages.ended and (most is None or len(found) < most):
-            page = await self.bucket.call("to list notes", "ListObjectsV2", Prefix=prefix, **pages.start)
-            found += [row["Key"] for row in page.get("Contents", ())]
-            pages.advance(page)
+        found = list[str]()
+        async for rows in self.bucket.object_pages(prefix, after=after):
+            found += [row["Key"] for row in rows]
+            if most is not None and len(found) >= most:
+                break
         return found[:most]
 
     async def note(self, key: str) -> Mapping[str, str] | None:

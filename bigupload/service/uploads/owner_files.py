@@ -14,12 +14,12 @@ from urllib.parse import quote
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.media.media_types import content_type_of, is_of
-from bigupload.service.media.object_keys import PASSED_PREFIX, account_of, decoded
+from bigupload.service.media.object_keys import account_of, decoded
 from bigupload.service.media.policy import Policy
-from bigupload.service.media_objects import MediaBucket, store_faults_as_refusals, version_in, version_of
+from bigupload.service.media_objects import MediaBucket, store_faults_as_refusals
 from bigupload.service.problems import Problem, Refused
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.operations import ObjectPages, UploadPages
+from bigupload.stores.s3.operations import UploadPages
 
 _PAGE = 1000
 """The number of objects that S3 lists in one request."""
@@ -89,13 +89,9 @@ class OwnerFiles:
     async def _sorted(self, owner: str, prefix: str, request: c.ListRequest) -> c.ListResponse:
         """Return a page in another order than the store's, for which the whole list is read."""
         after = None if request.cursor is None else _place_of(request.cursor, request.sort)
-        pages, found, seen = ObjectPages(), list[tuple[float, str, c.StoredMedia]](), 0
+        found, seen = list[tuple[float, str, c.StoredMedia]](), 0
         with store_faults_as_refusals():
-            while not pages.ended:
-                page = await self._bucket.call(
-                    "to list the files", "ListObjectsV2", Prefix=prefix, MaxKeys=_PAGE, **pages.start
-                )
-                rows = page.get("Contents", ())
+            async for rows in self._bucket.object_pages(prefix):
                 seen += len(rows)
                 if seen > _MOST_SORTED:
                     message = f"there are more than {_MOST_SORTED:,} files to sort: name a user or a prefix"
@@ -104,7 +100,6 @@ class OwnerFiles:
                     file = self._file(owner, row)
                     if file is not None and _is_in_time(file, request):
                         found.append((_rank(file, request.sort), file.key, file))
-                pages.advance(page)
             found.sort(key=lambda row: row[:2])
             rest = [row for row in found if after is None or row[:2] > after]
             chosen = rest[: request.limit]
@@ -131,13 +126,8 @@ class OwnerFiles:
             if head is None:
                 return None
             metadata, filename = decoded(head["Metadata"])
-            details = {
-                "content_type": head.get("ContentType"),
-                "filename": filename,
-                "metadata": metadata,
-                "tags": tags,
-            }
-            return file.model_copy(update=details | {"tags": tags})
+            update = {"content_type": head.get("ContentType"), "filename": filename, "metadata": metadata, "tags": tags}
+            return file.model_copy(update=update)
 
         return [file for file in await asyncio.gather(*map(look, files)) if file is not None]
 
@@ -266,25 +256,14 @@ class OwnerFiles:
 
     async def sizes(self, account: str) -> AsyncIterator[tuple[str, int]]:
         """Yield the key and the size in bytes of all of an account's objects. Raises Fault or BigUploadError."""
-        pages = ObjectPages()
-        prefix = self._policy.keys.prefix_of(account)
-        while not pages.ended:
-            page = await self._bucket.call(
-                "to add up the files", "ListObjectsV2", Prefix=prefix, MaxKeys=_PAGE, **pages.start
-            )
-            for row in page.get("Contents", ()):
+        async for rows in self._bucket.object_pages(self._policy.keys.prefix_of(account)):
+            for row in rows:
                 yield row["Key"], row["Size"]
-            pages.advance(page)
 
     async def open_keys(self, account: str) -> AsyncIterator[str]:
         """Yield the keys of an account's open multipart uploads. Raises Fault or BigUploadError."""
         async for row in self._bucket.open_uploads(self._policy.keys.prefix_of(account)):
             yield row["Key"]
-
-
-def _passed_note(key: str, head: Mapping[str, Any]) -> str:
-    """Return the key of the note of a file that passed."""
-    return PASSED_PREFIX + version_of(key, version_in(head))
 
 
 def _attachment(path: str) -> str:

@@ -41,7 +41,6 @@ from bigupload.service.media_objects import StoredVersion, quietly, version_of
 from bigupload.service.problems import Refused
 from bigupload.service.webhooks.hooks import FinishedFile, NewUpload
 from bigupload.stores.s3.bucket import S3Bucket
-from bigupload.stores.s3.operations import ObjectPages
 
 EVENT_PREFIX = "evt_"
 """The beginning of ids."""
@@ -236,11 +235,8 @@ class Notes:
 
     async def pages(self, prefix: str, *, after: str = "") -> AsyncIterator[list[tuple[str, str]]]:
         """Yield the pages of the list under `prefix`, whose keys come after `after`: key and ETag of each note."""
-        pages = ObjectPages(after)
-        while not pages.ended:
-            page = await self._bucket.call("to list notes", "ListObjectsV2", Prefix=prefix, **pages.start)
-            yield [(row["Key"], row.get("ETag", "")) for row in page.get("Contents", ())]
-            pages.advance(page)
+        async for rows in self._bucket.object_pages(prefix, after=after):
+            yield [(row["Key"], row.get("ETag", "")) for row in rows]
 
     async def done_since(self, since: float) -> AsyncIterator[Note]:
         """Yield the notes whose deliveries ended at `since` (seconds since 1970) or later, to the hour."""

@@ -27,6 +27,7 @@ from bigupload.s3_parameters import OBJECT, REQUEST, parameters
 from bigupload.stores.s3.access import DEFAULT_REGION, Access, PlainKeys, find_access, no_answer, region_of, translated
 from bigupload.stores.s3.aws_files import configured_ca_bundle
 from bigupload.stores.s3.operations import (
+    ObjectPages,
     Request,
     UploadPages,
     fields_of,
@@ -266,6 +267,22 @@ class S3Bucket:
             page = await self.next_open_uploads(prefix, pages)
             for row in page.get("Uploads", ()):
                 yield row
+
+    async def object_pages(
+        self, prefix: str, *, after: str = "", size: int | None = None
+    ) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+        """Yield the rows of each page of ListObjectsV2 for keys that begin with `prefix`.
+
+        Args:
+            prefix: What the keys begin with.
+            after: The keys come after this one.
+            size: The most rows of a page; None: S3's 1,000.
+        """
+        pages, limit = ObjectPages(after), dict[str, Any]({} if size is None else {"MaxKeys": size})
+        while not pages.ended:
+            page = await self.call("to list the objects", "ListObjectsV2", Prefix=prefix, **limit, **pages.start)
+            yield page.get("Contents", ())
+            pages.advance(page)
 
     async def next_open_uploads(self, prefix: str, pages: UploadPages) -> Mapping[str, Any]:
         """Return the next page of ListMultipartUploads. After a Fault, a repeated call requests the same page.
