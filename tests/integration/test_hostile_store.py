@@ -17,7 +17,7 @@ from bigupload.core.checksums import Algorithm
 from bigupload.core.part_plan import Plan
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.options import S3Options
-from bigupload.service.uploads.sweep import Sweep, SweepTally
+from bigupload.service.uploads.sweep import Sweep, SweepReport
 from bigupload.stores.s3 import multipart, operations
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.verification import orphans
@@ -230,7 +230,7 @@ async def collect(store: S3Store) -> None:
 
 async def sweep(store: S3Store) -> None:
     with pytest.raises(Fault) as caught:
-        await Sweep(store._bucket, now=lambda: datetime.now(UTC))._abort_uploads(SweepTally(None), dry_run=True)
+        await Sweep(store._bucket, now=lambda: datetime.now(UTC))._abort_uploads(SweepReport(), dry_run=True)
     assert caught.value.kind is FaultKind.FINAL
 
 

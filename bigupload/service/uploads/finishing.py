@@ -5,9 +5,8 @@ complete or another post does not have it scanned and reported again. The notes 
 end the same. `UploadOutcomes` returns the state of a multipart upload: it is open, its object was made and accepted, or
 nothing is left of it. It keeps nothing itself: the handle and the store hold all of it.
 
-`judge` checks whether an object is what it claims to be: its size, type, structure, and the headers it is served with.
-It is pure, but for a few short reads of the object through a function that is passed in. The same rules apply at
-complete, for a post and in the sweep.
+`Finishing.judge` checks whether an object is what it claims to be: its size, type, structure, and the headers it is
+served with, by a few short reads. The same rules apply at complete, for a post and in the sweep.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from bigupload.s3_parameters import TOKEN
 from bigupload.service import contract as c
 from bigupload.service.access.handles import Handle
 from bigupload.service.media import media_types
-from bigupload.service.media.media_types import HEAD_BYTES, MediaType, Read, check_file
+from bigupload.service.media.media_types import HEAD_BYTES, MediaType, check_file
 from bigupload.service.media.object_keys import HEADER as _METADATA
-from bigupload.service.media.object_keys import PASSED_PREFIX, carried_by, decoded, note_key
+from bigupload.service.media.object_keys import PASSED_PREFIX, KeyTemplate, carried_by, decoded, note_key
 from bigupload.service.media.policy import Policy
 from bigupload.service.media_objects import (
     ATTACHMENT,
@@ -41,11 +40,14 @@ from bigupload.service.media_objects import (
     version_of,
 )
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads.quota import Quotas
 from bigupload.service.webhooks.hooks import FinishedFile, Hooks
 from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.units import format_two_sizes
+
+if TYPE_CHECKING:
+    from bigupload.service.uploads.quota import Quotas
+    from bigupload.service.uploads.receipts import Receipts  # the sweep signs none
 
 LONGEST_CACHING = timedelta(days=1)
 """The time for which a cache may keep an object. Objects are deleted, and caches do not notice that."""
@@ -55,28 +57,6 @@ _IMF_FIXDATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}
 
 FINAL_PROBLEMS = tuple(problem for problem in Problem if "judged" in problem.at)
 """The problems for which an object is deleted."""
-
-
-async def judge(key: str, head: ObjectHead, *, read: Read, policy: Policy, now: datetime) -> media_types.MediaType:
-    """Return the type of the object `head` at `key`.
-
-    Args:
-        key: The object's key; its extension is the declared type.
-        head: The object and its first `media.HEAD_BYTES` bytes.
-        read: Returns bytes of the same object.
-        policy: What is accepted.
-        now: The time, with its zone.
-
-    Raises:
-        Refused: With one of `FINAL_PROBLEMS`.
-        Exception: What `read` raises.
-    """
-    check_size(head.size, policy.max_file_size)
-    kind = policy.types.declared(key, head.content_type)
-    media_types.check_head(head.head, kind)
-    check_headers(head.headers, now)
-    await check_file(kind.name, head.head, head.size, read)
-    return kind
 
 
 def check_size(size: int, limit: int) -> None:
@@ -142,9 +122,6 @@ def _expires_in_time(expires: str, now: datetime) -> bool:
         return False
 
 
-if TYPE_CHECKING:
-    from bigupload.service.uploads.receipts import Receipts  # the sweep signs none
-
 _KEPT = ("content-disposition",)
 
 
@@ -160,6 +137,7 @@ class Finishing:
         hooks: Hooks | None = None,
         telling: Telling | None = None,
         tells_within: float | None = None,
+        receipts: Receipts | None = None,
     ) -> None:
         """Make it.
 
@@ -170,19 +148,33 @@ class Finishing:
             hooks: The operator's hooks; None: no hooks.
             telling: Notes the events for webhooks; None: no webhooks.
             tells_within: Seconds. An older object was there before the webhooks, and has no event. None: any age.
+            receipts: Signs receipts; None: there are none.
         """
-        self._objects = objects
-        self._policy = policy
-        self._clock = clock
+        self.objects = objects
+        self.policy = policy
+        self.clock = clock
         self._hooks = hooks or Hooks()
         self._telling = telling
         self._tells_within = tells_within
+        self._receipts = receipts
 
     async def judge(self, key: str, head: ObjectHead) -> MediaType:
-        """Return an object's type. Raises Refused with one of `FINAL_PROBLEMS`, and Fault."""
-        read = self._objects.reader(key, etag=head.etag)
-        now = datetime.fromtimestamp(self._clock(), UTC)
-        return await judge(key, head, read=read, policy=self._policy, now=now)
+        """Return an object's type, after a few short reads of it.
+
+        Args:
+            key: The object's key; its extension is the declared type.
+            head: The object and its first `media.HEAD_BYTES` bytes.
+
+        Raises:
+            Refused: With one of `FINAL_PROBLEMS`.
+            Fault: The store failed.
+        """
+        check_size(head.size, self.policy.max_file_size)
+        kind = self.policy.types.declared(key, head.content_type)
+        media_types.check_head(head.head, kind)
+        check_headers(head.headers, datetime.fromtimestamp(self.clock(), UTC))
+        await check_file(kind.name, head.head, head.size, self.objects.reader(key, etag=head.etag))
+        return kind
 
     async def accept(self, key: str, head: ObjectHead, facts: ObjectFacts | None = None) -> MediaType:
         """Return the type of an object that counts: it is what it claims to be, and the hook accepts it.
@@ -200,11 +192,13 @@ class Finishing:
         if not self._hooks.check_files and self._telling is None:
             return kind
         passed = PASSED_PREFIX + version_of(key, head)
-        if await self._objects.note(passed) is None:
+        if await self.objects.note(passed) is None:
             file = await self._file(key, head, facts)
-            await self._hooks.before_finish(file)
+            if self._hooks.check_files:
+                (url,) = await self.objects.bucket.presign("GetObject", [{"Key": key}])
+                await self._hooks.before_finish(replace(file, url=url))
             if await self._tell(key, head, file, kind) or self._hooks.check_files:
-                await self._objects.put_note(passed, {})
+                await self.objects.put_note(passed, {})
         return kind
 
     async def accept_by_copy(self, key: str, head: ObjectHead, kind: MediaType) -> None:
@@ -215,20 +209,21 @@ class Finishing:
             head: Its object.
             kind: The object's type.
         """
-        if self._telling is not None and await self._objects.note(PASSED_PREFIX + version_of(key, head)) is None:
-            await self._tell(key, head, await self._file(key, head, None), kind)
-            await self._objects.put_note(PASSED_PREFIX + version_of(key, head), {})
+        passed = PASSED_PREFIX + version_of(key, head)
+        if self._telling is not None and await self.objects.note(passed) is None:
+            await self._tell(key, head, await self._file(key, head), kind)
+            await self.objects.put_note(passed, {})
 
     async def copied(self, key: str, head: ObjectHead, kind: MediaType) -> str:
         """Return the final key of a copy of the object at a writable key, which is made if there is none. Raises Fault.
 
         Whoever has the presigned URL can write the object again for an hour, and nobody can write the copy.
         """
-        final = self._policy.keys.copy_key(key, head, kind)
-        if await self._objects.look(final, first=1) is None:
+        final = self.policy.keys.copy_key(key, head, kind)
+        if await self.objects.look(final, first=1) is None:
             kept = {name: head.headers[name] for name in head.headers if name in _KEPT or name.startswith(_METADATA)}
             kept.pop(_METADATA + TOKEN, None)  # which a copy has not
-            await self._objects.copy(key, final, etag=head.etag, headers={**kept, "content-type": kind.content_type})
+            await self.objects.copy(key, final, etag=head.etag, headers={**kept, "content-type": kind.content_type})
         return final
 
     async def _tell(self, key: str, head: ObjectHead, file: FinishedFile, kind: MediaType) -> bool:
@@ -238,13 +233,13 @@ class Finishing:
         """
         if self._telling is None or self.is_copy(key, head):
             return False
-        if self._tells_within is not None and self._clock() - head.modified.timestamp() > self._tells_within:
+        if self._tells_within is not None and self.clock() - head.modified.timestamp() > self._tells_within:
             return False
-        if self._policy.keys.is_final(key):
+        if self.policy.keys.is_final(key):
             await self._telling.completed(version_of(key, head), file, "multipart")
             return True
         final = await self.copied(key, head, kind)
-        copy = await self._objects.look(final, first=HEAD_BYTES)
+        copy = await self.objects.look(final, first=HEAD_BYTES)
         if copy is None:
             raise Fault(FaultKind.GONE, "the copy was deleted meanwhile", status=404)
         if copy.etag != head.etag:  # replaced just before the copy, at a store that ignores the condition; or encrypted
@@ -255,76 +250,99 @@ class Finishing:
 
     def is_copy(self, key: str, head: ObjectHead) -> bool:
         """Return whether the object was copied for a post, and not uploaded."""
-        return self._policy.keys.is_final(key) and _METADATA + TOKEN not in head.headers
+        return self.policy.keys.is_final(key) and _METADATA + TOKEN not in head.headers
 
-    async def _file(self, key: str, head: ObjectHead, facts: ObjectFacts | None) -> FinishedFile:
-        url = ""
-        if self._hooks.check_files:
-            (url,) = await self._objects.bucket.presign("GetObject", [{"Key": key}])
-        checksum = facts.checksum if facts is not None and facts.algorithm is not None else None
-        metadata, filename = decoded(carried_by(head.headers))
-        return FinishedFile(
-            key=key,
-            owner=self._policy.keys.owner_of(key) or "",
-            user=self._policy.keys.user_of(key),
-            size=head.size,
-            content_type=head.content_type,
-            etag=head.etag,
-            checksum=checksum,
-            checksum_algorithm=facts.algorithm.value if facts and facts.algorithm and checksum else None,
-            metadata=metadata,
-            filename=filename,
-            tags=await self._objects.tags(key, head.headers),
-            url=url,
-        )
+    async def _file(self, key: str, head: ObjectHead, facts: ObjectFacts | None = None) -> FinishedFile:
+        tags = await self.objects.tags(key, head.headers)
+        return file_of(self.policy.keys, key, head, facts, tags=tags)
 
-    async def tell_refusal(self, key: str, stored: StoredVersion, refused: Refused) -> None:
-        """Note the event that an object was refused, before it is deleted. Raises Fault."""
-        if self._telling is not None:
+    async def receipt(self, key: str, head: ObjectHead, facts: ObjectFacts | None = None) -> str | None:
+        """Return the receipt of an object that counts; None if it can be written again, or nobody signs. Raises Fault.
+
+        Args:
+            key: The object's key.
+            head: The object.
+            facts: Its checksum, which the client's parts prove; None: the store is asked for one, which proves nothing.
+        """
+        if self._receipts is None or not self.policy.keys.is_final(key):
+            return None
+        known = await self.objects.facts(key, etag=head.etag) if facts is None else facts
+        return self._receipts.of(await self._file(key, head, known), head, proved_by=facts)
+
+    async def refuse(self, key: str, stored: StoredVersion, refused: Refused, *, tells: bool = True) -> bool:
+        """Delete an object that is refused. Returns whether it was still there. Raises Fault.
+
+        A note is left, so that a client whose complete was interrupted gets the reason when it repeats it.
+
+        Args:
+            key: The object's key.
+            stored: The object.
+            refused: Why, with one of `FINAL_PROBLEMS`.
+            tells: Whether there is an event.
+        """
+        if self._telling is not None and tells:
             await self._telling.refused(key, stored, refused)
-
-    async def note_refusal(self, key: str, refused: Refused) -> None:
-        """Leave a note, so that a client whose complete was interrupted gets the reason when it repeats it."""
         note = {"code": refused.problem.code}
         if refused.problem is Problem.FILE_REFUSED:  # others' reason is known by the code
             note["message"] = quote(str(refused))
-        await self._objects.put_note(note_key(key), note)
+        await self.objects.put_note(note_key(key), note)
+        return await self.objects.delete_unchanged(key, stored)
 
     async def earlier_refusal(self, key: str) -> Refused | None:
         """Return the reason why the upload at `key` was refused, if it was."""
-        note = await self._objects.note(note_key(key))
+        note = await self.objects.note(note_key(key))
         problem = next((p for p in FINAL_PROBLEMS if note is not None and p.code == note.get("code")), None)
         if problem is None or note is None:
             return None
         return Refused(problem, unquote(note.get("message", "")) or None)
 
 
+def file_of(
+    keys: KeyTemplate, key: str, head: ObjectHead, facts: ObjectFacts | None, *, tags: Mapping[str, str]
+) -> FinishedFile:
+    """Return what hooks, events and receipts say of an object, without a URL to read it.
+
+    Args:
+        keys: The shape of the keys, which name the owner and the end user.
+        key: The object's key.
+        head: The object.
+        facts: The store's checksum of it; None: the store has none.
+        tags: The object's.
+    """
+    checksum = facts.checksum if facts is not None and facts.algorithm is not None else None
+    metadata, filename = decoded(carried_by(head.headers))
+    return FinishedFile(
+        key=key,
+        owner=keys.owner_of(key) or "",
+        user=keys.user_of(key),
+        size=head.size,
+        content_type=head.content_type,
+        etag=head.etag,
+        checksum=checksum,
+        checksum_algorithm=facts.algorithm.value if facts and facts.algorithm and checksum else None,
+        metadata=metadata,
+        filename=filename,
+        tags=tags,
+        url="",
+    )
+
+
 class UploadOutcomes:
     """The multipart uploads of one bucket."""
 
-    def __init__(
-        self,
-        objects: MediaBucket,
-        finishing: Finishing,
-        public_url: Callable[[str], str],
-        quota: Quotas,
-        receipts: Receipts | None = None,
-    ) -> None:
+    def __init__(self, finishing: Finishing, public_url: Callable[[str], str], quota: Quotas) -> None:
         """Make it.
 
         Args:
-            objects: The bucket.
             finishing: What an object must pass.
             public_url: The URL of a key for everyone.
             quota: Where the room of an object that is refused becomes free.
-            receipts: Signs receipts; None: there are none.
         """
-        self._objects = objects
-        self._bucket = objects.bucket
         self._finishing = finishing
+        self._objects = finishing.objects
+        self._bucket = finishing.objects.bucket
         self._public_url = public_url
         self._quota = quota
-        self._receipts = receipts
 
     def store(
         self,
@@ -392,22 +410,10 @@ class UploadOutcomes:
             except Refused as refused:
                 if refused.problem not in FINAL_PROBLEMS:
                     raise
-                await self._finishing.tell_refusal(handle.key, look, refused)
-                await self._finishing.note_refusal(handle.key, refused)
-                await self._objects.delete_unchanged(handle.key, look)
+                await self._finishing.refuse(handle.key, look, refused)
                 self._quota.release(handle.key)
                 raise
-            receipt = (
-                None
-                if self._receipts is None
-                else self._receipts.of(
-                    handle.key,
-                    look,
-                    facts,
-                    tags=await self._objects.tags(handle.key, look.headers),
-                    proved=True,
-                )
-            )
+            receipt = await self._finishing.receipt(handle.key, look, facts)
         return c.CompleteResponse(
             public_url=self._public_url(handle.key),
             key=handle.key,

@@ -9,11 +9,12 @@ nothing simpler is safe.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import yarl
@@ -26,13 +27,9 @@ from bigupload.service import contract as c
 from bigupload.service.access.callers import BoundUser
 from bigupload.service.media.direct_url import DirectUrls
 from bigupload.service.media.media_types import HEAD_BYTES, MediaType
-from bigupload.service.media.policy import Policy
-from bigupload.service.media_objects import MediaBucket, ObjectHead, StoreHealth, store_faults_as_refusals
+from bigupload.service.media_objects import ObjectHead, StoreHealth, store_faults_as_refusals
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing
-
-if TYPE_CHECKING:
-    from bigupload.service.uploads.receipts import Receipts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,40 +47,27 @@ class PostableMedia:
 
     kind: MediaType
     key: str
-    """A final key: its object stays as it was checked."""
+    """Of a check for a post, a final one: its object stays as it was checked."""
+    size: int
+    """Bytes."""
     receipt: str | None = None
-    """Signed, of the object at `key`."""
+    """Signed, of the object at `key`; None: nobody signs, or it can be written again."""
 
 
 class PostedMedia:
     """The uploads of all owners, as posts name them."""
 
-    def __init__(
-        self,
-        objects: MediaBucket,
-        public_url: Callable[[str], str],
-        *,
-        finishing: Finishing,
-        policy: Policy,
-        clock: Callable[[], float],
-        receipts: Receipts | None = None,
-    ) -> None:
+    def __init__(self, finishing: Finishing, public_url: Callable[[str], str]) -> None:
         """Make it.
 
         Args:
-            objects: The bucket of the uploads.
-            public_url: The URL of a key for everyone.
             finishing: What an object must pass.
-            policy: What is accepted, and how long it is kept.
-            clock: The time, in seconds since 1970.
-            receipts: Signs receipts; None: there are none.
+            public_url: The URL of a key for everyone.
         """
-        self._receipts = receipts
-        self._objects = objects
         self.public_url = public_url
         self._finishing = finishing
-        self._policy = policy
-        self._clock = clock
+        self._objects = finishing.objects
+        self._keys = finishing.policy.keys
 
     def key_of(self, url: str) -> str | None:
         """Return the key of an upload's publicUrl; None for another URL.
@@ -97,7 +81,7 @@ class PostedMedia:
         """
         base = self.public_url("")
         key = url.removeprefix(base)
-        if key != url and self._policy.keys.owner_of(key) is not None:
+        if key != url and self._keys.owner_of(key) is not None:
             return key
         try:
             leads_here = _place(url).startswith(_place(base))
@@ -107,95 +91,66 @@ class PostedMedia:
             raise Refused(Problem.MEDIA_NOT_FOUND, "this is not the publicUrl of an upload, character for character")
         return None
 
-    async def check(self, owner: str, key: str, bound: BoundUser | None = None) -> PostableMedia:
-        """Return the immutable object to post for the upload at `key`. A refused object is deleted.
+    async def check(
+        self, owner: str, key: str, bound: BoundUser | None = None, *, copies: bool = True
+    ) -> PostableMedia:
+        """Return the object to post for the upload at `key`. A refused object is deleted.
+
+        Args:
+            owner: Who posts.
+            key: The upload's key.
+            bound: The end user who posts; None: the owner itself.
+            copies: Whether an object that can be replaced is copied, and the copy is returned. Otherwise, nothing is.
 
         Raises:
             Refused: The upload belongs to another owner or end user, does not exist, or is not the media that
                 it claims to be.
         """
-        self._check_owner(owner, key, bound)
-        with store_faults_as_refusals():
-            kind, head = await self._judged(key)
-            if self._policy.keys.is_final(key):
-                return PostableMedia(kind=kind, key=key, receipt=await self.receipt(key, head))
-            final = await self._copied(key, head, kind)
-            try:
-                kind, copy = await self._judged(final)
-            except Refused as refused:
-                if refused.problem is Problem.FILE_REFUSED:  # only the copy was shown to the hook
-                    await self._tell_refusal(key, head, refused)
-                    await self._objects.delete_unchanged(key, head)
-                raise
-            await self._finishing.accept_by_copy(key, head, kind)
-            receipt = await self.receipt(final, copy)
-            return PostableMedia(kind=kind, key=final, receipt=receipt)
-
-    async def look(self, owner: str, key: str, bound: BoundUser | None = None) -> tuple[MediaType, ObjectHead]:
-        """Return the type of the upload at `key`, and its properties. A refused object is deleted. Nothing is
-        copied.
-
-        Raises:
-            Refused: As `check`.
-        """
-        self._check_owner(owner, key, bound)
-        with store_faults_as_refusals():
-            return await self._judged(key)
-
-    def _check_owner(self, owner: str, key: str, bound: BoundUser | None) -> None:
-        keys = self._policy.keys
-        if keys.owner_of(key) != owner or (bound is not None and keys.user_of(key) != bound.user):
+        if self._keys.owner_of(key) != owner or (bound is not None and self._keys.user_of(key) != bound.user):
             raise Refused(Problem.MEDIA_NOT_FOUND)
-
-    async def receipt(self, key: str, head: ObjectHead) -> str | None:
-        """Return the receipt of an object that was judged; None if it can be written again, or nobody signs. Raises
-        Refused if the store fails."""
-        if self._receipts is None or not self._policy.keys.is_final(key):
-            return None
-        with store_faults_as_refusals():
-            facts, tags = await self._objects.facts(key, etag=head.etag), await self._objects.tags(key, head.headers)
-            return self._receipts.of(key, head, facts, tags=tags)
+        with store_faults_as_refusals(), _replaced_as_refusal():
+            kind, head = await self._judged(key)
+            if copies and not self._keys.is_final(key):
+                final = await self._finishing.copied(key, head, kind)
+                try:
+                    kind, copy = await self._judged(final)
+                except Refused as refused:
+                    if refused.problem is Problem.FILE_REFUSED:  # only the copy was shown to the hook
+                        await self._finishing.refuse(key, head, refused)
+                    raise
+                await self._finishing.accept_by_copy(key, head, kind)
+                key, head = final, copy
+            receipt = await self._finishing.receipt(key, head)
+            return PostableMedia(kind=kind, key=key, size=head.size, receipt=receipt)
 
     def is_final(self, key: str) -> bool:
         """Return whether the object at `key` stays as it was checked."""
-        return self._policy.keys.is_final(key)
-
-    async def _tell_refusal(self, key: str, head: ObjectHead, refused: Refused) -> None:
-        if not self._finishing.is_copy(key, head):
-            await self._finishing.tell_refusal(key, head, refused)
-
-    async def _copied(self, key: str, head: ObjectHead, kind: MediaType) -> str:
-        try:
-            return await self._finishing.copied(key, head, kind)
-        except Fault as fault:
-            _raise_if_replaced(fault)
-            raise
+        return self._keys.is_final(key)
 
     async def _judged(self, key: str) -> tuple[MediaType, ObjectHead]:
         head = await self._objects.look(key, first=HEAD_BYTES)
-        now, keep = self._clock(), self._policy.keep
+        now, keep = self._finishing.clock(), self._finishing.policy.keep
         if head is None or (keep is not None and now - head.modified.timestamp() >= keep):
             raise Refused(Problem.MEDIA_NOT_FOUND)
         try:
             # An object that can still be replaced need not pass the hook: its copy will.
-            if self._policy.keys.is_final(key):
-                return await self._finishing.accept(key, head), head
-            return await self._finishing.judge(key, head), head
-        except Fault as fault:
-            _raise_if_replaced(fault)
-            raise
+            checks = self._finishing.accept if self._keys.is_final(key) else self._finishing.judge
+            return await checks(key, head), head
         except Refused as refused:
-            if refused.problem not in FINAL_PROBLEMS:
-                raise
-            await self._tell_refusal(key, head, refused)
-            await self._objects.delete_unchanged(key, head)
+            if refused.problem in FINAL_PROBLEMS:
+                await self._finishing.refuse(key, head, refused, tells=not self._finishing.is_copy(key, head))
             raise
 
 
-def _raise_if_replaced(fault: Fault) -> None:
-    if fault.is_absent or fault.kind is FaultKind.EXISTS:
-        message = "the upload was replaced or deleted while it was checked: post it again"
-        raise Refused(Problem.MEDIA_NOT_FOUND, message) from fault
+@contextlib.contextmanager
+def _replaced_as_refusal() -> Iterator[None]:
+    try:
+        yield
+    except Fault as fault:
+        if fault.is_absent or fault.kind is FaultKind.EXISTS:
+            message = "the upload was replaced or deleted while it was checked: post it again"
+            raise Refused(Problem.MEDIA_NOT_FOUND, message) from fault
+        raise
 
 
 def _place(url: str) -> str:
@@ -284,8 +239,7 @@ class Posts:
             key = self._uploads.key_of(url)
             if key is None:
                 return c.CheckResponse.model_validate((await self._urls.check(url)).to_json())
-            found, head = await self._health.while_responding(self._uploads.look(owner, key, bound))
-            receipt = await self._health.while_responding(self._uploads.receipt(key, head))
+            found = await self._health.while_responding(self._uploads.check(owner, key, bound, copies=False))
         except Refused as refused:
             if refused.problem.status >= 500:
                 raise
@@ -296,10 +250,10 @@ class Posts:
             usable=True,
             url=url,
             key=key if self._uploads.is_final(key) else None,
-            content_type=found.content_type,
-            type=None if found.kind == "other" else found.kind,
-            size=head.size,
-            receipt=receipt,
+            content_type=found.kind.content_type,
+            type=None if found.kind.kind == "other" else found.kind.kind,
+            size=found.size,
+            receipt=found.receipt,
         )
 
     async def _check(

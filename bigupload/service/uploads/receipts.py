@@ -14,7 +14,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jwt
@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from bigupload.core.checksums import ChecksumType
 from bigupload.core.integrity import ObjectFacts, Verified
 from bigupload.service import contract as c
-from bigupload.service.media.object_keys import carried_by, decoded
 from bigupload.service.media.policy import Policy
 from bigupload.service.media_objects import ObjectHead, version_of
+from bigupload.service.webhooks.hooks import FinishedFile
 from bigupload.service.webhooks.telling import event_id
 
 LIFETIME = 7 * 86_400
@@ -88,48 +88,26 @@ class Receipts:
         self._policy = policy
         self._clock = clock
 
-    def of(
-        self,
-        key: str,
-        head: ObjectHead,
-        facts: ObjectFacts | None = None,
-        *,
-        tags: Mapping[str, str] | None = None,
-        proved: bool = False,
-    ) -> str:
+    def of(self, file: FinishedFile, head: ObjectHead, *, proved_by: ObjectFacts | None = None) -> str:
         """Return the receipt of an object that counts, and that nobody can write again.
 
         Args:
-            key: A final key.
+            file: What is known of it.
             head: The object.
-            facts: The store's checksum of it; None: the store has none.
-            tags: The object's.
-            proved: Whether the client sent each part with its checksum, so that the store's proves the object.
+            proved_by: The store's checksum, if the client sent each part with its own, so that it proves the object.
         """
         now = int(self._clock())
         kept = self._policy.keep
         ends = now + LIFETIME if kept is None else min(now + LIFETIME, int(head.modified.timestamp()) + kept)
-        checksum = facts.checksum if facts is not None and facts.algorithm is not None else None
-        metadata, filename = decoded(carried_by(head.headers))
-        version = version_of(key, head)
         claims = c.ReceiptClaims(
-            aud=self._policy.keys.owner_of(key) or "",
+            aud=file.owner,
             iat=now,
             exp=ends,
-            jti=event_id("media.completed", version),
-            key=key,
-            public_url=self._public_url(key),
-            user=self._policy.keys.user_of(key),
+            jti=event_id("media.completed", version_of(file.key, head)),
+            public_url=self._public_url(file.key),
             version_id=head.headers.get("x-amz-version-id"),
-            etag=head.etag,
-            size=head.size,
-            content_type=head.content_type,
-            checksum=checksum,
-            checksum_algorithm=facts.algorithm.value if facts and facts.algorithm and checksum else None,
-            proof=_proof(facts).value if facts is not None and proved else None,
-            metadata=metadata,
-            tags=dict(tags or {}),
-            filename=filename,
+            proof=None if proved_by is None else _proof(proved_by).value,
+            **file.public_json(),
         )
         header: dict[str, Any] = {"kid": self._key.public.kid, "typ": TYPE}
         return jwt.encode(claims.model_dump(by_alias=True), self._key.private, algorithm=_ALGORITHM, headers=header)

@@ -23,12 +23,11 @@ import enum
 import hashlib
 import sqlite3
 import weakref
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
 import filelock
 
 from bigupload import __version__, errors
@@ -44,7 +43,6 @@ from bigupload.service.webhooks.delivering import RETRIED_FOR
 from bigupload.service.webhooks.hooks import Hooks
 from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.bucket import NOT_BY_BATCH
-from bigupload.stores.s3.operations import ObjectPages
 from bigupload.support.cancellation import for_each
 from bigupload.support.files import file_lock
 
@@ -263,9 +261,9 @@ class Removal:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SweepReport:
-    """The result of one sweep (of a dry run: what it would have done)."""
+    """The result of one sweep (of a dry run: what it would have done). It counts while the sweep runs."""
 
     looked_at: int = 0
     """The number of objects in the bucket, under keys that the service makes."""
@@ -286,28 +284,22 @@ class SweepReport:
         """The number of objects that were deleted, for any reason."""
         return self.expired + self.too_large + self.not_media + self.wrong_headers + self.refused
 
-
-class SweepTally:
-    """Counts during a run."""
-
-    def __init__(self, on_removal: Callable[[Removal], None] | None) -> None:
-        self._on_removal = on_removal
-        self._removed = dict.fromkeys(Reason, 0)
-        self._freed = 0
-        self.looked_at = 0
-        self.failed = 0
-
-    def removed(self, key: str, reason: Reason, size: int = 0) -> None:
-        """Count one."""
-        self._removed[reason] += 1
-        self._freed += size
-        if self._on_removal is not None:
-            self._on_removal(Removal(key=key, reason=reason, size=size))
-
-    def report(self) -> SweepReport:
-        """Return the sums."""
-        removed = {reason.name.lower(): count for reason, count in self._removed.items()}
-        return SweepReport(looked_at=self.looked_at, failed=self.failed, bytes_freed=self._freed, **removed)
+    @contextlib.contextmanager
+    def counting_failures(self) -> Iterator[None]:
+        """Count what fails with one object or upload, unless it was deleted or replaced since it was listed. Anything
+        that the next one would fail with, too, is raised."""
+        try:
+            yield
+        except Fault as e:
+            if e.kind is FaultKind.UNREACHABLE:
+                raise
+            self.failed += not (e.is_absent or e.kind is FaultKind.EXISTS)
+        except (errors.BigUploadError, OSError) as e:  # OSError: the caller of `run` can't print a removal
+            if not isinstance(e, errors.StoreRefused):
+                raise
+            self.failed += 1
+        except Exception:
+            self.failed += 1  # one object must not stop every later sweep at its page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,12 +369,12 @@ class Sweep:
         Raises:
             BigUploadError: The bucket cannot be listed, or the store is unreachable.
         """
-        tally = SweepTally(self._on_removal)
+        tally = SweepReport()
         try:
             async for page in self._pages(REFUSED_PREFIX):  # first, because the sweep below writes more notes
                 tally.looked_at += len(page)
                 expired = [item for item in page if self._is_older(item.modified, _NOTES_KEPT)]
-                await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
+                await self._delete(expired, tally, dry_run=dry_run)
             async for page in self._pages(self._policy.keys.prefix, after=self._memory.position()):
                 media_marks = await self._sweep_page(page, tally, dry_run=dry_run)
                 if page:
@@ -391,111 +383,65 @@ class Sweep:
         except Fault as fault:
             raise fault.public() from fault
         self._memory.all_done()
-        return tally.report()
+        return tally
 
     def _is_older(self, since: datetime, kept: timedelta | None) -> bool:
         return kept is not None and self._now() - since >= kept
 
     async def _pages(self, prefix: str, after: str = "") -> AsyncIterator[list[_Listed]]:
         """Yield pages of the objects under `prefix` whose keys come after `after`."""
-        pages = ObjectPages(after)
-        while not pages.ended:
-            page = await self._bucket.call(
-                "to list the objects", "ListObjectsV2", Prefix=prefix, MaxKeys=self._page_size, **pages.start
-            )
+        async for rows in self._bucket.object_pages(prefix, after=after, size=self._page_size):
             yield [
                 _Listed(key=row["Key"], size=row["Size"], etag=row.get("ETag", ""), modified=row["LastModified"])
-                for row in page.get("Contents", ())
+                for row in rows
                 if self._policy.keys.is_made_here(row["Key"])  # the operator's own files may be here too
             ]
-            pages.advance(page)
 
-    async def _sweep_page(self, page: list[_Listed], tally: SweepTally, *, dry_run: bool) -> set[int]:
+    async def _sweep_page(self, page: list[_Listed], tally: SweepReport, *, dry_run: bool) -> set[int]:
         """Delete the objects of a page that must not stay. Returns the marks of the objects that are media."""
         known = self._memory.known([item.mark for item in page])
         found: set[int] = set()
         tally.looked_at += len(page)
         expired: list[_Listed] = []
-        too_large: list[_Listed] = []
         rest: list[_Listed] = []
         for item in page:
             if self._is_older(item.modified, self._policy.kept):
                 expired.append(item)
-            elif item.size > self._policy.max_file_size:
-                too_large.append(item)
-            elif item.mark in known:
+            elif item.mark in known and item.size <= self._policy.max_file_size:
                 found.add(item.mark)
             else:
                 rest.append(item)
-        if not dry_run:
-            await self._tell_expiring(expired)
-        await self._delete(expired, Reason.EXPIRED, tally, dry_run=dry_run)
-        await self._delete_too_large(too_large, tally, dry_run=dry_run)
-        await self._look_at_all(rest, tally, found, dry_run=dry_run)
+        if (telling := self._telling) is not None and not dry_run:  # if that fails, they stay until the next sweep
+
+            async def tell(item: _Listed) -> None:
+                await telling.leaving("media.expired", item.key, item)
+
+            await for_each(expired, tell, at_once=_LOOKS_AT_ONCE)
+        await self._delete(expired, tally, dry_run=dry_run)
+
+        async def look(item: _Listed) -> None:
+            with tally.counting_failures():
+                refused = await self._refusal(item, dry_run=dry_run)
+                if refused is None:
+                    found.add(item.mark)
+                elif dry_run or await self._finishing.refuse(item.key, item, refused):
+                    self._removed(tally, item.key, REASONS.get(refused.problem, Reason.NOT_MEDIA), item.size)
+
+        await for_each(rest, look, at_once=_LOOKS_AT_ONCE)
         return found
 
-    async def _tell_expiring(self, items: Sequence[_Listed]) -> None:
-        """Note that objects are about to be deleted. If that fails, they stay until the next sweep. Raises Fault."""
-        if (telling := self._telling) is None:
-            return
-
-        async def tell(item: _Listed) -> None:
-            await telling.leaving("media.expired", item.key, item)
-
-        await for_each(items, tell, at_once=_LOOKS_AT_ONCE)
-
-    async def _note_refusal(self, item: _Listed, refused: Refused) -> None:
-        await self._finishing.tell_refusal(item.key, item, refused)
-        await self._finishing.note_refusal(item.key, refused)
-
-    async def _delete_too_large(self, items: Sequence[_Listed], tally: SweepTally, *, dry_run: bool) -> None:
-        noted: list[_Listed] = []
-        for item in items:
-            try:
-                if not dry_run:
-                    await self._note_refusal(item, Refused(Problem.FILE_TOO_LARGE))
-                noted.append(item)
-            except (Fault, errors.StoreRefused) as e:
-                if _is_end(e):
-                    raise
-                tally.failed += 1
-        await self._delete(noted, Reason.TOO_LARGE, tally, dry_run=dry_run)
-
-    # -- checking objects
-
-    async def _look_at_all(
-        self, items: Sequence[_Listed], tally: SweepTally, found: set[int], *, dry_run: bool
-    ) -> None:
-        waiting: Iterator[_Listed] = iter(items)
-        lost: list[Exception] = []
-
-        async def worker() -> None:
-            for item in waiting:
-                if lost:
-                    return
-                try:
-                    refused = await self._refusal(item, dry_run=dry_run)
-                    if refused is None:
-                        found.add(item.mark)
-                    elif dry_run or await self._delete_unchanged(item, refused):
-                        tally.removed(item.key, REASONS.get(refused.problem, Reason.NOT_MEDIA), item.size)
-                except (Fault, errors.BigUploadError) as e:
-                    if _is_end(e):
-                        lost.append(e)  # raised below: the task group would wrap it in an ExceptionGroup
-                    elif not _is_away(e):
-                        tally.failed += 1
-                except Exception:
-                    tally.failed += 1  # one object must not stop every later sweep at its page
-
-        async with anyio.create_task_group() as group:
-            for _ in range(min(_LOOKS_AT_ONCE, len(items))):
-                group.start_soon(worker)
-        if lost:
-            raise lost[0]
+    def _removed(self, tally: SweepReport, key: str, reason: Reason, size: int = 0) -> None:
+        count = reason.name.lower()
+        setattr(tally, count, getattr(tally, count) + 1)
+        tally.bytes_freed += size
+        if self._on_removal is not None:
+            self._on_removal(Removal(key=key, reason=reason, size=size))
 
     async def _refusal(self, item: _Listed, *, dry_run: bool) -> Refused | None:
         """Return why an object must be deleted; None if it may stay. Raises Fault if it was deleted or replaced
         meanwhile, and Refused if the hook did not answer."""
+        if item.size > self._policy.max_file_size:
+            return Refused(Problem.FILE_TOO_LARGE)
         head = await self._objects.look(item.key, first=media_types.HEAD_BYTES, etag=item.etag)
         if head is None:
             raise Fault(FaultKind.GONE, "the object was deleted meanwhile", status=404)
@@ -507,58 +453,40 @@ class Sweep:
             return refused
         return None
 
-    async def _delete_unchanged(self, item: _Listed, refused: Refused) -> bool:
-        await self._note_refusal(item, refused)
-        return await self._objects.delete_unchanged(item.key, item)
-
     # -- deleting
 
-    async def _delete(self, items: Sequence[_Listed], reason: Reason, tally: SweepTally, *, dry_run: bool) -> None:
-        """Delete a page's objects, each on the condition that it is still the listed one."""
-        outcomes = dict.fromkeys(items, True) if dry_run else await self._delete_batch(items)
+    async def _delete(self, items: Sequence[_Listed], tally: SweepReport, *, dry_run: bool) -> None:
+        """Delete a page's expired objects, each on the condition that it is still the listed one."""
+        codes = {} if dry_run else await self._delete_batch(items)
         for item in items:
-            if item not in outcomes:  # deleted by others, or replaced
-                continue
-            if outcomes[item]:
-                tally.removed(item.key, reason, item.size)
-            else:
-                tally.failed += 1
+            code = codes.get(item.key)
+            if code == NOT_BY_BATCH:
+                with tally.counting_failures():
+                    await self._objects.delete(item.key, etag=item.etag)
+                    code = None
+            elif code is not None:
+                tally.failed += code not in _AWAY_CODES
+            if code is None:
+                self._removed(tally, item.key, Reason.EXPIRED, item.size)
 
-    async def _delete_batch(self, items: Sequence[_Listed]) -> dict[_Listed, bool]:
-        """Return whether each object was deleted, without the objects that were gone already."""
-        if not items:
-            return {}
-        if not self._batches or len(items) == 1:
-            return await self._delete_singly(items)
+    async def _delete_batch(self, items: Sequence[_Listed]) -> Mapping[str, str]:
+        """Delete objects together. Returns S3's code for each key that was not; NOT_BY_BATCH: it may be alone."""
+        singly = dict.fromkeys((item.key for item in items), NOT_BY_BATCH)
+        if not self._batches or len(items) < 2:
+            return singly
         try:
-            codes = await self._bucket.delete_many([(item.key, item.etag) for item in items])
+            return await self._bucket.delete_many([(item.key, item.etag) for item in items])
         except Fault as fault:
             if fault.kind is FaultKind.UNREACHABLE:
                 raise
             if fault.kind.is_retried:  # by the next sweep, instead of as a thousand calls
-                return dict.fromkeys(items, False)
+                return dict.fromkeys(singly, "failed")
             self._batches = fault.kind is not FaultKind.UNSUPPORTED
-            return await self._delete_singly(items)  # one key that XML cannot contain makes the batch fail
-        singly = [item for item in items if codes.get(item.key) == NOT_BY_BATCH]  # as with a condition
-        outcomes = {item: item.key not in codes for item in items if codes.get(item.key) not in _AWAY_CODES}
-        return outcomes | await self._delete_singly(singly)
-
-    async def _delete_singly(self, items: Sequence[_Listed]) -> dict[_Listed, bool]:
-        outcomes: dict[_Listed, bool] = {}
-        for item in items:
-            try:
-                await self._objects.delete(item.key, etag=item.etag)
-                outcomes[item] = True
-            except (Fault, errors.StoreRefused) as e:
-                if _is_end(e):
-                    raise
-                if not _is_away(e):
-                    outcomes[item] = False
-        return outcomes
+            return singly  # one key that XML cannot contain makes the batch fail
 
     # -- open uploads
 
-    async def _abort_uploads(self, tally: SweepTally, *, dry_run: bool) -> None:
+    async def _abort_uploads(self, tally: SweepReport, *, dry_run: bool) -> None:
         """Abort old uploads. If a part arrives during an abort, the upload may survive until the next sweep.
 
         The whole list is read before the first abort: some stores lose their place in the list when its uploads go.
@@ -571,28 +499,13 @@ class Sweep:
             if len(due) >= _MAX_ABORTS:  # the next sweep aborts the others
                 break
         for upload in due:
-            try:
+            with tally.counting_failures():
                 if not dry_run:
                     await self._bucket.call("to abort", "AbortMultipartUpload", **upload)
                     if self._telling is not None:
                         await self._telling.upload_aborted(upload["Key"], upload["UploadId"], by_age=True)
-                tally.removed(upload["Key"], Reason.ABORTED_UPLOADS)
-            except Fault as fault:
-                if _is_end(fault):
-                    raise
-                tally.failed += not _is_away(fault)
+                self._removed(tally, upload["Key"], Reason.ABORTED_UPLOADS)
 
 
 _AWAY_CODES = frozenset({"NoSuchKey", "PreconditionFailed"})
-
-
-def _is_away(e: Exception) -> bool:
-    """Return whether the object was deleted or replaced since it was listed, which is not a failure."""
-    return isinstance(e, Fault) and (e.is_absent or e.kind is FaultKind.EXISTS)
-
-
-def _is_end(e: Exception) -> bool:
-    """Return whether the next object would fail with the same error."""
-    return (isinstance(e, Fault) and e.kind is FaultKind.UNREACHABLE) or (
-        isinstance(e, errors.BigUploadError) and not isinstance(e, errors.StoreRefused)
-    )
+"""The object was deleted or replaced since it was listed, which is not a failure."""

@@ -124,10 +124,10 @@ class MediaUploads:
         self._hooks = hooks or Hooks()
         self.telling = telling
         """Notes the events for webhooks; None: there are none."""
-        finishing = Finishing(self._objects, policy=policy, clock=clock, hooks=self._hooks, telling=telling)
-        self.posted = PostedMedia(
-            self._objects, self.public_url, finishing=finishing, policy=policy, clock=clock, receipts=receipts
+        finishing = Finishing(
+            self._objects, policy=policy, clock=clock, hooks=self._hooks, telling=telling, receipts=receipts
         )
+        self.posted = PostedMedia(finishing, self.public_url)
         """The uploads, as posts name them."""
         self.files = OwnerFiles(bucket, self.public_url, policy=policy, clock=clock)
         """The objects that the store has of each owner."""
@@ -142,8 +142,7 @@ class MediaUploads:
             engine=engine,
             kept=KeptCounts(self._objects),
         )
-        self._finishing = finishing
-        self.outcomes = UploadOutcomes(self._objects, finishing, self.public_url, self._quota, receipts)
+        self.outcomes = UploadOutcomes(finishing, self.public_url, self._quota)
         """The outcomes of multipart uploads."""
 
     async def aclose(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.integrity import ObjectFacts
 from bigupload.service import contract as c
+from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.media.policy import PUBLISHED_POLICY, Policy
 from bigupload.service.media_objects import ObjectHead, version_of
+from bigupload.service.uploads.finishing import file_of
 from bigupload.service.uploads.receipts import LIFETIME, TYPE, Receipts, key_id, published
 from bigupload.service.webhooks.telling import event
 from tests.tools.cases import each_case
@@ -39,6 +42,12 @@ def receipts(*secrets: str, now: float = NOW, policy: Policy = PUBLISHED_POLICY)
     )
 
 
+def signed(
+    by: Receipts, facts: ObjectFacts | None = None, *, proved: bool = False, tags: Mapping[str, str] | None = None
+) -> str:
+    return by.of(file_of(KeyTemplate(), KEY, HEAD, facts, tags=tags or {}), HEAD, proved_by=facts if proved else None)
+
+
 def read(receipt: str, keys: c.JsonWebKeys, owner: str = "shop") -> dict[str, Any]:
     """As an application does, at the time of the test's clock."""
     known = jwt.PyJWKSet.from_dict(keys.model_dump())
@@ -50,7 +59,7 @@ def read(receipt: str, keys: c.JsonWebKeys, owner: str = "shop") -> dict[str, An
 
 
 def test_what_a_receipt_says() -> None:
-    receipt = receipts().of(KEY, HEAD, FACTS, tags={"keep": "no"}, proved=True)
+    receipt = signed(receipts(), FACTS, tags={"keep": "no"}, proved=True)
     assert jwt.get_unverified_header(receipt) == {"alg": "ES256", "kid": key_id(SECRET), "typ": TYPE}
     version = version_of(KEY, HEAD)
     assert read(receipt, published([SECRET])) == {
@@ -76,7 +85,7 @@ def test_what_a_receipt_says() -> None:
 
 def test_it_ends_with_the_file_or_after_a_week() -> None:
     for keep, ends in ((None, NOW + LIFETIME), (3600, NOW - 60 + 3600), (30 * 86_400, NOW + LIFETIME)):
-        receipt = receipts(policy=Policy(keep=keep)).of(KEY, HEAD)
+        receipt = signed(receipts(policy=Policy(keep=keep)))
         assert read(receipt, published([SECRET]))["exp"] == ends
 
 
@@ -92,16 +101,16 @@ def test_it_ends_with_the_file_or_after_a_week() -> None:
     ],
 )  # fmt: skip
 def test_a_proof_is_what_was_compared(facts: ObjectFacts | None, proved: bool, proof: str | None) -> None:
-    assert read(receipts().of(KEY, HEAD, facts, proved=proved), published([SECRET]))["proof"] == proof
+    assert read(signed(receipts(), facts, proved=proved), published([SECRET]))["proof"] == proof
 
 
 def test_the_last_secret_signs_and_the_keys_of_all_are_published() -> None:
     both = receipts(OLD, SECRET)
     assert [key.kid for key in both.published.keys] == [key_id(SECRET), key_id(OLD)]
-    assert read(receipts(OLD).of(KEY, HEAD), both.published)["key"] == KEY
-    assert read(receipts(SECRET, OLD).of(KEY, HEAD), both.published)["key"] == KEY
+    assert read(signed(receipts(OLD)), both.published)["key"] == KEY
+    assert read(signed(receipts(SECRET, OLD)), both.published)["key"] == KEY
     with pytest.raises(KeyError):
-        read(receipts("x" * 40).of(KEY, HEAD), both.published)
+        read(signed(receipts("x" * 40)), both.published)
     assert set(both.published.keys[0].model_dump()) == {"kty", "crv", "x", "y", "kid", "use", "alg"}  # no private one
 
 
@@ -117,4 +126,4 @@ def test_a_secret_s_key_never_changes() -> None:
 
 def test_another_owner_s_application_refuses_it() -> None:
     with pytest.raises(jwt.InvalidAudienceError):
-        read(receipts().of(KEY, HEAD), published([SECRET]), owner="bank")
+        read(signed(receipts()), published([SECRET]), owner="bank")
