@@ -237,34 +237,28 @@ class DirectUrls:
 
     async def check(self, url: str) -> UrlCheck:
         """Whether `url` may be used. Never raises for anything that URL, name server or host do."""
-        progress = _FollowedUrl(shown=_without_secrets(url))
+        shown, redirects = _without_secrets(url), 0
         try:
             async with asyncio.timeout(self._time_limit):
-                found, size = await self._follow(url, progress)
+                at = _parse(url)
+                while True:
+                    shown = _without_secrets(str(at))
+                    self._admit(_host(at))
+                    response, size, head = await self._fetch(at)
+                    location = response.headers.get("Location") if response.status in _REDIRECTS else None
+                    if location is None:
+                        media = _judge(response, size, head, _host(at) if redirects else None)
+                        return UrlCheck(url=shown, media=media, size=size)
+                    redirects += 1
+                    if redirects > MOST_REDIRECTS:
+                        message = f"the URL redirects more than {MOST_REDIRECTS} times"
+                        raise _RuleBroken(Rule.TOO_MANY_REDIRECTS, message)
+                    at = _parse(location, base=at)
         except TimeoutError:
             message = f"the host did not send the first bytes of the file within {self._time_limit:g} s"
-            return UrlCheck(url=progress.shown, rule=Rule.TOO_SLOW, message=message)
+            return UrlCheck(url=shown, rule=Rule.TOO_SLOW, message=message)
         except _RuleBroken as e:
-            return UrlCheck(url=progress.shown, rule=e.rule, message=str(e))
-        return UrlCheck(url=progress.shown, media=found, size=size)
-
-    async def _follow(self, url: str, progress: _FollowedUrl) -> tuple[MediaType, int | None]:
-        at = _parse(url)
-        while True:
-            progress.shown, progress.host = _without_secrets(str(at)), _host(at)
-            self._admit(progress.host)
-            try:
-                response = await self._fetch(at)
-            except aiohttp.InvalidURL as e:  # 127.1, where private hosts are allowed
-                raise _RuleBroken(Rule.NOT_A_URL, "the URL's host is not a host name or a complete IP address") from e
-            except (aiohttp.ClientError, OSError, ValueError) as e:
-                raise _RuleBroken(Rule.UNREACHABLE, _why_unreachable(e)) from e
-            if response.location is None:
-                return _judge(response, progress)
-            progress.redirects += 1
-            if progress.redirects > MOST_REDIRECTS:
-                raise _RuleBroken(Rule.TOO_MANY_REDIRECTS, f"the URL redirects more than {MOST_REDIRECTS} times")
-            at = _parse(response.location, base=at)
+            return UrlCheck(url=shown, rule=e.rule, message=str(e))
 
     def _admit(self, host: str) -> None:
         """Raise where no connection must be made. The resolver is not asked for an address in a URL."""
@@ -276,50 +270,25 @@ class DirectUrls:
         if not self._allow_private and not is_public_host(host):
             raise _not_public()
 
-    async def _fetch(self, url: yarl.URL) -> _Response:
-        async with self._session.get(url, allow_redirects=False) as response:
-            try:
-                location = response.headers.get("Location") if response.status in _REDIRECTS else None
-                head = b""
-                if response.status == 200:
-                    while len(head) < HEAD_BYTES and (more := await response.content.read(HEAD_BYTES - len(head))):
-                        head += more
-                return _Response(
-                    status=response.status,
-                    location=location,
-                    content_type=response.headers.get("Content-Type", ""),
-                    encoding=response.headers.get("Content-Encoding", "identity").strip().lower(),
-                    size=response.content_length,
-                    head=head,
-                )
-            finally:
-                response.close()  # there may be gigabytes more
+    async def _fetch(self, url: yarl.URL) -> tuple[aiohttp.ClientResponse, int | None, bytes]:
+        """Return a response, its size in bytes, and the first bytes of one with the status 200. Raises _RuleBroken."""
+        try:
+            async with self._session.get(url, allow_redirects=False) as response:
+                try:
+                    head = b""
+                    if response.status == 200:
+                        while len(head) < HEAD_BYTES and (more := await response.content.read(HEAD_BYTES - len(head))):
+                            head += more
+                    return response, response.content_length, head
+                finally:
+                    response.close()  # there may be gigabytes more
+        except aiohttp.InvalidURL as e:  # 127.1, where private hosts are allowed
+            raise _RuleBroken(Rule.NOT_A_URL, "the URL's host is not a host name or a complete IP address") from e
+        except (aiohttp.ClientError, OSError, ValueError) as e:
+            raise _RuleBroken(Rule.UNREACHABLE, _why_unreachable(e)) from e
 
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
-@dataclass(slots=True)
-class _FollowedUrl:
-    """The URL that a check has come to, by redirects."""
-
-    shown: str
-    host: str = ""
-    redirects: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Response:
-    """A host's response."""
-
-    status: int
-    location: str | None
-    """The URL that it redirects to."""
-    content_type: str
-    encoding: str
-    size: int | None
-    """Bytes."""
-    head: bytes
 
 
 def _host(url: yarl.URL) -> str:
@@ -355,27 +324,36 @@ def _without_secrets(url: str) -> str:
     return "".join(c if c.isprintable() else " " for c in plain)
 
 
-def _judge(response: _Response, progress: _FollowedUrl) -> tuple[MediaType, int | None]:
-    """Judge the last response. Raises `_RuleBroken`."""
+def _judge(response: aiohttp.ClientResponse, size: int | None, head: bytes, redirected_to: str | None) -> MediaType:
+    """Judge the last response. Raises `_RuleBroken`.
+
+    Args:
+        response: The response.
+        size: Its size in bytes; None: the host does not report it.
+        head: The first bytes of the file.
+        redirected_to: The last host, if it is not the URL's own.
+    """
     if response.status in (401, 403, 407):
         raise _RuleBroken(
             Rule.NEEDS_AUTHENTICATION, f"the host responds with {response.status}: the file must be public"
         )
     if response.status != 200:
         raise _RuleBroken(Rule.BAD_STATUS, f"the host responds with {response.status} instead of 200")
-    declared = media_types.by_content_type(response.content_type)
-    if _is_page(response, declared):
-        where = "returns" if not progress.redirects else f"redirects to {one_line(progress.host)}, which returns"
+    said = response.headers.get("Content-Type", "")
+    declared = media_types.by_content_type(said)
+    is_page = said.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
+    if is_page or _PAGE.match(head) is not None:
+        where = "returns" if redirected_to is None else f"redirects to {one_line(redirected_to)}, which returns"
         raise _RuleBroken(Rule.HTML, f"the URL {where} an HTML page, not a media file")
-    if response.size is not None and response.size > MAX_FILE_SIZE:
-        size, limit = format_two_sizes(response.size, MAX_FILE_SIZE)
-        raise _RuleBroken(Rule.TOO_LARGE, f"the file has {size}, and the limit is {limit}")
-    found = media_types.identify(response.head)
-    said = one_line(response.content_type) or "missing"
+    if size is not None and size > MAX_FILE_SIZE:
+        has, limit = format_two_sizes(size, MAX_FILE_SIZE)
+        raise _RuleBroken(Rule.TOO_LARGE, f"the file has {has}, and the limit is {limit}")
+    found = media_types.identify(head)
+    said = one_line(said) or "missing"
     if declared is None:
         wanted = f"the file is {found.name} ({found.content_type})" if found else f"supported are {media_types.NAMES}"
         raise _RuleBroken(Rule.WRONG_CONTENT_TYPE, f"the host's Content-Type is {said}: {wanted}")
-    if response.encoding not in ("", "identity"):
+    if response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
         raise _RuleBroken(Rule.NOT_MEDIA, "the host sends the file compressed (Content-Encoding): serve it as it is")
     if found is None:
         raise _RuleBroken(Rule.NOT_MEDIA, f"the first bytes match none of {media_types.NAMES}")
@@ -385,21 +363,16 @@ def _judge(response: _Response, progress: _FollowedUrl) -> tuple[MediaType, int 
             f"the host's Content-Type is {said}, but the first bytes are of {found.name} ({found.content_type})",
         )
     try:
-        check_start(found.name, response.head, sys.maxsize if response.size is None else response.size)
+        check_start(found.name, head, sys.maxsize if size is None else size)
     except Refused as refused:
         rule = Rule.TOO_LARGE if refused.problem is Problem.FILE_TOO_LARGE else Rule.NOT_MEDIA
         raise _RuleBroken(rule, str(refused)) from None
-    return found, response.size
+    return found
 
 
 _PAGE = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<!--.{0,500}?-->\s*)?<(?:!doctype\s+html|html|head|body|script)\b", re.I | re.S
 )
-
-
-def _is_page(response: _Response, declared: MediaType | None) -> bool:
-    said = response.content_type.partition(";")[0].strip().lower()
-    return said in ("text/html", "application/xhtml+xml") or _PAGE.match(response.head) is not None
 
 
 def _why_unreachable(e: Exception) -> str:
