@@ -170,12 +170,8 @@ PUBLISHED_TYPES = MediaTypes(MEDIA_TYPES, name=PUBLISHED)
 ANY_TYPES = _AnyTypes()
 
 
-@dataclass(slots=True)
-class _TypeLines:
-    """The lines of one type so far."""
-
-    content_types: dict[str, None]
-    extensions: dict[str, None]
+_Row = tuple[dict[str, None], dict[str, None]]
+"""One type so far: its content types and its extensions."""
 
 
 def read_types(text: str, *, where: str) -> MediaTypes:
@@ -191,7 +187,7 @@ def read_types(text: str, *, where: str) -> MediaTypes:
     Raises:
         UsageError: It is no such list, is empty, or says that one extension is of two types.
     """
-    rows: list[_TypeLines] = []
+    rows: list[_Row] = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.partition("#")[0].lower().split()
         if not words:
@@ -217,41 +213,38 @@ def types_from_json(value: Any, *, where: str) -> MediaTypes:
             return known
     match value:
         case [*found] if found and all(_is_row(each) for each in found):
-            rows = [
-                _TypeLines(dict.fromkeys(each["contentTypes"]), dict.fromkeys(each["extensions"])) for each in found
-            ]
+            rows = [(dict.fromkeys(each["contentTypes"]), dict.fromkeys(each["extensions"])) for each in found]
             return _types_of(rows, where)
     raise UsageError(f"{where} has no list of types that this version of bigupload can read")
 
 
 def _is_row(value: Any) -> bool:
     match value:
-        case {"contentTypes": [str(), *contents], "extensions": [*extensions]}:
-            contents = [value["contentTypes"][0], *contents]
-            return all(isinstance(each, str) and _CONTENT_TYPE.fullmatch(each) for each in contents) and all(
-                isinstance(each, str) and _EXTENSION.fullmatch(each) for each in extensions
-            )
+        case {"contentTypes": [_, *_] as contents, "extensions": [*extensions]}:
+            named = [(each, _CONTENT_TYPE) for each in contents] + [(each, _EXTENSION) for each in extensions]
+            return all(isinstance(each, str) and pattern.fullmatch(each) for each, pattern in named)
     return False
 
 
-def _add(rows: list[_TypeLines], content: str, extensions: Sequence[str], where: str) -> None:
-    same = [row for row in rows if content in row.content_types or not row.extensions.keys().isdisjoint(extensions)]
+def _add(rows: list[_Row], content: str, extensions: Sequence[str], where: str) -> None:
+    same = [row for row in rows if content in row[0] or not row[1].keys().isdisjoint(extensions)]
     if len(same) > 1:
-        raise UsageError(f"{where} joins {_first(same[0])} and {_first(same[1])}, which earlier lines keep apart")
+        first, second = (next(iter(contents)) for contents, _ in same[:2])
+        raise UsageError(f"{where} joins {first} and {second}, which earlier lines keep apart")
     if not same:
-        same = [_TypeLines({}, {})]
+        same = [({}, {})]
         rows += same
-    same[0].content_types[content] = None
-    same[0].extensions.update(dict.fromkeys(extensions))
+    same[0][0][content] = None
+    same[0][1].update(dict.fromkeys(extensions))
 
 
-def _types_of(rows: Iterable[_TypeLines], where: str) -> MediaTypes:
+def _types_of(rows: Iterable[_Row], where: str) -> MediaTypes:
     return MediaTypes([_type_of(row, where) for row in rows])
 
 
-def _type_of(row: _TypeLines, where: str) -> MediaType:
+def _type_of(row: _Row, where: str) -> MediaType:
     """A published type stays what it is, with the names that were listed: its first bytes are checked."""
-    contents, extensions = tuple(row.content_types), tuple(row.extensions)
+    contents, extensions = map(tuple, row)
     found = [
         kind
         for kind in MEDIA_TYPES
@@ -284,10 +277,6 @@ def _other(contents: tuple[str, ...], extensions: tuple[str, ...]) -> MediaType:
         other_extensions=extensions[1:],
         other_content_types=contents[1:],
     )
-
-
-def _first(row: _TypeLines) -> str:
-    return next(iter(row.content_types))
 
 
 def _listed(names: Iterable[str], most: int = 40) -> str:

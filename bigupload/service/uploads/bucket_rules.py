@@ -12,13 +12,11 @@ import functools
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import field
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.records import dataclass
 from bigupload.service.access.cors import ANY_ORIGIN
 from bigupload.service.media.object_keys import REFUSED_PREFIX
 from bigupload.service.media.policy import (
@@ -53,30 +51,12 @@ _MAX_AGE = 3600
 """The time for which a browser may cache the permissions, in seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Kind:
-    """A list of a bucket's rules, and how to read and write it. S3 can only replace a whole list."""
-
-    name: str
-    get: str
-    put: str
-    root: str
-    """The document's root element."""
-    row: str
-    """The element of one rule."""
-    carried: Mapping[str, str] = field(default_factory=dict)
-    """Headers of the response to write back, by the parameter, because AWS would reset them otherwise."""
-
-
-_LIFECYCLE = _Kind(
-    name="lifecycle rules",
-    get="GetBucketLifecycleConfiguration",
-    put="PutBucketLifecycleConfiguration",
-    root="LifecycleConfiguration",
-    row="Rule",
-    carried={"TransitionDefaultMinimumObjectSize": "x-amz-transition-default-minimum-object-size"},
-)
-_CORS = _Kind(name="CORS rules", get="GetBucketCors", put="PutBucketCors", root="CORSConfiguration", row="CORSRule")
+_LIFECYCLE = ("BucketLifecycleConfiguration", "LifecycleConfiguration", "Rule")
+_CORS = ("BucketCors", "CORSConfiguration", "CORSRule")
+"""Of each list of a bucket's rules: S3's operations, the document's root element, the element of one rule."""
+_NAMES = {_LIFECYCLE: "lifecycle rules", _CORS: "CORS rules"}
+_SMALLEST = "x-amz-transition-default-minimum-object-size"
+"""A header of the lifecycle rules to write back, because AWS would reset it otherwise."""
 
 
 async def set_up(
@@ -153,7 +133,7 @@ def _steps(
         (
             f"browsers may upload from {', '.join(origins)}",
             "browsers may not be able to upload",
-            functools.partial(_merge, bucket, _CORS, _cors_rules(origins)),
+            functools.partial(_merge, bucket, _CORS, [_cors_rule(origins)]),
         ),
         (
             f"{access} {policy.keys.prefix}*",
@@ -187,37 +167,37 @@ def _lifecycle_rules(policy: Policy) -> list[dict[str, Any]]:
     ]
 
 
-def _cors_rules(origins: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "ID": f"{_OURS}upload",
-            "AllowedOrigin": list(origins),
-            "AllowedMethod": ["PUT", "GET", "HEAD"],
-            "AllowedHeader": ["*"],
-            "ExposeHeader": list(_EXPOSED),
-            "MaxAgeSeconds": _MAX_AGE,
-        }
-    ]
+def _cors_rule(origins: Sequence[str]) -> dict[str, Any]:
+    return {
+        "ID": f"{_OURS}upload",
+        "AllowedOrigin": list(origins),
+        "AllowedMethod": ["PUT", "GET", "HEAD"],
+        "AllowedHeader": ["*"],
+        "ExposeHeader": list(_EXPOSED),
+        "MaxAgeSeconds": _MAX_AGE,
+    }
 
 
-async def _merge(bucket: S3Bucket, kind: _Kind, rules: list[dict[str, Any]]) -> None:
+async def _merge(bucket: S3Bucket, kind: tuple[str, str, str], rules: list[dict[str, Any]]) -> None:
     """Append bigupload's rules to the existing ones: of CORS rules, the first that matches applies.
 
-    The operator's rules are written back as they were read, element by element.
+    The operator's rules are written back as they were read, element by element: S3 can only replace a whole list.
 
     Raises Fault, also if the rules cannot be read: writing could then delete the operator's rules.
     """
+    operation, root, row = kind
     answer = await _read(bucket, kind)
-    there = rows_of(answer, kind.row)
-    ours = list(ElementTree.fromstring(_document(kind.root, kind.row, rules)))  # noqa: S314 - made here
+    there = rows_of(answer, row)
+    ours = list(ElementTree.fromstring(_document(root, row, rules)))  # noqa: S314 - made here
     kept = [rule for rule in there if not _is_one_of(rule, ours)]
     if list(map(_content, kept + ours)) == list(map(_content, there)):
         return
-    carried = {name: answer["Headers"][header] for name, header in kind.carried.items() if header in answer["Headers"]}
-    body = document(kind.root, {}).replace(b"></", b">" + b"".join(map(ElementTree.tostring, kept + ours)) + b"</", 1)
-    await bucket.call(f"to set the {kind.name}", kind.put, Body=body, **carried)
-    if len(rows_of(await _read(bucket, kind), kind.row)) < len(kept + ours):
-        raise Fault(FaultKind.UNSUPPORTED, f"the store accepted the {kind.name} and did not keep them")
+    smallest = answer["Headers"].get(_SMALLEST)
+    carried = {} if smallest is None else {"TransitionDefaultMinimumObjectSize": smallest}
+    body = document(root, {}).replace(b"></", b">" + b"".join(map(ElementTree.tostring, kept + ours)) + b"</", 1)
+    await bucket.call(f"to set the {_NAMES[kind]}", f"Put{operation}", Body=body, **carried)
+    if len(rows_of(await _read(bucket, kind), row)) < len(kept + ours):
+        raise Fault(FaultKind.UNSUPPORTED, f"the store accepted the {_NAMES[kind]} and did not keep them")
 
 
 async def browser_trouble(bucket: S3Bucket, origins: Sequence[str]) -> str | None:
@@ -228,7 +208,7 @@ async def browser_trouble(bucket: S3Bucket, origins: Sequence[str]) -> str | Non
         origins: The origins that may call the service's API.
     """
     try:
-        rules = rows_of(await _read(bucket, _CORS), _CORS.row)
+        rules = rows_of(await _read(bucket, _CORS), _CORS[-1])
     except (Fault, errors.StoreRefused):  # a store without such rules, or only the operator may read them
         return None
     able = [rule for rule in rules if "PUT" in _texts(rule, "AllowedMethod") and _shows_etags(rule)]
@@ -270,9 +250,9 @@ def _document(root: str, row: str, rules: list[dict[str, Any]]) -> bytes:
     return document(root, {row: rules}).replace(f' xmlns="{XMLNS}"'.encode(), b"", 1)
 
 
-async def _read(bucket: S3Bucket, kind: _Kind) -> Mapping[str, Any]:
+async def _read(bucket: S3Bucket, kind: tuple[str, str, str]) -> Mapping[str, Any]:
     try:
-        return await bucket.call(f"to read the {kind.name}", kind.get)
+        return await bucket.call(f"to read the {_NAMES[kind]}", f"Get{kind[0]}")
     except Fault as fault:
         if fault.status == 404:  # the code differs between stores
             return {"Headers": {}}
@@ -307,14 +287,9 @@ async def _set_reading(bucket: S3Bucket, prefix: str, *, allowed: bool) -> None:
     there = statements if isinstance(statements, list) else [statements]
     wanted = [s for s in there if not (isinstance(s, dict) and s.get("Sid") == _SID)]
     if allowed:
+        resource = f"arn:aws:s3:::{bucket.name}/{prefix}*"
         wanted.append(
-            {
-                "Sid": _SID,
-                "Effect": "Allow",
-                "Principal": "*",
-                "Action": "s3:GetObject",
-                "Resource": f"arn:aws:s3:::{bucket.name}/{prefix}*",
-            }
+            {"Sid": _SID, "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": resource}
         )
     if wanted == there:
         return
