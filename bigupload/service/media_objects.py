@@ -178,10 +178,6 @@ class MediaBucket:
             **condition,
         )
 
-    async def delete(self, key: str, *, etag: str) -> None:
-        """Delete the object. Raises Fault(EXISTS) if it now has another ETag and the store supports If-Match."""
-        await self.bucket.delete(key, etag=etag)
-
     async def delete_unchanged(self, key: str, version: StoredVersion) -> bool:
         """Delete an object unless it was replaced: a URL is valid for an hour, so the key may have been sent again.
 
@@ -195,16 +191,17 @@ class MediaBucket:
             modified = version.modified.replace(microsecond=0)
             if answer.get("ETag", "") != version.etag or answer.get("LastModified") != modified:
                 return False
-            await self.delete(key, etag=version.etag)
+            await self.bucket.delete(key, etag=version.etag)
         except Fault as fault:
             if fault.is_absent or fault.kind is FaultKind.EXISTS:
                 return False
             raise
         return True
 
-    async def put_note(self, key: str, metadata: Mapping[str, str]) -> None:
+    async def put_note(self, key: str, metadata: Mapping[str, str], **condition: Any) -> None:
         """Put an empty object with `metadata` (ASCII)."""
-        await self.bucket.call("to leave a note", "PutObject", Key=key, Body=b"", headers=metadata_headers(metadata))
+        headers = metadata_headers(metadata)
+        await self.bucket.call("to leave a note", "PutObject", Key=key, Body=b"", headers=headers, **condition)
 
     async def put_new_note(self, key: str, metadata: Mapping[str, str]) -> bool:
         """Put a note if there is none. Returns False if there is one.
@@ -212,9 +209,7 @@ class MediaBucket:
         Raises Fault(CONFLICT) if another put is under way. A store that ignores the condition replaces the note.
         """
         try:
-            await self.bucket.call(
-                "to leave a note", "PutObject", Key=key, Body=b"", headers=metadata_headers(metadata), IfNoneMatch="*"
-            )
+            await self.put_note(key, metadata, IfNoneMatch="*")
         except Fault as fault:
             if fault.kind is FaultKind.EXISTS:
                 return False

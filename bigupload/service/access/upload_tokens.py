@@ -354,7 +354,7 @@ class TokenCounts:
         for number in range(1, token.uploads + 1):
             place = f"{folder}{number:05}"
             if place not in taken and await self._write(place):
-                undo.push_async_callback(quietly, self._objects.delete, place, etag="")
+                undo.push_async_callback(quietly, self._objects.bucket.delete, place, etag="")
                 return
         message = f"{token.uploads} uploads were begun with this upload token, and it allows no more"
         raise Refused(Problem.TOKEN_USED_UP, message if token.uploads > 1 else None)

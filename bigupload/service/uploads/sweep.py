@@ -462,7 +462,7 @@ class Sweep:
             code = codes.get(item.key)
             if code == NOT_BY_BATCH:
                 with tally.counting_failures():
-                    await self._objects.delete(item.key, etag=item.etag)
+                    await self._bucket.delete(item.key, etag=item.etag)
                     code = None
             elif code is not None:
                 tally.failed += code not in _AWAY_CODES

@@ -156,7 +156,8 @@ class MediaUploads:
     ) -> c.PresignResponse:
         """Sign one PUT of a whole file. It counts as one upload of `token`."""
         kind = self._policy.types.declared(request.filename, request.content_type)
-        self._check_size(request.size)
+        if request.size is not None:
+            check_size(request.size, self._policy.max_file_size)
         if request.size is not None and request.size > MAX_SINGLE_PUT:
             message = "one PUT takes at most 5 GiB: create a multipart upload"
             raise Refused(Problem.FILE_TOO_LARGE, message, field="size")
@@ -195,14 +196,17 @@ class MediaUploads:
     async def create(self, owner: str, request: c.CreateRequest, token: UploadToken | None = None) -> c.CreateResponse:
         """Create a multipart upload. It counts as one upload of `token`, also if the client repeats the request."""
         kind = self._policy.types.declared(request.filename, request.content_type)
-        self._check_size(request.size)
+        check_size(request.size, self._policy.max_file_size)
         if request.head is not None:
-            head = from_base64(request.head, "head")
+            try:
+                head = base64.b64decode(request.head, validate=True)
+            except ValueError as e:
+                raise Refused(Problem.INVALID_FIELD, "the field is not base64", field="head") from e
             media_types.check_head(head, kind)
             check_start(kind.name, head, request.size)
-        plan = plan_of(request)
+        plan = _plan_of(request)
         algorithm = Algorithm(request.checksum_algorithm)
-        first = parts_to_sign(plan, algorithm, request.first_parts, "firstParts")
+        first = [_part_to_sign(plan, algorithm, part, f"firstParts[{i}]") for i, part in enumerate(request.first_parts)]
         mark = request.token or secrets.token_hex(16)
         if token is not None:
             token.check(kind, request)
@@ -276,7 +280,9 @@ class MediaUploads:
     ) -> c.SignResponse:
         """Sign parts of an upload."""
         handle = self.decode(request.upload, owner, bound, token)
-        parts = parts_to_sign(handle.plan, handle.algorithm, request.parts, "parts")
+        parts = [
+            _part_to_sign(handle.plan, handle.algorithm, part, f"parts[{i}]") for i, part in enumerate(request.parts)
+        ]
         with store_faults_as_refusals():
             signed = await self._sign(self.outcomes.store_of(handle), handle.upload_id, parts)
         return c.SignResponse(signed=signed, expires_in=URL_LIFETIME)
@@ -295,43 +301,36 @@ class MediaUploads:
         handle = self.decode(upload, owner, bound)
         try:
             completed = await self.outcomes.completed(handle)
-            if completed is not None:
-                return c.StatusResponse(status=c.UploadStatus.COMPLETED, completed=completed)
-            if await self.outcomes.is_open(handle):
-                return c.StatusResponse(status=c.UploadStatus.OPEN)
-            completed = await self.outcomes.ended(handle)
-            if completed is not None:
-                return c.StatusResponse(status=c.UploadStatus.COMPLETED, completed=completed)
+            if completed is None:
+                if await self.outcomes.is_open(handle):
+                    return c.StatusResponse(status=c.UploadStatus.OPEN)
+                completed = await self.outcomes.ended(handle)
         except Refused as refused:
             if refused.problem not in FINAL_PROBLEMS:
                 raise
             error = c.ErrorDetail.model_validate(refused.to_json()["error"])
             return c.StatusResponse(status=c.UploadStatus.GONE, error=error)
-        return c.StatusResponse(status=c.UploadStatus.GONE)
+        status = c.UploadStatus.GONE if completed is None else c.UploadStatus.COMPLETED
+        return c.StatusResponse(status=status, completed=completed)
 
     async def complete(
         self, owner: str, request: c.CompleteRequest, token: UploadToken | None = None, bound: BoundUser | None = None
     ) -> c.CompleteResponse:
         """Make the object and judge it. Idempotent: a repeated call has the same result."""
         handle = self.decode(request.upload, owner, bound, token)
-        parts = in_order(handle, request.parts)
-        checksum = combined(handle, parts)
+        parts = _in_order(handle, request.parts)
+        checksum = _combined(handle, parts)
         if None not in (checksum, request.checksum) and checksum != request.checksum:
             raise Refused(Problem.CHECKSUM_MISMATCH, field="checksum")
-        return await self.finish(handle, parts, checksum)
-
-    async def finish(self, handle: Handle, parts: Sequence[PartRecord], checksum: str | None) -> c.CompleteResponse:
-        """As `complete`, for parts whose numbers and checksums were compared with the plan."""
         with store_faults_as_refusals():
             async with contextlib.nullcontext() if self.telling is None else self.telling.completing(handle):
-                return await self._complete(handle, parts, checksum)
+                made = await self._room_for(handle) or await self._complete(handle, parts, checksum)
+        self._quota.ended(handle.key)  # from now on, only the list counts it: it may be deleted before it is in one
+        return made
 
     async def _complete(self, handle: Handle, parts: Sequence[PartRecord], checksum: str | None) -> c.CompleteResponse:
-        if (earlier := await self.room_for(handle)) is not None:
-            return earlier
-        store = self.outcomes.store_of(handle)
         try:
-            facts = await store.complete(
+            facts = await self.outcomes.store_of(handle).complete(
                 handle.upload_id, parts, size=handle.size, algorithm=handle.algorithm, checksum=checksum
             )
         except (Fault, errors.BigUploadError) as e:
@@ -343,12 +342,9 @@ class MediaUploads:
                         raise Refused(Problem.PART_NOT_STORED) from e
                     completed = await self.outcomes.ended(handle)
                 if completed is not None:
-                    self._quota.ended(handle.key)
                     return completed
             raise refusal_of(e) from e
-        made = await self.outcomes.judged(handle, facts)
-        self._quota.ended(handle.key)  # from now on, only the list counts it: it may be deleted before it is in one
-        return made
+        return await self.outcomes.judged(handle, facts)
 
     async def settle(self, intent: Mapping[str, Any]) -> bool:
         """Look what became of an upload whose complete nobody noted the end of, and note that.
@@ -394,7 +390,10 @@ class MediaUploads:
         """Delete one of an owner's files. Idempotent. Raises Refused as `OwnerFiles.delete`."""
         self.files.check_key(owner, key, user)
         if self.telling is not None:
-            await self._tell_deletion(self.telling, key)
+            with store_faults_as_refusals():
+                head = await self._bucket.head(key)
+                if head is not None:
+                    await self.telling.leaving("media.deleted", key, version_in(head))
         await self.files.delete(owner, key, user)
         self._quota.changed(key)
 
@@ -405,27 +404,14 @@ class MediaUploads:
             Refused: As `OwnerFiles.find_files`; or the store failed, and some are deleted.
         """
         found, more = await self.files.find_files(owner, request)
-        waiting = iter(found)
 
-        async def worker() -> None:
-            for key in waiting:
-                await self.delete_file(owner, key, request.user)
+        async def delete(key: str) -> None:
+            await self.delete_file(owner, key, request.user)
 
-        await asyncio.gather(*(worker() for _ in range(_DELETIONS_AT_ONCE)))
+        await for_each(found, delete, at_once=_DELETIONS_AT_ONCE)
         return c.DeletedResponse(deleted=len(found), more=more)
 
-    async def _tell_deletion(self, telling: Telling, key: str) -> None:
-        """Note that a file is about to be deleted, if it is there. Raises Refused."""
-        with store_faults_as_refusals():
-            head = await self._bucket.head(key)
-            if head is not None:
-                await telling.leaving("media.deleted", key, version_in(head))
-
     # -- inside
-
-    def user_of(self, handle: Handle) -> str | None:
-        """Return the end user whose upload it is; None: it is for nobody in particular."""
-        return self._policy.keys.user_of(handle.key)
 
     def decode(self, upload: str, owner: str, bound: BoundUser | None, token: UploadToken | None = None) -> Handle:
         """Return the handle of an upload. If it goes on by a token, that one must allow it too, whoever began it.
@@ -439,10 +425,6 @@ class MediaUploads:
         if token is not None:
             token.check(self._policy.types.declared(handle.key, handle.content_type), handle)
         return handle
-
-    def _check_size(self, size: int | None) -> None:
-        if size is not None:
-            check_size(size, self._policy.max_file_size)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
@@ -486,7 +468,7 @@ class MediaUploads:
             for part, request in zip(parts, signed, strict=True)
         ]
 
-    async def room_for(self, handle: Handle) -> c.CompleteResponse | None:
+    async def _room_for(self, handle: Handle) -> c.CompleteResponse | None:
         """Refuse a complete beyond the quota, which counts the file itself if an earlier complete made it.
 
         Returns that one's response; None if the object is to be made.
@@ -547,7 +529,7 @@ async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) 
         raise
 
 
-def plan_of(request: c.CreateRequest) -> Plan:
+def _plan_of(request: c.CreateRequest) -> Plan:
     """The plan for an upload: with the client's part size, or the service's if the client names none."""
     try:
         return plan_parts(request.size, request.part_size, limits=S3_LIMITS)
@@ -555,12 +537,8 @@ def plan_of(request: c.CreateRequest) -> Plan:
         raise Refused(Problem.UNSUPPORTED_PART_SIZE, str(e), field="partSize") from e
 
 
-def parts_to_sign(plan: Plan, algorithm: Algorithm, parts: Sequence[c.PartToSign], field: str) -> list[UnsignedPart]:
-    """The parts to sign, for the store's port. Raises Refused if one does not match the plan."""
-    return [_part_to_sign(plan, algorithm, part, f"{field}[{i}]") for i, part in enumerate(parts)]
-
-
 def _part_to_sign(plan: Plan, algorithm: Algorithm, part: c.PartToSign, field: str) -> UnsignedPart:
+    """Return a part for the store's port. Raises Refused if it does not match the plan."""
     if part.part_number > plan.count or plan.part(part.part_number).size != part.size:
         raise Refused(
             Problem.WRONG_PART,
@@ -585,15 +563,7 @@ def _checked(algorithm: Algorithm, checksum: str, field: str) -> str:
     return checksum
 
 
-def from_base64(text: str, field: str) -> bytes:
-    """The bytes of a base64 field. Raises Refused."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as e:
-        raise Refused(Problem.INVALID_FIELD, "the field is not base64", field=field) from e
-
-
-def in_order(handle: Handle, parts: Sequence[c.CompletedPart]) -> list[PartRecord]:
+def _in_order(handle: Handle, parts: Sequence[c.CompletedPart]) -> list[PartRecord]:
     """The parts that complete names, in order. Raises Refused unless each part of the plan is named once."""
     plan = handle.plan
     if sorted(part.part_number for part in parts) != list(range(1, plan.count + 1)):
@@ -612,7 +582,7 @@ def in_order(handle: Handle, parts: Sequence[c.CompletedPart]) -> list[PartRecor
     return records
 
 
-def combined(handle: Handle, parts: Sequence[PartRecord]) -> str | None:
+def _combined(handle: Handle, parts: Sequence[PartRecord]) -> str | None:
     """The object's checksum, made of the parts' checksums; None if the upload declared none."""
     algorithm = handle.algorithm
     if not algorithm.is_s3_checksum:
