@@ -15,7 +15,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,8 +25,9 @@ from bigupload.core.integrity import ObjectFacts, Verified
 from bigupload.service import contract as c
 from bigupload.service.media.policy import Policy
 from bigupload.service.media_objects import ObjectHead, version_of
-from bigupload.service.webhooks.hooks import FinishedFile
-from bigupload.service.webhooks.telling import event_id
+
+if TYPE_CHECKING:
+    from bigupload.service.webhooks.hooks import FinishedFile
 
 LIFETIME = 7 * 86_400
 """Seconds: as long as an upload may be open. A secret that signs nothing any more is kept for this time, too."""
@@ -96,6 +97,8 @@ class Receipts:
             head: The object.
             proved_by: The store's checksum, if the client sent each part with its own, so that it proves the object.
         """
+        from bigupload.service.webhooks.telling import event_id  # far more than the commands of keys need
+
         now = int(self._clock())
         kept = self._policy.keep
         ends = now + LIFETIME if kept is None else min(now + LIFETIME, int(head.modified.timestamp()) + kept)
