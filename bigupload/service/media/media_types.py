@@ -563,13 +563,12 @@ def is_mp4(head: bytes) -> bool:
     ISO/IEC 14496-12, 4.3. The compatible brands alone would not do: a HEIC picture may name mp41.
     """
     brands = _brands(head)
-    if not brands or (_OTHER_BRAND.match(brands[0]) and not _is_film_of_a_phone(brands)):
+    if not brands:
+        return False
+    is_film_of_a_phone = _PHONE_BRAND.fullmatch(brands[0]) and b"avc1" in brands[1:]
+    if _OTHER_BRAND.match(brands[0]) and not is_film_of_a_phone:
         return False
     return any(_MP4_BRAND.fullmatch(brand) for brand in brands)
-
-
-def _is_film_of_a_phone(brands: list[bytes]) -> bool:
-    return _PHONE_BRAND.fullmatch(brands[0]) is not None and b"avc1" in brands[1:]
 
 
 def is_mov(head: bytes) -> bool:

@@ -467,7 +467,11 @@ async def agreed_policy(bucket: S3Bucket, wanted: Mapping[str, Any]) -> Policy:
         )
     rules = await _rules_that_delete(bucket)
     for rule, prefix, days in rules:
-        if policy.keys.prefix.startswith(prefix) and days is not None and _is_sooner(days, policy):
+        if (
+            policy.keys.prefix.startswith(prefix)
+            and days is not None
+            and (policy.kept_days is None or days < policy.kept_days)
+        ):
             raise errors.UsageError(
                 f"the lifecycle rule {rule!r} of the bucket {bucket.name} deletes files after "
                 f"{format_days(days * DAY)}, and the policy is --keep {format_keep(policy.keep)}: change the rule, or "
@@ -486,10 +490,6 @@ async def agreed_policy(bucket: S3Bucket, wanted: Mapping[str, Any]) -> Policy:
 async def policy_in_danger(bucket: S3Bucket) -> str | None:
     """Return the ID of a lifecycle rule that will delete the policy; None: no such rule, or unreadable rules."""
     return _rule_that_deletes_the_policy(await _rules_that_delete(bucket))
-
-
-def _is_sooner(days: int, policy: Policy) -> bool:
-    return policy.kept_days is None or days < policy.kept_days
 
 
 def _rule_that_deletes_the_policy(rules: list[tuple[str, str, int | None]]) -> str | None:

@@ -110,13 +110,12 @@ class OwnerFiles:
         )
 
     async def _wanted(self, files: _Files, request: c.ListRequest) -> _Files:
-        """Return the files with their details, if the request needs them, that pass its filters. Raises Fault."""
+        """Return the files with their details, if the request needs them, that pass its filters. Raises Fault.
+
+        The store is asked for each file, some at a time. What is gone meanwhile is left out.
+        """
         if not request.details and request.content_type is None and request.metadata is None:
             return files
-        return [file for file in await self._with_details(files) if _is_wanted(file, request)]
-
-    async def _with_details(self, files: Sequence[c.StoredMedia]) -> Sequence[c.StoredMedia]:
-        """Ask the store for each file, some at a time. What is gone meanwhile is left out. Raises Fault."""
         at_once, objects = asyncio.Semaphore(_LOOKS_AT_ONCE), MediaBucket(self._bucket)
 
         async def look(file: c.StoredMedia) -> c.StoredMedia | None:
@@ -129,7 +128,8 @@ class OwnerFiles:
             update = {"content_type": head.get("ContentType"), "filename": filename, "metadata": metadata, "tags": tags}
             return file.model_copy(update=update)
 
-        return [file for file in await asyncio.gather(*map(look, files)) if file is not None]
+        found = await asyncio.gather(*map(look, files))
+        return [file for file in found if file is not None and _is_wanted(file, request)]
 
     def _file(self, owner: str, row: Mapping[str, Any]) -> c.StoredMedia | None:
         """None for an object that is not the owner's, or that is due to be deleted."""
@@ -204,7 +204,7 @@ class OwnerFiles:
                 for row in page.get("Uploads", ())
                 if self._policy.keys.owner_of(row["Key"]) == owner
             ],
-            next_cursor=None if pages.ended else _cursor(pages.start),
+            next_cursor=None if pages.ended else _encoded_cursor([pages.start.get(name, "") for name in _MARKERS]),
         )
 
     async def find_open(self, owner: str, request: c.AbortRequest) -> tuple[_Rows, bool]:
@@ -316,15 +316,11 @@ def _decoded_cursor(cursor: str) -> Any:
 
 _NO_CURSOR = "the cursor is not the nextCursor of an earlier page"
 _MARKERS = ("KeyMarker", "UploadIdMarker")
-
-
-def _cursor(markers: Mapping[str, str]) -> str:
-    """Return the place in the store's list of open uploads as text: only the store's own markers lead on in it."""
-    return _encoded_cursor([markers.get(name, "") for name in _MARKERS])
+"""Of a list of open uploads, only the store's own markers lead on."""
 
 
 def _markers(cursor: str) -> dict[str, str]:
-    """Read what `_cursor` wrote. Raises Refused: INVALID_FIELD."""
+    """Return where in the store's list of open uploads a page begins. Raises Refused: INVALID_FIELD."""
     match _decoded_cursor(cursor):
         case [str(key), str(upload_id)]:
             return {name: text for name, text in zip(_MARKERS, (key, upload_id), strict=True) if text}

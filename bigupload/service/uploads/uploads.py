@@ -268,7 +268,12 @@ class MediaUploads:
         metadata = encoded(with_filename(_metadata(request, token), request.filename))
         tags = _tags(request, token)
         store = self.outcomes.store(key, kind.content_type, metadata, tags=tags, as_attachment=kind.as_attachment)
-        upload_id = await _create(store, plan, algorithm, mark)
+        try:
+            upload_id = (await store.create(plan, algorithm, declare=True, token=mark)).upload_id
+        except Fault as fault:
+            if fault.may_be_unsupported and algorithm.is_s3_checksum:
+                raise Refused(Problem.UNSUPPORTED_CHECKSUM, field="checksumAlgorithm") from fault
+            raise
         undo.push_async_callback(quietly, store.abort, upload_id)
         await self._check_open_uploads(account, request.user, upload_id)
         if self.telling is not None:
@@ -518,15 +523,6 @@ def _new_upload(
         metadata=_metadata(request, token),
         token=token.id if token is not None else None,
     )
-
-
-async def _create(store: S3Store, plan: Plan, algorithm: Algorithm, token: str) -> str:
-    try:
-        return (await store.create(plan, algorithm, declare=True, token=token)).upload_id
-    except Fault as fault:
-        if fault.may_be_unsupported and algorithm.is_s3_checksum:
-            raise Refused(Problem.UNSUPPORTED_CHECKSUM, field="checksumAlgorithm") from fault
-        raise
 
 
 def _plan_of(request: c.CreateRequest) -> Plan:

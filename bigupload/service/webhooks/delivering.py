@@ -231,17 +231,18 @@ class Deliverer:
         return [name for name, each in note.deliveries.items() if each.ended is None and name not in self._urls]
 
     def _say_kept(self, note: Note) -> None:
-        assert note.event is not None
         if note.name not in self._kept:
             if len(self._kept) >= _MOST_KNOWN:
                 self._kept.clear()
             self._kept.add(note.name)
-            said = "for a receiver that is not in this process's list"
-            self._log.write_event("webhook", id=note.event.id, type=note.event.type, result="kept", said=said)
+            self._say(note, "kept", "for a receiver that is not in this process's list")
+
+    def _say(self, note: Note, result: str, said: str, **more: Any) -> None:
+        assert note.event is not None
+        self._log.write_event("webhook", id=note.event.id, type=note.event.type, **more, result=result, said=said)
 
     async def _deliver(self, note: Note) -> None:
         """Send an event to all receivers that did not get it yet and are due, and note what became of that."""
-        assert note.event is not None
         now = self._notes.clock()
         for name in self._urls:
             note.deliveries.setdefault(name, Delivery())
@@ -252,7 +253,8 @@ class Deliverer:
         if now >= note.since + RETRIED_FOR:
             for name in self._owed_by_others(note):
                 note.deliveries[name].ended = "gave up"
-                self._say_given_up(note)
+                self._count("gave up")
+                self._say(note, "gave up", "for a receiver that is in no list any more")
         waiting = [each.next for each in note.deliveries.values() if each.ended is None]
         if not waiting:
             await self._notes.finish(note)
@@ -261,12 +263,6 @@ class Deliverer:
             self._say_kept(note)
         note.next, note.leased = min(waiting), 0.0
         await self._notes.change(note)
-
-    def _say_given_up(self, note: Note) -> None:
-        assert note.event is not None
-        self._count("gave up")
-        said = "for a receiver that is in no list any more"
-        self._log.write_event("webhook", id=note.event.id, type=note.event.type, result="gave up", said=said)
 
     async def _send_to_all(self, note: Note) -> None:
         """Send an event to each receiver that is due. While one takes its time, the others are tried again."""
@@ -311,13 +307,7 @@ class Deliverer:
             self._away[name] = self._notes.clock() + _AWAY_FOR
         if sent.result == "failed":
             delivery.failures += 1
-            again = next_attempt(
-                delivery.failures,
-                now=self._notes.clock(),
-                since=note.since,
-                retry_after=sent.retry_after,
-                random=self._chance,
-            )
+            again = next_attempt(delivery.failures, self._notes.clock(), note.since, sent.retry_after, self._chance)
             delivery.next = again or 0.0
             if again is None:
                 result = delivery.ended = "gave up"
@@ -326,19 +316,11 @@ class Deliverer:
         if sent.result == "stopped":
             self._stopped.add(name)
         self._count(result)
-        self._log.write_event(
-            "webhook",
-            id=note.event.id,
-            type=note.event.type,
-            host=host_of(url),
-            result=result,
-            said=sent.said,
-            failures=delivery.failures,
-        )
+        self._say(note, result, sent.said, host=host_of(url), failures=delivery.failures)
 
 
 def next_attempt(
-    failures: int, *, now: float, since: float, retry_after: float | None, random: Callable[[], float]
+    failures: int, now: float, since: float, retry_after: float | None, random: Callable[[], float]
 ) -> float | None:
     """Return when to send an event again; None: it is given up. The last attempt is at the end of the time.
 
