@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage
@@ -20,14 +20,11 @@ from limits.aio.strategies import MovingWindowRateLimiter
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.service.access.keys import KeyFile, check_owner
-from bigupload.service.access.shared import EngineAwayError
+from bigupload.service.access.shared import EngineAwayError, SharedEngine
 from bigupload.service.access.upload_tokens import Revocations, UploadToken, UploadTokens
 from bigupload.service.call import WebCall
 from bigupload.service.media.object_keys import is_user
 from bigupload.service.problems import Problem, Refused
-
-if TYPE_CHECKING:
-    from bigupload.service.access.shared.engine import SharedEngine
 
 _log = logging.getLogger(__name__)
 _OF_THE_HOST = {

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from bigupload import errors
@@ -15,6 +14,7 @@ from bigupload.records import dataclass
 from bigupload.service.access.callers import RequestRateLimit, SharedRequestRate
 from bigupload.service.access.handles import Handles
 from bigupload.service.access.keys import KeyFile
+from bigupload.service.access.shared import SharedEngine
 from bigupload.service.access.upload_tokens import Revocations, UploadTokens
 from bigupload.service.access_log import AccessLog
 from bigupload.service.http.monitoring import Metrics, MonitoredBucket, OpenUploads, Tracing
@@ -32,9 +32,6 @@ from bigupload.service.webhooks.hooks import Hooks, Signer, connections, opened_
 from bigupload.service.webhooks.telling import Telling, telling_for
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.targets import reach
-
-if TYPE_CHECKING:
-    from bigupload.service.access.shared.engine import SharedEngine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +188,6 @@ async def _engine(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> As
     if config.shared is None:
         yield None
         return
-    from bigupload.service.access.shared.engine import SharedEngine  # the client of Redis, which few services need
 
     def tell(reason: str | None) -> None:
         metrics.shared_responds(reason is None)

@@ -27,14 +27,13 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from bigupload.records import dataclass
-from bigupload.service.access.shared import EngineAwayError
+from bigupload.service.access.shared import EngineAwayError, SharedEngine
 from bigupload.service.contract import URL_LIFETIME
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads.counting import PATIENCE, Counts, KeptCount, KeptCounts, RunningCount
 from bigupload.units import counted, format_size
 
 if TYPE_CHECKING:
-    from bigupload.service.access.shared.engine import SharedEngine  # loads the client of Redis
     from bigupload.service.media.object_keys import KeyTemplate
 
 _FRESH_FOR = 60.0

@@ -27,6 +27,7 @@ from bigupload.s3_parameters import metadata_headers, tag_headers
 from bigupload.service import contract as c
 from bigupload.service.access.callers import BoundUser
 from bigupload.service.access.handles import Handle, Handles, handle_from_json
+from bigupload.service.access.shared import SharedEngine
 from bigupload.service.access.upload_tokens import MadeBefore, TokenCounts, UploadToken
 from bigupload.service.media import media_types
 from bigupload.service.media.media_types import check_start
@@ -53,7 +54,6 @@ from bigupload.stores.s3.multipart import S3Store
 from bigupload.support.cancellation import for_each
 
 if TYPE_CHECKING:
-    from bigupload.service.access.shared.engine import SharedEngine
     from bigupload.service.uploads.receipts import Receipts
 
 

@@ -13,8 +13,7 @@ import redis.asyncio
 
 from bigupload.errors import ServiceError, UsageError
 from bigupload.service.access.callers import SharedRequestRate
-from bigupload.service.access.shared import EngineAwayError, check_shared_url
-from bigupload.service.access.shared.engine import SharedEngine
+from bigupload.service.access.shared import EngineAwayError, SharedEngine, check_shared_url
 from bigupload.testing.certificates import Certificates, make_certificates
 from tests.tools.cases import each_case
 from tests.tools.valkey import Valkey, free_port, valkey_running

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from bigupload.service.access.shared.engine import SharedEngine
+from bigupload.service.access.shared import SharedEngine
 from bigupload.service.problems import Refused
 from bigupload.service.uploads.counting import KeptCount
 from bigupload.service.uploads.quota import Quota

@@ -1,7 +1,8 @@
-"""The connection to Valkey or Redis, and whether it responds. It is asked by requests, so it may not hold them up.
+"""The connection to Valkey or Redis, the *engine* of the state that replicas share, and whether it responds.
 
-The first call that fails marks it as away: from then on nobody waits for it, until a probe in the background finds it
-again. What to do meanwhile is for its callers to know.
+It is asked by requests, so it may not hold them up. The first call that fails marks it as away: from then on nobody
+waits for it, until a probe in the background finds it again. What to do meanwhile is for its callers to know. Its
+client is imported only where an engine is made: few services have one.
 """
 
 from __future__ import annotations
@@ -10,13 +11,9 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-
-import redis.asyncio
-from redis import exceptions
-from redis.backoff import NoBackoff
+from urllib.parse import urlsplit
 
 from bigupload import errors
-from bigupload.service.access.shared import EngineAwayError, check_shared_url
 
 T = TypeVar("T")
 
@@ -31,8 +28,23 @@ _CONNECTIONS = 32
 _PROBE = "return redis.call('set', KEYS[1], '1', 'EX', 60)"
 """Runs a script that writes, as the limits do: a replica that only reads, a full memory or a user who lacks a
 permission is not an engine that can be used."""
-_FAILURES = (exceptions.RedisError, OSError, TimeoutError)
-_REFUSALS = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
+
+
+class EngineAwayError(Exception):
+    """The engine does not respond, or refuses. The caller does without it."""
+
+
+def check_shared_url(url: str) -> None:
+    """Raise UsageError if `url` is not a URL of an engine. The message never has the URL, which may have a password."""
+    try:
+        parts = urlsplit(url)
+        database = parts.path.removeprefix("/")
+        sound = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
+        sound = sound and (not database or database.isdecimal()) and not parts.fragment
+    except ValueError:  # brackets, a port over 65535
+        sound = False
+    if not sound:
+        raise errors.UsageError("`shared` is not a URL of Valkey or Redis: write it like redis://host:6379/0")
 
 
 class SharedEngine:
@@ -59,7 +71,12 @@ class SharedEngine:
         Raises:
             UsageError: It is not a URL of an engine.
         """
+        import redis.asyncio
+        from redis import exceptions
+        from redis.backoff import NoBackoff
+
         check_shared_url(url)
+        self._failures: tuple[type[Exception], ...] = (exceptions.RedisError, OSError, TimeoutError)
         self.prefix = prefix
         self._on_change = on_change
         self._within = within
@@ -94,7 +111,7 @@ class SharedEngine:
         try:
             async with asyncio.timeout(_FIRST_WITHIN):
                 await self._probe()
-        except _FAILURES as e:
+        except self._failures as e:
             if _is_refusal(e):
                 await self._close()
                 raise errors.ServiceError(f"Valkey or Redis at `shared` refuses the service: {self._told(e)}") from None
@@ -116,7 +133,7 @@ class SharedEngine:
         try:
             async with asyncio.timeout(self._within):
                 return await call()
-        except _FAILURES as e:
+        except self._failures as e:
             self._lost(e)
             raise EngineAwayError from e
 
@@ -146,10 +163,13 @@ class SharedEngine:
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait({self._probing})
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(*self._failures):
             await self.client.aclose()
             await self.pool.disconnect()
 
 
 def _is_refusal(error: Exception) -> bool:
-    return isinstance(error, _REFUSALS) or (isinstance(error, exceptions.ResponseError) and "DB index" in str(error))
+    from redis import exceptions
+
+    refusals = exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError
+    return isinstance(error, refusals) or (isinstance(error, exceptions.ResponseError) and "DB index" in str(error))
