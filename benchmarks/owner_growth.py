@@ -46,7 +46,7 @@ from rich.table import Table
 from bigupload.cli.serve import LOCAL_BUCKET
 from bigupload.options import S3Options
 from bigupload.service.media.object_keys import account_of
-from bigupload.service.uploads.counting import PATIENCE
+from bigupload.service.uploads.quota import PATIENCE
 from bigupload.service.uploads.sweep import Sweep, SweepMemory, mark_of
 from bigupload.stores import local_store
 from bigupload.stores.local_store import LocalStore

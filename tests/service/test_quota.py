@@ -16,8 +16,7 @@ from bigupload.service.contract import URL_LIFETIME
 from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads.counting import KeptCount, KeptCounts
-from bigupload.service.uploads.quota import Quota, Unit, promised_bytes
+from bigupload.service.uploads.quota import KeptCount, KeptCounts, Quota, Unit, promised_bytes
 from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import film
@@ -299,8 +298,9 @@ async def lists_end(store: SlowStore) -> None:
         await asyncio.sleep(0)
 
 
-async def test_no_request_waits_for_a_long_list() -> None:
+async def test_no_request_waits_for_a_long_list(monkeypatch: pytest.MonkeyPatch) -> None:
     """The list of a million files takes minutes, and the first create after a start waited for it."""
+    monkeypatch.setattr("bigupload.service.uploads.quota._PARTLY", 1)
     store = SlowStore(a=30, b=40)
     quota = impatient(store)
     async with asyncio.timeout(60):

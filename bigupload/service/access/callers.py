@@ -175,14 +175,20 @@ _SOON = 0.001
 
 
 class RequestRateLimit:
-    """At most `requests` of each key in any `window` seconds."""
+    """At most `requests` of each key in any `window` seconds: in this process, or in all that share an engine.
 
-    def __init__(self, rate: float, storage: MemoryStorage | RedisStorage | None = None) -> None:
+    While the engine is away, each process limits by itself.
+    """
+
+    def __init__(
+        self, rate: float, engine: SharedEngine | None = None, *, on_alone: Callable[[], None] = lambda: None
+    ) -> None:
         """Make it.
 
         Args:
             rate: Requests a second. Those of a whole window may come at once: usually those of two seconds.
-            storage: Where the windows are; None: in this process.
+            engine: Holds the windows of all replicas; None: they are in this process.
+            on_alone: Called for each request that this process limited by itself, because the engine is away.
         """
         if not 0 < rate < math.inf:  # rejects NaN too
             raise UsageError(f"not a limit: {rate:g} requests a second (it must be above 0)")
@@ -190,23 +196,39 @@ class RequestRateLimit:
         """Seconds."""
         self.requests = max(1, math.floor(rate * self.window + 1e-9))
         self._limit = RateLimitItemPerSecond(self.requests, self.window)
-        self._storage = MemoryStorage() if storage is None else storage
-        self._limiter = MovingWindowRateLimiter(self._storage)
+        self._storage = MemoryStorage()
+        self._alone = MovingWindowRateLimiter(self._storage)
         self._latest = 0.0
+        self._engine = engine
+        self._on_alone = on_alone
+        if engine is not None:
+            shared = RedisStorage(
+                "redis://",
+                implementation="redispy",
+                key_prefix=f"{engine.prefix}:rate",
+                connection_pool=engine.pool,  # type: ignore[arg-type]  # its types say less than its documentation
+            )
+            self._together = MovingWindowRateLimiter(shared)
 
     async def take(self, key_id: str) -> float:
         """Return the seconds until a request is allowed; 0.0: now. A refused request does not count."""
+        if self._engine is not None:
+            try:
+                return await self._engine.ask(lambda: self._take(self._together, key_id))
+            except EngineAwayError:
+                self._on_alone()
         await self._forget_a_future()
-        if await self._limiter.hit(self._limit, key_id):
+        return await self._take(self._alone, key_id)
+
+    async def _take(self, limiter: MovingWindowRateLimiter, key_id: str) -> float:
+        if await limiter.hit(self._limit, key_id):
             return 0.0
-        window = await self._limiter.get_window_stats(self._limit, key_id)
+        window = await limiter.get_window_stats(self._limit, key_id)
         return max(_SOON, window.reset_time - time.time())
 
     async def _forget_a_future(self) -> None:
         """Use a monotonic clock. With the library's wall clock, setting the time back would block keys until it catches
         up. A shared window is forgotten by the engine's own clock, once it was not used for that long."""
-        if not isinstance(self._storage, MemoryStorage):
-            return
         now = time.time()
         if now < self._latest - self.window:
             await self._storage.reset()
@@ -221,37 +243,3 @@ def _window(rate: float) -> int:
         if requests >= 1 and abs(requests - round(requests)) < 1e-6:
             return window
     return max(_LONGEST_WINDOW, math.ceil(1 / rate))
-
-
-class SharedRequestRate:
-    """At most as many requests of each key as one `RequestRateLimit` allows, in all that share the engine.
-
-    While the engine is away, each process limits by itself.
-    """
-
-    def __init__(self, rate: float, engine: SharedEngine, *, on_alone: Callable[[], None] = lambda: None) -> None:
-        """Make it.
-
-        Args:
-            rate: Requests a second.
-            engine: Holds the moving windows.
-            on_alone: Called for each request to which only this process's limit was applied.
-        """
-        storage = RedisStorage(
-            "redis://",
-            implementation="redispy",
-            key_prefix=f"{engine.prefix}:rate",
-            connection_pool=engine.pool,  # type: ignore[arg-type]  # its types say less than its documentation
-        )
-        self._together = RequestRateLimit(rate, storage)
-        self._alone = RequestRateLimit(rate)
-        self._engine = engine
-        self._on_alone = on_alone
-
-    async def take(self, key_id: str) -> float:
-        """Return the seconds until a request is allowed; 0.0: now. A refused request does not count."""
-        try:
-            return await self._engine.ask(lambda: self._together.take(key_id))
-        except EngineAwayError:
-            self._on_alone()
-            return await self._alone.take(key_id)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.records import dataclass
-from bigupload.service.access.callers import RequestRateLimit, SharedRequestRate
+from bigupload.service.access.callers import RequestRateLimit
 from bigupload.service.access.handles import Handles
 from bigupload.service.access.keys import KeyFile
 from bigupload.service.access.shared import SharedEngine
@@ -42,7 +42,7 @@ class OpenService:
     posts: Posts
     keys: KeyFile | None
     tokens: UploadTokens
-    rate: RequestRateLimit | SharedRequestRate
+    rate: RequestRateLimit
     health: StoreHealth
     policy: Policy
     receipts: Receipts
@@ -105,7 +105,7 @@ async def opened(
             posts=Posts(uploads.posted, urls, http, config.posts_api, health),
             keys=keys,
             tokens=UploadTokens(config.secrets, clock=time.time),
-            rate=_rate(config, engine, metrics),
+            rate=RequestRateLimit(config.requests_a_second, engine, on_alone=metrics.limited_alone),
             health=health,
             policy=policy,
             receipts=receipts,
@@ -196,13 +196,6 @@ async def _engine(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> As
     metrics.shared_responds(True)
     async with SharedEngine(config.shared, prefix=f"bigupload:{config.bucket}", on_change=tell) as engine:
         yield engine
-
-
-def _rate(config: ServiceConfig, engine: SharedEngine | None, metrics: Metrics) -> RequestRateLimit | SharedRequestRate:
-    """Limit requests in this process, or in all that share an engine."""
-    if engine is None:
-        return RequestRateLimit(config.requests_a_second)
-    return SharedRequestRate(config.requests_a_second, engine, on_alone=metrics.limited_alone)
 
 
 async def _look_at(bucket: S3Bucket) -> None:

@@ -42,11 +42,10 @@ from bigupload.service.media_objects import (
     version_in,
 )
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads.counting import KeptCounts
 from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing, UploadOutcomes, check_size
 from bigupload.service.uploads.owner_files import OwnerFiles
 from bigupload.service.uploads.posts import PostedMedia
-from bigupload.service.uploads.quota import Quotas
+from bigupload.service.uploads.quota import KeptCounts, Quotas
 from bigupload.service.webhooks.hooks import Hooks, NewUpload
 from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket

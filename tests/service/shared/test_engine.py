@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio
 
 from bigupload.errors import ServiceError, UsageError
-from bigupload.service.access.callers import SharedRequestRate
+from bigupload.service.access.callers import RequestRateLimit
 from bigupload.service.access.shared import EngineAwayError, SharedEngine, check_shared_url
 from bigupload.testing.certificates import Certificates, make_certificates
 from tests.tools.cases import each_case
@@ -47,7 +47,7 @@ class Replica:
             within=within,
             sleep=self._sleep,
         )
-        self.limit = SharedRequestRate(RATE, self.engine, on_alone=self._was_alone)
+        self.limit = RequestRateLimit(RATE, self.engine, on_alone=self._was_alone)
 
     async def _sleep(self, _: float) -> None:
         await self.may_probe.wait()

@@ -13,8 +13,7 @@ import redis.asyncio
 
 from bigupload.service.access.shared import SharedEngine
 from bigupload.service.problems import Refused
-from bigupload.service.uploads.counting import KeptCount
-from bigupload.service.uploads.quota import Quota
+from bigupload.service.uploads.quota import KeptCount, Quota
 from tests.service.test_quota import Notes, SlowStore, Store, allowed
 from tests.tools.valkey import Valkey, valkey_running
 
@@ -91,11 +90,11 @@ async def test_a_promise_ends(valkey: Valkey) -> None:
 
 
 async def test_an_open_upload_counts_for_as_long_as_it_is_open(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bigupload.service.uploads.quota.URL_LIFETIME", 0)  # as if its first URLs had ended
+    monkeypatch.setattr("bigupload.service.uploads.quota._BEGINS_WITHIN", 0.0)
     store = Store()
     async with sharing(valkey, store) as (one, other):
         store.open = {"a"}
-        await one.reserve("me", "a", 60, lifetime=1000)
+        await one.reserve("me", "a", 60, lifetime=7 * 86_400)
         other.changed("me")
         assert not await allowed(other, "b", 60)
         store.open = set()  # it was swept
@@ -155,15 +154,43 @@ async def test_an_engine_that_was_emptied_goes_on_by_the_count_that_was_kept(val
 async def test_what_a_process_notes_for_the_time_without_an_engine_does_not_grow(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bigupload.service.uploads.quota._FEW_PROMISES", 200)
-    store = Store()
-    async with sharing(valkey, store, count=1, limit=10**9) as (quota,):
-        for number in range(240):
-            await quota.reserve("me", f"{number}", 1, lifetime=10)
-            store.now += 1.0
-        assert not quota.holds("me", "5")
-        assert quota.holds("me", "239")
-        assert len(quota._account("me").promised) < 60
+    monkeypatch.setattr("bigupload.service.uploads.quota._NOTED_PROMISES", 50)
+    async with sharing(valkey, Store(), count=1, limit=10**9) as (quota,):
+        for number in range(60):
+            await quota.reserve("me", f"{number}", 1)
+        held = [number for number in range(60) if quota.holds("me", f"{number}")]
+        assert held == list(range(10, 60))
+        quota.release("me", "59")  # the ledger in Valkey has them all
+        quota.ended("me", "1")
+        await quota.reserve("me", "x", 10**9 - 59 * (10**9 // 50_000))
+
+
+async def test_what_an_earlier_version_promised_counts(valkey: Valkey) -> None:
+    """It wrote no end of a promise beside its size, but a sorted set."""
+    account, store = "test:quota:{me}", Store()
+    async with sharing(valkey, store) as (one, other), redis.asyncio.Redis.from_url(valkey.url) as admin:
+        now = (await admin.time())[0]
+        began = f"{now - 10}.000000"
+        await admin.hset(account, mapping={"stored": 10, "began": began, "took": "0.1", "promised": 60})
+        await admin.hset(f"{account}:promises", mapping={"a": f"20 {now - 5}", "b": f"40 {now - 3601}"})
+        await admin.zadd(f"{account}:ends", {"a": now + 3595, "b": now - 1})
+        assert await allowed(one, "c", 30)
+        assert not await allowed(other, "d", 51), "what is stored is gone, and the URL of b has ended"
+        assert store.lists == 1
+        assert await allowed(other, "d", 50)
+
+
+async def test_an_engine_that_dies_while_a_list_is_read_holds_up_nobody(valkey: Valkey) -> None:
+    store = SlowStore(a=40)
+    async with sharing(valkey, store, patience=60.0) as (one, other), asyncio.timeout(50):
+        asked = [asyncio.create_task(allowed(quota, f"{number}", 30)) for number, quota in enumerate((one, one, other))]
+        while store.lists < 2:  # one list of each replica
+            await asyncio.sleep(0)
+        valkey.kill()
+        store.go_on.set()
+        assert await asyncio.gather(*asked) == [True, True, True]  # each replica by itself: 60 of 60, and 30
+        assert not await allowed(one, "x", 1)
+        assert await allowed(other, "x", 30)
 
 
 async def test_while_it_is_away_each_counts_for_itself(valkey: Valkey) -> None:
