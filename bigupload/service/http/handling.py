@@ -11,25 +11,15 @@ import contextlib
 import functools
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pydantic
 from multidict import CIMultiDict
 
-from bigupload.service import contract as c
 from bigupload.service.access.callers import Caller, authenticate
 from bigupload.service.access.cors import CrossOrigin
-from bigupload.service.access.upload_tokens import (
-    MeRequest,
-    MeResponse,
-    RevokedResponse,
-    RevokeRequest,
-    TokenRequest,
-    TokenResponse,
-)
 from bigupload.service.access_log import AccessLog, TrustedProxies
 from bigupload.service.call import JSON, Answer, ClientLeftError, WebCall, as_json, refusal
 from bigupload.service.http.endpoints import ENDPOINTS, Endpoint, document
@@ -140,7 +130,10 @@ class Service:
         self._routes = Routes()
         for path in dict.fromkeys(endpoint.path for endpoint in ENDPOINTS):
             of_path = [endpoint for endpoint in ENDPOINTS if endpoint.path == path]
-            handlers = {endpoint.method: self._handler(endpoint) for endpoint in of_path}
+            handlers: dict[str, Handler] = {
+                endpoint.method: functools.partial(self._public if endpoint.public else self._private, endpoint)
+                for endpoint in of_path
+            }
             if self._cors and not any(endpoint.public for endpoint in of_path):
                 handlers["OPTIONS"] = functools.partial(self._preflight, tuple(handlers))
             self._routes.add(path, handlers)
@@ -256,21 +249,14 @@ class Service:
 
     # -- the API
 
-    def _handler(self, endpoint: Endpoint) -> Handler:
-        """The endpoint's handler: key, rate limit, body, work, response."""
-        work: Callable[..., Any] = getattr(self, f"_{endpoint.name}")
-        return functools.partial(self._public if endpoint.public else self._private, endpoint, work)
-
-    @staticmethod
-    async def _public(endpoint: Endpoint, work: Callable[[], pydantic.BaseModel], call: WebCall) -> Answer:
+    async def _public(self, endpoint: Endpoint, call: WebCall) -> Answer:
         _check_query(call, endpoint.query)
-        answer = _answer(work())
+        answer = _answer(await endpoint.work(self._parts))
         answer.headers["Cache-Control"] = _KEEP_PUBLIC
         return answer
 
-    async def _private(
-        self, endpoint: Endpoint, work: Callable[[Caller, Any, bytes], Coroutine[Any, Any, Any]], call: WebCall
-    ) -> Answer:
+    async def _private(self, endpoint: Endpoint, call: WebCall) -> Answer:
+        """Key, rate limit, body, work, response."""
         parts, logged = self._parts, call.logged
         caller = await authenticate(call, self._config.authorize, parts.keys, parts.tokens, parts.revocations)
         logged.key_id, logged.owner = caller.key_id, caller.owner
@@ -284,91 +270,25 @@ class Service:
         if wait > 0:
             raise Refused(Problem.RATE_LIMITED, retry_after=wait)
         _check_query(call, endpoint.query)
+        assert endpoint.takes is not None
         body = b""
-        if endpoint.parameters is not None:
-            taken = _parameters(endpoint.parameters, call)
-        else:
-            assert endpoint.takes is not None
+        if endpoint.has_body:
             body = await _body(call, endpoint.max_bytes, typed=caller.is_of_the_host)
             body = body.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1
             taken = _parse(endpoint.takes, body)
+        else:
+            taken = _parameters(endpoint.takes, call)
         fields = type(taken).model_fields  # declared: a post may have any other field
         if "user" in fields:
             taken = taken.model_copy(update={"user": caller.user_of(taken.user)})
         if "tags" in fields:
             _check_tags(caller, taken.tags)
-        working = work(caller, taken, body)
+        working = endpoint.work(parts, caller, taken, *([body] if endpoint.returns is PostResponse else []))
         if endpoint.waits_for_store:
             working = parts.health.while_responding(working)
         result = await working
         self._metrics.worked(taken, result)
         return _answer(result)
-
-    def _jwks(self) -> c.JsonWebKeys:
-        return self._parts.receipts.published
-
-    async def _me(self, caller: Caller, _: MeRequest, __: bytes) -> MeResponse:
-        token = caller.token
-        if token is None:
-            return MeResponse(owner=caller.owner, user=caller.user)
-        limits = token.model_dump(include=set(MeResponse.model_fields) - {"owner"})
-        return MeResponse(owner=caller.owner, expires_at=datetime.fromtimestamp(token.expires, UTC), **limits)
-
-    async def _mint(self, caller: Caller, request: TokenRequest, _: bytes) -> TokenResponse:
-        for number, pattern in enumerate(request.content_types or ()):
-            if not self._parts.policy.types.allows(pattern):
-                message = f"this service accepts no file of the content type {pattern}"
-                raise Refused(Problem.UNSUPPORTED_MEDIA, message, field=f"contentTypes[{number}]")
-        await self._parts.uploads.counts.check_store(request)
-        return self._parts.tokens.mint(caller.owner, request, key_id=caller.key_id)
-
-    async def _revoke(self, caller: Caller, request: RevokeRequest, _: bytes) -> RevokedResponse:
-        return await self._parts.revocations.revoke(caller.owner, request)
-
-    async def _presign(self, caller: Caller, request: c.PresignRequest, _: bytes) -> c.PresignResponse:
-        return await self._parts.uploads.presign(caller.owner, request, caller.token)
-
-    async def _create(self, caller: Caller, request: c.CreateRequest, _: bytes) -> c.CreateResponse:
-        return await self._parts.uploads.create(caller.owner, request, caller.token)
-
-    async def _sign(self, caller: Caller, request: c.SignRequest, _: bytes) -> c.SignResponse:
-        return await self._parts.uploads.sign(caller.owner, request, caller.token, caller.bound)
-
-    async def _list(self, caller: Caller, query: c.UploadQuery, _: bytes) -> c.PartsResponse:
-        return await self._parts.uploads.parts(caller.owner, query.upload, caller.bound)
-
-    async def _status(self, caller: Caller, query: c.UploadQuery, _: bytes) -> c.StatusResponse:
-        return await self._parts.uploads.status(caller.owner, query.upload, caller.bound)
-
-    async def _complete(self, caller: Caller, request: c.CompleteRequest, _: bytes) -> c.CompleteResponse:
-        return await self._parts.uploads.complete(caller.owner, request, caller.token, caller.bound)
-
-    async def _abort(self, caller: Caller, query: c.UploadQuery, _: bytes) -> None:
-        await self._parts.uploads.abort(caller.owner, query.upload, caller.bound)
-
-    async def _files(self, caller: Caller, request: c.ListRequest, _: bytes) -> c.ListResponse:
-        return await self._parts.uploads.files.list(caller.owner, request)
-
-    async def _delete(self, caller: Caller, request: c.DeleteRequest, _: bytes) -> None:
-        await self._parts.uploads.delete_file(caller.owner, request.key, request.user)
-
-    async def _delete_many(self, caller: Caller, request: c.DeleteManyRequest, _: bytes) -> c.DeletedResponse:
-        return await self._parts.uploads.delete_files(caller.owner, request)
-
-    async def _read_url(self, caller: Caller, request: c.ReadUrlRequest, _: bytes) -> c.ReadUrlResponse:
-        return await self._parts.uploads.files.read_url(caller.owner, request)
-
-    async def _open_uploads(self, caller: Caller, request: c.OpenUploadsRequest, _: bytes) -> c.OpenUploadsResponse:
-        return await self._parts.uploads.files.open_uploads(caller.owner, request)
-
-    async def _abort_all(self, caller: Caller, request: c.AbortRequest, _: bytes) -> c.AbortedResponse:
-        return await self._parts.uploads.abort_all(caller.owner, request)
-
-    async def _check(self, caller: Caller, request: c.CheckRequest, _: bytes) -> c.CheckResponse:
-        return await self._parts.posts.look(caller.owner, request.url, caller.bound)
-
-    async def _post(self, caller: Caller, request: c.PostRequest, body: bytes) -> PostResponse:
-        return await self._parts.posts.post(caller.owner, request, body, caller.bound)
 
 
 def _check_tags(caller: Caller, tags: Mapping[str, str] | None) -> None:
