@@ -122,7 +122,7 @@ class Service:
         self._config = config
         self.log = AccessLog(write=config.log, proxies=TrustedProxies(config.trusted_proxies))
         self.in_flight = RequestsInFlight()
-        self._metrics = Metrics(self.log.seconds)
+        self._metrics = Metrics(self.log.seconds, shared=config.shared is not None)
         self._cors = CrossOrigin(config.cors_origins)
         self._tracing = Tracing(config.bucket)
         self._opened: OpenService | None = None
@@ -187,7 +187,7 @@ class Service:
             if varies:
                 answer.headers["Vary"] = ", ".join(varies)
         self.log.end(call.logged, status=answer.status)
-        self._metrics.observe(call.logged, answer.status)
+        self._metrics.answered(call.logged, answer.status)
         return answer
 
     async def _respond(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -75,7 +76,7 @@ async def opened(
         contextlib.aclosing(bucket),
         _health(config, log, metrics) as health,
         _engine(config, log, metrics) as engine,
-        opened_hooks(config, log, metrics.count_hook) as hooks,
+        opened_hooks(config, log, functools.partial(metrics.record, "hooks")) as hooks,
         contextlib.AsyncExitStack() as stack,
     ):
         try:
@@ -94,7 +95,7 @@ async def opened(
         receipts = Receipts(config.secrets, public_url=public_url, policy=policy, clock=time.time)
         uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts)
         await stack.enter_async_context(contextlib.aclosing(uploads))
-        metrics.also(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
+        metrics.more.register(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
         await stack.enter_async_context(contextlib.aclosing(open_uploads))
         await stack.enter_async_context(_delivering(config, uploads, log, metrics))
         revocations = Revocations(MediaBucket(bucket))
@@ -156,8 +157,8 @@ async def _delivering(
             signer=Signer(config.webhook_secrets),
             settle_upload=uploads.settle,
             log=log,
-            count=metrics.count_webhook,
-            on_waiting=metrics.webhooks_waiting,
+            count=functools.partial(metrics.record, "webhooks"),
+            on_waiting=lambda number: metrics.record("webhooks_waiting", value=number),
         )
         async with deliverer.running():
             yield
@@ -168,10 +169,10 @@ async def _health(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> As
     """Ask the store over a connection of its own: calls that hang take all the others."""
 
     def tell(reason: str | None) -> None:
-        metrics.store_responds(reason is None)
+        metrics.record("store_up", value=reason is None)
         log.write_event("store", responds=reason is None, error=reason)
 
-    metrics.store_responds(True)
+    metrics.record("store_up")
     bucket = S3Bucket(config.bucket, config.s3, answer_within=config.store_timeout)
     async with contextlib.aclosing(bucket):
         await bucket.prepare()  # now, and not within the short time limit of the first question
@@ -190,10 +191,10 @@ async def _engine(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> As
         return
 
     def tell(reason: str | None) -> None:
-        metrics.shared_responds(reason is None)
+        metrics.record("shared_up", value=reason is None)
         log.write_event("shared", responds=reason is None, error=reason)
 
-    metrics.shared_responds(True)
+    metrics.record("shared_up")
     async with SharedEngine(config.shared, prefix=f"bigupload:{config.bucket}", on_change=tell) as engine:
         yield engine
 

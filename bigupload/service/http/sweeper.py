@@ -78,7 +78,7 @@ async def _sweep_again_and_again(settings: ServeSettings, parent: Connection) ->
     # The hook's URLs are signed for the endpoint for which the service signs them.
     bucket = S3Bucket(settings.bucket, settings.s3, signing_endpoint=settings.signing_endpoint, urls_hold=True)
     async with (
-        opened_hooks(settings, log, Metrics(log.seconds).count_hook) as hooks,
+        opened_hooks(settings, log, functools.partial(Metrics(log.seconds).record, "hooks")) as hooks,
         contextlib.aclosing(bucket),
     ):
         await _sweep_on(bucket, settings, log, file, hooks)
