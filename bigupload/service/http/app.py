@@ -14,7 +14,7 @@ from bigupload.service.access_log import AccessLog
 from bigupload.service.call import Answer, ClientLeftError, WebCall
 from bigupload.service.http.connections import ClientConnection, Connections
 from bigupload.service.http.handling import SAFE_HEADERS, Service
-from bigupload.service.http.settings import ServiceConfig
+from bigupload.service.http.opening import ServiceConfig
 from bigupload.service.problems import Problem, Refused
 
 _LINGER = 2.0

@@ -24,9 +24,8 @@ from bigupload.service.access_log import AccessLog, TrustedProxies
 from bigupload.service.call import JSON, Answer, ClientLeftError, WebCall, as_json, refusal
 from bigupload.service.http.endpoints import ENDPOINTS, Endpoint, document
 from bigupload.service.http.monitoring import Metrics, Tracing
-from bigupload.service.http.opening import OpenService, opened
+from bigupload.service.http.opening import OpenService, ServiceConfig, opened
 from bigupload.service.http.page_files import PageFiles
-from bigupload.service.http.settings import ServiceConfig
 from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.uploads.posts import PostResponse
 
