@@ -9,7 +9,11 @@ import asyncio
 import codecs
 import contextlib
 import functools
+import gzip
+import hashlib
+import importlib.resources
 import json
+import mimetypes
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
@@ -25,7 +29,7 @@ from bigupload.service.call import JSON, Answer, ClientLeftError, WebCall, as_js
 from bigupload.service.http.endpoints import ENDPOINTS, Endpoint, document
 from bigupload.service.http.monitoring import Metrics, Tracing
 from bigupload.service.http.opening import OpenService, ServiceConfig, opened
-from bigupload.service.http.page_files import PageFiles
+from bigupload.service.media.policy import Policy
 from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.uploads.posts import PostResponse
 
@@ -43,6 +47,17 @@ SAFE_HEADERS = {
 }
 _API = re.compile(r"/v[0-9]+/")
 """The paths that pages of other origins may read: the API, not the page, the metrics or the document."""
+
+_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
+"""In `Accept-Encoding`: RFC 9110, 12.5.3. With `q=0`, the client refuses it."""
+_ENTRY = b'export * from "./client/index.js";\n'
+"""`/v1/client.js`: the address that pages of other origins import."""
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' {}; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+"""The page's Content-Security-Policy, with the store's origin to be filled in."""
+_POLICY_COMMENT = "// What the service accepts: bytes, seconds, types. A service serves its own in place of this file."
 
 Handler = Callable[[WebCall], Awaitable[Answer]]
 
@@ -125,7 +140,7 @@ class Service:
         self._cors = CrossOrigin(config.cors_origins)
         self._tracing = Tracing(config.bucket)
         self._opened: OpenService | None = None
-        self._page: PageFiles | None = None
+        self._files: Mapping[str, Answer] = {}
         self._routes = Routes()
         for path in dict.fromkeys(endpoint.path for endpoint in ENDPOINTS):
             of_path = [endpoint for endpoint in ENDPOINTS if endpoint.path == path]
@@ -141,11 +156,11 @@ class Service:
             ("/readyz", self._readyz),
             ("/metrics", self._exposed),
             ("/openapi.json", self._described),
-            ("/", self._page_file),
-            ("/page/{name}", self._page_file),
-            ("/client/{name}", self._client_file),
-            ("/v1/client/{name}", self._client_file),
-            ("/v1/client.js", self._client_file),
+            ("/", self._file),
+            ("/page/{name}", self._file),
+            ("/client/{name}", self._file),
+            ("/v1/client/{name}", self._file),
+            ("/v1/client.js", self._file),
         ):
             self._routes.add(path, {"GET": handler, "HEAD": handler})
 
@@ -155,7 +170,7 @@ class Service:
         self._tracing.start()
         async with opened(self._config, self.log, self._metrics, self._tracing) as self._opened:
             own_users = self._config.authorize is not None
-            self._page = PageFiles(self._opened.store_origin, self._opened.policy, own_users=own_users)
+            self._files = files_of(self._opened.store_origin, self._opened.policy, own_users=own_users)
             yield
 
     async def answer(self, call: WebCall, refused: Refused | None = None) -> Answer:
@@ -180,11 +195,7 @@ class Service:
         for name, value in SAFE_HEADERS.items():
             answer.headers.setdefault(name, value)
         if _API.match(call.path):
-            of_origin = self._cors.headers(call.headers.get("Origin"))
-            varies = [each["Vary"] for each in (of_origin, answer.headers) if "Vary" in each]
-            answer.headers.update(of_origin)
-            if varies:
-                answer.headers["Vary"] = ", ".join(varies)
+            answer.headers.extend(self._cors.headers(call.headers.get("Origin")))
         self.log.end(call.logged, status=answer.status)
         self._metrics.answered(call.logged, answer.status)
         return answer
@@ -230,13 +241,20 @@ class Service:
         """The OpenAPI document. A mounted service names the prefix at which it is."""
         return Answer(body=_document_at(call.prefix), headers=CIMultiDict({"Content-Type": f"{JSON}; charset=utf-8"}))
 
-    async def _page_file(self, call: WebCall) -> Answer:
-        assert self._page is not None
-        return self._page.page(call)
-
-    async def _client_file(self, call: WebCall) -> Answer:
-        assert self._page is not None
-        return self._page.client(call)
+    async def _file(self, call: WebCall) -> Answer:
+        """Answer with a file. A browser keeps it, and asks each time whether it is still the same."""
+        found = self._files.get(call.path)
+        if found is None:
+            raise Refused(Problem.NOT_FOUND)
+        answer = Answer(body=found.body, headers=found.headers.copy())
+        known = [tag.strip().removeprefix("W/") for tag in call.headers.get("If-None-Match", "").split(",")]
+        if answer.headers["ETag"].removeprefix("W/") in known or "*" in known:
+            del answer.headers["Content-Type"]
+            answer.status, answer.body = 304, b""
+        elif _GZIP.search(call.headers.get("Accept-Encoding", "")):
+            answer.body = _compressed(answer.body)
+            answer.headers["Content-Encoding"] = "gzip"
+        return answer
 
     async def _preflight(self, methods: Collection[str], call: WebCall) -> Answer:
         """Answer the OPTIONS by which a browser asks whether a page of another origin may call an endpoint."""
@@ -389,3 +407,55 @@ def _answer(result: Any) -> Answer:
 @functools.lru_cache(maxsize=8)
 def _document_at(prefix: str) -> bytes:
     return json.dumps(document() | ({"servers": [{"url": prefix}]} if prefix else {})).encode()
+
+
+# -- the files of the page and of the JavaScript client
+
+
+def files_of(store_origin: str, policy: Policy, *, own_users: bool) -> dict[str, Answer]:
+    """Return the files that browsers load, by their paths.
+
+    Args:
+        store_origin: Where the page may send parts to, like https://store.example.com.
+        policy: What the service accepts.
+        own_users: Whether an application knows its users by other means than keys and tokens.
+    """
+    folder = importlib.resources.files("bigupload.service").joinpath("browser")
+    client = {f.name: f.read_bytes() for f in folder.joinpath("client").iterdir() if f.name.endswith(".js")}
+    page = {f.name: f.read_bytes() for f in folder.joinpath("page").iterdir() if f.is_file()}
+    page["policy.js"] = policy_module(policy, own_users=own_users).encode()
+    files = {"/v1/client.js": _file_answer("client.js", _ENTRY)}
+    for name, content in client.items():
+        files[f"/client/{name}"] = files[f"/v1/client/{name}"] = _file_answer(name, content)
+    for name, content in page.items():
+        files[f"/page/{name}"] = answer = _file_answer(name, content)
+        answer.headers["Content-Security-Policy"] = _PAGE_POLICY.format(store_origin)
+    return files | {"/": files["/page/index.html"]}
+
+
+def _file_answer(name: str, content: bytes) -> Answer:
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    headers = {
+        "Content-Type": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
+        "Cache-Control": "no-cache",
+        "ETag": f'W/"{hashlib.sha256(content).hexdigest()[:32]}"',
+        "Vary": "Accept-Encoding",
+    }
+    return Answer(body=content, headers=CIMultiDict(headers))
+
+
+@functools.lru_cache(maxsize=256)
+def _compressed(content: bytes) -> bytes:
+    """All files together are 95 kB then, and not 260."""
+    return gzip.compress(content, mtime=0)
+
+
+def policy_module(policy: Policy, *, own_users: bool = False) -> str:
+    """Return the page's module `policy.js`: what the service accepts, and whether only a key or token says for whom."""
+    told = {
+        "maxSize": policy.max_file_size,
+        "keep": policy.keep,
+        **policy.types.for_page(),
+        "ownUsers": own_users,
+    }
+    return f"{_POLICY_COMMENT}\n\nexport const POLICY = {json.dumps(told, indent=2)};\n"
