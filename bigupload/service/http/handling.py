@@ -92,40 +92,33 @@ class Routes:
     """Which handler a path and a method have."""
 
     def __init__(self) -> None:
-        self._plain: dict[str, Mapping[str, Handler]] = {}
-        self._patterns: list[tuple[str, re.Pattern[str], Mapping[str, Handler]]] = []
+        self._rows: dict[str, tuple[re.Pattern[str], dict[str, Handler]]] = {}
 
-    def add(self, path: str, handlers: Mapping[str, Handler]) -> None:
-        """Add the handlers of a path, by method. `{name}` in it is one step; `{key}` may have slashes, and has one.
+    def add(self, path: str, method: str, handler: Handler) -> None:
+        """Add a handler. `{name}` in the path is one step; `{key}` may have slashes, and has one at the path's end.
 
         A `{key}` at the end is never another declared path.
         """
-        if "{" not in path:
-            self._plain[path] = handlers
-            return
-        pattern = re.escape(path).replace(r"\{name\}", r"(?P<name>[^/]+)").replace(r"\{key\}", r"(?P<key>.+)")
-        self._patterns.append((path, re.compile(pattern, re.DOTALL), handlers))
+        pattern = re.escape(path).replace(r"\{name\}", r"(?P<name>[^/]+)").replace(r"\{key\}/", r"(?P<key>.+)/")
+        pattern = pattern.replace(r"\{key\}", r"(?P<key>.+/.+)")
+        self._rows.setdefault(path, (re.compile(pattern, re.DOTALL), {}))[1][method] = handler
 
-    def find(self, method: str, path: str) -> tuple[str, Mapping[str, str], Handler]:
+    def find(self, method: str, path: str) -> tuple[str | None, Mapping[str, str], Handler | Refused]:
         """Return the declared path, what its names stand for, and the handler.
 
-        Raises:
-            Refused: NOT_FOUND, or METHOD_NOT_ALLOWED.
+        Without a handler, the path is None, and the last is NOT_FOUND or METHOD_NOT_ALLOWED.
         """
-        plain = self._plain.get(path, {})
-        if method in plain:
-            return path, {}, plain[method]
-        allowed = set(plain)
-        for declared, pattern, handlers in self._patterns:
+        is_declared = "{" not in path and path in self._rows
+        allowed: set[str] = set()
+        for declared, (pattern, handlers) in self._rows.items():
             match = pattern.fullmatch(path)
-            if match is None or (declared.endswith("{key}") and (plain or "/" not in match["key"][1:-1])):
+            if match is None or (is_declared and declared.endswith("{key}")):
                 continue
             if method in handlers:
                 return declared, match.groupdict(), handlers[method]
             allowed.update(handlers)
-        if allowed:
-            raise Refused(Problem.METHOD_NOT_ALLOWED, allow=allowed)
-        raise Refused(Problem.NOT_FOUND)
+        problem = Problem.METHOD_NOT_ALLOWED if allowed else Problem.NOT_FOUND
+        return None, {}, Refused(problem, allow=allowed)
 
 
 class Service:
@@ -142,15 +135,10 @@ class Service:
         self._opened: OpenService | None = None
         self._files: Mapping[str, Answer] = {}
         self._routes = Routes()
-        for path in dict.fromkeys(endpoint.path for endpoint in ENDPOINTS):
-            of_path = [endpoint for endpoint in ENDPOINTS if endpoint.path == path]
-            handlers: dict[str, Handler] = {
-                endpoint.method: functools.partial(self._public if endpoint.public else self._private, endpoint)
-                for endpoint in of_path
-            }
-            if self._cors and not any(endpoint.public for endpoint in of_path):
-                handlers["OPTIONS"] = functools.partial(self._preflight, tuple(handlers))
-            self._routes.add(path, handlers)
+        for endpoint in ENDPOINTS:
+            self._routes.add(endpoint.path, endpoint.method, functools.partial(self._work, endpoint))
+            if self._cors and not endpoint.public:
+                self._routes.add(endpoint.path, "OPTIONS", functools.partial(self._preflight, endpoint.path))
         for path, handler in (
             ("/healthz", self._healthz),
             ("/readyz", self._readyz),
@@ -162,7 +150,8 @@ class Service:
             ("/v1/client/{name}", self._file),
             ("/v1/client.js", self._file),
         ):
-            self._routes.add(path, {"GET": handler, "HEAD": handler})
+            self._routes.add(path, "GET", handler)
+            self._routes.add(path, "HEAD", handler)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -175,17 +164,12 @@ class Service:
 
     async def answer(self, call: WebCall, refused: Refused | None = None) -> Answer:
         """Answer a request; `refused`: the edge refuses it."""
-        found: tuple[str, Mapping[str, str], Handler] | None = None
-        if refused is None:
-            try:
-                found = self._routes.find(call.method, call.path)
-            except Refused as e:
-                refused = e
-        route = "?" if found is None else call.prefix + found[0]
+        declared, call.parameters, handler = self._routes.find(call.method, call.path)
+        route = "?" if declared is None or refused is not None else call.prefix + declared
         call.logged = self.log.begin(call.remote, call.headers, method=call.method, route=route)
         try:
             with self.in_flight, self._tracing.of_request(call, call.logged) as ended:
-                answer = await self._respond(call, found, refused)
+                answer = await self._respond(call, refused or handler)
                 ended(answer.status)
         except asyncio.CancelledError:
             self.log.end(call.logged, status=499)
@@ -200,14 +184,10 @@ class Service:
         self._metrics.answered(call.logged, answer.status)
         return answer
 
-    async def _respond(
-        self, call: WebCall, found: tuple[str, Mapping[str, str], Handler] | None, refused: Refused | None
-    ) -> Answer:
+    async def _respond(self, call: WebCall, handler: Handler | Refused) -> Answer:
         try:
-            if refused is not None:
-                raise refused
-            assert found is not None
-            _, call.parameters, handler = found
+            if isinstance(handler, Refused):
+                raise handler
             return await handler(call)
         except Refused as e:
             call.logged.refused(e)
@@ -256,8 +236,9 @@ class Service:
             answer.headers["Content-Encoding"] = "gzip"
         return answer
 
-    async def _preflight(self, methods: Collection[str], call: WebCall) -> Answer:
+    async def _preflight(self, path: str, call: WebCall) -> Answer:
         """Answer the OPTIONS by which a browser asks whether a page of another origin may call an endpoint."""
+        methods = [endpoint.method for endpoint in ENDPOINTS if endpoint.path == path]
         wanted = call.headers.get("Access-Control-Request-Method")
         headers = self._cors.preflight(call.headers.get("Origin"), wanted, methods)
         if headers is None:
@@ -266,15 +247,14 @@ class Service:
 
     # -- the API
 
-    async def _public(self, endpoint: Endpoint, call: WebCall) -> Answer:
-        _check_query(call, endpoint.query)
-        answer = _answer(await endpoint.work(self._parts))
-        answer.headers["Cache-Control"] = _KEEP_PUBLIC
-        return answer
-
-    async def _private(self, endpoint: Endpoint, call: WebCall) -> Answer:
+    async def _work(self, endpoint: Endpoint, call: WebCall) -> Answer:
         """Key, rate limit, body, work, response."""
         parts, logged = self._parts, call.logged
+        if endpoint.public:
+            _check_query(call, endpoint.query)
+            answer = _answer(await endpoint.work(parts))
+            answer.headers["Cache-Control"] = _KEEP_PUBLIC
+            return answer
         caller = await authenticate(call, self._config.authorize, parts.keys, parts.tokens, parts.revocations)
         logged.key_id, logged.owner = caller.key_id, caller.owner
         if caller.user is not None:
@@ -287,14 +267,10 @@ class Service:
         if wait > 0:
             raise Refused(Problem.RATE_LIMITED, retry_after=wait)
         _check_query(call, endpoint.query)
-        assert endpoint.takes is not None
         body = b""
         if endpoint.has_body:
             body = await _body(call, endpoint.max_bytes, typed=caller.is_of_the_host)
-            body = body.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1
-            taken = _parse(endpoint.takes, body)
-        else:
-            taken = _parameters(endpoint.takes, call)
+        taken = _validated(endpoint, call, body)
         fields = type(taken).model_fields  # declared: a post may have any other field
         if "user" in fields:
             taken = taken.model_copy(update={"user": caller.user_of(taken.user)})
@@ -344,22 +320,25 @@ async def _body(call: WebCall, most: int, *, typed: bool) -> bytes:
         raise Refused(Problem.INVALID_JSON, "the request's body did not arrive within 60 s") from None
     except ClientLeftError:  # nobody may be there to read this
         raise Refused(Problem.INVALID_JSON, "the connection closed before the end of the request's body") from None
-    return bytes(body)
+    return bytes(body).removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1
 
 
-def _parse(model: type[pydantic.BaseModel], body: bytes) -> Any:
+def _validated(endpoint: Endpoint, call: WebCall, body: bytes) -> Any:
+    """Return the request: its body, or the parameters of its path and its query. Raises Refused."""
+    assert endpoint.takes is not None
+    twice = next((name for name in call.query if len(call.query.getall(name)) > 1), None)
+    if twice is not None:
+        raise Refused(Problem.INVALID_FIELD, "the query must name it once", field=twice)
+    # By the published names alone: `media_items` beside `mediaItems` would be checked, and another one posted.
     try:
-        # By the published names alone: `media_items` beside `mediaItems` would be checked, and another one posted.
-        return model.model_validate_json(body, by_alias=True, by_name=False)
+        if endpoint.has_body:
+            return endpoint.takes.model_validate_json(body, by_alias=True, by_name=False)
+        return endpoint.takes.model_validate_strings({**call.query, **call.parameters}, by_alias=True, by_name=False)
     except pydantic.ValidationError as e:
-        raise _refusal(e) from None
-
-
-def _refusal(error: pydantic.ValidationError) -> Refused:
-    first = error.errors(include_url=False, include_input=False)[0]
-    if first["type"] == "json_invalid" or not first["loc"]:
-        return Refused(Problem.INVALID_JSON)
-    return Refused(Problem.INVALID_FIELD, words_for(first), field=_path(first["loc"]))
+        first = e.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "json_invalid" or not first["loc"]:
+            raise Refused(Problem.INVALID_JSON) from None
+        raise Refused(Problem.INVALID_FIELD, words_for(first), field=_path(first["loc"])) from None
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -379,17 +358,6 @@ def _check_query(call: WebCall, known: Collection[str]) -> None:
         shown = unknown[:_LONGEST_SHOWN]
         message = f"there is no parameter {shown!r}: this endpoint takes "
         raise Refused(Problem.INVALID_QUERY, message + (f"only {', '.join(known)}" if known else "none"), field=shown)
-
-
-def _parameters(model: type[pydantic.BaseModel], call: WebCall) -> Any:
-    """The parameters of the path and the query."""
-    twice = next((name for name in call.query if len(call.query.getall(name)) > 1), None)
-    if twice is not None:
-        raise Refused(Problem.INVALID_FIELD, "the query must name it once", field=twice)
-    try:
-        return model.model_validate_strings({**call.query, **call.parameters}, by_alias=True, by_name=False)
-    except pydantic.ValidationError as e:
-        raise _refusal(e) from None
 
 
 # -- responses
