@@ -37,8 +37,14 @@ from bigupload.core.retry_policy import Fault
 from bigupload.manifests.state_directory import state_dir
 from bigupload.records import dataclass
 from bigupload.service.access_log import AccessLog
-from bigupload.service.http.app import SERVICE, connection_factory, create_app
-from bigupload.service.http.connections import ACCEPTED_AT_ONCE, Connections, LoopErrors, most_connections
+from bigupload.service.http.app import (
+    ACCEPTED_AT_ONCE,
+    SERVICE,
+    ClientConnection,
+    Connections,
+    create_app,
+    most_connections,
+)
 from bigupload.service.http.handling import RequestsInFlight
 from bigupload.service.http.monitoring import MULTIPROCESS_DIR, Metrics, count_ended_worker
 from bigupload.service.http.opening import ServiceConfig
@@ -290,11 +296,11 @@ async def drain(
 async def _accept(listener: socket.socket, runner: web.AppRunner, log: AccessLog) -> asyncio.Server:
     """Accept connections to `listener`, as many as there are descriptors for."""
     loop = asyncio.get_running_loop()
-    connections = Connections(most_connections())
+    connections = Connections(most_connections(), log)
     log.take_over("asyncio")
-    loop.set_exception_handler(LoopErrors(connections, log.write_event))
+    loop.set_exception_handler(connections.handle_loop_error)
     assert runner.server is not None
-    factory = connection_factory(runner.server, connections, log)
+    factory = functools.partial(ClientConnection, runner.server, connections)
     server = await loop.create_server(factory, sock=listener, backlog=ACCEPTED_AT_ONCE)
     listener.listen(_BACKLOG)  # asyncio accepts in batches of its `backlog`; the kernel's queue may be longer
     return server
