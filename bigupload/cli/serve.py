@@ -134,8 +134,8 @@ def serve(**arguments: Any) -> None:
 
     from bigupload.cli.running import collect_garbage
     from bigupload.service.access.keys import KeyFile, default_key_file, default_secret_file, load_secret
+    from bigupload.service.http.serving import ServeSettings
     from bigupload.service.http.serving import serve as run
-    from bigupload.service.http.settings import ServeSettings
     from bigupload.stores.targets import reach
 
     choose(click.get_current_context(), arguments, "bucket", "local")

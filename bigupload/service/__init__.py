@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bigupload.service.access.upload_tokens import mint_token as mint_token
     from bigupload.service.http.app import create_app as create_app
-    from bigupload.service.http.settings import ServiceConfig as ServiceConfig
+    from bigupload.service.http.opening import ServiceConfig as ServiceConfig
     from bigupload.service.uploads.bucket_rules import set_up as set_up
     from bigupload.service.uploads.posts import PostsApi as PostsApi
     from bigupload.service.webhooks.hooks import FinishedFile as FinishedFile
@@ -24,7 +24,7 @@ _PLACES = {
     "create_app": "http.app",
     "mint_token": "access.upload_tokens",
     "set_up": "uploads.bucket_rules",
-    "ServiceConfig": "http.settings",
+    "ServiceConfig": "http.opening",
     "PostsApi": "uploads.posts",
     "FinishedFile": "webhooks.hooks",
     "NewUpload": "webhooks.hooks",

@@ -21,7 +21,7 @@ from bigupload import errors
 from bigupload.records import dataclass
 from bigupload.service.call import Answer, ClientLeftError, WebCall, refusal
 from bigupload.service.http.handling import Service
-from bigupload.service.http.settings import ServiceConfig as ServiceConfig
+from bigupload.service.http.opening import ServiceConfig as ServiceConfig
 from bigupload.service.problems import Problem, Refused
 
 __all__ = ["AsgiService", "ServiceConfig", "create_app", "mount", "scope_of"]

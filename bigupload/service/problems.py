@@ -16,9 +16,9 @@ class Problem(enum.Enum):
     """Each row has the HTTP status, the meaning, and the endpoints that give it. Its name in lower case is the code.
 
     Endpoints are named as in `endpoints`, or by group: `every` one; those with a request `body`; those that take `keys`
-    alone, and no tokens; those that take an upload's `handle`; those that ask the `store`; and those by which a stored
-    file is `judged`, and deleted if it has the problem. A client that has no row for a code goes by its
-    status: 401 asks for another key, 422 refuses the file, and 429, 500 and 503 are temporary.
+    alone, and no tokens; those whose request has the field `upload` or `user`; and those by which a stored file is
+    `judged`, and deleted if it has the problem. A client that has no row for a code goes by its status: 401 asks for
+    another key, 422 refuses the file, and 429, 500 and 503 are temporary.
     """
 
     MALFORMED_REQUEST = (
@@ -27,25 +27,21 @@ class Problem(enum.Enum):
         "",
     )
     INVALID_JSON = 400, "The body is not JSON, or not a JSON object.", "body"
-    INVALID_QUERY = 400, "The query has a parameter that the endpoint does not know, or is not valid UTF-8.", "every"
-    INVALID_FIELD = 422, "A field is missing, of the wrong type or out of range; `field` names it.", "every"
+    INVALID_QUERY = 400, "The query has a parameter that the endpoint does not know, or is not valid UTF-8."
+    INVALID_FIELD = 422, "A field is missing, of the wrong type or out of range; `field` names it."
     BODY_TOO_LARGE = 413, "The request's body is too long.", "body"
     UNSUPPORTED_CONTENT_TYPE = 415, "The request's body must be application/json.", "body"
     NOT_FOUND = 404, "There is no such path.", ""
     METHOD_NOT_ALLOWED = 405, "This path does not support the method; `Allow` names the methods that it supports.", ""
 
-    MISSING_KEY = 401, "No `Authorization: Bearer sk_…` header.", "every"
-    INVALID_KEY = 401, "The API key is unknown or was revoked.", "every"
-    INVALID_TOKEN = (
-        401,
-        "The upload token is forged, malformed, not valid yet, or was revoked, as its API key may be.",
-        "every",
-    )
-    TOKEN_EXPIRED = 401, "The upload token has expired: continue with a new one of the same owner.", "every"
+    MISSING_KEY = 401, "No `Authorization: Bearer sk_…` header."
+    INVALID_KEY = 401, "The API key is unknown or was revoked."
+    INVALID_TOKEN = 401, "The upload token is forged, malformed, not valid yet, or was revoked, as its API key may be."
+    TOKEN_EXPIRED = 401, "The upload token has expired: continue with a new one of the same owner."
     TOKEN_NOT_ALLOWED = 403, "An upload token is not accepted here: use an API key.", "keys"
     TOKEN_SIZE_EXCEEDED = 403, "The file is larger than the upload token allows.", "presign create sign complete"
     TOKEN_TYPE_REFUSED = 403, "The upload token does not allow this type of file.", "presign create sign complete"
-    TOKEN_ORIGIN_REFUSED = 403, "This upload token is for pages of other origins.", "every"
+    TOKEN_ORIGIN_REFUSED = 403, "This upload token is for pages of other origins."
     TOKEN_USED_UP = 403, "As many uploads were begun with this upload token as it allows.", "presign create"
     TOKEN_PUT_REFUSED = 403, "This upload token does not allow single PUTs: create a multipart upload.", "presign"
     UPLOADS_NOT_COUNTED = (
@@ -53,13 +49,9 @@ class Problem(enum.Enum):
         "The store has no conditional writes, so a token's uploads cannot be counted.",
         "presign create mint",
     )
-    NOT_ALLOWED = 403, "The application around the service does not allow this request.", "every"
-    RATE_LIMITED = 429, "Too many requests with this key; `Retry-After` says when to try again.", "every"
-    USER_NOT_ALLOWED = (
-        403,
-        "This upload token acts for another end user.",
-        "presign create mint revoke files delete delete_many open_uploads abort_all read_url",
-    )
+    NOT_ALLOWED = 403, "The application around the service does not allow this request."
+    RATE_LIMITED = 429, "Too many requests with this key; `Retry-After` says when to try again."
+    USER_NOT_ALLOWED = 403, "This upload token acts for another end user.", "user"
     TOO_MANY_UPLOADS = 429, "The owner of this key, or its end user, has too many open uploads.", "create"
 
     QUOTA_EXCEEDED = (
@@ -100,10 +92,10 @@ class Problem(enum.Enum):
     )
     MISSING_CHECKSUM = 422, "The upload's checksum algorithm needs a checksum for every part.", "create sign complete"
 
-    INVALID_UPLOAD = 400, "This service did not issue the upload handle: it is forged, cut short or altered.", "handle"
-    NOT_YOUR_UPLOAD = 403, "The upload handle belongs to another owner, or to another end user.", "handle"
-    UPLOAD_EXPIRED = 410, "The upload handle has expired, and so has the upload: start a new one.", "handle"
-    UPLOAD_GONE = 404, "The store has no such upload: it was aborted, or its object was deleted.", "list complete"
+    INVALID_UPLOAD = 400, "This service did not issue the upload handle: it is forged, cut short or altered.", "upload"
+    NOT_YOUR_UPLOAD = 403, "The upload handle belongs to another owner, or to another end user.", "upload"
+    UPLOAD_EXPIRED = 410, "The upload handle has expired, and so has the upload: start a new one.", "upload"
+    UPLOAD_GONE = 404, "The store has no such upload: it was aborted, or its object was deleted.", "parts complete"
     PART_NOT_STORED = (
         409,
         "The store does not have a part as complete names it: list the parts and send it again.",
@@ -126,22 +118,18 @@ class Problem(enum.Enum):
     POSTS_NOT_CONFIGURED = 501, "This service was started without a posts API.", "post"
     POSTS_UNREACHABLE = 502, "The posts API did not respond.", "post"
 
-    STORE_REFUSED = 502, "The store refused the service's request: inform the service's operator.", "store"
-    STORE_UNAVAILABLE = (
-        503,
-        "The store does not respond or asks to slow down; `Retry-After` says when to try again.",
-        "store",
-    )
+    STORE_REFUSED = 502, "The store refused the service's request: inform the service's operator."
+    STORE_UNAVAILABLE = 503, "The store does not respond or asks to slow down; `Retry-After` says when to try again."
     CHECK_FAILED = (
         503,
         "A check of the operator did not work. Nothing is lost; `Retry-After` says when to try again.",
         "presign create status complete check post",
     )
-    CREDENTIALS_EXPIRING = 503, "The service's credentials expire before a new URL would: try again soon.", "store"
+    CREDENTIALS_EXPIRING = 503, "The service's credentials expire before a new URL would: try again soon."
     TOO_MANY_CONNECTIONS = 503, "The service has too many connections: try again soon.", ""
-    INTERNAL = 500, "A bug in the service.", "every"
+    INTERNAL = 500, "A bug in the service."
 
-    def __init__(self, status: int, meaning: str, at: str) -> None:
+    def __init__(self, status: int, meaning: str, at: str = "every") -> None:
         self.status = status
         self.meaning = meaning
         self.at = frozenset(at.split())

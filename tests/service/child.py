@@ -1,4 +1,4 @@
-"""A child process of the tests. It imports this module, so it is one that imports little."""
+"""A child process of the tests, which imports this module alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 from multiprocessing.connection import Connection
 
-from bigupload.service.http.processes import begin_child, when_parent_ends
+from bigupload.service.http.serving import begin_child, when_parent_ends
 from tests.tools.other_systems import LoopOfWindows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import json
 import os
 import socket
@@ -18,8 +19,7 @@ from aiohttp import web
 
 from bigupload.service.access_log import AccessLog
 from bigupload.service.call import Answer, WebCall
-from bigupload.service.http.app import application, connection_factory
-from bigupload.service.http.connections import ClientConnection, Connections, LoopErrors, most_connections
+from bigupload.service.http.app import ClientConnection, Connections, application, most_connections
 from bigupload.stores.local_store import LocalStore
 from tests.tools.cases import each_case
 from tests.tools.declared import what_is_wrong
@@ -87,11 +87,11 @@ class Served:
     """A server of one handler, which waits where it is asked to."""
 
     def __init__(self, most: int = 100, **times: float) -> None:
-        self.connections = Connections(most, **{"headers_within": 30.0, "idle_for": 30.0} | times)
         self.lines: list[dict[str, Any]] = []
         self.go = asyncio.Event()
         self.entered = asyncio.Event()
         self.log = AccessLog(write=lambda line: self.lines.append(json.loads(line)))
+        self.connections = Connections(most, self.log, **{"headers_within": 30.0, "idle_for": 30.0} | times)
 
     async def _answer(self, call: WebCall, _: object) -> Answer:
         logged = self.log.begin(call.remote, call.headers)
@@ -109,7 +109,7 @@ class Served:
         await runner.setup()
         assert runner.server is not None
         loop = asyncio.get_running_loop()
-        factory = connection_factory(runner.server, self.connections, self.log)
+        factory = functools.partial(ClientConnection, runner.server, self.connections)
         server = await loop.create_server(factory, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -216,7 +216,7 @@ async def test_out_of_descriptors_is_one_line_and_makes_room() -> None:
         reader, writer = await served.connect(GET)
         async with asyncio.timeout(60):
             await reader.readuntil(b"hello")
-        errors = LoopErrors(served.connections, served.log.write_event)
+        errors = served.connections.handle_loop_error
         loop = asyncio.get_running_loop()
         for _ in range(1000):
             context = {"message": "socket.accept()", "exception": OSError(errno.EMFILE, "Too many open files")}

@@ -16,7 +16,7 @@ from bigupload import errors
 from bigupload.cli import main
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.access.keys import KeyFile
-from bigupload.service.http.page_files import policy_module
+from bigupload.service.http.handling import policy_module
 from bigupload.service.media.media_types import MAX_FILE_SIZE, MEDIA_TYPES
 from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.media.policy import (

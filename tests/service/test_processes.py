@@ -14,8 +14,8 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from bigupload import errors
-from bigupload.service.http import processes, serving
-from bigupload.service.http.processes import ChildProcess
+from bigupload.service.http import serving
+from bigupload.service.http.serving import ChildProcess
 from tests.service.child import until_its_parent_ends
 from tests.tools.other_systems import LoopOfWindows
 from tests.tools.waiting import until
@@ -34,7 +34,7 @@ def run(loop_of: Callable[[], asyncio.AbstractEventLoop], work: Callable[[], Awa
 
 @LOOPS
 def test_a_signal_stops_the_service(loop_of: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    before = {number: signal.getsignal(number) for number in processes.STOP_SIGNALS}
+    before = {number: signal.getsignal(number) for number in serving.STOP_SIGNALS}
 
     async def work() -> None:
         stop = serving._on_signals()
@@ -57,12 +57,12 @@ def test_a_child_ends_with_its_parent_who_hears_of_it(
 ) -> None:
     if loop_of is LoopOfWindows:
         lacking = {name: value for name, value in vars(signal).items() if name != "pthread_sigmask"}
-        monkeypatch.setattr(processes, "signal", SimpleNamespace(**lacking))
+        monkeypatch.setattr(serving, "signal", SimpleNamespace(**lacking))
     child = ChildProcess(until_its_parent_ends)
     ignores = child.pipe.recv()
-    child.ask_to_stop()
+    child.pipe.close()
     run(loop_of, child.ended)
-    assert (ignores, child.end) == (True, "status 7")
+    assert (ignores, child.process.exitcode) == (True, 7)
 
 
 def test_who_stops_watching_hears_nothing() -> None:
@@ -71,7 +71,7 @@ def test_who_stops_watching_hears_nothing() -> None:
 
     async def work() -> None:
         others = set(threading.enumerate())
-        stop_watching = processes._call_when_readable(ours, lambda: heard.append(None))
+        stop_watching = serving._call_when_readable(ours, lambda: heard.append(None))
         (watching,) = set(threading.enumerate()) - others
         stop_watching()
         theirs.close()

@@ -15,7 +15,7 @@ DOCUMENT = document()
 
 def asked(service: Service, endpoint: Endpoint, query: str) -> httpx.Response:
     path = endpoint.path.replace("{key}", f"media/{'o' * 8}/a.jpg")
-    body = {} if endpoint.takes is None else {"json": endpoint.example}
+    body = {} if not endpoint.has_body else {"json": endpoint.example}
     return service.call(endpoint.method, f"{path}?{query}", **body)
 
 

@@ -230,14 +230,14 @@ def test_no_log_and_no_metrics_break_no_request(monkeypatch: pytest.MonkeyPatch)
         AccessLog(write=lambda line: write_line(line, full.fileno())).write_event("request")
     metrics = Metrics(lambda logged: logged.started)
     logged = LoggedRequest(id="1", method="GET", route="/", remote=None, started=0.25)
-    metrics.observe(logged, 200)
+    metrics.answered(logged, 200)
     assert metrics._registry.get_sample_value("bigupload_request_seconds_sum", {"route": "/"}) == 0.25
 
     def gone(*_: str) -> None:
         raise FileNotFoundError
 
-    monkeypatch.setattr(metrics._requests, "labels", gone)
-    metrics.observe(logged, 200)
+    monkeypatch.setattr(metrics._metrics["requests"], "labels", gone)
+    metrics.answered(logged, 200)
 
 
 def test_the_log_is_json_and_holds_nothing_secret(weed: LocalStore, tmp_path: Path) -> None:

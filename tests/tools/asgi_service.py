@@ -13,7 +13,7 @@ from bigupload.__main__ import main
 from bigupload.cli import serve
 from bigupload.service import asgi
 from bigupload.service.http import serving
-from bigupload.service.http.settings import ServeSettings
+from bigupload.service.http.serving import ServeSettings
 
 
 class _Server(uvicorn.Server):

@@ -1,12 +1,13 @@
-"""Declare every endpoint once: its request, its response and its errors. Requests are validated with these
+"""Every endpoint once: its request, its response, its errors and its work. Requests are validated with these
 declarations, and the OpenAPI 3.1 document is generated from them, `contract` and `problems`."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import field
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
@@ -15,6 +16,7 @@ from pydantic_core import core_schema
 from bigupload import __version__
 from bigupload.records import dataclass
 from bigupload.service import contract as c
+from bigupload.service.access.callers import Caller
 from bigupload.service.access.upload_tokens import (
     MeRequest,
     MeResponse,
@@ -23,7 +25,9 @@ from bigupload.service.access.upload_tokens import (
     TokenRequest,
     TokenResponse,
 )
-from bigupload.service.problems import Problem
+from bigupload.service.http.opening import OpenService
+from bigupload.service.problems import Problem, Refused
+from bigupload.service.uploads.posts import PostResponse
 from bigupload.service.webhooks.telling import BODIES
 
 _KIB = 1024
@@ -34,44 +38,61 @@ _EXAMPLE_POST = {
     "platforms": [{"platform": "instagram", "accountId": "ig_123"}],
     "publishNow": True,
 }
+TAGS = {
+    "uploads": "Upload a file by one PUT.",
+    "multipart uploads": "Upload a large file in parts, and resume it.",
+    "files": "List and delete what was uploaded.",
+    "posts": "Use media in a post.",
+    "upload tokens": "Let end users upload without an API key.",
+    "receipts": "Trust what a client says that it has uploaded.",
+    "credentials": "Find out whose a key or token is.",
+}
+"""The groups of endpoints in the OpenAPI document, each with its description."""
+
+Work = Callable[..., Coroutine[Any, Any, Any]]
+"""Gets the service; unless the endpoint is public, the caller and the request; for a post, its body as it was sent.
+Returns the response."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One method of one path of the API."""
 
-    name: str
-    """The name of the handler."""
+    work: Work
+    """Its name is the endpoint's in `problems`."""
+    method: str
+    path: str
     operation_id: str
     """The operation's name in the OpenAPI document, and of the function in clients that are made of it."""
     tag: str
     """One of `TAGS`."""
-    method: str
-    path: str
-    summary: str
-    takes: type[BaseModel] | None = None
-    """The model of the body; None: no body."""
-    parameters: type[BaseModel] | None = None
-    """The model of the path's and the query's parameters; None: there are none."""
+    takes: type[BaseModel] | None
+    """The model of a POST's body, or of the path's and the query's parameters; None: there are none."""
+    returns: type
+    """The model of the response; of None, 204; for posts, the response of the posts API."""
     max_bytes: int = 64 * _KIB
     """The longest body, in bytes."""
-    returns: type[BaseModel] | None = None
-    """The model of the response; None: 204, or for posts the response of the posts API."""
-    groups: tuple[str, ...] = ("store",)
-    """The groups of `Problem` to which it belongs, besides `every`, `body` and `keys`."""
     tokens: bool = False
     """Whether an upload token is accepted in place of an API key."""
     public: bool = False
     """Whether it needs neither an API key nor a token, and its response may be kept for 5 minutes."""
+    judges: bool = False
+    """Whether a stored file may be refused by it, and is deleted then."""
     waits_for_store: bool = True
     """Whether the whole request may be given up when the store stops responding."""
     example: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def has_body(self) -> bool:
+        """Whether the request is its body."""
+        return self.method == "POST"
+
+    @property
     def query(self) -> tuple[str, ...]:
         """The names that the query may have."""
-        fields = {} if self.parameters is None else self.parameters.model_fields
-        names = (described.alias or name for name, described in fields.items())
+        if self.takes is None or self.has_body:
+            return ()
+        names = (described.alias or name for name, described in self.takes.model_fields.items())
         return tuple(name for name in names if f"{{{name}}}" not in self.path)
 
     @property
@@ -79,260 +100,226 @@ class Endpoint:
         """The errors that it may give."""
         if self.public:
             return (Problem.INVALID_QUERY, Problem.INTERNAL)
-        body = () if self.takes is None else ("body",)
-        keys = () if self.tokens else ("keys",)
-        return tuple(p for p in Problem if not p.at.isdisjoint((self.name, "every", *body, *keys, *self.groups)))
+        fields = {} if self.takes is None else self.takes.model_fields
+        groups = {
+            "body": self.has_body,
+            "keys": not self.tokens,
+            "judged": self.judges,
+            "upload": "upload" in fields,
+            "user": "user" in fields,
+        }
+        places = {self.work.__name__, "every", *(name for name, belongs in groups.items() if belongs)}
+        return tuple(problem for problem in Problem if problem.at & places)
 
 
-_SINGLE = "uploads"
-_TOKENS = "upload tokens"
-_MULTIPART = "multipart uploads"
-_FILES = "files"
-_POSTING = "posts"
-_RECEIPTS = "receipts"
-_CREDENTIALS = "credentials"
-TAGS = {
-    _SINGLE: "Upload a file by one PUT.",
-    _MULTIPART: "Upload a large file in parts, and resume it.",
-    _FILES: "List and delete what was uploaded.",
-    _POSTING: "Use media in a post.",
-    _TOKENS: "Let end users upload without an API key.",
-    _RECEIPTS: "Trust what a client says that it has uploaded.",
-    _CREDENTIALS: "Find out whose a key or token is.",
-}
-"""The groups of endpoints in the OpenAPI document, each with its description."""
+ENDPOINTS: list[Endpoint] = []
 
-ENDPOINTS = (
-    Endpoint(
-        name="presign",
-        operation_id="createPresignedUpload",
-        tag=_SINGLE,
-        method="POST",
-        path="/v1/media/presign",
-        summary="Sign one PUT of a whole file",
-        tokens=True,
-        takes=c.PresignRequest,
-        returns=c.PresignResponse,
-        example={"filename": "photo.jpg", "contentType": "image/jpeg"},
-    ),
-    Endpoint(
-        name="create",
-        operation_id="createMultipartUpload",
-        tag=_MULTIPART,
-        method="POST",
-        path="/v1/media/multipart",
-        summary="Create a multipart upload",
-        tokens=True,
-        takes=c.CreateRequest,
-        returns=c.CreateResponse,
-        example={
-            "filename": "movie.mp4",
-            "contentType": "video/mp4",
-            "size": 20_000_000,
-            "firstParts": [{"partNumber": 1, "size": 16_777_216, "checksum": "mDmyBmPrBjU="}],
-        },
-    ),
-    Endpoint(
-        name="sign",
-        operation_id="signParts",
-        tag=_MULTIPART,
-        method="POST",
-        path="/v1/media/multipart/parts",
-        summary="Sign parts of a multipart upload",
-        groups=("handle", "store"),
-        tokens=True,
-        takes=c.SignRequest,
-        returns=c.SignResponse,
-        example={
-            "upload": _EXAMPLE_HANDLE,
-            "parts": [{"partNumber": 2, "size": 3_222_784, "checksum": "mDmyBmPrBjU="}],
-        },
-    ),
-    Endpoint(
-        name="list",
-        operation_id="listParts",
-        tag=_MULTIPART,
-        method="GET",
-        path="/v1/media/multipart/parts",
-        summary="List the parts that the store has",
-        groups=("handle", "store"),
-        tokens=True,
-        parameters=c.UploadQuery,
-        returns=c.PartsResponse,
-    ),
-    Endpoint(
-        name="status",
-        operation_id="getMultipartUpload",
-        tag=_MULTIPART,
-        method="GET",
-        path="/v1/media/multipart",
-        summary="Get the state of an upload: open, completed or gone",
-        groups=("handle", "store"),
-        tokens=True,
-        parameters=c.UploadQuery,
-        returns=c.StatusResponse,
-    ),
-    Endpoint(
-        name="complete",
-        operation_id="completeMultipartUpload",
-        tag=_MULTIPART,
-        method="POST",
-        path="/v1/media/multipart/complete",
-        summary="Complete the upload: make the object of its parts",
-        groups=("handle", "judged", "store"),
-        tokens=True,
-        takes=c.CompleteRequest,
-        max_bytes=4096 * _KIB,  # ten thousand parts
-        returns=c.CompleteResponse,
-        example={
-            "upload": _EXAMPLE_HANDLE,
-            "parts": [{"partNumber": 1, "etag": '"9e107d9d372bb6826bd81d3542a419d6"', "checksum": "mDmyBmPrBjU="}],
-        },
-    ),
-    Endpoint(
-        name="abort",
-        operation_id="abortMultipartUpload",
-        tag=_MULTIPART,
-        method="DELETE",
-        path="/v1/media/multipart",
-        summary="Abort a multipart upload",
-        groups=("handle", "store"),
-        tokens=True,
-        parameters=c.UploadQuery,
-    ),
-    Endpoint(
-        name="files",
-        operation_id="listMedia",
-        tag=_FILES,
-        method="GET",
-        path="/v1/media",
-        summary="List one's own files",
-        parameters=c.ListRequest,
-        returns=c.ListResponse,
-    ),
-    Endpoint(
-        name="delete",
-        operation_id="deleteMedia",
-        tag=_FILES,
-        method="DELETE",
-        path="/v1/media/{key}",
-        summary="Delete one of one's own files; deleting a missing file succeeds",
-        parameters=c.DeleteRequest,
-    ),
-    Endpoint(
-        name="delete_many",
-        operation_id="deleteManyMedia",
-        tag=_FILES,
-        method="POST",
-        path="/v1/media/delete",
-        summary="Delete many of one's own files, or all of an end user",
-        takes=c.DeleteManyRequest,
-        max_bytes=1280 * _KIB,  # a thousand of the longest keys
-        returns=c.DeletedResponse,
-        example={"keys": ["media/owner123/abc123.jpg", "media/owner123/def456.mp4"]},
-    ),
-    Endpoint(
-        name="read_url",
-        operation_id="signReadUrl",
-        tag=_FILES,
-        method="GET",
-        path="/v1/media/{key}/url",
-        summary="Sign a URL by which one of one's own files can be read",
-        parameters=c.ReadUrlRequest,
-        returns=c.ReadUrlResponse,
-    ),
-    Endpoint(
-        name="open_uploads",
-        operation_id="listOpenUploads",
-        tag=_FILES,
-        method="GET",
-        path="/v1/media/uploads",
-        summary="List the owner's open uploads",
-        parameters=c.OpenUploadsRequest,
-        returns=c.OpenUploadsResponse,
-    ),
-    Endpoint(
-        name="abort_all",
-        operation_id="abortOpenUploads",
-        tag=_FILES,
-        method="DELETE",
-        path="/v1/media/uploads",
-        summary="Abort the open upload of a key, or all of an end user",
-        parameters=c.AbortRequest,
-        returns=c.AbortedResponse,
-    ),
-    Endpoint(
-        name="check",
-        operation_id="checkMediaUrl",
-        tag=_POSTING,
-        method="POST",
-        path="/v1/media/check",
-        summary="Check whether a URL can be used: that of an upload, or of another host",
-        tokens=True,
-        takes=c.CheckRequest,
-        returns=c.CheckResponse,
-        waits_for_store=False,
-        example={"url": "https://cdn.example.com/movie.mp4"},
-    ),
-    Endpoint(
-        name="mint",
-        operation_id="createUploadToken",
-        tag=_TOKENS,
-        method="POST",
-        path="/v1/media/tokens",
-        summary="Make an upload token for an end user",
-        takes=TokenRequest,
-        returns=TokenResponse,
-        example={"maxSize": 100_000_000, "contentTypes": ["image/*", "video/mp4"], "uploads": 1, "expiresIn": 3600},
-    ),
-    Endpoint(
-        name="revoke",
-        operation_id="revokeUploadTokens",
-        tag=_TOKENS,
-        method="DELETE",
-        path="/v1/media/tokens",
-        summary="Revoke upload tokens: by id, by end user, or by the time of issue",
-        parameters=RevokeRequest,
-        returns=RevokedResponse,
-    ),
-    Endpoint(
-        name="me",
-        operation_id="checkCredentials",
-        tag=_CREDENTIALS,
-        method="GET",
-        path="/v1/me",
-        summary="Say for whom requests with this API key or upload token act",
-        tokens=True,
-        parameters=MeRequest,
-        returns=MeResponse,
-        waits_for_store=False,
-    ),
-    Endpoint(
-        name="jwks",
-        operation_id="getReceiptKeys",
-        tag=_RECEIPTS,
-        method="GET",
-        path="/.well-known/jwks.json",
-        summary="Get the public keys that verify receipts",
-        groups=(),
-        public=True,
-        returns=c.JsonWebKeys,
-        waits_for_store=False,
-    ),
-    Endpoint(
-        name="post",
-        operation_id="createPost",
-        tag=_POSTING,
-        method="POST",
-        path="/v1/posts",
-        summary="Check a post's media, forward the post to the posts API and return its response",
-        groups=("judged", "store"),
-        takes=c.PostRequest,
-        max_bytes=1024 * _KIB,
-        waits_for_store=False,  # once the post is forwarded, only the posts API's response has its outcome
-        example=_EXAMPLE_POST,
-    ),
+
+def endpoint(at: str, operation_id: str, tag: str, **more: Any) -> Callable[[Work], Work]:
+    """Declare a function as the work of an endpoint.
+
+    Its annotations are the models of the request and the response, and its docstring is the summary in the document.
+
+    Args:
+        at: The method and the path. Parameters of the path are in braces.
+        operation_id: As in `Endpoint`, like the tag.
+        more: The other fields of `Endpoint`.
+    """
+    method, path = at.split()
+
+    def declared(work: Work) -> Work:
+        hints = get_type_hints(work)
+        models = {"takes": hints.get("request"), "returns": hints["return"]}
+        ENDPOINTS.append(Endpoint(work, method, path, operation_id, tag, **models, **more))
+        return work
+
+    return declared
+
+
+@endpoint(
+    "POST /v1/media/presign",
+    "createPresignedUpload",
+    "uploads",
+    tokens=True,
+    example={"filename": "photo.jpg", "contentType": "image/jpeg"},
 )
+async def presign(service: OpenService, caller: Caller, request: c.PresignRequest) -> c.PresignResponse:
+    """Sign one PUT of a whole file."""
+    return await service.uploads.presign(caller.owner, request, caller.token)
+
+
+@endpoint(
+    "POST /v1/media/multipart",
+    "createMultipartUpload",
+    "multipart uploads",
+    tokens=True,
+    example={
+        "filename": "movie.mp4",
+        "contentType": "video/mp4",
+        "size": 20_000_000,
+        "firstParts": [{"partNumber": 1, "size": 16_777_216, "checksum": "mDmyBmPrBjU="}],
+    },
+)
+async def create(service: OpenService, caller: Caller, request: c.CreateRequest) -> c.CreateResponse:
+    """Create a multipart upload."""
+    return await service.uploads.create(caller.owner, request, caller.token)
+
+
+@endpoint(
+    "POST /v1/media/multipart/parts",
+    "signParts",
+    "multipart uploads",
+    tokens=True,
+    example={
+        "upload": _EXAMPLE_HANDLE,
+        "parts": [{"partNumber": 2, "size": 3_222_784, "checksum": "mDmyBmPrBjU="}],
+    },
+)
+async def sign(service: OpenService, caller: Caller, request: c.SignRequest) -> c.SignResponse:
+    """Sign parts of a multipart upload."""
+    return await service.uploads.sign(caller.owner, request, caller.token, caller.bound)
+
+
+@endpoint("GET /v1/media/multipart/parts", "listParts", "multipart uploads", tokens=True)
+async def parts(service: OpenService, caller: Caller, request: c.UploadQuery) -> c.PartsResponse:
+    """List the parts that the store has."""
+    return await service.uploads.parts(caller.owner, request.upload, caller.bound)
+
+
+@endpoint("GET /v1/media/multipart", "getMultipartUpload", "multipart uploads", tokens=True)
+async def status(service: OpenService, caller: Caller, request: c.UploadQuery) -> c.StatusResponse:
+    """Get the state of an upload: open, completed or gone."""
+    return await service.uploads.status(caller.owner, request.upload, caller.bound)
+
+
+@endpoint(
+    "POST /v1/media/multipart/complete",
+    "completeMultipartUpload",
+    "multipart uploads",
+    tokens=True,
+    judges=True,
+    max_bytes=4096 * _KIB,  # ten thousand parts
+    example={
+        "upload": _EXAMPLE_HANDLE,
+        "parts": [{"partNumber": 1, "etag": '"9e107d9d372bb6826bd81d3542a419d6"', "checksum": "mDmyBmPrBjU="}],
+    },
+)
+async def complete(service: OpenService, caller: Caller, request: c.CompleteRequest) -> c.CompleteResponse:
+    """Complete the upload: make the object of its parts."""
+    return await service.uploads.complete(caller.owner, request, caller.token, caller.bound)
+
+
+@endpoint("DELETE /v1/media/multipart", "abortMultipartUpload", "multipart uploads", tokens=True)
+async def abort(service: OpenService, caller: Caller, request: c.UploadQuery) -> None:
+    """Abort a multipart upload."""
+    await service.uploads.abort(caller.owner, request.upload, caller.bound)
+
+
+@endpoint("GET /v1/media", "listMedia", "files")
+async def files(service: OpenService, caller: Caller, request: c.ListRequest) -> c.ListResponse:
+    """List one's own files."""
+    return await service.uploads.files.list(caller.owner, request)
+
+
+@endpoint("DELETE /v1/media/{key}", "deleteMedia", "files")
+async def delete(service: OpenService, caller: Caller, request: c.DeleteRequest) -> None:
+    """Delete one of one's own files; deleting a missing file succeeds."""
+    await service.uploads.delete_file(caller.owner, request.key, request.user)
+
+
+@endpoint(
+    "POST /v1/media/delete",
+    "deleteManyMedia",
+    "files",
+    max_bytes=1280 * _KIB,  # a thousand of the longest keys
+    example={"keys": ["media/owner123/abc123.jpg", "media/owner123/def456.mp4"]},
+)
+async def delete_many(service: OpenService, caller: Caller, request: c.DeleteManyRequest) -> c.DeletedResponse:
+    """Delete many of one's own files, or all of an end user."""
+    return await service.uploads.delete_files(caller.owner, request)
+
+
+@endpoint("GET /v1/media/{key}/url", "signReadUrl", "files")
+async def read_url(service: OpenService, caller: Caller, request: c.ReadUrlRequest) -> c.ReadUrlResponse:
+    """Sign a URL by which one of one's own files can be read."""
+    return await service.uploads.files.read_url(caller.owner, request)
+
+
+@endpoint("GET /v1/media/uploads", "listOpenUploads", "files")
+async def open_uploads(service: OpenService, caller: Caller, request: c.OpenUploadsRequest) -> c.OpenUploadsResponse:
+    """List the owner's open uploads."""
+    return await service.uploads.files.open_uploads(caller.owner, request)
+
+
+@endpoint("DELETE /v1/media/uploads", "abortOpenUploads", "files")
+async def abort_all(service: OpenService, caller: Caller, request: c.AbortRequest) -> c.AbortedResponse:
+    """Abort the open upload of a key, or all of an end user."""
+    return await service.uploads.abort_all(caller.owner, request)
+
+
+@endpoint(
+    "POST /v1/media/check",
+    "checkMediaUrl",
+    "posts",
+    tokens=True,
+    waits_for_store=False,
+    example={"url": "https://cdn.example.com/movie.mp4"},
+)
+async def check(service: OpenService, caller: Caller, request: c.CheckRequest) -> c.CheckResponse:
+    """Check whether a URL can be used: that of an upload, or of another host."""
+    return await service.posts.look(caller.owner, request.url, caller.bound)
+
+
+@endpoint(
+    "POST /v1/media/tokens",
+    "createUploadToken",
+    "upload tokens",
+    example={"maxSize": 100_000_000, "contentTypes": ["image/*", "video/mp4"], "uploads": 1, "expiresIn": 3600},
+)
+async def mint(service: OpenService, caller: Caller, request: TokenRequest) -> TokenResponse:
+    """Make an upload token for an end user."""
+    for number, pattern in enumerate(request.content_types or ()):
+        if not service.policy.types.allows(pattern):
+            message = f"this service accepts no file of the content type {pattern}"
+            raise Refused(Problem.UNSUPPORTED_MEDIA, message, field=f"contentTypes[{number}]")
+    await service.uploads.counts.check_store(request)
+    return service.tokens.mint(caller.owner, request, key_id=caller.key_id)
+
+
+@endpoint("DELETE /v1/media/tokens", "revokeUploadTokens", "upload tokens")
+async def revoke(service: OpenService, caller: Caller, request: RevokeRequest) -> RevokedResponse:
+    """Revoke upload tokens: by id, by end user, or by the time of issue."""
+    return await service.revocations.revoke(caller.owner, request)
+
+
+@endpoint("GET /v1/me", "checkCredentials", "credentials", tokens=True, waits_for_store=False)
+async def me(_: OpenService, caller: Caller, request: MeRequest) -> MeResponse:
+    """Say for whom requests with this API key or upload token act."""
+    token = caller.token
+    if token is None:
+        return MeResponse(owner=caller.owner, user=caller.user)
+    limits = token.model_dump(include=set(MeResponse.model_fields) - {"owner"})
+    return MeResponse(owner=caller.owner, expires_at=datetime.fromtimestamp(token.expires, UTC), **limits)
+
+
+@endpoint("GET /.well-known/jwks.json", "getReceiptKeys", "receipts", public=True)
+async def jwks(service: OpenService) -> c.JsonWebKeys:
+    """Get the public keys that verify receipts."""
+    return service.receipts.published
+
+
+@endpoint(
+    "POST /v1/posts",
+    "createPost",
+    "posts",
+    judges=True,
+    max_bytes=1024 * _KIB,
+    waits_for_store=False,  # once the post is forwarded, only the posts API's response has its outcome
+    example=_EXAMPLE_POST,
+)
+async def post(service: OpenService, caller: Caller, request: c.PostRequest, body: bytes) -> PostResponse:
+    """Check a post's media, forward the post to the posts API and return its response."""
+    return await service.posts.post(caller.owner, request, body, caller.bound)
 
 
 _REF = "#/components/schemas/{model}"
@@ -363,7 +350,8 @@ class _Schemas(GenerateJsonSchema):
 
 def document() -> dict[str, Any]:
     """Return the document. It names no server, because clients may reach the service through a proxy."""
-    models = {model for e in ENDPOINTS for model in (e.takes, e.returns) if model is not None}
+    models = {endpoint.takes for endpoint in ENDPOINTS if endpoint.takes is not None and endpoint.has_body}
+    models |= {endpoint.returns for endpoint in ENDPOINTS if issubclass(endpoint.returns, BaseModel)}
     models |= {c.ErrorResponse, c.ReceiptClaims, *BODIES.values()}
     ordered = sorted(models, key=lambda m: m.__name__)
     _, schemas = models_json_schema([(m, "validation") for m in ordered], ref_template=_REF, schema_generator=_Schemas)
@@ -394,20 +382,20 @@ def document() -> dict[str, Any]:
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.operation_id,
-        "summary": endpoint.summary,
+        "summary": (endpoint.work.__doc__ or "").rstrip("."),
         "tags": [endpoint.tag],
     }
     if endpoint.public:
         operation["security"] = []
     elif endpoint.tokens:
         operation["security"] = [{"apiKey": []}, {"uploadToken": []}]
-    if endpoint.takes is not None:
+    if endpoint.takes is not None and endpoint.has_body:
         operation["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": _ref(endpoint.takes), "example": endpoint.example}},
         }
-    if endpoint.parameters is not None:
-        operation["parameters"] = _parameters(endpoint.parameters, endpoint.query)
+    elif endpoint.takes is not None:
+        operation["parameters"] = _parameters(endpoint.takes, endpoint.query)
     operation["responses"] = _success(endpoint) | _refusals(endpoint.problems)
     return operation
 
@@ -451,10 +439,10 @@ def _parameters(model: type[BaseModel], query: Collection[str]) -> list[dict[str
 
 
 def _success(endpoint: Endpoint) -> dict[str, Any]:
-    if endpoint.returns is not None:
+    if issubclass(endpoint.returns, BaseModel):
         content = {"application/json": {"schema": _ref(endpoint.returns)}}
         return {"200": {"description": _line(endpoint.returns), "headers": _REQUEST_ID, "content": content}}
-    if endpoint.name == "post":
+    if endpoint.returns is PostResponse:
         return {
             "default": {
                 "description": "The response of the posts API.",

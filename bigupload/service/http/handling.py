@@ -9,34 +9,27 @@ import asyncio
 import codecs
 import contextlib
 import functools
+import gzip
+import hashlib
+import importlib.resources
 import json
+import mimetypes
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pydantic
 from multidict import CIMultiDict
 
-from bigupload.service import contract as c
 from bigupload.service.access.callers import Caller, authenticate
 from bigupload.service.access.cors import CrossOrigin
-from bigupload.service.access.upload_tokens import (
-    MeRequest,
-    MeResponse,
-    RevokedResponse,
-    RevokeRequest,
-    TokenRequest,
-    TokenResponse,
-)
 from bigupload.service.access_log import AccessLog, TrustedProxies
 from bigupload.service.call import JSON, Answer, ClientLeftError, WebCall, as_json, refusal
 from bigupload.service.http.endpoints import ENDPOINTS, Endpoint, document
 from bigupload.service.http.monitoring import Metrics, Tracing
-from bigupload.service.http.opening import OpenService, opened
-from bigupload.service.http.page_files import PageFiles
-from bigupload.service.http.settings import ServiceConfig
+from bigupload.service.http.opening import OpenService, ServiceConfig, opened
+from bigupload.service.media.policy import Policy
 from bigupload.service.problems import Problem, Refused, words_for
 from bigupload.service.uploads.posts import PostResponse
 
@@ -54,6 +47,17 @@ SAFE_HEADERS = {
 }
 _API = re.compile(r"/v[0-9]+/")
 """The paths that pages of other origins may read: the API, not the page, the metrics or the document."""
+
+_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
+"""In `Accept-Encoding`: RFC 9110, 12.5.3. With `q=0`, the client refuses it."""
+_ENTRY = b'export * from "./client/index.js";\n'
+"""`/v1/client.js`: the address that pages of other origins import."""
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self' {}; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+"""The page's Content-Security-Policy, with the store's origin to be filled in."""
+_POLICY_COMMENT = "// What the service accepts: bytes, seconds, types. A service serves its own in place of this file."
 
 Handler = Callable[[WebCall], Awaitable[Answer]]
 
@@ -88,40 +92,33 @@ class Routes:
     """Which handler a path and a method have."""
 
     def __init__(self) -> None:
-        self._plain: dict[str, Mapping[str, Handler]] = {}
-        self._patterns: list[tuple[str, re.Pattern[str], Mapping[str, Handler]]] = []
+        self._rows: dict[str, tuple[re.Pattern[str], dict[str, Handler]]] = {}
 
-    def add(self, path: str, handlers: Mapping[str, Handler]) -> None:
-        """Add the handlers of a path, by method. `{name}` in it is one step; `{key}` may have slashes, and has one.
+    def add(self, path: str, method: str, handler: Handler) -> None:
+        """Add a handler. `{name}` in the path is one step; `{key}` may have slashes, and has one at the path's end.
 
         A `{key}` at the end is never another declared path.
         """
-        if "{" not in path:
-            self._plain[path] = handlers
-            return
-        pattern = re.escape(path).replace(r"\{name\}", r"(?P<name>[^/]+)").replace(r"\{key\}", r"(?P<key>.+)")
-        self._patterns.append((path, re.compile(pattern, re.DOTALL), handlers))
+        pattern = re.escape(path).replace(r"\{name\}", r"(?P<name>[^/]+)").replace(r"\{key\}/", r"(?P<key>.+)/")
+        pattern = pattern.replace(r"\{key\}", r"(?P<key>.+/.+)")
+        self._rows.setdefault(path, (re.compile(pattern, re.DOTALL), {}))[1][method] = handler
 
-    def find(self, method: str, path: str) -> tuple[str, Mapping[str, str], Handler]:
+    def find(self, method: str, path: str) -> tuple[str | None, Mapping[str, str], Handler | Refused]:
         """Return the declared path, what its names stand for, and the handler.
 
-        Raises:
-            Refused: NOT_FOUND, or METHOD_NOT_ALLOWED.
+        Without a handler, the path is None, and the last is NOT_FOUND or METHOD_NOT_ALLOWED.
         """
-        plain = self._plain.get(path, {})
-        if method in plain:
-            return path, {}, plain[method]
-        allowed = set(plain)
-        for declared, pattern, handlers in self._patterns:
+        is_declared = "{" not in path and path in self._rows
+        allowed: set[str] = set()
+        for declared, (pattern, handlers) in self._rows.items():
             match = pattern.fullmatch(path)
-            if match is None or (declared.endswith("{key}") and (plain or "/" not in match["key"][1:-1])):
+            if match is None or (is_declared and declared.endswith("{key}")):
                 continue
             if method in handlers:
                 return declared, match.groupdict(), handlers[method]
             allowed.update(handlers)
-        if allowed:
-            raise Refused(Problem.METHOD_NOT_ALLOWED, allow=allowed)
-        raise Refused(Problem.NOT_FOUND)
+        problem = Problem.METHOD_NOT_ALLOWED if allowed else Problem.NOT_FOUND
+        return None, {}, Refused(problem, allow=allowed)
 
 
 class Service:
@@ -132,30 +129,29 @@ class Service:
         self._config = config
         self.log = AccessLog(write=config.log, proxies=TrustedProxies(config.trusted_proxies))
         self.in_flight = RequestsInFlight()
-        self._metrics = Metrics(self.log.seconds)
+        self._metrics = Metrics(self.log.seconds, shared=config.shared is not None)
         self._cors = CrossOrigin(config.cors_origins)
         self._tracing = Tracing(config.bucket)
         self._opened: OpenService | None = None
-        self._page: PageFiles | None = None
+        self._files: Mapping[str, Answer] = {}
         self._routes = Routes()
-        for path in dict.fromkeys(endpoint.path for endpoint in ENDPOINTS):
-            of_path = [endpoint for endpoint in ENDPOINTS if endpoint.path == path]
-            handlers = {endpoint.method: self._handler(endpoint) for endpoint in of_path}
-            if self._cors and not any(endpoint.public for endpoint in of_path):
-                handlers["OPTIONS"] = functools.partial(self._preflight, tuple(handlers))
-            self._routes.add(path, handlers)
+        for endpoint in ENDPOINTS:
+            self._routes.add(endpoint.path, endpoint.method, functools.partial(self._work, endpoint))
+            if self._cors and not endpoint.public:
+                self._routes.add(endpoint.path, "OPTIONS", functools.partial(self._preflight, endpoint.path))
         for path, handler in (
             ("/healthz", self._healthz),
             ("/readyz", self._readyz),
             ("/metrics", self._exposed),
             ("/openapi.json", self._described),
-            ("/", self._page_file),
-            ("/page/{name}", self._page_file),
-            ("/client/{name}", self._client_file),
-            ("/v1/client/{name}", self._client_file),
-            ("/v1/client.js", self._client_file),
+            ("/", self._file),
+            ("/page/{name}", self._file),
+            ("/client/{name}", self._file),
+            ("/v1/client/{name}", self._file),
+            ("/v1/client.js", self._file),
         ):
-            self._routes.add(path, {"GET": handler, "HEAD": handler})
+            self._routes.add(path, "GET", handler)
+            self._routes.add(path, "HEAD", handler)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -163,22 +159,17 @@ class Service:
         self._tracing.start()
         async with opened(self._config, self.log, self._metrics, self._tracing) as self._opened:
             own_users = self._config.authorize is not None
-            self._page = PageFiles(self._opened.store_origin, self._opened.policy, own_users=own_users)
+            self._files = files_of(self._opened.store_origin, self._opened.policy, own_users=own_users)
             yield
 
     async def answer(self, call: WebCall, refused: Refused | None = None) -> Answer:
         """Answer a request; `refused`: the edge refuses it."""
-        found: tuple[str, Mapping[str, str], Handler] | None = None
-        if refused is None:
-            try:
-                found = self._routes.find(call.method, call.path)
-            except Refused as e:
-                refused = e
-        route = "?" if found is None else call.prefix + found[0]
+        declared, call.parameters, handler = self._routes.find(call.method, call.path)
+        route = "?" if declared is None or refused is not None else call.prefix + declared
         call.logged = self.log.begin(call.remote, call.headers, method=call.method, route=route)
         try:
             with self.in_flight, self._tracing.of_request(call, call.logged) as ended:
-                answer = await self._respond(call, found, refused)
+                answer = await self._respond(call, refused or handler)
                 ended(answer.status)
         except asyncio.CancelledError:
             self.log.end(call.logged, status=499)
@@ -188,23 +179,15 @@ class Service:
         for name, value in SAFE_HEADERS.items():
             answer.headers.setdefault(name, value)
         if _API.match(call.path):
-            of_origin = self._cors.headers(call.headers.get("Origin"))
-            varies = [each["Vary"] for each in (of_origin, answer.headers) if "Vary" in each]
-            answer.headers.update(of_origin)
-            if varies:
-                answer.headers["Vary"] = ", ".join(varies)
+            answer.headers.extend(self._cors.headers(call.headers.get("Origin")))
         self.log.end(call.logged, status=answer.status)
-        self._metrics.observe(call.logged, answer.status)
+        self._metrics.answered(call.logged, answer.status)
         return answer
 
-    async def _respond(
-        self, call: WebCall, found: tuple[str, Mapping[str, str], Handler] | None, refused: Refused | None
-    ) -> Answer:
+    async def _respond(self, call: WebCall, handler: Handler | Refused) -> Answer:
         try:
-            if refused is not None:
-                raise refused
-            assert found is not None
-            _, call.parameters, handler = found
+            if isinstance(handler, Refused):
+                raise handler
             return await handler(call)
         except Refused as e:
             call.logged.refused(e)
@@ -238,16 +221,24 @@ class Service:
         """The OpenAPI document. A mounted service names the prefix at which it is."""
         return Answer(body=_document_at(call.prefix), headers=CIMultiDict({"Content-Type": f"{JSON}; charset=utf-8"}))
 
-    async def _page_file(self, call: WebCall) -> Answer:
-        assert self._page is not None
-        return self._page.page(call)
+    async def _file(self, call: WebCall) -> Answer:
+        """Answer with a file. A browser keeps it, and asks each time whether it is still the same."""
+        found = self._files.get(call.path)
+        if found is None:
+            raise Refused(Problem.NOT_FOUND)
+        answer = Answer(body=found.body, headers=found.headers.copy())
+        known = [tag.strip().removeprefix("W/") for tag in call.headers.get("If-None-Match", "").split(",")]
+        if answer.headers["ETag"].removeprefix("W/") in known or "*" in known:
+            del answer.headers["Content-Type"]
+            answer.status, answer.body = 304, b""
+        elif _GZIP.search(call.headers.get("Accept-Encoding", "")):
+            answer.body = _compressed(answer.body)
+            answer.headers["Content-Encoding"] = "gzip"
+        return answer
 
-    async def _client_file(self, call: WebCall) -> Answer:
-        assert self._page is not None
-        return self._page.client(call)
-
-    async def _preflight(self, methods: Collection[str], call: WebCall) -> Answer:
+    async def _preflight(self, path: str, call: WebCall) -> Answer:
         """Answer the OPTIONS by which a browser asks whether a page of another origin may call an endpoint."""
+        methods = [endpoint.method for endpoint in ENDPOINTS if endpoint.path == path]
         wanted = call.headers.get("Access-Control-Request-Method")
         headers = self._cors.preflight(call.headers.get("Origin"), wanted, methods)
         if headers is None:
@@ -256,22 +247,14 @@ class Service:
 
     # -- the API
 
-    def _handler(self, endpoint: Endpoint) -> Handler:
-        """The endpoint's handler: key, rate limit, body, work, response."""
-        work: Callable[..., Any] = getattr(self, f"_{endpoint.name}")
-        return functools.partial(self._public if endpoint.public else self._private, endpoint, work)
-
-    @staticmethod
-    async def _public(endpoint: Endpoint, work: Callable[[], pydantic.BaseModel], call: WebCall) -> Answer:
-        _check_query(call, endpoint.query)
-        answer = _answer(work())
-        answer.headers["Cache-Control"] = _KEEP_PUBLIC
-        return answer
-
-    async def _private(
-        self, endpoint: Endpoint, work: Callable[[Caller, Any, bytes], Coroutine[Any, Any, Any]], call: WebCall
-    ) -> Answer:
+    async def _work(self, endpoint: Endpoint, call: WebCall) -> Answer:
+        """Key, rate limit, body, work, response."""
         parts, logged = self._parts, call.logged
+        if endpoint.public:
+            _check_query(call, endpoint.query)
+            answer = _answer(await endpoint.work(parts))
+            answer.headers["Cache-Control"] = _KEEP_PUBLIC
+            return answer
         caller = await authenticate(call, self._config.authorize, parts.keys, parts.tokens, parts.revocations)
         logged.key_id, logged.owner = caller.key_id, caller.owner
         if caller.user is not None:
@@ -285,90 +268,20 @@ class Service:
             raise Refused(Problem.RATE_LIMITED, retry_after=wait)
         _check_query(call, endpoint.query)
         body = b""
-        if endpoint.parameters is not None:
-            taken = _parameters(endpoint.parameters, call)
-        else:
-            assert endpoint.takes is not None
+        if endpoint.has_body:
             body = await _body(call, endpoint.max_bytes, typed=caller.is_of_the_host)
-            body = body.removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1
-            taken = _parse(endpoint.takes, body)
+        taken = _validated(endpoint, call, body)
         fields = type(taken).model_fields  # declared: a post may have any other field
         if "user" in fields:
             taken = taken.model_copy(update={"user": caller.user_of(taken.user)})
         if "tags" in fields:
             _check_tags(caller, taken.tags)
-        working = work(caller, taken, body)
+        working = endpoint.work(parts, caller, taken, *([body] if endpoint.returns is PostResponse else []))
         if endpoint.waits_for_store:
             working = parts.health.while_responding(working)
         result = await working
         self._metrics.worked(taken, result)
         return _answer(result)
-
-    def _jwks(self) -> c.JsonWebKeys:
-        return self._parts.receipts.published
-
-    async def _me(self, caller: Caller, _: MeRequest, __: bytes) -> MeResponse:
-        token = caller.token
-        if token is None:
-            return MeResponse(owner=caller.owner, user=caller.user)
-        limits = token.model_dump(include=set(MeResponse.model_fields) - {"owner"})
-        return MeResponse(owner=caller.owner, expires_at=datetime.fromtimestamp(token.expires, UTC), **limits)
-
-    async def _mint(self, caller: Caller, request: TokenRequest, _: bytes) -> TokenResponse:
-        for number, pattern in enumerate(request.content_types or ()):
-            if not self._parts.policy.types.allows(pattern):
-                message = f"this service accepts no file of the content type {pattern}"
-                raise Refused(Problem.UNSUPPORTED_MEDIA, message, field=f"contentTypes[{number}]")
-        await self._parts.uploads.counts.check_store(request)
-        return self._parts.tokens.mint(caller.owner, request, key_id=caller.key_id)
-
-    async def _revoke(self, caller: Caller, request: RevokeRequest, _: bytes) -> RevokedResponse:
-        return await self._parts.revocations.revoke(caller.owner, request)
-
-    async def _presign(self, caller: Caller, request: c.PresignRequest, _: bytes) -> c.PresignResponse:
-        return await self._parts.uploads.presign(caller.owner, request, caller.token)
-
-    async def _create(self, caller: Caller, request: c.CreateRequest, _: bytes) -> c.CreateResponse:
-        return await self._parts.uploads.create(caller.owner, request, caller.token)
-
-    async def _sign(self, caller: Caller, request: c.SignRequest, _: bytes) -> c.SignResponse:
-        return await self._parts.uploads.sign(caller.owner, request, caller.token, caller.bound)
-
-    async def _list(self, caller: Caller, query: c.UploadQuery, _: bytes) -> c.PartsResponse:
-        return await self._parts.uploads.parts(caller.owner, query.upload, caller.bound)
-
-    async def _status(self, caller: Caller, query: c.UploadQuery, _: bytes) -> c.StatusResponse:
-        return await self._parts.uploads.status(caller.owner, query.upload, caller.bound)
-
-    async def _complete(self, caller: Caller, request: c.CompleteRequest, _: bytes) -> c.CompleteResponse:
-        return await self._parts.uploads.complete(caller.owner, request, caller.token, caller.bound)
-
-    async def _abort(self, caller: Caller, query: c.UploadQuery, _: bytes) -> None:
-        await self._parts.uploads.abort(caller.owner, query.upload, caller.bound)
-
-    async def _files(self, caller: Caller, request: c.ListRequest, _: bytes) -> c.ListResponse:
-        return await self._parts.uploads.files.list(caller.owner, request)
-
-    async def _delete(self, caller: Caller, request: c.DeleteRequest, _: bytes) -> None:
-        await self._parts.uploads.delete_file(caller.owner, request.key, request.user)
-
-    async def _delete_many(self, caller: Caller, request: c.DeleteManyRequest, _: bytes) -> c.DeletedResponse:
-        return await self._parts.uploads.delete_files(caller.owner, request)
-
-    async def _read_url(self, caller: Caller, request: c.ReadUrlRequest, _: bytes) -> c.ReadUrlResponse:
-        return await self._parts.uploads.files.read_url(caller.owner, request)
-
-    async def _open_uploads(self, caller: Caller, request: c.OpenUploadsRequest, _: bytes) -> c.OpenUploadsResponse:
-        return await self._parts.uploads.files.open_uploads(caller.owner, request)
-
-    async def _abort_all(self, caller: Caller, request: c.AbortRequest, _: bytes) -> c.AbortedResponse:
-        return await self._parts.uploads.abort_all(caller.owner, request)
-
-    async def _check(self, caller: Caller, request: c.CheckRequest, _: bytes) -> c.CheckResponse:
-        return await self._parts.posts.look(caller.owner, request.url, caller.bound)
-
-    async def _post(self, caller: Caller, request: c.PostRequest, body: bytes) -> PostResponse:
-        return await self._parts.posts.post(caller.owner, request, body, caller.bound)
 
 
 def _check_tags(caller: Caller, tags: Mapping[str, str] | None) -> None:
@@ -407,22 +320,25 @@ async def _body(call: WebCall, most: int, *, typed: bool) -> bytes:
         raise Refused(Problem.INVALID_JSON, "the request's body did not arrive within 60 s") from None
     except ClientLeftError:  # nobody may be there to read this
         raise Refused(Problem.INVALID_JSON, "the connection closed before the end of the request's body") from None
-    return bytes(body)
+    return bytes(body).removeprefix(codecs.BOM_UTF8)  # RFC 8259, 8.1
 
 
-def _parse(model: type[pydantic.BaseModel], body: bytes) -> Any:
+def _validated(endpoint: Endpoint, call: WebCall, body: bytes) -> Any:
+    """Return the request: its body, or the parameters of its path and its query. Raises Refused."""
+    assert endpoint.takes is not None
+    twice = next((name for name in call.query if len(call.query.getall(name)) > 1), None)
+    if twice is not None:
+        raise Refused(Problem.INVALID_FIELD, "the query must name it once", field=twice)
+    # By the published names alone: `media_items` beside `mediaItems` would be checked, and another one posted.
     try:
-        # By the published names alone: `media_items` beside `mediaItems` would be checked, and another one posted.
-        return model.model_validate_json(body, by_alias=True, by_name=False)
+        if endpoint.has_body:
+            return endpoint.takes.model_validate_json(body, by_alias=True, by_name=False)
+        return endpoint.takes.model_validate_strings({**call.query, **call.parameters}, by_alias=True, by_name=False)
     except pydantic.ValidationError as e:
-        raise _refusal(e) from None
-
-
-def _refusal(error: pydantic.ValidationError) -> Refused:
-    first = error.errors(include_url=False, include_input=False)[0]
-    if first["type"] == "json_invalid" or not first["loc"]:
-        return Refused(Problem.INVALID_JSON)
-    return Refused(Problem.INVALID_FIELD, words_for(first), field=_path(first["loc"]))
+        first = e.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "json_invalid" or not first["loc"]:
+            raise Refused(Problem.INVALID_JSON) from None
+        raise Refused(Problem.INVALID_FIELD, words_for(first), field=_path(first["loc"])) from None
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -444,17 +360,6 @@ def _check_query(call: WebCall, known: Collection[str]) -> None:
         raise Refused(Problem.INVALID_QUERY, message + (f"only {', '.join(known)}" if known else "none"), field=shown)
 
 
-def _parameters(model: type[pydantic.BaseModel], call: WebCall) -> Any:
-    """The parameters of the path and the query."""
-    twice = next((name for name in call.query if len(call.query.getall(name)) > 1), None)
-    if twice is not None:
-        raise Refused(Problem.INVALID_FIELD, "the query must name it once", field=twice)
-    try:
-        return model.model_validate_strings({**call.query, **call.parameters}, by_alias=True, by_name=False)
-    except pydantic.ValidationError as e:
-        raise _refusal(e) from None
-
-
 # -- responses
 
 
@@ -470,3 +375,55 @@ def _answer(result: Any) -> Answer:
 @functools.lru_cache(maxsize=8)
 def _document_at(prefix: str) -> bytes:
     return json.dumps(document() | ({"servers": [{"url": prefix}]} if prefix else {})).encode()
+
+
+# -- the files of the page and of the JavaScript client
+
+
+def files_of(store_origin: str, policy: Policy, *, own_users: bool) -> dict[str, Answer]:
+    """Return the files that browsers load, by their paths.
+
+    Args:
+        store_origin: Where the page may send parts to, like https://store.example.com.
+        policy: What the service accepts.
+        own_users: Whether an application knows its users by other means than keys and tokens.
+    """
+    folder = importlib.resources.files("bigupload.service").joinpath("browser")
+    client = {f.name: f.read_bytes() for f in folder.joinpath("client").iterdir() if f.name.endswith(".js")}
+    page = {f.name: f.read_bytes() for f in folder.joinpath("page").iterdir() if f.is_file()}
+    page["policy.js"] = policy_module(policy, own_users=own_users).encode()
+    files = {"/v1/client.js": _file_answer("client.js", _ENTRY)}
+    for name, content in client.items():
+        files[f"/client/{name}"] = files[f"/v1/client/{name}"] = _file_answer(name, content)
+    for name, content in page.items():
+        files[f"/page/{name}"] = answer = _file_answer(name, content)
+        answer.headers["Content-Security-Policy"] = _PAGE_POLICY.format(store_origin)
+    return files | {"/": files["/page/index.html"]}
+
+
+def _file_answer(name: str, content: bytes) -> Answer:
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    headers = {
+        "Content-Type": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
+        "Cache-Control": "no-cache",
+        "ETag": f'W/"{hashlib.sha256(content).hexdigest()[:32]}"',
+        "Vary": "Accept-Encoding",
+    }
+    return Answer(body=content, headers=CIMultiDict(headers))
+
+
+@functools.lru_cache(maxsize=256)
+def _compressed(content: bytes) -> bytes:
+    """All files together are 95 kB then, and not 260."""
+    return gzip.compress(content, mtime=0)
+
+
+def policy_module(policy: Policy, *, own_users: bool = False) -> str:
+    """Return the page's module `policy.js`: what the service accepts, and whether only a key or token says for whom."""
+    told = {
+        "maxSize": policy.max_file_size,
+        "keep": policy.keep,
+        **policy.types.for_page(),
+        "ownUsers": own_users,
+    }
+    return f"{_POLICY_COMMENT}\n\nexport const POLICY = {json.dumps(told, indent=2)};\n"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, multiprocess
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -80,159 +81,96 @@ class _EndedWorkers(Collector):
         yield family
 
 
-class _EngineMetrics:
-    """The metrics of a process that shares limits with others. Who shares none has no metric that says so."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.up = Gauge(
-            "bigupload_shared_up",
-            "1 while Valkey or Redis responds to every process, else 0.",
-            registry=registry,
-            multiprocess_mode="livemin",
-        )
-        self.alone = Counter(
-            "bigupload_shared_fallbacks",
-            "Requests limited by their process alone, because Valkey or Redis was away.",
-            registry=registry,
-        )
-
-
-class _UploadMetrics:
-    """The outcomes of uploads, as far as this service knows: a PUT goes to the store alone."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._begun = Counter(
-            "bigupload_uploads_begun",
-            "Uploads presigned (put) or created (multipart).",
-            ["kind"],
-            registry=registry,
-        )
-        self._begun_bytes = Counter(
-            "bigupload_uploads_begun_bytes",
-            "Bytes of these, as far as they were declared.",
-            ["kind"],
-            registry=registry,
-        )
-        self._completed = Counter("bigupload_uploads_completed", "Multipart uploads completed.", registry=registry)
-        self._completed_bytes = Counter("bigupload_uploads_completed_bytes", "Bytes of these.", registry=registry)
-
-    def count(self, request: object, response: object) -> None:
-        match request, response:
-            case c.PresignRequest(), c.PresignResponse():
-                self._begin("put", request.size or 0)
-            case c.CreateRequest(), c.CreateResponse():
-                self._begin("multipart", request.size)
-            case c.CompleteRequest(), c.CompleteResponse():
-                self._completed.inc()
-                self._completed_bytes.inc(response.size)
-            case _:
-                pass
-
-    def _begin(self, kind: str, size: int) -> None:
-        self._begun.labels(kind).inc()
-        self._begun_bytes.labels(kind).inc(size)
+_Up = functools.partial(Gauge, multiprocess_mode="livemin")
+_Latest = functools.partial(Gauge, multiprocess_mode="livemostrecent")
+_StoreTimes = functools.partial(Histogram, buckets=_STORE_BUCKETS)
+_Row = tuple[Callable[..., Counter | Gauge | Histogram], str, *tuple[str, ...]]
+_METRICS: dict[str, _Row] = {
+    "requests": (Counter, "Requests answered.", "method", "route", "status"),
+    "request_seconds": (Histogram, "Time to answer.", "route"),
+    "refused": (Counter, "Requests refused, by the error's code.", "code"),
+    "hooks": (Counter, "Hooks asked.", "hook", "result"),
+    "webhooks": (Counter, "Attempts to deliver.", "result"),
+    "webhooks_waiting": (
+        _Latest,
+        "Notes of events in the bucket that are not delivered yet, as a process counted them last.",
+    ),
+    # The outcomes of uploads, as far as this service knows: a PUT goes to the store alone.
+    "uploads_begun": (Counter, "Uploads presigned (put) or created (multipart).", "kind"),
+    "uploads_begun_bytes": (Counter, "Bytes of these, as far as they were declared.", "kind"),
+    "uploads_completed": (Counter, "Multipart uploads completed."),
+    "uploads_completed_bytes": (Counter, "Bytes of these."),
+    "store_seconds": (_StoreTimes, "Time of a call to the store.", "operation"),
+    "store_failures": (
+        Counter,
+        "Calls to the store that failed: `gone` and `exists` may be in order.",
+        "operation",
+        "kind",
+    ),
+    "store_up": (_Up, "0 after the store did not respond to /readyz or to a request that waited, else 1."),
+}
+"""By name, without "bigupload_": the kind, the help and the labels."""
+_SHARED_METRICS: dict[str, _Row] = {
+    "shared_up": (_Up, "1 while Valkey or Redis responds to every process, else 0."),
+    "shared_fallbacks": (Counter, "Requests limited by their process alone, because Valkey or Redis was away."),
+}
 
 
 class Metrics:
     """The metrics of one process."""
 
-    def __init__(self, seconds: Callable[[LoggedRequest], float]) -> None:
-        """`seconds`: how long a request has taken so far."""
+    def __init__(self, seconds: Callable[[LoggedRequest], float], *, shared: bool = False) -> None:
+        """Make them.
+
+        Args:
+            seconds: How long a request has taken so far.
+            shared: Whether the process shares limits with others. One that shares none has no metric that says so.
+        """
         self._seconds_of = seconds
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "bigupload_requests", "Requests answered.", ["method", "route", "status"], registry=self._registry
-        )
-        self._hooks = Counter("bigupload_hooks", "Hooks asked.", ["hook", "result"], registry=self._registry)
-        self._webhooks = Counter("bigupload_webhooks", "Attempts to deliver.", ["result"], registry=self._registry)
-        self._waiting = Gauge(
-            "bigupload_webhooks_waiting",
-            "Notes of events in the bucket that are not delivered yet, as a process counted them last.",
-            registry=self._registry,
-            multiprocess_mode="livemostrecent",
-        )
-        self._seconds = Histogram("bigupload_request_seconds", "Time to answer.", ["route"], registry=self._registry)
-        self._refused = Counter(
-            "bigupload_refused", "Requests refused, by the error's code.", ["code"], registry=self._registry
-        )
-        self._uploads = _UploadMetrics(self._registry)
-        self._store_seconds = Histogram(
-            "bigupload_store_seconds",
-            "Time of a call to the store.",
-            ["operation"],
-            buckets=_STORE_BUCKETS,
-            registry=self._registry,
-        )
-        self._store_failures = Counter(
-            "bigupload_store_failures",
-            "Calls to the store that failed: `gone` and `exists` may be in order.",
-            ["operation", "kind"],
-            registry=self._registry,
-        )
-        self._store_up = Gauge(
-            "bigupload_store_up",
-            "0 after the store did not respond to /readyz or to a request that waited, else 1.",
-            registry=self._registry,
-            multiprocess_mode="livemin",
-        )
-        self._more: list[Collector] = []
-        self._shared: _EngineMetrics | None = None
+        rows = _METRICS | _SHARED_METRICS if shared else _METRICS
+        self._metrics = {
+            name: kind(f"bigupload_{name}", text, labels, registry=self._registry)
+            for name, (kind, text, *labels) in rows.items()
+        }
+        self.more = CollectorRegistry()
+        """Shown, too: values that are not counts of this process."""
 
-    def observe(self, logged: LoggedRequest, status: int) -> None:
-        """A request was answered."""
+    def record(self, name: str, *labels: str, value: float = 1.0) -> None:
+        """Add `value` to a counter, set a gauge to it, or observe it in a histogram."""
         with contextlib.suppress(OSError):  # a full disk, or a directory that is gone, must break no request
-            self._requests.labels(logged.method, logged.route, str(status)).inc()
-            self._seconds.labels(logged.route).observe(self._seconds_of(logged))
-            if (code := logged.more.get("code")) is not None:
-                self._refused.labels(code).inc()
+            metric = self._metrics[name].labels(*labels) if labels else self._metrics[name]
+            match metric:
+                case Counter():
+                    metric.inc(value)
+                case Gauge():
+                    metric.set(value)
+                case Histogram():
+                    metric.observe(value)
+
+    def answered(self, logged: LoggedRequest, status: int) -> None:
+        """A request was answered."""
+        self.record("requests", logged.method, logged.route, str(status))
+        self.record("request_seconds", logged.route, value=self._seconds_of(logged))
+        if (code := logged.more.get("code")) is not None:
+            self.record("refused", code)
 
     def worked(self, request: object, response: object) -> None:
         """An endpoint did what `request` asked for."""
-        with contextlib.suppress(OSError):
-            self._uploads.count(request, response)
-
-    def store_responds(self, responds: bool) -> None:
-        """The store responds, or does not."""
-        with contextlib.suppress(OSError):
-            self._store_up.set(responds)
-
-    def asked_store(self, operation: str, seconds: float, problem: str | None) -> None:
-        """A call to the store ended, with `problem` if it failed."""
-        with contextlib.suppress(OSError):
-            self._store_seconds.labels(operation).observe(seconds)
-            if problem is not None:
-                self._store_failures.labels(operation, problem).inc()
-
-    def also(self, collector: Collector) -> None:
-        """Show what `collector` has, too: values that are not counts of this process."""
-        self._more.append(collector)
-
-    def shared_responds(self, responds: bool) -> None:
-        """The engine through which replicas share limits responds, or does not. It appears here for the first time."""
-        self._shared = self._shared or _EngineMetrics(self._registry)
-        with contextlib.suppress(OSError):
-            self._shared.up.set(responds)
+        match request, response:
+            case c.PresignRequest(), c.PresignResponse():
+                self.record("uploads_begun", "put")
+                self.record("uploads_begun_bytes", "put", value=request.size or 0)
+            case c.CreateRequest(), c.CreateResponse():
+                self.record("uploads_begun", "multipart")
+                self.record("uploads_begun_bytes", "multipart", value=request.size)
+            case c.CompleteRequest(), c.CompleteResponse():
+                self.record("uploads_completed")
+                self.record("uploads_completed_bytes", value=response.size)
 
     def limited_alone(self) -> None:
         """A request was limited by this process alone, because the engine was away."""
-        if self._shared is not None:
-            with contextlib.suppress(OSError):
-                self._shared.alone.inc()
-
-    def count_hook(self, hook: str, result: str) -> None:
-        """A hook was asked; `result`: accepted, refused or failed."""
-        with contextlib.suppress(OSError):
-            self._hooks.labels(hook, result).inc()
-
-    def count_webhook(self, result: str) -> None:
-        """An event was sent to a receiver; `result`: delivered, failed, gave up or stopped."""
-        with contextlib.suppress(OSError):
-            self._webhooks.labels(result).inc()
-
-    def webhooks_waiting(self, number: int) -> None:
-        """Set the number of notes of events that wait in the bucket."""
-        with contextlib.suppress(OSError):
-            self._waiting.set(number)
+        self.record("shared_fallbacks")
 
     def exposition(self) -> Answer:
         """Prometheus's own text format."""
@@ -241,11 +179,8 @@ class Metrics:
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
             registry.register(_EndedWorkers())
-        more = CollectorRegistry()
-        for collector in self._more:
-            more.register(collector)
         return Answer(
-            body=prometheus_client.generate_latest(registry) + prometheus_client.generate_latest(more),
+            body=prometheus_client.generate_latest(registry) + prometheus_client.generate_latest(self.more),
             headers=CIMultiDict({"Content-Type": prometheus_client.CONTENT_TYPE_LATEST}),
         )
 
@@ -319,54 +254,51 @@ class Tracing:
             self._tracer = trace.get_tracer("bigupload", __version__)
 
     @contextlib.contextmanager
-    def of_request(self, call: WebCall, logged: LoggedRequest) -> Iterator[Callable[[int], None]]:
-        """Make the span of a request, which continues its sender's trace. Yields what takes the response's status."""
+    def _span(
+        self, name: str, kind: str, attributes: Mapping[str, AttributeValue], sent: CIMultiDictProxy[str] | None = None
+    ) -> Iterator[trace.Span | None]:
+        """Make a span, which continues the trace that the headers `sent` name; None: there are no spans."""
         if self._tracer is None:
-            yield lambda _: None
+            yield None
             return
         from opentelemetry import propagate, trace
 
         with self._tracer.start_as_current_span(
-            f"{logged.method} {logged.route}",
-            context=propagate.extract(call.headers),
-            kind=trace.SpanKind.SERVER,
-            attributes={"http.request.method": logged.method, "http.route": logged.route},
+            name,
+            context=None if sent is None else propagate.extract(sent),
+            kind=trace.SpanKind[kind],
+            attributes=attributes,
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            if span.get_span_context().is_valid:
-                logged.more["trace"] = trace.format_trace_id(span.get_span_context().trace_id)
+            yield span
 
-            def ended(status: int) -> None:
-                span.set_attributes({"http.response.status_code": status, **_who(logged)})
-                if status >= 500:
-                    span.set_status(trace.StatusCode.ERROR)
-
-            yield ended
+    @contextlib.contextmanager
+    def of_request(self, call: WebCall, logged: LoggedRequest) -> Iterator[Callable[[int], None]]:
+        """Make the span of a request, which continues its sender's trace. Yields what takes the response's status."""
+        attributes = {"http.request.method": logged.method, "http.route": logged.route}
+        with self._span(f"{logged.method} {logged.route}", "SERVER", attributes, call.headers) as span:
+            if span is not None and span.get_span_context().is_valid:
+                logged.more["trace"] = f"{span.get_span_context().trace_id:032x}"
+            yield lambda status: _end(span, {"http.response.status_code": status, **_who(logged)}, failed=status >= 500)
 
     @contextlib.contextmanager
     def of_store_call(self, operation: str) -> Iterator[Callable[[str], None]]:
         """Make the span of a call to the store, as in "ListParts". Yields what takes the kind of a failure."""
-        if self._tracer is None:
-            yield lambda _: None
-            return
+        attributes = {
+            "rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": operation, "aws.s3.bucket": self._bucket,
+        }  # fmt: skip
+        with self._span(f"S3.{operation}", "CLIENT", attributes) as span:
+            yield lambda kind: _end(span, {"error.type": kind}, failed=True)
+
+
+def _end(span: trace.Span | None, attributes: Mapping[str, AttributeValue], *, failed: bool) -> None:
+    if span is not None:
         from opentelemetry import trace
 
-        with self._tracer.start_as_current_span(
-            f"S3.{operation}",
-            kind=trace.SpanKind.CLIENT,
-            attributes={
-                "rpc.system": "aws-api", "rpc.service": "S3", "rpc.method": operation, "aws.s3.bucket": self._bucket,
-            },
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:  # fmt: skip
-
-            def failed(kind: str) -> None:
-                span.set_attribute("error.type", kind)
-                span.set_status(trace.StatusCode.ERROR)
-
-            yield failed
+        span.set_attributes(attributes)
+        if failed:
+            span.set_status(trace.StatusCode.ERROR)
 
 
 def _who(logged: LoggedRequest) -> dict[str, AttributeValue]:
@@ -385,7 +317,7 @@ class MonitoredBucket(S3Bucket):
         self._tracing = tracing
 
     async def call(self, what: str, operation: str, **arguments: Any) -> dict[str, Any]:
-        """WebCall an operation of S3, as `S3Bucket.call` says."""
+        """Call an operation of S3, as `S3Bucket.call` says."""
         began = time.perf_counter()
         problem: str | None = None
         with self._tracing.of_store_call(operation) as failed:
@@ -396,4 +328,6 @@ class MonitoredBucket(S3Bucket):
                 failed(problem)
                 raise
             finally:
-                self._metrics.asked_store(operation, time.perf_counter() - began, problem)
+                self._metrics.record("store_seconds", operation, value=time.perf_counter() - began)
+                if problem is not None:
+                    self._metrics.record("store_failures", operation, problem)

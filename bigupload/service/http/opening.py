@@ -1,37 +1,119 @@
-"""Open what the application works with when it starts: the store, its policy, the keys. Close it at the end."""
+"""A service's settings, and what it works with while it runs: the store, its policy, the keys."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault
+from bigupload.errors import UsageError
+from bigupload.options import S3Options
 from bigupload.records import dataclass
-from bigupload.service.access.callers import RequestRateLimit
+from bigupload.service.access.callers import Authorize, RequestRateLimit
 from bigupload.service.access.handles import Handles
-from bigupload.service.access.keys import KeyFile
-from bigupload.service.access.shared import SharedEngine
+from bigupload.service.access.keys import SHORTEST_SECRET, KeyFile
+from bigupload.service.access.shared import SharedEngine, check_shared_url
 from bigupload.service.access.upload_tokens import Revocations, UploadTokens
-from bigupload.service.access_log import AccessLog
+from bigupload.service.access_log import AccessLog, write_line
 from bigupload.service.http.monitoring import Metrics, MonitoredBucket, OpenUploads, Tracing
-from bigupload.service.http.settings import ServiceConfig
 from bigupload.service.media.direct_url import DirectUrls
 from bigupload.service.media.object_keys import public_urls
-from bigupload.service.media.policy import Policy, agreed_policy
-from bigupload.service.media_objects import MediaBucket, StoreHealth
+from bigupload.service.media.policy import PUBLISHED_POLICY, Policy, agreed_policy
+from bigupload.service.media_objects import STORE_TIMEOUT, MediaBucket, StoreHealth
 from bigupload.service.uploads.bucket_rules import browser_trouble
-from bigupload.service.uploads.posts import Posts
+from bigupload.service.uploads.posts import Posts, PostsApi
 from bigupload.service.uploads.receipts import Receipts
 from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.service.webhooks.delivering import Deliverer
-from bigupload.service.webhooks.hooks import Hooks, Signer, connections, opened_hooks
+from bigupload.service.webhooks.hooks import (
+    Hooks,
+    HookSettings,
+    Signer,
+    check_hook,
+    check_secret,
+    check_webhook_url,
+    connections,
+    opened_hooks,
+)
 from bigupload.service.webhooks.telling import Telling, telling_for
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.targets import reach
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceConfig(HookSettings):
+    """The settings of a service, whatever process it runs in. Raises UsageError for those that can't be."""
+
+    bucket: str
+    """The name of the bucket, which `bigupload bucket setup` prepared."""
+    s3: S3Options
+    """The options for the connection to the store."""
+    signing_endpoint: str | None = None
+    """The store's endpoint as clients reach it; None: the one of `s3`."""
+    public_url: str | None = None
+    """The public URL of the bucket's objects; None: at the endpoint for which URLs are signed."""
+    keys: Path | None = None
+    """The path of the key file; None: there are no API keys."""
+    authorize: Authorize | None = None
+    """Asked before API keys and upload tokens, if an application knows its users by other means."""
+    secrets: tuple[str, ...] = field(repr=False)
+    """The secrets that sign upload handles and tokens, of 32 characters or more: the last one signs, all are
+    accepted."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of the load balancers whose X-Forwarded-For or Forwarded has the client's address."""
+    store_timeout: float = STORE_TIMEOUT
+    """Seconds that a call to the store may take. A complete or a copy may take longer while the store responds."""
+    requests_a_second: float = 100.0
+    """Requests a second of one API key in one process, or with `shared` in all of them. Those of two seconds may come
+    at once."""
+    max_open_uploads: int = 1000
+    """The most open uploads of one owner. Those that are for an end user do not count."""
+    quota: int | None = None
+    """The most bytes of one owner's objects; None: any number."""
+    max_open_uploads_of_user: int = 50
+    """The most open uploads of one end user of an owner."""
+    user_quota: int | None = None
+    """The most bytes of one end user's objects; None: any number."""
+    user_files: int | None = None
+    """The most files of one end user; None: any number."""
+    shared: str | None = field(default=None, repr=False)
+    """The URL of the Valkey or Redis through which replicas share limits, with its password; None: none is shared."""
+    posts_api: PostsApi | None = None
+    allow_private_media_hosts: bool = False
+    """Whether direct URLs may lead to private addresses."""
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    """The fields of `Policy` that were named; the bucket has the others."""
+    cors_origins: tuple[str, ...] = ()
+    """The origins whose pages may call the API; "*": every origin."""
+    log: Callable[[str], None] = write_line
+    """Takes each line of the log: JSON without a line end. By default, they go to standard error."""
+
+    def __post_init__(self) -> None:
+        if self.keys is None and self.authorize is None:
+            raise UsageError("a service needs `keys`, the path of a key file, or `authorize`, a function")
+        if not self.secrets or any(len(secret) < SHORTEST_SECRET for secret in self.secrets):
+            raise UsageError(f"`secrets` holds one text or more, each of {SHORTEST_SECRET} characters or more")
+        PUBLISHED_POLICY.replaced(self.policy)
+        if self.shared is not None:
+            check_shared_url(self.shared)
+        for url in self.webhook_urls:
+            check_webhook_url(url)
+        if self.webhook_urls and not self.webhook_secrets:
+            raise UsageError("`webhook_urls` needs `webhook_secrets`, by which receivers know the service")
+        for secret in self.webhook_secrets:
+            check_secret(secret)
+        check_hook("before_create", self.before_create, self.webhook_secrets)
+        check_hook("before_finish", self.before_finish, self.webhook_secrets)
+        if not self.hook_timeout > 0:
+            raise UsageError("`hook_timeout` is a number of seconds above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +157,7 @@ async def opened(
         contextlib.aclosing(bucket),
         _health(config, log, metrics) as health,
         _engine(config, log, metrics) as engine,
-        opened_hooks(config, log, metrics.count_hook) as hooks,
+        opened_hooks(config, log, functools.partial(metrics.record, "hooks")) as hooks,
         contextlib.AsyncExitStack() as stack,
     ):
         try:
@@ -94,7 +176,7 @@ async def opened(
         receipts = Receipts(config.secrets, public_url=public_url, policy=policy, clock=time.time)
         uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts)
         await stack.enter_async_context(contextlib.aclosing(uploads))
-        metrics.also(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
+        metrics.more.register(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
         await stack.enter_async_context(contextlib.aclosing(open_uploads))
         await stack.enter_async_context(_delivering(config, uploads, log, metrics))
         revocations = Revocations(MediaBucket(bucket))
@@ -156,8 +238,8 @@ async def _delivering(
             signer=Signer(config.webhook_secrets),
             settle_upload=uploads.settle,
             log=log,
-            count=metrics.count_webhook,
-            on_waiting=metrics.webhooks_waiting,
+            count=functools.partial(metrics.record, "webhooks"),
+            on_waiting=lambda number: metrics.record("webhooks_waiting", value=number),
         )
         async with deliverer.running():
             yield
@@ -168,10 +250,10 @@ async def _health(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> As
     """Ask the store over a connection of its own: calls that hang take all the others."""
 
     def tell(reason: str | None) -> None:
-        metrics.store_responds(reason is None)
+        metrics.record("store_up", value=reason is None)
         log.write_event("store", responds=reason is None, error=reason)
 
-    metrics.store_responds(True)
+    metrics.record("store_up")
     bucket = S3Bucket(config.bucket, config.s3, answer_within=config.store_timeout)
     async with contextlib.aclosing(bucket):
         await bucket.prepare()  # now, and not within the short time limit of the first question
@@ -190,10 +272,10 @@ async def _engine(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> As
         return
 
     def tell(reason: str | None) -> None:
-        metrics.shared_responds(reason is None)
+        metrics.record("shared_up", value=reason is None)
         log.write_event("shared", responds=reason is None, error=reason)
 
-    metrics.shared_responds(True)
+    metrics.record("shared_up")
     async with SharedEngine(config.shared, prefix=f"bigupload:{config.bucket}", on_change=tell) as engine:
         yield engine
 

@@ -138,8 +138,7 @@ def asked_for(query: str) -> tuple[str, set[str]]:
 
 def declared() -> dict[str, set[str]]:
     """The labels of every metric that a process may show, by name, apart from those of histograms' samples."""
-    metrics = Metrics(lambda _: 0.0)
-    metrics.shared_responds(True)
+    metrics = Metrics(lambda _: 0.0, shared=True)
     found = {"bigupload_workers_ended_total": {"how"}, "bigupload_uploads_open": set[str]()}
     for each in metrics._registry._collector_to_names:
         suffix = "_total" if each._type == "counter" else ""

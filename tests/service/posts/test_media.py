@@ -9,11 +9,10 @@ import httpx
 import pytest
 
 from bigupload.service import contract as c
-from bigupload.service.http.settings import PostsApi
 from bigupload.service.media.direct_url import UrlCheck
 from bigupload.service.media.media_types import JPEG
 from bigupload.service.problems import Refused
-from bigupload.service.uploads.posts import Posts
+from bigupload.service.uploads.posts import Posts, PostsApi
 from tests.service.posts.support import CREATED, post, refusal, sent
 from tests.tools.cases import each_case
 from tests.tools.http_stub import HttpStub, Response

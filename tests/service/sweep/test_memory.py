@@ -16,7 +16,7 @@ import bigupload
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.access_log import AccessLog
-from bigupload.service.http import sweeper
+from bigupload.service.http import serving
 from bigupload.service.uploads.sweep import RULES, Sweep, SweepLock, SweepMemory, SweepReport, mark_of
 from tests.service.sweep.support import EXE, Clock, keys, made, put
 from tests.tools.buckets import Meddled, Next
@@ -94,7 +94,7 @@ async def test_a_sweeper_waits_for_the_one_before_it(tmp_path: Path) -> None:
     log = AccessLog(write=lines.append)
     one, other = SweepLock(tmp_path / "sweep.sqlite3"), SweepLock(tmp_path / "sweep.sqlite3")
     assert one.take()
-    waiting = asyncio.create_task(sweeper._until_alone(other, 0.0, log))
+    waiting = asyncio.create_task(serving._until_alone(other, 0.0, log))
     await until(lambda: lines != [])
     for _ in range(10):
         await asyncio.sleep(0)

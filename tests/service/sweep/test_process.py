@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from bigupload.service.access_log import AccessLog
-from bigupload.service.http import sweeper
-from bigupload.service.http.settings import ServeSettings
+from bigupload.service.http import serving as http_serving
+from bigupload.service.http.serving import ServeSettings
 from bigupload.service.media.policy import ANY_TYPES, POLICY_KEY
 from bigupload.service.uploads.bucket_rules import set_up
 from bigupload.service.webhooks.hooks import Hooks
@@ -75,7 +75,7 @@ async def test_a_policy_that_is_gone_deletes_nothing(weed: LocalStore, bucket: M
         bucket=bucket.name, s3=options_for(weed), keys=Path("keys"), secrets=("s" * 32,), host="", port=0,
         workers=1, sweep_every=0.0,
     )  # fmt: skip
-    sweeping = asyncio.create_task(sweeper._sweep_on(bucket, settings, log, None, Hooks()))
+    sweeping = asyncio.create_task(http_serving._sweep_on(bucket, settings, log, None, Hooks()))
     try:
         await until(lambda: lines != [])
         await bucket.call("to lose it", "DeleteObject", Key=POLICY_KEY)
@@ -106,7 +106,7 @@ async def test_a_sweeper_that_ends_is_started_again(
         "import sys\n"
         "from importlib import import_module\n"
         "if '--multiprocessing-fork' not in sys.argv and 'serve' in sys.argv:\n"
-        "    import_module('bigupload.service.http.sweeper')._RESTART_AFTER = 0.1\n"
+        "    import_module('bigupload.service.http.serving')._SWEEPER_RESTART_AFTER = 0.1\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with serving(weed, tmp_path, "--sweep-every", "0.2", cold=True) as service:
@@ -142,7 +142,7 @@ async def test_a_sweeper_that_can_not_be_started_is_tried_again(
     weed: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No descriptor is left for its pipe, at first."""
-    monkeypatch.setattr(sweeper, "_RESTART_AFTER", 0.0)
+    monkeypatch.setattr(http_serving, "_SWEEPER_RESTART_AFTER", 0.0)
     monkeypatch.setenv("BIGUPLOAD_STATE_DIR", str(tmp_path / "state"))
     lines: list[str] = []
     settings = ServeSettings(
@@ -155,7 +155,7 @@ async def test_a_sweeper_that_can_not_be_started_is_tried_again(
     with socket.socket() as lowest_free:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free.fileno() + 1, hard))
         try:
-            async with sweeper.sweeping(settings, AccessLog(write=lines.append)):
+            async with http_serving.sweeping(settings, AccessLog(write=lines.append)):
                 await until(lambda: len(lines) >= 2)
                 assert not multiprocessing.active_children()
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
