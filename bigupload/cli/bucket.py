@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bigupload import errors
-from bigupload.cli import complain
+from bigupload.cli import complain, print_line, unwritten
 from bigupload.cli.destination import object_destination
 from bigupload.cli.options import (
     completed_by,
@@ -194,7 +194,7 @@ def setup(origins: tuple[str, ...], no_public_read: bool, **arguments: Any) -> N
     The rules: media are deleted after 7 days (or --keep), browsers may PUT, and anyone may GET media/*. Your own rules
     stay. It is safe to run this again: what is not named of the policy stays as it is. Then restart the service.
     """
-    from bigupload.service.access.cors import check_origin
+    from bigupload.service.access.keys import check_origin
 
     for origin in origins:
         check_origin(origin, patterns=True)
@@ -240,35 +240,50 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
     need_service()
     asked, public_url = take_hooks(arguments), arguments.pop("public_url")
     name, options = take_bucket(arguments)
+    broken: OSError | None = None
+
+    def show(line: str) -> None:
+        """Print a line. If nobody reads it, as with `| head -1`, the sweep still deletes the rest. A dry run ends."""
+        nonlocal broken
+        try:
+            if broken is None:
+                click.echo(line)
+        except OSError as e:
+            if dry_run:
+                raise
+            broken = e
 
     def report_removal(removal: Removal) -> None:
         if as_json:
-            click.echo(json.dumps({**dataclasses.asdict(removal), "dry_run": dry_run}))
+            show(json.dumps({**dataclasses.asdict(removal), "dry_run": dry_run}))
         else:
-            click.echo(f"{removal.reason:<14}  {format_size(removal.size):>9}  {one_line(removal.key)}")
+            show(f"{removal.reason:<14}  {format_size(removal.size):>9}  {one_line(removal.key)}")
 
     async def sweep_all() -> int:
         from bigupload.service.access_log import AccessLog
         from bigupload.service.media.policy import read_policy
         from bigupload.service.uploads.sweep import Sweep
         from bigupload.service.webhooks.hooks import HookSettings, opened_hooks
-        from bigupload.service.webhooks.telling import telling_for
+        from bigupload.service.webhooks.telling import Telling
 
         async with reached(name, options) as bucket, opened_hooks(HookSettings(**asked), AccessLog()) as hooks:
             policy, now = await read_policy(bucket), functools.partial(datetime.now, UTC)
-            telling = telling_for(bucket, policy, public_url) if tell_webhooks else None
+            telling = Telling(bucket, policy.keys, public_url) if tell_webhooks else None
             sweeping = Sweep(bucket, now=now, policy=policy, on_removal=report_removal, hooks=hooks, telling=telling)
             report = await sweeping.run(dry_run=dry_run)
+        summary = (
+            f"{'would delete' if dry_run else 'deleted'} {report.deleted} of {report.looked_at} objects "
+            f"({format_size(report.bytes_freed)}) and {report.aborted_uploads} open uploads; {report.failed} failed"
+        )
         if as_json:
-            click.echo(json.dumps({**dataclasses.asdict(report), "dry_run": dry_run}))
-        else:
-            would = "would delete" if dry_run else "deleted"
-            click.echo(
-                f"{would} {report.deleted} of {report.looked_at} objects ({format_size(report.bytes_freed)}) and "
-                f"{report.aborted_uploads} open uploads; {report.failed} failed",
-                err=True,
-            )
-        return errors.EXIT_RESUMABLE if report.failed else errors.EXIT_OK
+            show(json.dumps({**dataclasses.asdict(report), "dry_run": dry_run}))
+        elif broken is None:
+            print_line(summary)
+        status = errors.EXIT_OK
+        if broken is not None:
+            complain(errors.BigUploadError(f"{summary}, but {unwritten(broken)}"))
+            status = errors.EXIT_FAILED
+        return errors.EXIT_RESUMABLE if report.failed else status
 
     raise SystemExit(run(sweep_all))
 

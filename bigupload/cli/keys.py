@@ -117,7 +117,7 @@ def secret() -> None:
 def list_secrets(secret_file: Path | None, jwks: bool) -> None:
     """List the ids of the secrets: the last one signs, all are accepted."""
     _, secrets = _secrets(secret_file)
-    from bigupload.service.uploads.receipts import key_id, published
+    from bigupload.service.access.handles import key_id, published
 
     if jwks:
         click.echo(published(secrets).model_dump_json())
@@ -131,7 +131,7 @@ def list_secrets(secret_file: Path | None, jwks: bool) -> None:
 def add_secret(secret_file: Path | None) -> None:
     """Step 1: add a secret that is accepted and signs nothing yet. Print its id."""
     path, _ = _secrets(secret_file)
-    from bigupload.service.uploads.receipts import key_id
+    from bigupload.service.access.handles import key_id
 
     kid = key_id(service_keys.add_secret(path))
     click.echo(kid)
@@ -159,7 +159,7 @@ def remove_secret(kid: str, secret_file: Path | None, force: bool) -> None:
     import time
 
     path, secrets = _secrets(secret_file)
-    from bigupload.service.uploads.receipts import LIFETIME
+    from bigupload.service.access.handles import LIFETIME
 
     found = _named(kid, secrets, path)
     if found == secrets[-1]:
@@ -182,7 +182,7 @@ def _secrets(path: Path | None) -> tuple[Path, list[str]]:
 
 
 def _named(kid: str, secrets: Sequence[str], path: Path) -> str:
-    from bigupload.service.uploads.receipts import key_id
+    from bigupload.service.access.handles import key_id
 
     for each in secrets:
         if key_id(each) == kid:

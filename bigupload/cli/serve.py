@@ -184,7 +184,7 @@ def _bucket_name(url: str | None) -> str:
 
 def _check_addresses(arguments: Mapping[str, Any]) -> None:
     """Raise UsageError for one that can't be, before the store is reached."""
-    from bigupload.service.access.cors import CrossOrigin
+    from bigupload.service.access.callers import CrossOrigin
     from bigupload.service.access.shared import check_shared_url
     from bigupload.service.access_log import TrustedProxies
 

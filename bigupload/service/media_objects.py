@@ -373,8 +373,9 @@ class StoreHealth:
         """Await `work`, which waits for the store. It is left behind when the store stops responding.
 
         Raises:
-            Refused: STORE_UNAVAILABLE or STORE_REFUSED, within `patience` and the time limit of a question.
-            Exception: What `work` raises.
+            Refused: STORE_UNAVAILABLE or STORE_REFUSED, within `patience` and the time limit of a question; or what a
+                Fault or a public error of the store means for the client.
+            Exception: What else `work` raises.
         """
         task = asyncio.create_task(work)
         try:
@@ -384,7 +385,8 @@ class StoreHealth:
                 await asyncio.wait({task, asking}, return_when=asyncio.FIRST_COMPLETED)
                 if not task.done() and (problem := await asking) is not None:
                     raise refusal_of(problem) from problem
-            return task.result()
+            with store_faults_as_refusals():
+                return task.result()
         finally:
             if not task.done():
                 task.cancel()

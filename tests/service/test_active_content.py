@@ -42,7 +42,7 @@ async def test_a_page_by_one_put(bucket: Meddled, uploads: MediaUploads, name: s
     await put(made.upload_url, {"Content-Type": "application/octet-stream"} | (made.headers or {}))
     found = await served(bucket, made.key)
     assert (found["content-type"], found["content-disposition"]) == ("application/octet-stream", "attachment")
-    posted = await served(bucket, (await uploads.posted.check("me", made.key)).key)
+    posted = await served(bucket, (await uploads.finishing.postable("me", made.key)).key)
     assert (posted["content-type"], posted["content-disposition"]) == ("application/octet-stream", "attachment")
 
 

@@ -256,5 +256,5 @@ async def test_a_complete_that_comes_second_tells_what_the_first_one_found(servi
     async with contextlib.aclosing(S3Bucket(service.bucket, reached)) as bucket:
         facts = ObjectFacts(size=PART, etag='"x"')
         with pytest.raises(Refused) as caught:
-            await MediaUploads(bucket, handles).outcomes.judged(handles.decode(handle, owner="local"), facts)
+            await MediaUploads(bucket, handles).judged(handles.decode(handle, owner="local"), facts)
     assert caught.value.problem is Problem.NOT_MEDIA

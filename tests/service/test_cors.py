@@ -9,7 +9,8 @@ import pytest
 
 from bigupload import errors
 from bigupload.__main__ import main
-from bigupload.service.access.cors import CrossOrigin, check_origin
+from bigupload.service.access.callers import CrossOrigin
+from bigupload.service.access.keys import check_origin
 from bigupload.stores.local_store import LocalStore
 from tests.tools.cases import each_case
 from tests.tools.declared import what_is_wrong

@@ -13,6 +13,7 @@ from bigupload.core.retry_policy import Fault
 from bigupload.options import S3Options
 from bigupload.service import contract as c
 from bigupload.service.access.handles import Handles
+from bigupload.service.media_objects import StoreHealth
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.stores.s3.bucket import S3Bucket
@@ -79,7 +80,7 @@ async def test_credentials_that_stay_short_sign_nothing(bucket_with: Callable[..
 
     uploads = MediaUploads(bucket, Handles(["s" * 32], clock=lambda: 0.0))
     with pytest.raises(Refused) as responded:
-        await uploads.presign("me", REQUEST)
+        await StoreHealth(bucket.prepare).while_responding(uploads.presign("me", REQUEST))
     assert (responded.value.problem, responded.value.problem.status) == (Problem.CREDENTIALS_EXPIRING, 503)
     assert responded.value.retry_after is not None
     await bucket.aclose()

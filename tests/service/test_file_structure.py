@@ -345,7 +345,7 @@ async def test_what_users_have_is_accepted(
 ) -> None:
     data = made()
     uploads, key = await put(bucket, filename, content_type, data)
-    posted = await uploads.posted.check("me", key)
+    posted = await uploads.finishing.postable("me", key)
     assert (await bucket.call("", "HeadObject", Key=posted.key))["ContentLength"] == len(data)
     assert (await Sweep(bucket, now=lambda: datetime.now(UTC)).run()).deleted == 0
 
@@ -378,7 +378,7 @@ async def test_what_only_begins_like_media_is_refused(
     data = made()
     uploads, key = await put(bucket, filename, content_type, data)
     with pytest.raises(Refused) as refused:
-        await uploads.posted.check("me", key)
+        await uploads.finishing.postable("me", key)
     assert refused.value.problem is problem
     await put(bucket, filename, content_type, data)
     assert (await Sweep(bucket, now=lambda: datetime.now(UTC)).run()).deleted == 1  # the first is gone already
@@ -409,5 +409,5 @@ async def test_a_store_that_ignores_ranges_is_not_asked_for_more(bucket: Meddled
         return answer
 
     bucket.meddle["GetObject"] = whole
-    await uploads.posted.check("me", key)
+    await uploads.finishing.postable("me", key)
     assert [each == head for each in asked] == [True, False] * 2, "one more in vain, also of the copy"

@@ -96,11 +96,13 @@ UNSIGNED = [
 async def test_at_a_post(bucket: Meddled, headers: dict[str, str]) -> None:
     uploads, key = await sent(bucket, **headers)
     with pytest.raises(Refused) as refused:
-        await uploads.posted.check("me", key)
+        await uploads.finishing.postable("me", key)
     assert refused.value.problem is Problem.UNSUPPORTED_HEADERS
     with pytest.raises(Refused) as refused:
-        await uploads.posted.check("me", key)
+        await uploads.finishing.postable("me", key)
     assert refused.value.problem is Problem.MEDIA_NOT_FOUND  # it was deleted
+    note = await bucket.call("", "HeadObject", Key=note_key(key))
+    assert note["Metadata"]["code"] == "unsupported_headers"
 
 
 @pytest.mark.parametrize("headers", UNSIGNED, ids=str)
@@ -134,7 +136,7 @@ async def test_at_complete(bucket: Meddled) -> None:
 
 async def test_harmless_headers_are_not_copied(bucket: Meddled) -> None:
     uploads, key = await sent(bucket, Cache_Control="no-cache", Content_Language="de")
-    posted = await uploads.posted.check("me", key)
+    posted = await uploads.finishing.postable("me", key)
     response = await bucket.call("", "HeadObject", Key=posted.key)
     headers = response["Headers"]
     assert not {"cache-control", "content-language"} & set(headers)
@@ -164,5 +166,5 @@ async def test_a_date_that_is_none(bucket: Meddled) -> None:
     uploads, key = await sent(bucket)
     bucket.meddle["GetObject"] = with_bad_date
     with pytest.raises(Refused) as refused:
-        await uploads.posted.check("me", key)
+        await uploads.finishing.postable("me", key)
     assert refused.value.problem is Problem.UNSUPPORTED_HEADERS

@@ -61,8 +61,8 @@ def test_templates_whose_keys_could_not_be_told(template: str) -> None:
 )
 def test_keys_by_a_template(template: str, made: str) -> None:
     shape = KeyTemplate(template)
-    writable = shape.new_writable_key("me-1", JPEG, NOW)
-    final = shape.new_final_key("me-1", JPEG, NOW)
+    writable = shape.new_key("me-1", JPEG, NOW, final=False)
+    final = shape.new_key("me-1", JPEG, NOW, final=True)
     assert all(re.fullmatch(made, key) for key in (writable, final))
     assert writable.startswith(shape.prefix_of("me-1"))
     assert [shape.is_final(key) for key in (writable, final)] == [False, True]

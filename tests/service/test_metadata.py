@@ -199,7 +199,7 @@ async def test_a_copy_keeps_it(bucket: Meddled) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         put = await http.put(made.upload_url, headers=made.headers, content=sample("jpg"))
     assert put.status_code == 200
-    copy = (await uploads.posted.check("me", made.key)).key
+    copy = (await uploads.finishing.postable("me", made.key)).key
     listed = {file.key: file for file in (await uploads.files.list("me", c.ListRequest(details=True))).media}
     assert (listed[copy].filename, listed[copy].metadata) == ("Süd.jpg", {"place": "Zürich"})
 

@@ -207,6 +207,6 @@ async def test_a_file_that_is_due_to_be_deleted_is_not_listed(bucket: Meddled) -
 async def test_the_operator_s_files_are_not_deleted(bucket: Meddled) -> None:
     await bucket.call("", "PutObject", Key="media/me/the-operator-s.txt", Body=b"x")
     with pytest.raises(Refused) as refused:
-        await files_of(bucket, keep=None).files.delete("me", "media/me/the-operator-s.txt")
+        await files_of(bucket, keep=None).delete_file("me", "media/me/the-operator-s.txt")
     assert refused.value.problem is Problem.NO_SUCH_MEDIA
     await bucket.call("", "HeadObject", Key="media/me/the-operator-s.txt")

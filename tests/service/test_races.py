@@ -136,7 +136,7 @@ async def test_a_create_whose_signing_fails_leaves_no_upload(
         raise Fault(FaultKind.REFUSED, "no")
 
     monkeypatch.setattr(bucket, "presign", fails)
-    with pytest.raises(Refused):
+    with pytest.raises(Fault):
         await uploads.create("me", creation(DATA, firstParts=described([DATA], Algorithm.CRC64NVME)))
     assert bucket.calls.count("CreateMultipartUpload") == 1
     assert [row async for row in bucket.open_uploads("media/")] == []
@@ -157,9 +157,9 @@ async def test_an_own_upload_that_is_replaced_while_it_is_checked_stays(
     await put(bucket, key, EXE)
     once(bucket, method, lambda: put(bucket, key, sample("jpg")))
     with pytest.raises(Refused) as refused:
-        await uploads.posted.check("me", key)
+        await uploads.finishing.postable("me", key)
     assert refused.value.problem is Problem.NOT_MEDIA
-    assert (await uploads.posted.check("me", key)).kind.name == "JPEG"
+    assert (await uploads.finishing.postable("me", key)).kind.name == "JPEG"
 
 
 async def test_an_object_that_is_replaced_while_it_is_judged_stays(bucket: Meddled, uploads: MediaUploads) -> None:
@@ -179,10 +179,10 @@ async def test_an_own_upload_ends_at_seven_days_and_not_before(bucket: Meddled) 
     await put(bucket, key, sample("jpg"))
     written = (await bucket.call("", "HeadObject", Key=key))["LastModified"].timestamp()
     now = written + STORED_FOR - 1
-    assert (await uploads.posted.check("me", key)).kind.name == "JPEG"
+    assert (await uploads.finishing.postable("me", key)).kind.name == "JPEG"
     now = written + STORED_FOR
     with pytest.raises(Refused) as refused:
-        await uploads.posted.check("me", key)
+        await uploads.finishing.postable("me", key)
     assert refused.value.problem is Problem.MEDIA_NOT_FOUND
 
 

@@ -135,6 +135,16 @@ async def test_what_the_work_raises_is_raised() -> None:
     assert refused.value.problem is Problem.UPLOAD_GONE
 
 
+async def test_what_the_store_fails_with_is_refused() -> None:
+    async def work() -> None:
+        raise Fault(FaultKind.BUSY, "503 SlowDown", retry_after=7.0)
+
+    with pytest.raises(Refused) as refused:
+        await Store().health().while_responding(work())
+    assert (refused.value.problem, refused.value.retry_after) == (Problem.STORE_UNAVAILABLE, 7.0)
+    assert isinstance(refused.value.__cause__, Fault)
+
+
 # -- a real store, stopped as by a hanging disk
 
 

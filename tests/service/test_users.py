@@ -35,7 +35,7 @@ FILM = c.CreateRequest(filename="a.mp4", content_type="video/mp4", size=PART)
 def test_a_key_names_its_end_user(name: str) -> None:
     for text in ("media/{owner}/{random}.{extension}", "m/{owner}/{year}/x-{random}.{extension}"):
         shape, account = KeyTemplate(text), account_of("shop", name)
-        key = shape.new_final_key(account, JPEG, datetime(2026, 11, 29, tzinfo=UTC))
+        key = shape.new_key(account, JPEG, datetime(2026, 11, 29, tzinfo=UTC), final=True)
         assert (shape.owner_of(key), shape.user_of(key), shape.account_of(key)) == ("shop", name, account)
         assert key.startswith(shape.prefix_of(account))
         assert shape.is_final(key)

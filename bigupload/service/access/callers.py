@@ -1,7 +1,11 @@
 """The sender of a request: a holder of an API key, of an upload token, or a user of the application around the service.
 
-And how many requests a second each may send: a moving window of the library `limits`, in this process or in all
-replicas.
+How many requests a second each may send: a moving window of the library `limits`, in this process or in all replicas.
+
+Which pages of other origins may call the API. A browser asks before it sends a request with `Authorization` (a
+preflight), and shows a response to the page only if its headers name the page's origin. No cookie is ever read or
+allowed (`Access-Control-Allow-Credentials` is never sent): a page can act only with a key or token that it holds. The
+rules: https://fetch.spec.whatwg.org/#http-cors-protocol
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import inspect
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from limits import RateLimitItemPerSecond
@@ -19,7 +23,7 @@ from limits.aio.strategies import MovingWindowRateLimiter
 
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
-from bigupload.service.access.keys import KeyFile, check_owner
+from bigupload.service.access.keys import ANY_ORIGIN, KeyFile, check_origin, check_owner
 from bigupload.service.access.shared import EngineAwayError, SharedEngine
 from bigupload.service.access.upload_tokens import Revocations, UploadToken, UploadTokens
 from bigupload.service.call import WebCall
@@ -165,6 +169,62 @@ async def _authorized(authorize: Authorize, call: WebCall) -> str | tuple[str, s
         if not named or status not in _OF_THE_HOST:
             raise
         raise Refused(_OF_THE_HOST[status]) from None
+
+
+_MAX_AGE = 7200
+"""Seconds for which a browser may keep the answer to a preflight: the most that Chromium takes."""
+_ALLOWED_HEADERS = "Authorization, Content-Type"
+"""Each in full: browsers do not count `Authorization` as part of `*`."""
+_EXPOSED_HEADERS = "Retry-After, X-Request-Id"
+"""Response headers that a page may read besides the headers that every page may read (Content-Type among them)."""
+
+
+class CrossOrigin:
+    """The origins whose pages may call the API. None by default."""
+
+    def __init__(self, origins: Iterable[str] = ()) -> None:
+        """`origins`: as browsers send them; "*" alone is every origin. Raises UsageError."""
+        self._origins = frozenset(check_origin(origin) for origin in origins)
+        if ANY_ORIGIN in self._origins and len(self._origins) > 1:
+            raise UsageError('the origin "*" allows every page: name it alone, or leave it out')
+
+    def __bool__(self) -> bool:
+        """Return whether any other origin may call the API."""
+        return bool(self._origins)
+
+    def headers(self, origin: str | None) -> Mapping[str, str]:
+        """Return the headers of a response to a request from `origin`, whether it is allowed or not."""
+        if not self._origins:
+            return {}
+        vary = {} if ANY_ORIGIN in self._origins else {"Vary": "Origin"}
+        allowed = self._allowed(origin)
+        if allowed is None:
+            return vary
+        return vary | {"Access-Control-Allow-Origin": allowed, "Access-Control-Expose-Headers": _EXPOSED_HEADERS}
+
+    def preflight(self, origin: str | None, wanted: str | None, methods: Collection[str]) -> Mapping[str, str] | None:
+        """Return the headers of the answer to a preflight; None if it must be refused, or is not a preflight.
+
+        Args:
+            origin: The request's `Origin`.
+            wanted: The request's `Access-Control-Request-Method`.
+            methods: The methods of the path.
+        """
+        allowed = self._allowed(origin)
+        if allowed is None or wanted not in methods:
+            return None
+        return {
+            "Access-Control-Allow-Methods": ", ".join(sorted(methods)),
+            "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
+            "Access-Control-Max-Age": str(_MAX_AGE),
+        }
+
+    def _allowed(self, origin: str | None) -> str | None:
+        if origin is None:
+            return None
+        if ANY_ORIGIN in self._origins:
+            return ANY_ORIGIN
+        return origin if origin in self._origins else None
 
 
 _SHORTEST_WINDOW = 2

@@ -1,4 +1,4 @@
-"""API keys and signing secrets: the two files that the service's replicas share.
+"""API keys and signing secrets: the two files that the service's replicas share. And what can be an owner or an origin.
 
 The keys' file holds of each key its SHA-256, its owner and its dates, never the key::
 
@@ -26,10 +26,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from bigupload.errors import ServiceError, UsageError
 from bigupload.records import dataclass
-from bigupload.support.files import file_lock, reason_of, sync_directory, user_path
+from bigupload.support.files import create_private, file_lock, reason_of, sync_directory, user_path
 from bigupload.support.systems import sync_to_disk
 
 _LOCK_SECONDS = 30.0
@@ -78,35 +79,22 @@ def write_private(path: Path, data: bytes) -> None:
     try:
         if path.is_symlink():
             raise ServiceError(f"{path} is a symbolic link: name the file itself")
-        try:
-            fresh.unlink(missing_ok=True)  # of a writer that was killed: we have the lock
-            _write_new(fresh, data, owner=path)
-            fresh.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                fresh.unlink(missing_ok=True)
-            raise
+        fresh.unlink(missing_ok=True)  # of a writer that was killed: we have the lock
+        with os.fdopen(create_private(fresh), "wb") as file:
+            if hasattr(os, "geteuid"):  # Windows has no modes, but `os.fchmod` since Python 3.13
+                os.fchmod(file.fileno(), 0o600)  # whatever the umask left of it
+                if os.geteuid() == 0 and path.exists():
+                    # The service should run as another user than root, and must still be able to read the file.
+                    os.fchown(file.fileno(), path.stat().st_uid, path.stat().st_gid)
+            file.write(data)
+            file.flush()
+            sync_to_disk(file.fileno())
+        fresh.replace(path)
     except OSError as e:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
         raise ServiceError(f"can't write {path}: {reason_of(e)}; the file is unchanged") from e
     sync_directory(path.parent)
-
-
-def _write_new(path: Path, data: bytes, *, owner: Path) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        if hasattr(os, "geteuid"):  # Windows has no modes, but `os.fchmod` since Python 3.13
-            os.fchmod(file.fileno(), 0o600)  # whatever the umask left of it
-            _keep_owner(file.fileno(), owner)
-        file.write(data)
-        file.flush()
-        sync_to_disk(file.fileno())
-
-
-def _keep_owner(fd: int, path: Path) -> None:
-    """Give a file that root rewrites its former owner: the service should run as another user, and must read it."""
-    if os.geteuid() == 0 and path.exists():
-        before = path.stat()
-        os.fchown(fd, before.st_uid, before.st_gid)
 
 
 KEY_PREFIX = "sk_"
@@ -116,7 +104,7 @@ SHORTEST_SECRET = 32
 _VERSION = 1
 _RANDOM_BYTES = 32
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_OWNER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+OWNER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _log = logging.getLogger(__name__)
 
@@ -132,14 +120,14 @@ class ApiKey:
     revoked_at: str | None = None
 
 
-_ApiKeys = list[ApiKey]  # inside of KeyFile, `list` is its method
 _Row = dict[str, Any]
+_ApiKeys = list[ApiKey]  # inside of KeyFile, `list` is its method
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
     key: ApiKey
-    digest: bytes = field(repr=False)
+    digest: str = field(repr=False)
 
 
 class KeyFile:
@@ -172,7 +160,7 @@ class KeyFile:
             taken = {row["id"] for row in rows}
             while (key_id := secrets.token_hex(4)) in taken:
                 pass
-            row = {"id": key_id, "owner": owner, "sha256": _digest(plain).hex(), "created_at": self._now()}
+            row = {"id": key_id, "owner": owner, "sha256": _digest(plain), "created_at": self._now()}
             self._write([*rows, row])
         return _key(row), plain
 
@@ -184,7 +172,7 @@ class KeyFile:
             ServiceError: The file can't be read or written.
         """
         wanted = id_or_key.strip()
-        digest = _digest(wanted).hex()
+        digest = _digest(wanted)
         if self._rows():  # else a mistyped path would get a directory and a lock file
             with locked(self.path):
                 rows = self._rows()
@@ -207,8 +195,7 @@ class KeyFile:
     def load(self) -> None:
         """Read the file, for `find`. Raises `ServiceError` where it is missing or broken."""
         try:
-            data, status = _read(self.path)
-            self._seen, self._good = _stamp(status), _entries(_parse(data))
+            self._look()
         except FileNotFoundError:
             raise ServiceError(
                 f"there is no key file {self.path}: create it by bigupload keys create --owner NAME"
@@ -233,10 +220,13 @@ class KeyFile:
 
     def holds(self, key_id: str, owner: str) -> bool:
         """Return whether the owner has an API key of this id that was not revoked."""
-        return any(
-            entry.key.id == key_id and entry.key.owner == owner and entry.key.revoked_at is None
-            for entry in self._current()
-        )
+        keys = (entry.key for entry in self._current())
+        return any((key.id, key.owner, key.revoked_at) == (key_id, owner, None) for key in keys)
+
+    def _look(self) -> None:
+        data, status = _read(self.path)
+        self._seen = _stamp(status)  # also of a broken one: it is not parsed again before it changes
+        self._good = tuple(_Entry(key=_key(row), digest=row["sha256"]) for row in _parse(data))
 
     def _current(self) -> tuple[_Entry, ...]:
         if self._good is None:
@@ -245,9 +235,7 @@ class KeyFile:
         try:
             if _stamp(os.stat(self.path)) == self._seen:  # noqa: PTH116 - at each request, and without Path's detour
                 return self._good
-            data, status = _read(self.path)
-            self._seen = _stamp(status)  # also of a broken one: it is not parsed again before it changes
-            self._good = _entries(_parse(data))
+            self._look()
             self._warned = False
         except (OSError, ValueError) as e:
             if isinstance(e, OSError):  # when it passes, the file may be what it was: look, and the next is warned of
@@ -278,10 +266,51 @@ class KeyFile:
 
 def check_owner(name: str) -> None:
     """Raise `UsageError` unless it can be an owner: it becomes a path element of objects' keys, and part of URLs."""
-    if not _OWNER.fullmatch(name):
+    if not OWNER.fullmatch(name):
         raise UsageError(
             f"not an owner's name: {name!r} (use 1 to 63 of a-z, 0-9, '-' and '_', and begin with a letter or a digit)"
         )
+
+
+ANY_ORIGIN = "*"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+
+
+def check_origin(origin: str, *, patterns: bool = False) -> str:
+    """Return `origin`, if a browser may send it as `Origin`, or "*".
+
+    A browser compares and sends an origin as text: https://app.example.com, with neither a path nor the default port,
+    in lower case. A rule for another spelling would never match.
+
+    Args:
+        origin: What was given.
+        patterns: Whether one "*" may stand in it, as in https://*.example.com. S3's rules allow that.
+
+    Raises:
+        UsageError: It is not an origin.
+    """
+    if origin == ANY_ORIGIN:
+        return origin
+    try:
+        parts = urlsplit(origin)
+        port = parts.port
+        host = parts.netloc if port is None else parts.netloc.removesuffix(f":{port}")
+        sound = (
+            parts.scheme in _DEFAULT_PORTS
+            and origin == f"{parts.scheme}://{parts.netloc}"
+            and parts.username is None
+            and port not in (0, _DEFAULT_PORTS[parts.scheme])
+            and _HOST.fullmatch(host.replace("*", "x", 1) if patterns else host) is not None
+        )
+    except ValueError:  # brackets, a port over 65535
+        sound = False
+    if not sound:
+        raise UsageError(
+            f"not an origin: {origin!r} (write it like https://app.example.com: in lower case, without a path or a "
+            "default port)"
+        )
+    return origin
 
 
 def default_key_file() -> Path:
@@ -419,8 +448,8 @@ def service_file(variable: str, name: str) -> Path:
     return Path(override).expanduser() if override else user_path("data", instead=variable) / "service" / name
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()  # headers come with whatever was sent
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()  # headers come with whatever was sent
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
@@ -442,10 +471,6 @@ def _unreadable(path: Path, e: OSError | ValueError) -> str:
 
 def _key(row: _Row) -> ApiKey:
     return ApiKey(id=row["id"], owner=row["owner"], created_at=row["created_at"], revoked_at=row.get("revoked_at"))
-
-
-def _entries(rows: list[_Row]) -> tuple[_Entry, ...]:
-    return tuple(_Entry(key=_key(row), digest=bytes.fromhex(row["sha256"])) for row in rows)
 
 
 def _parse(data: bytes) -> list[_Row]:
@@ -472,7 +497,7 @@ def _parse(data: bytes) -> list[_Row]:
 def _is_row(row: object) -> bool:
     match row:
         case {"id": str(key_id), "owner": str(owner), "sha256": str(digest), "created_at": str(created), **rest}:
-            matched = _ID.fullmatch(key_id) and _OWNER.fullmatch(owner) and _SHA256.fullmatch(digest)
+            matched = _ID.fullmatch(key_id) and OWNER.fullmatch(owner) and _SHA256.fullmatch(digest)
             revoked = rest.get("revoked_at")
             return bool(matched) and _is_date(created) and (revoked is None or _is_date(revoked))
     return False

@@ -40,15 +40,14 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.errors import BigUploadError, UsageError
 from bigupload.records import dataclass
 from bigupload.service import contract as c
-from bigupload.service.access.cors import check_origin
-from bigupload.service.access.handles import Handle
-from bigupload.service.access.keys import check_owner, token_signing_key
+from bigupload.service.access.keys import OWNER, check_origin, check_owner, token_signing_key
 from bigupload.service.media.media_types import MediaType, is_of
 from bigupload.service.media.object_keys import REVOKED_PREFIX, TOKENS_PREFIX
 from bigupload.service.media_objects import MediaBucket, quietly, store_faults_as_refusals
 from bigupload.service.problems import Problem, Refused, words_for
 
 if TYPE_CHECKING:
+    from bigupload.service.access.handles import Handle
     from bigupload.service.call import WebCall
 
 MAX_TOKEN_LENGTH = 4096
@@ -64,7 +63,6 @@ _HEADER_FIELDS = frozenset({"alg", "typ", "kid"})
 """All that a token's header may have. Others change how it is read (`crit`, `b64`) or name keys (`jwk`, `jku`)."""
 CLOCK_SKEW = 60.0
 """Seconds that the clock of a backend may be ahead of the service's. A token's end is never stretched."""
-_OWNER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _IGNORED = frozenset({"iss"})
 
 
@@ -255,7 +253,7 @@ class UploadTokens:
                     Problem.INVALID_TOKEN, f"an upload token is signed by {_ALGORITHM}, and its header says no more"
                 )
             owner = json.loads(_JWS.decode(text, options={"verify_signature": False})).get("sub")
-            if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+            if not isinstance(owner, str) or not OWNER.fullmatch(owner):
                 raise Refused(Problem.INVALID_TOKEN)
             for secret in reversed(self._secrets):
                 try:
@@ -333,9 +331,8 @@ class TokenCounts:
         if limits.uploads is None:
             return
         if self._counts is None:
-            with store_faults_as_refusals():
-                await self._objects.put_new_note(_PROBE, {})
-                self._counts = not await self._objects.put_new_note(_PROBE, {})
+            await self._objects.put_new_note(_PROBE, {})
+            self._counts = not await self._objects.put_new_note(_PROBE, {})
         if not self._counts:
             raise Refused(Problem.UPLOADS_NOT_COUNTED)
 
@@ -450,9 +447,11 @@ class Revocations:
     async def check(self, token: UploadToken) -> None:
         """Raise Refused, INVALID_TOKEN, if a token was revoked; or for the store, if nobody knows."""
         known = await self._current(FRESH_FOR)
-        places = [_of_all(token.owner)] + ([_of_user(token.owner, token.user)] if token.user is not None else [])
+        places = [_digest("all", token.owner)]
+        if token.user is not None:
+            places.append(_digest("user", token.owner, token.user))
         is_too_old = any(token.issued <= known.issued.get(place, -1) for place in places)
-        if is_too_old or _of_token(token.owner, token.id) in known.tokens:
+        if is_too_old or _digest("token", token.owner, token.id) in known.tokens:
             raise Refused(Problem.INVALID_TOKEN, "the upload token was revoked")
 
     async def revoke(self, owner: str, request: RevokeRequest) -> RevokedResponse:
@@ -468,21 +467,20 @@ class Revocations:
         if request.id is not None and (request.user is not None or request.issued_before is not None):
             raise Refused(Problem.INVALID_FIELD, "a token's id needs nothing beside it", field="id")
         if request.id is not None:
-            kind, place = "token", _of_token(owner, request.id)
+            named: tuple[str, ...] = ("token", owner, request.id)
         elif request.user is not None:
-            kind, place = "user", _of_user(owner, request.user)
+            named = ("user", owner, request.user)
         elif request.issued_before is not None:
-            kind, place = "all", _of_all(owner)
+            named = ("all", owner)
         else:
             raise Refused(Problem.INVALID_FIELD, "name a token's id, an end user or a time", field="id")
-        known = await self._current(FRESH_FOR)
-        if known.of_owners.get(_of_owner(owner), 0) >= MOST_OF_OWNER:
+        known, of_owner = await self._current(FRESH_FOR), _digest("owner", owner)[:8]
+        if known.of_owners.get(of_owner, 0) >= MOST_OF_OWNER:
             message = f"{MOST_OF_OWNER:,} revocations are in force: revoke by end user or by time instead of by id"
             raise Refused(Problem.RATE_LIMITED, message, retry_after=3600.0)
-        note = f"{REVOKED_PREFIX}{int(now):010}-{kind}-{place}-{math.ceil(before):010}-{_of_owner(owner)}"
-        with store_faults_as_refusals():
-            await self._objects.put_note(note, {})
-            await self._current(0.0)
+        note = f"{REVOKED_PREFIX}{int(now):010}-{named[0]}-{_digest(*named)}-{math.ceil(before):010}-{of_owner}"
+        await self._objects.put_note(note, {})
+        await self._current(0.0)
         return RevokedResponse(holds_within=int(FRESH_FOR))
 
     async def _current(self, not_older: float) -> _Revoked:
@@ -524,19 +522,3 @@ class Revocations:
 
 def _digest(*of: str) -> str:
     return hashlib.sha256("\n".join(of).encode()).hexdigest()[:40]
-
-
-def _of_token(owner: str, name: str) -> str:
-    return _digest("token", owner, name)
-
-
-def _of_user(owner: str, user: str) -> str:
-    return _digest("user", owner, user)
-
-
-def _of_all(owner: str) -> str:
-    return _digest("all", owner)
-
-
-def _of_owner(owner: str) -> str:
-    return _digest("owner", owner)[:8]

@@ -22,8 +22,7 @@ from urllib.parse import unquote_to_bytes
 import pydantic
 from multidict import CIMultiDict
 
-from bigupload.service.access.callers import Caller, authenticate
-from bigupload.service.access.cors import CrossOrigin
+from bigupload.service.access.callers import Caller, CrossOrigin, authenticate
 from bigupload.service.access_log import AccessLog, TrustedProxies
 from bigupload.service.call import JSON, Answer, ClientLeftError, WebCall, as_json, refusal
 from bigupload.service.http.endpoints import ENDPOINTS, Endpoint, document

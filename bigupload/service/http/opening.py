@@ -18,7 +18,7 @@ from bigupload.errors import UsageError
 from bigupload.options import S3Options
 from bigupload.records import dataclass
 from bigupload.service.access.callers import Authorize, RequestRateLimit
-from bigupload.service.access.handles import Handles
+from bigupload.service.access.handles import Handles, Receipts
 from bigupload.service.access.keys import SHORTEST_SECRET, KeyFile
 from bigupload.service.access.shared import SharedEngine, check_shared_url
 from bigupload.service.access.upload_tokens import Revocations, UploadTokens
@@ -30,9 +30,7 @@ from bigupload.service.media.policy import PUBLISHED_POLICY, Policy, agreed_poli
 from bigupload.service.media_objects import STORE_TIMEOUT, MediaBucket, StoreHealth
 from bigupload.service.uploads.bucket_rules import browser_trouble
 from bigupload.service.uploads.posts import Posts, PostsApi
-from bigupload.service.uploads.receipts import Receipts
 from bigupload.service.uploads.uploads import MediaUploads
-from bigupload.service.webhooks.delivering import Deliverer
 from bigupload.service.webhooks.hooks import (
     Hooks,
     HookSettings,
@@ -43,7 +41,7 @@ from bigupload.service.webhooks.hooks import (
     connections,
     opened_hooks,
 )
-from bigupload.service.webhooks.telling import Telling, telling_for
+from bigupload.service.webhooks.telling import Deliverer, Telling
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.targets import reach
 
@@ -129,7 +127,6 @@ class OpenService:
     policy: Policy
     receipts: Receipts
     revocations: Revocations
-    """None: it fetches nothing."""
     store_origin: str
     """Scheme, host and port of the signed URLs: the page may send requests there."""
 
@@ -171,7 +168,7 @@ async def opened(
             log.write_event("cors", message=trouble)
         telling = None
         if config.webhook_urls:
-            telling = telling_for(bucket, policy, config.public_url, uploads=config.webhook_uploads)
+            telling = Telling(bucket, policy.keys, config.public_url, uploads=config.webhook_uploads)
         public_url = public_urls(bucket.url, config.public_url)
         receipts = Receipts(config.secrets, public_url=public_url, policy=policy, clock=time.time)
         uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts)
@@ -184,7 +181,7 @@ async def opened(
         http = await stack.enter_async_context(connections())
         yield OpenService(
             uploads=uploads,
-            posts=Posts(uploads.posted, urls, http, config.posts_api, health),
+            posts=Posts(uploads.finishing, public_url, urls, http, config.posts_api, health),
             keys=keys,
             tokens=UploadTokens(config.secrets, clock=time.time),
             rate=RequestRateLimit(config.requests_a_second, engine, on_alone=metrics.limited_alone),

@@ -51,7 +51,7 @@ from bigupload.service.http.opening import ServiceConfig
 from bigupload.service.media.policy import POLICY_KEY, PUBLISHED_POLICY, Policy, read_policy
 from bigupload.service.uploads.sweep import Sweep, SweepLock, SweepMemory, rules_of
 from bigupload.service.webhooks.hooks import Hooks, opened_hooks
-from bigupload.service.webhooks.telling import telling_for
+from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.support.daemon_threads import starting_threads
 from bigupload.support.systems import STOP_SIGNALS, on_signal, watches_descriptors, way_of_ending
@@ -518,7 +518,7 @@ async def _sweep_on(
                 memory = SweepMemory(file, rules=rules_of(policy, hook=hook))
             telling = None
             if settings.webhook_urls:
-                telling = telling_for(bucket, policy, settings.public_url, uploads=settings.webhook_uploads)
+                telling = Telling(bucket, policy.keys, settings.public_url, uploads=settings.webhook_uploads)
             clock = functools.partial(datetime.now, UTC)
             sweep = Sweep(bucket, now=clock, policy=policy, memory=memory, hooks=hooks, telling=telling)
             report = await sweep.run()

@@ -35,9 +35,9 @@ from bigupload.units import format_two_sizes, one_line
 # `ipaddress.is_global` changed its mind between Python's versions (3.12.4 moved several blocks), so the blocks are
 # named here. An address that is not known to be public is not public.
 # https://www.iana.org/assignments/iana-ipv4-special-registry and -ipv6-
-_NOT_PUBLIC_4 = tuple(
+_NOT_PUBLIC = tuple(
     map(
-        ipaddress.IPv4Network,
+        ipaddress.ip_network,
         (
             "0.0.0.0/8",  # "this host": reaches 127.0.0.1 on Linux
             "10.0.0.0/8",
@@ -55,15 +55,6 @@ _NOT_PUBLIC_4 = tuple(
             "203.0.113.0/24",
             "224.0.0.0/4",  # multicast
             "240.0.0.0/4",  # reserved, and broadcast
-        ),
-    )
-)
-_GLOBAL_6 = ipaddress.IPv6Network("2000::/3")
-"""All that was ever given out."""
-_NOT_PUBLIC_6 = tuple(
-    map(
-        ipaddress.IPv6Network,
-        (
             "2001::/23",  # Teredo, ORCHID, benchmarks: protocols, not hosts
             "2001:db8::/32",
             "2002::/16",  # 6to4: leads to the IPv4 address within
@@ -71,6 +62,8 @@ _NOT_PUBLIC_6 = tuple(
         ),
     )
 )
+_GLOBAL_6 = ipaddress.IPv6Network("2000::/3")
+"""All that was ever given out."""
 _HOLDS_4 = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 """Mapped, and NAT64 (what an IPv6-only host's DNS makes of every IPv4 host): as public as the address within."""
 MOST_REDIRECTS = 3
@@ -395,10 +388,11 @@ def is_public(address: str) -> bool:
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.scope_id is not None:
             return False
-        if not any(parsed in block for block in _HOLDS_4):
-            return parsed in _GLOBAL_6 and not any(parsed in block for block in _NOT_PUBLIC_6)
-        parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFF_FFFF)
-    return not any(parsed in block for block in _NOT_PUBLIC_4)
+        if any(parsed in block for block in _HOLDS_4):
+            parsed = ipaddress.IPv4Address(int(parsed) & 0xFFFF_FFFF)
+        elif parsed not in _GLOBAL_6:
+            return False
+    return not any(parsed in block for block in _NOT_PUBLIC)
 
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -429,25 +423,17 @@ def is_public_host(host: str) -> bool:
 
 
 _SHARING = {
-    "drive.google.com": "Google Drive",
-    "drive.usercontent.google.com": "Google Drive",
-    "docs.google.com": "Google Docs",
-    "photos.google.com": "Google Photos",
-    "photos.app.goo.gl": "Google Photos",
-    "dropbox.com": "Dropbox",
-    "db.tt": "Dropbox",
-    "onedrive.live.com": "OneDrive",
-    "onedrive.com": "OneDrive",
-    "docs.live.net": "OneDrive",
-    "1drv.ms": "OneDrive",
-    "1drv.com": "OneDrive",
-    "sharepoint.com": "OneDrive",
-    "icloud.com": "iCloud",
-    "icloud.com.cn": "iCloud",
+    "Google Drive": "drive.google.com drive.usercontent.google.com",
+    "Google Docs": "docs.google.com",
+    "Google Photos": "photos.google.com photos.app.goo.gl",
+    "Dropbox": "dropbox.com db.tt",
+    "OneDrive": "onedrive.live.com onedrive.com docs.live.net 1drv.ms 1drv.com sharepoint.com",
+    "iCloud": "icloud.com icloud.com.cn",
 }
+_SHARED_BY = {host: service for service, hosts in _SHARING.items() for host in hosts.split()}
 
 
 def sharing_service(host: str) -> str | None:
     """The name of the sharing service whose links are on this host or a domain above it; None for other hosts."""
     labels = host.removesuffix(".").split(".")
-    return next((name for at in range(len(labels)) if (name := _SHARING.get(".".join(labels[at:])))), None)
+    return next((name for at in range(len(labels)) if (name := _SHARED_BY.get(".".join(labels[at:])))), None)

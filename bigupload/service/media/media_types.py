@@ -142,11 +142,8 @@ def is_unsafe(name: str) -> bool:
 def check_filename(filename: str) -> None:
     """Raise `Refused` for a name that hides what it is."""
     if is_unsafe(filename):
-        raise Refused(
-            Problem.UNSUPPORTED_MEDIA,
-            "the file name contains control characters, or characters that hide its ending: rename the file",
-            field="filename",
-        )
+        message = "the file name contains control characters, or characters that hide its ending: rename the file"
+        raise Refused(Problem.UNSUPPORTED_MEDIA, message, field="filename")
 
 
 _FILMS = frozenset({MP4, MOV})
@@ -267,16 +264,12 @@ class _Reader:
 
     def piece(self, at: int) -> Generator[tuple[int, int], bytes, bytes | None]:
         """Return up to PIECE bytes at `at`; None if there were enough reads."""
-        if at >= self.size:
-            return b""
-        if at + PIECE <= len(self.head) or len(self.head) >= self.size:
-            return self.head[at : at + PIECE]
-        if self._reads == MOST_READS:
-            return None
-        self._reads += 1
-        return (yield at, PIECE)
+        known = yield from self.stretch(at, most_blocks=0)
+        return None if known is None else known[0][known[1] :][:PIECE]
 
-    def stretch(self, at: int) -> Generator[tuple[int, int], bytes, tuple[bytes, int] | None]:
+    def stretch(
+        self, at: int, *, most_blocks: int = MOST_BLOCKS
+    ) -> Generator[tuple[int, int], bytes, tuple[bytes, int] | None]:
         """Return bytes, and where among them `at` is: PIECE of them or more, or up to the end of the file.
 
         It reads as `piece`, and then blocks. None: there were enough of those, too.
@@ -288,7 +281,7 @@ class _Reader:
             if known_at <= at and (at + PIECE <= end or end >= self.size):
                 return known, at - known_at
         short = self._reads < MOST_READS
-        if not short and self._blocks == MOST_BLOCKS:
+        if not short and self._blocks == most_blocks:
             return None
         self._reads += short
         self._blocks += not short
@@ -320,10 +313,8 @@ def _film(file: _Reader) -> Walk:
         has_index |= name == b"moov" and _BOX_NAME.fullmatch(piece[first : first + 4]) is not None
         at += length
     if not has_index:
-        raise Refused(
-            Problem.NOT_MEDIA,
-            "the film has no index (moov), so nothing can play it: it was cut off, or its recording never ended",
-        )
+        message = "the film has no index (moov), so nothing can play it: it was cut off, or its recording never ended"
+        raise Refused(Problem.NOT_MEDIA, message)
 
 
 def _box(piece: bytes, left: int) -> tuple[bytes, int]:
@@ -410,10 +401,8 @@ def _jpeg(file: _Reader) -> Walk:
 
 def _check_pixels(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise Refused(
-            Problem.FILE_TOO_LARGE,
-            f"the picture has {width:,} x {height:,} pixels, and the limit is {MAX_PIXELS:,}",
-        )
+        message = f"the picture has {width:,} x {height:,} pixels, and the limit is {MAX_PIXELS:,}"
+        raise Refused(Problem.FILE_TOO_LARGE, message)
 
 
 def is_jpeg(head: bytes) -> bool:

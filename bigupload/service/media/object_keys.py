@@ -107,18 +107,11 @@ class KeyTemplate:
         """Return the beginning of the keys of an owner's end users. The owner's own keys are less, in S3's order."""
         return f"{self.prefix_of(owner)}{_USER_MARK}"
 
-    def new_writable_key(self, account: str, kind: MediaType, now: datetime) -> str:
-        """Return an unguessable key for a presigned PUT."""
-        return self._new(account, _WRITABLE_DIGITS, kind, now)
-
-    def new_final_key(self, account: str, kind: MediaType, now: datetime) -> str:
-        """Return an unguessable key for a multipart upload."""
-        return self._new(account, _FINAL_DIGITS, kind, now)
-
-    def _new(self, account: str, digits: int, kind: MediaType, now: datetime) -> str:
+    def new_key(self, account: str, kind: MediaType, now: datetime, *, final: bool) -> str:
+        """Return an unguessable key: a final one for a multipart upload, or a writable one for a presigned PUT."""
         values = {
             "owner": account,
-            "random": secrets.token_hex(digits // 2),
+            "random": secrets.token_hex((_FINAL_DIGITS if final else _WRITABLE_DIGITS) // 2),
             "extension": kind.extension,
             "year": f"{now.year:04}",
             "month": f"{now.month:02}",

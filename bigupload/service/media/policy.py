@@ -67,6 +67,10 @@ _RUN_BY_NAME = frozenset(
 _NO_EXTENSION = "bin"
 
 
+def _unsupported(message: str, *, field: str = "contentType") -> Refused:
+    return Refused(Problem.UNSUPPORTED_MEDIA, message, field=field)
+
+
 class MediaTypes:
     """The accepted types. A file's extension and content type must be of the same one."""
 
@@ -92,21 +96,16 @@ class MediaTypes:
         media_types.check_filename(filename)
         named = self._by_extension.get(media_types.extension_of(filename))
         if named is None:
-            raise Refused(
-                Problem.UNSUPPORTED_MEDIA,
-                f"the file name must end in one of {_listed(f'.{end}' for end in self._by_extension)}",
-                field="filename",
-            )
+            allowed = _listed(f".{end}" for end in self._by_extension)
+            raise _unsupported(f"the file name must end in one of {allowed}", field="filename")
         typed = self._by_content_type.get(media_types.content_type_of(content_type))
         if typed is None:
             allowed = _listed(kind.content_type for kind in self.types)
-            raise Refused(Problem.UNSUPPORTED_MEDIA, f"the content type must be one of {allowed}", field="contentType")
+            raise _unsupported(f"the content type must be one of {allowed}")
         if named is not typed:
-            raise Refused(
-                Problem.UNSUPPORTED_MEDIA,
+            raise _unsupported(
                 f"the file name means {named.name} and the content type means {typed.name}: "
-                f"{named.name} goes with {named.content_type}, {typed.name} with .{typed.extension}",
-                field="contentType",
+                f"{named.name} goes with {named.content_type}, {typed.name} with .{typed.extension}"
             )
         return named
 
@@ -146,16 +145,10 @@ class _AnyTypes(MediaTypes):
         if extension in self._by_extension or content in self._by_content_type:
             return super().declared(filename, content_type)
         if not _CONTENT_TYPE.fullmatch(content):
-            raise Refused(
-                Problem.UNSUPPORTED_MEDIA,
-                "the content type must be like application/octet-stream",
-                field="contentType",
-            )
+            raise _unsupported("the content type must be like application/octet-stream")
         if content in _ACTIVE or _SCRIPT.fullmatch(content):
-            raise Refused(
-                Problem.UNSUPPORTED_MEDIA,
-                f"browsers run {content}: upload it as application/octet-stream, or ask the operator to list it",
-                field="contentType",
+            raise _unsupported(
+                f"browsers run {content}: upload it as application/octet-stream, or ask the operator to list it"
             )
         if extension in _RUN_BY_NAME:
             return replace(_other((content,), (_NO_EXTENSION,)), as_attachment=True)
@@ -203,7 +196,7 @@ def read_types(text: str, *, where: str) -> MediaTypes:
         _add(rows, content, extensions, f"line {number} of {where}")
     if not rows:
         raise UsageError(f"{where} lists no types: write one on each line, as in video/x-matroska mkv")
-    return _types_of(rows, where)
+    return MediaTypes([_type_of(row, where) for row in rows])
 
 
 def types_from_json(value: Any, *, where: str) -> MediaTypes:
@@ -214,7 +207,7 @@ def types_from_json(value: Any, *, where: str) -> MediaTypes:
     match value:
         case [*found] if found and all(_is_row(each) for each in found):
             rows = [(dict.fromkeys(each["contentTypes"]), dict.fromkeys(each["extensions"])) for each in found]
-            return _types_of(rows, where)
+            return MediaTypes([_type_of(row, where) for row in rows])
     raise UsageError(f"{where} has no list of types that this version of bigupload can read")
 
 
@@ -236,10 +229,6 @@ def _add(rows: list[_Row], content: str, extensions: Sequence[str], where: str) 
         rows += same
     same[0][0][content] = None
     same[0][1].update(dict.fromkeys(extensions))
-
-
-def _types_of(rows: Iterable[_Row], where: str) -> MediaTypes:
-    return MediaTypes([_type_of(row, where) for row in rows])
 
 
 def _type_of(row: _Row, where: str) -> MediaType:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service.access.cors import ANY_ORIGIN
+from bigupload.service.access.keys import ANY_ORIGIN
 from bigupload.service.media.object_keys import REFUSED_PREFIX
 from bigupload.service.media.policy import (
     DAY,
@@ -80,7 +80,26 @@ async def set_up(
     done = on_done or (lambda _: None)
     done(f"created the bucket {bucket.name}, which did not exist" if created else f"the bucket {bucket.name} exists")
     policy, warnings = await _set_policy(bucket, named or {}, done)
-    for held, otherwise, step in _steps(bucket, origins, policy, public_read=public_read):
+    access = "anyone may read" if public_read else "anonymous reads are refused"
+    blocked = " (does the bucket or its account block public access?)" if public_read else ""
+    steps = (
+        (
+            _ends(policy),
+            "the store itself will not delete old files, only the sweep will",
+            functools.partial(_merge, bucket, _LIFECYCLE, _lifecycle_rules(policy)),
+        ),
+        (
+            f"browsers may upload from {', '.join(origins)}",
+            "browsers may not be able to upload",
+            functools.partial(_merge, bucket, _CORS, [_cors_rule(origins)]),
+        ),
+        (
+            f"{access} {policy.keys.prefix}*",
+            f"the rule for public reads of the media is not set{blocked}",
+            functools.partial(_set_reading, bucket, policy.keys.prefix, allowed=public_read),
+        ),
+    )
+    for held, otherwise, step in steps:
         try:
             await step()
         except (Fault, errors.StoreRefused) as e:
@@ -117,31 +136,6 @@ async def _set_policy(
     if before.keys == policy.keys:
         return policy, []
     return policy, [f"files under {before.keys.prefix} whose keys have another shape are not the service's any more"]
-
-
-def _steps(
-    bucket: S3Bucket, origins: Sequence[str], policy: Policy, *, public_read: bool
-) -> list[tuple[str, str, Callable[[], Awaitable[None]]]]:
-    """Return the steps of a set-up. Each has a text for its success, one for its failure, and the call."""
-    access = "anyone may read" if public_read else "anonymous reads are refused"
-    return [
-        (
-            _ends(policy),
-            "the store itself will not delete old files, only the sweep will",
-            functools.partial(_merge, bucket, _LIFECYCLE, _lifecycle_rules(policy)),
-        ),
-        (
-            f"browsers may upload from {', '.join(origins)}",
-            "browsers may not be able to upload",
-            functools.partial(_merge, bucket, _CORS, [_cors_rule(origins)]),
-        ),
-        (
-            f"{access} {policy.keys.prefix}*",
-            "the rule for public reads of the media is not set"
-            + (" (does the bucket or its account block public access?)" if public_read else ""),
-            functools.partial(_set_reading, bucket, policy.keys.prefix, allowed=public_read),
-        ),
-    ]
 
 
 def _ends(policy: Policy) -> str:

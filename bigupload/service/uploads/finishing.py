@@ -2,8 +2,7 @@
 
 Knows neither HTTP nor how an object came into the store. A file that passed the hook gets a note, so that a repeated
 complete or another post does not have it scanned and reported again. The notes of refusals make a repeated complete
-end the same. `UploadOutcomes` returns the state of a multipart upload: it is open, its object was made and accepted, or
-nothing is left of it. It keeps nothing itself: the handle and the store hold all of it.
+end the same.
 
 `Finishing.judge` checks whether an object is what it claims to be: its size, type, structure, and the headers it is
 served with, by a few short reads. The same rules apply at complete, for a post and in the sweep.
@@ -11,43 +10,33 @@ served with, by a few short reads. The same rules apply at complete, for a post 
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from bigupload.core.checksums import UploadChecksum
 from bigupload.core.integrity import ObjectFacts
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.options import S3Options
+from bigupload.records import dataclass
 from bigupload.s3_parameters import TOKEN
-from bigupload.service import contract as c
-from bigupload.service.access.handles import Handle
 from bigupload.service.media import media_types
 from bigupload.service.media.media_types import HEAD_BYTES, MediaType, check_file
 from bigupload.service.media.object_keys import HEADER as _METADATA
 from bigupload.service.media.object_keys import PASSED_PREFIX, KeyTemplate, carried_by, decoded, note_key
 from bigupload.service.media.policy import Policy
-from bigupload.service.media_objects import (
-    ATTACHMENT,
-    MediaBucket,
-    ObjectHead,
-    StoredVersion,
-    store_faults_as_refusals,
-    version_of,
-)
+from bigupload.service.media_objects import MediaBucket, ObjectHead, StoredVersion, version_of
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.hooks import FinishedFile, Hooks
-from bigupload.service.webhooks.telling import Telling
-from bigupload.stores.s3.multipart import S3Store
+from bigupload.service.webhooks.telling import Telling, event_id
 from bigupload.units import format_two_sizes
 
 if TYPE_CHECKING:
-    from bigupload.service.uploads.quota import Quotas
-    from bigupload.service.uploads.receipts import Receipts  # the sweep signs none
+    from bigupload.service.access.callers import BoundUser
+    from bigupload.service.access.handles import Receipts  # the sweep signs nothing
 
 LONGEST_CACHING = timedelta(days=1)
 """The time for which a cache may keep an object. Objects are deleted, and caches do not notice that."""
@@ -125,6 +114,19 @@ def _expires_in_time(expires: str, now: datetime) -> bool:
 _KEPT = ("content-disposition",)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostableMedia:
+    """An upload that a post may name."""
+
+    kind: MediaType
+    key: str
+    """Of a check for a post, a final one: its object stays as it was checked."""
+    size: int
+    """Bytes."""
+    receipt: str | None = None
+    """Signed, of the object at `key`; None: nobody signs, or it can be written again."""
+
+
 class Finishing:
     """The checks of every object of one bucket."""
 
@@ -189,16 +191,7 @@ class Finishing:
             Fault: The store failed.
         """
         kind = await self.judge(key, head)
-        if not self._hooks.check_files and self._telling is None:
-            return kind
-        passed = PASSED_PREFIX + version_of(key, head)
-        if await self.objects.note(passed) is None:
-            file = await self._file(key, head, facts)
-            if self._hooks.check_files:
-                (url,) = await self.objects.bucket.presign("GetObject", [{"Key": key}])
-                await self._hooks.before_finish(replace(file, url=url))
-            if await self._tell(key, head, file, kind) or self._hooks.check_files:
-                await self.objects.put_note(passed, {})
+        await self._pass(key, head, kind, facts, asks=self._hooks.check_files)
         return kind
 
     async def accept_by_copy(self, key: str, head: ObjectHead, kind: MediaType) -> None:
@@ -209,9 +202,20 @@ class Finishing:
             head: Its object.
             kind: The object's type.
         """
+        await self._pass(key, head, kind)
+
+    async def _pass(
+        self, key: str, head: ObjectHead, kind: MediaType, facts: ObjectFacts | None = None, *, asks: bool = False
+    ) -> None:
+        """Ask the hook (`asks`), note the event, and note that this was done. Nothing, if that was noted before."""
         passed = PASSED_PREFIX + version_of(key, head)
-        if self._telling is not None and await self.objects.note(passed) is None:
-            await self._tell(key, head, await self._file(key, head), kind)
+        if not (asks or self._telling is not None) or await self.objects.note(passed) is not None:
+            return
+        file = await self._file(key, head, facts)
+        if asks:
+            (url,) = await self.objects.bucket.presign("GetObject", [{"Key": key}])
+            await self._hooks.before_finish(replace(file, url=url))
+        if await self._tell(key, head, file, kind) or asks:
             await self.objects.put_note(passed, {})
 
     async def copied(self, key: str, head: ObjectHead, kind: MediaType) -> str:
@@ -267,7 +271,8 @@ class Finishing:
         if self._receipts is None or not self.policy.keys.is_final(key):
             return None
         known = await self.objects.facts(key, etag=head.etag) if facts is None else facts
-        return self._receipts.of(await self._file(key, head, known), head, proved_by=facts)
+        jti = event_id("media.completed", version_of(key, head))
+        return self._receipts.of(jti, await self._file(key, head, known), head, proved_by=facts)
 
     async def refuse(self, key: str, stored: StoredVersion, refused: Refused, *, tells: bool = True) -> bool:
         """Delete an object that is refused. Returns whether it was still there. Raises Fault.
@@ -288,13 +293,70 @@ class Finishing:
         await self.objects.put_note(note_key(key), note)
         return await self.objects.delete_unchanged(key, stored)
 
-    async def earlier_refusal(self, key: str) -> Refused | None:
-        """Return the reason why the upload at `key` was refused, if it was."""
-        note = await self.objects.note(note_key(key))
-        problem = next((p for p in FINAL_PROBLEMS if note is not None and p.code == note.get("code")), None)
-        if problem is None or note is None:
-            return None
-        return Refused(problem, unquote(note.get("message", "")) or None)
+    async def raise_earlier_refusal(self, key: str) -> None:
+        """Raise what the upload at `key` was refused for, if it was."""
+        note = await self.objects.note(note_key(key)) or {}
+        for problem in FINAL_PROBLEMS:
+            if problem.code == note.get("code"):
+                raise Refused(problem, unquote(note.get("message", "")) or None)
+
+    async def postable(
+        self, owner: str, key: str, bound: BoundUser | None = None, *, copies: bool = True
+    ) -> PostableMedia:
+        """Return the object to post for the upload at `key`. A refused object is deleted.
+
+        Args:
+            owner: Who posts.
+            key: The upload's key.
+            bound: The end user who posts; None: the owner itself.
+            copies: Whether an object that can be replaced is copied, and the copy is returned. Otherwise, nothing is.
+
+        Raises:
+            Refused: The upload belongs to another owner or end user, does not exist, or is not the media that
+                it claims to be.
+        """
+        keys = self.policy.keys
+        if keys.owner_of(key) != owner or (bound is not None and keys.user_of(key) != bound.user):
+            raise Refused(Problem.MEDIA_NOT_FOUND)
+        with _replaced_as_refusal():
+            kind, head = await self._judged(key)
+            if copies and not keys.is_final(key):
+                final = await self.copied(key, head, kind)
+                try:
+                    kind, copy = await self._judged(final)
+                except Refused as refused:
+                    if refused.problem is Problem.FILE_REFUSED:  # only the copy was shown to the hook
+                        await self.refuse(key, head, refused)
+                    raise
+                await self.accept_by_copy(key, head, kind)
+                key, head = final, copy
+            receipt = await self.receipt(key, head)
+            return PostableMedia(kind=kind, key=key, size=head.size, receipt=receipt)
+
+    async def _judged(self, key: str) -> tuple[MediaType, ObjectHead]:
+        head = await self.objects.look(key, first=HEAD_BYTES)
+        now, keep = self.clock(), self.policy.keep
+        if head is None or (keep is not None and now - head.modified.timestamp() >= keep):
+            raise Refused(Problem.MEDIA_NOT_FOUND)
+        try:
+            # An object that can still be replaced need not pass the hook: its copy will.
+            checks = self.accept if self.policy.keys.is_final(key) else self.judge
+            return await checks(key, head), head
+        except Refused as refused:
+            if refused.problem in FINAL_PROBLEMS:
+                await self.refuse(key, head, refused, tells=not self.is_copy(key, head))
+            raise
+
+
+@contextlib.contextmanager
+def _replaced_as_refusal() -> Iterator[None]:
+    try:
+        yield
+    except Fault as fault:
+        if fault.is_absent or fault.kind is FaultKind.EXISTS:
+            message = "the upload was replaced or deleted while it was checked: post it again"
+            raise Refused(Problem.MEDIA_NOT_FOUND, message) from fault
+        raise
 
 
 def file_of(
@@ -325,110 +387,3 @@ def file_of(
         tags=tags,
         url="",
     )
-
-
-class UploadOutcomes:
-    """The multipart uploads of one bucket."""
-
-    def __init__(self, finishing: Finishing, public_url: Callable[[str], str], quota: Quotas) -> None:
-        """Make it.
-
-        Args:
-            finishing: What an object must pass.
-            public_url: The URL of a key for everyone.
-            quota: Where the room of an object that is refused becomes free.
-        """
-        self._finishing = finishing
-        self._objects = finishing.objects
-        self._bucket = finishing.objects.bucket
-        self._public_url = public_url
-        self._quota = quota
-
-    def store(
-        self,
-        key: str,
-        content_type: str,
-        metadata: Mapping[str, str] | None = None,
-        *,
-        tags: Mapping[str, str] | None = None,
-        as_attachment: bool = False,
-    ) -> S3Store:
-        """The store of one key."""
-        disposition = ATTACHMENT if as_attachment else None
-        options = S3Options(
-            content_type=content_type, content_disposition=disposition, metadata=metadata or {}, tags=tags or {}
-        )
-        return S3Store(self._bucket.name, key, options, through=self._bucket)
-
-    def store_of(self, handle: Handle) -> S3Store:
-        """The store of an upload."""
-        return self.store(handle.key, handle.content_type)
-
-    async def is_open(self, handle: Handle) -> bool:
-        """Whether the upload takes parts."""
-        with store_faults_as_refusals():
-            try:
-                await self._bucket.call(
-                    "to look at the upload", "ListParts", Key=handle.key, UploadId=handle.upload_id, MaxParts=1
-                )
-            except Fault as fault:
-                if fault.kind is not FaultKind.GONE:
-                    raise
-                return False
-            return True
-
-    async def completed(self, handle: Handle) -> c.CompleteResponse | None:
-        """The response for an object that an earlier complete made; None without one."""
-        with store_faults_as_refusals():
-            facts = await self.store_of(handle).stat(handle.upload_id, handle.algorithm)
-        return None if facts is None or facts.token != handle.token else await self.judged(handle, facts)
-
-    async def ended(self, handle: Handle) -> c.CompleteResponse | None:
-        """Return the object of an upload that is not open any more; None: it left no object.
-
-        Ask after the upload was found not to be open, since a complete may have come in between.
-
-        Raises:
-            Refused: Its object was refused.
-        """
-        completed = await self.completed(handle)
-        if completed is None:
-            await self._raise_refusal(handle)
-        return completed
-
-    async def judged(self, handle: Handle, facts: ObjectFacts) -> c.CompleteResponse:
-        """Judge the object that was made. An object that is refused is deleted, and a note says why."""
-        with store_faults_as_refusals():
-            look = await self._objects.look(handle.key, first=c.HEAD_BYTES)
-            if look is None:
-                await self._raise_refusal(handle)  # another complete may just have judged it
-                raise Refused(Problem.UPLOAD_GONE)
-            try:
-                if look.size != handle.size:
-                    raise Refused(Problem.SIZE_MISMATCH, f"the object has {look.size:,} bytes, not {handle.size:,}")
-                await self._finishing.accept(handle.key, look, facts)
-            except Refused as refused:
-                if refused.problem not in FINAL_PROBLEMS:
-                    raise
-                await self._finishing.refuse(handle.key, look, refused)
-                self._quota.release(handle.key)
-                raise
-            receipt = await self._finishing.receipt(handle.key, look, facts)
-        return c.CompleteResponse(
-            public_url=self._public_url(handle.key),
-            key=handle.key,
-            size=look.size,
-            checksum=facts.checksum,
-            checksum_algorithm=None if facts.checksum is None else cast("UploadChecksum", handle.algorithm.value),
-            checksum_type=facts.checksum_type.value if facts.checksum_type is not None else None,
-            etag=facts.etag,
-            token=handle.token,
-            receipt=receipt,
-        )
-
-    async def _raise_refusal(self, handle: Handle) -> None:
-        """Raise what an earlier complete was refused for, if it was."""
-        with store_faults_as_refusals():
-            refused = await self._finishing.earlier_refusal(handle.key)
-        if refused is not None:
-            raise refused

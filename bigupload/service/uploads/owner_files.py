@@ -11,12 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.media.media_types import content_type_of, is_of
 from bigupload.service.media.object_keys import account_of, decoded
 from bigupload.service.media.policy import Policy
-from bigupload.service.media_objects import MediaBucket, store_faults_as_refusals
+from bigupload.service.media_objects import MediaBucket
 from bigupload.service.problems import Problem, Refused
 from bigupload.stores.s3.bucket import S3Bucket
 from bigupload.stores.s3.operations import UploadPages
@@ -72,15 +71,12 @@ class OwnerFiles:
         if request.cursor is not None and not request.cursor.startswith(prefix):
             raise Refused(Problem.INVALID_FIELD, _NO_CURSOR, field="cursor")
         start: dict[str, Any] = {"StartAfter": request.cursor} if request.cursor is not None else {}
-        with store_faults_as_refusals():
-            page = await self._bucket.call(
-                "to list the files", "ListObjectsV2", Prefix=prefix, MaxKeys=request.limit, **start
-            )
-            rows = page.get("Contents", ())
-            media = [
-                file for row in rows if (file := self._file(owner, row)) is not None and _is_in_time(file, request)
-            ]
-            media = await self._wanted(media, request)
+        page = await self._bucket.call(
+            "to list the files", "ListObjectsV2", Prefix=prefix, MaxKeys=request.limit, **start
+        )
+        rows = page.get("Contents", ())
+        media = [file for row in rows if (file := self._file(owner, row)) is not None and _is_in_time(file, request)]
+        media = await self._wanted(media, request)
         return c.ListResponse(
             media=media,
             next_cursor=rows[-1]["Key"] if rows and page.get("IsTruncated") else None,
@@ -90,20 +86,19 @@ class OwnerFiles:
         """Return a page in another order than the store's, for which the whole list is read."""
         after = None if request.cursor is None else _place_of(request.cursor, request.sort)
         found, seen = list[tuple[float, str, c.StoredMedia]](), 0
-        with store_faults_as_refusals():
-            async for rows in self._bucket.object_pages(prefix):
-                seen += len(rows)
-                if seen > _MOST_SORTED:
-                    message = f"there are more than {_MOST_SORTED:,} files to sort: name a user or a prefix"
-                    raise Refused(Problem.INVALID_FIELD, message, field="sort")
-                for row in rows:
-                    file = self._file(owner, row)
-                    if file is not None and _is_in_time(file, request):
-                        found.append((_rank(file, request.sort), file.key, file))
-            found.sort(key=lambda row: row[:2])
-            rest = [row for row in found if after is None or row[:2] > after]
-            chosen = rest[: request.limit]
-            media = await self._wanted([file for *_, file in chosen], request)
+        async for rows in self._bucket.object_pages(prefix):
+            seen += len(rows)
+            if seen > _MOST_SORTED:
+                message = f"there are more than {_MOST_SORTED:,} files to sort: name a user or a prefix"
+                raise Refused(Problem.INVALID_FIELD, message, field="sort")
+            for row in rows:
+                file = self._file(owner, row)
+                if file is not None and _is_in_time(file, request):
+                    found.append((_rank(file, request.sort), file.key, file))
+        found.sort(key=lambda row: row[:2])
+        rest = [row for row in found if after is None or row[:2] > after]
+        chosen = rest[: request.limit]
+        media = await self._wanted([file for *_, file in chosen], request)
         last = chosen[-1] if len(rest) > len(chosen) else None
         return c.ListResponse(
             media=media, next_cursor=None if last is None else _encoded_cursor([request.sort, *last[:2]])
@@ -147,20 +142,6 @@ class OwnerFiles:
             expires_at=expires,
         )
 
-    async def delete(self, owner: str, key: str, user: str | None = None) -> None:
-        """Delete a file. Idempotent: one that is gone already is not an error.
-
-        Raises:
-            Refused: NO_SUCH_MEDIA if the key is not one that the owner's files, or those of the user, can have.
-        """
-        self.check_key(owner, key, user)
-        with store_faults_as_refusals():
-            try:
-                await self._bucket.delete(key, etag="")
-            except Fault as fault:
-                if fault.kind is not FaultKind.GONE:
-                    raise
-
     async def read_url(self, owner: str, request: c.ReadUrlRequest) -> c.ReadUrlResponse:
         """Sign a GET of a file.
 
@@ -168,15 +149,14 @@ class OwnerFiles:
             Refused: NO_SUCH_MEDIA if there is no such file of the owner's, or of the user's.
         """
         self.check_key(owner, request.key, request.user)
-        with store_faults_as_refusals():
-            head = await self._bucket.head(request.key)
-            if head is None:
-                raise Refused(Problem.NO_SUCH_MEDIA, field="key")
-            given = {"Key": request.key}
-            if request.download:
-                _, filename = decoded(head["Metadata"])
-                given["ResponseContentDisposition"] = _attachment(filename or request.key)
-            (url,) = await self._bucket.presign("GetObject", [given], lifetime=request.expires_in)
+        head = await self._bucket.head(request.key)
+        if head is None:
+            raise Refused(Problem.NO_SUCH_MEDIA, field="key")
+        given = {"Key": request.key}
+        if request.download:
+            _, filename = decoded(head["Metadata"])
+            given["ResponseContentDisposition"] = _attachment(filename or request.key)
+        (url,) = await self._bucket.presign("GetObject", [given], lifetime=request.expires_in)
         return c.ReadUrlResponse(url=url, expires_in=request.expires_in)
 
     async def open_uploads(self, owner: str, request: c.OpenUploadsRequest) -> c.OpenUploadsResponse:
@@ -187,12 +167,11 @@ class OwnerFiles:
         """
         prefix = self._policy.keys.prefix_of(account_of(owner, request.user))
         markers: dict[str, Any] = {} if request.cursor is None else _markers(request.cursor)
-        with store_faults_as_refusals():
-            page = await self._bucket.call(
-                "to list the open uploads", "ListMultipartUploads", Prefix=prefix, MaxUploads=request.limit, **markers
-            )
-            pages = UploadPages()
-            pages.advance(page)
+        page = await self._bucket.call(
+            "to list the open uploads", "ListMultipartUploads", Prefix=prefix, MaxUploads=request.limit, **markers
+        )
+        pages = UploadPages()
+        pages.advance(page)
         return c.OpenUploadsResponse(
             uploads=[
                 c.ListedUpload(
@@ -219,13 +198,12 @@ class OwnerFiles:
         if request.key is not None:
             self.check_key(owner, request.key, request.user)
         prefix, found = request.key or keys.prefix_of(account_of(owner, request.user)), _Rows()
-        with store_faults_as_refusals():
-            async for row in self._bucket.open_uploads(prefix):
-                if row["Key"] != request.key and (request.key is not None or keys.owner_of(row["Key"]) != owner):
-                    continue
-                if len(found) == _PAGE:
-                    return found, True
-                found.append((row["Key"], row["UploadId"]))
+        async for row in self._bucket.open_uploads(prefix):
+            if row["Key"] != request.key and (request.key is not None or keys.owner_of(row["Key"]) != owner):
+                continue
+            if len(found) == _PAGE:
+                return found, True
+            found.append((row["Key"], row["UploadId"]))
         return found, False
 
     async def find_files(self, owner: str, request: c.DeleteManyRequest) -> tuple[Sequence[str], bool]:
@@ -241,15 +219,14 @@ class OwnerFiles:
         if request.user is None:
             raise Refused(Problem.INVALID_FIELD, "name the keys of files, or an end user", field="keys")
         prefix = self._policy.keys.prefix_of(account_of(owner, request.user))
-        with store_faults_as_refusals():
-            page = await self._bucket.call("to list the files", "ListObjectsV2", Prefix=prefix, MaxKeys=_PAGE)
+        page = await self._bucket.call("to list the files", "ListObjectsV2", Prefix=prefix, MaxKeys=_PAGE)
         rows = [row["Key"] for row in page.get("Contents", ())]
         keys = self._policy.keys
         found = [key for key in rows if keys.owner_of(key) == owner and keys.user_of(key) == request.user]
         return found, bool(page.get("IsTruncated")) and bool(found)
 
     def check_key(self, owner: str, key: str, user: str | None, *, field: str = "key") -> None:
-        """Raise Refused unless files of the owner, or of the user, can have the key."""
+        """Raise Refused, NO_SUCH_MEDIA, unless files of the owner, or of the user, can have the key."""
         keys = self._policy.keys
         if keys.owner_of(key) != owner or user not in (None, keys.user_of(key)):
             raise Refused(Problem.NO_SUCH_MEDIA, field=field)

@@ -8,11 +8,9 @@ nothing simpler is safe.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -20,16 +18,16 @@ import aiohttp
 import yarl
 from multidict import CIMultiDict
 
-from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.http.socket_tuning import CONNECT_TIMEOUT
 from bigupload.records import dataclass
 from bigupload.service import contract as c
 from bigupload.service.access.callers import BoundUser
 from bigupload.service.media.direct_url import DirectUrls
-from bigupload.service.media.media_types import HEAD_BYTES, MediaType
-from bigupload.service.media_objects import ObjectHead, StoreHealth, store_faults_as_refusals
+from bigupload.service.media.media_types import MediaType
+from bigupload.service.media_objects import StoreHealth
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing
+from bigupload.service.uploads.finishing import Finishing, PostableMedia
+from bigupload.support.cancellation import for_each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,118 +37,6 @@ class PostsApi:
     url: str
     authorization: str | None = field(default=None, repr=False)
     """The whole value of the Authorization header."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostableMedia:
-    """An upload that a post may name."""
-
-    kind: MediaType
-    key: str
-    """Of a check for a post, a final one: its object stays as it was checked."""
-    size: int
-    """Bytes."""
-    receipt: str | None = None
-    """Signed, of the object at `key`; None: nobody signs, or it can be written again."""
-
-
-class PostedMedia:
-    """The uploads of all owners, as posts name them."""
-
-    def __init__(self, finishing: Finishing, public_url: Callable[[str], str]) -> None:
-        """Make it.
-
-        Args:
-            finishing: What an object must pass.
-            public_url: The URL of a key for everyone.
-        """
-        self.public_url = public_url
-        self._finishing = finishing
-        self._objects = finishing.objects
-        self._keys = finishing.policy.keys
-
-    def key_of(self, url: str) -> str | None:
-        """Return the key of an upload's publicUrl; None for another URL.
-
-        The URL is forwarded to the posts API, which may read another spelling as another host. So only the exact text
-        that `public_url` returns is an upload.
-
-        Raises:
-            Refused: For another spelling of an upload's URL. Checked as a direct URL, it would give access to other
-                owners' uploads.
-        """
-        base = self.public_url("")
-        key = url.removeprefix(base)
-        if key != url and self._keys.owner_of(key) is not None:
-            return key
-        try:
-            leads_here = _place(url).startswith(_place(base))
-        except ValueError:
-            return None  # the check of direct URLs refuses it
-        if leads_here:
-            raise Refused(Problem.MEDIA_NOT_FOUND, "this is not the publicUrl of an upload, character for character")
-        return None
-
-    async def check(
-        self, owner: str, key: str, bound: BoundUser | None = None, *, copies: bool = True
-    ) -> PostableMedia:
-        """Return the object to post for the upload at `key`. A refused object is deleted.
-
-        Args:
-            owner: Who posts.
-            key: The upload's key.
-            bound: The end user who posts; None: the owner itself.
-            copies: Whether an object that can be replaced is copied, and the copy is returned. Otherwise, nothing is.
-
-        Raises:
-            Refused: The upload belongs to another owner or end user, does not exist, or is not the media that
-                it claims to be.
-        """
-        if self._keys.owner_of(key) != owner or (bound is not None and self._keys.user_of(key) != bound.user):
-            raise Refused(Problem.MEDIA_NOT_FOUND)
-        with store_faults_as_refusals(), _replaced_as_refusal():
-            kind, head = await self._judged(key)
-            if copies and not self._keys.is_final(key):
-                final = await self._finishing.copied(key, head, kind)
-                try:
-                    kind, copy = await self._judged(final)
-                except Refused as refused:
-                    if refused.problem is Problem.FILE_REFUSED:  # only the copy was shown to the hook
-                        await self._finishing.refuse(key, head, refused)
-                    raise
-                await self._finishing.accept_by_copy(key, head, kind)
-                key, head = final, copy
-            receipt = await self._finishing.receipt(key, head)
-            return PostableMedia(kind=kind, key=key, size=head.size, receipt=receipt)
-
-    def is_final(self, key: str) -> bool:
-        """Return whether the object at `key` stays as it was checked."""
-        return self._keys.is_final(key)
-
-    async def _judged(self, key: str) -> tuple[MediaType, ObjectHead]:
-        head = await self._objects.look(key, first=HEAD_BYTES)
-        now, keep = self._finishing.clock(), self._finishing.policy.keep
-        if head is None or (keep is not None and now - head.modified.timestamp() >= keep):
-            raise Refused(Problem.MEDIA_NOT_FOUND)
-        try:
-            # An object that can still be replaced need not pass the hook: its copy will.
-            checks = self._finishing.accept if self._keys.is_final(key) else self._finishing.judge
-            return await checks(key, head), head
-        except Refused as refused:
-            if refused.problem in FINAL_PROBLEMS:
-                await self._finishing.refuse(key, head, refused, tells=not self._finishing.is_copy(key, head))
-            raise
-
-
-@contextlib.contextmanager
-def _replaced_as_refusal() -> Iterator[None]:
-    try:
-        yield
-    except Fault as fault:
-        if fault.is_absent or fault.kind is FaultKind.EXISTS:
-            message = "the upload was replaced or deleted while it was checked: post it again"
-            raise Refused(Problem.MEDIA_NOT_FOUND, message) from fault
-        raise
 
 
 def _place(url: str) -> str:
@@ -185,13 +71,16 @@ class Posts:
 
     def __init__(
         self,
-        uploads: PostedMedia,
+        finishing: Finishing,
+        public_url: Callable[[str], str],
         urls: DirectUrls,
         http: aiohttp.ClientSession,
         api: PostsApi | None,
         health: StoreHealth,
     ) -> None:
-        self._uploads = uploads
+        self._finishing = finishing
+        self._keys = finishing.policy.keys
+        self._public_url = public_url
         self._urls = urls
         self._http = http
         self._api = api
@@ -204,29 +93,23 @@ class Posts:
         if self._api is None:
             raise Refused(Problem.POSTS_NOT_CONFIGURED)
         _check_unambiguous(body)
-        at_once = asyncio.Semaphore(_CHECKS_AT_ONCE)
-        copies: dict[str, str] = {}
-        receipts: dict[str, str] = {}
+        found: dict[str, PostableMedia | None] = {item.url: None for item in request.media_items}
+        refusals: dict[int, Refused] = {}
 
-        async def refusal(number: int, item: c.MediaItem) -> Refused | None:
-            async with at_once:
-                try:
-                    await self._check(owner, bound, item, copies, receipts)
-                except Refused as refused:
-                    refused.field = f"mediaItems[{number}].{refused.field if refused.field == 'type' else 'url'}"
-                    return refused
-            return None
+        async def check(numbered: tuple[int, c.MediaItem]) -> None:
+            number, item = numbered
+            try:
+                found[item.url] = await self._check(owner, bound, item)
+            except Refused as refused:
+                refused.field = f"mediaItems[{number}].{refused.field if refused.field == 'type' else 'url'}"
+                refusals[number] = refused
 
-        try:
-            async with asyncio.TaskGroup() as group:  # a bug in one check cancels the others
-                checks = [group.create_task(refusal(*numbered)) for numbered in enumerate(request.media_items)]
-        except ExceptionGroup as e:
-            raise e.exceptions[0] from None
-        for check in checks:
-            if (refused := check.result()) is not None:
-                raise refused
-        urls = dict.fromkeys(item.url for item in request.media_items)
-        shown = _that_fit([receipts[url] for url in urls if url in receipts])
+        await for_each(enumerate(request.media_items), check, at_once=_CHECKS_AT_ONCE)
+        if refusals:
+            raise refusals[min(refusals)]
+        uploads = {url: each for url, each in found.items() if each is not None}
+        copies = {url: copy for url, each in uploads.items() if (copy := self._public_url(each.key)) != url}
+        shown = _that_fit([each.receipt for each in uploads.values() if each.receipt is not None])
         return await self._hand_on(self._api, owner, _with_copies(body, copies), shown)
 
     async def look(self, owner: str, url: str, bound: BoundUser | None = None) -> c.CheckResponse:
@@ -236,10 +119,10 @@ class Posts:
             Refused: The store, or a check of the operator, failed.
         """
         try:
-            key = self._uploads.key_of(url)
+            key = self.key_of(url)
             if key is None:
                 return c.CheckResponse.model_validate((await self._urls.check(url)).to_json())
-            found = await self._health.while_responding(self._uploads.check(owner, key, bound, copies=False))
+            found = await self._health.while_responding(self._finishing.postable(owner, key, bound, copies=False))
         except Refused as refused:
             if refused.problem.status >= 500:
                 raise
@@ -249,25 +132,41 @@ class Posts:
         return c.CheckResponse(
             usable=True,
             url=url,
-            key=key if self._uploads.is_final(key) else None,
+            key=key if self._keys.is_final(key) else None,
             content_type=found.kind.content_type,
             type=None if found.kind.kind == "other" else found.kind.kind,
             size=found.size,
             receipt=found.receipt,
         )
 
-    async def _check(
-        self, owner: str, bound: BoundUser | None, item: c.MediaItem, copies: dict[str, str], receipts: dict[str, str]
-    ) -> None:
-        """Raise Refused, or enter in `copies` the URL to post instead of the item's, and in `receipts` its receipt."""
-        key = self._uploads.key_of(item.url)
+    def key_of(self, url: str) -> str | None:
+        """Return the key of an upload's publicUrl; None for another URL.
+
+        The URL is forwarded to the posts API, which may read another spelling as another host. So only the exact text
+        that `public_url` returns is an upload.
+
+        Raises:
+            Refused: For another spelling of an upload's URL. Checked as a direct URL, it would give access to other
+                owners' uploads.
+        """
+        base = self._public_url("")
+        key = url.removeprefix(base)
+        if key != url and self._keys.owner_of(key) is not None:
+            return key
+        try:
+            leads_here = _place(url).startswith(_place(base))
+        except ValueError:
+            return None  # the check of direct URLs refuses it
+        if leads_here:
+            raise Refused(Problem.MEDIA_NOT_FOUND, "this is not the publicUrl of an upload, character for character")
+        return None
+
+    async def _check(self, owner: str, bound: BoundUser | None, item: c.MediaItem) -> PostableMedia | None:
+        """Return the upload that an item names; None: it names a direct URL. Raises Refused."""
+        key, upload = self.key_of(item.url), None
         if key is not None:
-            found_upload = await self._health.while_responding(self._uploads.check(owner, key, bound))
-            kind = found_upload.kind
-            if found_upload.key != key:
-                copies[item.url] = self._uploads.public_url(found_upload.key)
-            if found_upload.receipt is not None:
-                receipts[item.url] = found_upload.receipt
+            upload = await self._health.while_responding(self._finishing.postable(owner, key, bound))
+            kind = upload.kind
         else:
             found = await self._urls.check(item.url)
             if found.media is None:
@@ -275,6 +174,7 @@ class Posts:
             kind = found.media
         if not _fits(item.type, kind):
             raise Refused(Problem.MEDIA_UNUSABLE, f"the file is {kind.name}, not of type {item.type}", field="type")
+        return upload
 
     async def _hand_on(self, api: PostsApi, owner: str, body: bytes, receipts: Sequence[str]) -> PostResponse:
         """A redirect is handed back, not followed: the post is for the host that the operator named, and no other."""

@@ -39,9 +39,8 @@ from bigupload.service.media.policy import LONGEST_UPLOAD, PUBLISHED_POLICY, Pol
 from bigupload.service.media_objects import MediaBucket, StoredVersion
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing
-from bigupload.service.webhooks.delivering import RETRIED_FOR
 from bigupload.service.webhooks.hooks import Hooks
-from bigupload.service.webhooks.telling import Telling
+from bigupload.service.webhooks.telling import RETRIED_FOR, Telling
 from bigupload.stores.s3.bucket import NOT_BY_BATCH
 from bigupload.support.cancellation import for_each
 from bigupload.support.files import file_lock
@@ -201,14 +200,13 @@ class SweepLock:
 
     def __init__(self, path: Path | None) -> None:
         """`path`: the file of the sweeps' memory; None: no file, and nothing is shared."""
-        self._path = None if path is None else path.with_suffix(".lock")
-        self._lock = None if self._path is None else file_lock(self._path)
+        self._lock = None if path is None else file_lock(path.with_suffix(".lock"))
 
     def take(self) -> bool:
         """Take the lock. Returns False if another process has it. Blocking, but does not wait."""
-        if self._path is not None and self._lock is not None:
+        if self._lock is not None:
             try:
-                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                Path(self._lock.lock_file).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._lock.acquire(blocking=False)
             except filelock.Timeout:
                 return False

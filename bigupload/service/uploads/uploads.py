@@ -1,7 +1,8 @@
 """An owner's uploads: presign, create, sign, list, complete, judge, abort.
 
-Knows nothing of HTTP: requests and responses are the contract's models, a refusal is `Refused`. It has no state: what
-it must remember of an upload is in the handle, or in the store.
+Knows nothing of HTTP: requests and responses are the contract's models, a refusal is `Refused`. A failure of the store
+is raised as it is: `StoreHealth.while_responding`, through which requests come, makes a refusal of it. It has no state:
+what it must remember of an upload is in the handle, or in the store.
 """
 
 from __future__ import annotations
@@ -13,20 +14,21 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, cast
 
 from bigupload import errors
 from bigupload.core import checksums
-from bigupload.core.checksums import Algorithm
-from bigupload.core.integrity import PartProof
+from bigupload.core.checksums import Algorithm, UploadChecksum
+from bigupload.core.integrity import ObjectFacts, PartProof
 from bigupload.core.manifest import PartRecord
 from bigupload.core.part_plan import S3_LIMITS, Plan, plan_parts
 from bigupload.core.retry_policy import Fault, FaultKind
+from bigupload.options import S3Options
 from bigupload.ports import UnsignedPart
 from bigupload.s3_parameters import metadata_headers, tag_headers
 from bigupload.service import contract as c
 from bigupload.service.access.callers import BoundUser
-from bigupload.service.access.handles import Handle, Handles, handle_from_json
+from bigupload.service.access.handles import Handle, Handles, Receipts, handle_from_json
 from bigupload.service.access.shared import SharedEngine
 from bigupload.service.access.upload_tokens import MadeBefore, TokenCounts, UploadToken
 from bigupload.service.media import media_types
@@ -38,23 +40,17 @@ from bigupload.service.media_objects import (
     MediaBucket,
     quietly,
     refusal_of,
-    store_faults_as_refusals,
     version_in,
 )
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing, UploadOutcomes, check_size
+from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing, check_size
 from bigupload.service.uploads.owner_files import OwnerFiles
-from bigupload.service.uploads.posts import PostedMedia
 from bigupload.service.uploads.quota import KeptCounts, Quotas
 from bigupload.service.webhooks.hooks import Hooks, NewUpload
 from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
 from bigupload.stores.s3.multipart import S3Store
 from bigupload.support.cancellation import for_each
-
-if TYPE_CHECKING:
-    from bigupload.service.uploads.receipts import Receipts
-
 
 _ANY_TYPE = "application/octet-stream"
 """An abort sends none."""
@@ -123,11 +119,10 @@ class MediaUploads:
         self._hooks = hooks or Hooks()
         self.telling = telling
         """Notes the events for webhooks; None: there are none."""
-        finishing = Finishing(
+        self.finishing = Finishing(
             self._objects, policy=policy, clock=clock, hooks=self._hooks, telling=telling, receipts=receipts
         )
-        self.posted = PostedMedia(finishing, self.public_url)
-        """The uploads, as posts name them."""
+        """What an object must pass before it counts."""
         self.files = OwnerFiles(bucket, self.public_url, policy=policy, clock=clock)
         """The objects that the store has of each owner."""
         self._quota = Quotas(
@@ -141,8 +136,6 @@ class MediaUploads:
             engine=engine,
             kept=KeptCounts(self._objects),
         )
-        self.outcomes = UploadOutcomes(finishing, self.public_url, self._quota)
-        """The outcomes of multipart uploads."""
 
     async def aclose(self) -> None:
         """End what runs beside the requests. Idempotent."""
@@ -166,19 +159,18 @@ class MediaUploads:
         if token is not None:
             token.check(kind, request)
         await self._hooks.before_create(_new_upload("put", owner, request, token))
-        key = self._policy.keys.new_writable_key(account_of(owner, request.user), kind, self._now())
-        with store_faults_as_refusals():
-            async with contextlib.AsyncExitStack() as undo:
-                await self._quota.reserve(key, request.size)
-                undo.callback(self._quota.release, key)
-                if token is not None:
-                    await self.counts.take(token, undo)
-                signed = metadata_headers(encoded(metadata)) | tag_headers(_tags(request, token))
-                if kind.as_attachment:
-                    signed["content-disposition"] = ATTACHMENT
-                content_type = {"content-type": request.content_type}
-                url = await self._objects.sign_put(key, content_type | signed, request.size)
-                undo.pop_all()
+        key = self._policy.keys.new_key(account_of(owner, request.user), kind, self._now(), final=False)
+        async with contextlib.AsyncExitStack() as undo:
+            await self._quota.reserve(key, request.size)
+            undo.callback(self._quota.release, key)
+            if token is not None:
+                await self.counts.take(token, undo)
+            signed = metadata_headers(encoded(metadata)) | tag_headers(_tags(request, token))
+            if kind.as_attachment:
+                signed["content-disposition"] = ATTACHMENT
+            content_type = {"content-type": request.content_type}
+            url = await self._objects.sign_put(key, content_type | signed, request.size)
+            undo.pop_all()
         sent = {_SPELLED.get(name, name): value for name, value in signed.items()}
         if sent or request.content_type not in kind.content_types:
             sent["Content-Type"] = request.content_type.strip()
@@ -209,15 +201,14 @@ class MediaUploads:
         mark = request.token or secrets.token_hex(16)
         if token is not None:
             token.check(kind, request)
-        with store_faults_as_refusals():
-            made = await self.counts.made_before(token, request)
-            async with contextlib.AsyncExitStack() as undo:
-                if made is None:
-                    await self._hooks.before_create(_new_upload("multipart", owner, request, token))
-                    made = await self._begin(owner, request, kind, plan, mark, token, undo, algorithm)
-                signed = await self._sign(self.outcomes.store(made.key, kind.content_type), made.upload_id, first)
-                undo.pop_all()
-            await self.counts.remember(token, request, made)
+        made = await self.counts.made_before(token, request)
+        async with contextlib.AsyncExitStack() as undo:
+            if made is None:
+                await self._hooks.before_create(_new_upload("multipart", owner, request, token))
+                made = await self._begin(owner, request, kind, plan, mark, token, undo, algorithm)
+            signed = await self._sign(self._store(made.key, kind.content_type), made.upload_id, first)
+            undo.pop_all()
+        await self.counts.remember(token, request, made)
         handle = Handle(
             owner=owner,
             key=made.key,
@@ -255,7 +246,7 @@ class MediaUploads:
         account = account_of(owner, request.user)
         if account in self._crowded:  # else a client that retries would begin upload after upload in the store
             await self._check_open_uploads(account, request.user)
-        key = self._policy.keys.new_final_key(account, kind, self._now())
+        key = self._policy.keys.new_key(account, kind, self._now(), final=True)
         try:
             await self._quota.reserve(key, plan.size, lifetime=self._policy.upload_lifetime)
         except Refused:
@@ -266,7 +257,8 @@ class MediaUploads:
             await self.counts.take(token, undo)
         metadata = encoded(with_filename(_metadata(request, token), request.filename))
         tags = _tags(request, token)
-        store = self.outcomes.store(key, kind.content_type, metadata, tags=tags, as_attachment=kind.as_attachment)
+        disposition = ATTACHMENT if kind.as_attachment else None
+        store = self._store(key, kind.content_type, metadata=metadata, tags=tags, content_disposition=disposition)
         try:
             upload_id = (await store.create(plan, algorithm, declare=True, token=mark)).upload_id
         except Fault as fault:
@@ -287,15 +279,13 @@ class MediaUploads:
         parts = [
             _part_to_sign(handle.plan, handle.algorithm, part, f"parts[{i}]") for i, part in enumerate(request.parts)
         ]
-        with store_faults_as_refusals():
-            signed = await self._sign(self.outcomes.store_of(handle), handle.upload_id, parts)
+        signed = await self._sign(self._store_of(handle), handle.upload_id, parts)
         return c.SignResponse(signed=signed, expires_in=URL_LIFETIME)
 
     async def parts(self, owner: str, upload: str, bound: BoundUser | None = None) -> c.PartsResponse:
         """Return the parts of an upload that the store has."""
         handle = self.decode(upload, owner, bound)
-        with store_faults_as_refusals():
-            rows = await self.outcomes.store_of(handle).list_parts(handle.upload_id, handle.algorithm)
+        rows = await self._store_of(handle).list_parts(handle.upload_id, handle.algorithm)
         return c.PartsResponse(
             parts=[c.StoredPart(part_number=r.number, size=r.size, etag=r.etag, checksum=r.checksum) for r in rows]
         )
@@ -304,11 +294,11 @@ class MediaUploads:
         """Whether an upload is open, completed or gone. An object that was not judged yet is judged."""
         handle = self.decode(upload, owner, bound)
         try:
-            completed = await self.outcomes.completed(handle)
+            completed = await self._completed(handle)
             if completed is None:
-                if await self.outcomes.is_open(handle):
+                if await self._is_open(handle):
                     return c.StatusResponse(status=c.UploadStatus.OPEN)
-                completed = await self.outcomes.ended(handle)
+                completed = await self._ended(handle)
         except Refused as refused:
             if refused.problem not in FINAL_PROBLEMS:
                 raise
@@ -326,29 +316,28 @@ class MediaUploads:
         checksum = _combined(handle, parts)
         if None not in (checksum, request.checksum) and checksum != request.checksum:
             raise Refused(Problem.CHECKSUM_MISMATCH, field="checksum")
-        with store_faults_as_refusals():
-            async with contextlib.nullcontext() if self.telling is None else self.telling.completing(handle):
-                made = await self._room_for(handle) or await self._complete(handle, parts, checksum)
+        async with contextlib.nullcontext() if self.telling is None else self.telling.completing(handle):
+            made = await self._room_for(handle) or await self._complete(handle, parts, checksum)
         self._quota.ended(handle.key)  # from now on, only the list counts it: it may be deleted before it is in one
         return made
 
     async def _complete(self, handle: Handle, parts: Sequence[PartRecord], checksum: str | None) -> c.CompleteResponse:
         try:
-            facts = await self.outcomes.store_of(handle).complete(
+            facts = await self._store_of(handle).complete(
                 handle.upload_id, parts, size=handle.size, algorithm=handle.algorithm, checksum=checksum
             )
         except (Fault, errors.BigUploadError) as e:
             if isinstance(e, Fault) and (e.kind is FaultKind.GONE or e.kind.leaves_unknown):
-                completed = await self.outcomes.completed(handle)
+                completed = await self._completed(handle)
                 if completed is None and e.kind is FaultKind.GONE:
                     # Some stores respond NoSuchUpload if only a part is missing.
-                    if await self.outcomes.is_open(handle):
+                    if await self._is_open(handle):
                         raise Refused(Problem.PART_NOT_STORED) from e
-                    completed = await self.outcomes.ended(handle)
+                    completed = await self._ended(handle)
                 if completed is not None:
                     return completed
             raise refusal_of(e) from e
-        return await self.outcomes.judged(handle, facts)
+        return await self.judged(handle, facts)
 
     async def settle(self, intent: Mapping[str, Any]) -> bool:
         """Look what became of an upload whose complete nobody noted the end of, and note that.
@@ -357,9 +346,9 @@ class MediaUploads:
         """
         handle = handle_from_json(intent["handle"])
         try:
-            if await self.outcomes.is_open(handle):
+            if await self._is_open(handle):
                 return False
-            await self.outcomes.ended(handle)
+            await self._ended(handle)
         except Refused as refused:
             return refused.problem.status < 500
         return True
@@ -368,11 +357,10 @@ class MediaUploads:
         """Abort an upload. Idempotent; the object of a completed upload stays."""
         handle = self.decode(upload, owner, bound)
         telling = self.telling if self.telling is not None and self.telling.uploads else None
-        with store_faults_as_refusals():
-            was_open = telling is not None and await self.outcomes.is_open(handle)
-            await self.outcomes.store_of(handle).abort(handle.upload_id)
-            if telling is not None and was_open:
-                await telling.upload_aborted(handle.key, handle.upload_id, by_age=False)
+        was_open = telling is not None and await self._is_open(handle)
+        await self._store_of(handle).abort(handle.upload_id)
+        if telling is not None and was_open:
+            await telling.upload_aborted(handle.key, handle.upload_id, by_age=False)
         self._quota.ended(handle.key)
 
     async def abort_all(self, owner: str, request: c.AbortRequest) -> c.AbortedResponse:
@@ -381,24 +369,26 @@ class MediaUploads:
 
         async def abort(row: tuple[str, str]) -> None:
             key, upload_id = row
-            await self.outcomes.store(key, _ANY_TYPE).abort(upload_id)
+            await self._store(key, _ANY_TYPE).abort(upload_id)
             if self.telling is not None:
                 await self.telling.upload_aborted(key, upload_id, by_age=False)
             self._quota.ended(key)
 
-        with store_faults_as_refusals():
-            await for_each(found, abort, at_once=_ABORTS_AT_ONCE)
+        await for_each(found, abort, at_once=_ABORTS_AT_ONCE)
         return c.AbortedResponse(aborted=len(found), more=more)
 
     async def delete_file(self, owner: str, key: str, user: str | None = None) -> None:
-        """Delete one of an owner's files. Idempotent. Raises Refused as `OwnerFiles.delete`."""
+        """Delete one of an owner's files. Idempotent. Raises Refused as `OwnerFiles.check_key`."""
         self.files.check_key(owner, key, user)
         if self.telling is not None:
-            with store_faults_as_refusals():
-                head = await self._bucket.head(key)
-                if head is not None:
-                    await self.telling.leaving("media.deleted", key, version_in(head))
-        await self.files.delete(owner, key, user)
+            head = await self._bucket.head(key)
+            if head is not None:
+                await self.telling.leaving("media.deleted", key, version_in(head))
+        try:
+            await self._bucket.delete(key, etag="")
+        except Fault as fault:
+            if fault.kind is not FaultKind.GONE:
+                raise
         self._quota.changed(key)
 
     async def delete_files(self, owner: str, request: c.DeleteManyRequest) -> c.DeletedResponse:
@@ -414,6 +404,74 @@ class MediaUploads:
 
         await for_each(found, delete, at_once=_DELETIONS_AT_ONCE)
         return c.DeletedResponse(deleted=len(found), more=more)
+
+    # -- what became of a multipart upload: the handle and the store hold all that is known
+
+    def _store(self, key: str, content_type: str, **options: Any) -> S3Store:
+        """The store of one key. `options`: more of `S3Options`."""
+        return S3Store(self._bucket.name, key, S3Options(content_type=content_type, **options), through=self._bucket)
+
+    def _store_of(self, handle: Handle) -> S3Store:
+        return self._store(handle.key, handle.content_type)
+
+    async def _is_open(self, handle: Handle) -> bool:
+        """Whether the upload takes parts."""
+        try:
+            await self._bucket.call(
+                "to look at the upload", "ListParts", Key=handle.key, UploadId=handle.upload_id, MaxParts=1
+            )
+        except Fault as fault:
+            if fault.kind is not FaultKind.GONE:
+                raise
+            return False
+        return True
+
+    async def _completed(self, handle: Handle) -> c.CompleteResponse | None:
+        """The response for an object that an earlier complete made; None without one."""
+        facts = await self._store_of(handle).stat(handle.upload_id, handle.algorithm)
+        return None if facts is None or facts.token != handle.token else await self.judged(handle, facts)
+
+    async def _ended(self, handle: Handle) -> c.CompleteResponse | None:
+        """Return the object of an upload that is not open any more; None: it left no object.
+
+        Ask after the upload was found not to be open, since a complete may have come in between.
+
+        Raises:
+            Refused: Its object was refused.
+        """
+        completed = await self._completed(handle)
+        if completed is None:
+            await self.finishing.raise_earlier_refusal(handle.key)
+        return completed
+
+    async def judged(self, handle: Handle, facts: ObjectFacts) -> c.CompleteResponse:
+        """Judge the object that was made. An object that is refused is deleted, and a note says why."""
+        look = await self._objects.look(handle.key, first=c.HEAD_BYTES)
+        if look is None:
+            await self.finishing.raise_earlier_refusal(handle.key)  # another complete may just have judged it
+            raise Refused(Problem.UPLOAD_GONE)
+        try:
+            if look.size != handle.size:
+                raise Refused(Problem.SIZE_MISMATCH, f"the object has {look.size:,} bytes, not {handle.size:,}")
+            await self.finishing.accept(handle.key, look, facts)
+        except Refused as refused:
+            if refused.problem not in FINAL_PROBLEMS:
+                raise
+            await self.finishing.refuse(handle.key, look, refused)
+            self._quota.release(handle.key)
+            raise
+        receipt = await self.finishing.receipt(handle.key, look, facts)
+        return c.CompleteResponse(
+            public_url=self.public_url(handle.key),
+            key=handle.key,
+            size=look.size,
+            checksum=facts.checksum,
+            checksum_algorithm=None if facts.checksum is None else cast("UploadChecksum", handle.algorithm.value),
+            checksum_type=facts.checksum_type.value if facts.checksum_type is not None else None,
+            etag=facts.etag,
+            token=handle.token,
+            receipt=receipt,
+        )
 
     # -- inside
 
@@ -480,10 +538,9 @@ class MediaUploads:
         if self._quota.holds(handle.key):
             return None
         try:
-            with store_faults_as_refusals():
-                await self._quota.reserve(handle.key, handle.size)
+            await self._quota.reserve(handle.key, handle.size)
         except Refused as refused:
-            completed = await self.outcomes.ended(handle) if refused.problem is Problem.QUOTA_EXCEEDED else None
+            completed = await self._ended(handle) if refused.problem is Problem.QUOTA_EXCEEDED else None
             if completed is None:
                 raise
             return completed
@@ -565,15 +622,13 @@ def _in_order(handle: Handle, parts: Sequence[c.CompletedPart]) -> list[PartReco
         raise Refused(Problem.WRONG_PART, f"name each of the {plan.count} parts once", field="parts")
     records = []
     for i, part in sorted(enumerate(parts), key=lambda row: row[1].part_number):
-        if part.checksum is None and handle.algorithm.is_s3_checksum:
-            raise Refused(Problem.MISSING_CHECKSUM, field=f"parts[{i}].checksum")
-        checksum = "" if part.checksum is None else part.checksum
         if handle.algorithm.is_s3_checksum:
-            _checked(handle.algorithm, checksum, f"parts[{i}].checksum")
-        size = plan.part(part.part_number).size
-        records.append(
-            PartRecord(number=part.part_number, size=size, etag=part.etag, checksum=checksum, proof=PartProof.NONE)
-        )
+            if part.checksum is None:
+                raise Refused(Problem.MISSING_CHECKSUM, field=f"parts[{i}].checksum")
+            _checked(handle.algorithm, part.checksum, f"parts[{i}].checksum")
+        number, checksum = part.part_number, part.checksum or ""
+        size = plan.part(number).size
+        records.append(PartRecord(number=number, size=size, etag=part.etag, checksum=checksum, proof=PartProof.NONE))
     return records
 
 

@@ -33,6 +33,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import aiohttp
+from pydantic.alias_generators import to_camel
 
 from bigupload import __version__
 from bigupload.errors import UsageError
@@ -114,8 +115,7 @@ def _fields_of(question: Question) -> dict[str, Any]:
     found = {}
     for each in fields(question):
         value = getattr(question, each.name)
-        name = re.sub(r"_([a-z])", lambda match: match[1].upper(), each.name)
-        found[name] = dict(value) if isinstance(value, Mapping) else value
+        found[to_camel(each.name)] = dict(value) if isinstance(value, Mapping) else value
     return found
 
 

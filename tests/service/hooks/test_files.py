@@ -20,6 +20,7 @@ from bigupload.service import contract as c
 from bigupload.service.access.handles import Handles
 from bigupload.service.access.upload_tokens import TokenRequest, UploadTokens
 from bigupload.service.access_log import AccessLog
+from bigupload.service.media.object_keys import note_key
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads.sweep import Sweep
 from bigupload.service.uploads.uploads import MediaUploads
@@ -117,7 +118,7 @@ async def test_a_multipart_upload_is_shown_once_and_can_be_read(bucket: Meddled,
     assert "X-Amz" not in repr(shown)
     await uploads.complete("me", parts)
     await uploads.status("me", made.upload)
-    await uploads.posted.check("me", done.key)
+    await uploads.finishing.postable("me", done.key)
     assert await swept(bucket, hook) == (0, 0)
     assert len(hook.files) == 1
 
@@ -162,19 +163,40 @@ async def test_a_hook_that_fails_loses_nothing(bucket: Meddled, uploads: MediaUp
     assert (await uploads.complete("me", request)).size == len(DATA)
 
 
+async def test_a_refusal_at_a_post_is_noted_as_one_at_complete(
+    bucket: Meddled, uploads: MediaUploads, hook: Asked
+) -> None:
+    """The complete was interrupted, so the post is the first to judge the object. Who asks later gets its reason."""
+    request, hook.fails = await sent(uploads), True
+    with pytest.raises(Refused):
+        await uploads.complete("me", request)
+    hook.fails, hook.answer = False, REASON
+    (key,) = await media_keys(bucket)
+    with pytest.raises(Refused, match=REASON):
+        await uploads.finishing.postable("me", key)
+    assert await media_keys(bucket) == set()
+    status = await uploads.status("me", request.upload)
+    assert status.error is not None
+    assert (status.status, status.error.code, status.error.message) == (c.UploadStatus.GONE, "file_refused", REASON)
+    with pytest.raises(Refused, match=REASON):
+        await uploads.complete("me", request)
+
+
 async def test_a_post_shows_the_copy_that_stays(bucket: Meddled, uploads: MediaUploads, hook: Asked) -> None:
     """The object of a presigned PUT can be replaced for an hour, so another one could be shown than is posted."""
     made = await uploads.presign("me", PHOTO)
     await put(made.upload_url, sample("jpg"))
-    posted = await uploads.posted.check("me", made.key)
+    posted = await uploads.finishing.postable("me", made.key)
     assert [file.key for file in hook.files] == [posted.key] != [made.key]
-    assert (await uploads.posted.check("me", made.key)).key == posted.key
+    assert (await uploads.finishing.postable("me", made.key)).key == posted.key
     assert len(hook.files) == 1
     hook.answer = "no more"  # another object at the same key is another file
     await put(made.upload_url, sample("jpg") + b"\0")
     with pytest.raises(Refused, match="no more"):
-        await uploads.posted.check("me", made.key)
+        await uploads.finishing.postable("me", made.key)
     assert await media_keys(bucket) == {posted.key}
+    note = await bucket.call("to look", "HeadObject", Key=note_key(made.key))
+    assert note["Metadata"] == {"code": "file_refused", "message": "no%20more"}
 
 
 @pytest.mark.slow

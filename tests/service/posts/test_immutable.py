@@ -122,7 +122,7 @@ async def test_an_object_that_is_replaced_before_it_is_copied(bucket: Meddled, u
     for expected in (Problem.MEDIA_NOT_FOUND, Problem.NOT_MEDIA):
         await bucket.call("", "PutObject", Key=key, Body=sample("jpg"), headers={"content-type": "image/jpeg"})
         with pytest.raises(Refused) as refused:
-            await uploads.posted.check("me", key)
+            await uploads.finishing.postable("me", key)
         assert refused.value.problem is expected
         conditional = False
     rows = (await bucket.call("", "ListObjectsV2", Prefix="media/")).get("Contents", ())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from bigupload.service import contract as c
 from bigupload.service.media.direct_url import UrlCheck
 from bigupload.service.media.media_types import JPEG
+from bigupload.service.media.policy import PUBLISHED_POLICY
 from bigupload.service.problems import Refused
 from bigupload.service.uploads.posts import Posts, PostsApi
 from tests.service.posts.support import CREATED, post, refusal, sent
@@ -50,10 +52,17 @@ class Meeting:
 
 def posts_with(urls: Any) -> Posts:
     """Of an owner without uploads; there is no posts API to reach."""
-    uploads: Any = type("Uploads", (), {"key_of": lambda self, url: None})()
+    finishing: Any = SimpleNamespace(policy=PUBLISHED_POLICY)
     http: Any = None
     health: Any = None
-    return Posts(uploads, urls, http=http, api=PostsApi(url="http://127.0.0.1:1"), health=health)
+    return Posts(
+        finishing,
+        "https://uploads.example/".__add__,
+        urls,
+        http=http,
+        api=PostsApi(url="http://127.0.0.1:1"),
+        health=health,
+    )
 
 
 async def test_eight_media_are_checked_at_a_time_and_the_first_bad_one_is_told() -> None:

@@ -12,12 +12,12 @@ import pytest
 from bigupload.core.checksums import Algorithm, ChecksumType
 from bigupload.core.integrity import ObjectFacts
 from bigupload.service import contract as c
+from bigupload.service.access.handles import LIFETIME, TYPE, Receipts, key_id, published
 from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.media.policy import PUBLISHED_POLICY, Policy
 from bigupload.service.media_objects import ObjectHead, version_of
 from bigupload.service.uploads.finishing import file_of
-from bigupload.service.uploads.receipts import LIFETIME, TYPE, Receipts, key_id, published
-from bigupload.service.webhooks.telling import event
+from bigupload.service.webhooks.telling import event, event_id
 from tests.tools.cases import each_case
 
 SECRET, OLD = "s" * 40, "o" * 40
@@ -45,7 +45,9 @@ def receipts(*secrets: str, now: float = NOW, policy: Policy = PUBLISHED_POLICY)
 def signed(
     by: Receipts, facts: ObjectFacts | None = None, *, proved: bool = False, tags: Mapping[str, str] | None = None
 ) -> str:
-    return by.of(file_of(KeyTemplate(), KEY, HEAD, facts, tags=tags or {}), HEAD, proved_by=facts if proved else None)
+    jti = event_id("media.completed", version_of(KEY, HEAD))
+    file = file_of(KeyTemplate(), KEY, HEAD, facts, tags=tags or {})
+    return by.of(jti, file, HEAD, proved_by=facts if proved else None)
 
 
 def read(receipt: str, keys: c.JsonWebKeys, owner: str = "shop") -> dict[str, Any]:

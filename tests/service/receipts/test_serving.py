@@ -24,8 +24,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from bigupload.core.checksums import Algorithm
+from bigupload.service.access.handles import _receipt_key, key_id
 from bigupload.service.uploads.posts import _that_fit
-from bigupload.service.uploads.receipts import _ReceiptKey, key_id
 from bigupload.stores.local_store import LocalStore
 from tests.service.posts.support import CREATED, post, sent
 from tests.service.test_attacks import refusal
@@ -168,13 +168,13 @@ def _by_the_public_key(receipt: str, secret: str) -> str:
     """HS256 with the public key as the secret: who lets the header choose the algorithm is deceived by it."""
     head = _encoded({"alg": "HS256", "kid": key_id(secret)})
     signed = f"{head}.{receipt.split('.')[1]}"
-    public = json.dumps(_ReceiptKey(secret).public.model_dump()).encode()
+    public = json.dumps(_receipt_key(secret)[1].model_dump()).encode()
     return f"{signed}.{base64.urlsafe_b64encode(hmac.digest(public, signed.encode(), 'sha256')).decode().rstrip('=')}"
 
 
 def _signed(key: Any, kid: str, **claims: Any) -> Callable[[str, str], str]:
     def make(receipt: str, secret: str) -> str:
-        private = _ReceiptKey(secret).private if key is None else key
+        private = _receipt_key(secret)[0] if key is None else key
         return jwt.encode(_claims(receipt) | claims, private, algorithm="ES256", headers={"kid": kid or key_id(secret)})
 
     return make
@@ -192,7 +192,7 @@ FORGED: dict[str, Callable[[str, str], str]] = {
     "by the public key": _by_the_public_key,
     "by another key under its id": _signed(_STRANGER, ""),
     "by another key under an unknown id": _signed(_STRANGER, "0" * 32),
-    "by the key of another secret": lambda receipt, secret: _signed(_ReceiptKey("x" * 40).private, "")(receipt, secret),
+    "by the key of another secret": lambda receipt, secret: _signed(_receipt_key("x" * 40)[0], "")(receipt, secret),
     "expired": _signed(None, "", exp=int(time.time()) - 1),
     "of another owner": _signed(None, "", aud="bank"),
     "of another user": _signed(None, "", user="bob"),

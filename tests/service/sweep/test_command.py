@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from bigupload import errors
 from bigupload.cli import main
 from bigupload.testing.faults import Status
 from bigupload.testing.strict_s3 import StrictS3
+from tests.crash.running import COMMAND, Place
 from tests.service.sweep.support import EXE, made, stored
 
 
@@ -53,3 +56,40 @@ def test_the_command_fails_for_now_where_something_failed(filled: StrictS3, caps
 def test_the_command_on_a_bucket_that_is_not_there(filled: StrictS3, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("s3://nothing", "--endpoint-url", filled.url) == errors.EXIT_FAILED
     assert "there is no bucket 'nothing'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_nobody_reads_what_is_deleted(filled: StrictS3, tmp_path: Path, more: list[str]) -> None:
+    """As with `| head -0`: it deletes all of it, and says on standard error that nothing could be printed."""
+    client = filled.client()
+    for name in ("2.mp4", "3.mp4", "4.mp4"):
+        client.put_object(Bucket="bucket", Key=made(name), Body=EXE, ContentType="video/mp4")
+    client.close()
+    reads, writes = os.pipe()
+    os.close(reads)
+    sweep = ["bucket", "sweep", "s3://bucket", "--endpoint-url", filled.url, *more]
+    ended = Place(tmp_path).run(*sweep, output=writes)
+    os.close(writes)
+    assert (ended.code, stored(filled)) == (errors.EXIT_FAILED, set())
+    assert ended.err == (
+        "bigupload: deleted 4 of 4 objects (16.4 kB) and 0 open uploads; 0 failed, but can't write the results to "
+        "standard output: Broken pipe\n"
+    )
+
+
+def test_a_closed_standard_output(filled: StrictS3, tmp_path: Path) -> None:
+    """It is as /dev/null."""
+    closing = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND]
+    ended = Place(tmp_path).run("bucket", "sweep", "s3://bucket", "--endpoint-url", filled.url, command=closing)
+    assert (ended.code, stored(filled)) == (errors.EXIT_OK, set())
+    assert ended.err == "deleted 1 of 1 objects (4.1 kB) and 0 open uploads; 0 failed\n"
+
+
+def test_a_dry_run_that_nobody_reads_ends(filled: StrictS3, tmp_path: Path) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    sweep = ["bucket", "sweep", "s3://bucket", "--endpoint-url", filled.url, "--dry-run"]
+    ended = Place(tmp_path).run(*sweep, output=writes)
+    os.close(writes)
+    assert (ended.code, ended.err) == (errors.EXIT_FAILED, "")
+    assert stored(filled)

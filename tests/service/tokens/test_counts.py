@@ -128,7 +128,7 @@ async def test_what_did_not_begin_does_not_count(bucket: Meddled, uploads: Media
 
     bucket.meddle["CreateMultipartUpload"] = refuse
     request = creation(bytes(PART), token="0" * 32)
-    with pytest.raises(Refused):
+    with pytest.raises(Fault):
         await uploads.create("me", request, token(1))
     del bucket.meddle["CreateMultipartUpload"]
     made = await uploads.create("me", request, token(1))

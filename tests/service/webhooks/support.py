@@ -16,9 +16,8 @@ from bigupload.service.access_log import AccessLog
 from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.uploads.sweep import Sweep, SweepReport
 from bigupload.service.uploads.uploads import MediaUploads
-from bigupload.service.webhooks.delivering import Deliverer
 from bigupload.service.webhooks.hooks import Ask, Hooks, Signer, connections, new_secret
-from bigupload.service.webhooks.telling import BODIES, DONE, WAITING, Telling
+from bigupload.service.webhooks.telling import BODIES, DONE, WAITING, Deliverer, Telling
 from bigupload.stores.s3.bucket import S3Bucket
 from tests.tools.http_stub import HttpStub
 
@@ -44,7 +43,7 @@ class Replica:
         self.log: list[str] = []
         self.counted: list[str] = []
         self.waiting: list[int] = []
-        self.telling = Telling(bucket, public_url=bucket.url, keys=KeyTemplate(), clock=clock, uploads=uploads)
+        self.telling = Telling(bucket, KeyTemplate(), None, clock=clock, uploads=uploads)
         handles = Handles(["secret"], clock=clock)
         hooks = Hooks(None, hook)
         self.uploads = MediaUploads(bucket, handles, telling=self.telling, hooks=hooks, clock=clock)
@@ -52,9 +51,7 @@ class Replica:
 
     async def sweep(self, later: float = 0.0) -> SweepReport:
         """One that leaves notes, and delivers nothing."""
-        telling = Telling(
-            self.bucket, public_url=self.bucket.url, keys=KeyTemplate(), clock=self.clock, uploads=self.telling.uploads
-        )
+        telling = Telling(self.bucket, KeyTemplate(), None, clock=self.clock, uploads=self.telling.uploads)
         now = datetime.fromtimestamp(self.clock() + later, UTC)
         return await Sweep(self.bucket, now=lambda: now, telling=telling).run()
 

@@ -16,10 +16,9 @@ from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service import contract as c
 from bigupload.service.media.policy import STORED_FOR
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.webhooks import delivering
-from bigupload.service.webhooks.delivering import RETRIED_FOR
+from bigupload.service.webhooks import telling
 from bigupload.service.webhooks.hooks import HookFailed, Question, Sent
-from bigupload.service.webhooks.telling import LEASE, WAITING, Note
+from bigupload.service.webhooks.telling import LEASE, RETRIED_FOR, WAITING, Note
 from bigupload.service.webhooks.telling import event as event_of
 from bigupload.testing.strict_s3 import StrictS3
 from tests.service.test_races import DATA, PHOTO, sent
@@ -64,7 +63,7 @@ async def test_a_completed_upload_is_told_at_once(bucket: Meddled, one: Replica,
         await until(lambda: len(receiver.received) == 1)
         await one.uploads.complete("me", request)
         await one.uploads.status("me", request.upload)
-        await one.uploads.posted.check("me", done_.key)
+        await one.uploads.finishing.postable("me", done_.key)
         while await waiting(bucket):
             await asyncio.sleep(0)
     ((_, event),) = told(receiver)
@@ -250,7 +249,7 @@ async def test_one_put_is_told_by_a_post_and_not_again_by_the_sweep(
     """The event names the copy that the post is forwarded with, and the upload."""
     made = await one.uploads.presign("me", PHOTO)
     await put(made.upload_url, sample("jpg"))
-    posted = await one.uploads.posted.check("me", made.key)
+    posted = await one.uploads.finishing.postable("me", made.key)
     await one.sweep()
     await one.deliverer.look()
     ((_, event),) = told(receiver)
@@ -497,8 +496,8 @@ async def test_a_slow_receiver_does_not_hold_up_the_retries_of_another(
         second.set()
         return Sent(result="delivered", said="204")
 
-    monkeypatch.setattr(delivering, "send", scripted)
-    monkeypatch.setattr(delivering, "_PAUSES", (0.0,))
+    monkeypatch.setattr(telling, "send", scripted)
+    monkeypatch.setattr(telling, "_PAUSES", (0.0,))
     async with replica(bucket, [f"{receiver.url}/slow", f"{receiver.url}/fast"], clock) as one:
         await one.uploads.complete("me", await sent(one.uploads))
         async with asyncio.timeout(30):
@@ -524,7 +523,7 @@ async def test_a_file_that_is_deleted_is_told(bucket: Meddled, one: Replica, rec
         raise Fault(FaultKind.FINAL, "no", status=403)
 
     bucket.meddle["DeleteObject"] = lost
-    with pytest.raises(Refused):
+    with pytest.raises(Fault):
         await one.uploads.delete_file("me", other.key)
     del bucket.meddle["DeleteObject"]
     for _ in range(2):

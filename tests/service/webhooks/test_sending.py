@@ -15,7 +15,6 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from bigupload.errors import ServiceError, UsageError
 from bigupload.service.access import keys
-from bigupload.service.webhooks.delivering import RETRIED_FOR, next_attempt, next_look
 from bigupload.service.webhooks.hooks import (
     Sent,
     Signer,
@@ -28,7 +27,7 @@ from bigupload.service.webhooks.hooks import (
     receiver_of,
     send,
 )
-from bigupload.service.webhooks.telling import event
+from bigupload.service.webhooks.telling import RETRIED_FOR, event, next_attempt, next_look
 from tests.tools.cases import each_case
 from tests.tools.http_stub import HttpStub, Response
 
