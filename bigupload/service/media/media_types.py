@@ -1,12 +1,11 @@
 """What the bytes of a file must be: the media types by name, content type and first bytes, and the structure of a whole
 file, by a few short reads.
 
-Pure, but for a library of magic numbers. Knows neither uploads nor HTTP. Needs no pydantic, so that `bigupload
-check-url` runs without the extra `service`.
+Pure. Knows neither uploads nor HTTP. Needs no pydantic, so that `bigupload check-url` runs without the extra `service`.
 
-The `is_…` functions check whether a file's first bytes follow its type's specification. The library accepts six bytes
-("GIF89a" and then a script). They read the next few structures, as far as `head` reaches. A structure that is cut off
-by the end of `head` is accepted. They do not know which types are allowed.
+The `is_…` functions check whether a file's first bytes follow its type's specification. Libraries of magic numbers
+accept six bytes ("GIF89a" and then a script); these read the next few structures, as far as `head` reaches. A structure
+that is cut off by the end of `head` is accepted. They do not know which types are allowed.
 
 The walks check a whole file: whether a film has its index and its end, a PNG its picture, and whether a picture could
 be decoded in a sane amount of memory. Each is a generator that yields where it wants to read and how many bytes, gets
@@ -146,36 +145,13 @@ def check_filename(filename: str) -> None:
         raise Refused(Problem.UNSUPPORTED_MEDIA, message, field="filename")
 
 
-_FILMS = frozenset({MP4, MOV})
-"""One family: the library takes some brands of one for the other's and does not know all; the structure decides."""
-
-
 def identify(head: bytes) -> MediaType | None:
     """Return the media type of a file by its first bytes (up to HEAD_BYTES of them are looked at). Never raises.
 
-    Both the library of magic numbers and the structure that follows them must say so. None for anything that is not
-    on the list, or could be two things at once.
+    None for anything that is not on the list, or could be two things at once.
     """
-    head = bytes(head[:HEAD_BYTES])
-    built = [media for media in MEDIA_TYPES if _FORMATS[media.name][0](head)]
-    if len(built) != 1:
-        return None
-    [media] = built
-    named = _by_magic(head)
-    if media in _FILMS:
-        return media if named <= _FILMS else None
-    return media if named == {media} else None
-
-
-def _by_magic(head: bytes) -> set[MediaType]:
-    """Return the listed media types that the library finds. Its confidence means little: for a GIF it is 0.6."""
-    import puremagic  # reads its tables: not on the way to --help
-
-    try:
-        matches = puremagic.magic_string(head)
-    except (puremagic.PureError, ValueError):  # nothing like it is known, or it is empty
-        return set()
-    return {media for match in matches if (media := _BY_CONTENT_TYPE.get(match.mime_type)) is not None}
+    built = [media for media in MEDIA_TYPES if _FORMATS[media.name][0](bytes(head[:HEAD_BYTES]))]
+    return built[0] if len(built) == 1 else None
 
 
 def check_head(head: bytes, declared: MediaType) -> None:
@@ -410,7 +386,7 @@ def is_jpeg(head: bytes) -> bool:
 
     No more than two: decoders skip stray bytes further on, and cameras leave some.
     """
-    if not head.startswith(b"\xff\xd8\xff") or len(head) < 20:
+    if not head.startswith(b"\xff\xd8\xff") or len(head) < 20 or head[4:8] == b"ftyp":  # a film's box, to some readers
         return False
     at, seen = 2, 0
     while seen < 2 and at + 4 <= len(head):
