@@ -260,7 +260,7 @@ def sweep(dry_run: bool, as_json: bool, tell_webhooks: bool, **arguments: Any) -
             show(f"{removal.reason:<14}  {format_size(removal.size):>9}  {one_line(removal.key)}")
 
     async def sweep_all() -> int:
-        from bigupload.service.access_log import AccessLog
+        from bigupload.service.call import AccessLog
         from bigupload.service.media.policy import read_policy
         from bigupload.service.uploads.sweep import Sweep
         from bigupload.service.webhooks.hooks import HookSettings, opened_hooks

@@ -186,7 +186,7 @@ def _check_addresses(arguments: Mapping[str, Any]) -> None:
     """Raise UsageError for one that can't be, before the store is reached."""
     from bigupload.service.access.callers import CrossOrigin
     from bigupload.service.access.shared import check_shared_url
-    from bigupload.service.access_log import TrustedProxies
+    from bigupload.service.call import TrustedProxies
 
     urls = {"--client-endpoint-url": "signing_endpoint", "--public-url": "public_url", "--posts-url": "posts_url"}
     for option, name in urls.items():

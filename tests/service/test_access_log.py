@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from bigupload.service.access_log import AccessLog, LoggedRequest, write_line
+from bigupload.service.call import AccessLog, LoggedRequest, write_line
 
 LINES = 2000
 WRITERS = 4
 WRITER = f"""
 import os, sys
-from bigupload.service.access_log import AccessLog
+from bigupload.service.call import AccessLog
 path, appending = sys.argv[1:]
 children = []
 for writer in range({WRITERS}):

@@ -9,7 +9,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from bigupload.errors import UsageError
-from bigupload.service.access_log import TrustedProxies
+from bigupload.service.call import TrustedProxies
 from bigupload.stores.local_store import LocalStore
 from tests.tools.cases import each_case
 from tests.tools.service import serving

@@ -17,8 +17,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from bigupload.service.access_log import AccessLog
-from bigupload.service.call import Answer, WebCall
+from bigupload.service.call import AccessLog, Answer, WebCall
 from bigupload.service.http.app import ClientConnection, Connections, application, most_connections
 from bigupload.stores.local_store import LocalStore
 from tests.tools.cases import each_case

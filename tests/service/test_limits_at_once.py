@@ -15,6 +15,7 @@ import pytest
 from bigupload.service import contract as c
 from bigupload.service.access.handles import Handles
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.uploads.quota import UploadLimits
 from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.strict_s3 import StrictS3
@@ -104,7 +105,10 @@ async def test_of_many_that_begin_at_once_no_more_stay_than_may(bucket: Meddled,
         return True
 
     buckets = [Waiting(bucket.name, options_for(weed)) for _ in range(2)]
-    both = [MediaUploads(each, Handles(["secret"], clock=time.time), max_open_uploads=limit) for each in buckets]
+    both = [
+        MediaUploads(each, Handles(["secret"], clock=time.time), limits=UploadLimits(max_open_uploads=limit))
+        for each in buckets
+    ]
     stayed = await asyncio.gather(*(attempt(both[number % 2]) for number in range(12)))
     left = [row async for row in bucket.open_uploads("media/")]
     for each in buckets:
@@ -113,7 +117,7 @@ async def test_of_many_that_begin_at_once_no_more_stay_than_may(bucket: Meddled,
 
 
 async def test_who_was_refused_begins_nothing_in_the_store_next_time(bucket: Meddled) -> None:
-    uploads = MediaUploads(bucket, Handles(["secret"], clock=time.time), max_open_uploads=1)
+    uploads = MediaUploads(bucket, Handles(["secret"], clock=time.time), limits=UploadLimits(max_open_uploads=1))
     first = await uploads.create("me", FILM)
     for begins in (True, False):
         bucket.calls.clear()
@@ -133,7 +137,7 @@ async def test_an_owners_create_does_not_read_the_open_uploads_of_all_end_users(
     monkeypatch.setattr(s3.knobs, "page_size", 5)
     bucket = Meddled("bucket", options_for(s3))
     await bucket.ensure()
-    uploads = MediaUploads(bucket, Handles(["secret"], clock=time.time), max_open_uploads=3)
+    uploads = MediaUploads(bucket, Handles(["secret"], clock=time.time), limits=UploadLimits(max_open_uploads=3))
 
     async def reads(request: c.CreateRequest = FILM) -> int:
         bucket.calls.clear()

@@ -16,7 +16,7 @@ from bigupload.service.contract import URL_LIFETIME
 from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.media_objects import MediaBucket
 from bigupload.service.problems import Problem, Refused
-from bigupload.service.uploads.quota import KeptCount, KeptCounts, Quota, Unit, promised_bytes
+from bigupload.service.uploads.quota import KeptCount, KeptCounts, Quota, Unit, UploadLimits, promised_bytes
 from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_multipart import film
@@ -398,7 +398,7 @@ async def test_a_count_is_kept_in_the_bucket(bucket: Meddled) -> None:
 
 
 def replica(bucket: Meddled, quota: int) -> MediaUploads:
-    return MediaUploads(bucket, Handles(["secret"], clock=lambda: 0), quota=quota)
+    return MediaUploads(bucket, Handles(["secret"], clock=lambda: 0), limits=UploadLimits(quota=quota))
 
 
 async def put(url: str, headers: dict[str, str], data: bytes) -> str:

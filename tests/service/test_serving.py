@@ -17,7 +17,7 @@ import pytest
 
 from bigupload import errors
 from bigupload.core.checksums import Algorithm
-from bigupload.service.access_log import AccessLog, LoggedRequest, write_line
+from bigupload.service.call import AccessLog, LoggedRequest, write_line
 from bigupload.service.http.monitoring import Metrics
 from bigupload.service.http.serving import listen
 from bigupload.stores.local_store import LocalStore

@@ -16,6 +16,7 @@ from bigupload.service.access.handles import Handles
 from bigupload.service.media.media_types import JPEG
 from bigupload.service.media.object_keys import KeyTemplate, account_of, is_user
 from bigupload.service.problems import Problem, Refused
+from bigupload.service.uploads.quota import UploadLimits
 from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.stores.local_store import LocalStore
 from tests.service.test_attacks import refusal
@@ -199,7 +200,11 @@ def test_requests_are_limited_by_user() -> None:
 
 
 async def test_users_take_no_place_of_the_owner(bucket: Meddled) -> None:
-    uploads = MediaUploads(bucket, Handles(["secret"], clock=time.time), max_open_uploads=2, max_open_uploads_of_user=1)
+    uploads = MediaUploads(
+        bucket,
+        Handles(["secret"], clock=time.time),
+        limits=UploadLimits(max_open_uploads=2, max_open_uploads_of_user=1),
+    )
     for user in ("ann", "bob", None, "cid", None):
         await uploads.create("me", FILM.model_copy(update={"user": user}))
     for user in ("ann", None):

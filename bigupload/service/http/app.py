@@ -20,8 +20,7 @@ from typing import Any
 import aiohttp
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from bigupload.service.access_log import AccessLog
-from bigupload.service.call import Answer, ClientLeftError, WebCall
+from bigupload.service.call import AccessLog, Answer, ClientLeftError, WebCall
 from bigupload.service.http.handling import SAFE_HEADERS, Service
 from bigupload.service.http.opening import ServiceConfig
 from bigupload.service.problems import Problem, Refused

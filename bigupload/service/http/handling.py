@@ -23,8 +23,7 @@ import pydantic
 from multidict import CIMultiDict
 
 from bigupload.service.access.callers import Caller, CrossOrigin, authenticate
-from bigupload.service.access_log import AccessLog, TrustedProxies
-from bigupload.service.call import JSON, Answer, ClientLeftError, WebCall, as_json, refusal
+from bigupload.service.call import JSON, AccessLog, Answer, ClientLeftError, TrustedProxies, WebCall, as_json, refusal
 from bigupload.service.http.endpoints import ENDPOINTS, Endpoint, document
 from bigupload.service.http.monitoring import Metrics, Tracing
 from bigupload.service.http.opening import OpenService, ServiceConfig, opened

@@ -31,8 +31,7 @@ from prometheus_client.registry import Collector
 from bigupload import __version__, errors
 from bigupload.core.retry_policy import Fault
 from bigupload.service import contract as c
-from bigupload.service.access_log import LoggedRequest
-from bigupload.service.call import Answer, WebCall
+from bigupload.service.call import Answer, LoggedRequest, WebCall
 from bigupload.stores.s3.bucket import S3Bucket
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from bigupload.service.access.handles import Handles, Receipts
 from bigupload.service.access.keys import SHORTEST_SECRET, KeyFile
 from bigupload.service.access.shared import SharedEngine, check_shared_url
 from bigupload.service.access.upload_tokens import Revocations, UploadTokens
-from bigupload.service.access_log import AccessLog, write_line
+from bigupload.service.call import AccessLog, write_line
 from bigupload.service.http.monitoring import Metrics, MonitoredBucket, OpenUploads, Tracing
 from bigupload.service.media.direct_url import DirectUrls
 from bigupload.service.media.object_keys import public_urls
@@ -30,9 +30,9 @@ from bigupload.service.media.policy import PUBLISHED_POLICY, Policy, agreed_poli
 from bigupload.service.media_objects import STORE_TIMEOUT, MediaBucket, StoreHealth
 from bigupload.service.uploads.bucket_rules import browser_trouble
 from bigupload.service.uploads.posts import Posts, PostsApi
+from bigupload.service.uploads.quota import UploadLimits
 from bigupload.service.uploads.uploads import MediaUploads
 from bigupload.service.webhooks.hooks import (
-    Hooks,
     HookSettings,
     Signer,
     check_hook,
@@ -47,7 +47,7 @@ from bigupload.stores.targets import reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceConfig(HookSettings):
+class ServiceConfig(HookSettings, UploadLimits):
     """The settings of a service, whatever process it runs in. Raises UsageError for those that can't be."""
 
     bucket: str
@@ -72,16 +72,6 @@ class ServiceConfig(HookSettings):
     requests_a_second: float = 100.0
     """Requests a second of one API key in one process, or with `shared` in all of them. Those of two seconds may come
     at once."""
-    max_open_uploads: int = 1000
-    """The most open uploads of one owner. Those that are for an end user do not count."""
-    quota: int | None = None
-    """The most bytes of one owner's objects; None: any number."""
-    max_open_uploads_of_user: int = 50
-    """The most open uploads of one end user of an owner."""
-    user_quota: int | None = None
-    """The most bytes of one end user's objects; None: any number."""
-    user_files: int | None = None
-    """The most files of one end user; None: any number."""
     shared: str | None = field(default=None, repr=False)
     """The URL of the Valkey or Redis through which replicas share limits, with its password; None: none is shared."""
     posts_api: PostsApi | None = None
@@ -171,7 +161,17 @@ async def opened(
             telling = Telling(bucket, policy.keys, config.public_url, uploads=config.webhook_uploads)
         public_url = public_urls(bucket.url, config.public_url)
         receipts = Receipts(config.secrets, public_url=public_url, policy=policy, clock=time.time)
-        uploads = _uploads(config, bucket, policy, hooks, telling, engine, receipts)
+        uploads = MediaUploads(
+            bucket,
+            Handles(config.secrets, clock=time.time, lifetime=policy.upload_lifetime),
+            public_url=config.public_url,
+            policy=policy,
+            limits=config,
+            engine=engine,
+            hooks=hooks,
+            telling=telling,
+            receipts=receipts,
+        )
         await stack.enter_async_context(contextlib.aclosing(uploads))
         metrics.more.register(open_uploads := OpenUploads(lambda: bucket.open_uploads(policy.keys.prefix)))
         await stack.enter_async_context(contextlib.aclosing(open_uploads))
@@ -191,32 +191,6 @@ async def opened(
             revocations=revocations,
             store_origin=origin_of(signed),
         )
-
-
-def _uploads(
-    config: ServiceConfig,
-    bucket: S3Bucket,
-    policy: Policy,
-    hooks: Hooks,
-    telling: Telling | None,
-    engine: SharedEngine | None,
-    receipts: Receipts,
-) -> MediaUploads:
-    return MediaUploads(
-        bucket,
-        Handles(config.secrets, clock=time.time, lifetime=policy.upload_lifetime),
-        public_url=config.public_url,
-        policy=policy,
-        max_open_uploads=config.max_open_uploads,
-        max_open_uploads_of_user=config.max_open_uploads_of_user,
-        quota=config.quota,
-        user_quota=config.user_quota,
-        user_files=config.user_files,
-        engine=engine,
-        hooks=hooks,
-        telling=telling,
-        receipts=receipts,
-    )
 
 
 @contextlib.asynccontextmanager

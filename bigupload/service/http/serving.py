@@ -36,7 +36,7 @@ from bigupload import errors
 from bigupload.core.retry_policy import Fault
 from bigupload.manifests.state_directory import state_dir
 from bigupload.records import dataclass
-from bigupload.service.access_log import AccessLog
+from bigupload.service.call import AccessLog
 from bigupload.service.http.app import (
     ACCEPTED_AT_ONCE,
     SERVICE,

@@ -620,6 +620,25 @@ def _started(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) ->
     task.add_done_callback(tasks.discard)
 
 
+@dataclass(frozen=True, kw_only=True)
+class UploadLimits:
+    """The limits of each owner and each end user."""
+
+    max_open_uploads: int = 1000
+    """The most open uploads of one owner. Those that are for an end user do not count."""
+    quota: int | None = None
+    """The most bytes of one owner's objects; None: any number."""
+    max_open_uploads_of_user: int = 50
+    """The most open uploads of one end user of an owner."""
+    user_quota: int | None = None
+    """The most bytes of one end user's objects; None: any number."""
+    user_files: int | None = None
+    """The most files of one end user; None: any number."""
+
+
+NO_QUOTA = UploadLimits()
+
+
 class Quotas:
     """All quotas that a file counts in. Its key says whose it is."""
 
@@ -628,9 +647,7 @@ class Quotas:
         sizes: Sizes,
         open_keys: OpenKeys,
         *,
-        owner_bytes: int | None,
-        user_bytes: int | None,
-        user_files: int | None,
+        limits: UploadLimits,
         keys: KeyTemplate,
         clock: Callable[[], float],
         engine: SharedEngine | None,
@@ -639,9 +656,9 @@ class Quotas:
         """Make them; the arguments are the limits, the shape of the keys, and those of `Quota`."""
         self._keys = keys
         make = functools.partial(Quota, sizes, open_keys, clock=clock, engine=engine, kept=kept)
-        self._of_owner = make(limit=owner_bytes)
-        self._of_user = [make(limit=user_bytes)] if user_bytes is not None else []
-        self._of_user += [make(limit=user_files, unit=Unit.FILES)] if user_files is not None else []
+        self._of_owner = make(limit=limits.quota)
+        self._of_user = [make(limit=limits.user_quota)] if limits.user_quota is not None else []
+        self._of_user += [make(limit=limits.user_files, unit=Unit.FILES)] if limits.user_files is not None else []
 
     async def aclose(self) -> None:
         """As `Quota.aclose`."""

@@ -45,7 +45,7 @@ from bigupload.service.media_objects import (
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing, check_size
 from bigupload.service.uploads.owner_files import OwnerFiles
-from bigupload.service.uploads.quota import KeptCounts, Quotas
+from bigupload.service.uploads.quota import NO_QUOTA, KeptCounts, Quotas, UploadLimits
 from bigupload.service.webhooks.hooks import Hooks, NewUpload
 from bigupload.service.webhooks.telling import Telling
 from bigupload.stores.s3.bucket import URL_LIFETIME, S3Bucket
@@ -74,11 +74,7 @@ class MediaUploads:
         *,
         public_url: str | None = None,
         policy: Policy = PUBLISHED_POLICY,
-        max_open_uploads: int = 100,
-        max_open_uploads_of_user: int = 50,
-        quota: int | None = None,
-        user_quota: int | None = None,
-        user_files: int | None = None,
+        limits: UploadLimits = NO_QUOTA,
         engine: SharedEngine | None = None,
         hooks: Hooks | None = None,
         telling: Telling | None = None,
@@ -92,11 +88,7 @@ class MediaUploads:
             handles: Signs and verifies upload handles.
             public_url: Where everyone finds the bucket's objects; None: at the bucket's own URL.
             policy: What is accepted, and how long it is kept.
-            max_open_uploads: The limit of one owner's open multipart uploads that are for no end user.
-            max_open_uploads_of_user: The limit of those of one end user.
-            quota: The limit of bytes of one owner's objects; None: no limit.
-            user_quota: The limit of bytes of one end user's objects; None: no limit.
-            user_files: The limit of one end user's objects; None: no limit.
+            limits: The limits of each owner and each end user.
             engine: Through it, replicas count these together; None: each by itself.
             hooks: The operator's checks; None: no checks.
             telling: Notes the events for webhooks; None: no webhooks.
@@ -111,8 +103,7 @@ class MediaUploads:
         self.public_url = public_urls(bucket.url, public_url)
         """Returns the URL at which everyone finds the object of a key."""
         self._policy = policy
-        self._max_open_uploads = max_open_uploads
-        self._max_open_uploads_of_user = max_open_uploads_of_user
+        self._limits = limits
         self._crowded: dict[str, None] = {}
         """The accounts whose last create was refused because of their open uploads."""
         self._clock = clock
@@ -128,9 +119,7 @@ class MediaUploads:
         self._quota = Quotas(
             self.files.sizes,
             self.files.open_keys,
-            owner_bytes=quota,
-            user_bytes=user_quota,
-            user_files=user_files,
+            limits=limits,
             keys=policy.keys,
             clock=clock,
             engine=engine,
@@ -500,7 +489,8 @@ class MediaUploads:
 
         Uploads of end users take no place of the owner's, so that one of them can't lock out the others.
         """
-        keys, most = self._policy.keys, self._max_open_uploads if user is None else self._max_open_uploads_of_user
+        keys, limits = self._policy.keys, self._limits
+        most = limits.max_open_uploads if user is None else limits.max_open_uploads_of_user
         for pause in (*_RECOUNT_AFTER, None):
             rows = await self._objects.open_uploads(
                 keys.prefix_of(account),

@@ -39,7 +39,7 @@ from bigupload import __version__
 from bigupload.errors import UsageError
 from bigupload.records import dataclass
 from bigupload.service.access.keys import read_secrets, service_file
-from bigupload.service.access_log import AccessLog
+from bigupload.service.call import AccessLog
 from bigupload.service.problems import Problem, Refused
 from bigupload.support.cancellation import retrieve
 from bigupload.support.daemon_threads import run_in_daemon_thread

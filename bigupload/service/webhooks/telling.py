@@ -36,7 +36,7 @@ from pydantic.alias_generators import to_camel
 
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service.access_log import AccessLog
+from bigupload.service.call import AccessLog
 from bigupload.service.contract import ErrorDetail
 from bigupload.service.media.object_keys import EVENTS_PREFIX, KeyTemplate, public_urls
 from bigupload.service.media_objects import StoredVersion, quietly, version_of

@@ -19,7 +19,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from bigupload.errors import UsageError
-from bigupload.service.access_log import AccessLog
+from bigupload.service.call import AccessLog
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.webhooks.hooks import (
     FinishedFile,

@@ -19,7 +19,7 @@ from bigupload.core.checksums import Algorithm
 from bigupload.service import contract as c
 from bigupload.service.access.handles import Handles
 from bigupload.service.access.upload_tokens import TokenRequest, UploadTokens
-from bigupload.service.access_log import AccessLog
+from bigupload.service.call import AccessLog
 from bigupload.service.media.object_keys import note_key
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads.sweep import Sweep

@@ -15,7 +15,7 @@ import pytest
 import bigupload
 from bigupload import errors
 from bigupload.core.retry_policy import Fault, FaultKind
-from bigupload.service.access_log import AccessLog
+from bigupload.service.call import AccessLog
 from bigupload.service.http import serving
 from bigupload.service.uploads.sweep import RULES, Sweep, SweepLock, SweepMemory, SweepReport, mark_of
 from tests.service.sweep.support import EXE, Clock, keys, made, put

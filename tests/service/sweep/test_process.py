@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bigupload.service.access_log import AccessLog
+from bigupload.service.call import AccessLog
 from bigupload.service.http import serving as http_serving
 from bigupload.service.http.serving import ServeSettings
 from bigupload.service.media.policy import ANY_TYPES, POLICY_KEY

@@ -12,7 +12,7 @@ from typing import Any
 from standardwebhooks import Webhook
 
 from bigupload.service.access.handles import Handles
-from bigupload.service.access_log import AccessLog
+from bigupload.service.call import AccessLog
 from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.uploads.sweep import Sweep, SweepReport
 from bigupload.service.uploads.uploads import MediaUploads
