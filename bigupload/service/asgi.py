@@ -18,7 +18,6 @@ from urllib.parse import quote
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from bigupload import errors
-from bigupload.records import dataclass
 from bigupload.service.call import Answer, ClientLeftError, WebCall, refusal
 from bigupload.service.http.handling import Service
 from bigupload.service.http.opening import ServiceConfig as ServiceConfig
@@ -35,12 +34,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Started:
-    """The service, in the event loop in which it was started."""
-
-    service: Service
-    stack: contextlib.AsyncExitStack
+_Started = tuple[Service, contextlib.AsyncExitStack]
+"""The service, and what ends it, in the event loop in which it was started."""
 
 
 class AsgiService:
@@ -106,7 +101,7 @@ class AsgiService:
             await _redirect(f"{root_path(scope)}/", send)
             return
         try:
-            service = (await self._started()).service
+            service, _ = await self._started()
         except errors.BigUploadError:  # it is in the log
             why = "the media service could not start: its log says why"
             await _send(refusal(Refused(Problem.STORE_UNAVAILABLE, why, retry_after=5)), send)
@@ -139,16 +134,16 @@ class AsgiService:
             except errors.BigUploadError as e:
                 service.log.write_event("start", error=str(e))
                 raise
-            return _Started(service, stack.pop_all())
+            return service, stack.pop_all()
         raise AssertionError
 
     async def _end(self) -> None:
         task, self._starting = self._starting, None
         if task is None:
             return
-        started = await task
-        await started.service.in_flight.finished(within=_FINISH_WITHIN)
-        await started.stack.aclose()
+        service, stack = await task
+        await service.in_flight.finished(within=_FINISH_WITHIN)
+        await stack.aclose()
 
 
 def create_app(config: ServiceConfig) -> AsgiService:

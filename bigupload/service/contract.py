@@ -324,9 +324,7 @@ class JsonWebKeys(Model):
 
 
 TypePattern = Annotated[
-    str,
-    Field(max_length=100, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/(\*|[A-Za-z0-9!#$&^_.+-]+)$"),
-    AfterValidator(str.lower),
+    str, Field(max_length=100, pattern=r"^[A-Za-z0-9!#$&^_.+-]+/(\*|[A-Za-z0-9!#$&^_.+-]+)$"), AfterValidator(str.lower)
 ]
 
 

@@ -31,12 +31,7 @@ from bigupload.service.media.object_keys import is_user
 from bigupload.service.problems import Problem, Refused
 
 _log = logging.getLogger(__name__)
-_OF_THE_HOST = {
-    401: Problem.MISSING_KEY,
-    403: Problem.NOT_ALLOWED,
-    404: Problem.NOT_FOUND,
-    429: Problem.RATE_LIMITED,
-}
+_OF_THE_HOST = {401: Problem.MISSING_KEY, 403: Problem.NOT_ALLOWED, 404: Problem.NOT_FOUND, 429: Problem.RATE_LIMITED}
 """The problem for each HTTPException that `authorize` may raise, by its status. Any other status is a bug."""
 
 
@@ -95,11 +90,7 @@ class Caller:
 
 
 async def authenticate(
-    call: WebCall,
-    authorize: Authorize | None,
-    keys: KeyFile | None,
-    tokens: UploadTokens,
-    revocations: Revocations,
+    call: WebCall, authorize: Authorize | None, keys: KeyFile | None, tokens: UploadTokens, revocations: Revocations
 ) -> Caller:
     """Return who sent a request.
 

@@ -121,8 +121,7 @@ class Handles:
                 "the upload was created by another version of the service: start a new one",
                 field="upload",
             )
-        values = dict(zip(_TYPES, loaded[1:], strict=True))
-        handle = Handle(**values | {"algorithm": Algorithm(values["algorithm"])})
+        handle = handle_from_json(dict(zip(_TYPES, loaded[1:], strict=True)))
         if handle.owner != owner:
             raise Refused(Problem.NOT_YOUR_UPLOAD, field="upload")
         if handle.expires <= self._clock():
@@ -167,12 +166,7 @@ class Receipts:
     """Signs the receipts of a service. The last of its secrets signs."""
 
     def __init__(
-        self,
-        secrets: Sequence[str],
-        *,
-        public_url: Callable[[str], str],
-        policy: Policy,
-        clock: Callable[[], float],
+        self, secrets: Sequence[str], *, public_url: Callable[[str], str], policy: Policy, clock: Callable[[], float]
     ) -> None:
         """Make it.
 

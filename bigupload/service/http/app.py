@@ -307,11 +307,7 @@ class ClientConnection(web.RequestHandler):
     # -- errors
 
     def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Answer malformed HTTP. aiohttp's message is left out, because it repeats the request, which may contain a
         key."""
@@ -341,14 +337,9 @@ class ClientConnection(web.RequestHandler):
         return response
 
 
-def _raw_response(refused: Refused) -> bytes:
-    """Return a complete response, for a client whose request is not read."""
-    body = json.dumps(refused.to_json()).encode()
-    head = (
-        f"HTTP/1.1 {refused.problem.status} \r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-_TOO_MANY = _raw_response(Refused(Problem.TOO_MANY_CONNECTIONS))
+_REFUSED = json.dumps(Refused(Problem.TOO_MANY_CONNECTIONS).to_json())
+_TOO_MANY = (
+    f"HTTP/1.1 503 \r\nContent-Type: application/json\r\nRetry-After: 1\r\nContent-Length: {len(_REFUSED)}\r\n"
+    f"Connection: close\r\n\r\n{_REFUSED}"
+).encode()
+"""A complete response, for a client whose request is not read."""

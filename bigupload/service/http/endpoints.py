@@ -170,10 +170,7 @@ async def create(service: OpenService, caller: Caller, request: c.CreateRequest)
     "signParts",
     "multipart uploads",
     tokens=True,
-    example={
-        "upload": _EXAMPLE_HANDLE,
-        "parts": [{"partNumber": 2, "size": 3_222_784, "checksum": "mDmyBmPrBjU="}],
-    },
+    example={"upload": _EXAMPLE_HANDLE, "parts": [{"partNumber": 2, "size": 3_222_784, "checksum": "mDmyBmPrBjU="}]},
 )
 async def sign(service: OpenService, caller: Caller, request: c.SignRequest) -> c.SignResponse:
     """Sign parts of a multipart upload."""

@@ -38,11 +38,7 @@ _LONGEST_SHOWN = 100
 _LONGEST_LENGTH = 18
 """Digits of a body's length. Of more than 4,300, Python makes no number."""
 _KEEP_PUBLIC = "public, max-age=300"
-SAFE_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
+SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 _API = re.compile(r"/v[0-9]+/")
 """The paths that pages of other origins may read: the API, not the page, the metrics or the document."""
 
@@ -418,10 +414,5 @@ def _compressed(content: bytes) -> bytes:
 
 def policy_module(policy: Policy, *, own_users: bool = False) -> str:
     """Return the page's module `policy.js`: what the service accepts, and whether only a key or token says for whom."""
-    told = {
-        "maxSize": policy.max_file_size,
-        "keep": policy.keep,
-        **policy.types.for_page(),
-        "ownUsers": own_users,
-    }
+    told = {"maxSize": policy.max_file_size, "keep": policy.keep, **policy.types.for_page(), "ownUsers": own_users}
     return f"{_POLICY_COMMENT}\n\nexport const POLICY = {json.dumps(told, indent=2)};\n"

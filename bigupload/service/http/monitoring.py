@@ -167,10 +167,6 @@ class Metrics:
                 self.record("uploads_completed")
                 self.record("uploads_completed_bytes", value=response.size)
 
-    def limited_alone(self) -> None:
-        """A request was limited by this process alone, because the engine was away."""
-        self.record("shared_fallbacks")
-
     def exposition(self) -> Answer:
         """Prometheus's own text format."""
         registry = self._registry

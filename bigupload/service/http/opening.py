@@ -179,12 +179,13 @@ async def opened(
         revocations = Revocations(MediaBucket(bucket))
         urls = await stack.enter_async_context(DirectUrls(allow_private=config.allow_private_media_hosts))
         http = await stack.enter_async_context(connections())
+        alone = functools.partial(metrics.record, "shared_fallbacks")
         yield OpenService(
             uploads=uploads,
             posts=Posts(uploads.finishing, public_url, urls, http, config.posts_api, health),
             keys=keys,
             tokens=UploadTokens(config.secrets, clock=time.time),
-            rate=RequestRateLimit(config.requests_a_second, engine, on_alone=metrics.limited_alone),
+            rate=RequestRateLimit(config.requests_a_second, engine, on_alone=alone),
             health=health,
             policy=policy,
             receipts=receipts,
@@ -219,12 +220,7 @@ async def _delivering(
 @contextlib.asynccontextmanager
 async def _health(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> AsyncIterator[StoreHealth]:
     """Ask the store over a connection of its own: calls that hang take all the others."""
-
-    def tell(reason: str | None) -> None:
-        metrics.record("store_up", value=reason is None)
-        log.write_event("store", responds=reason is None, error=reason)
-
-    metrics.record("store_up")
+    tell = _teller("store", log, metrics)
     bucket = S3Bucket(config.bucket, config.s3, answer_within=config.store_timeout)
     async with contextlib.aclosing(bucket):
         await bucket.prepare()  # now, and not within the short time limit of the first question
@@ -241,14 +237,23 @@ async def _engine(config: ServiceConfig, log: AccessLog, metrics: Metrics) -> As
     if config.shared is None:
         yield None
         return
-
-    def tell(reason: str | None) -> None:
-        metrics.record("shared_up", value=reason is None)
-        log.write_event("shared", responds=reason is None, error=reason)
-
-    metrics.record("shared_up")
+    tell = _teller("shared", log, metrics)
     async with SharedEngine(config.shared, prefix=f"bigupload:{config.bucket}", on_change=tell) as engine:
         yield engine
+
+
+def _teller(name: str, log: AccessLog, metrics: Metrics) -> Callable[[str | None], None]:
+    """Return what tells the log and the metrics why the store, or what replicas share, responds no more; None: it does.
+
+    It does in the beginning.
+    """
+
+    def tell(reason: str | None) -> None:
+        metrics.record(f"{name}_up", value=reason is None)
+        log.write_event(name, responds=reason is None, error=reason)
+
+    metrics.record(f"{name}_up")
+    return tell
 
 
 async def _look_at(bucket: S3Bucket) -> None:

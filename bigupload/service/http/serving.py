@@ -500,13 +500,7 @@ async def _sweep_again_and_again(settings: ServeSettings, parent: Connection) ->
         await _sweep_on(bucket, settings, log, file, hooks)
 
 
-async def _sweep_on(
-    bucket: S3Bucket,
-    settings: ServeSettings,
-    log: AccessLog,
-    file: Path | None,
-    hooks: Hooks,
-) -> None:
+async def _sweep_on(bucket: S3Bucket, settings: ServeSettings, log: AccessLog, file: Path | None, hooks: Hooks) -> None:
     hook = None if settings.before_finish is None else str(settings.before_finish)
     policy, memory = None, SweepMemory()
     while True:

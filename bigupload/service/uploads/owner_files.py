@@ -33,12 +33,7 @@ class OwnerFiles:
     """All owners' files in one bucket: uploads, and the copies that were made for posts."""
 
     def __init__(
-        self,
-        bucket: S3Bucket,
-        public_url: Callable[[str], str],
-        *,
-        policy: Policy,
-        clock: Callable[[], float],
+        self, bucket: S3Bucket, public_url: Callable[[str], str], *, policy: Policy, clock: Callable[[], float]
     ) -> None:
         """Make it.
 
@@ -77,10 +72,7 @@ class OwnerFiles:
         rows = page.get("Contents", ())
         media = [file for row in rows if (file := self._file(owner, row)) is not None and _is_in_time(file, request)]
         media = await self._wanted(media, request)
-        return c.ListResponse(
-            media=media,
-            next_cursor=rows[-1]["Key"] if rows and page.get("IsTruncated") else None,
-        )
+        return c.ListResponse(media=media, next_cursor=rows[-1]["Key"] if rows and page.get("IsTruncated") else None)
 
     async def _sorted(self, owner: str, prefix: str, request: c.ListRequest) -> c.ListResponse:
         """Return a page in another order than the store's, for which the whole list is read."""

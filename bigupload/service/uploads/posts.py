@@ -252,9 +252,7 @@ def _only(name: str, of: _Pairs, where: str) -> Any:
     found = [(other, value) for other, value in of if other.casefold() == name.casefold()]
     if len(found) > 1 or (found and found[0][0] != name):
         raise Refused(
-            Problem.INVALID_FIELD,
-            f"{where}{name} must be there once, spelled like that",
-            field=f"{where}{name}",
+            Problem.INVALID_FIELD, f"{where}{name} must be there once, spelled like that", field=f"{where}{name}"
         )
     return found[0][1] if found else None
 

@@ -35,13 +35,7 @@ from bigupload.service.media import media_types
 from bigupload.service.media.media_types import check_start
 from bigupload.service.media.object_keys import account_of, encoded, public_urls, why_not, with_filename
 from bigupload.service.media.policy import MAX_SINGLE_PUT, PUBLISHED_POLICY, Policy
-from bigupload.service.media_objects import (
-    ATTACHMENT,
-    MediaBucket,
-    quietly,
-    refusal_of,
-    version_in,
-)
+from bigupload.service.media_objects import ATTACHMENT, MediaBucket, quietly, refusal_of, version_in
 from bigupload.service.problems import Problem, Refused
 from bigupload.service.uploads.finishing import FINAL_PROBLEMS, Finishing, check_size
 from bigupload.service.uploads.owner_files import OwnerFiles
@@ -164,11 +158,7 @@ class MediaUploads:
         if sent or request.content_type not in kind.content_types:
             sent["Content-Type"] = request.content_type.strip()
         return c.PresignResponse(
-            upload_url=url,
-            public_url=self.public_url(key),
-            key=key,
-            expires_in=URL_LIFETIME,
-            headers=sent or None,
+            upload_url=url, public_url=self.public_url(key), key=key, expires_in=URL_LIFETIME, headers=sent or None
         )
 
     # -- many parts
@@ -554,10 +544,7 @@ def _tags(request: c.PresignRequest | c.CreateRequest, token: UploadToken | None
 
 
 def _new_upload(
-    way: Literal["put", "multipart"],
-    owner: str,
-    request: c.PresignRequest | c.CreateRequest,
-    token: UploadToken | None,
+    way: Literal["put", "multipart"], owner: str, request: c.PresignRequest | c.CreateRequest, token: UploadToken | None
 ) -> NewUpload:
     return NewUpload(
         owner=owner,
