@@ -143,14 +143,14 @@ def test_the_element_on_a_phone(browser: Browser, app: App, tmp_path: Path) -> N
 
 # What a screen reader says of the element while a film is uploaded, paused, uploaded and removed.
 WORDS = {
-    "en": ("Choose files or drop them here", "Uploading", "Pause", "Paused", "Resume", "Cancel", "Done", "Remove"),
+    "en": ("Choose files or drop them here", "Uploading", "Pause", "Paused", "Resume", "Cancel", "Uploaded", "Remove"),
     "de": (
         "Dateien auswählen oder hierher ziehen",
-        *("Lädt hoch", "Anhalten", "Angehalten", "Fortsetzen", "Verwerfen", "Fertig", "Entfernen"),
+        *("Lädt hoch", "Anhalten", "Angehalten", "Fortsetzen", "Verwerfen", "Hochgeladen", "Entfernen"),
     ),
     "fr": (
         "Choisissez des fichiers ou déposez-les ici",
-        *("Envoi", "Pause", "En pause", "Reprendre", "Annuler", "Terminé", "Retirer"),
+        *("Envoi", "Pause", "En pause", "Reprendre", "Annuler", "Envoyé", "Retirer"),
     ),
 }
 

@@ -170,7 +170,7 @@ def test_an_upload_that_is_gone_is_said_to_be_and_begun_anew(page: UploadPage, s
     assert stage.service.call("DELETE", "/v1/media/multipart", params={"upload": handle}).status_code == 204
     page.button("Continue").click()
     page.expect_state("failed")
-    expect(page.remark).to_contain_text("no longer has this upload")
+    expect(page.remark).to_contain_text("is deleted. Upload it again")
     page.button("Start again").click()
     assert stage.has(page.expect_done(), file)
 

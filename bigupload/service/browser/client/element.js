@@ -6,10 +6,10 @@
 import { Client } from "./client.js";
 import { Row } from "./element_row.js";
 import { style } from "./element_style.js";
-import { acceptedText, choose, few, fill, problemText, size, wordsOf } from "./element_words.js";
 import { accepts, dropped } from "./intake.js";
 import { describe, read } from "./kept.js";
 import { Thumbs } from "./thumbs.js";
+import { acceptedText, choose, few, fill, problemText, size, wordsOf } from "./words.js";
 
 const TYPE_REFUSED = ["unsupported_media", "token_type_refused"]; // codes of the service
 const ENDED = ["done", "cancelled", "remembered"];
@@ -128,7 +128,7 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
     const { texts } = this;
     const lines = Object.entries(reasons).filter(([, names]) => names.length);
     const notice = this.#part("notice");
-    const said = lines.map(([name, names]) => fill(texts[name], { names: few(names, texts) }));
+    const said = lines.map(([name, names]) => fill(texts[name], { names: few(names, texts, this.#language) }));
     if (reasons.not_accepted?.length) said.push(this.#accepted(texts));
     notice.textContent = said.join("\n");
     notice.hidden = !lines.length;

@@ -1,7 +1,7 @@
 // One upload in <big-upload>.
 
-import { duration, fill, problemText, size } from "./element_words.js";
 import { middle } from "./middle.js";
+import { duration, fill, percent, problemText, size } from "./words.js";
 
 const MARKUP = `
   <span part="thumb" aria-hidden="true"></span>
@@ -103,7 +103,7 @@ export class Row {
     const words = texts[note ?? (refused ? "refused" : waiting ? "storing" : name)];
     const isMoving = state === "uploading" && !note && !waiting;
     const parts = [words];
-    if (isMoving) parts.push(`${Math.floor((100 * sent) / whole)} %`);
+    if (isMoving) parts.push(percent(sent / whole, language));
     if (whole && state !== "remembered") parts.push(size(whole, language));
     if (isMoving && left) parts.push(fill(texts.left_time, { time: duration(left, language) }));
     return parts.join(" · ");

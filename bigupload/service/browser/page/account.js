@@ -1,10 +1,9 @@
 // The key: typed in, checked at once, kept in this tab. A key that is in use folds the form away and shows the owner.
 
-import { problemText } from "./describe.js";
 import { POLICY } from "./policy.js";
 import { afterPress } from "./press.js";
 import { whose } from "./service.js";
-import { t } from "./words.js";
+import { problemText, t } from "./words.js";
 
 const KEY = "bigupload key"; // in sessionStorage, which ends with the tab
 const TYPED = 500; // milliseconds after the last keystroke

@@ -1,8 +1,7 @@
 // What screen readers are told: milestones, never every per cent, and many at once as one.
 
-import { doneText, problemText, stateText } from "./describe.js";
-import { percent } from "./format.js";
-import { t } from "./words.js";
+import { doneText, stateText } from "./describe.js";
+import { percent, problemText, t } from "./words.js";
 
 const FEW = 4; // so many uploads are told of one by one
 const QUARTERS = [0.25, 0.5, 0.75];
@@ -38,7 +37,7 @@ export class Announcer {
     if (before === said) return;
     this.#states.set(item, said);
     if (before === undefined || item.elsewhere) return;
-    if (said.startsWith("note ")) return this.say(t(`note_${item.note}`));
+    if (said.startsWith("note ")) return this.say(t(item.note));
     if (!TOLD.has(item.state) || (count > FEW && item.state !== "failed")) return;
     if (before.startsWith("note ") && item.state === "uploading") return;
     const text = item.state === "failed" && item.problem ? problemText(item.problem) : stateText(item);

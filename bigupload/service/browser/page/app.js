@@ -5,7 +5,7 @@ import { dropped } from "../client/intake.js";
 import { Thumbs } from "../client/thumbs.js";
 import { Account } from "./account.js";
 import { Announcer } from "./announce.js";
-import { isOver, problemText, sharedProblems } from "./describe.js";
+import { isOver, sharedProblems } from "./describe.js";
 import { canPick, fromInput, openAgain, pasted, pick } from "./intake.js";
 import { Link, webAddress } from "./links.js";
 import { List } from "./list.js";
@@ -16,7 +16,7 @@ import { showRefused } from "./refusals.js";
 import { CREDENTIALS, checkLink } from "./service.js";
 import { keepAwake, put, showLeft, showProblems, showTotal } from "./summary.js";
 import { Moved, sums } from "./totals.js";
-import { few, later, t, translate } from "./words.js";
+import { few, later, problemText, t, translate } from "./words.js";
 
 const RENDER_EVERY = 200; // milliseconds
 const AGAIN_EVERY = 60_000; // milliseconds after which uploads that the network ended are tried again

@@ -3,8 +3,7 @@
 // An item is an Upload of the client, a link (links.js) or an upload of another tab (tabs.js). All have: name, size,
 // state, note, problem, progress {sent, stored, inFlight, left, waiting, found, parts}, result {publicUrl}, running.
 
-import { duration, percent, size, sizeOf } from "./format.js";
-import { TOUCH, has, t } from "./words.js";
+import { TOUCH, duration, percent, problemText, size, sizeOf, t } from "./words.js";
 
 export const RUNNING = new Set(["starting", "comparing", "hashing", "uploading", "finishing", "checking"]);
 
@@ -56,14 +55,6 @@ export function actions(item) {
   }
 }
 
-/** A problem in the page's language, by its code or kind; else in the service's own words: a hook's reason, for one. */
-export function problemText(problem) {
-  if (has(`code_${problem.code}`)) return t(`code_${problem.code}`);
-  if (has(`kind_${problem.kind}`)) return t(`kind_${problem.kind}`);
-  const text = problem.message;
-  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? "" : ".");
-}
-
 const MANY = 3; // uploads with one problem: it is said once
 
 /** The problems of several uploads: text → how many have it. */
@@ -87,9 +78,10 @@ export function stateText(item) {
   if (state === "usable" || state === "checking") return t(`link_${state}`);
   if (elsewhere && state !== "done") return t("state_elsewhere");
   if (item.note && item.running) return t("state_stalled"); // for what, stands above the list
-  if (progress?.waiting) return t("state_storing");
+  if (progress?.waiting) return t("storing");
   if (state === "remembered" && item.startedAt === null) return t("state_unbegun");
-  return t(state === "failed" && problem?.kind === "refused" ? "state_refused" : `state_${state}`);
+  if (state === "remembered") return t("state_remembered");
+  return t(state === "failed" && problem?.kind === "refused" ? "refused" : state);
 }
 
 function amount({ size: whole, progress, state }) {
@@ -103,7 +95,7 @@ export function statusParts(item) {
   const { state, note, progress } = item;
   const parts = [stateText(item), amount(item)];
   if (state === "uploading" && progress.inFlight) parts.push(t("on_the_way", { size: size(progress.inFlight) }));
-  if (state === "uploading" && !note && progress.left) parts.push(t("left", { time: duration(progress.left) }));
+  if (state === "uploading" && !note && progress.left) parts.push(t("left_time", { time: duration(progress.left) }));
   return parts.filter(Boolean);
 }
 

@@ -1,8 +1,15 @@
 // A link to media elsewhere. The service does not fetch it: it checks that a post can use it as it is.
 
 import { Problem } from "../client/index.js";
-import { shortUrl } from "./format.js";
 import { has, t } from "./words.js";
+
+/** A long URL in little space: its host and the end of its path. */
+export function shortUrl(url) {
+  const { host, pathname } = new URL(url);
+  const last = pathname.split("/").at(-1);
+  const name = last.length > 20 ? `…${last.slice(-16)}` : last;
+  return pathname === `/${last}` ? `${host}/${name}` : `${host}/…/${name}`;
+}
 
 /** An item of the list, like an upload. */
 export class Link {

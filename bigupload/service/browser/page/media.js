@@ -1,8 +1,7 @@
 // Check which files the service accepts, before anything is sent. The service decides; this only saves time.
 
-import { roundSize, size } from "./format.js";
 import { POLICY } from "./policy.js";
-import { either, later, t } from "./words.js";
+import { either, later, size, t } from "./words.js";
 
 const TYPES = POLICY.types;
 const DAY = 86_400; // seconds
@@ -26,7 +25,7 @@ export function limits() {
     keep % DAY === 0 ? t("limit_days", { count: keep / DAY }) : t("limit_hours", { count: Math.round(keep / 3600) });
   return [
     POLICY.names.length ? either(POLICY.names) : t("limit_any"),
-    t("limit_size", { size: roundSize(POLICY.maxSize) }),
+    t("limit_size", { size: size(POLICY.maxSize) }),
     ...(keep === null ? [] : [kept]),
   ];
 }

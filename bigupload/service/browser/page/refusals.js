@@ -13,7 +13,7 @@ export function showRefused(refused) {
       const names = rows.map(([name]) => name);
       const line = document.createElement("p");
       const strong = document.createElement("strong");
-      strong.textContent = t("refused", { count: names.length, name: names[0] });
+      strong.textContent = t("not_added", { count: names.length, name: names[0] });
       line.append(strong, ` ${rows[0][1](rows.length)} `);
       if (names.length > 1) line.append(Object.assign(document.createElement("span"), { textContent: few(names) }));
       return line;

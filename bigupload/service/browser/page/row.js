@@ -1,10 +1,10 @@
 // Shows one item in a row. Reads the item and writes the DOM; decides nothing.
 
-import { actions, fraction, group, problemText, remark, statusParts } from "./describe.js";
-import { shortUrl } from "./format.js";
+import { actions, fraction, group, remark, statusParts } from "./describe.js";
+import { shortUrl } from "./links.js";
 import { label } from "./media.js";
 import { middle } from "../client/middle.js";
-import { t } from "./words.js";
+import { problemText, t } from "./words.js";
 
 const ICONS = new Set(["pause", "continue", "cancel", "remove"]); // buttons that show an icon and no text
 const PRIMARY = new Set(["choose", "again"]);

@@ -1,9 +1,8 @@
 // What stands above the list: all uploads together, what concerns them all, and what can be done to all.
 
-import { doneText, problemText } from "./describe.js";
+import { doneText } from "./describe.js";
 import { Meter } from "../client/meter.js";
-import { duration, percent, rate, sizeOf } from "./format.js";
-import { t } from "./words.js";
+import { duration, percent, problemText, rate, sizeOf, t } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const meter = new Meter();
@@ -24,7 +23,7 @@ export function showTotal(total, moved, unauthorized) {
   const counted = complete ? doneText(total) : count ? t("total_count", { done, count }) : "";
   const linked = links ? t("total_links", { count: links }) : "";
   put("total-text", [counted, complete || !bytes ? "" : sizeOf(stored, bytes), linked].filter(Boolean).join(" · "));
-  const left = pace ? t("left", { time: duration((bytes - stored - (meter.expected - moved)) / pace) }) : "";
+  const left = pace ? t("left_time", { time: duration((bytes - stored - (meter.expected - moved)) / pace) }) : "";
   const still = !going && paused ? t("total_paused") : "";
   put("total-pace", [left, pace ? rate(pace) : "", still].filter(Boolean).join(" · "));
   $("total-bar").value = complete ? 1 : share;
@@ -41,7 +40,7 @@ function showBanner({ notes, needed }, unauthorized) {
   const note = ["offline", "blocked", "service", "store", "check"].find((each) => notes.includes(each));
   let text = "";
   if (unauthorized) text = problemText(unauthorized);
-  else if (note) text = t(`note_${note}`);
+  else if (note) text = t(note);
   else if (needed) text = t("attention", { count: needed });
   const said = $("banner").firstElementChild;
   if (said.textContent !== text) said.textContent = text;
@@ -63,8 +62,8 @@ export function showLeft(count, canOpen) {
   $("left").hidden = !several;
   $("list").classList.toggle("with-left", several);
   if (!several) return;
-  put("left-text", t(canOpen ? "left_open" : "left_choose", { count }));
-  put("left-button", t(canOpen ? "continue_all" : "choose_all"));
+  put("left-text", t(canOpen ? "left_open" : "left", { count }));
+  put("left-button", t(canOpen ? "continue_all" : "choose_again"));
 }
 
 // A sleeping phone stops sending.

@@ -1,23 +1,17 @@
 // The page's language: the first of the browser's languages that there are words for, else English.
 //
-// Another language is another module like words-de.js, and its name in `OTHERS`.
+// Here are the page's own words; those of uploads are the client's, as <big-upload> has them.
 
+import * as words from "../client/words.js";
 import { WORDS as ENGLISH } from "./words-en.js";
 
-const OTHERS = ["de", "fr"];
-
-/** The language of `wanted` (like navigator.languages) that the page has. */
-export function choose(wanted) {
-  const codes = wanted.map((tag) => tag.toLowerCase().split("-")[0]);
-  return codes.find((code) => code === "en" || OTHERS.includes(code)) ?? "en";
-}
-
-export const LANG = choose(globalThis.navigator?.languages ?? []);
+export const LANG = words.choose(globalThis.navigator?.languages ?? []);
 
 /** Nobody drops a file on a phone. */
 export const TOUCH = globalThis.matchMedia?.("(pointer: coarse)").matches ?? false;
 
-const WORDS = LANG === "en" ? ENGLISH : { ...ENGLISH, ...(await import(`./words-${LANG}.js`)).WORDS };
+const OWN = LANG === "en" ? ENGLISH : (await import(`./words-${LANG}.js`)).WORDS;
+const WORDS = { ...words.wordsOf(LANG), ...ENGLISH, ...OWN };
 const RULES = new Intl.PluralRules(LANG);
 const NUMBERS = new Intl.NumberFormat(LANG);
 
@@ -26,12 +20,10 @@ export const has = (name) => Object.hasOwn(WORDS, name);
 
 /** The text of a name. `{count}` chooses between singular and plural where the words tell them apart. */
 export function t(name, values = {}) {
-  let text = WORDS[name];
-  if (typeof text === "object") text = text[RULES.select(values.count)] ?? text.other;
-  return text.replace(/\{(\w+)\}/g, (_, key) => {
-    const value = values[key];
-    return typeof value === "number" ? NUMBERS.format(value) : value;
-  });
+  const found = WORDS[name];
+  const text = typeof found === "object" ? (found[RULES.select(values.count)] ?? found.other) : found;
+  const shown = (value) => (typeof value === "number" ? NUMBERS.format(value) : value);
+  return words.fill(text, Object.fromEntries(Object.entries(values).map(([key, value]) => [key, shown(value)])));
 }
 
 /** The same for a count that is known later: a function of it. */
@@ -40,11 +32,18 @@ export const later = (name, values = {}) => (count) => t(name, { ...values, coun
 /** "JPEG, PNG or WebP" */
 export const either = (names) => new Intl.ListFormat(LANG, { type: "disjunction" }).format(names);
 
-/** "a.jpg, b.jpg and 3 more" */
-export function few(names, most = 3) {
-  if (names.length <= most + 1) return new Intl.ListFormat(LANG).format(names);
-  const shown = names.slice(0, most);
-  return new Intl.ListFormat(LANG).format([...shown, t("more", { count: names.length - most })]);
+export const few = (names) => words.few(names, WORDS, LANG);
+export const problemText = (problem) => words.problemText(problem, WORDS);
+export const size = (bytes) => words.size(bytes, LANG);
+export const rate = (bytesPerSecond) => words.size(bytesPerSecond, LANG, "-per-second");
+export const duration = (seconds) => words.duration(seconds, LANG);
+export const percent = (fraction) => words.percent(fraction, LANG);
+
+/** "150 of 320 MB": the unit only once if both have the same. */
+export function sizeOf(part, whole) {
+  const [a, b] = [size(part), size(whole)];
+  const unit = b.slice(b.indexOf("\u00a0"));
+  return t("part_of", { part: part && !a.endsWith(unit) ? a : a.split("\u00a0")[0], whole: b });
 }
 
 /** Put the words of this language into the page: of elements with `data-t`, and of attributes as in `data-t-title`. */

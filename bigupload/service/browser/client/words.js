@@ -1,4 +1,4 @@
-// The words of <big-upload>: in the language of the page, and each replaceable by the property `texts`.
+// The words that <big-upload> and the upload page share, and sizes and times in words. Pure.
 //
 // `problem_…` are by a problem's code or kind; what has none is told as the problem says it.
 
@@ -10,11 +10,11 @@ const EN = {
   choose_again: "Choose the files again",
   left: "{count} files are not finished. Choose them again, all at once: they continue where they stopped.",
   total: "{done} of {count} files",
-  waiting: "Waiting for its turn",
+  waiting: "Waiting",
   remembered: "Not finished. Choose the same file again to resume.",
   unbegun: "Not begun. Choose the same file again.",
   starting: "Starting",
-  comparing: "Comparing with what was sent before",
+  comparing: "Checking what was already sent",
   hashing: "Reading the file",
   uploading: "Uploading",
   storing: "Waiting for the store",
@@ -23,9 +23,9 @@ const EN = {
   unauthorized: "Not allowed",
   failed: "Stopped",
   refused: "Not accepted",
-  done: "Done",
+  done: "Uploaded",
   cancelled: "Cancelled",
-  offline: "No connection. It goes on when the connection is back.",
+  offline: "No connection. Uploads continue by themselves when it is back.",
   service: "The service does not respond. Trying again…",
   store: "The store does not respond. Trying again…",
   check: "A check of the service failed. Trying again…",
@@ -50,6 +50,21 @@ const EN = {
   missing: "Choose a file.",
   unfinished: "Wait until the uploads are finished.",
   unsent: "Some files could not be uploaded. Try again, or remove them.",
+  problem_file: "The file can't be read: it was changed, moved or deleted. Choose it again.",
+  problem_file_too_large: "The file, or its picture, is too large.",
+  problem_other_tab: "This file is already being uploaded, here or in another tab.",
+  problem_check_failed: "A check of the service failed. The upload continues by itself.",
+  problem_rate_limited: "Too many requests. Try again in a moment.",
+  problem_not_media: "The content is not what the name says, or the file is damaged or cut off.",
+  problem_too_many_uploads: "Too many uploads are open. Finish or cancel some.",
+  problem_unsupported_media: "This type of file is not accepted.",
+  problem_quota_exceeded: "There is no room left for this file.",
+  problem_token_size_exceeded: "The file is larger than you may upload.",
+  problem_token_type_refused: "You may not upload this type of file.",
+  problem_upload_gone: "What was sent of this file is deleted. Upload it again.",
+  problem_upload_expired: "What was sent of this file is deleted. Upload it again.",
+  problem_invalid_upload: "What was sent of this file was sent elsewhere. Upload it again.",
+  problem_network: "The connection failed.",
 };
 
 const DE = {
@@ -64,7 +79,7 @@ const DE = {
   remembered: "Nicht fertig. Wählen Sie dieselbe Datei noch einmal aus, dann geht es weiter.",
   unbegun: "Nicht begonnen. Wählen Sie dieselbe Datei noch einmal aus.",
   starting: "Beginnt",
-  comparing: "Vergleicht mit dem, was schon gesendet ist",
+  comparing: "Prüft, was schon gesendet ist",
   hashing: "Liest die Datei",
   uploading: "Lädt hoch",
   storing: "Wartet auf den Speicher",
@@ -73,9 +88,9 @@ const DE = {
   unauthorized: "Nicht erlaubt",
   failed: "Unterbrochen",
   refused: "Nicht angenommen",
-  done: "Fertig",
+  done: "Hochgeladen",
   cancelled: "Verworfen",
-  offline: "Keine Verbindung. Es geht weiter, sobald sie wieder da ist.",
+  offline: "Keine Verbindung. Uploads gehen von selbst weiter, sobald sie wieder da ist.",
   service: "Der Dienst antwortet nicht. Neuer Versuch …",
   store: "Der Speicher antwortet nicht. Neuer Versuch …",
   check: "Eine Prüfung des Dienstes ist fehlgeschlagen. Neuer Versuch …",
@@ -112,17 +127,18 @@ const DE = {
   problem_empty_file: "Die Datei ist leer.",
   problem_not_media: "Der Inhalt passt nicht zum Namen, oder die Datei ist beschädigt.",
   problem_unsupported_media: "Diese Art von Datei wird nicht angenommen.",
-  problem_file_too_large: "Die Datei ist zu groß.",
+  problem_file_too_large: "Die Datei oder ihr Bild ist zu groß.",
   problem_upload_gone: "Was von dieser Datei gesendet war, ist gelöscht. Laden Sie sie noch einmal hoch.",
   problem_upload_expired: "Was von dieser Datei gesendet war, ist gelöscht. Laden Sie sie noch einmal hoch.",
   problem_invalid_upload: "Was von dieser Datei gesendet war, wurde anderswohin gesendet. Laden Sie sie noch einmal hoch.",
   problem_not_your_upload: "Diesen Upload hat jemand anderes begonnen. Laden Sie die Datei noch einmal hoch.",
   problem_other_tab: "Diese Datei wird schon hochgeladen, hier oder in einem anderen Tab.",
   problem_invalid_field: "Diese Seite verlangt etwas, das der Dienst nicht kann. Sagen Sie es denen, die sie betreiben.",
-  problem_store_blocked: "Der Speicher lässt keine Seite dieser Adresse hochladen: Seine CORS-Regeln fehlen. Sagen Sie es denen, die sie betreiben.",
   problem_network: "Die Verbindung ist fehlgeschlagen.",
   problem_busy: "Der Dienst ist überlastet.",
-  problem_file: "Die Datei kann nicht gelesen werden: Sie wurde geändert, verschoben oder gelöscht.",
+  problem_file: "Die Datei kann nicht gelesen werden: sie wurde geändert, verschoben oder gelöscht. Wählen Sie sie noch einmal.",
+  problem_check_failed: "Eine Prüfung des Dienstes ist fehlgeschlagen. Der Upload geht von selbst weiter.",
+  problem_rate_limited: "Zu viele Anfragen. Versuchen Sie es gleich noch einmal.",
 };
 
 const FR = {
@@ -137,7 +153,7 @@ const FR = {
   remembered: "Pas terminé. Choisissez de nouveau le même fichier pour reprendre.",
   unbegun: "Pas commencé. Choisissez de nouveau le même fichier.",
   starting: "Démarrage",
-  comparing: "Comparaison avec ce qui est déjà envoyé",
+  comparing: "Vérification de ce qui est déjà envoyé",
   hashing: "Lecture du fichier",
   uploading: "Envoi",
   storing: "En attente du stockage",
@@ -146,9 +162,9 @@ const FR = {
   unauthorized: "Non autorisé",
   failed: "Interrompu",
   refused: "Refusé",
-  done: "Terminé",
+  done: "Envoyé",
   cancelled: "Annulé",
-  offline: "Pas de connexion. L’envoi reprendra à son retour.",
+  offline: "Pas de connexion. Les envois reprennent d’eux-mêmes dès qu’elle revient.",
   service: "Le service ne répond pas. Nouvel essai…",
   store: "Le stockage ne répond pas. Nouvel essai…",
   check: "Une vérification du service a échoué. Nouvel essai…",
@@ -185,17 +201,18 @@ const FR = {
   problem_empty_file: "Le fichier est vide.",
   problem_not_media: "Le contenu ne correspond pas au nom, ou le fichier est endommagé.",
   problem_unsupported_media: "Ce type de fichier n’est pas accepté.",
-  problem_file_too_large: "Le fichier est trop grand.",
+  problem_file_too_large: "Le fichier, ou son image, est trop gros.",
   problem_upload_gone: "Ce qui était envoyé de ce fichier est supprimé. Envoyez-le de nouveau.",
   problem_upload_expired: "Ce qui était envoyé de ce fichier est supprimé. Envoyez-le de nouveau.",
   problem_invalid_upload: "Ce qui était envoyé de ce fichier l’a été ailleurs. Envoyez-le de nouveau.",
   problem_not_your_upload: "Quelqu’un d’autre a commencé cet envoi. Envoyez le fichier de nouveau.",
   problem_other_tab: "Ce fichier est déjà en cours d’envoi, ici ou dans un autre onglet.",
   problem_invalid_field: "Cette page demande ce que le service ne fait pas. Signalez-le à ses responsables.",
-  problem_store_blocked: "Le stockage n’accepte aucun envoi de ce site : ses règles CORS manquent. Signalez-le à ses responsables.",
   problem_network: "La connexion a échoué.",
   problem_busy: "Le service est surchargé.",
-  problem_file: "Le fichier ne peut pas être lu : il a été modifié, déplacé ou supprimé.",
+  problem_file: "Le fichier ne peut pas être lu : il a été modifié, déplacé ou supprimé. Choisissez-le de nouveau.",
+  problem_check_failed: "Une vérification du service a échoué. L’envoi reprend de lui-même.",
+  problem_rate_limited: "Trop de requêtes. Réessayez dans un instant.",
 };
 
 const LANGUAGES = { en: EN, de: DE, fr: FR };
@@ -206,15 +223,19 @@ export function choose(tags) {
   return codes.find((code) => Object.hasOwn(LANGUAGES, code)) ?? "en";
 }
 
-export const wordsOf = (language) => ({ ...EN, ...LANGUAGES[language] });
+export function wordsOf(language) {
+  const words = { ...EN, ...LANGUAGES[language] };
+  return { ...words, problem_store_blocked: words.blocked };
+}
 
 /** "{done} of {count} files" → "1 of 3 files" */
 export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (place, key) => values[key] ?? place);
 
-/** "a.jpg, b.jpg, 3 more" */
-export function few(names, texts, most = 3) {
-  if (names.length <= most + 1) return names.join(", ");
-  return [...names.slice(0, most), fill(texts.more, { count: names.length - most })].join(", ");
+/** "a.jpg, b.jpg, and 3 more" */
+export function few(names, texts, language, most = 3) {
+  const rest = names.length - most;
+  const shown = rest > 1 ? [...names.slice(0, most), fill(texts.more, { count: rest })] : names;
+  return new Intl.ListFormat(language).format(shown);
 }
 
 /** What an attribute `accept` takes, in words: "video/*,.pdf" → "Accepted here: videos and PDF." Empty: all. */
@@ -229,23 +250,32 @@ export function acceptedText(accept, texts, language) {
   return fill(texts.accepted, { types: new Intl.ListFormat(language).format(new Set(types)) });
 }
 
-/** Why it failed: in these words, else in those of the problem. */
-export function problemText(problem, texts) {
-  return texts[`problem_${problem.code}`] ?? texts[`problem_${problem.kind}`] ?? problem.message;
+/** Why it failed: in these words, else in those of the problem: a hook's reason, for one. */
+export function problemText({ code, kind, message }, texts) {
+  const text = texts[`problem_${code}`] ?? texts[`problem_${kind}`] ?? message;
+  return text.charAt(0).toUpperCase() + text.slice(1) + (!text || /[.!?…]$/.test(text) ? "" : ".");
 }
 
 const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 
-/** "26.2 MB" */
-export function size(bytes, language) {
-  const step = bytes < 1000 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log10(bytes) / 3));
-  const format = { style: "unit", unit: UNITS[step], unitDisplay: step ? "short" : "long", maximumFractionDigits: 1 };
-  return new Intl.NumberFormat(language, format).format(bytes / 1000 ** step);
+/** "320 MB", "1.25 GB"; with "-per-second", a rate. */
+export function size(bytes, language, per = "") {
+  const step = Math.min(UNITS.length - 1, Math.floor(Math.log10(Math.max(1, bytes) * 1.0005) / 3));
+  const value = bytes / 1000 ** step;
+  const maximumFractionDigits = step === 0 || value >= 99.95 ? 0 : step >= 3 && value < 9.995 ? 2 : 1;
+  const unitDisplay = step ? "short" : "long";
+  const format = { style: "unit", unit: `${UNITS[step]}${per}`, unitDisplay, maximumFractionDigits };
+  return new Intl.NumberFormat(language, format).format(value).replace(/\s/, "\u00a0");
 }
 
-/** "25 sec", "3 min", "2 hr" */
+/** "25 sec", "3 min", "2.5 hr": no finer than the estimate. */
 export function duration(seconds, language) {
   const [value, unit] = seconds < 55 ? [Math.max(5, Math.ceil(seconds / 5) * 5), "second"]
-    : seconds < 5400 ? [Math.ceil(seconds / 60), "minute"] : [Math.ceil(seconds / 3600), "hour"];
-  return new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay: "short" }).format(value);
+    : seconds < 5400 ? [Math.ceil(seconds / 60), "minute"] : [seconds / 3600, "hour"];
+  const format = { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 1 };
+  return new Intl.NumberFormat(language, format).format(value);
 }
+
+/** "100%" only when everything is sent. */
+export const percent = (fraction, language) =>
+  new Intl.NumberFormat(language, { style: "percent" }).format(Math.floor(Math.min(1, fraction) * 100) / 100);
