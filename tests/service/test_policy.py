@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from bigupload import errors
 from bigupload.cli import main
 from bigupload.core.retry_policy import Fault, FaultKind
 from bigupload.service.access.keys import KeyFile
-from bigupload.service.http.handling import policy_module
 from bigupload.service.media.media_types import MAX_FILE_SIZE, MEDIA_TYPES
 from bigupload.service.media.object_keys import KeyTemplate
 from bigupload.service.media.policy import (
@@ -58,12 +56,6 @@ def test_the_published_values_are_the_defaults() -> None:
     )
     assert PUBLISHED_POLICY.max_file_size == MAX_FILE_SIZE
     assert PUBLISHED_TYPES.types == MEDIA_TYPES
-
-
-def test_the_pages_own_policy_is_the_published_one() -> None:
-    """If not: write what `policy_module(Policy())` returns to policy.js."""
-    page = files("bigupload.service").joinpath("browser", "page", "policy.js").read_text()
-    assert page == policy_module(PUBLISHED_POLICY)
 
 
 # -- values that can't be

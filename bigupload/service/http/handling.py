@@ -51,7 +51,7 @@ _PAGE_POLICY = (
     "form-action 'none'; frame-ancestors 'none'"
 )
 """The page's Content-Security-Policy, with the store's origin to be filled in."""
-_POLICY_COMMENT = "// What the service accepts: bytes, seconds, types. A service serves its own in place of this file."
+_POLICY_COMMENT = "// What the service accepts: bytes, seconds, types."
 
 Handler = Callable[[WebCall], Awaitable[Answer]]
 

@@ -5,6 +5,7 @@ Playwright is imported by the fixtures that need it: every worker imports this f
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from urllib.parse import urlsplit
 import imageio_ffmpeg
 import pytest
 
+from bigupload.service.http.handling import policy_module
+from bigupload.service.media.policy import PUBLISHED_POLICY
 from bigupload.stores.local_store import LocalStore
 from bigupload.testing.fault_proxy import FaultProxy
 from tests.tools.app_site import App, app_site
@@ -109,7 +112,10 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="package")
-def run() -> Iterator[Call]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
     """The value of a function's body, which finds the module in `m` and what it is about in `x`. It runs in Node."""
-    with node_modules(BROWSER) as call:
-        yield call
+    with session_directory(tmp_path_factory, "modules") as home:
+        modules = Path(shutil.copytree(BROWSER, home / "browser"))
+        modules.joinpath("page", "policy.js").write_text(policy_module(PUBLISHED_POLICY))
+        with node_modules(modules) as call:
+            yield call

@@ -78,10 +78,11 @@ def test_without_an_endpoint_the_console_says_so_once(run: Call) -> None:
 
 def test_what_was_stopped_before_its_first_byte_has_no_bar(run: Call) -> None:
     body = """const { Row } = await import(at + "client/element_row.js");
+    const { Words } = await import(at + "client/words.js");
     return x.map(([state, sent]) => {
       const problem = { kind: "network", message: "No." };
-      const row = new Row({ name: "a", state, problem, progress: { sent } }, () => {});
-      row.render(element.texts);
+      const row = new Row({ name: "a", size: 2, state, problem, progress: { sent, stored: sent } }, () => {});
+      row.render(new Words(element.texts, "en"));
       return row.element.querySelector('[part~="bar"]').hidden;
     });"""
     shown = [["failed", 0], ["unauthorized", 0], ["failed", 1], ["uploading", 0]]
@@ -90,11 +91,13 @@ def test_what_was_stopped_before_its_first_byte_has_no_bar(run: Call) -> None:
 
 def test_a_refused_file_is_not_called_stopped(run: Call) -> None:
     body = """const { Row } = await import(at + "client/element_row.js");
+    const { Words } = await import(at + "client/words.js");
     return x.map(([kind, state, note]) => {
-      const upload = { name: "a", state, note, problem: kind && { kind, message: "No." },
+      const running = state === "starting";
+      const upload = { name: "a", state, note, running, problem: kind && { kind, message: "No." },
         progress: { sent: 0, size: 1 } };
       const row = new Row(upload, () => {});
-      row.render(element.texts);
+      row.render(new Words(element.texts, "en"));
       return row.element.querySelector('[part~="status"]').textContent;
     });"""
     shown = [["refused", "failed", None], ["final", "failed", None], [None, "starting", "check"]]

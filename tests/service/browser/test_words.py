@@ -72,5 +72,5 @@ def test_the_page_says_why_before_it_asks_the_service(run: Call) -> None:
     ],
 )
 def test_what_a_field_accepts_is_named(run: Call, accept: str, language: str, said: str) -> None:
-    source = "return m.acceptedText(x.accept, m.wordsOf(x.language), x.language);"
+    source = "return new m.Words(m.wordsOf(x.language), x.language).accepted(x.accept);"
     assert run("client/words", source, {"accept": accept, "language": language}) == said

@@ -7,6 +7,7 @@ import { Problem, classify, retryAfter } from "./problem.js";
 const PATH = "v1/media/multipart";
 const ME = "v1/me";
 const ANSWER_WITHIN = 60_000; // milliseconds
+const SOON = 20_000; // what somebody waits for; a check of a link takes 10 s at most
 const COMPLETE_WITHIN = 300_000; // a store may need minutes to join thousands of parts
 
 // Of the codes that are not what their status says: 401 asks for another key, 422 refuses the file.
@@ -100,11 +101,21 @@ export class Api {
     if (told) return told;
     const by = JSON.stringify(headers);
     if (this.#known.by !== by) {
-      const who = this.#call("GET", ME, { signal }).then(ofAnswer);
+      const who = this.me(signal).then(ofAnswer);
       this.#known = { by, who };
       who.catch(() => this.#known.who === who && (this.#known = { by: null, who: null }));
     }
     return this.#known.who;
+  }
+
+  /** {owner, user, expiresAt, maxSize, contentTypes} of those who ask. */
+  me(signal) {
+    return this.#call("GET", ME, { signal, within: SOON });
+  }
+
+  /** Whether a post can use the media at this address: {usable, url, contentType, type, size, error}. */
+  check(url) {
+    return this.#call("POST", "v1/media/check", { body: { url }, within: SOON });
   }
 
   sign(upload, parts, signal) {

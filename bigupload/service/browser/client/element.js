@@ -9,7 +9,7 @@ import { style } from "./element_style.js";
 import { accepts, dropped } from "./intake.js";
 import { describe, read } from "./kept.js";
 import { Thumbs } from "./thumbs.js";
-import { acceptedText, choose, few, fill, problemText, size, wordsOf } from "./words.js";
+import { Words, choose, wordsOf } from "./words.js";
 
 const TYPE_REFUSED = ["unsupported_media", "token_type_refused"]; // codes of the service
 const ENDED = ["done", "cancelled", "remembered"];
@@ -74,17 +74,18 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   set headers(headers) { this.#headers = headers; }
 
   /** The words; those that are not named stay as they are. */
-  get texts() { return { ...wordsOf(this.#language), ...this.#texts }; }
+  get texts() { return this.#words().texts; }
 
   set texts(texts) {
     this.#texts = { ...this.#texts, ...texts };
     this.#render();
   }
 
-  /** That of the element or of what it is in, else the browser's. */
-  get #language() {
+  /** In the language of the element or of what it is in, else the browser's. */
+  #words(more = {}) {
     const named = this.closest?.("[lang]")?.lang;
-    return choose(named ? [named] : (globalThis.navigator?.languages ?? []));
+    const language = choose(named ? [named] : (globalThis.navigator?.languages ?? []));
+    return new Words({ ...wordsOf(language), ...this.#texts, ...more }, language);
   }
 
   get uploads() { return [...this.#rows.keys()]; }
@@ -125,13 +126,11 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
 
   /** Why files were not added: {name of the text: names of files}. */
   #notice(reasons) {
-    const { texts } = this;
+    const words = this.#words();
     const lines = Object.entries(reasons).filter(([, names]) => names.length);
-    const notice = this.#part("notice");
-    const said = lines.map(([name, names]) => fill(texts[name], { names: few(names, texts, this.#language) }));
-    if (reasons.not_accepted?.length) said.push(this.#accepted(texts));
-    notice.textContent = said.join("\n");
-    notice.hidden = !lines.length;
+    const said = lines.map(([name, names]) => words.t(name, { names: words.few(names) }));
+    if (reasons.not_accepted?.length) said.push(words.accepted(this.accept ?? ""));
+    this.#put("notice", said.join("\n"));
   }
 
   connectedCallback() {
@@ -294,28 +293,24 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
     input.multiple = this.hasAttribute("multiple");
     input.accept = this.accept ?? "";
     input.disabled = this.matches(":disabled");
-    const { texts } = this;
-    const language = this.#language;
+    const words = this.#words();
     const label = this.#root.querySelector('slot[name="label"]');
-    const invitation = this.#invitation(texts);
+    const invitation = this.#invitation(words.texts);
     if (label.textContent !== invitation) label.textContent = invitation;
     for (const [upload, row] of this.#rows) {
-      const own = this.#textsOf(upload, texts);
-      const changed = row.render(own, language);
-      if (changed) this.#tell(upload, own);
+      const own = this.#wordsOf(upload, words);
+      if (row.render(own)) this.#tell(upload, own);
     }
-    this.#summarize(texts, language);
-    this.#toForm(texts);
+    this.#summarize(words);
+    this.#toForm(words.texts);
   }
 
-  #accepted(texts) { return acceptedText(this.accept ?? "", texts, this.#language); }
-
   /** The words of one file. The service names all types that it takes, of which `accept` may want a few. */
-  #textsOf({ file, problem }, texts) {
+  #wordsOf({ file, problem }, words) {
     const name = `problem_${problem?.code}`;
     const isOfType = !TYPE_REFUSED.includes(problem?.code) || !file || accepts(this.accept ?? "", file);
-    if (isOfType || this.#texts[name]) return texts;
-    return { ...texts, [name]: `${texts.wrong_type} ${this.#accepted(texts)}` };
+    if (isOfType || this.#texts[name]) return words;
+    return this.#words({ [name]: `${words.t("wrong_type")} ${words.accepted(this.accept ?? "")}` });
   }
 
   /** Nobody drops a file on a phone. */
@@ -327,21 +322,21 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   }
 
   /** What there is to say of several files at once. */
-  #summarize(texts, language) {
+  #summarize({ t, sizeOf }) {
     const { uploads } = this;
     const sum = (all, of) => all.reduce((total, each) => total + of(each), 0);
     const counted = uploads.filter((upload) => !isLost(upload)); // what is refused is no file of the form
     const done = uploads.filter(({ result }) => result);
     const left = uploads.filter(({ state, file }) => state === "remembered" && !file);
-    const bytes = size(sum(counted, (each) => each.size), language);
-    const stored = size(sum(counted, (each) => (each.result ? each.size : each.progress.stored)), language);
-    const total = fill(texts.total, { done: done.length, count: counted.length });
-    this.#put("total", counted.length > 1 ? `${total} · ${stored} / ${bytes}` : "");
+    const bytes = sum(counted, (each) => each.size);
+    const stored = sum(counted, (each) => (each.result ? each.size : each.progress.stored));
+    const total = t("total", { done: done.length, count: counted.length });
+    this.#put("total", counted.length > 1 ? `${total} · ${sizeOf(stored, bytes)}` : "");
     const several = left.length > 1;
     this.#part("left").hidden = !several;
     if (!several) return;
-    this.#part("left").firstElementChild.textContent = fill(texts.left, { count: left.length });
-    this.#part("choose-again").textContent = texts.choose_again;
+    this.#part("left").firstElementChild.textContent = t("left", { count: left.length });
+    this.#part("choose-again").textContent = t("choose_again");
   }
 
   #put(name, text) {
@@ -350,10 +345,10 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
     part.hidden = !text;
   }
 
-  #tell(upload, texts) {
+  #tell(upload, words) {
     const { state, name, problem } = upload;
     if (["uploading", "paused", "done", "failed", "unauthorized"].includes(state)) {
-      this.#part("said").textContent = `${name}: ${problem ? problemText(problem, texts) : texts[state]}`;
+      this.#part("said").textContent = `${name}: ${problem ? words.problem(problem) : words.t(state)}`;
     }
     const dispatch = (type) =>
       this.dispatchEvent(new CustomEvent(type, { detail: { upload }, bubbles: true, composed: true }));
@@ -381,23 +376,17 @@ export class BigUploadElement extends (globalThis.HTMLElement ?? class {}) {
   }
 }
 
-for (const name of TEXT_PROPERTIES) {
+for (const name of [...TEXT_PROPERTIES, ...SWITCHES]) {
+  const attribute = ATTRIBUTES[name] ?? name;
+  const isSwitch = SWITCHES.includes(name);
   Object.defineProperty(BigUploadElement.prototype, name, {
     configurable: true,
     enumerable: true,
-    get() { return this.getAttribute(ATTRIBUTES[name] ?? name); },
+    get() { return isSwitch ? this.hasAttribute(attribute) : this.getAttribute(attribute); },
     set(value) {
-      if (value === null || value === undefined) this.removeAttribute(ATTRIBUTES[name] ?? name);
-      else this.setAttribute(ATTRIBUTES[name] ?? name, value);
+      if (isSwitch ? value : value !== null && value !== undefined) this.setAttribute(attribute, isSwitch ? "" : value);
+      else this.removeAttribute(attribute);
     },
-  });
-}
-for (const name of SWITCHES) {
-  Object.defineProperty(BigUploadElement.prototype, name, {
-    configurable: true,
-    enumerable: true,
-    get() { return this.hasAttribute(name); },
-    set(value) { this.toggleAttribute(name, Boolean(value)); },
   });
 }
 

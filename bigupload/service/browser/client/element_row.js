@@ -1,7 +1,7 @@
 // One upload in <big-upload>.
 
+import { fraction, statusParts } from "./describe.js";
 import { middle } from "./middle.js";
-import { duration, fill, percent, problemText, size } from "./words.js";
 
 const MARKUP = `
   <span part="thumb" aria-hidden="true"></span>
@@ -18,8 +18,6 @@ const MARKUP = `
   <progress part="bar"></progress>
   <p part="error" role="alert" hidden></p>
 `;
-const RESUMED = ["paused", "failed", "unauthorized"];
-const NO_BAR = ["remembered", "waiting", "done", "cancelled"];
 const HALTED = ["failed", "unauthorized"];
 
 export class Row {
@@ -60,53 +58,38 @@ export class Row {
     this.#part(next).focus();
   }
 
-  /** Show it as it is now. Returns whether anything has changed. */
-  render(texts, language = "en") {
+  /** Show it as it is now, in these words. Returns whether anything has changed. */
+  render(words) {
     const { state, note, problem, result, progress, file } = this.#upload;
     const { sent, waiting } = progress;
-    const bar = this.#part("bar");
-    bar.max = this.#upload.size || 1;
-    bar.value = sent;
-    const refused = problem?.kind === "refused";
-    bar.hidden = refused || NO_BAR.includes(state) || (HALTED.includes(state) && !sent);
-    this.#part("status").textContent = this.#status(texts, language);
-    this.#error(state === "failed" || state === "unauthorized" ? problemText(problem, texts) : "");
+    const far = fraction(this.#upload);
+    this.#part("bar").value = far ?? 0;
+    this.#part("bar").hidden = far === null;
+    this.#part("status").textContent = statusParts(this.#upload, words).join(" · ");
+    this.#error(HALTED.includes(state) ? words.problem(problem) : "");
     if (result && !this.#part("link")) this.#link(result.publicUrl);
     this.element.dataset.state = state;
+    const refused = problem?.kind === "refused";
     const buttons = {
       pause: ["starting", "comparing", "hashing", "uploading", "waiting"].includes(state),
-      resume: RESUMED.includes(state) && file && !refused,
+      resume: [...HALTED, "paused"].includes(state) && file && !refused,
       cancel: state !== "finishing",
     };
-    const words = {
-      pause: texts.pause,
-      resume: state === "paused" ? texts.resume : texts.again,
-      cancel: result || refused || state === "cancelled" ? texts.remove : texts.cancel,
+    const named = {
+      pause: "pause",
+      resume: state === "paused" ? "resume" : "again",
+      cancel: result || refused || state === "cancelled" ? "remove" : "cancel",
     };
     for (const [name, offered] of Object.entries(buttons)) {
       const button = this.#part(name);
       button.hidden = !offered;
-      button.textContent = words[name];
-      button.setAttribute("aria-label", `${words[name]}: ${this.#upload.name}`); // equal names could not be told apart
+      button.textContent = words.t(named[name]);
+      button.setAttribute("aria-label", `${button.textContent}: ${this.#upload.name}`); // equal names could not be told apart
     }
     const shown = `${state} ${note} ${sent} ${waiting}`;
     const changed = shown !== this.#shown;
     this.#shown = shown;
     return changed;
-  }
-
-  #status(texts, language) {
-    const { state, note, problem, progress, startedAt, size: whole } = this.#upload;
-    const { sent, waiting, left } = progress;
-    const refused = problem?.kind === "refused" && state === "failed";
-    const name = state === "remembered" && startedAt === null ? "unbegun" : state;
-    const words = texts[note ?? (refused ? "refused" : waiting ? "storing" : name)];
-    const isMoving = state === "uploading" && !note && !waiting;
-    const parts = [words];
-    if (isMoving) parts.push(percent(sent / whole, language));
-    if (whole && state !== "remembered") parts.push(size(whole, language));
-    if (isMoving && left) parts.push(fill(texts.left_time, { time: duration(left, language) }));
-    return parts.join(" · ");
   }
 
   #error(text) {

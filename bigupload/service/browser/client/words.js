@@ -35,6 +35,8 @@ const EN = {
   again: "Try again",
   cancel: "Cancel",
   remove: "Remove",
+  part_of: "{part} of {whole}",
+  on_the_way: "{size} on the way",
   left_time: "{time} left",
   not_accepted: "Not added, because this type of file is not accepted: {names}",
   accepted: "Accepted here: {types}.",
@@ -100,6 +102,8 @@ const DE = {
   again: "Erneut versuchen",
   cancel: "Verwerfen",
   remove: "Entfernen",
+  part_of: "{part} von {whole}",
+  on_the_way: "{size} unterwegs",
   left_time: "noch {time}",
   not_accepted: "Nicht hinzugefügt, weil diese Art von Datei nicht angenommen wird: {names}",
   accepted: "Angenommen werden hier: {types}.",
@@ -174,6 +178,8 @@ const FR = {
   again: "Réessayer",
   cancel: "Annuler",
   remove: "Retirer",
+  part_of: "{part} sur {whole}",
+  on_the_way: "{size} en route",
   left_time: "encore {time}",
   not_accepted: "Non ajouté, car ce type de fichier n’est pas accepté : {names}",
   accepted: "Acceptés ici : {types}.",
@@ -223,59 +229,90 @@ export function choose(tags) {
   return codes.find((code) => Object.hasOwn(LANGUAGES, code)) ?? "en";
 }
 
+/** The shared words of a language; what it lacks is in English. */
 export function wordsOf(language) {
   const words = { ...EN, ...LANGUAGES[language] };
   return { ...words, problem_store_blocked: words.blocked };
 }
 
-/** "{done} of {count} files" → "1 of 3 files" */
-export const fill = (text, values) => text.replace(/\{(\w+)\}/g, (place, key) => values[key] ?? place);
-
-/** "a.jpg, b.jpg, and 3 more" */
-export function few(names, texts, language, most = 3) {
-  const rest = names.length - most;
-  const shown = rest > 1 ? [...names.slice(0, most), fill(texts.more, { count: rest })] : names;
-  return new Intl.ListFormat(language).format(shown);
-}
-
-/** What an attribute `accept` takes, in words: "video/*,.pdf" → "Accepted here: videos and PDF." Empty: all. */
-export function acceptedText(accept, texts, language) {
-  const word = (one) => {
-    if (one.startsWith(".")) return one.slice(1).toUpperCase();
-    const [type, sub = ""] = one.split("/");
-    return sub === "*" ? (texts[`type_${type}`] ?? one) : sub.replace(/^x-|\+.*$/g, "").toUpperCase();
-  };
-  const types = accept.split(",").map((each) => each.trim().toLowerCase()).filter(Boolean).map(word);
-  if (!types.length) return "";
-  return fill(texts.accepted, { types: new Intl.ListFormat(language).format(new Set(types)) });
-}
-
-/** Why it failed: in these words, else in those of the problem: a hook's reason, for one. */
-export function problemText({ code, kind, message }, texts) {
-  const text = texts[`problem_${code}`] ?? texts[`problem_${kind}`] ?? message;
-  return text.charAt(0).toUpperCase() + text.slice(1) + (!text || /[.!?…]$/.test(text) ? "" : ".");
-}
-
 const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 
-/** "320 MB", "1.25 GB"; with "-per-second", a rate. */
-export function size(bytes, language, per = "") {
-  const step = Math.min(UNITS.length - 1, Math.floor(Math.log10(Math.max(1, bytes) * 1.0005) / 3));
-  const value = bytes / 1000 ** step;
-  const maximumFractionDigits = step === 0 || value >= 99.95 ? 0 : step >= 3 && value < 9.995 ? 2 : 1;
-  const unitDisplay = step ? "short" : "long";
-  const format = { style: "unit", unit: `${UNITS[step]}${per}`, unitDisplay, maximumFractionDigits };
-  return new Intl.NumberFormat(language, format).format(value).replace(/\s/, "\u00a0");
-}
+/** What is said in one language: `texts` by their names, and numbers as it writes them. */
+export class Words {
+  constructor(texts, language) {
+    this.texts = texts;
+    this.language = language;
+  }
 
-/** "25 sec", "3 min", "2.5 hr": no finer than the estimate. */
-export function duration(seconds, language) {
-  const [value, unit] = seconds < 55 ? [Math.max(5, Math.ceil(seconds / 5) * 5), "second"]
-    : seconds < 5400 ? [Math.ceil(seconds / 60), "minute"] : [seconds / 3600, "hour"];
-  const format = { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 1 };
-  return new Intl.NumberFormat(language, format).format(value);
-}
+  #number(value, options) {
+    return new Intl.NumberFormat(this.language, options).format(value);
+  }
 
-/** "100%" only when everything is sent. */
-export const percent = (fraction, language) =>
-  new Intl.NumberFormat(language, { style: "percent" }).format(Math.floor(Math.min(1, fraction) * 100) / 100);
+  #list(each, type) {
+    return new Intl.ListFormat(this.language, { type }).format(each);
+  }
+
+  has = (name) => Object.hasOwn(this.texts, name);
+
+  /** The text of a name, and its places: "{done} of {count}". `count` chooses between singular and plural, if there are both. */
+  t = (name, values = {}) => {
+    const found = this.texts[name];
+    const plural = () => found[new Intl.PluralRules(this.language).select(values.count)] ?? found.other;
+    const text = typeof found === "object" ? plural() : found;
+    const shown = (value) => (typeof value === "number" ? this.#number(value) : value);
+    return text.replace(/\{(\w+)\}/g, (place, key) => shown(values[key]) ?? place);
+  };
+
+  /** "a.jpg, b.jpg, and 3 more" */
+  few = (names, most = 3) => {
+    const rest = names.length - most;
+    return this.#list(rest > 1 ? [...names.slice(0, most), this.t("more", { count: rest })] : names);
+  };
+
+  /** "JPEG, PNG or WebP" */
+  either = (names) => this.#list(names, "disjunction");
+
+  /** What an attribute `accept` takes, in words: "video/*,.pdf" → "Accepted here: videos and PDF." Empty: all. */
+  accepted(accept) {
+    const word = (one) => {
+      if (one.startsWith(".")) return one.slice(1).toUpperCase();
+      const [type, sub = ""] = one.split("/");
+      return sub === "*" ? (this.texts[`type_${type}`] ?? one) : sub.replace(/^x-|\+.*$/g, "").toUpperCase();
+    };
+    const types = accept.split(",").map((each) => each.trim().toLowerCase()).filter(Boolean).map(word);
+    return types.length ? this.t("accepted", { types: this.#list(new Set(types)) }) : "";
+  }
+
+  /** Why it failed: in these words, else in those of the problem: a hook's reason, for one. */
+  problem = ({ code, kind, message }) => {
+    const text = this.texts[`problem_${code}`] ?? this.texts[`problem_${kind}`] ?? message;
+    return text.charAt(0).toUpperCase() + text.slice(1) + (!text || /[.!?…]$/.test(text) ? "" : ".");
+  };
+
+  /** "320 MB", "1.25 GB"; with "-per-second", a rate. */
+  size = (bytes, per = "") => {
+    const step = Math.min(UNITS.length - 1, Math.floor(Math.log10(Math.max(1, bytes) * 1.0005) / 3));
+    const value = bytes / 1000 ** step;
+    const maximumFractionDigits = step === 0 || value >= 99.95 ? 0 : step >= 3 && value < 9.995 ? 2 : 1;
+    const unitDisplay = step ? "short" : "long";
+    const options = { style: "unit", unit: `${UNITS[step]}${per}`, unitDisplay, maximumFractionDigits };
+    return this.#number(value, options).replace(/\s/, "\u00a0");
+  };
+
+  /** "150 of 320 MB": the unit only once if both have the same. */
+  sizeOf = (part, whole) => {
+    const [a, b] = [this.size(part), this.size(whole)];
+    const unit = b.slice(b.indexOf("\u00a0"));
+    return this.t("part_of", { part: part && !a.endsWith(unit) ? a : a.split("\u00a0")[0], whole: b });
+  };
+
+  /** "25 sec", "3 min", "2.5 hr": no finer than the estimate. */
+  duration = (seconds) => {
+    const [value, unit] = seconds < 55 ? [Math.max(5, Math.ceil(seconds / 5) * 5), "second"]
+      : seconds < 5400 ? [Math.ceil(seconds / 60), "minute"] : [seconds / 3600, "hour"];
+    return this.#number(value, { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: 1 });
+  };
+
+  /** "100%" only when everything is sent. */
+  percent = (fraction) => this.#number(Math.floor(Math.min(1, fraction) * 100) / 100, { style: "percent" });
+}

@@ -2,7 +2,7 @@
 
 import { POLICY } from "./policy.js";
 import { afterPress } from "./press.js";
-import { whose } from "./service.js";
+import { asked } from "./service.js";
 import { problemText, t } from "./words.js";
 
 const KEY = "bigupload key"; // in sessionStorage, which ends with the tab
@@ -56,7 +56,7 @@ export class Account {
   /** An application that knows its user needs no key. */
   async #signedIn() {
     try {
-      this.#owner = (await whose("")).owner;
+      this.#owner = (await asked("").me()).owner;
     } catch {
       return; // then a key may help
     }
@@ -76,8 +76,7 @@ export class Account {
 
   /** Show the form and go there. */
   ask() {
-    $("account").hidden = true;
-    $("key-form").hidden = false;
+    this.#unfold();
     this.#input.focus();
     this.#input.select();
   }
@@ -85,9 +84,13 @@ export class Account {
   /** The service refused the key of an upload, or there is none. */
   refused(problem) {
     this.#owner = null;
+    this.#unfold();
+    this.#error(problemText(problem));
+  }
+
+  #unfold() {
     $("account").hidden = true;
     $("key-form").hidden = false;
-    this.#error(problemText(problem));
   }
 
   async #check() {
@@ -96,26 +99,17 @@ export class Account {
     if (!typed) return;
     const mine = ++this.#checking;
     this.#say("hint", t("key_checking"));
-    let told;
-    try {
-      told = await whose(typed).finally(afterPress);
-    } catch (problem) {
-      if (mine !== this.#checking) return;
-      if (problem.kind === "key") {
-        this.#say("hint", t("key_hint"));
-        this.#error(problemText(problem));
-      } else {
-        this.#say("hint", t("key_later"));
-        this.use();
-      }
-      return;
-    }
+    const { problem, ...told } = await asked(typed).me().catch((error) => ({ problem: error }));
+    await afterPress();
     if (mine !== this.#checking) return;
+    const isRefused = problem?.kind === "key";
+    this.#error(isRefused ? problemText(problem) : "");
+    this.#say("hint", problem ? t(isRefused ? "key_hint" : "key_later") : t("key_good", { owner: told.owner }));
+    if (isRefused) return;
+    this.use();
+    if (problem) return;
     this.#owner = told.owner;
     this.limits = told.maxSize || told.contentTypes ? told : null;
-    this.#error("");
-    this.#say("hint", t("key_good", { owner: told.owner }));
-    this.use();
     this.#on.valid();
   }
 

@@ -1,7 +1,8 @@
 // What screen readers are told: milestones, never every per cent, and many at once as one.
 
-import { doneText, stateText } from "./describe.js";
-import { percent, problemText, t } from "./words.js";
+import { stateText } from "../client/describe.js";
+import { doneText } from "./describe.js";
+import { percent, problemText, t, words } from "./words.js";
 
 const FEW = 4; // so many uploads are told of one by one
 const QUARTERS = [0.25, 0.5, 0.75];
@@ -40,7 +41,7 @@ export class Announcer {
     if (said.startsWith("note ")) return this.say(t(item.note));
     if (!TOLD.has(item.state) || (count > FEW && item.state !== "failed")) return;
     if (before.startsWith("note ") && item.state === "uploading") return;
-    const text = item.state === "failed" && item.problem ? problemText(item.problem) : stateText(item);
+    const text = item.state === "failed" && item.problem ? problemText(item.problem) : stateText(item, words);
     this.say(t("said_state", { name: item.name, state: text }));
   }
 

@@ -13,7 +13,7 @@ import { ACCEPTED, anyType, contentType, limits, objection } from "./media.js";
 import { Mirror } from "./mirror.js";
 import { afterPress } from "./press.js";
 import { showRefused } from "./refusals.js";
-import { CREDENTIALS, checkLink } from "./service.js";
+import { SERVICE, asked } from "./service.js";
 import { keepAwake, put, showLeft, showProblems, showTotal } from "./summary.js";
 import { Moved, sums } from "./totals.js";
 import { few, later, problemText, t, translate } from "./words.js";
@@ -22,7 +22,7 @@ const RENDER_EVERY = 200; // milliseconds
 const AGAIN_EVERY = 60_000; // milliseconds after which uploads that the network ended are tried again
 
 const $ = (id) => document.getElementById(id);
-const client = new Client({ endpoint: new URL("..", import.meta.url), onChange: changed, onUnfinished: meet, ...CREDENTIALS });
+const client = new Client({ ...SERVICE, onChange: changed, onUnfinished: meet });
 const moved = new Moved();
 const announcer = new Announcer($("said"));
 const list = new List($("uploads"), new Thumbs(), act);
@@ -247,7 +247,7 @@ function checkAgain(link) {
     list.changed(link);
     renderSoon();
   };
-  link.run((url) => checkLink(account.key, url)).then(shown);
+  link.run((url) => asked(account.key).check(url)).then(shown);
   shown();
 }
 

@@ -1,18 +1,14 @@
-// What the page says of one upload, and what it offers. Pure: from an item to texts; no DOM.
-//
-// An item is an Upload of the client, a link (links.js) or an upload of another tab (tabs.js). All have: name, size,
-// state, note, problem, progress {sent, stored, inFlight, left, waiting, found, parts}, result {publicUrl}, running.
+// What the page offers for one upload, and what it says beside its state. Pure: no DOM. client/describe.js says what an
+// item is.
 
-import { TOUCH, duration, percent, problemText, size, sizeOf, t } from "./words.js";
-
-export const RUNNING = new Set(["starting", "comparing", "hashing", "uploading", "finishing", "checking"]);
+import { TOUCH, percent, problemText, t } from "./words.js";
 
 /** Kinds of problems after which there is nothing to continue. */
 const ENDED = new Set(["refused", "gone"]);
 
 /** Where an item stands in the list: what moves, what needs the user, what waits, what is done. */
-export function group({ state }) {
-  if (RUNNING.has(state)) return 0;
+export function group({ state, running }) {
+  if (running) return 0;
   if (state === "done" || state === "usable") return 3;
   if (state === "cancelled") return 4;
   return state === "waiting" ? 2 : 1;
@@ -72,33 +68,6 @@ export function doneText({ count, done, refused }) {
   return refused ? t("total_refused", { count: count + refused, done, refused }) : t("total_done", { count });
 }
 
-/** The state in a word or two. */
-export function stateText(item) {
-  const { state, problem, progress, elsewhere } = item;
-  if (state === "usable" || state === "checking") return t(`link_${state}`);
-  if (elsewhere && state !== "done") return t("state_elsewhere");
-  if (item.note && item.running) return t("state_stalled"); // for what, stands above the list
-  if (progress?.waiting) return t("storing");
-  if (state === "remembered" && item.startedAt === null) return t("state_unbegun");
-  if (state === "remembered") return t("state_remembered");
-  return t(state === "failed" && problem?.kind === "refused" ? "refused" : state);
-}
-
-function amount({ size: whole, progress, state }) {
-  if (!whole) return "";
-  const { sent, stored } = progress;
-  return sent > 0 && stored < whole && state !== "done" ? sizeOf(stored, whole) : size(whole);
-}
-
-/** The line below the name: short texts, the first of them stands out. */
-export function statusParts(item) {
-  const { state, note, progress } = item;
-  const parts = [stateText(item), amount(item)];
-  if (state === "uploading" && progress.inFlight) parts.push(t("on_the_way", { size: size(progress.inFlight) }));
-  if (state === "uploading" && !note && progress.left) parts.push(t("left_time", { time: duration(progress.left) }));
-  return parts.filter(Boolean);
-}
-
 /** A sentence that the line has no room for: {text, bad}, or null. `aside` is what the page itself has to say of it. */
 export function remark(item, aside) {
   const { state, problem, progress } = item;
@@ -110,11 +79,4 @@ export function remark(item, aside) {
     return { text: t("continued", { percent: percent(progress.found / progress.parts) }), bad: false };
   }
   return null;
-}
-
-/** How far it is, from 0 to 1; null where a bar says nothing. */
-export function fraction({ state, size: whole, progress }) {
-  if (!whole || ["done", "usable", "cancelled", "checking"].includes(state)) return null;
-  if (["waiting", "failed", "remembered"].includes(state) && progress.sent === 0) return null;
-  return Math.min(1, progress.sent / whole);
 }

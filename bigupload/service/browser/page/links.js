@@ -1,7 +1,7 @@
 // A link to media elsewhere. The service does not fetch it: it checks that a post can use it as it is.
 
 import { Problem } from "../client/index.js";
-import { has, t } from "./words.js";
+import { t, words } from "./words.js";
 
 /** A long URL in little space: its host and the end of its path. */
 export function shortUrl(url) {
@@ -48,7 +48,7 @@ export class Link {
   }
 }
 
-const reason = ({ code, message }) => (has(`link_${code}`) ? t(`link_${code}`) : message);
+const reason = ({ code, message }) => (words.has(`link_${code}`) ? t(`link_${code}`) : message);
 
 /** The address, if it is one. */
 export function webAddress(text) {

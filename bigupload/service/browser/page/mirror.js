@@ -1,14 +1,49 @@
-// Shows in this tab what other tabs of the same user upload. An upload has the same id in all tabs: that of its record.
+// Tabs of one user that know of each other: each tells the others what its uploads do, and shows theirs. An upload has the
+// same id in all tabs: that of its record.
+//
+// A tab holds a lock for as long as it lives. The others ask for the same lock: who gets it knows that the tab is gone.
 
-import { Elsewhere, Tabs } from "./tabs.js";
+const EVERY = 500; // milliseconds between two messages
+const AT = new URL("..", import.meta.url).pathname; // several services may be mounted at one origin
+
+/** An upload of another tab: an item of the list, which nothing can be done to here. */
+class Elsewhere {
+  elsewhere = true;
+  note = null;
+  problem = null;
+  file = null;
+
+  constructor(tab, told) {
+    this.take(tab, told);
+  }
+
+  take(tab, { id, name, size, lastModified, state, running, sent, stored, url }) {
+    Object.assign(this, { tab, id, name, size, lastModified, state, running });
+    this.progress = { sent, stored, inFlight: sent - stored, rate: null, left: null, waiting: false, found: 0, parts: null };
+    this.result = url ? { publicUrl: url } : null;
+  }
+
+  isOf(file) {
+    return file.name === this.name && file.size === this.size && file.lastModified === this.lastModified;
+  }
+}
+
+const tell = ({ id, name, size, lastModified, state, running, progress: { sent, stored }, result }) => ({
+  id, name, size, lastModified, state, running, sent, stored, url: result?.publicUrl ?? null,
+});
 
 export class Mirror {
   #list;
   #client;
   #changed;
-  #shown = new Map(); // tab → Map: id → Elsewhere
-  #hidden = new Map(); // id → this tab's own "remembered" upload, while another tab sends it
-  #tabs;
+  #tab = crypto.randomUUID();
+  #name;
+  #channel;
+  #closed = new AbortController();
+  #news = new Map(); // id → this tab's upload; null: it was removed
+  #timer = null;
+  #others = new Set(); // tabs
+  #shown = new Map(); // id → Elsewhere
 
   /** `who`: the user's identity. `changed()` is called after the list changed. */
   constructor(who, list, client, changed) {
@@ -16,30 +51,48 @@ export class Mirror {
     this.#list = list;
     this.#client = client;
     this.#changed = changed;
-    this.#tabs = new Tabs(who, {
-      items: () => client.uploads.filter((upload) => this.#isTold(upload)),
-      told: (tab, rows, removed) => this.#told(tab, rows, removed),
-      gone: (tab) => this.#gone(tab),
-    });
+    this.#name = `bigupload ${AT} ${who}`;
+    this.#channel = new BroadcastChannel(this.#name);
+    // Held until the tab ends or has another user. Others wait for it.
+    const held = () => new Promise((resolve) => this.#closed.signal.addEventListener("abort", resolve));
+    navigator.locks.request(`${this.#name} ${this.#tab}`, held);
+    this.#channel.onmessage = ({ data }) => this.#heard(data);
+    this.#channel.postMessage({ tab: this.#tab, hello: true });
+  }
+
+  /** Another user's tabs are to be shown. */
+  close() {
+    clearTimeout(this.#timer);
+    this.#timer = 0; // nothing is sent any more
+    this.#channel.close();
+    this.#closed.abort();
+    this.#list.remove(...this.#shown.values());
   }
 
   /** An upload of this tab changed. */
   tell(upload) {
-    if (this.#isTold(upload)) this.#tabs.changed(upload);
+    if (this.#isTold(upload)) this.#soon(upload.id, upload);
+  }
+
+  tellRemoved(item) {
+    if (!item.isLink && !item.elsewhere) this.#soon(item.id, null);
   }
 
   #isTold({ state, record }) {
     return state !== "remembered" && (!record?.who || record.who === this.who);
   }
 
-  /** Another user's tabs are to be shown. */
-  close() {
-    this.#tabs.close();
-    for (const shown of this.#shown.values()) this.#list.remove(...shown.values());
+  #soon(id, upload) {
+    this.#news.set(id, upload);
+    this.#timer ??= setTimeout(() => {
+      this.#timer = null;
+      this.#say([...this.#news].map(([id, upload]) => (upload ? tell(upload) : { id, state: "cancelled" })));
+      this.#news.clear();
+    }, EVERY);
   }
 
-  tellRemoved(item) {
-    if (!item.isLink && !item.elsewhere) this.#tabs.removed(item);
+  #say(rows) {
+    this.#channel.postMessage({ tab: this.#tab, rows });
   }
 
   /** The upload of another tab that has this file now, or undefined. */
@@ -47,51 +100,45 @@ export class Mirror {
     return this.#list.items.find((item) => item.elsewhere && item.state !== "done" && item.isOf(file));
   }
 
-  #told(tab, rows, removed) {
-    const shown = this.#shown.get(tab) ?? new Map();
-    this.#shown.set(tab, shown);
-    for (const told of rows) {
-      const known = shown.get(told.id);
-      if (told.state === "cancelled") removed.push(told.id);
-      else if (known && this.#list.has(known)) {
-        known.take(told);
-        this.#list.changed(known);
-      } else if (!known) this.#show(shown, told);
+  #heard({ tab, hello, rows = [] }) {
+    if (!this.#others.has(tab)) {
+      this.#others.add(tab);
+      navigator.locks.request(`${this.#name} ${tab}`, { signal: this.#closed.signal }, () => this.#gone(tab)).catch(() => {});
     }
-    for (const id of removed) {
-      this.#hidden.delete(id);
-      this.#list.remove(shown.get(id));
-      shown.delete(id);
-    }
+    if (hello) return this.#say(this.#client.uploads.filter((upload) => this.#isTold(upload)).map(tell));
+    for (const told of rows) this.#take(tab, told);
     this.#changed();
   }
 
-  #show(shown, told) {
-    const own = this.#client.uploads.find(({ id, state }) => id === told.id && state === "remembered");
-    if (own) {
-      this.#hidden.set(told.id, own);
-      this.#list.remove(own);
+  #take(tab, told) {
+    const { id, state } = told;
+    const known = this.#shown.get(id);
+    if (state === "cancelled") {
+      if (known?.tab !== tab) return;
+      this.#list.remove(known);
+      this.#shown.delete(id);
+    } else if (known) {
+      known.take(tab, told);
+      this.#list.changed(known);
+    } else {
+      this.#list.remove(this.#client.uploads.find((own) => own.id === id && own.state === "remembered"));
+      this.#shown.set(id, new Elsewhere(tab, told));
+      this.#list.add(this.#shown.get(id));
     }
-    const item = new Elsewhere(told);
-    shown.set(told.id, item);
-    this.#list.add(item);
   }
 
   /** What that tab did not finish can be continued here, once its file is chosen. */
   async #gone(tab) {
-    const shown = this.#shown.get(tab) ?? new Map();
-    this.#shown.delete(tab);
-    const unfinished = [...shown.values()].filter(({ state }) => state !== "done");
+    this.#others.delete(tab);
+    const unfinished = [...this.#shown.values()].filter((item) => item.tab === tab && item.state !== "done");
     this.#list.remove(...unfinished);
-    for (const { id } of unfinished) this.#hidden.delete(id);
+    for (const { id } of unfinished) this.#shown.delete(id);
     if (unfinished.length) for (const own of await this.#client.unfinished()) this.adopt(own);
     this.#changed();
   }
 
   /** Show an upload that earlier visits, or another tab, left. */
   adopt(upload) {
-    const elsewhere = [...this.#shown.values()].some((shown) => shown.has(upload.id));
-    if (elsewhere) this.#hidden.set(upload.id, upload);
-    else if (!this.#list.has(upload)) this.#list.add(upload, upload.path);
+    if (!this.#shown.has(upload.id) && !this.#list.has(upload)) this.#list.add(upload, upload.path);
   }
 }

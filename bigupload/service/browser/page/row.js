@@ -1,10 +1,11 @@
 // Shows one item in a row. Reads the item and writes the DOM; decides nothing.
 
-import { actions, fraction, group, remark, statusParts } from "./describe.js";
+import { fraction, statusParts } from "../client/describe.js";
+import { actions, group, remark } from "./describe.js";
 import { shortUrl } from "./links.js";
 import { label } from "./media.js";
 import { middle } from "../client/middle.js";
-import { problemText, t } from "./words.js";
+import { problemText, t, words } from "./words.js";
 
 const ICONS = new Set(["pause", "continue", "cancel", "remove"]); // buttons that show an icon and no text
 const PRIMARY = new Set(["choose", "again"]);
@@ -47,7 +48,7 @@ export class Row {
     this.element.dataset.state = item.state;
     this.element.dataset.stored = item.progress.stored ?? 0; // bytes: for a service's own style, and for tests
     this.element.toggleAttribute("data-bad", item.state === "failed" || item.state === "unauthorized");
-    const parts = statusParts(item);
+    const parts = statusParts(item, words);
     set(this.#parts.status.firstElementChild, parts[0]);
     set(this.#parts.figures, parts.slice(1).join(" · "));
     this.#remark(remark(item, this.aside));

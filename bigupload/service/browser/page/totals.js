@@ -1,6 +1,6 @@
 // All uploads together: how many, how many bytes. Knows no DOM.
 
-import { isOver, needsUser, RUNNING } from "./describe.js";
+import { isOver, needsUser } from "./describe.js";
 
 /** Sums of the list. What other tabs upload is counted, but neither as running nor as waiting here. */
 export function sums(items) {
@@ -27,7 +27,7 @@ export function sums(items) {
     if (item.elsewhere) continue;
     total.inFlight += inFlight;
     total.moving ||= rate !== null;
-    if (RUNNING.has(item.state)) total.running += 1;
+    if (item.running) total.running += 1;
     if (item.state === "waiting") total.waiting += 1;
     if (item.state === "paused") total.paused += 1;
     if (item.note) total.notes.push(item.note);

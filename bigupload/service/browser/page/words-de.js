@@ -104,11 +104,9 @@ export const WORDS = {
   pause_all: "Alle anhalten",
   continue_all: "Alle fortsetzen",
   clear: "Fertige entfernen",
-  part_of: "{part} von {whole}",
-  on_the_way: "{size} unterwegs",
 
-  state_remembered: "Nicht fertig",
-  state_unbegun: "Nicht begonnen",
+  remembered: "Nicht fertig",
+  unbegun: "Nicht begonnen",
   state_stalled: "Wartet auf einen neuen Versuch",
   state_elsewhere: "In einem anderen Tab",
   hint_continue: "Drücken Sie „Fortsetzen“.",

@@ -94,12 +94,10 @@ export const WORDS = {
   pause_all: "Pause all",
   continue_all: "Continue all",
   clear: "Clear finished",
-  part_of: "{part} of {whole}",
-  on_the_way: "{size} on the way",
 
   // one upload
-  state_remembered: "Not finished",
-  state_unbegun: "Not begun",
+  remembered: "Not finished",
+  unbegun: "Not begun",
   state_stalled: "Waiting to continue",
   state_elsewhere: "In another tab",
   hint_continue: "Press Continue.",

@@ -104,11 +104,9 @@ export const WORDS = {
   pause_all: "Tout mettre en pause",
   continue_all: "Tout reprendre",
   clear: "Retirer les envois finis",
-  part_of: "{part} sur {whole}",
-  on_the_way: "{size} en route",
 
-  state_remembered: "Inachevé",
-  state_unbegun: "Pas commencé",
+  remembered: "Inachevé",
+  unbegun: "Pas commencé",
   state_stalled: "En attente d’un nouvel essai",
   state_elsewhere: "Dans un autre onglet",
   hint_continue: "Appuyez sur Reprendre.",
