@@ -1,47 +1,46 @@
-// Sends the missing parts of one upload: hashes and signs each before its turn, sends it again after an error, and sends
-// a straggler a second time: the first response wins.
+// Sends the missing parts of one upload: hashes and signs each before its turn, and sends it again after an error, or when it
+// lags far behind the others.
 
-import { Budget, Pace } from "./hedging.js";
 import { Preparer, readable } from "./parts.js";
-import { NO_RESPONSE, Problem } from "./problem.js";
+import { NO_RESPONSE } from "./problem.js";
 import { put } from "./put.js";
 import { Lane, Postponed } from "./traffic.js";
 
 const AHEAD = 6; // parts hashed and signed before their turn
 const LOOK = 250; // milliseconds between two looks for stragglers
 const WAITING = 1_000; // milliseconds for which everything must be accepted before the upload waits for the store
-const MOST_HEDGES = 4; // of one PUT: one that fails at once costs nothing, so that the budget would not stop the next
-// How a store may refuse two PUTs of one part because they are two.
-const REFUSALS = new Set(["gone", "part", "damaged", "final"]);
+const KNOWN = 4; // parts that must have arrived before the usual time of a part is known
+const REMEMBERED = 32;
+const FAR = 4; // times the usual time: what takes so long is a straggler
+const GRACE = 250; // milliseconds
+const GIVEN_UP = 2; // times that a part is given up as a straggler
+const SHARE = 20; // of so many bytes of the file, one may be sent twice, and one part in any case
+
+/** A PUT was given up, because it lags far behind the others. */
+class Straggler extends Error {}
 
 /** One PUT under way. */
 class Put {
   sent = 0;
   whole = null; // when its last byte was accepted
-  hedge = null; // the second PUT of the same part
-  hedges = 0;
-  over = false; // it has ended, and its hedge may still arrive
-  ended = null; // a promise that never rejects, of the ETag or null
-  #now;
-  #began;
+  control = new AbortController();
 
-  constructor(size, signal, now) {
-    this.size = size;
-    this.#now = now;
-    this.#began = now();
-    this.control = new AbortController();
-    this.signal = AbortSignal.any([signal, this.control.signal]);
+  constructor(size, began, mayLag) {
+    Object.assign(this, { size, began, mayLag });
   }
 
-  get seconds() {
-    return (this.#now() - this.#began) / 1000;
-  }
-
-  moved(bytes) {
+  moved(bytes, now) {
     this.sent = bytes;
-    if (bytes >= this.size) this.whole ??= this.#now();
+    if (bytes >= this.size) this.whole ??= now;
+  }
+
+  /** Milliseconds that it takes at its pace. */
+  time(now) {
+    return this.sent ? ((now - this.began) * this.size) / this.sent : Infinity;
   }
 }
+
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 
 export class PartSender {
   #file;
@@ -52,9 +51,8 @@ export class PartSender {
   #on;
   #now;
   #lane = new Lane();
-  #pace = new Pace();
-  #budget;
-  #hedging = true;
+  #took = []; // milliseconds, of the last parts
+  #spare; // bytes of stragglers that may be sent again
   #missing = [];
   #begun = 0; // parts that are hashed, signed or sent
   #puts = new Map(); // number → Put
@@ -70,15 +68,13 @@ export class PartSender {
     this.#traffic = traffic;
     this.#on = on;
     this.#now = now;
-    this.#budget = new Budget(plan.size, plan.partSize);
+    this.#spare = Math.max(plan.partSize, plan.size / SHARE);
     this.#preparer = new Preparer({ file, plan, sign, signal });
   }
 
-  /** Bytes sent of the parts in flight. Of a part that is sent twice, the PUT that has sent more counts. */
+  /** Bytes sent of the parts in flight. */
   get inFlight() {
-    let sum = 0;
-    for (const { sent, hedge } of this.#puts.values()) sum += Math.max(sent, hedge?.sent ?? 0);
-    return sum;
+    return [...this.#puts.values()].reduce((sum, { sent }) => sum + sent, 0);
   }
 
   /** Whether bytes of a part in flight are still to be accepted. */
@@ -145,18 +141,24 @@ export class PartSender {
 
   async #send(number) {
     const seen = new Set(); // kinds of errors that are corrected only once
+    let givenUp = 0;
     for (let made = 1; ; ) {
       const { url, headers, checksum } = await this.#preparer.get(number);
       this.#signal.throwIfAborted();
       await this.#on.sending(number, checksum);
       try {
-        const etag = await this.#put(number, { url, headers, body: this.#plan.slice(this.#file, number) });
+        const request = { url, headers, body: this.#plan.slice(this.#file, number) };
+        const etag = await this.#put(number, request, givenUp < GIVEN_UP);
         this.#preparer.drop(number);
         await this.#on.stored(number, { checksum, etag });
         return;
       } catch (problem) {
         this.#signal.throwIfAborted();
         if (problem instanceof Postponed) throw problem;
+        if (problem instanceof Straggler) {
+          givenUp += 1;
+          continue;
+        }
         if ((problem.kind === "expired" || problem.kind === "damaged") && !seen.has(problem.kind)) {
           seen.add(problem.kind);
           if (problem.kind === "expired") this.#preparer.renew(number);
@@ -170,79 +172,42 @@ export class PartSender {
     }
   }
 
-  /** The ETag of the first response. */
-  async #put(number, request) {
-    const first = new Put(request.body.size, this.#signal, this.#now);
-    first.request = request;
-    const second = new Promise((resolve) => { first.overtaken = resolve; });
-    this.#puts.set(number, first);
-    const own = this.#transmit(first, request);
-    first.ended = own.catch(() => null).finally(() => { first.over = true; });
+  /** Resolves to the ETag. */
+  async #put(number, request, mayLag) {
+    const { size } = request.body;
+    const each = new Put(size, this.#now(), mayLag);
+    this.#puts.set(number, each);
+    const signal = AbortSignal.any([this.#signal, each.control.signal]);
     try {
-      const etag = await Promise.race([own, second]);
-      this.#pace.arrived(first.seconds);
+      const etag = await this.#traffic[this.#lane.beside ? "putBeside" : "put"](size, signal, (own, progress, isLost) => {
+        const onProgress = (bytes) => {
+          each.moved(bytes, this.#now());
+          progress(bytes);
+          this.#on.moved(bytes);
+        };
+        return put({ ...request, signal: own, onProgress, isLost });
+      });
+      this.#took = [...this.#took, this.#now() - each.began].slice(-REMEMBERED);
       return etag;
-    } catch (problem) {
-      if (first.hedges && REFUSALS.has(problem.kind)) {
-        // Nobody knows which of the two the store has kept. Sent alone, the part shows whether the upload still exists.
-        this.#hedging = false;
-        throw new Problem("network", "The store refused a part that was sent twice.", { cause: problem });
-      }
-      const etag = problem instanceof Postponed ? null : await first.hedge?.ended; // it may still arrive
-      if (etag) return etag;
-      throw problem;
     } finally {
       this.#puts.delete(number);
-      first.control.abort();
-      first.hedge?.control.abort();
-      await Promise.all([first.ended, first.hedge?.ended]);
     }
   }
 
-  #transmit(each, request) {
-    const way = this.#lane.beside ? "putBeside" : "put";
-    return this.#traffic[way](each.size, each.signal, (signal, progress, isLost) => {
-      const onProgress = (bytes) => {
-        each.moved(bytes);
-        progress(bytes);
-        this.#on.moved(bytes);
-      };
-      return put({ ...request, signal, onProgress, isLost });
-    });
-  }
-
-  /** Send stragglers a second time, but not where something on the way holds parts: it has them all. */
+  /** Give stragglers up, but not where something on the way holds parts: it has them all. */
   look() {
     this.#on.moved(0); // what is waited for changes with time alone
-    if (this.#traffic.late) return;
-    const puts = [...this.#puts.values()].filter(({ hedges, over }) => !over && hedges < MOST_HEDGES);
-    const newest = puts.map((first) => first.hedge ?? first);
-    for (const index of this.#hedging ? this.#pace.lagging(newest, !this.#missing.length) : []) {
-      const first = puts[index];
-      if (first.hedge) {
-        const spent = first.hedge.sent; // no faster than the first: the next look starts another one
-        if (spent <= first.sent && this.#budget.has(spent)) first.hedge.control.abort();
-        continue;
-      }
-      const leave = this.#traffic.tryEnter(this.#lane);
-      if (!leave) return;
-      if (this.#budget.take(first.size)) this.#second(first).finally(leave);
-      else leave();
+    if (this.#traffic.late || this.#took.length < KNOWN) return;
+    const now = this.#now();
+    const puts = [...this.#puts.values()];
+    const moving = puts.filter(({ sent }) => sent);
+    // Where all have become slower, none of them is late.
+    const usual = Math.max(median(this.#took), moving.length > 2 ? median(moving.map((each) => each.time(now))) : 0);
+    for (const each of puts) {
+      const lags = each.time(now) > FAR * usual && now - each.began > 2 * usual + GRACE;
+      if (!lags || !each.mayLag || each.sent > this.#spare) continue;
+      this.#spare -= each.sent;
+      each.control.abort(new Straggler());
     }
-  }
-
-  /** Send the same part again. Never rejects. */
-  async #second(first) {
-    const hedge = new Put(first.size, this.#signal, this.#now);
-    first.hedge = hedge;
-    first.hedges += 1;
-    hedge.ended = this.#transmit(hedge, first.request).catch((problem) => {
-      if (REFUSALS.has(problem.kind)) this.#hedging = false;
-      return null;
-    });
-    const etag = await hedge.ended;
-    if (etag) first.overtaken(etag);
-    else if (first.hedge === hedge) first.hedge = null;
-    this.#budget.giveBack(Math.max(0, hedge.size - (etag ? first : hedge).sent));
   }
 }

@@ -88,11 +88,6 @@ export class Traffic {
     };
   }
 
-  /** A place that nobody waits for, or null. */
-  tryEnter(lane) {
-    return this.#waiting.length || this.#taken >= this.limit ? null : this.#take(lane);
-  }
-
   #take(lane) {
     let held = true;
     this.#taken += 1;
