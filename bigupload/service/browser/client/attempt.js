@@ -73,7 +73,7 @@ export class Attempt {
     }
     await upload.keep({
       ...upload.description,
-      who: this.#memory.keeps ? await this.#ask(answer.who).catch(() => null) : null,
+      who: this.#memory.keeps === false ? null : await this.#ask(answer.who).catch(() => null),
       handle: answer.upload,
       key: answer.key,
       publicUrl: answer.publicUrl,

@@ -39,38 +39,15 @@ const OF_THE_PAGE = { queue: new Queue(), traffic: new Traffic() };
 
 const isRemembered = ({ state }) => state === "remembered";
 
-/** A memory that is opened when it is first needed, of the browser or of the app. */
-class LazyMemory {
-  #opened = null;
-
-  constructor(storage, endpoint) {
-    this.keeps = storage !== false;
-    this.open = () => (this.#opened ??= open(storage, endpoint));
-  }
-
-  async records() { return (await this.open()).records(); }
-  async parts(id) { return (await this.open()).parts(id); }
-  async save(record) { return (await this.open()).save(record); }
-
-  /** An app's own storage need not have the following two. */
-  async saveAll(records) {
-    const memory = await this.open();
-    return memory.saveAll ? memory.saveAll(records) : Promise.all(records.map((record) => memory.save(record)));
-  }
-
-  async find(file) {
-    const memory = await this.open();
-    return memory.find ? memory.find(file) : (await memory.records()).filter((record) => file.isOf(record));
-  }
-
-  async savePart(id, number, part) { return (await this.open()).savePart(id, number, part); }
-  async forget(id) { return (await this.open()).forget(id); }
-}
-
-async function open(storage, endpoint) {
-  if (storage === true) return Memory.open(endpoint);
-  return storage === false ? new Memory(null) : storage;
-}
+/** What keeps no records: the option `storage: false`. */
+const NOTHING = {
+  keeps: false,
+  records: async () => [],
+  parts: async () => new Map(),
+  save: async () => {},
+  savePart: async () => {},
+  forget: async () => {},
+};
 
 const NO_FILE = "There is no file to upload: pass a File, or a Blob with the option `name`.";
 const NO_NAME = "The file has no name: pass one as the option `name`, such as \"photo.jpg\".";
@@ -99,7 +76,7 @@ export class Client {
     endpoint, token, headers, credentials, storage = true, onChange = null, onUnfinished = null, shared = OF_THE_PAGE,
   }) {
     this.#api = new Api({ endpoint, token, headers, credentials });
-    this.#memory = new LazyMemory(storage, this.#api.endpoint);
+    this.#memory = storage === true ? new Memory(this.#api.endpoint) : storage || NOTHING;
     this.#shared = {
       ...shared,
       api: this.#api,
@@ -128,7 +105,7 @@ export class Client {
   get uploads() { return [...this.#uploads.keys()]; }
 
   /** Whether unfinished uploads are remembered over a reload. */
-  get remembers() { return this.#memory.open().then(({ works = true }) => works); }
+  get remembers() { return Promise.resolve(this.#memory.works ?? this.#memory.keeps !== false); }
 
   /**
    * Upload a file, or a Blob with the option `name`, when its turn comes. An unfinished upload of the same name, size and
@@ -146,12 +123,13 @@ export class Client {
 
   /** Store what waits, so that a reload can ask for its files: all that are chosen together at once. */
   #memorize(upload) {
-    if (!this.#memory.keeps || this.#chosen.push(upload) > 1) return;
+    if (this.#memory.keeps === false || this.#chosen.push(upload) > 1) return;
     setTimeout(async () => {
       const who = await this.who();
       const chosen = this.#chosen.splice(0);
       const memos = who === null ? [] : chosen.map((each) => each.memo(who)).filter(Boolean);
-      await this.#memory.saveAll(memos).catch(() => {}); // they can be sent without
+      const saved = this.#memory.saveAll?.(memos) ?? Promise.all(memos.map((memo) => this.#memory.save(memo)));
+      await saved.catch(() => {}); // they can be sent without
     });
   }
 

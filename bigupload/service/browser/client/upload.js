@@ -230,7 +230,8 @@ export class Upload {
 
   /** Take up what an earlier visit left of this file. */
   async #recall() {
-    const known = await this.#shared.memory.find(this);
+    const { memory } = this.#shared;
+    const known = memory.find ? await memory.find(this) : (await memory.records()).filter((each) => this.isOf(each));
     const free = (each) => each.id !== this.id && !this.#shared.claimed(each.id);
     const same = known.filter(free);
     if (!same.length) return;
@@ -238,7 +239,7 @@ export class Upload {
     const own = same.filter((each) => each.who === who && free(each));
     const record = own.find(({ handle }) => handle) ?? own[0];
     if (!record) return;
-    if (this.#isNoted) this.#shared.memory.forget(this.id);
+    if (this.#isNoted) memory.forget(this.id);
     this.#shared.holds.release(this.id);
     this.id = record.id;
     this.#isNoted = !record.handle;
