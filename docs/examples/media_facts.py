@@ -16,6 +16,7 @@ import json
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import bigupload
 
@@ -32,14 +33,15 @@ WITHIN = 30.0
 """Seconds: less than the service's --hook-timeout."""
 
 
-def find_facts(url: str, kind: str) -> dict[str, object]:
+def find_facts(url: str, kind: str) -> dict[str, Any]:
     """Return the streams and the format of a file. Raises CalledProcessError or TimeoutExpired."""
     ffprobe = shutil.which("ffprobe") or "ffprobe"
     limits = ["-protocol_whitelist", "http,https,tcp,tls", "-max_alloc", "400000000"]
     wanted = ["-show_entries", "stream=codec_type,codec_name,width,height,duration,avg_frame_rate:format=duration"]
     command = [ffprobe, "-v", "error", *limits, "-f", FORMATS[kind], *wanted, "-of", "json", url]
     done = subprocess.run(command, env={}, capture_output=True, check=True, timeout=WITHIN)
-    return dict(json.loads(done.stdout))
+    facts: dict[str, Any] = json.loads(done.stdout)
+    return facts
 
 
 def main() -> int:

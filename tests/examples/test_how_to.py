@@ -26,7 +26,7 @@ MADE = {
     "deliver": {"delivery/film.mov"},
     "django": set(),  # it is built by test_products.py
     "film": {"films/film.mov"},
-    "import-url": set(),  # its program waits for a queue of yours
+    "import-url": set(),  # it is run by test_import_url.py
     "media-facts": set(),  # it is run by test_media_facts.py
     "nightly": {"photos/one.jpg", "photos/album/two.jpg"},
     "offload": {"A001/monday.mp4", "A001/ascmhl/0001_A001_DATE.mhl", "A001/ascmhl/ascmhl_chain.xml"},

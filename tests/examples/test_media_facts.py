@@ -7,13 +7,14 @@ import re
 import shlex
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from bigupload.service.access.keys import KeyFile
 from bigupload.stores.local_store import LocalStore
-from tests.examples.test_thumbnails import DOCS, completed
+from tests.examples.test_thumbnails import DOCS, complete, completed
 from tests.tools.buckets import fresh_name
 from tests.tools.media import sample
 from tests.tools.service import serving
@@ -53,3 +54,16 @@ def test_the_facts_of_each_upload_are_stored(weed: LocalStore, tmp_path: Path) -
     assert b"X-Amz" not in whole
     assert json.loads(whole)["streams"][0]["codec_name"] == "png"
     client.close()
+
+
+def test_a_film_beyond_the_limit_is_refused_with_the_reason(weed: LocalStore, tmp_path: Path) -> None:
+    """With the lines that the page adds, and a limit that the sample exceeds."""
+    (lines,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    place = "    options = "
+    program = tmp_path / "media_facts.py"
+    added = textwrap.indent(lines.replace("60", "0.001"), "    ")
+    program.write_text(PROGRAM.read_text().replace(place, f"{added}{place}"))
+    bucket = fresh_name(weed)
+    with serving(weed, tmp_path, "--before-finish", f"{sys.executable} {program} s3://{bucket}/") as service:
+        answer = complete(service, sample("mp4"), "film.mp4", "video/mp4")
+    assert (answer.status_code, answer.json()["error"]["message"]) == (422, "the film is longer than a minute")

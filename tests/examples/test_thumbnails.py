@@ -52,15 +52,20 @@ def photo() -> bytes:
     return made.getvalue()
 
 
-def completed(service: Service, data: bytes, filename: str, content_type: str) -> str:
-    """Upload a file, and return its key."""
+def complete(service: Service, data: bytes, filename: str, content_type: str) -> httpx.Response:
+    """Upload a file, and return what complete answers."""
     row = {"filename": filename, "contentType": content_type, "size": len(data), "checksumAlgorithm": "none"}
     asked = {**row, "partSize": 5 << 20, "firstParts": [{"partNumber": 1, "size": len(data)}]}
     made = service.call("POST", "/v1/media/multipart", json=asked).json()
     [part] = made["signed"]
     sent = httpx.put(part["url"], headers=part["headers"], content=data, trust_env=False)
     body = {"upload": made["upload"], "parts": [{"partNumber": 1, "etag": sent.headers["ETag"]}]}
-    done = service.call("POST", "/v1/media/multipart/complete", json=body)
+    return service.call("POST", "/v1/media/multipart/complete", json=body)
+
+
+def completed(service: Service, data: bytes, filename: str, content_type: str) -> str:
+    """Upload a file, and return its key."""
+    done = complete(service, data, filename, content_type)
     assert done.status_code == 200, done.text
     return str(done.json()["key"])
 
