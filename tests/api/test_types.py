@@ -72,68 +72,36 @@ def functions_with_errors(path: Path, lines: set[int]) -> set[int]:
     return found
 
 
-def environment(directory: Path, *, without: str) -> Path:
-    """Make an environment of the packages that are installed here, but `UNUSED` and those whose names begin like this.
-
-    Returns:
-        Its interpreter. bigupload is not among the packages: a checker that finds it in the current directory reports
-        its errors too, which it does not for an installed package.
-    """
+def environment(directory: Path) -> Path:
+    """Make an environment of the packages that are installed here, but `UNUSED`. Returns its interpreter."""
     venv.create(directory, with_pip=False)
     python = directory / "bin" / "python"
     here, there = (Path(sysconfig.get_path("purelib", vars={"base": base})) for base in (sys.prefix, str(directory)))
     for path in here.iterdir():
-        left_out = path.name.startswith((without, "bigupload", *UNUSED))
+        left_out = path.name.startswith(("bigupload", *UNUSED))
         if not left_out and path.suffix != ".pth":  # which may lead to bigupload
             (there / path.name).symlink_to(path)
     return python
 
 
-class Mypy:
-    """Runs of mypy that share what it knows of other packages: to read those anew takes ten seconds of CPU."""
-
-    def __init__(self, cache: Path) -> None:
-        self._cache = cache
-
-    def check(self, *arguments: str | Path, directory: Path) -> subprocess.CompletedProcess[str]:
-        """Check programs, and bigupload anew: what mypy reports of it depends on which packages are installed."""
-        for known in self._cache.glob("*/bigupload"):
-            shutil.rmtree(known)
-        command = [sys.executable, "-m", "mypy", "--strict", "--config-file", ""]
-        command += ["--no-sqlite-cache", "--cache-dir", self._cache]
-        # What PYTHONPATH names counts as installed, and of that mypy reports nothing.
-        own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return subprocess.run(
-            [*command, *arguments], capture_output=True, text=True, cwd=directory, env=own, check=False
-        )
-
-
-def finds_each_wrong_line(mypy: Mypy, directory: Path, *, without: str) -> None:
-    path, python = written(directory), environment(directory / f"without {without}", without=without)
-    done = mypy.check("--python-executable", python, PROGRAM, path, directory=REPOSITORY)
-    found = re.findall(r"^(.*?):(\d+): error", done.stdout, re.MULTILINE)
-    assert {name for name, _ in found} == {str(path)}, done.stdout
-    assert functions_with_errors(path, {int(line) for _, line in found}) == set(range(len(WRONG))), done.stdout
-
-
-def passes_where_bigupload_is_installed(mypy: Mypy, directory: Path) -> None:
-    """As most have it, with the examples. s3fs and Django, whose classes the adapters subclass, have no types."""
-    python = environment(directory / "environment", without="no package")
+def test_mypy(tmp_path: Path) -> None:
+    """As most have it: bigupload is installed, and checked with it are the examples of the documentation."""
+    pytest.importorskip("fastapi")  # of an example
+    python = environment(tmp_path / "environment")
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(python.parent.parent)}))
     shutil.copytree(REPOSITORY / "bigupload", packages / "bigupload", ignore=shutil.ignore_patterns("__pycache__"))
-    program = shutil.copy(AROUND, directory)  # beside the checkout's tests, it would find the checkout's bigupload
-    examples = REPOSITORY / "docs" / "examples"
-    done = mypy.check("--python-executable", python, program, ".", directory=examples)
-    assert done.returncode == 0, done.stdout
-
-
-def test_mypy(tmp_path: Path) -> None:
-    """awscrt has no types, which a checker reports in other words where it is not installed."""
-    pytest.importorskip("fastapi")  # of an example
-    mypy = Mypy(tmp_path / "cache")
-    finds_each_wrong_line(mypy, tmp_path, without="no package")
-    finds_each_wrong_line(mypy, tmp_path, without="awscrt")
-    passes_where_bigupload_is_installed(mypy, tmp_path)
+    # Beside the checkout's tests, they would find the checkout's bigupload.
+    programs = [shutil.copy(PROGRAM, tmp_path), shutil.copy(AROUND, tmp_path), written(tmp_path)]
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", tmp_path / "cache"]
+    # What PYTHONPATH names counts as installed, and of that mypy reports nothing.
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [*command, "--python-executable", python, *programs, "."],
+        capture_output=True, text=True, cwd=REPOSITORY / "docs" / "examples", env=own, check=False,
+    )  # fmt: skip
+    found = re.findall(r"^(.*?):(\d+): error", done.stdout, re.MULTILINE)
+    assert {name for name, _ in found} == {str(programs[-1])}, done.stdout
+    assert functions_with_errors(programs[-1], {int(line) for _, line in found}) == set(range(len(WRONG))), done.stdout
 
 
 def test_pyright(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def film(path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("service", ["aiohttp"], indirect=True)  # the client is killed
 def test_a_film_killed_twice(client: Client, proxy: ApiProxy, service: Service, tmp_path: Path) -> None:
     """Killed after as many recorded parts as the seed says, and again, and then it goes to its end."""
     path = film(tmp_path / "film.mp4")

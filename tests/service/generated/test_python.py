@@ -67,6 +67,7 @@ def python(*arguments: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("service", ["aiohttp"], indirect=True)  # both edges serve one document
 def test_a_generated_client(service: Service, tmp_path: Path) -> None:
     (tmp_path / "openapi.json").write_bytes(httpx.get(f"{service.url}/openapi.json", trust_env=False).content)
     (tmp_path / "config.yaml").write_text("package_name_override: client\npost_hooks: []\n")

@@ -28,6 +28,7 @@ def run(*command: str, folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm, which installs openapi-typescript")
+@pytest.mark.parametrize("service", ["aiohttp"], indirect=True)  # both edges serve one document
 def test_types_of_openapi_typescript(service: Service, tmp_path: Path) -> None:
     (tmp_path / "openapi.json").write_bytes(httpx.get(f"{service.url}/openapi.json", trust_env=False).content)
     (tmp_path / "photo.jpg").write_bytes(sample("jpg"))
