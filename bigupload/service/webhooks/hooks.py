@@ -180,7 +180,7 @@ def check_hook(name: str, hook: object, secrets: Sequence[str]) -> None:
 
 
 def words_of(command: str) -> list[str]:
-    """Return the program of a command, and its arguments. Raises UsageError if there is no such program."""
+    """Return the program of a command, and its arguments. Raises UsageError if it can't be run."""
     try:
         words = split_command(command)
     except ValueError as e:
@@ -188,7 +188,7 @@ def words_of(command: str) -> list[str]:
     if not words:
         raise UsageError("a hook is a command or a URL, and this one is empty")
     if shutil.which(words[0]) is None:
-        raise UsageError(f"there is no program {words[0]!r} to run as a hook: write its whole path")
+        raise UsageError(f"no program {words[0]!r} can be run: write its whole path, and make it executable")
     return words
 
 

@@ -259,7 +259,7 @@ async def test_requests_about_one_file_share_a_question() -> None:
     ("hook", "message"),
     [
         ("", "this one is empty"),
-        ("no-such-program-anywhere --x", "there is no program 'no-such-program-anywhere'"),
+        ("no-such-program-anywhere --x", "no program 'no-such-program-anywhere' can be run"),
         ("echo 'half", "can't be read"),
         ("https://checks.example", "`webhook_secrets`"),
         (7, "a command, a URL or a function, not int"),
